@@ -1,0 +1,146 @@
+//! What the worker and a guest agree on: ABI version 1.
+//!
+//! Owns the names of the host calls, the numbers that cross the boundary, and the records of the
+//! manifest. Nothing here runs: a guest written in another language needs only this page.
+//!
+//! A **task** is an export of type `() -> i32`. It asks for its input with [`import::INPUT_LEN`],
+//! [`import::INPUT_CODEC`] and [`import::INPUT_READ`], appends its result with
+//! [`import::OUTPUT_WRITE`], and returns a [`Status`]. The guest asks and the host answers: the
+//! host never calls an allocator inside the guest.
+//!
+//! Deliberately absent: memory layout and allocation, which stay the guest's own affair.
+#![no_std]
+
+extern crate alloc;
+
+mod manifest;
+
+pub use manifest::{
+    ErrorRecord, FunctionKind, FunctionRecord, MANIFEST_SECTION, ParameterRecord,
+};
+
+/// The version of this ABI, written into every manifest record.
+pub const ABI_VERSION: u32 = 1;
+
+/// The exported linear memory that every pointer of a host call refers to.
+pub const MEMORY_EXPORT: &str = "memory";
+
+/// What the SDK puts before a function's name to make its export's name, so that a task called
+/// `read` or `main` cannot collide with a symbol of the guest's C library.
+pub const EXPORT_PREFIX: &str = "stockade.task.";
+
+/// Names of the host calls.
+///
+/// Pointers and lengths are `i32`, read as unsigned; one that does not lie within the guest's
+/// memory is a trap.
+pub mod import {
+    /// The module that a guest imports the host calls from.
+    pub const MODULE: &str = "stockade";
+    /// `() -> i32`: length of the input in bytes.
+    pub const INPUT_LEN: &str = "input_len";
+    /// `() -> i32`: a [`Codec`](super::Codec) number.
+    pub const INPUT_CODEC: &str = "input_codec";
+    /// `(ptr, offset, len)`: copies `len` bytes of the input, from `offset`, to `ptr`.
+    pub const INPUT_READ: &str = "input_read";
+    /// `(ptr, len)`: appends to the result.
+    pub const OUTPUT_WRITE: &str = "output_write";
+    /// `(ptr, len)`: appends to the error's text, at most
+    /// [`ERROR_BYTES_MAX`](super::ERROR_BYTES_MAX) in all; the rest is dropped.
+    pub const ERROR_WRITE: &str = "error_write";
+    /// `(done: i64, total: i64)`: tells the caller how far the task is; `total` 0 is unknown.
+    pub const PROGRESS: &str = "progress";
+    /// `(ptr, len)`: hands the caller one item of a streamed result.
+    pub const EMIT: &str = "emit";
+    /// `(level, ptr, len)`: adds a line of UTF-8 to the task's log, at a
+    /// [`LogLevel`](super::LogLevel).
+    pub const LOG: &str = "log";
+    /// `() -> i64`: nanoseconds until the deadline, or `i64::MAX` where there is none.
+    pub const REMAINING_NS: &str = "remaining_ns";
+    /// `() -> i64`: the task's number in its pool, from 1.
+    pub const TASK_ID: &str = "task_id";
+}
+
+/// The most bytes of one task's error text that the worker keeps.
+pub const ERROR_BYTES_MAX: usize = 64 * 1024;
+
+/// How a task's input is written, and so how its result is expected.
+///
+/// | codec | input | result |
+/// |---|---|---|
+/// | `Raw` | the bytes of the only argument | the bytes of a byte or text result, else its JSON |
+/// | `Bincode` | the arguments as one tuple, bincode 2 standard configuration | bincode |
+/// | `Json` | `{"args": […], "kwargs": {…}}`, both optional | JSON |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Codec {
+    /// Bytes as they are.
+    Raw = 0,
+    /// bincode 2.0.1, standard configuration, through serde.
+    Bincode = 1,
+    /// UTF-8 JSON.
+    Json = 2,
+}
+
+impl Codec {
+    /// The codec of a number that crossed the boundary, if it is one.
+    pub const fn from_number(number: i32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Raw),
+            1 => Some(Self::Bincode),
+            2 => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// What a task returns. Any other number is read as [`Status::Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Status {
+    /// The result was written.
+    Success = 0,
+    /// The task failed; [`import::ERROR_WRITE`] said why, as plain text or as an [`ErrorRecord`].
+    Error = 1,
+    /// The input could not be decoded as this task's arguments; the error says which.
+    BadArguments = 2,
+}
+
+impl Status {
+    /// Reads the number that a task returned.
+    pub const fn from_number(number: i32) -> Self {
+        match number {
+            0 => Self::Success,
+            2 => Self::BadArguments,
+            _ => Self::Error,
+        }
+    }
+}
+
+/// The level of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(i32)]
+pub enum LogLevel {
+    /// Something failed.
+    Error = 1,
+    /// Something looks wrong.
+    Warn = 2,
+    /// Something worth knowing happened.
+    Info = 3,
+    /// For whoever debugs the guest.
+    Debug = 4,
+    /// For whoever debugs the guest step by step.
+    Trace = 5,
+}
+
+impl LogLevel {
+    /// The level of a number that crossed the boundary: out of range becomes the nearest.
+    pub const fn from_number(number: i32) -> Self {
+        match number {
+            i32::MIN..=1 => Self::Error,
+            2 => Self::Warn,
+            3 => Self::Info,
+            4 => Self::Debug,
+            5.. => Self::Trace,
+        }
+    }
+}

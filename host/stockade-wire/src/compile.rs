@@ -1,0 +1,203 @@
+//! Messages between the host and a compiler: one request, one reply, then the process is gone.
+
+use std::fmt;
+
+use crate::EngineSettings;
+use crate::codec::{Decode, Encode};
+
+/// What the host asks of a compiler, with two or three descriptors: the module in a sealed memory
+/// file, a memory file to write the artefact to, and for [`CompileStep::Snapshot`] the state.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct CompileRequest {
+    /// What to make of the module.
+    pub step: CompileStep,
+    /// The engine to compile for.
+    pub engine: EngineSettings,
+    /// Whether the module may be in the text format.
+    pub text: bool,
+    /// The most bytes that the artefact may have.
+    pub artefact_bytes_max: u64,
+}
+
+/// Which step of a module's way to its artefact.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum CompileStep {
+    /// Validate and describe; write nothing.
+    Describe,
+    /// Compile the module as it is.
+    Compile,
+    /// Compile it with every global and memory exported, for an initializer to run in.
+    Instrument,
+    /// Compile it with the state that an initializer left as its initial state.
+    Snapshot,
+}
+
+/// What a compiler answers. Hostile until checked.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum CompileReply {
+    /// Done, with the artefact written.
+    Compiled(ModuleDescription),
+    /// The module is refused.
+    Refused(Refusal),
+}
+
+/// Why a module is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Refusal {
+    /// What kind of reason.
+    pub kind: RefusalKind,
+    /// The reason in words.
+    pub message: String,
+}
+
+/// Kinds of refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum RefusalKind {
+    /// The bytes are no WebAssembly module: another file format, or empty.
+    NotWasm,
+    /// A component, where a module is needed.
+    Component,
+    /// Truncated, corrupt or not valid; or text that does not parse.
+    Malformed,
+    /// It uses a feature that is off.
+    Feature,
+    /// It imports what Stockade does not provide.
+    Import,
+    /// It needs more memory, tables or code than the limits allow.
+    Limit,
+    /// Its initializer's effect cannot be snapshotted.
+    Snapshot,
+    /// The compiler itself failed.
+    Internal,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What a module holds. Made by the compiler from the module; the guest's words in it are bounded
+/// but not true because they are here.
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+pub struct ModuleDescription {
+    /// Bytes of the module.
+    pub wasm_bytes: u64,
+    /// Exports in the order of the module.
+    pub exports: Vec<Export>,
+    /// Imports in the order of the module.
+    pub imports: Vec<Import>,
+    /// Functions of the manifest whose exports exist and have the right type.
+    pub functions: Vec<Function>,
+    /// Bytes of memory at the start.
+    pub memory_min_bytes: u64,
+    /// Whether a start function runs in every new instance.
+    pub has_start: bool,
+    /// What was ignored, and why: for people.
+    pub warnings: Vec<String>,
+}
+
+/// An export.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Export {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: ExportType,
+}
+
+/// What an export is.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum ExportType {
+    /// A function.
+    Function {
+        /// Parameters in order.
+        params: Vec<ValueType>,
+        /// Results in order.
+        results: Vec<ValueType>,
+    },
+    /// A linear memory.
+    Memory,
+    /// A table.
+    Table,
+    /// A global.
+    Global,
+    /// Anything else.
+    Other,
+}
+
+/// The type of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ValueType {
+    /// 32-bit integer.
+    I32,
+    /// 64-bit integer.
+    I64,
+    /// 32-bit float.
+    F32,
+    /// 64-bit float.
+    F64,
+    /// A vector or a reference: no scalar.
+    Other,
+}
+
+impl fmt::Display for ValueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::I32 => "i32",
+            Self::I64 => "i64",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::Other => "(not a scalar)",
+        })
+    }
+}
+
+/// An import.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Import {
+    /// The module it is imported from.
+    pub module: String,
+    /// Its name there.
+    pub name: String,
+    /// Its type in words.
+    pub type_name: String,
+}
+
+/// A function of the manifest.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Function {
+    /// What it is for.
+    pub kind: FunctionKind,
+    /// The name that callers use.
+    pub name: String,
+    /// The export behind it.
+    pub export: String,
+    /// Its doc comment; may be empty.
+    pub doc: String,
+    /// Parameters in order.
+    pub params: Vec<Parameter>,
+    /// Its result's type as the source writes it; may be empty.
+    pub result: String,
+}
+
+/// What a function of the manifest is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum FunctionKind {
+    /// Called by the pool's users.
+    Task,
+    /// Runs before the tasks.
+    Initializer,
+    /// Runs when a worker closes.
+    Finalizer,
+}
+
+/// A parameter of a function of the manifest.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Its type as the source writes it.
+    pub type_name: String,
+}

@@ -1,0 +1,89 @@
+//! Host ⇄ worker: the messages, and how they travel.
+//!
+//! ```text
+//!  host                                              worker or compiler
+//!  HostMessage / CompileRequest ──Sender──► socket ──Receiver──► decoded, descriptors in order
+//!  WorkerMessage / CompileReply ◄─FrameReader── socket ◄──Sender── encoded
+//!  StatusPage ◄────────────── one shared page ──────────────► StatusPage
+//! ```
+//!
+//! A [`frame`] is a length and a body; a body is one message in [`codec`]'s form. Small bodies
+//! travel in the socket, large ones from the host as a sealed memory file beside an empty frame, so
+//! that the host's driver never waits for a worker to read. Descriptors only ever travel from the
+//! host: its end reads with plain `read`, which makes the kernel drop whatever a worker attaches.
+//!
+//! Invariant: every length is checked against a named limit before anything is allocated for it.
+//!
+//! Deliberately absent: threads, clocks, and any opinion on what a message means.
+
+pub mod codec;
+pub mod descriptor;
+pub mod frame;
+
+mod compile;
+mod grants;
+mod ids;
+mod limits;
+mod message;
+mod outcome;
+mod page;
+
+pub use compile::{
+    CompileReply, CompileRequest, CompileStep, Export, ExportType, Function, FunctionKind, Import,
+    ModuleDescription, Parameter, Refusal, RefusalKind, ValueType,
+};
+pub use grants::{DirectoryGrant, Grants};
+pub use ids::{ModuleId, TaskId, WorkerId};
+pub use limits::{
+    EngineSettings, Limits, MEMORY_BYTES_MAX, Metering, OUTPUT_BYTES_MAX, STDIO_BYTES_MAX,
+    TABLE_ELEMENTS_MAX,
+};
+pub use message::{
+    Call, CommandCall, HookCall, HostMessage, Instances, Invocation, Load, Run, Setup, Stdin,
+    StdioSink, WorkerMessage,
+};
+pub use outcome::{
+    Captured, Codec, Failure, Finished, GuestError, LogLine, Metrics, Outcome, Scalar, TrapKind,
+};
+pub use page::{PageError, StatusPage};
+
+/// The descriptor on which a worker finds its socket.
+pub const SOCKET_DESCRIPTOR: i32 = 3;
+
+/// The one argument that makes a program a worker or a compiler; see [`Role`].
+pub const ROLE_ARGUMENT: &str = "--stockade-role=";
+
+/// What a worker program is started as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Runs guests.
+    Worker,
+    /// Validates and compiles one module, then exits.
+    Compiler,
+}
+
+impl Role {
+    /// The program's argument for this role.
+    ///
+    /// ```
+    /// use stockade_wire::Role;
+    /// assert_eq!(Role::from_argument(&Role::Worker.argument()), Some(Role::Worker));
+    /// assert_eq!(Role::from_argument("--help"), None);
+    /// ```
+    pub fn argument(self) -> String {
+        let name = match self {
+            Self::Worker => "worker",
+            Self::Compiler => "compiler",
+        };
+        format!("{ROLE_ARGUMENT}{name}")
+    }
+
+    /// The role of a program's first argument, if it names one.
+    pub fn from_argument(argument: &str) -> Option<Self> {
+        match argument.strip_prefix(ROLE_ARGUMENT)? {
+            "worker" => Some(Self::Worker),
+            "compiler" => Some(Self::Compiler),
+            _ => None,
+        }
+    }
+}

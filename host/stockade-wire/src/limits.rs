@@ -1,0 +1,177 @@
+//! What one task may use, and what of that must be known when code is compiled.
+
+use std::time::Duration;
+
+use crate::codec::{Decode, Encode};
+use crate::frame::FRAME_BYTES_MAX;
+
+/// What one task may use. Every field has a limit by default; a task that reaches one ends with an
+/// error that names it.
+///
+/// ```
+/// use std::time::Duration;
+/// use stockade_wire::Limits;
+///
+/// let limits = Limits::default().wall_time(Duration::from_secs(1)).memory_bytes(64 << 20);
+/// assert_eq!(limits.memory_bytes, 64 << 20);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Time from a task's start to its end. At the deadline its worker is killed and replaced, or,
+    /// where `interruptible`, the task traps. `None` waits for ever. Default: 60 s.
+    pub wall_time: Option<Duration>,
+    /// Whether a deadline is a trap with a backtrace, which keeps the worker, instead of a kill.
+    /// Checks are compiled into the guest: a tight loop may run at less than half its speed.
+    /// Default: false.
+    pub interruptible: bool,
+    /// Linear memory in bytes, all memories of an instance together. Default: 256 MiB.
+    pub memory_bytes: u64,
+    /// Elements of all tables of an instance together. Default: 100,000.
+    pub table_elements: u64,
+    /// Fuel, about one unit an instruction; `None` does not count it. Counting is compiled in, as
+    /// for `interruptible`. Default: `None`.
+    pub fuel: Option<u64>,
+    /// Bytes of a task's result and of the items it emits, together. Default: 16 MiB.
+    pub output_bytes: u64,
+    /// Bytes kept of each: captured stdout, captured stderr, and the log. What exceeds it is dropped
+    /// and marked, and the task goes on. Default: 64 KiB.
+    pub stdio_bytes: u64,
+}
+
+/// The most that [`Limits::output_bytes`] may be.
+pub const OUTPUT_BYTES_MAX: u64 = 128 << 20;
+
+/// The most that [`Limits::stdio_bytes`] may be.
+pub const STDIO_BYTES_MAX: u64 = 16 << 20;
+
+/// The most that [`Limits::memory_bytes`] may be: all that 32-bit addresses reach.
+pub const MEMORY_BYTES_MAX: u64 = 4 << 30;
+
+/// The most that [`Limits::table_elements`] may be.
+pub const TABLE_ELEMENTS_MAX: u64 = 10_000_000;
+
+// A result, both streams and the log must fit one frame, with room for what surrounds them.
+const _: () = assert!(OUTPUT_BYTES_MAX + 3 * STDIO_BYTES_MAX + (1 << 20) < FRAME_BYTES_MAX as u64);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            wall_time: Some(Duration::from_secs(60)),
+            interruptible: false,
+            memory_bytes: 256 << 20,
+            table_elements: 100_000,
+            fuel: None,
+            output_bytes: 16 << 20,
+            stdio_bytes: 64 << 10,
+        }
+    }
+}
+
+impl Limits {
+    /// Sets [`wall_time`](Self::wall_time); takes a `Duration` or `None`.
+    #[must_use]
+    pub fn wall_time(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.wall_time = time.into();
+        self
+    }
+
+    /// Sets [`interruptible`](Self::interruptible).
+    #[must_use]
+    pub fn interruptible(mut self, interruptible: bool) -> Self {
+        self.interruptible = interruptible;
+        self
+    }
+
+    /// Sets [`memory_bytes`](Self::memory_bytes).
+    #[must_use]
+    pub fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.memory_bytes = bytes;
+        self
+    }
+
+    /// Sets [`table_elements`](Self::table_elements).
+    #[must_use]
+    pub fn table_elements(mut self, elements: u64) -> Self {
+        self.table_elements = elements;
+        self
+    }
+
+    /// Sets [`fuel`](Self::fuel); takes a number or `None`.
+    #[must_use]
+    pub fn fuel(mut self, fuel: impl Into<Option<u64>>) -> Self {
+        self.fuel = fuel.into();
+        self
+    }
+
+    /// Sets [`output_bytes`](Self::output_bytes).
+    #[must_use]
+    pub fn output_bytes(mut self, bytes: u64) -> Self {
+        self.output_bytes = bytes;
+        self
+    }
+
+    /// Sets [`stdio_bytes`](Self::stdio_bytes).
+    #[must_use]
+    pub fn stdio_bytes(mut self, bytes: u64) -> Self {
+        self.stdio_bytes = bytes;
+        self
+    }
+
+    /// The largest frame that a worker under these limits has any reason to send.
+    pub fn frame_bytes(&self) -> usize {
+        let bytes = self.output_bytes + 3 * self.stdio_bytes + (1 << 20);
+        usize::try_from(bytes).unwrap_or(FRAME_BYTES_MAX).min(FRAME_BYTES_MAX)
+    }
+
+    /// What of these limits the compiler must know.
+    pub fn engine_settings(&self) -> EngineSettings {
+        let metering = match (self.interruptible, self.fuel.is_some()) {
+            (false, false) => Metering::None,
+            (true, false) => Metering::Epochs,
+            (false, true) => Metering::Fuel,
+            (true, true) => Metering::EpochsAndFuel,
+        };
+        EngineSettings {
+            memory_bytes: self.memory_bytes,
+            table_elements: self.table_elements,
+            metering,
+        }
+    }
+}
+
+/// What compiled code and the engine that runs it must agree on.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct EngineSettings {
+    /// As [`Limits::memory_bytes`].
+    pub memory_bytes: u64,
+    /// As [`Limits::table_elements`].
+    pub table_elements: u64,
+    /// Which checks are compiled in.
+    pub metering: Metering,
+}
+
+/// Checks compiled into guest code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Metering {
+    /// None: full speed.
+    None,
+    /// Epoch checks, for deadlines that trap.
+    Epochs,
+    /// Fuel counters.
+    Fuel,
+    /// Both.
+    EpochsAndFuel,
+}
+
+impl Metering {
+    /// Whether epoch checks are compiled in.
+    pub fn epochs(self) -> bool {
+        matches!(self, Self::Epochs | Self::EpochsAndFuel)
+    }
+
+    /// Whether fuel is counted.
+    pub fn fuel(self) -> bool {
+        matches!(self, Self::Fuel | Self::EpochsAndFuel)
+    }
+}

@@ -1,0 +1,199 @@
+//! Messages between the host and a worker.
+//!
+//! ```text
+//! host                                  worker
+//!   │── Setup + status page ──────────────►│  sets itself up, locks itself down
+//!   │◄──────────────────────────── Ready ──│
+//!   │── Load + artefact ──────────────────►│  for each module; per-worker initializer runs here
+//!   │◄──────────────── Loaded | InitializerFailed | LoadFailed
+//!   │── Run … Run … Recall ───────────────►│  in order, one at a time
+//!   │◄────────── Emitted*, Finished, … ────│  one Finished for every Run, in the same order
+//!   │── Close ────────────────────────────►│  finalizers
+//!   │◄──────── Closed | FinalizerFailed ───│  then end of file
+//! ```
+
+use crate::codec::{Decode, Encode};
+use crate::{
+    Codec, EngineSettings, Failure, Finished, Grants, Limits, ModuleId, Scalar, TaskId, WorkerId,
+};
+
+/// What the host says to a worker.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum HostMessage {
+    /// First of all, with the descriptor of the status page.
+    Setup(Setup),
+    /// A module to run, with the descriptor of its sealed artefact.
+    Load(Load),
+    /// A task, with the descriptors its stdio calls for.
+    Run(Run),
+    /// Take this task back if it has not started; answered by its `Finished`.
+    Recall(TaskId),
+    /// Run this function once in a fresh instance of the module, then write the instance's state to
+    /// the memory file in the descriptor: the middle step of a snapshot.
+    Initialize {
+        /// A module that was compiled from instrumented code.
+        module: ModuleId,
+        /// The initializer.
+        call: HookCall,
+        /// The most bytes of state to write.
+        state_bytes_max: u64,
+    },
+    /// Finish what was sent, run finalizers, say `Closed`, exit.
+    Close,
+}
+
+/// What a worker must know before it locks itself down.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Setup {
+    /// Its number.
+    pub worker: WorkerId,
+    /// How it is called in logs and process lists.
+    pub name: String,
+    /// The engine that artefacts were compiled for.
+    pub engine: EngineSettings,
+    /// Limits for initializers and finalizers; a task brings its own.
+    pub limits: Limits,
+    /// What guests may reach.
+    pub grants: Grants,
+    /// Whether instances outlive tasks.
+    pub instances: Instances,
+}
+
+/// How long an instance lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum Instances {
+    /// A fresh one for every task: none sees what another left.
+    #[default]
+    PerTask,
+    /// One for as long as its worker lives, with its state; replaced after a trap.
+    PerWorker,
+}
+
+/// A module for a worker.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Load {
+    /// Its number.
+    pub module: ModuleId,
+    /// Its name in messages and backtraces.
+    pub name: String,
+    /// Runs in the instance before its first task; only with [`Instances::PerWorker`], since a
+    /// snapshot has done it otherwise.
+    pub initializer: Option<HookCall>,
+    /// Runs once when the worker closes.
+    pub finalizer: Option<HookCall>,
+    /// Whether the code is already past its `_initialize`, which must then not run again.
+    pub initialized: bool,
+}
+
+/// A task for a worker.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Run {
+    /// Its number.
+    pub task: TaskId,
+    /// Where its code is.
+    pub module: ModuleId,
+    /// What to call.
+    pub invocation: Invocation,
+    /// What it may use; memory and metering no more than the engine was set up for.
+    pub limits: Limits,
+}
+
+/// What to call in a module, and with what.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum Invocation {
+    /// An export of type `() -> i32` that reads its input through host calls.
+    Task(Call),
+    /// An export over scalars.
+    Scalar {
+        /// The export's name.
+        export: String,
+        /// As many and of the kinds that its type has.
+        args: Vec<Scalar>,
+    },
+    /// The module's `_start`.
+    Command(CommandCall),
+}
+
+/// A call of a task.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Call {
+    /// The export's name.
+    pub export: String,
+    /// How the input is written, and the result will be.
+    pub codec: Codec,
+    /// The arguments.
+    pub input: Vec<u8>,
+}
+
+/// A call of an initializer or a finalizer: a task, or a function without parameters and results.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum HookCall {
+    /// An export of type `() -> i32`, as for a task.
+    Task(Call),
+    /// An export of type `() -> ()`.
+    Plain {
+        /// The export's name.
+        export: String,
+    },
+}
+
+/// A run of a command.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct CommandCall {
+    /// The arguments, the program's name first.
+    pub args: Vec<String>,
+    /// Environment variables beside the granted ones.
+    pub env: Vec<(String, String)>,
+    /// Where stdin comes from.
+    pub stdin: Stdin,
+    /// Where stdout goes.
+    pub stdout: StdioSink,
+    /// Where stderr goes.
+    pub stderr: StdioSink,
+}
+
+/// Where a command's stdin comes from.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum Stdin {
+    /// These bytes, then end of file.
+    Bytes(Vec<u8>),
+    /// The next descriptor beside the message.
+    Descriptor,
+}
+
+/// Where a command's stdout or stderr goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum StdioSink {
+    /// Kept up to the limit and sent with `Finished`.
+    Captured,
+    /// The next descriptor beside the message, after stdin's.
+    Descriptor,
+}
+
+/// What a worker says to its host. Hostile until checked.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum WorkerMessage {
+    /// Set up and locked down.
+    Ready,
+    /// The worker could not set itself up.
+    SetupFailed(String),
+    /// A module is ready to run.
+    Loaded(ModuleId),
+    /// A module could not be loaded.
+    LoadFailed(ModuleId, String),
+    /// A task's item, in the codec of its call.
+    Emitted(TaskId, Vec<u8>),
+    /// A task ended.
+    Finished(Box<Finished>),
+    /// A snapshot's state was written: so many bytes.
+    Initialized {
+        /// Bytes in the memory file.
+        state_bytes: u64,
+    },
+    /// An initializer failed; the worker exits.
+    InitializerFailed(Failure),
+    /// A finalizer failed; the worker exits.
+    FinalizerFailed(Failure),
+    /// Everything is finished and finalized; the worker exits.
+    Closed,
+}

@@ -1,0 +1,196 @@
+//! How a task ended, as its worker tells it.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::TaskId;
+use crate::codec::{Decode, Encode};
+
+/// How arguments and result are written; the numbers of the guest ABI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Codec {
+    /// Bytes as they are.
+    Raw,
+    /// bincode 2.0.1, standard configuration, through serde.
+    Bincode,
+    /// UTF-8 JSON.
+    Json,
+}
+
+/// A value of a scalar function. Floats are their bits, so that NaN payloads survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Scalar {
+    /// A 32-bit integer, signed or not.
+    I32(i32),
+    /// A 64-bit integer, signed or not.
+    I64(i64),
+    /// The bits of a 32-bit float.
+    F32(u32),
+    /// The bits of a 64-bit float.
+    F64(u64),
+}
+
+/// A worker's report of one task.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Finished {
+    /// The task.
+    pub task: TaskId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it used.
+    pub metrics: Metrics,
+    /// What it wrote to stdout, where that was captured.
+    pub stdout: Captured,
+    /// What it wrote to stderr, where that was captured.
+    pub stderr: Captured,
+    /// What it logged, in order.
+    pub log: Vec<LogLine>,
+    /// Log lines beyond the limit, dropped.
+    pub log_dropped: u64,
+}
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum Outcome {
+    /// A task returned: its result in the codec of the call.
+    Returned(Vec<u8>),
+    /// A scalar function returned.
+    Scalars(Vec<Scalar>),
+    /// A command ended with this exit code.
+    Exited(i32),
+    /// It failed.
+    Failed(Failure),
+    /// It was taken back before it started.
+    Recalled,
+}
+
+/// What ended a task that did not succeed. Its worker goes on.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum Failure {
+    /// The task returned an error.
+    Error(GuestError),
+    /// The task panicked.
+    Panic(GuestError, Vec<String>),
+    /// The task could not decode its arguments.
+    BadArguments(GuestError),
+    /// The guest trapped.
+    Trap {
+        /// Which trap.
+        kind: TrapKind,
+        /// The engine's words for it.
+        message: String,
+        /// Function names, innermost first; bounded.
+        backtrace: Vec<String>,
+    },
+    /// The deadline passed in an interruptible guest.
+    Deadline {
+        /// Function names where it was, innermost first; bounded.
+        backtrace: Vec<String>,
+    },
+    /// The fuel ran out.
+    Fuel {
+        /// The limit.
+        limit: u64,
+    },
+    /// The guest trapped after the memory limit had refused it a growth.
+    Memory {
+        /// The limit in bytes.
+        limit: u64,
+        /// What it asked to have, in bytes.
+        wanted: u64,
+    },
+    /// The result or the emitted items exceed their limit.
+    Output {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A task that is not a command called `proc_exit`.
+    Exited(i32),
+    /// The guest broke the ABI, or could not be instantiated.
+    Guest(String),
+}
+
+/// What a guest said of its failure. Its words: shown, never trusted.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct GuestError {
+    /// What went wrong, for people.
+    pub message: String,
+    /// `file:line:column` of a panic.
+    pub location: Option<String>,
+    /// The error's serialised form as JSON text.
+    pub data: Option<String>,
+}
+
+/// Traps that a caller may want to tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum TrapKind {
+    /// An `unreachable` instruction: an abort in most languages.
+    Unreachable,
+    /// The stack is exhausted.
+    StackOverflow,
+    /// A load or store outside memory, or a host call with a pointer outside it.
+    MemoryOutOfBounds,
+    /// A table access outside the table.
+    TableOutOfBounds,
+    /// A call through an empty table entry.
+    NullCall,
+    /// A call through a table entry of another type.
+    WrongCallType,
+    /// Division by zero.
+    DivisionByZero,
+    /// Integer overflow in a division.
+    IntegerOverflow,
+    /// A float that no integer can hold.
+    BadConversion,
+    /// Any other.
+    Other,
+}
+
+impl fmt::Display for TrapKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "unreachable code reached",
+            Self::StackOverflow => "stack overflow",
+            Self::MemoryOutOfBounds => "memory access out of bounds",
+            Self::TableOutOfBounds => "table access out of bounds",
+            Self::NullCall => "call of a null function",
+            Self::WrongCallType => "call of a function of another type",
+            Self::DivisionByZero => "division by zero",
+            Self::IntegerOverflow => "integer overflow",
+            Self::BadConversion => "float that no integer can hold",
+            Self::Other => "trap",
+        })
+    }
+}
+
+/// What a task used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Metrics {
+    /// From its start in the worker to its end.
+    pub wall_time: Duration,
+    /// Processor time of the worker's thread for it.
+    pub cpu_time: Duration,
+    /// Fuel used, where it is counted.
+    pub fuel: Option<u64>,
+    /// The largest linear memory it had, in bytes, all memories together.
+    pub memory_peak_bytes: u64,
+}
+
+/// A captured stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Captured {
+    /// What was written first, up to the limit.
+    pub bytes: Vec<u8>,
+    /// Bytes beyond the limit, dropped.
+    pub dropped: u64,
+}
+
+/// One line of a task's log.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LogLine {
+    /// 1 error, 2 warning, 3 information, 4 debug, 5 trace.
+    pub level: u8,
+    /// The guest's words, invalid UTF-8 replaced.
+    pub message: String,
+}
