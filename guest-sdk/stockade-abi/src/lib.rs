@@ -15,9 +15,7 @@ extern crate alloc;
 
 mod manifest;
 
-pub use manifest::{
-    ErrorRecord, FunctionKind, FunctionRecord, MANIFEST_SECTION, ParameterRecord,
-};
+pub use manifest::{ErrorRecord, FunctionKind, FunctionRecord, MANIFEST_SECTION, ParameterRecord};
 
 /// The version of this ABI, written into every manifest record.
 pub const ABI_VERSION: u32 = 1;

@@ -91,7 +91,13 @@ impl<R: Read> FrameReader<R> {
     /// Reads from `stream` frames of at most `limit` bytes (and never more than
     /// [`FRAME_BYTES_MAX`]).
     pub fn new(stream: R, limit: usize) -> Self {
-        Self { stream, limit: limit.min(FRAME_BYTES_MAX), buffer: vec![0; 16 << 10], start: 0, end: 0 }
+        Self {
+            stream,
+            limit: limit.min(FRAME_BYTES_MAX),
+            buffer: vec![0; 16 << 10],
+            start: 0,
+            end: 0,
+        }
     }
 
     /// The stream below.
@@ -204,7 +210,9 @@ mod tests {
         let bytes = frames(&messages);
         let mut reader = FrameReader::new(Trickle(&bytes), FRAME_BYTES_MAX);
         for message in &messages {
-            let Some(Body::Inline(body)) = reader.read().unwrap() else { panic!("expected a body") };
+            let Some(Body::Inline(body)) = reader.read().unwrap() else {
+                panic!("expected a body")
+            };
             assert_eq!(&codec::decode::<Vec<u8>>(body).unwrap(), message);
         }
         assert!(reader.read().unwrap().is_none());

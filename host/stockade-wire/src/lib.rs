@@ -34,6 +34,7 @@ pub use compile::{
 };
 pub use grants::{DirectoryGrant, Grants};
 pub use ids::{ModuleId, TaskId, WorkerId};
+pub use limits::EMIT_OVERHEAD_BYTES;
 pub use limits::{
     EngineSettings, Limits, MEMORY_BYTES_MAX, Metering, OUTPUT_BYTES_MAX, STDIO_BYTES_MAX,
     TABLE_ELEMENTS_MAX,

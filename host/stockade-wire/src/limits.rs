@@ -32,12 +32,17 @@ pub struct Limits {
     /// Fuel, about one unit an instruction; `None` does not count it. Counting is compiled in, as
     /// for `interruptible`. Default: `None`.
     pub fuel: Option<u64>,
-    /// Bytes of a task's result and of the items it emits, together. Default: 16 MiB.
+    /// Bytes of a task's result and of the items it emits, together, at
+    /// [`EMIT_OVERHEAD_BYTES`] more an item. Default: 16 MiB.
     pub output_bytes: u64,
     /// Bytes kept of each: captured stdout, captured stderr, and the log. What exceeds it is dropped
     /// and marked, and the task goes on. Default: 64 KiB.
     pub stdio_bytes: u64,
 }
+
+/// What an emitted item takes of [`Limits::output_bytes`] beyond its own bytes, so that empty items
+/// are bounded too.
+pub const EMIT_OVERHEAD_BYTES: u64 = 16;
 
 /// The most that [`Limits::output_bytes`] may be.
 pub const OUTPUT_BYTES_MAX: u64 = 128 << 20;

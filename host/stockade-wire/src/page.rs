@@ -62,11 +62,8 @@ impl StatusPage {
     pub fn create() -> Result<Self, PageError> {
         let file = memory_file("stockade-status")?;
         file.set_len(PAGE_BYTES as u64)?;
-        rustix::fs::fcntl_add_seals(
-            &file,
-            SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
-        )
-        .map_err(io::Error::from)?;
+        rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
+            .map_err(io::Error::from)?;
         Self::open(file)
     }
 

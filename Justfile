@@ -1,0 +1,73 @@
+# What this repository can do. `just` alone lists it.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+target := "target"
+guests := target / "wasm32-wasip1/guest"
+out := target / "demo"
+stockade := target / "debug/stockade"
+
+[private]
+default:
+    @just --list --unsorted
+
+# The main job on real input: words of a book, thumbnails of photographs, a classified data set, a fractal.
+demo: guests build
+    @echo
+    @echo "== The ten commonest words of a book, counted in a sandbox"
+    {{ stockade }} run {{ guests }}/wordcount.wasm top_words @examples-wasm/wordcount/data/alice29.txt 10
+    @echo
+    @echo "== How often each line's words occur: one sandboxed task a line"
+    {{ stockade }} map {{ guests }}/wordcount.wasm word_count --input text examples-wasm/wordcount/data/alice29.txt > {{ out }}/words.jsonl
+    @tail -n 2 {{ out }}/words.jsonl
+    @echo
+    @echo "== Thumbnails of untrusted pictures"
+    @for picture in examples-wasm/thumbnail/data/*.{png,jpg}; do \
+        name=$(basename "$picture"); \
+        {{ stockade }} run {{ guests }}/thumbnail.wasm thumbnail_128 --bytes "$picture" --output "{{ out }}/${name%.*}-thumbnail.png"; \
+        echo "$picture -> {{ out }}/${name%.*}-thumbnail.png"; \
+    done
+    @echo
+    @echo "== Every row of a data set, classified by a model that was loaded once"
+    {{ stockade }} map {{ guests }}/classify.wasm classify examples-wasm/classify/data/penguins.jsonl --init-arg model=@examples-wasm/classify/data/model.json > {{ out }}/penguins.jsonl
+    @tail -n 2 {{ out }}/penguins.jsonl
+    @echo
+    @echo "== A picture of the Mandelbrot set, tile by tile"
+    {{ target }}/debug/examples/mandelbrot {{ guests }}/mandelbrot.wasm {{ out }}/mandelbrot.png
+    @echo
+    @echo "Everything is in {{ out }}/. Next: {{ stockade }} inspect {{ guests }}/wordcount.wasm"
+
+# Every test: simulation, sessions, the command, real processes, documentation.
+test: guests
+    cargo test --workspace --quiet
+
+# The example guests, compiled to wasm32-wasip1; adds that target if it is missing.
+guests: wasm-target
+    @mkdir -p {{ out }}
+    cargo build --quiet --profile guest --target wasm32-wasip1 -p wordcount -p thumbnail -p mandelbrot -p classify -p linecount
+
+# The command, the worker and the host examples.
+build:
+    @echo "Building the command and its worker (a few minutes the first time) ..."
+    cargo build --workspace --bins --examples
+
+# Adds the compilation target of guests, and says so, unless it is there.
+[private]
+wasm-target:
+    @rustup target list --installed | grep -qx wasm32-wasip1 || { echo "Adding the Rust target wasm32-wasip1 ..."; rustup target add wasm32-wasip1; }
+
+# Formatting, lints and documentation, warnings denied.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --quiet -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+# The dispatcher's simulator over many seeds; `STOCKADE_SEED=n just simulate` replays one.
+simulate seeds="100000":
+    STOCKADE_SEEDS={{ seeds }} cargo test -p stockade --lib --quiet -- dispatcher::sim
+
+# Licences and sources of all dependencies, and advisories where their database can be had.
+deny:
+    @command -v cargo-deny > /dev/null || cargo install cargo-deny --locked
+    cargo deny check licenses bans sources
+    @cargo deny check advisories || { code=$?; cargo deny fetch db > /dev/null 2>&1 && exit $code; echo "advisories were not checked: their database cannot be had here"; }

@@ -1,0 +1,8 @@
+use stockade_guest::task;
+
+#[task]
+fn serve() -> ! {
+    loop {}
+}
+
+fn main() {}

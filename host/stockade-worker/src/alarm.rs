@@ -1,0 +1,103 @@
+//! The alarm: raises the engine's epoch when the deadline of the running task passes.
+//!
+//! One thread, named `alarm`, asleep until the one deadline that is set. It need not be exact about
+//! whose deadline it was: the guest's epoch check looks at the clock again before it traps. So the
+//! thread is woken only for a deadline earlier than the one it sleeps for, and a busy worker whose
+//! tasks all have the same limit almost never wakes it.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use wasmtime::{Engine, EngineWeak};
+
+/// The thread and what it waits for. Dropping it ends and joins the thread.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    deadline: Option<Instant>,
+    /// When the thread wakes by itself, if it does.
+    wakes: Option<Instant>,
+    stopped: bool,
+}
+
+impl Alarm {
+    /// Starts the thread. It keeps no engine alive.
+    ///
+    /// # Errors
+    /// Where the system refuses a thread.
+    pub(crate) fn start(engine: &Engine) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let (theirs, engine) = (Arc::clone(&shared), engine.weak());
+        let thread = std::thread::Builder::new()
+            .name("alarm".into())
+            .stack_size(128 << 10)
+            .spawn(move || theirs.wait_for_deadlines(&engine))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Sets the one deadline, or none.
+    pub(crate) fn set(&self, deadline: Option<Instant>) {
+        let mut state = self.shared.lock();
+        state.deadline = deadline;
+        let too_late = match (deadline, state.wakes) {
+            (Some(deadline), Some(wakes)) => deadline < wakes,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        drop(state);
+        if too_late {
+            self.shared.changed.notify_one();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock can panic halfway through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for_deadlines(&self, engine: &EngineWeak) {
+        let mut state = self.lock();
+        while !state.stopped {
+            state.wakes = state.deadline;
+            let Some(deadline) = state.deadline else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                state.deadline = None;
+                let Some(engine) = engine.upgrade() else { return };
+                engine.increment_epoch();
+                continue;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.shared.lock().stopped = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It panics nowhere, and if it had, its work is over all the same.
+            let _ = thread.join();
+        }
+    }
+}

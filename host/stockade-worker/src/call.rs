@@ -1,0 +1,203 @@
+//! One invocation's input, output and log, each with its limit.
+//!
+//! Pure bookkeeping: the host calls check pointers and move bytes, this decides what is kept.
+
+use std::time::Instant;
+
+use stockade_abi::{ERROR_BYTES_MAX, LogLevel};
+use stockade_wire::{Codec, Limits, LogLine, TaskId};
+
+use crate::failure::HostTrap;
+
+/// What an emitted item counts beside its bytes, so that a flood of empty ones ends too.
+const ITEM_BYTES: u64 = 32;
+
+/// As [`ITEM_BYTES`], for a line of the log.
+const LINE_BYTES: u64 = 8;
+
+/// The task number that initializers and finalizers see.
+pub(crate) const NO_TASK: TaskId = TaskId(0);
+
+/// What an invocation was given and has produced so far.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) task: TaskId,
+    pub(crate) codec: Codec,
+    pub(crate) input: Vec<u8>,
+    pub(crate) output: Vec<u8>,
+    pub(crate) error: Vec<u8>,
+    pub(crate) log: Vec<LogLine>,
+    pub(crate) log_dropped: u64,
+    /// When its time is over, if ever.
+    pub(crate) deadline: Option<Instant>,
+    /// Whether reaching the deadline traps; the host kills the worker otherwise.
+    pub(crate) interruptible: bool,
+    pub(crate) output_limit: u64,
+    pub(crate) fuel_limit: u64,
+    emitted_bytes: u64,
+    log_bytes: u64,
+    log_limit: u64,
+}
+
+impl Call {
+    /// A call of `task` that starts at `now`.
+    pub(crate) fn new(
+        task: TaskId,
+        codec: Codec,
+        input: Vec<u8>,
+        limits: &Limits,
+        now: Instant,
+    ) -> Self {
+        Self {
+            task,
+            codec,
+            input,
+            output: Vec::new(),
+            error: Vec::new(),
+            log: Vec::new(),
+            log_dropped: 0,
+            deadline: limits.wall_time.and_then(|time| now.checked_add(time)),
+            interruptible: limits.interruptible,
+            output_limit: limits.output_bytes,
+            fuel_limit: limits.fuel.unwrap_or(u64::MAX),
+            emitted_bytes: 0,
+            log_bytes: 0,
+            log_limit: limits.stdio_bytes,
+        }
+    }
+
+    /// The bytes `offset..offset + length` of the input.
+    ///
+    /// # Errors
+    /// [`HostTrap::InputRange`] where there are not as many.
+    pub(crate) fn input(&self, offset: u32, length: u32) -> Result<&[u8], HostTrap> {
+        let start = offset as usize;
+        self.input.get(start..start + length as usize).ok_or(HostTrap::InputRange {
+            offset,
+            length,
+            input: self.input.len(),
+        })
+    }
+
+    /// Appends to the result.
+    ///
+    /// # Errors
+    /// [`HostTrap::Output`] beyond the limit.
+    pub(crate) fn write_output(&mut self, bytes: &[u8]) -> Result<(), HostTrap> {
+        self.reserve_output(bytes.len() as u64)?;
+        self.output.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Counts an item of `bytes` bytes that is about to be emitted.
+    ///
+    /// # Errors
+    /// [`HostTrap::Output`] beyond the limit.
+    pub(crate) fn count_item(&mut self, bytes: u64) -> Result<(), HostTrap> {
+        self.reserve_output(bytes + ITEM_BYTES)?;
+        self.emitted_bytes += bytes + ITEM_BYTES;
+        Ok(())
+    }
+
+    fn reserve_output(&self, bytes: u64) -> Result<(), HostTrap> {
+        let total = self.output.len() as u64 + self.emitted_bytes + bytes;
+        if total > self.output_limit { Err(HostTrap::Output) } else { Ok(()) }
+    }
+
+    /// Appends to the error's text what of `bytes` there is room for.
+    pub(crate) fn write_error(&mut self, bytes: &[u8]) {
+        let room = ERROR_BYTES_MAX.saturating_sub(self.error.len());
+        self.error.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// Adds a line to the log, or drops and counts it where it does not fit.
+    pub(crate) fn write_log(&mut self, level: i32, bytes: &[u8]) {
+        let room = self.log_limit.saturating_sub(self.log_bytes);
+        // Checked before the copy, and again after it: what is not UTF-8 grows.
+        let fits = |length: usize| length as u64 + LINE_BYTES <= room;
+        if !fits(bytes.len()) {
+            self.log_dropped += 1;
+            return;
+        }
+        let message = String::from_utf8_lossy(bytes).into_owned();
+        if !fits(message.len()) {
+            self.log_dropped += 1;
+            return;
+        }
+        self.log_bytes += message.len() as u64 + LINE_BYTES;
+        self.log.push(LogLine { level: LogLevel::from_number(level) as u8, message });
+    }
+
+    /// Nanoseconds until the deadline at `now`, or the most that there is where there is none.
+    pub(crate) fn remaining_ns(&self, now: Instant) -> i64 {
+        let Some(deadline) = self.deadline else { return i64::MAX };
+        i64::try_from(deadline.saturating_duration_since(now).as_nanos()).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(limits: &Limits) -> Call {
+        Call::new(TaskId(1), Codec::Raw, b"input".to_vec(), limits, Instant::now())
+    }
+
+    #[test]
+    fn result_and_items_share_one_limit() {
+        let mut call = call(&Limits::default().output_bytes(10 + ITEM_BYTES + 5));
+        call.write_output(&[0; 10]).unwrap();
+        call.count_item(5).unwrap();
+        assert!(matches!(call.write_output(&[0]), Err(HostTrap::Output)));
+        assert!(matches!(call.count_item(0), Err(HostTrap::Output)));
+        call.write_output(&[]).unwrap();
+    }
+
+    #[test]
+    fn input_beyond_its_end_is_refused_whatever_the_numbers() {
+        let call = call(&Limits::default());
+        assert_eq!(call.input(1, 4).unwrap(), b"nput");
+        assert_eq!(call.input(5, 0).unwrap(), b"");
+        assert!(call.input(5, 1).is_err());
+        assert!(call.input(6, 0).is_err());
+        assert!(call.input(u32::MAX, u32::MAX).is_err());
+    }
+
+    #[test]
+    fn error_text_stops_at_its_limit() {
+        let mut call = call(&Limits::default());
+        call.write_error(&vec![1; ERROR_BYTES_MAX - 1]);
+        call.write_error(&[2, 3]);
+        call.write_error(&[4]);
+        assert_eq!(call.error.len(), ERROR_BYTES_MAX);
+        assert_eq!(call.error.last(), Some(&2));
+    }
+
+    #[test]
+    fn log_lines_that_do_not_fit_are_dropped_whole_and_counted() {
+        let mut call = call(&Limits::default().stdio_bytes(2 * (LINE_BYTES + 3)));
+        call.write_log(1, b"abc");
+        call.write_log(9, b"\xff"); // three bytes as U+FFFD
+        call.write_log(3, b"");
+        assert_eq!(call.log.len(), 2);
+        assert_eq!(call.log[1], LogLine { level: 5, message: "\u{fffd}".into() });
+        assert_eq!(call.log_dropped, 1);
+    }
+
+    #[test]
+    fn a_line_that_grows_past_the_room_when_made_utf8_is_dropped() {
+        let mut call = call(&Limits::default().stdio_bytes(LINE_BYTES + 2));
+        call.write_log(1, b"\xff\xff");
+        assert_eq!((call.log.len(), call.log_dropped), (0, 1));
+    }
+
+    #[test]
+    fn without_a_deadline_all_time_remains() {
+        let now = Instant::now();
+        assert_eq!(call(&Limits::default().wall_time(None)).remaining_ns(now), i64::MAX);
+        let limits = Limits::default().wall_time(std::time::Duration::from_secs(1));
+        let call = Call::new(TaskId(1), Codec::Raw, Vec::new(), &limits, now);
+        assert_eq!(call.remaining_ns(now), 1_000_000_000);
+        assert_eq!(call.remaining_ns(now + std::time::Duration::from_secs(2)), 0);
+    }
+}

@@ -1,0 +1,206 @@
+//! The compiler role: one module from its bytes to its artefact, or to the reason why not.
+//!
+//! ```text
+//! wasm ─ source ─► binary ─ admission ─► admitted ─ description ─► ModuleDescription
+//!        text is      │     valid, no feature off,
+//!        parsed       │     imports provided, within limits
+//!                     └─ snapshot: instrument, or set the state ─► engine ─► artefact
+//! ```
+//!
+//! A hostile module may cost this process any amount of time and memory, so the process is small
+//! and alone: it reads one request, under limits of the kernel, writes one reply and is gone.
+//!
+//! Invariant: nothing of the module is ever run here, and no file is opened.
+
+mod admission;
+mod description;
+mod features;
+mod manifest;
+mod snapshot;
+mod source;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+
+use rustix::process::Resource;
+use stockade_wire::descriptor::{self, Receiver, SendError, Sender};
+use stockade_wire::frame::FrameError;
+use stockade_wire::{
+    CompileReply, CompileRequest, CompileStep, EngineSettings, ModuleDescription, Refusal,
+    RefusalKind,
+};
+use wasmtime::Engine;
+
+use crate::sandbox::{self, SandboxError};
+use crate::{engine, failure, socket};
+
+/// The most bytes of a module.
+const WASM_BYTES_MAX: u64 = 32 << 20;
+
+/// The most bytes of the state beside it: the memory that a snapshot may hold, and what surrounds it.
+const STATE_BYTES_MAX: u64 = crate::state::SNAPSHOT_MEMORY_BYTES_MAX + (1 << 20);
+
+/// The most bytes of a request.
+const REQUEST_BYTES_MAX: usize = 64 << 10;
+
+/// Processor time for one module.
+const CPU_SECONDS_MAX: u64 = 30;
+
+/// Memory for one module.
+const DATA_BYTES_MAX: u64 = 2 << 30;
+
+/// Why there was no reply.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CompilerError {
+    /// No pool started this process.
+    #[error("no socket from a pool: {0}")]
+    Socket(#[source] io::Error),
+    /// A limit could not be set.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The socket gave no request.
+    #[error(transparent)]
+    Receive(#[from] FrameError),
+    /// The socket took no reply.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// A request without what it speaks of.
+    #[error("protocol error: a request without its descriptors")]
+    Descriptors,
+    /// The artefact's file took no bytes.
+    #[error("cannot write the artefact: {0}")]
+    Write(#[source] io::Error),
+}
+
+/// Answers one request.
+///
+/// # Errors
+/// [`CompilerError`]; a module that is refused is an answer and no error.
+pub(crate) fn run() -> Result<(), CompilerError> {
+    let socket = socket::take_inherited().map_err(CompilerError::Socket)?;
+    confine()?;
+    let mut receiver =
+        Receiver::new(socket.try_clone().map_err(CompilerError::Socket)?, REQUEST_BYTES_MAX);
+    let Some(request) = receiver.receive::<CompileRequest>()? else { return Ok(()) };
+    let mut next = || receiver.take_descriptor().ok_or(CompilerError::Descriptors);
+    let (wasm, artefact) = (next()?, File::from(next()?));
+    let state = if request.step == CompileStep::Snapshot { Some(next()?) } else { None };
+    sandbox::lower_limit(Resource::Fsize, request.artefact_bytes_max, "limit files")?;
+    let reply = match read_and_compile(&request, wasm, state) {
+        Ok(Compiled { description, artefact: bytes }) => {
+            artefact.write_all_at(&bytes, 0).map_err(CompilerError::Write)?;
+            CompileReply::Compiled(description)
+        }
+        Err(refusal) => CompileReply::Refused(refusal),
+    };
+    Ok(Sender::new(socket).send(&reply)?)
+}
+
+fn confine() -> Result<(), SandboxError> {
+    sandbox::no_core_file()?;
+    sandbox::lower_limit(Resource::Cpu, CPU_SECONDS_MAX, "limit processor time")?;
+    sandbox::lower_limit(Resource::Data, DATA_BYTES_MAX, "limit memory")
+}
+
+fn read_and_compile(
+    request: &CompileRequest,
+    wasm: OwnedFd,
+    state: Option<OwnedFd>,
+) -> Result<Compiled, Refusal> {
+    let wasm = File::from(wasm);
+    if !descriptor::is_sealed(&wasm) {
+        return Err(internal("the module is not in a sealed memory file"));
+    }
+    let wasm = read(&wasm, WASM_BYTES_MAX, "the module")?;
+    let state = match state {
+        None => None,
+        Some(state) => Some(read(&File::from(state), STATE_BYTES_MAX, "the initialised state")?),
+    };
+    compile(request, &wasm, state.as_deref())
+}
+
+/// Reads a file whose descriptor, and so its offset, is shared with others.
+fn read(file: &File, bytes_max: u64, what: &str) -> Result<Vec<u8>, Refusal> {
+    let length =
+        file.metadata().map_err(|error| internal(&format!("cannot read {what}: {error}")))?.len();
+    if length > bytes_max {
+        let message = format!("{what} has {length} bytes, where {bytes_max} are allowed");
+        return Err(Refusal { kind: RefusalKind::Limit, message });
+    }
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, 0)
+        .map_err(|error| internal(&format!("cannot read {what}: {error}")))?;
+    Ok(bytes)
+}
+
+/// What became of a module.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) description: ModuleDescription,
+    /// Empty where only a description was asked for.
+    pub(crate) artefact: Vec<u8>,
+}
+
+/// Does what `request` asks with the module `wasm`, and the initialised state where there is one.
+///
+/// # Errors
+/// The reason why the module is refused.
+pub(crate) fn compile(
+    request: &CompileRequest,
+    wasm: &[u8],
+    state: Option<&[u8]>,
+) -> Result<Compiled, Refusal> {
+    let binary = source::binary(wasm, request.text)?;
+    let engine = engine::for_compiler(&request.engine).map_err(|error| engine_failed(&error))?;
+    let description = admit(&engine, &request.engine, &binary)?;
+    let (description, artefact) = match request.step {
+        CompileStep::Describe => (description, Vec::new()),
+        CompileStep::Compile => (description, precompile(&engine, &binary)?),
+        CompileStep::Instrument => {
+            (description, precompile(&engine, &snapshot::instrument(&binary)?)?)
+        }
+        CompileStep::Snapshot => {
+            let state = state.ok_or_else(|| internal("a snapshot without its state"))?;
+            let binary = snapshot::apply(&binary, state)?;
+            // Its memory begins larger now, and its data came out of a guest.
+            let description = admit(&engine, &request.engine, &binary)?;
+            (description, precompile(&engine, &binary)?)
+        }
+    };
+    let (bytes, bytes_max) = (artefact.len() as u64, request.artefact_bytes_max);
+    if bytes > bytes_max {
+        let message = format!("its code has {bytes} bytes, where {bytes_max} are allowed");
+        return Err(Refusal { kind: RefusalKind::Limit, message });
+    }
+    Ok(Compiled { description, artefact })
+}
+
+fn admit(
+    engine: &Engine,
+    settings: &EngineSettings,
+    binary: &[u8],
+) -> Result<ModuleDescription, Refusal> {
+    let types = admission::validate(binary)?;
+    let outline = description::Outline::read(binary, &types)?;
+    admission::check_imports(engine, &outline)?;
+    admission::check_limits(settings, &outline)?;
+    outline.describe()
+}
+
+fn precompile(engine: &Engine, binary: &[u8]) -> Result<Vec<u8>, Refusal> {
+    engine.precompile_module(binary).map_err(|error| engine_failed(&error))
+}
+
+fn engine_failed(error: &wasmtime::Error) -> Refusal {
+    internal(&format!("the compiler failed: {error:#}"))
+}
+
+fn internal(message: &str) -> Refusal {
+    refusal(RefusalKind::Internal, message)
+}
+
+fn refusal(kind: RefusalKind, message: &str) -> Refusal {
+    Refusal { kind, message: failure::bounded(message) }
+}

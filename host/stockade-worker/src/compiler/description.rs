@@ -1,0 +1,248 @@
+//! The description: what is in a module, for those who call it.
+//!
+//! Read from a module that has been validated. What a description may hold is bounded, because a
+//! module may have a million exports with names of many kilobytes.
+
+use std::fmt;
+
+use stockade_wire::{
+    Export, ExportType, Import, ModuleDescription, Refusal, RefusalKind, ValueType,
+};
+use wasmparser::types::{CoreTypeId, Types};
+use wasmparser::{ExternalKind, FuncType, Parser, Payload, TypeRef, ValType};
+
+use super::{manifest, refusal};
+use crate::engine::PAGE_BYTES;
+
+/// The most exports that are described.
+const EXPORTS_MAX: usize = 10_000;
+
+/// The longest name that is described.
+const NAME_BYTES_MAX: usize = 1024;
+
+/// The most warnings.
+const WARNINGS_MAX: usize = 20;
+
+/// What is to be known of a module, as references into it.
+#[derive(Debug, Default)]
+pub(super) struct Outline<'a> {
+    pub(super) imports: Vec<ImportOutline<'a>>,
+    pub(super) tables: Vec<u64>,
+    exports: Vec<(&'a str, ExportType)>,
+    memory_min_pages: Vec<u64>,
+    manifest: Vec<&'a [u8]>,
+    has_start: bool,
+    wasm_bytes: u64,
+}
+
+/// An import.
+#[derive(Debug)]
+pub(super) struct ImportOutline<'a> {
+    pub(super) module: &'a str,
+    pub(super) name: &'a str,
+    pub(super) ty: TypeRef,
+    /// Where it is a function.
+    pub(super) signature: Option<Signature>,
+}
+
+/// A function's type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Signature {
+    pub(super) params: Vec<ValueType>,
+    pub(super) results: Vec<ValueType>,
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |types: &[ValueType]| {
+            let names: Vec<String> = types.iter().map(ValueType::to_string).collect();
+            names.join(", ")
+        };
+        write!(f, "({}) -> ({})", list(&self.params), list(&self.results))
+    }
+}
+
+impl<'a> Outline<'a> {
+    /// Reads the validated module `binary`.
+    ///
+    /// # Errors
+    /// Where it is malformed after all.
+    pub(super) fn read(binary: &'a [u8], types: &Types) -> Result<Self, Refusal> {
+        let mut outline = Self { wasm_bytes: binary.len() as u64, ..Self::default() };
+        for payload in Parser::new(0).parse_all(binary) {
+            let read = payload.and_then(|payload| outline.add(payload, types));
+            read.map_err(|error| {
+                refusal(RefusalKind::Malformed, &format!("not a valid module: {error}"))
+            })?;
+        }
+        Ok(outline)
+    }
+
+    fn add(&mut self, payload: Payload<'a>, types: &Types) -> wasmparser::Result<()> {
+        match payload {
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import?;
+                    let signature = match import.ty {
+                        TypeRef::Func(index) => {
+                            let id = types.as_ref().core_type_at_in_module(index);
+                            Some(signature(types, id))
+                        }
+                        _ => None,
+                    };
+                    let (module, name, ty) = (import.module, import.name, import.ty);
+                    self.imports.push(ImportOutline { module, name, ty, signature });
+                }
+            }
+            Payload::TableSection(section) => {
+                for table in section {
+                    self.tables.push(table?.ty.initial);
+                }
+            }
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    self.memory_min_pages.push(memory?.initial);
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section {
+                    let export = export?;
+                    self.exports.push((export.name, export_type(types, export.kind, export.index)));
+                }
+            }
+            Payload::StartSection { .. } => self.has_start = true,
+            Payload::CustomSection(section) if section.name() == stockade_abi::MANIFEST_SECTION => {
+                self.manifest.push(section.data());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Bytes of memory that an instance begins with.
+    pub(super) fn memory_min_bytes(&self) -> u64 {
+        self.memory_min_pages
+            .iter()
+            .fold(0, |sum, pages| sum.saturating_add(pages.saturating_mul(PAGE_BYTES)))
+    }
+
+    /// Table elements that an instance begins with.
+    pub(super) fn table_min_elements(&self) -> u64 {
+        self.tables.iter().fold(0, |sum, elements| sum.saturating_add(*elements))
+    }
+
+    /// The description for the module's callers.
+    ///
+    /// # Errors
+    /// Where its manifest was written for another version of the guest ABI.
+    pub(super) fn describe(&self) -> Result<ModuleDescription, Refusal> {
+        let mut warnings = Warnings::default();
+        let functions = manifest::functions(&self.manifest, &self.exports, &mut warnings)?;
+        let mut exports = Vec::new();
+        for (name, kind) in &self.exports {
+            if name.len() > NAME_BYTES_MAX {
+                warnings.push(format!("export `{}`: its name is too long", quoted(name)));
+            } else if exports.len() == EXPORTS_MAX {
+                warnings.push(format!("exports beyond the first {EXPORTS_MAX} are ignored"));
+                break;
+            } else {
+                exports.push(Export { name: (*name).to_owned(), kind: kind.clone() });
+            }
+        }
+        let imports = self.imports.iter().map(|import| Import {
+            module: import.module.to_owned(),
+            name: import.name.to_owned(),
+            type_name: match &import.signature {
+                Some(signature) => signature.to_string(),
+                None => type_name(import.ty).to_owned(),
+            },
+        });
+        Ok(ModuleDescription {
+            wasm_bytes: self.wasm_bytes,
+            exports,
+            imports: imports.collect(),
+            functions,
+            memory_min_bytes: self.memory_min_bytes(),
+            has_start: self.has_start,
+            warnings: warnings.finish(),
+        })
+    }
+}
+
+fn export_type(types: &Types, kind: ExternalKind, index: u32) -> ExportType {
+    match kind {
+        ExternalKind::Func | ExternalKind::FuncExact => {
+            let Signature { params, results } =
+                signature(types, types.as_ref().core_function_at(index));
+            ExportType::Function { params, results }
+        }
+        ExternalKind::Memory => ExportType::Memory,
+        ExternalKind::Table => ExportType::Table,
+        ExternalKind::Global => ExportType::Global,
+        ExternalKind::Tag => ExportType::Other,
+    }
+}
+
+fn signature(types: &Types, id: CoreTypeId) -> Signature {
+    let ty: &FuncType = types[id].unwrap_func();
+    Signature {
+        params: ty.params().iter().map(value_type).collect(),
+        results: ty.results().iter().map(value_type).collect(),
+    }
+}
+
+fn value_type(ty: &ValType) -> ValueType {
+    match ty {
+        ValType::I32 => ValueType::I32,
+        ValType::I64 => ValueType::I64,
+        ValType::F32 => ValueType::F32,
+        ValType::F64 => ValueType::F64,
+        ValType::V128 | ValType::Ref(_) => ValueType::Other,
+    }
+}
+
+/// What an import that is no function is, in a word.
+pub(super) fn type_name(ty: TypeRef) -> &'static str {
+    match ty {
+        TypeRef::Func(_) | TypeRef::FuncExact(_) => "function",
+        TypeRef::Table(_) => "table",
+        TypeRef::Memory(_) => "memory",
+        TypeRef::Global(_) => "global",
+        TypeRef::Tag(_) => "tag",
+    }
+}
+
+/// A guest's name for a message: without control characters, and no longer than a line.
+pub(super) fn quoted(name: &str) -> String {
+    const SHOWN_MAX: usize = 100;
+    let mut shown: String = name.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();
+    if name.chars().nth(SHOWN_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Warnings, of which a hostile module could cause any number.
+#[derive(Debug, Default)]
+pub(super) struct Warnings {
+    texts: Vec<String>,
+    beyond: usize,
+}
+
+impl Warnings {
+    /// Adds a warning, or counts it where there are many already.
+    pub(super) fn push(&mut self, text: String) {
+        if self.texts.len() < WARNINGS_MAX {
+            self.texts.push(text);
+        } else {
+            self.beyond += 1;
+        }
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        if self.beyond > 0 {
+            self.texts.push(format!("and {} more", self.beyond));
+        }
+        self.texts
+    }
+}

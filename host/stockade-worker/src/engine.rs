@@ -1,0 +1,108 @@
+//! The engine: what compiled code and the worker that runs it must agree on.
+//!
+//! Both roles build their configuration here, from the same [`EngineSettings`], because an artefact
+//! loads only where every choice that shaped its code was made alike. The two differ in how
+//! instances are allocated, which shapes no code: a worker pools them, a compiler makes none.
+
+use std::fs;
+use std::num::NonZeroUsize;
+
+use stockade_wire::{EngineSettings, MEMORY_BYTES_MAX};
+use wasmtime::{
+    Config, Enabled, Engine, PoolingAllocationConfig, Strategy, WasmBacktraceDetails, WasmFeatures,
+};
+
+/// What guests may use of WebAssembly: what toolchains emit for `wasm32-wasip1`, and no more.
+pub(crate) const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
+    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
+    .union(WasmFeatures::SIGN_EXTENSION)
+    .union(WasmFeatures::MULTI_VALUE)
+    .union(WasmFeatures::BULK_MEMORY)
+    .union(WasmFeatures::REFERENCE_TYPES)
+    .union(WasmFeatures::SIMD)
+    .union(WasmFeatures::FLOATS);
+
+/// The most tables that a module may have.
+pub(crate) const TABLES_MAX: u32 = 4;
+
+/// The most frames of a backtrace.
+pub(crate) const BACKTRACE_FRAMES_MAX: usize = 32;
+
+/// The size of a WebAssembly page.
+pub(crate) const PAGE_BYTES: u64 = 64 << 10;
+
+/// Instances alive at once: one, and in a pool whose instances outlive tasks one for each module.
+const INSTANCES_MAX: u32 = 16;
+
+/// How much of a memory that a task dirtied is put back page by page rather than unmapped. Only
+/// with a page map, which finds the dirty pages; without one all of it would be written every time.
+const KEEP_RESIDENT_BYTES: usize = 4 << 20;
+
+/// As [`KEEP_RESIDENT_BYTES`], for tables.
+const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
+
+/// The engine of a worker.
+///
+/// # Errors
+/// Where the system refuses the address space for the pool.
+pub(crate) fn for_worker(settings: &EngineSettings) -> wasmtime::Result<Engine> {
+    let memory_bytes = settings.memory_bytes.clamp(PAGE_BYTES, MEMORY_BYTES_MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_core_instances(INSTANCES_MAX)
+        .total_memories(INSTANCES_MAX)
+        .total_tables(INSTANCES_MAX * TABLES_MAX)
+        .total_stacks(0)
+        .total_gc_heaps(0)
+        .max_memories_per_module(1)
+        .max_tables_per_module(TABLES_MAX)
+        .max_memory_size(usize::try_from(memory_bytes)?)
+        .table_elements(usize::try_from(settings.table_elements)?);
+    if has_swap() {
+        pool.pagemap_scan(Enabled::No);
+    } else {
+        pool.pagemap_scan(Enabled::Auto);
+        if PoolingAllocationConfig::is_pagemap_scan_available() {
+            pool.linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+                .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES);
+        }
+    }
+    let mut config = config(settings);
+    config.allocation_strategy(pool);
+    Engine::new(&config)
+}
+
+/// The engine of a compiler.
+///
+/// # Errors
+/// Where this machine is none that code can be compiled for.
+pub(crate) fn for_compiler(settings: &EngineSettings) -> wasmtime::Result<Engine> {
+    Engine::new(&config(settings))
+}
+
+fn config(settings: &EngineSettings) -> Config {
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .wasm_features(WasmFeatures::all(), false)
+        .wasm_features(FEATURES, true)
+        // True is an error without a feature of the crate that we leave out.
+        .concurrency_support(false)
+        .epoch_interruption(settings.metering.epochs())
+        .consume_fuel(settings.metering.fuel())
+        .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX))
+        // The environment has no say in what a worker prints.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        // Backtraces name functions; neither source offsets nor a foreign unwinder is needed.
+        .generate_address_map(false)
+        .native_unwind_info(false)
+        .memory_init_cow(true);
+    config
+}
+
+/// Whether this machine can swap. wasmtime 48.0.8's page map misses dirty pages that were swapped
+/// out, so one task's bytes could stay for the next. Swap that is added while a worker runs goes
+/// unnoticed until its successor.
+fn has_swap() -> bool {
+    // The first line is a heading. What cannot be read is taken for the worst.
+    fs::read_to_string("/proc/swaps").map_or(true, |text| text.lines().count() > 1)
+}

@@ -1,0 +1,233 @@
+//! From what ended a guest to what its caller is told.
+//!
+//! Everything that comes from the guest is bounded here: messages, the number of a backtrace's
+//! frames and the length of their names.
+
+use std::fmt::{self, Write};
+
+use stockade_abi::ErrorRecord;
+use stockade_wire::{Failure, GuestError, TrapKind};
+use wasmtime::{Trap, WasmBacktrace};
+
+use crate::engine::BACKTRACE_FRAMES_MAX;
+use crate::guest::GuestState;
+
+/// The most bytes of a message of ours.
+const MESSAGE_BYTES_MAX: usize = 4 << 10;
+
+/// The most bytes of a function's name in a backtrace.
+const FRAME_NAME_BYTES_MAX: usize = 256;
+
+/// What ends a guest from within a host call.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HostTrap {
+    /// It asked for its own end.
+    #[error("exit with code {0}")]
+    Exit(i32),
+    /// Its result and its items exceed their limit.
+    #[error("output limit exceeded")]
+    Output,
+    /// The deadline came while it slept.
+    #[error("deadline passed")]
+    Deadline,
+    /// A pointer and length that do not lie in its memory.
+    #[error("{length} bytes at {pointer:#x} are not in the guest's memory")]
+    OutOfBounds {
+        /// Where they should begin.
+        pointer: u32,
+        /// How many.
+        length: u32,
+    },
+    /// It wants more of its input than there is.
+    #[error("bytes {offset}..{offset}+{length} of an input of {input} bytes")]
+    InputRange {
+        /// Where they should begin.
+        offset: u32,
+        /// How many.
+        length: u32,
+        /// How many there are.
+        input: usize,
+    },
+    /// It calls the host and has no memory that the host could read.
+    #[error("the guest exports no memory named `memory`")]
+    NoMemory,
+    /// The host of this worker does not listen any more.
+    #[error("the host is gone")]
+    HostGone,
+}
+
+/// Says why `error` ended the guest whose state this is.
+pub(crate) fn failure_of(error: &wasmtime::Error, state: &GuestState) -> Failure {
+    if let Some(trap) = error.downcast_ref::<HostTrap>() {
+        return host_trap_failure(trap, error, state);
+    }
+    let trap = error.downcast_ref::<Trap>().copied();
+    match trap {
+        Some(Trap::Interrupt) => return Failure::Deadline { backtrace: backtrace(error) },
+        Some(Trap::OutOfFuel) => return Failure::Fuel { limit: state.call.fuel_limit },
+        _ => {}
+    }
+    // A guest that says it panicked says more than that a growth was refused some time before.
+    if let Some(panic) = panic_record(&state.call.error) {
+        return Failure::Panic(panic, backtrace(error));
+    }
+    if let Some(wanted) = state.meter.refused_bytes() {
+        return Failure::Memory { limit: state.meter.memory_limit(), wanted };
+    }
+    match trap {
+        Some(trap) => Failure::Trap {
+            kind: kind_of(trap),
+            message: bounded(&trap.to_string()),
+            backtrace: backtrace(error),
+        },
+        None => Failure::Guest(bounded(&error.root_cause().to_string())),
+    }
+}
+
+fn host_trap_failure(trap: &HostTrap, error: &wasmtime::Error, state: &GuestState) -> Failure {
+    match trap {
+        HostTrap::Exit(code) => Failure::Exited(*code),
+        HostTrap::Output => Failure::Output { limit: state.call.output_limit },
+        HostTrap::Deadline => Failure::Deadline { backtrace: backtrace(error) },
+        HostTrap::OutOfBounds { .. } => Failure::Trap {
+            kind: TrapKind::MemoryOutOfBounds,
+            message: trap.to_string(),
+            backtrace: backtrace(error),
+        },
+        HostTrap::InputRange { .. } | HostTrap::NoMemory | HostTrap::HostGone => {
+            Failure::Guest(trap.to_string())
+        }
+    }
+}
+
+/// Reads what a failed task wrote with `error_write`.
+pub(crate) fn guest_error(text: &[u8]) -> GuestError {
+    match serde_json::from_slice::<ErrorRecord>(text) {
+        Ok(record) => from_record(record),
+        Err(_) => GuestError {
+            message: String::from_utf8_lossy(text).into_owned(),
+            location: None,
+            data: None,
+        },
+    }
+}
+
+fn panic_record(text: &[u8]) -> Option<GuestError> {
+    let record = serde_json::from_slice::<ErrorRecord>(text).ok()?;
+    record.panic.then(|| from_record(record))
+}
+
+fn from_record(record: ErrorRecord) -> GuestError {
+    GuestError { message: record.message, location: record.location, data: record.data }
+}
+
+fn kind_of(trap: Trap) -> TrapKind {
+    match trap {
+        Trap::UnreachableCodeReached => TrapKind::Unreachable,
+        Trap::StackOverflow => TrapKind::StackOverflow,
+        Trap::MemoryOutOfBounds => TrapKind::MemoryOutOfBounds,
+        Trap::TableOutOfBounds => TrapKind::TableOutOfBounds,
+        Trap::IndirectCallToNull | Trap::NullReference => TrapKind::NullCall,
+        Trap::BadSignature => TrapKind::WrongCallType,
+        Trap::IntegerDivisionByZero => TrapKind::DivisionByZero,
+        Trap::IntegerOverflow => TrapKind::IntegerOverflow,
+        Trap::BadConversionToInteger => TrapKind::BadConversion,
+        _ => TrapKind::Other,
+    }
+}
+
+/// The names of the functions that were running, innermost first.
+fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let frames = trace.frames().iter().take(BACKTRACE_FRAMES_MAX);
+    frames
+        .map(|frame| match frame.func_name() {
+            Some(name) => readable(name),
+            None => format!("<function {}>", frame.func_index()),
+        })
+        .collect()
+}
+
+/// A function's name as its author wrote it, where a compiler had encoded it.
+fn readable(name: &str) -> String {
+    let mut text = Bounded::new(FRAME_NAME_BYTES_MAX);
+    // Writing fails where the name is too long, which is how its writing is cut short.
+    let _ = match rustc_demangle::try_demangle(name) {
+        Ok(symbol) => write!(text, "{symbol:#}"),
+        Err(_) => match cpp_demangle::Symbol::new(name).map(|symbol| symbol.demangle()) {
+            Ok(Ok(symbol)) => text.write_str(&symbol),
+            _ => text.write_str(name),
+        },
+    };
+    text.finish()
+}
+
+/// `text`, cut to the length of a message.
+pub(crate) fn bounded(text: &str) -> String {
+    let mut bounded = Bounded::new(MESSAGE_BYTES_MAX);
+    let _ = bounded.write_str(text);
+    bounded.finish()
+}
+
+/// Text that stops at a limit and says that it did.
+#[derive(Debug)]
+struct Bounded {
+    text: String,
+    limit: usize,
+    cut: bool,
+}
+
+impl Bounded {
+    fn new(limit: usize) -> Self {
+        Self { text: String::new(), limit, cut: false }
+    }
+
+    fn finish(mut self) -> String {
+        if self.cut {
+            self.text.push('…');
+        }
+        self.text
+    }
+}
+
+impl Write for Bounded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.limit - self.text.len();
+        if text.len() <= room {
+            self.text.push_str(text);
+            return Ok(());
+        }
+        self.text.push_str(&text[..text.floor_char_boundary(room)]);
+        self.cut = true;
+        Err(fmt::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shown_as_their_authors_wrote_them() {
+        assert_eq!(readable("_ZN5guest4main17h0123456789abcdefE"), "guest::main");
+        assert_eq!(readable("_Z3addii"), "add(int, int)");
+        assert_eq!(readable("plain"), "plain");
+    }
+
+    #[test]
+    fn a_long_name_is_cut_at_a_character() {
+        let name = "é".repeat(FRAME_NAME_BYTES_MAX);
+        let shown = readable(&name);
+        assert_eq!(shown, "é".repeat(FRAME_NAME_BYTES_MAX / 2) + "…");
+        assert_eq!(readable(&"a".repeat(FRAME_NAME_BYTES_MAX)).len(), FRAME_NAME_BYTES_MAX);
+    }
+
+    #[test]
+    fn error_text_that_is_no_record_is_the_message() {
+        assert_eq!(guest_error(b"plain").message, "plain");
+        assert_eq!(guest_error(b"\xff").message, "\u{fffd}");
+        assert_eq!(guest_error(b"[1]").message, "[1]");
+        let deep = "[".repeat(10_000);
+        assert_eq!(guest_error(deep.as_bytes()).message, deep);
+    }
+}

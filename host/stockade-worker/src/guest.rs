@@ -1,0 +1,339 @@
+//! A guest: one instance with all that belongs to it, from its creation to its last call.
+//!
+//! ```text
+//! Guest::new ─► begin(Call) ─► prepare ─► invoke ─► end ─► Usage
+//!                  ▲ instantiates, _initialize │
+//!                  └──────── per worker ───────┘
+//! ```
+//!
+//! Invariant: whoever gets an error from a guest drops it; no instance is called after a trap.
+
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use stockade_abi::{MEMORY_EXPORT, Status};
+use stockade_wire::descriptor::{SendError, Sender};
+use stockade_wire::{
+    Captured, Failure, HookCall, Invocation, Limits, LogLine, Metering, Outcome, Scalar,
+    StatusPage, WorkerMessage,
+};
+use wasmtime::{Engine, Instance, InstancePre, ModuleExport, Store, UpdateDeadline, Val, ValType};
+use wasmtime_wasi::p1::WasiP1Ctx;
+
+use crate::call::Call;
+use crate::failure::{self, HostTrap};
+use crate::meter::Meter;
+use crate::state::{self, StateError};
+use crate::wasi::{Output, Plan};
+
+/// What calling into a guest came to: an outcome that it chose, or the error that ended it.
+type Called<T> = Result<T, wasmtime::Error>;
+
+/// The way to the host, shared by the session and the guest that emits items.
+#[derive(Clone, Debug)]
+pub(crate) struct Outbox(Arc<Mutex<Sender>>);
+
+impl Outbox {
+    /// Sends through `sender`.
+    pub(crate) fn new(sender: Sender) -> Self {
+        Self(Arc::new(Mutex::new(sender)))
+    }
+
+    /// Sends `message`, waiting for as long as the host does not read.
+    ///
+    /// # Errors
+    /// [`SendError`], usually because the host is gone.
+    pub(crate) fn send(&self, message: &WorkerMessage) -> Result<(), SendError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).send(message)
+    }
+}
+
+/// What a guest can reach its caller through while it runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) outbox: Outbox,
+    pub(crate) page: Arc<StatusPage>,
+}
+
+/// What host calls work on.
+pub(crate) struct GuestState {
+    pub(crate) call: Call,
+    pub(crate) meter: Meter,
+    pub(crate) plan: Plan,
+    /// None in a compiler, where host calls have types and no caller.
+    pub(crate) link: Option<Link>,
+    pub(crate) memory_export: Option<ModuleExport>,
+    wasi: Option<WasiP1Ctx>,
+}
+
+impl std::fmt::Debug for GuestState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuestState").field("task", &self.call.task).finish_non_exhaustive()
+    }
+}
+
+impl GuestState {
+    /// The state of a guest that is about to make `call`.
+    pub(crate) fn new(plan: Plan, link: Option<Link>, call: Call) -> Self {
+        Self { call, meter: Meter::default(), plan, link, memory_export: None, wasi: None }
+    }
+
+    /// The WASI context, built now if this is the guest's first WASI call.
+    pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
+        let plan = &mut self.plan;
+        self.wasi.get_or_insert_with(|| plan.build())
+    }
+}
+
+/// What an invocation used and left behind.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    pub(crate) fuel: Option<u64>,
+    pub(crate) memory_peak_bytes: u64,
+    pub(crate) stdout: Captured,
+    pub(crate) stderr: Captured,
+    pub(crate) log: Vec<LogLine>,
+    pub(crate) log_dropped: u64,
+}
+
+/// An instance, once [`prepare`](Self::prepare)d, and its store.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    store: Store<GuestState>,
+    instance: Option<Instance>,
+    metering: Metering,
+}
+
+impl Guest {
+    /// A store for an instance to be, with its first call begun under `limits`.
+    ///
+    /// # Panics
+    /// Where `metering` is not that of the engine.
+    pub(crate) fn new(
+        engine: &Engine,
+        metering: Metering,
+        state: GuestState,
+        limits: &Limits,
+    ) -> Self {
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| &mut state.meter);
+        if metering.epochs() {
+            store.epoch_deadline_callback(|store| {
+                let call = &store.data().call;
+                let over =
+                    call.deadline.is_some_and(|deadline| deadline <= std::time::Instant::now());
+                Ok(if over && call.interruptible {
+                    UpdateDeadline::Interrupt
+                } else {
+                    UpdateDeadline::Continue(1)
+                })
+            });
+        }
+        let mut guest = Self { store, instance: None, metering };
+        guest.account(limits);
+        guest
+    }
+
+    /// Begins another call, under `limits`, in the instance as the last one left it.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub(crate) fn begin(&mut self, call: Call, limits: &Limits) {
+        self.store.data_mut().call = call;
+        self.account(limits);
+    }
+
+    fn account(&mut self, limits: &Limits) {
+        let state = self.store.data_mut();
+        state.meter.begin(limits);
+        for output in [&state.plan.stdout, &state.plan.stderr] {
+            if let Output::Captured(capture) = output {
+                capture.begin(limits.stdio_bytes);
+            }
+        }
+        let fuel = state.call.fuel_limit;
+        if self.metering.epochs() {
+            self.store.set_epoch_deadline(1);
+        }
+        if self.metering.fuel() {
+            self.store.set_fuel(fuel).expect("an engine with this metering counts fuel");
+        }
+    }
+
+    /// Makes the instance, which runs its start function, and initialises it if it is a reactor
+    /// that must be.
+    ///
+    /// # Errors
+    /// What ended the guest.
+    pub(crate) fn prepare(
+        &mut self,
+        module: &InstancePre<GuestState>,
+        initialize: bool,
+    ) -> Called<()> {
+        self.store.data_mut().memory_export = module.module().get_export_index(MEMORY_EXPORT);
+        let instance = module.instantiate(&mut self.store)?;
+        self.instance = Some(instance);
+        if initialize && instance.get_func(&mut self.store, "_initialize").is_some() {
+            self.call_plain("_initialize")?;
+        }
+        Ok(())
+    }
+
+    /// Calls what a task asks for.
+    ///
+    /// # Errors
+    /// What ended the guest.
+    pub(crate) fn invoke(&mut self, invocation: &Invocation) -> Called<Outcome> {
+        match invocation {
+            Invocation::Task(call) => self.call_task(&call.export),
+            Invocation::Scalar { export, args } => self.call_scalar(export, args),
+            Invocation::Command(_) => self.call_command(),
+        }
+    }
+
+    /// Calls an initializer or a finalizer.
+    ///
+    /// # Errors
+    /// Its failure, whether it trapped or returned one.
+    pub(crate) fn invoke_hook(&mut self, hook: &HookCall) -> Result<(), Failure> {
+        let called = match hook {
+            HookCall::Task(call) => self.call_task(&call.export),
+            HookCall::Plain { export } => {
+                self.call_plain(export).map(|()| Outcome::Returned(Vec::new()))
+            }
+        };
+        match called {
+            Ok(Outcome::Failed(failure)) => Err(failure),
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.failure(&error)),
+        }
+    }
+
+    /// Says why `error`, which came from this guest, ended it.
+    pub(crate) fn failure(&self, error: &wasmtime::Error) -> Failure {
+        failure::failure_of(error, self.store.data())
+    }
+
+    /// Ends the call and takes what it left.
+    pub(crate) fn end(&mut self) -> Usage {
+        let fuel = if self.metering.fuel() { self.store.get_fuel().ok() } else { None };
+        let state = self.store.data_mut();
+        let captured = |output: &Output| match output {
+            Output::Captured(capture) => capture.take(),
+            Output::Descriptor(_) => Captured::default(),
+        };
+        // What a call was given and made is not kept until the next.
+        state.call.input = Vec::new();
+        state.call.output = Vec::new();
+        Usage {
+            fuel: fuel.map(|left| state.call.fuel_limit - left),
+            memory_peak_bytes: state.meter.memory_peak_bytes(),
+            stdout: captured(&state.plan.stdout),
+            stderr: captured(&state.plan.stderr),
+            log: std::mem::take(&mut state.call.log),
+            log_dropped: state.call.log_dropped,
+        }
+    }
+
+    /// Writes the state that an initializer left to `file`; answers how many bytes.
+    ///
+    /// # Errors
+    /// Where it is more than `bytes_max`, or the file fails.
+    pub(crate) fn write_state(&mut self, file: &File, bytes_max: u64) -> Result<u64, StateError> {
+        let instance = self.instance.ok_or(StateError::NotMade)?;
+        state::write(&mut self.store, &instance, file, bytes_max)
+    }
+
+    fn instance(&self) -> Called<Instance> {
+        self.instance.ok_or_else(|| wasmtime::Error::msg("the instance was not made"))
+    }
+
+    fn call_task(&mut self, export: &str) -> Called<Outcome> {
+        let function = self.instance()?.get_typed_func::<(), i32>(&mut self.store, export);
+        let function = function.map_err(|_| wrong_export(export, "a task of type () -> i32"))?;
+        let status = function.call(&mut self.store, ())?;
+        let call = &mut self.store.data_mut().call;
+        Ok(match Status::from_number(status) {
+            Status::Success => Outcome::Returned(std::mem::take(&mut call.output)),
+            Status::BadArguments => {
+                Outcome::Failed(Failure::BadArguments(failure::guest_error(&call.error)))
+            }
+            Status::Error => {
+                let mut error = failure::guest_error(&call.error);
+                if error.message.is_empty() {
+                    error.message = format!("status {status}, and no error was written");
+                }
+                Outcome::Failed(Failure::Error(error))
+            }
+        })
+    }
+
+    fn call_plain(&mut self, export: &str) -> Called<()> {
+        let function = self.instance()?.get_typed_func::<(), ()>(&mut self.store, export);
+        let function = function.map_err(|_| wrong_export(export, "a function of type () -> ()"))?;
+        function.call(&mut self.store, ())
+    }
+
+    fn call_command(&mut self) -> Called<Outcome> {
+        match self.call_plain("_start") {
+            Ok(()) => Ok(Outcome::Exited(0)),
+            Err(error) => match error.downcast_ref::<HostTrap>() {
+                Some(HostTrap::Exit(code)) => Ok(Outcome::Exited(*code)),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn call_scalar(&mut self, export: &str, args: &[Scalar]) -> Called<Outcome> {
+        let function = self.instance()?.get_func(&mut self.store, export);
+        let function = function.ok_or_else(|| wrong_export(export, "a function"))?;
+        let ty = function.ty(&self.store);
+        let args: Vec<Val> = args.iter().copied().map(to_value).collect();
+        let kinds_agree = ty.params().len() == args.len()
+            && ty.params().zip(&args).all(|(param, arg)| is_of_type(arg, &param));
+        if !kinds_agree {
+            return Err(wrong_export(export, "a function of these parameters"));
+        }
+        let mut results = vec![Val::I32(0); ty.results().len()];
+        function.call(&mut self.store, &args, &mut results)?;
+        let scalars: Option<Vec<Scalar>> = results.iter().map(from_value).collect();
+        let scalars =
+            scalars.ok_or_else(|| wrong_export(export, "a function of scalar results"))?;
+        Ok(Outcome::Scalars(scalars))
+    }
+}
+
+fn wrong_export(export: &str, wanted: &str) -> wasmtime::Error {
+    wasmtime::Error::msg(failure::bounded(&format!(
+        "the module has no export `{export}` that is {wanted}"
+    )))
+}
+
+fn to_value(scalar: Scalar) -> Val {
+    match scalar {
+        Scalar::I32(number) => Val::I32(number),
+        Scalar::I64(number) => Val::I64(number),
+        Scalar::F32(bits) => Val::F32(bits),
+        Scalar::F64(bits) => Val::F64(bits),
+    }
+}
+
+fn from_value(value: &Val) -> Option<Scalar> {
+    match value {
+        Val::I32(number) => Some(Scalar::I32(*number)),
+        Val::I64(number) => Some(Scalar::I64(*number)),
+        Val::F32(bits) => Some(Scalar::F32(*bits)),
+        Val::F64(bits) => Some(Scalar::F64(*bits)),
+        _ => None,
+    }
+}
+
+fn is_of_type(value: &Val, ty: &ValType) -> bool {
+    matches!(
+        (value, ty),
+        (Val::I32(_), ValType::I32)
+            | (Val::I64(_), ValType::I64)
+            | (Val::F32(_), ValType::F32)
+            | (Val::F64(_), ValType::F64)
+    )
+}

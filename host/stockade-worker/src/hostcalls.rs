@@ -1,0 +1,152 @@
+//! The host calls of the guest ABI, and what of WASI is answered here instead of by wasmtime-wasi.
+//!
+//! Every pointer is hostile. A call finds the guest's memory anew, because the last one may have
+//! been followed by a growth, and takes a checked slice of it before anything is copied or
+//! allocated.
+
+use std::time::Instant;
+
+use stockade_abi::import;
+use stockade_wire::WorkerMessage;
+use wasmtime::{Caller, Extern, Linker};
+
+use crate::failure::HostTrap;
+use crate::guest::GuestState;
+use crate::poll;
+
+type Guest<'a> = Caller<'a, GuestState>;
+
+/// Everything that a guest may import.
+///
+/// # Errors
+/// Where the engine refuses a definition; none is expected to.
+pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<GuestState>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p1::add_to_linker_sync(&mut linker, GuestState::wasi)?;
+    linker.allow_shadowing(true);
+    add_exit(&mut linker)?;
+    poll::add_to_linker(&mut linker)?;
+    linker.allow_shadowing(false);
+    add_input(&mut linker)?;
+    add_output(&mut linker)?;
+    add_signals(&mut linker)?;
+    Ok(linker)
+}
+
+/// `proc_exit` with any code; wasmtime-wasi's takes those below 126 only.
+fn add_exit(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        "wasi_snapshot_preview1",
+        "proc_exit",
+        |code: i32| -> wasmtime::Result<()> { Err(HostTrap::Exit(code).into()) },
+    )?;
+    Ok(())
+}
+
+fn add_input(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    let module = import::MODULE;
+    linker.func_wrap(module, import::INPUT_LEN, |guest: Guest<'_>| {
+        // No frame brings as much as would not fit.
+        guest.data().call.input.len() as u32
+    })?;
+    linker.func_wrap(module, import::INPUT_CODEC, |guest: Guest<'_>| {
+        use stockade_abi::Codec as Number;
+        use stockade_wire::Codec;
+        (match guest.data().call.codec {
+            Codec::Raw => Number::Raw,
+            Codec::Bincode => Number::Bincode,
+            Codec::Json => Number::Json,
+        }) as i32
+    })?;
+    linker.func_wrap(
+        module,
+        import::INPUT_READ,
+        |mut guest: Guest<'_>, pointer: u32, offset: u32, length: u32| {
+            let (memory, state) = memory_and_state(&mut guest)?;
+            let place = slice_mut(memory, pointer, length)?;
+            place.copy_from_slice(state.call.input(offset, length)?);
+            wasmtime::Result::Ok(())
+        },
+    )?;
+    Ok(())
+}
+
+fn add_output(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    let module = import::MODULE;
+    linker.func_wrap(
+        module,
+        import::OUTPUT_WRITE,
+        |mut guest: Guest<'_>, pointer: u32, length: u32| {
+            let (memory, state) = memory_and_state(&mut guest)?;
+            Ok(state.call.write_output(slice(memory, pointer, length)?)?)
+        },
+    )?;
+    linker.func_wrap(
+        module,
+        import::ERROR_WRITE,
+        |mut guest: Guest<'_>, pointer: u32, length: u32| {
+            let (memory, state) = memory_and_state(&mut guest)?;
+            state.call.write_error(slice(memory, pointer, length)?);
+            wasmtime::Result::Ok(())
+        },
+    )?;
+    linker.func_wrap(module, import::EMIT, |mut guest: Guest<'_>, pointer: u32, length: u32| {
+        let (memory, state) = memory_and_state(&mut guest)?;
+        let item = slice(memory, pointer, length)?;
+        state.call.count_item(item.len() as u64)?;
+        let message = WorkerMessage::Emitted(state.call.task, item.to_vec());
+        let link = state.link.as_ref().ok_or(HostTrap::HostGone)?;
+        link.outbox.send(&message).map_err(|_| HostTrap::HostGone)?;
+        wasmtime::Result::Ok(())
+    })?;
+    Ok(())
+}
+
+fn add_signals(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    let module = import::MODULE;
+    linker.func_wrap(module, import::PROGRESS, |guest: Guest<'_>, done: u64, total: u64| {
+        let state = guest.data();
+        if let Some(link) = &state.link {
+            link.page.progress(state.call.task, done, total);
+        }
+    })?;
+    linker.func_wrap(
+        module,
+        import::LOG,
+        |mut guest: Guest<'_>, level: i32, pointer: u32, length: u32| {
+            let (memory, state) = memory_and_state(&mut guest)?;
+            state.call.write_log(level, slice(memory, pointer, length)?);
+            wasmtime::Result::Ok(())
+        },
+    )?;
+    linker.func_wrap(module, import::REMAINING_NS, |guest: Guest<'_>| {
+        guest.data().call.remaining_ns(Instant::now())
+    })?;
+    linker.func_wrap(module, import::TASK_ID, |guest: Guest<'_>| guest.data().call.task.0)?;
+    Ok(())
+}
+
+/// The guest's memory as it is now, beside its state.
+///
+/// # Errors
+/// [`HostTrap::NoMemory`] where it exports none under the ABI's name.
+pub(crate) fn memory_and_state<'a>(
+    guest: &'a mut Guest<'_>,
+) -> Result<(&'a mut [u8], &'a mut GuestState), HostTrap> {
+    let export = guest.data().memory_export.clone().ok_or(HostTrap::NoMemory)?;
+    match guest.get_module_export(&export) {
+        Some(Extern::Memory(memory)) => Ok(memory.data_and_store_mut(guest)),
+        _ => Err(HostTrap::NoMemory),
+    }
+}
+
+fn slice(memory: &[u8], pointer: u32, length: u32) -> Result<&[u8], HostTrap> {
+    let start = pointer as usize;
+    // Two 32-bit numbers cannot overflow the sum.
+    memory.get(start..start + length as usize).ok_or(HostTrap::OutOfBounds { pointer, length })
+}
+
+fn slice_mut(memory: &mut [u8], pointer: u32, length: u32) -> Result<&mut [u8], HostTrap> {
+    let start = pointer as usize;
+    memory.get_mut(start..start + length as usize).ok_or(HostTrap::OutOfBounds { pointer, length })
+}

@@ -1,0 +1,86 @@
+//! Runs guests, and compiles them: what a worker program does once its pool has started it.
+//!
+//! ```text
+//! run_if_worker ── role ──► worker::run ──► session ──► Runtime ──► Guest (Store + Instance)
+//!                  │                        the loop    modules      hostcalls, wasi, poll
+//!                  └──────► compiler::run ──► admission ─► description ─► artefact
+//!                                             may it run?  what is in it?  native code
+//! ```
+//!
+//! | where | what it owns |
+//! |---|---|
+//! | [`mod@worker`], `session` | the worker's life and its message loop |
+//! | `engine`, `alarm`, `artefact` | the engine both roles agree on, deadlines, loading code |
+//! | `runtime`, `guest` | modules, instances, one invocation after another |
+//! | `call`, `hostcalls`, `failure` | one invocation's input and output, the guest ABI, how it failed |
+//! | `wasi`, `capture`, `poll`, `meter` | WASI with nothing granted, bounded output, sleeping, limits |
+//! | `sandbox` | what the process gives up before the first guest runs |
+//! | [`mod@compiler`] and below | one module from bytes to artefact, or the reason why not |
+//!
+//! Invariant: a worker never compiles, and a compiler never runs a guest.
+#![deny(rustdoc::private_intra_doc_links)]
+#![allow(rustdoc::private_intra_doc_links)]
+
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+compile_error!("Stockade's worker runs on Linux, on x86-64 and aarch64");
+
+mod session;
+mod worker;
+
+mod runtime;
+
+mod guest;
+
+mod call;
+mod hostcalls;
+
+mod capture;
+mod poll;
+mod wasi;
+
+mod failure;
+mod meter;
+
+mod alarm;
+mod artefact;
+mod engine;
+
+mod sandbox;
+mod socket;
+
+mod compiler;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+
+use stockade_wire::Role;
+
+/// Runs this process as a worker or a compiler, and exits, if its first argument says that a pool
+/// started it as one; returns otherwise. Call it first in `main`, before any thread exists and
+/// before anything is read from the environment.
+///
+/// ```
+/// // No pool started this process, so it goes on.
+/// stockade_worker::run_if_worker();
+/// ```
+pub fn run_if_worker() {
+    let argument = std::env::args_os().nth(1);
+    let role = argument.as_ref().and_then(|text| text.to_str()).and_then(Role::from_argument);
+    let ended = match role {
+        None => return,
+        Some(Role::Worker) => worker::run().map_err(|error| error.to_string()),
+        Some(Role::Compiler) => compiler::run().map_err(|error| error.to_string()),
+    };
+    let code = match ended {
+        Ok(()) => 0,
+        Err(message) => {
+            // Nobody is left to tell where stderr is closed.
+            let _ = writeln!(std::io::stderr(), "stockade-worker: {message}");
+            1
+        }
+    };
+    std::process::exit(code)
+}

@@ -1,0 +1,290 @@
+//! The session: a worker's message loop.
+//!
+//! ```text
+//! Setup ─► engine, confine, Runtime ─► Ready
+//!   ┌──────────────────────────────────────────────────────────┐
+//!   │ Load ─► Loaded        Run ─► queue        Recall ─► mark  │  all that is there,
+//!   └───────────────┬──────────────────────────────────────────┘  or the next if idle
+//!                   ▼
+//!            queue's first: run it, or say Recalled ─► Finished
+//! Close ─► the queue to its end, finalizers ─► Closed
+//! ```
+//!
+//! Everything that has arrived is read before the next task starts, so that a task which has not
+//! started can still be taken back. Tasks finish in the order in which they were sent.
+//!
+//! Invariant: the host is trusted and checked. A message out of its place ends the session.
+//!
+//! Deliberately absent: what is particular to a process. The same loop runs over a socket pair in
+//! a test.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use stockade_wire::descriptor::{Receiver, SendError, Sender};
+use stockade_wire::frame::{FRAME_BYTES_MAX, FrameError};
+use stockade_wire::{
+    Captured, Finished, HookCall, HostMessage, Invocation, Load, Metrics, ModuleId, Outcome,
+    PageError, Run, Setup, StatusPage, Stdin, StdioSink, TaskId, WorkerMessage,
+};
+
+use crate::engine;
+use crate::guest::Outbox;
+use crate::runtime::{LoadError, Runtime, RuntimeError};
+use crate::sandbox::SandboxError;
+use crate::wasi::{self, GrantError};
+
+/// What ended a session other than the host's wish.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    /// The socket gave no message.
+    #[error(transparent)]
+    Receive(#[from] FrameError),
+    /// The socket took no message.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// The socket cannot be used.
+    #[error("cannot use the socket: {0}")]
+    Socket(#[from] io::Error),
+    /// The host said what has no place here.
+    #[error("protocol error: {0}")]
+    Protocol(&'static str),
+    /// The host runs a task of a module that was not loaded.
+    #[error("protocol error: module {0} was not loaded")]
+    UnknownModule(ModuleId),
+    /// The worker could not be set up, as the host was told.
+    #[error("cannot set the worker up: {0}")]
+    Setup(#[from] SetupError),
+}
+
+/// Why a worker could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    /// Without its status page.
+    #[error(transparent)]
+    Page(#[from] PageError),
+    /// Without a directory that was granted.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// Without an engine.
+    #[error("cannot make the engine: {0}")]
+    Engine(#[from] wasmtime::Error),
+    /// Without a step of its confinement.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// Without its runtime.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}
+
+/// Serves the host at the other end of `socket` until it closes. `confine` runs once, when the
+/// engine exists and before any guest does.
+///
+/// # Errors
+/// [`SessionError`]; the socket is closed either way.
+pub(crate) fn serve(
+    socket: UnixStream,
+    confine: impl FnOnce(&Setup) -> Result<(), SandboxError>,
+) -> Result<(), SessionError> {
+    let mut receiver = Receiver::new(socket.try_clone()?, FRAME_BYTES_MAX);
+    let outbox = Outbox::new(Sender::new(socket));
+    let setup = match receiver.receive()? {
+        None => return Ok(()),
+        Some(HostMessage::Setup(setup)) => setup,
+        Some(_) => return Err(SessionError::Protocol("a message before the setup")),
+    };
+    let page = File::from(descriptor(&mut receiver)?);
+    // Without one, wasmtime-wasi would start a runtime of several threads at its first call.
+    let threadless = tokio::runtime::Builder::new_current_thread().build()?;
+    let _entered = threadless.enter();
+    let runtime = match set_up(setup, page, outbox.clone(), confine) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            outbox.send(&WorkerMessage::SetupFailed(error.to_string()))?;
+            return Err(error.into());
+        }
+    };
+    outbox.send(&WorkerMessage::Ready)?;
+    Session { receiver, outbox, runtime, queue: VecDeque::new(), closing: false }.run()
+}
+
+fn set_up(
+    setup: Setup,
+    page: File,
+    outbox: Outbox,
+    confine: impl FnOnce(&Setup) -> Result<(), SandboxError>,
+) -> Result<Runtime, SetupError> {
+    let page = StatusPage::open(page)?;
+    wasi::check(&setup.grants)?;
+    let engine = engine::for_worker(&setup.engine)?;
+    confine(&setup)?;
+    Ok(Runtime::new(engine, setup, outbox, page)?)
+}
+
+fn descriptor(receiver: &mut Receiver) -> Result<OwnedFd, SessionError> {
+    receiver.take_descriptor().ok_or(SessionError::Protocol("a message without its descriptor"))
+}
+
+#[derive(Debug)]
+struct Session {
+    receiver: Receiver,
+    outbox: Outbox,
+    runtime: Runtime,
+    queue: VecDeque<Queued>,
+    closing: bool,
+}
+
+/// A task that has not started.
+#[derive(Debug)]
+struct Queued {
+    run: Run,
+    stdio: Vec<OwnedFd>,
+    recalled: bool,
+}
+
+impl Session {
+    fn run(mut self) -> Result<(), SessionError> {
+        loop {
+            while self.may_read()? {
+                let Some(message) = self.receiver.receive()? else { return Ok(()) };
+                if self.handle(message)?.is_break() {
+                    return Ok(());
+                }
+            }
+            let Some(queued) = self.queue.pop_front() else { return self.close() };
+            if self.finish(queued)?.is_break() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether to take the next message now: always while there is nothing to do, else if it has
+    /// arrived. Nothing follows `Close`.
+    fn may_read(&self) -> io::Result<bool> {
+        Ok(!self.closing && (self.queue.is_empty() || self.receiver.is_ready()?))
+    }
+
+    fn handle(&mut self, message: HostMessage) -> Result<ControlFlow<()>, SessionError> {
+        match message {
+            HostMessage::Setup(_) => Err(SessionError::Protocol("a second setup")),
+            HostMessage::Load(load) => self.load(load),
+            HostMessage::Run(run) => self.enqueue(run),
+            HostMessage::Recall(task) => Ok(self.recall(task)),
+            HostMessage::Initialize { module, call, state_bytes_max } => {
+                self.initialize(module, &call, state_bytes_max)
+            }
+            HostMessage::Close => {
+                self.closing = true;
+                Ok(ControlFlow::Continue(()))
+            }
+        }
+    }
+
+    fn load(&mut self, load: Load) -> Result<ControlFlow<()>, SessionError> {
+        let artefact = File::from(descriptor(&mut self.receiver)?);
+        let module = load.module;
+        if self.runtime.has(module) {
+            return Err(SessionError::Protocol("a module is loaded twice"));
+        }
+        let (answer, flow) = match self.runtime.load(load, artefact) {
+            Ok(()) => (WorkerMessage::Loaded(module), ControlFlow::Continue(())),
+            Err(LoadError::Initializer(failure)) => {
+                (WorkerMessage::InitializerFailed(failure), ControlFlow::Break(()))
+            }
+            Err(error) => {
+                (WorkerMessage::LoadFailed(module, error.to_string()), ControlFlow::Continue(()))
+            }
+        };
+        self.outbox.send(&answer)?;
+        Ok(flow)
+    }
+
+    fn enqueue(&mut self, run: Run) -> Result<ControlFlow<()>, SessionError> {
+        if !self.runtime.has(run.module) {
+            return Err(SessionError::UnknownModule(run.module));
+        }
+        let mut stdio = Vec::new();
+        for _ in 0..descriptors_of(&run.invocation) {
+            stdio.push(descriptor(&mut self.receiver)?);
+        }
+        self.queue.push_back(Queued { run, stdio, recalled: false });
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// A task that is not in the queue has finished already; its `Finished` and the recall crossed.
+    fn recall(&mut self, task: TaskId) -> ControlFlow<()> {
+        if let Some(queued) = self.queue.iter_mut().find(|queued| queued.run.task == task) {
+            queued.recalled = true;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn initialize(
+        &mut self,
+        module: ModuleId,
+        call: &HookCall,
+        state_bytes_max: u64,
+    ) -> Result<ControlFlow<()>, SessionError> {
+        let file = File::from(descriptor(&mut self.receiver)?);
+        if !self.runtime.has(module) {
+            return Err(SessionError::UnknownModule(module));
+        }
+        let (answer, flow) = match self.runtime.initialize(module, call, state_bytes_max, &file) {
+            Ok(state_bytes) => {
+                (WorkerMessage::Initialized { state_bytes }, ControlFlow::Continue(()))
+            }
+            Err(failure) => (WorkerMessage::InitializerFailed(failure), ControlFlow::Break(())),
+        };
+        self.outbox.send(&answer)?;
+        Ok(flow)
+    }
+
+    fn finish(&mut self, queued: Queued) -> Result<ControlFlow<()>, SessionError> {
+        let Queued { run, stdio, recalled } = queued;
+        let task = run.task;
+        let finished =
+            if recalled { Ok(recalled_task(task)) } else { self.runtime.run(run, stdio) };
+        match finished {
+            Ok(finished) => {
+                self.outbox.send(&WorkerMessage::Finished(Box::new(finished)))?;
+                Ok(ControlFlow::Continue(()))
+            }
+            Err(failure) => {
+                self.outbox.send(&WorkerMessage::InitializerFailed(failure))?;
+                Ok(ControlFlow::Break(()))
+            }
+        }
+    }
+
+    fn close(mut self) -> Result<(), SessionError> {
+        let last = match self.runtime.finalize() {
+            Ok(()) => WorkerMessage::Closed,
+            Err(failure) => WorkerMessage::FinalizerFailed(failure),
+        };
+        Ok(self.outbox.send(&last)?)
+    }
+}
+
+/// How many descriptors come with an invocation.
+fn descriptors_of(invocation: &Invocation) -> usize {
+    let Invocation::Command(command) = invocation else { return 0 };
+    usize::from(command.stdin == Stdin::Descriptor)
+        + usize::from(command.stdout == StdioSink::Descriptor)
+        + usize::from(command.stderr == StdioSink::Descriptor)
+}
+
+fn recalled_task(task: TaskId) -> Finished {
+    Finished {
+        task,
+        outcome: Outcome::Recalled,
+        metrics: Metrics::default(),
+        stdout: Captured::default(),
+        stderr: Captured::default(),
+        log: Vec::new(),
+        log_dropped: 0,
+    }
+}

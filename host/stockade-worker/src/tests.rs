@@ -1,0 +1,12 @@
+//! Tests of both roles in one process: a session over a socket pair, fed with small guests.
+
+mod compiler;
+mod guests;
+mod hooks;
+mod hostile;
+mod limits;
+mod session;
+mod snapshots;
+mod wasi;
+
+mod support;

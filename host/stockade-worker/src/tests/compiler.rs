@@ -1,0 +1,331 @@
+//! What the compiler says of a module: a description, or why it is refused.
+
+use stockade_wire::{
+    CompileStep, ExportType, FunctionKind, Limits, ModuleDescription, Refusal, RefusalKind,
+    ValueType,
+};
+
+use super::support::{compile, guest, request};
+use crate::compiler;
+
+fn describe(source: impl AsRef<[u8]>) -> Result<ModuleDescription, Refusal> {
+    compile(CompileStep::Describe, &Limits::default(), source, None).map(|(described, _)| described)
+}
+
+#[track_caller]
+fn assert_refused(source: impl AsRef<[u8]>, kind: RefusalKind, words: &[&str]) {
+    let refusal = describe(source).unwrap_err();
+    assert_eq!(refusal.kind, kind, "{refusal}");
+    for word in words {
+        assert!(refusal.message.contains(word), "no {word:?} in: {refusal}");
+    }
+    assert!(!refusal.message.ends_with('.') && !refusal.message.contains('\n'), "{refusal}");
+}
+
+/// A manifest's record; `rest` is JSON after the export.
+fn record(kind: &str, name: &str, export: &str, rest: &str) -> String {
+    format!(r#"{{"abi":1,"kind":"{kind}","name":"{name}","export":"{export}"{rest}}}"#)
+}
+
+fn with_manifest(manifest: &str) -> String {
+    let manifest = manifest.replace('"', "\\\"").replace('\n', "\\n");
+    format!(
+        r#"(module
+            (@custom "stockade.tasks" "{manifest}")
+            (func (export "a") (result i32) (i32.const 0))
+            (func (export "b") (result i32) (i32.const 0))
+            (func (export "wrong") (param i32)))"#
+    )
+}
+
+#[test]
+fn a_module_is_described() {
+    let described = describe(
+        r#"(module
+            (import "stockade" "output_write" (func (param i32 i32)))
+            (memory (export "memory") 2)
+            (table (export "t") 3 funcref)
+            (global (export "g") i32 (i32.const 0))
+            (func $f (export "f") (param i32 i64 f32 f64 v128) (result f64 i32)
+                (f64.const 0) (i32.const 0))
+            (func $s)
+            (start $s))"#,
+    )
+    .unwrap();
+    assert_eq!(described.memory_min_bytes, 2 << 16);
+    assert!(described.has_start);
+    assert!(described.wasm_bytes > 50);
+    let names: Vec<_> = described.exports.iter().map(|export| export.name.as_str()).collect();
+    assert_eq!(names, ["memory", "t", "g", "f"]);
+    use ValueType::{F32, F64, I32, I64, Other};
+    let function =
+        ExportType::Function { params: vec![I32, I64, F32, F64, Other], results: vec![F64, I32] };
+    assert_eq!(described.exports[3].kind, function);
+    assert_eq!(described.exports[0].kind, ExportType::Memory);
+    assert_eq!(described.imports[0].name, "output_write");
+    assert_eq!(described.imports[0].type_name, "(i32, i32) -> ()");
+    assert_eq!(described.warnings, [""; 0]);
+}
+
+#[test]
+fn describing_writes_no_artefact_and_compiling_does() {
+    let limits = Limits::default();
+    let artefact =
+        |step| compiler::compile(&request(step, &limits), b"(module)", None).unwrap().artefact;
+    assert!(artefact(CompileStep::Describe).is_empty());
+    assert!(!artefact(CompileStep::Compile).is_empty());
+}
+
+#[test]
+fn an_artefact_at_its_limit_is_written_and_one_byte_more_is_refused() {
+    let limits = Limits::default();
+    let mut request = request(CompileStep::Compile, &limits);
+    let bytes = compiler::compile(&request, b"(module)", None).unwrap().artefact.len() as u64;
+    request.artefact_bytes_max = bytes;
+    assert!(compiler::compile(&request, b"(module)", None).is_ok());
+    request.artefact_bytes_max = bytes - 1;
+    let refusal = compiler::compile(&request, b"(module)", None).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::Limit);
+}
+
+#[test]
+fn what_is_no_wasm_is_refused_by_what_it_looks_like() {
+    for (bytes, word) in [
+        (&b""[..], "empty"),
+        (b"\0as", "cut off"),
+        (b"\x7fELF\x02\x01\x01", "ELF"),
+        (b"PK\x03\x04zip", "zip"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"#!/bin/sh\n", "script"),
+        (b"print('hello')", "text"),
+        (b"\xde\xad\xbe\xef\x00", "de ad be ef"),
+    ] {
+        assert_refused(bytes, RefusalKind::NotWasm, &[word]);
+    }
+    let mut request = request(CompileStep::Describe, &Limits::default());
+    request.text = false;
+    let refusal = compiler::compile(&request, b"(module)", None).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::NotWasm);
+    assert!(refusal.message.contains("text format"));
+}
+
+#[test]
+fn text_is_read_with_its_comments_and_refused_with_line_and_column() {
+    describe(";; a comment\n(; another ;)\n(module)").unwrap();
+    assert_refused(
+        "(module\n  (func (i32.cnst 1)))",
+        RefusalKind::Malformed,
+        &["line 2", "column"],
+    );
+    assert_refused("(module", RefusalKind::Malformed, &["line 1"]);
+    assert_refused("(module (func $f) (func $f))", RefusalKind::Malformed, &["column"]);
+}
+
+#[test]
+fn a_component_is_refused_as_one() {
+    assert_refused(b"\0asm\x0d\0\x01\0", RefusalKind::Component, &["component", "core module"]);
+    assert_refused("(component)", RefusalKind::Component, &["component"]);
+}
+
+#[test]
+fn malformed_binaries_are_refused_with_the_place() {
+    let good = wat::parse_str("(module (func (export \"f\") (result i32) (i32.const 1)))").unwrap();
+    for cut in 4..good.len() {
+        let Err(refusal) = describe(&good[..cut]) else {
+            // A module may end after any whole section.
+            continue;
+        };
+        assert_eq!(refusal.kind, RefusalKind::Malformed, "cut at {cut}: {refusal}");
+    }
+    assert_refused(&good[..good.len() - 1], RefusalKind::Malformed, &["offset"]);
+    assert_refused(b"\0asm\x02\0\0\0", RefusalKind::Malformed, &["version 2"]);
+    assert_refused("(module (func (result i32)))", RefusalKind::Malformed, &["type mismatch"]);
+}
+
+#[test]
+fn flipped_bits_are_refused_or_harmless_and_never_a_crash() {
+    let good = wat::parse_str(guest("(func (export \"f\") (result i32) (i32.const 1))")).unwrap();
+    for position in 0..good.len() {
+        for bit in [0x01, 0x40, 0x80] {
+            let mut bad = good.clone();
+            bad[position] ^= bit;
+            let _ = describe(&bad);
+        }
+    }
+}
+
+#[test]
+fn features_that_are_off_are_named() {
+    for (source, name) in [
+        ("(module (memory 1 1 shared))", "threads"),
+        ("(module (memory i64 1))", "memory64"),
+        ("(module (memory 1) (memory 1))", "multi-memory"),
+        ("(module (memory 1 (pagesize 1)))", "custom page sizes"),
+        ("(module (func $f (return_call $f)))", "tail calls"),
+        ("(module (type (struct)))", "garbage collection"),
+        ("(module (table 1 externref))", "garbage-collected references"),
+        ("(module (type $t (func)) (func (param (ref $t))))", "typed function references"),
+        ("(module (tag) (func (throw 0)))", "exceptions"),
+        (
+            "(module (func (param v128) (result v128)
+                (i8x16.relaxed_swizzle (local.get 0) (local.get 0))))",
+            "relaxed SIMD",
+        ),
+        ("(module (global i32 (i32.add (i32.const 1) (i32.const 1))))", "extended constant"),
+        (
+            "(module (func (param i64) (result i64 i64)
+                (i64.add128 (local.get 0) (local.get 0) (local.get 0) (local.get 0))))",
+            "wide arithmetic",
+        ),
+    ] {
+        assert_refused(source, RefusalKind::Feature, &[name, "off"]);
+    }
+    let two = "(module (memory 1) (memory i64 1) (func $f (return_call $f)))";
+    assert_refused(
+        two,
+        RefusalKind::Feature,
+        &["memory64", "multi-memory", "tail calls", "are off"],
+    );
+}
+
+#[test]
+fn what_toolchains_emit_is_admitted() {
+    describe(
+        r#"(module
+            (memory 1) (table $t 1 funcref) (global $g (mut i64) (i64.const 0))
+            (func (export "g") (result i32 i64) (memory.fill (i32.const 0) (i32.const 0) (i32.const 1))
+                (memory.copy (i32.const 0) (i32.const 0) (i32.const 1))
+                (i32.trunc_sat_f32_s (f32.const 1)) (i64.extend8_s (i64.const 1)))
+            (func (result v128) (i32x4.splat (i32.const 1)))
+            (func (result i32) (ref.is_null (table.get $t (i32.const 0))))
+            (global (export "mutable") (mut i32) (i32.const 0)))"#,
+    )
+    .unwrap();
+}
+
+#[test]
+fn imports_that_are_not_provided_are_named() {
+    for (import, words) in [
+        (r#""env" "abort" (func)"#, &["`env.abort`", "not provided"][..]),
+        (r#""stockade" "alloc" (func)"#, &["`stockade.alloc`", "guest ABI"]),
+        (r#""wasi_unstable" "fd_write" (func)"#, &["wasm32-wasip1"]),
+        (r#""wasi:cli/run" "run" (func)"#, &["component"]),
+        (r#""wasi_snapshot_preview1" "fork" (func)"#, &["preview 1"]),
+        (r#""env" "memory" (memory 1)"#, &["`env.memory`", "not provided"]),
+        (r#""wasi_snapshot_preview1" "fd_close" (global i32)"#, &["as a global", "function"]),
+        (
+            r#""wasi_snapshot_preview1" "fd_close" (func (param i64))"#,
+            &["`wasi_snapshot_preview1.fd_close`", "(i64) -> ()", "(i32) -> (i32)"],
+        ),
+        (r#""stockade" "log" (func (param i32))"#, &["(i32, i32, i32) -> ()"]),
+        (r#""\1b[2J" "a\nb" (func)"#, &["\\u{1b}", "\\n"]),
+    ] {
+        assert_refused(format!("(module (import {import}))"), RefusalKind::Import, words);
+    }
+}
+
+#[test]
+fn every_host_call_can_be_imported_as_the_abi_says() {
+    describe(guest("")).unwrap();
+}
+
+#[test]
+fn needs_at_the_limits_are_admitted_and_above_them_refused() {
+    let limits = Limits::default().memory_bytes(2 << 16).table_elements(10);
+    let refusal = |source: &str| {
+        compile(CompileStep::Compile, &limits, source, None).err().map(|refusal| refusal.kind)
+    };
+    assert_eq!(refusal("(module (memory 2))"), None);
+    assert_eq!(refusal("(module (memory 3))"), Some(RefusalKind::Limit));
+    assert_eq!(refusal("(module (memory 65536))"), Some(RefusalKind::Limit));
+    assert_eq!(refusal("(module (table 10 funcref))"), None);
+    assert_eq!(refusal("(module (table 5 funcref) (table 6 funcref))"), Some(RefusalKind::Limit));
+    let tables = |count| format!("(module {})", "(table 1 funcref)".repeat(count));
+    assert_eq!(refusal(&tables(4)), None);
+    assert_eq!(refusal(&tables(5)), Some(RefusalKind::Limit));
+}
+
+#[test]
+fn a_manifest_lists_the_functions_that_are_there() {
+    let manifest = [
+        record(
+            "task",
+            "first",
+            "a",
+            r#","doc":"Counts.","params":[{"name":"text","type":"String"}],"result":"u64""#,
+        ),
+        record("initializer", "setup", "b", ""),
+    ]
+    .join("\n");
+    let described = describe(with_manifest(&manifest)).unwrap();
+    assert_eq!(described.warnings, [""; 0]);
+    let [first, setup] = &described.functions[..] else { panic!("{:?}", described.functions) };
+    assert_eq!((first.name.as_str(), first.export.as_str()), ("first", "a"));
+    assert_eq!((first.doc.as_str(), first.result.as_str()), ("Counts.", "u64"));
+    assert_eq!(first.params[0].type_name, "String");
+    assert_eq!((first.kind, setup.kind), (FunctionKind::Task, FunctionKind::Initializer));
+}
+
+#[test]
+fn what_a_manifest_claims_in_vain_is_ignored_with_a_warning() {
+    for (line, why) in [
+        (record("task", "x", "missing", ""), "no export"),
+        (record("task", "x", "wrong", ""), "not of type"),
+        (record("task", "", "a", ""), "no name"),
+        (record("task", &"n".repeat(257), "a", ""), "longer"),
+        (record("wizard", "x", "a", ""), "no record"),
+        (r#"{"abi":1}"#.into(), "no record"),
+        ("not json".into(), "not JSON"),
+        ("[".repeat(10_000), "not JSON"),
+    ] {
+        let manifest = format!("{line}\n{}", record("task", "good", "a", ""));
+        let described = describe(with_manifest(&manifest)).unwrap();
+        assert_eq!(described.functions.len(), 1, "{line}");
+        assert!(described.warnings[0].contains(why), "{:?}", described.warnings);
+    }
+}
+
+#[test]
+fn of_two_functions_for_one_purpose_or_name_the_first_counts() {
+    let manifest = [
+        record("initializer", "one", "a", ""),
+        record("initializer", "two", "b", ""),
+        record("task", "one", "b", ""),
+    ]
+    .join("\n");
+    let described = describe(with_manifest(&manifest)).unwrap();
+    assert_eq!(described.functions.len(), 1);
+    assert_eq!(described.functions[0].export, "a");
+    assert_eq!(described.warnings.len(), 2);
+}
+
+#[test]
+fn another_version_of_the_abi_is_refused_whatever_else_it_says() {
+    assert_refused(
+        with_manifest(r#"{"abi":2,"new":"fields"}"#),
+        RefusalKind::Feature,
+        &["version 2"],
+    );
+}
+
+#[test]
+fn an_oversize_manifest_is_ignored() {
+    let long = " ".repeat((1 << 20) + 1);
+    let described =
+        describe(with_manifest(&format!("{long}{}", record("task", "x", "a", "")))).unwrap();
+    assert!(described.functions.is_empty());
+    assert!(described.warnings[0].contains("ignored"));
+}
+
+#[test]
+fn names_and_numbers_of_exports_are_bounded() {
+    let many: String = (0..10_001).map(|n| format!("(export \"e{n}\" (func $f))")).collect();
+    let described = describe(format!("(module (func $f) {many})")).unwrap();
+    assert_eq!(described.exports.len(), 10_000);
+    assert_eq!(described.warnings.len(), 1);
+    let long = "x".repeat(50_000);
+    let described =
+        describe(format!("(module (func (export \"{long}\")) (func (export \"y\")))")).unwrap();
+    assert_eq!(described.exports.len(), 1);
+    assert!(described.warnings[0].len() < 300);
+}

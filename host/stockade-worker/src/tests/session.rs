@@ -1,0 +1,179 @@
+//! The message loop: order, recall, closing, and what has no place in it.
+
+use std::os::fd::AsFd;
+
+use stockade_wire::descriptor::{memory_file, sealed_file};
+use stockade_wire::{
+    Grants, HostMessage, Invocation, Limits, Load, ModuleId, Outcome, Run, TaskId, WorkerMessage,
+};
+
+use super::support::{MODULE, Worker, command, guest, task, worker};
+use crate::session::SessionError;
+
+/// Echoes its input; tells the host that it has begun.
+fn echo() -> String {
+    guest(
+        r#"(func (export "echo") (result i32)
+            (call $input_read (i32.const 0) (i32.const 0) (call $input_len))
+            (call $emit (i32.const 0) (i32.const 0))
+            (call $output_write (i32.const 0) (call $input_len))
+            (i32.const 0))"#,
+    )
+}
+
+#[test]
+fn tasks_finish_in_the_order_they_were_sent() {
+    let mut worker = worker().start_with(&echo());
+    let sent: Vec<_> = (0..20u8).map(|n| worker.submit(task("echo", &[n]), &[])).collect();
+    for (number, task) in sent.into_iter().enumerate() {
+        assert_eq!(worker.receive(), Some(WorkerMessage::Emitted(task, Vec::new())));
+        let finished = worker.finished();
+        assert_eq!(finished.task, task);
+        assert_eq!(finished.outcome, Outcome::Returned(vec![number as u8]));
+    }
+    assert_eq!(worker.page.started(), Some(TaskId(20)));
+    assert!(matches!(worker.close(), (Some(WorkerMessage::Closed), Ok(()))));
+}
+
+#[test]
+fn a_recalled_task_does_not_start_and_is_answered_in_its_turn() {
+    // The first task reads a pipe, so that what follows is there before it ends.
+    let source = guest(
+        r#"(func (export "_start")
+            (i32.store (i32.const 0) (i32.const 16))
+            (i32.store (i32.const 4) (i32.const 1))
+            (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))))
+           (func (export "answer") (result i32)
+            (call $output_write (i32.const 0) (i32.const 3))
+            (i32.const 0))"#,
+    );
+    let mut worker = worker().start_with(&source);
+    let (held, release) = std::io::pipe().unwrap();
+    let mut first = command(&[], b"");
+    first.stdin = stockade_wire::Stdin::Descriptor;
+    let first = worker.submit(Invocation::Command(first), &[held.as_fd()]);
+    let second = worker.submit(task("answer", b""), &[]);
+    let third = worker.submit(task("answer", b""), &[]);
+    worker.send(&HostMessage::Recall(second), &[]);
+    drop(release);
+
+    assert_eq!(worker.finished().task, first);
+    let recalled = worker.finished();
+    assert_eq!((recalled.task, recalled.outcome), (second, Outcome::Recalled));
+    let answered = worker.finished();
+    assert_eq!((answered.task, answered.outcome), (third, Outcome::Returned(vec![0; 3])));
+}
+
+#[test]
+fn recall_of_a_finished_task_changes_nothing() {
+    let mut worker = worker().start_with(&echo());
+    let first = worker.submit(task("echo", b"a"), &[]);
+    worker.receive();
+    assert_eq!(worker.finished().task, first);
+    worker.send(&HostMessage::Recall(first), &[]);
+    worker.submit(task("echo", b"b"), &[]);
+    worker.receive();
+    assert_eq!(worker.finished().outcome, Outcome::Returned(b"b".to_vec()));
+}
+
+#[test]
+fn close_lets_what_was_sent_finish() {
+    let mut worker = worker().start_with(&echo());
+    worker.submit(task("echo", b"a"), &[]);
+    worker.submit(task("echo", b"b"), &[]);
+    worker.send(&HostMessage::Close, &[]);
+    for _ in 0..2 {
+        assert!(matches!(worker.receive(), Some(WorkerMessage::Emitted(..))));
+        assert!(matches!(worker.finished().outcome, Outcome::Returned(_)));
+    }
+    assert_eq!(worker.receive(), Some(WorkerMessage::Closed));
+    assert_eq!(worker.receive(), None);
+    worker.end().unwrap();
+}
+
+#[test]
+fn hanging_up_ends_the_session() {
+    worker().start().end().unwrap();
+    Worker::unset(Limits::default()).end().unwrap();
+}
+
+#[test]
+fn an_unsealed_artefact_is_refused_and_the_session_goes_on() {
+    let mut worker = worker().start();
+    let open = memory_file("open").unwrap();
+    worker.load_artefact(&open, None, None, false);
+    let answer = worker.receive();
+    assert!(
+        matches!(answer, Some(WorkerMessage::LoadFailed(MODULE, why)) if why.contains("sealed"))
+    );
+    worker.load(&echo());
+}
+
+#[test]
+fn an_artefact_that_is_none_or_for_other_settings_is_refused() {
+    let mut worker = worker().start();
+    worker.load_artefact(&sealed_file("junk", b"junk").unwrap(), None, None, false);
+    assert!(matches!(worker.receive(), Some(WorkerMessage::LoadFailed(MODULE, _))));
+    let metered = Limits::default().fuel(10);
+    let step = stockade_wire::CompileStep::Compile;
+    let (_, artefact) = super::support::compile(step, &metered, "(module)", None).unwrap();
+    worker.load_artefact(&artefact, None, None, false);
+    assert!(matches!(worker.receive(), Some(WorkerMessage::LoadFailed(MODULE, _))));
+}
+
+#[test]
+fn a_task_of_a_module_never_loaded_ends_the_session() {
+    let mut worker = worker().start();
+    worker.submit(task("echo", b""), &[]);
+    assert_eq!(worker.receive(), None);
+    assert!(matches!(worker.end(), Err(SessionError::UnknownModule(MODULE))));
+}
+
+#[test]
+fn messages_out_of_place_end_the_session() {
+    let run = Run {
+        task: TaskId(1),
+        module: MODULE,
+        invocation: task("echo", b""),
+        limits: Limits::default(),
+    };
+    let mut early = Worker::unset(Limits::default());
+    early.send(&HostMessage::Run(run), &[]);
+    assert_eq!(early.receive(), None);
+    assert!(matches!(early.end(), Err(SessionError::Protocol(_))));
+
+    let mut bare = worker().start();
+    let load = Load {
+        module: ModuleId(0),
+        name: "guest".into(),
+        initializer: None,
+        finalizer: None,
+        initialized: false,
+    };
+    bare.send(&HostMessage::Load(load), &[]);
+    assert_eq!(bare.receive(), None);
+    assert!(matches!(bare.end(), Err(SessionError::Protocol(_))));
+
+    let mut twice = worker().start_with(&echo());
+    let (_, artefact) = super::support::compile(
+        stockade_wire::CompileStep::Compile,
+        &Limits::default(),
+        "(module)",
+        None,
+    )
+    .unwrap();
+    twice.load_artefact(&artefact, None, None, false);
+    assert_eq!(twice.receive(), None);
+    assert!(matches!(twice.end(), Err(SessionError::Protocol(_))));
+}
+
+#[test]
+fn a_granted_directory_that_is_not_there_fails_the_setup() {
+    let grants = Grants::none().read_dir("/nonexistent/stockade", "/data");
+    let mut worker = worker().grants(grants).launch();
+    let answer = worker.receive();
+    assert!(
+        matches!(answer, Some(WorkerMessage::SetupFailed(why)) if why.contains("/nonexistent"))
+    );
+    assert!(matches!(worker.end(), Err(SessionError::Setup(_))));
+}

@@ -1,0 +1,286 @@
+//! A worker in a thread and the host's end of its socket, in the words of the domain.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::thread::JoinHandle;
+
+use stockade_wire::descriptor::{Receiver, Sender, sealed_file};
+use stockade_wire::frame::FRAME_BYTES_MAX;
+use stockade_wire::{
+    Call, Codec, CommandCall, CompileRequest, CompileStep, Failure, Finished, Grants, HookCall,
+    HostMessage, Instances, Invocation, Limits, Load, ModuleDescription, ModuleId, Outcome,
+    Refusal, Run, Scalar, Setup, StatusPage, Stdin, StdioSink, TaskId, WorkerId, WorkerMessage,
+};
+
+use crate::compiler;
+use crate::session::{self, SessionError};
+
+/// The only module of most tests.
+pub(super) const MODULE: ModuleId = ModuleId(0);
+
+/// A guest with a memory and the host calls most tests want, around `body`.
+pub(super) fn guest(body: &str) -> String {
+    format!(
+        r#"(module
+            (import "stockade" "input_len" (func $input_len (result i32)))
+            (import "stockade" "input_codec" (func $input_codec (result i32)))
+            (import "stockade" "input_read" (func $input_read (param i32 i32 i32)))
+            (import "stockade" "output_write" (func $output_write (param i32 i32)))
+            (import "stockade" "error_write" (func $error_write (param i32 i32)))
+            (import "stockade" "progress" (func $progress (param i64 i64)))
+            (import "stockade" "emit" (func $emit (param i32 i32)))
+            (import "stockade" "log" (func $log (param i32 i32 i32)))
+            (import "stockade" "remaining_ns" (func $remaining_ns (result i64)))
+            (import "stockade" "task_id" (func $task_id (result i64)))
+            (import "wasi_snapshot_preview1" "fd_write"
+                (func $fd_write (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "fd_read"
+                (func $fd_read (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+            (memory (export "memory") 1)
+            {body})"#
+    )
+}
+
+pub(super) fn request(step: CompileStep, limits: &Limits) -> CompileRequest {
+    CompileRequest {
+        step,
+        engine: limits.engine_settings(),
+        text: true,
+        artefact_bytes_max: 128 << 20,
+    }
+}
+
+/// What the compiler makes of `source`, or why not.
+pub(super) fn compile(
+    step: CompileStep,
+    limits: &Limits,
+    source: impl AsRef<[u8]>,
+    state: Option<&[u8]>,
+) -> Result<(ModuleDescription, File), Refusal> {
+    let compiled = compiler::compile(&request(step, limits), source.as_ref(), state)?;
+    let artefact = sealed_file("artefact", &compiled.artefact).unwrap();
+    Ok((compiled.description, artefact))
+}
+
+/// A worker to be.
+pub(super) struct Builder {
+    limits: Limits,
+    instances: Instances,
+    grants: Grants,
+}
+
+pub(super) fn worker() -> Builder {
+    Builder { limits: Limits::default(), instances: Instances::PerTask, grants: Grants::none() }
+}
+
+impl Builder {
+    pub(super) fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    pub(super) fn per_worker(mut self) -> Self {
+        self.instances = Instances::PerWorker;
+        self
+    }
+
+    pub(super) fn grants(mut self, grants: Grants) -> Self {
+        self.grants = grants;
+        self
+    }
+
+    /// Starts the session and sends its setup; the answer is still to be received.
+    pub(super) fn launch(self) -> Worker {
+        let worker = Worker::unset(self.limits.clone());
+        let setup = HostMessage::Setup(Setup {
+            worker: WorkerId(1),
+            name: "test".into(),
+            engine: self.limits.engine_settings(),
+            limits: self.limits,
+            grants: self.grants,
+            instances: self.instances,
+        });
+        let page = worker.page.descriptor().try_clone_to_owned().unwrap();
+        worker.with(|mut worker| {
+            worker.send(&setup, &[page.as_fd()]);
+            worker
+        })
+    }
+
+    pub(super) fn start(self) -> Worker {
+        let mut worker = self.launch();
+        assert_eq!(worker.receive(), Some(WorkerMessage::Ready));
+        worker
+    }
+
+    /// Starts with `source` loaded, or its text around host calls.
+    pub(super) fn start_with(self, source: &str) -> Worker {
+        let mut worker = self.start();
+        worker.load(source);
+        worker
+    }
+}
+
+/// A running session and the host's end.
+pub(super) struct Worker {
+    pub(super) limits: Limits,
+    pub(super) page: StatusPage,
+    sender: Option<Sender>,
+    receiver: Receiver,
+    thread: JoinHandle<Result<(), SessionError>>,
+    last_task: u64,
+}
+
+impl Worker {
+    /// A session that has been told nothing yet.
+    pub(super) fn unset(limits: Limits) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let thread = std::thread::spawn(move || session::serve(theirs, |_| Ok(())));
+        Self {
+            limits,
+            page: StatusPage::create().unwrap(),
+            sender: Some(Sender::new(ours.try_clone().unwrap())),
+            receiver: Receiver::new(ours, FRAME_BYTES_MAX),
+            thread,
+            last_task: 0,
+        }
+    }
+
+    fn with(self, act: impl FnOnce(Self) -> Self) -> Self {
+        act(self)
+    }
+
+    pub(super) fn send(&mut self, message: &HostMessage, descriptors: &[BorrowedFd<'_>]) {
+        self.sender.as_mut().unwrap().try_send(message, descriptors).unwrap();
+    }
+
+    pub(super) fn receive(&mut self) -> Option<WorkerMessage> {
+        self.receiver.receive().unwrap()
+    }
+
+    pub(super) fn finished(&mut self) -> Finished {
+        match self.receive() {
+            Some(WorkerMessage::Finished(finished)) => *finished,
+            other => panic!("expected a finished task, got {other:?}"),
+        }
+    }
+
+    /// Loads `source`, compiled for this worker, and expects it to be accepted.
+    pub(super) fn load(&mut self, source: &str) {
+        self.load_with(source, None, None);
+        assert_eq!(self.receive(), Some(WorkerMessage::Loaded(MODULE)));
+    }
+
+    pub(super) fn load_with(
+        &mut self,
+        source: &str,
+        initializer: Option<HookCall>,
+        finalizer: Option<HookCall>,
+    ) {
+        let (_, artefact) = compile(CompileStep::Compile, &self.limits, source, None).unwrap();
+        self.load_artefact(&artefact, initializer, finalizer, false);
+    }
+
+    pub(super) fn load_artefact(
+        &mut self,
+        artefact: &File,
+        initializer: Option<HookCall>,
+        finalizer: Option<HookCall>,
+        initialized: bool,
+    ) {
+        let name = "guest".into();
+        let load = Load { module: MODULE, name, initializer, finalizer, initialized };
+        self.send(&HostMessage::Load(load), &[artefact.as_fd()]);
+    }
+
+    /// Sends a task without waiting for it; answers its number.
+    pub(super) fn submit(
+        &mut self,
+        invocation: Invocation,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> TaskId {
+        let limits = self.limits.clone();
+        self.submit_under(limits, invocation, descriptors)
+    }
+
+    pub(super) fn submit_under(
+        &mut self,
+        limits: Limits,
+        invocation: Invocation,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> TaskId {
+        self.last_task += 1;
+        let task = TaskId(self.last_task);
+        self.send(&HostMessage::Run(Run { task, module: MODULE, invocation, limits }), descriptors);
+        task
+    }
+
+    pub(super) fn run(&mut self, invocation: Invocation) -> Finished {
+        let task = self.submit(invocation, &[]);
+        let finished = self.finished();
+        assert_eq!(finished.task, task);
+        finished
+    }
+
+    pub(super) fn task(&mut self, export: &str, input: &[u8]) -> Finished {
+        self.run(task(export, input))
+    }
+
+    /// Runs a task that is expected to return, and answers its result.
+    pub(super) fn result(&mut self, export: &str, input: &[u8]) -> Vec<u8> {
+        match self.task(export, input).outcome {
+            Outcome::Returned(bytes) => bytes,
+            other => panic!("expected a result, got {other:?}"),
+        }
+    }
+
+    /// Runs a task that is expected to fail, and answers how.
+    pub(super) fn failure(&mut self, export: &str) -> Failure {
+        match self.task(export, b"").outcome {
+            Outcome::Failed(failure) => failure,
+            other => panic!("expected a failure, got {other:?}"),
+        }
+    }
+
+    pub(super) fn scalar(&mut self, export: &str, args: &[Scalar]) -> Outcome {
+        self.run(Invocation::Scalar { export: export.into(), args: args.to_vec() }).outcome
+    }
+
+    /// Asks for the end, and answers with what the worker says last and how the session ended.
+    pub(super) fn close(mut self) -> (Option<WorkerMessage>, Result<(), SessionError>) {
+        self.send(&HostMessage::Close, &[]);
+        let last = self.receive();
+        (last, self.end())
+    }
+
+    /// Hangs up and answers how the session ended.
+    pub(super) fn end(mut self) -> Result<(), SessionError> {
+        self.sender = None;
+        drop(self.receiver);
+        self.thread.join().unwrap()
+    }
+}
+
+pub(super) fn task(export: &str, input: &[u8]) -> Invocation {
+    Invocation::Task(call(export, input))
+}
+
+pub(super) fn call(export: &str, input: &[u8]) -> Call {
+    Call { export: export.into(), codec: Codec::Raw, input: input.to_vec() }
+}
+
+pub(super) fn hook(export: &str, input: &[u8]) -> Option<HookCall> {
+    Some(HookCall::Task(call(export, input)))
+}
+
+pub(super) fn command(args: &[&str], stdin: &[u8]) -> CommandCall {
+    CommandCall {
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        env: Vec::new(),
+        stdin: Stdin::Bytes(stdin.to_vec()),
+        stdout: StdioSink::Captured,
+        stderr: StdioSink::Captured,
+    }
+}

@@ -1,0 +1,317 @@
+//! Arguments: what a caller passes, checked against the target and encoded before `submit` returns.
+//!
+//! Encoding now means that whatever happens to the caller's values later does not reach the task.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+use stockade_wire::{Call, Codec, Invocation, Parameter};
+
+use crate::target::{Callable, CallableKind};
+use crate::{SubmitError, codec, scalar};
+
+/// What a task can be called with.
+///
+/// | type | becomes | for |
+/// |---|---|---|
+/// | a tuple of up to eight serde values: `()`, `(a,)`, `(a, b)` … | bincode, or scalars | Rust callers |
+/// | [`Json`] | JSON, by position or by name, or scalars | callers that know no types |
+/// | [`Bytes`] | the bytes themselves | tasks of one byte-like parameter |
+///
+/// Sealed: no other type can implement it.
+pub trait Arguments: Sealed {}
+
+/// Bytes: as [`Arguments`], the one argument of a task, passed as it is; as a value among others, or
+/// as a result, what the guest SDK's `Bytes` is, written at once rather than number by number.
+///
+/// ```
+/// let photo = stockade::Bytes(vec![0xff, 0xd8]);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bytes(pub Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return serializer.serialize_str(&BASE64.encode(&self.0));
+        }
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BytesVisitor;
+
+        impl Visitor<'_> for BytesVisitor {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(bytes.to_vec()))
+            }
+
+            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
+                Ok(Bytes(bytes))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
+                BASE64.decode(text).map(Bytes).map_err(E::custom)
+            }
+        }
+
+        if deserializer.is_human_readable() {
+            return deserializer.deserialize_str(BytesVisitor);
+        }
+        deserializer.deserialize_byte_buf(BytesVisitor)
+    }
+}
+
+/// Arguments as JSON values, by position and by name.
+///
+/// ```
+/// use serde_json::json;
+///
+/// let arguments = stockade::Json::new().arg(json!("to be or not")).named("limit", json!(3));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Json {
+    args: Vec<Value>,
+    kwargs: BTreeMap<String, Value>,
+}
+
+impl Json {
+    /// No arguments.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one by position.
+    #[must_use]
+    pub fn arg(mut self, value: Value) -> Self {
+        self.args.push(value);
+        self
+    }
+
+    /// Adds one by name; a second of that name replaces the first.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>, value: Value) -> Self {
+        self.kwargs.insert(name.into(), value);
+        self
+    }
+
+    fn check(&self, params: &[Parameter]) -> Result<(), String> {
+        if self.args.len() > params.len() {
+            return Err(format!(
+                "it takes {}, got {}",
+                scalar::count(params.len()),
+                self.args.len()
+            ));
+        }
+        for (index, param) in params.iter().enumerate() {
+            match (index < self.args.len(), self.kwargs.contains_key(&param.name)) {
+                (true, true) => {
+                    return Err(format!("`{}` is given by position and by name", param.name));
+                }
+                (false, false) => return Err(format!("`{}` is missing", param.name)),
+                _ => {}
+            }
+        }
+        match self.kwargs.keys().find(|name| params.iter().all(|param| param.name != **name)) {
+            Some(unknown) => Err(format!("it has no parameter `{unknown}`")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The last step of encoding: knows the target.
+pub(crate) fn encode(
+    arguments: impl Arguments,
+    callable: &Callable,
+) -> Result<Invocation, SubmitError> {
+    use sealed::Problem;
+    arguments.invoke(callable).map_err(|problem| match problem {
+        Problem::Signature(problem) => SubmitError::Signature {
+            function: callable.name.clone(),
+            problem,
+            signature: callable.signature(),
+        },
+        Problem::Encode(reason) => SubmitError::Encode { function: callable.name.clone(), reason },
+    })
+}
+
+pub(crate) mod sealed {
+    use super::*;
+
+    pub trait Sealed {
+        fn invoke(self, callable: &Callable) -> Result<Invocation, Problem>;
+    }
+
+    /// Why arguments do not become an invocation.
+    pub enum Problem {
+        Signature(String),
+        Encode(String),
+    }
+}
+
+use sealed::{Problem, Sealed};
+
+fn not_for_commands() -> Problem {
+    Problem::Signature("a command takes a `Command`: use `submit_command`".into())
+}
+
+fn task(export: &str, codec: Codec, input: Vec<u8>) -> Invocation {
+    Invocation::Task(Call { export: export.into(), codec, input })
+}
+
+fn check_count(given: usize, params: Option<&[Parameter]>) -> Result<(), Problem> {
+    match params {
+        Some(params) if params.len() != given => {
+            let taken = scalar::count(params.len());
+            Err(Problem::Signature(format!("it takes {taken}, got {given}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn invoke_tuple<A: Serialize>(
+    arguments: &A,
+    count: usize,
+    callable: &Callable,
+) -> Result<Invocation, Problem> {
+    match &callable.kind {
+        CallableKind::Task { export, params, .. } => {
+            check_count(count, params.as_deref())?;
+            let input = codec::to_bincode(arguments).map_err(Problem::Encode)?;
+            Ok(task(export, Codec::Bincode, input))
+        }
+        CallableKind::Scalar { params, .. } => {
+            let args = scalar::encode(arguments, params).map_err(Problem::Signature)?;
+            Ok(Invocation::Scalar { export: callable.name.clone(), args })
+        }
+        CallableKind::Command => Err(not_for_commands()),
+    }
+}
+
+macro_rules! tuples {
+    ($($count:literal: $($name:ident)*;)*) => {$(
+        impl<$($name: Serialize),*> Arguments for ($($name,)*) {}
+
+        impl<$($name: Serialize),*> Sealed for ($($name,)*) {
+            fn invoke(self, callable: &Callable) -> Result<Invocation, Problem> {
+                invoke_tuple(&self, $count, callable)
+            }
+        }
+    )*};
+}
+
+tuples! {
+    0: ;
+    1: A;
+    2: A B;
+    3: A B C;
+    4: A B C D;
+    5: A B C D E;
+    6: A B C D E F;
+    7: A B C D E F G;
+    8: A B C D E F G H;
+}
+
+impl Arguments for Bytes {}
+
+impl Sealed for Bytes {
+    fn invoke(self, callable: &Callable) -> Result<Invocation, Problem> {
+        match &callable.kind {
+            CallableKind::Task { export, params, .. } => {
+                check_count(1, params.as_deref())?;
+                Ok(task(export, Codec::Raw, self.0))
+            }
+            CallableKind::Scalar { .. } => {
+                Err(Problem::Signature("it takes numbers, not bytes".into()))
+            }
+            CallableKind::Command => Err(not_for_commands()),
+        }
+    }
+}
+
+impl Arguments for Json {}
+
+impl Sealed for Json {
+    fn invoke(self, callable: &Callable) -> Result<Invocation, Problem> {
+        match &callable.kind {
+            CallableKind::Task { export, params, .. } => {
+                if let Some(params) = params {
+                    self.check(params).map_err(Problem::Signature)?;
+                }
+                let kwargs = self.kwargs.into_iter().collect::<Map<_, _>>();
+                let input = serde_json::json!({ "args": self.args, "kwargs": kwargs });
+                Ok(task(export, Codec::Json, input.to_string().into_bytes()))
+            }
+            CallableKind::Scalar { params, .. } => {
+                if let Some(name) = self.kwargs.keys().next() {
+                    let problem = format!("its parameters have no names, so `{name}` fits none");
+                    return Err(Problem::Signature(problem));
+                }
+                let args = scalar::encode(&self.args, params).map_err(Problem::Signature)?;
+                Ok(Invocation::Scalar { export: callable.name.clone(), args })
+            }
+            CallableKind::Command => Err(not_for_commands()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn callable(params: &[&str]) -> Callable {
+        let param = |name: &&str| Parameter { name: name.to_string(), type_name: "u8".into() };
+        let kind = CallableKind::Task {
+            export: "e".into(),
+            params: Some(params.iter().map(param).collect()),
+            result: "u8".into(),
+        };
+        Callable { name: "f".into(), kind }
+    }
+
+    fn problem(arguments: impl Arguments, params: &[&str]) -> Option<String> {
+        match encode(arguments, &callable(params)) {
+            Err(SubmitError::Signature { problem, .. }) => Some(problem),
+            Err(other) => panic!("{other}"),
+            Ok(_) => None,
+        }
+    }
+
+    #[test]
+    fn tuples_are_counted_against_the_manifest() {
+        assert_eq!(problem((1, 2), &["a", "b"]), None);
+        assert!(problem((1,), &["a", "b"]).is_some());
+        assert!(problem((1, 2, 3), &["a", "b"]).is_some());
+        assert_eq!(problem((), &[]), None);
+    }
+
+    #[test]
+    fn json_by_name_is_checked_for_what_is_missing_unknown_or_twice() {
+        let named = || Json::new().arg(json!(1)).named("b", json!(2));
+        assert_eq!(problem(named(), &["a", "b"]), None);
+        assert!(problem(named(), &["a", "b", "c"]).unwrap().contains("`c` is missing"));
+        assert!(problem(named(), &["a"]).unwrap().contains("no parameter `b`"));
+        assert!(problem(named(), &["b"]).unwrap().contains("by position and by name"));
+        assert!(problem(Json::new().arg(json!(1)).arg(json!(2)), &["a"]).is_some());
+    }
+
+    #[test]
+    fn the_message_shows_the_signature() {
+        let refused = encode((), &callable(&["text"])).unwrap_err().to_string();
+        assert!(refused.contains("f(text: u8) -> u8"), "{refused}");
+    }
+}

@@ -1,0 +1,483 @@
+//! Building a pool: settings, checked; modules, compiled each in a process of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use stockade_wire::{
+    CompileStep, FunctionKind, Grants, HookCall, Instances, Invocation, Limits, Load,
+    MEMORY_BYTES_MAX, ModuleDescription, ModuleId, OUTPUT_BYTES_MAX, STDIO_BYTES_MAX, Setup,
+    TABLE_ELEMENTS_MAX, WorkerId,
+};
+
+use crate::arguments::{self, Arguments};
+use crate::compile::{Compiler, Interrupt, Source};
+use crate::dispatcher::Config;
+use crate::pool::Blueprint;
+use crate::prepare::Preparation;
+use crate::process::WorkerProgram;
+use crate::target::{Callable, CallableKind, Callables, ModuleEntry, Target, task_of};
+use crate::worker::Loadable;
+use crate::{BuildError, Pool, SubmitError};
+
+/// The most workers a pool may have.
+const WORKERS_MAX: usize = 1024;
+
+/// How long a worker may take to start: far beyond the milliseconds it needs, far below for ever.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Tasks and bytes that one worker may hold at a time. Far less than its socket holds, so that a
+/// full socket means a worker that has stopped reading.
+const WINDOW_TASKS_MAX: usize = 128;
+const WINDOW_BYTES_MAX: usize = 96 << 10;
+
+/// A pool in the making. See [`Pool::builder`].
+#[derive(Debug)]
+pub struct PoolBuilder {
+    modules: Vec<Given>,
+    name: String,
+    max_workers: Option<usize>,
+    idle_timeout: Option<Duration>,
+    max_tasks_per_worker: Option<u64>,
+    limits: Limits,
+    grants: Grants,
+    instances: Instances,
+    initializer: Option<Hook>,
+    finalizer: Option<Hook>,
+    worker_program: Option<WorkerProgram>,
+    shutdown_grace_period: Duration,
+}
+
+/// A module as the caller gave it.
+#[derive(Debug)]
+struct Given {
+    name: String,
+    contents: Contents,
+}
+
+#[derive(Debug)]
+enum Contents {
+    File(PathBuf),
+    Bytes(Vec<u8>),
+}
+
+/// A function that frames the tasks, and its arguments: encoded once its target is known.
+struct Hook {
+    target: Target,
+    encode: Box<dyn Fn(&Callable) -> Result<Invocation, SubmitError> + Send>,
+}
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.target.fmt(f)
+    }
+}
+
+impl Hook {
+    fn new(target: Target, given: impl Arguments + Clone + Send + 'static) -> Self {
+        let encode = move |callable: &Callable| arguments::encode(given.clone(), callable);
+        Self { target, encode: Box::new(encode) }
+    }
+}
+
+impl Default for PoolBuilder {
+    fn default() -> Self {
+        Self {
+            modules: Vec::new(),
+            name: "stockade".into(),
+            max_workers: None,
+            idle_timeout: Some(Duration::from_secs(60)),
+            max_tasks_per_worker: None,
+            limits: Limits::default(),
+            grants: Grants::none(),
+            instances: Instances::PerTask,
+            initializer: None,
+            finalizer: None,
+            worker_program: None,
+            shutdown_grace_period: Duration::from_secs(30),
+        }
+    }
+}
+
+impl PoolBuilder {
+    /// Adds the module in the file `path`, named after the file without its extension. A file that
+    /// ends in `.wat` may hold the text format.
+    #[must_use]
+    pub fn module(self, path: impl AsRef<Path>) -> Self {
+        let name = path.as_ref().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        self.module_as(name, path)
+    }
+
+    /// Adds the module in the file `path` under `name`.
+    #[must_use]
+    pub fn module_as(mut self, name: impl Into<String>, path: impl AsRef<Path>) -> Self {
+        let contents = Contents::File(path.as_ref().to_path_buf());
+        self.modules.push(Given { name: name.into(), contents });
+        self
+    }
+
+    /// Adds the module that `wasm` holds, in the binary format, under `name`.
+    #[must_use]
+    pub fn module_bytes(mut self, name: impl Into<String>, wasm: impl Into<Vec<u8>>) -> Self {
+        self.modules.push(Given { name: name.into(), contents: Contents::Bytes(wasm.into()) });
+        self
+    }
+
+    /// Names the pool; its workers are `{name}-worker-{id}`. Default: `stockade`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The most workers at a time, from 1. Default: the processors this process may use.
+    #[must_use]
+    pub fn max_workers(mut self, workers: usize) -> Self {
+        self.max_workers = Some(workers);
+        self
+    }
+
+    /// How long a worker stays without work before it closes; `None` for ever. Default: 60 s.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = timeout.into();
+        self
+    }
+
+    /// Closes each worker after exactly so many tasks, from 1. Default: never.
+    #[must_use]
+    pub fn max_tasks_per_worker(mut self, tasks: u64) -> Self {
+        self.max_tasks_per_worker = Some(tasks);
+        self
+    }
+
+    /// What one task may use.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// What guests may reach. Default: nothing.
+    #[must_use]
+    pub fn grants(mut self, grants: Grants) -> Self {
+        self.grants = grants;
+        self
+    }
+
+    /// How long an instance lives. Default: [`Instances::PerTask`].
+    #[must_use]
+    pub fn instances(mut self, instances: Instances) -> Self {
+        self.instances = instances;
+        self
+    }
+
+    /// Initialises the module before its first task: with [`Instances::PerTask`] once, its effect
+    /// becoming part of what every task starts from; with [`Instances::PerWorker`] at the start of
+    /// every worker.
+    ///
+    /// An initializer that the module's manifest declares and that takes no arguments runs without
+    /// being named here.
+    #[must_use]
+    pub fn initializer(
+        mut self,
+        target: impl Into<Target>,
+        arguments: impl Arguments + Clone + Send + 'static,
+    ) -> Self {
+        self.initializer = Some(Hook::new(target.into(), arguments));
+        self
+    }
+
+    /// Runs a function when a worker closes in an orderly way. One that the manifest declares and
+    /// that takes no arguments runs without being named here.
+    #[must_use]
+    pub fn finalizer(
+        mut self,
+        target: impl Into<Target>,
+        arguments: impl Arguments + Clone + Send + 'static,
+    ) -> Self {
+        self.finalizer = Some(Hook::new(target.into(), arguments));
+        self
+    }
+
+    /// How a worker comes to be. Default: the path in the environment variable `STOCKADE_WORKER`,
+    /// else `stockade-worker` beside this program or one folder up, else on PATH.
+    #[must_use]
+    pub fn worker_program(mut self, program: WorkerProgram) -> Self {
+        self.worker_program = Some(program);
+        self
+    }
+
+    /// How long a shutdown waits for running tasks that have no wall time, and for finalizers.
+    /// Default: 30 s.
+    #[must_use]
+    pub fn shutdown_grace_period(mut self, period: Duration) -> Self {
+        self.shutdown_grace_period = period;
+        self
+    }
+
+    /// Reads and compiles the modules and starts the pool's thread; no worker yet. Blocks for as
+    /// long as compiling takes.
+    ///
+    /// # Errors
+    /// [`BuildError`]; no process is left then.
+    pub fn build(self) -> Result<Pool, BuildError> {
+        self.check()?;
+        let program = WorkerProgram::find(self.worker_program.as_ref())?;
+        let compiler = Compiler { program: program.clone(), engine: self.limits.engine_settings() };
+        let mut modules = Vec::new();
+        let mut loadables = Vec::new();
+        let mut sources = Vec::new();
+        for (number, given) in self.modules.iter().enumerate() {
+            let source = read(given)?;
+            let (description, artefact) = compiler
+                .compile(&source, CompileStep::Compile, None, &Interrupt::default())
+                .map_err(|reason| BuildError::Refused { name: given.name.clone(), reason })?;
+            let id = ModuleId(number as u32);
+            let callables = Callables::of(&description);
+            modules.push(ModuleEntry { id, name: given.name.clone(), callables, description });
+            let load = Load {
+                module: id,
+                name: given.name.clone(),
+                initializer: None,
+                finalizer: None,
+                initialized: false,
+            };
+            loadables.push(Loadable { load, artefact: Arc::new(artefact) });
+            sources.push(source);
+        }
+        let initializer = self.hook(&modules, FunctionKind::Initializer)?;
+        if let Some((id, call)) = self.hook(&modules, FunctionKind::Finalizer)? {
+            loadables[id.0 as usize].load.finalizer = Some(call);
+        }
+        let setup = Setup {
+            worker: WorkerId(0),
+            name: format!("{}-initializer", self.name),
+            engine: compiler.engine.clone(),
+            limits: self.limits.clone(),
+            grants: self.grants.clone(),
+            instances: self.instances,
+        };
+        let mut preparation = None;
+        if let Some((id, call)) = initializer {
+            match self.instances {
+                Instances::PerWorker => loadables[id.0 as usize].load.initializer = Some(call),
+                Instances::PerTask => {
+                    preparation = Some(Preparation {
+                        compiler,
+                        source: sources.swap_remove(id.0 as usize),
+                        module: id,
+                        initializer: call,
+                        setup: setup.clone(),
+                    });
+                }
+            }
+        }
+        let blueprint = Blueprint {
+            config: self.config(preparation.is_some()),
+            shutdown_grace_period: self.shutdown_grace_period,
+            program,
+            setup,
+            name: self.name,
+            modules,
+            loadables,
+            preparation,
+        };
+        Pool::start(blueprint).map_err(BuildError::Thread)
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        let limits = &self.limits;
+        between("max_workers", self.max_workers.unwrap_or(1) as u64, 1, WORKERS_MAX as u64)?;
+        between("max_tasks_per_worker", self.max_tasks_per_worker.unwrap_or(1), 1, u64::MAX)?;
+        between("memory_bytes", limits.memory_bytes, 64 << 10, MEMORY_BYTES_MAX)?;
+        between("table_elements", limits.table_elements, 0, TABLE_ELEMENTS_MAX)?;
+        between("output_bytes", limits.output_bytes, 0, OUTPUT_BYTES_MAX)?;
+        between("stdio_bytes", limits.stdio_bytes, 0, STDIO_BYTES_MAX)?;
+        if limits.wall_time.is_some_and(|time| time.is_zero()) {
+            return Err(setting("wall_time", "0".into(), "it must be longer".into()));
+        }
+        if self.modules.is_empty() {
+            return Err(BuildError::NoModule);
+        }
+        for (index, module) in self.modules.iter().enumerate() {
+            if self.modules[..index].iter().any(|other| other.name == module.name) {
+                let allowed = "name each module once, with `.module_as(name, path)`".into();
+                return Err(setting("module", format!("two named `{}`", module.name), allowed));
+            }
+        }
+        for grant in self.grants.directories() {
+            let path = grant.host();
+            if let Err(source) = std::fs::read_dir(&path) {
+                return Err(BuildError::Grant { path, source });
+            }
+        }
+        Ok(())
+    }
+
+    fn config(&self, needs_preparation: bool) -> Config {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Config {
+            workers_max: self.max_workers.unwrap_or(processors),
+            tasks_per_worker_max: self.max_tasks_per_worker,
+            idle_timeout: self.idle_timeout,
+            start_timeout: match (self.instances, self.limits.wall_time) {
+                // An initializer runs before a worker is ready.
+                (Instances::PerWorker, Some(wall_time)) => START_TIMEOUT + wall_time,
+                (Instances::PerWorker, None) => START_TIMEOUT + self.shutdown_grace_period,
+                (Instances::PerTask, _) => START_TIMEOUT,
+            },
+            close_timeout: self.shutdown_grace_period,
+            recall_timeout: Duration::from_secs(1),
+            window_tasks_max: WINDOW_TASKS_MAX,
+            window_bytes_max: WINDOW_BYTES_MAX,
+            needs_preparation,
+            start_failures_max: 5,
+            backoff_min: Duration::from_millis(10),
+            backoff_max: Duration::from_secs(1),
+            requeues_max: 3,
+        }
+    }
+
+    /// The initializer or finalizer to run: the caller's, else the manifest's if it needs nothing.
+    fn hook(
+        &self,
+        modules: &[ModuleEntry],
+        kind: FunctionKind,
+    ) -> Result<Option<(ModuleId, HookCall)>, BuildError> {
+        let (role, chosen) = match kind {
+            FunctionKind::Finalizer => ("finalizer", &self.finalizer),
+            _ => ("initializer", &self.initializer),
+        };
+        let failed = |source| BuildError::Hook { role, source };
+        if let Some(hook) = chosen {
+            let (id, callable) = hook_callable(modules, &hook.target, kind).map_err(failed)?;
+            let call = match &callable.kind {
+                CallableKind::Scalar { params, results }
+                    if params.is_empty() && results.is_empty() =>
+                {
+                    HookCall::Plain { export: callable.name.clone() }
+                }
+                _ => match (hook.encode)(&callable).map_err(failed)? {
+                    Invocation::Task(call) => HookCall::Task(call),
+                    _ => {
+                        return Err(failed(SubmitError::Signature {
+                            function: callable.name.clone(),
+                            problem: format!("a {role} is a task or takes and returns nothing"),
+                            signature: callable.signature(),
+                        }));
+                    }
+                },
+            };
+            return Ok(Some((id, call)));
+        }
+        for module in modules {
+            let Some(function) = module.description.functions.iter().find(|f| f.kind == kind)
+            else {
+                continue;
+            };
+            let callable = Callable { name: function.name.clone(), kind: task_of(function) };
+            let Ok(Invocation::Task(call)) = arguments::encode((), &callable) else {
+                return Err(failed(SubmitError::Signature {
+                    function: function.name.clone(),
+                    problem: format!(
+                        "module `{}` has this {role} and it needs arguments: give them with \
+                         `.{role}(\"{}\", (…,))`",
+                        module.name, function.name
+                    ),
+                    signature: callable.signature(),
+                }));
+            };
+            return Ok(Some((module.id, HookCall::Task(call))));
+        }
+        Ok(None)
+    }
+}
+
+/// Finds a hook by name: among the manifest's of that kind first, then among everything callable.
+fn hook_callable(
+    modules: &[ModuleEntry],
+    target: &Target,
+    kind: FunctionKind,
+) -> Result<(ModuleId, Callable), SubmitError> {
+    for module in modules {
+        let declared =
+            module.description.functions.iter().find(|function| {
+                function.kind == kind && target.names(&module.name, &function.name)
+            });
+        if let Some(function) = declared {
+            let callable = Callable { name: function.name.clone(), kind: task_of(function) };
+            return Ok((module.id, callable));
+        }
+    }
+    let (module, callable) = crate::target::resolve(modules, target)?;
+    Ok((module.id, callable.clone()))
+}
+
+fn between(name: &'static str, given: u64, least: u64, most: u64) -> Result<(), BuildError> {
+    if (least..=most).contains(&given) {
+        return Ok(());
+    }
+    Err(setting(name, given.to_string(), format!("it may be {least} to {most}")))
+}
+
+fn setting(setting: &'static str, given: String, allowed: String) -> BuildError {
+    BuildError::Setting { setting, given, allowed }
+}
+
+fn read(given: &Given) -> Result<Source, BuildError> {
+    let refused = |reason| BuildError::Refused { name: given.name.clone(), reason };
+    match &given.contents {
+        Contents::Bytes(bytes) => {
+            Source::from_bytes(given.name.clone(), bytes, false).map_err(refused)
+        }
+        Contents::File(path) => {
+            let text = path.extension().is_some_and(|extension| extension == "wat");
+            let bytes = read_bounded(path)
+                .map_err(|source| BuildError::ReadModule { path: path.clone(), source })?;
+            Source::from_bytes(given.name.clone(), &bytes, text).map_err(refused)
+        }
+    }
+}
+
+/// Reads a file, but not much more of it than a module may have: it may be a device without end.
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(crate::compile::MODULE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads and validates the module in the file `path`, and says what it holds. Runs nothing of it.
+/// Blocks for as long as that takes in a process of its own.
+///
+/// # Errors
+/// [`BuildError`], as for [`PoolBuilder::build`].
+///
+/// ```no_run
+/// let module = stockade::inspect("tasks.wasm", None)?;
+/// for function in &module.functions {
+///     println!("{}: {}", function.name, function.doc);
+/// }
+/// # Ok::<(), stockade::BuildError>(())
+/// ```
+pub fn inspect(
+    path: impl AsRef<Path>,
+    worker_program: Option<&WorkerProgram>,
+) -> Result<ModuleDescription, BuildError> {
+    let program = WorkerProgram::find(worker_program)?;
+    let given = Given {
+        name: path.as_ref().display().to_string(),
+        contents: Contents::File(path.as_ref().to_path_buf()),
+    };
+    let source = read(&given)?;
+    // The widest limits: what a module holds does not depend on what its tasks may use.
+    let widest =
+        Limits::default().memory_bytes(MEMORY_BYTES_MAX).table_elements(TABLE_ELEMENTS_MAX);
+    let compiler = Compiler { program, engine: widest.engine_settings() };
+    let (description, _) = compiler
+        .compile(&source, CompileStep::Describe, None, &Interrupt::default())
+        .map_err(|reason| BuildError::Refused { name: given.name, reason })?;
+    Ok(description)
+}

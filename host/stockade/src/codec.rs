@@ -1,0 +1,140 @@
+//! How arguments become bytes and results become values.
+//!
+//! The only place of this crate that names bincode. Results come from untrusted code: they are
+//! decoded with a limit, by the caller's thread, and a failure concerns that task alone.
+
+use serde::Serialize;
+use serde::de::value::SeqDeserializer;
+use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
+use serde_json::Value;
+use stockade_wire::Codec;
+
+/// Every length that a result claims is held against this many bytes.
+const RESULT_BYTES_MAX: usize = 256 << 20;
+
+/// Arguments as one bincode tuple.
+pub(crate) fn to_bincode<A: Serialize + ?Sized>(arguments: &A) -> Result<Vec<u8>, String> {
+    bincode::serde::encode_to_vec(arguments, bincode::config::standard())
+        .map_err(|error| error.to_string())
+}
+
+/// A result in the codec of its call.
+pub(crate) fn decode<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<T, String> {
+    match codec {
+        Codec::Raw => T::deserialize(Raw(bytes)).map_err(|error| error.to_string()),
+        Codec::Json => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+        Codec::Bincode => {
+            let config = bincode::config::standard().with_limit::<RESULT_BYTES_MAX>();
+            let (value, used) = bincode::serde::decode_from_slice(bytes, config)
+                .map_err(|error| error.to_string())?;
+            match bytes.len() - used {
+                0 => Ok(value),
+                rest => Err(format!("{rest} bytes follow the value")),
+            }
+        }
+    }
+}
+
+/// Raw bytes as whatever the caller's type asks for: bytes, a byte vector, text, or else JSON, which
+/// is what a guest writes for a result that is not byte-like.
+struct Raw<'a>(&'a [u8]);
+
+impl Raw<'_> {
+    fn json(&self) -> Result<Value, serde_json::Error> {
+        serde_json::from_slice(self.0)
+    }
+}
+
+macro_rules! as_json {
+    ($($method:ident($($argument:ident: $type:ty),*))*) => {$(
+        fn $method<V: Visitor<'de>>(
+            self,
+            $($argument: $type,)*
+            visitor: V,
+        ) -> Result<V::Value, Self::Error> {
+            self.json()?.$method($($argument,)* visitor)
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for Raw<'_> {
+    type Error = serde_json::Error;
+
+    fn is_human_readable(&self) -> bool {
+        // So that a type of bytes takes the bytes and not their text.
+        false
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_bytes(self.0)
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_bytes(self.0)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_seq(SeqDeserializer::new(self.0.iter().copied()))
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_str(std::str::from_utf8(self.0).map_err(de::Error::custom)?)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    as_json! {
+        deserialize_any() deserialize_bool() deserialize_char() deserialize_option()
+        deserialize_i8() deserialize_i16() deserialize_i32() deserialize_i64() deserialize_i128()
+        deserialize_u8() deserialize_u16() deserialize_u32() deserialize_u64() deserialize_u128()
+        deserialize_f32() deserialize_f64() deserialize_unit() deserialize_map()
+        deserialize_identifier() deserialize_ignored_any()
+        deserialize_unit_struct(name: &'static str)
+        deserialize_tuple(len: usize)
+        deserialize_tuple_struct(name: &'static str, len: usize)
+        deserialize_struct(name: &'static str, fields: &'static [&'static str])
+        deserialize_enum(name: &'static str, variants: &'static [&'static str])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_results_become_bytes_text_or_json_as_the_type_asks() {
+        assert_eq!(decode::<Vec<u8>>(Codec::Raw, b"\x00\xff").unwrap(), [0, 255]);
+        assert_eq!(decode::<String>(Codec::Raw, b"42").unwrap(), "42");
+        assert_eq!(decode::<u64>(Codec::Raw, b"42").unwrap(), 42);
+        assert_eq!(decode::<Option<(u8, String)>>(Codec::Raw, b"[1,\"x\"]").unwrap().unwrap().0, 1);
+        assert!(decode::<String>(Codec::Raw, b"\xff").is_err());
+        assert_eq!(decode::<crate::Bytes>(Codec::Raw, b"\xff").unwrap().0, [255]);
+        assert_eq!(decode::<crate::Bytes>(Codec::Json, b"\"/w==\"").unwrap().0, [255]);
+    }
+
+    #[test]
+    fn a_result_with_bytes_to_spare_or_bytes_missing_is_refused() {
+        let bytes = to_bincode(&(7u32, "seven")).unwrap();
+        assert_eq!(decode::<(u32, String)>(Codec::Bincode, &bytes).unwrap().1, "seven");
+        let long = [&bytes[..], &[0]].concat();
+        assert!(decode::<(u32, String)>(Codec::Bincode, &long).is_err());
+        assert!(decode::<(u32, String)>(Codec::Bincode, &bytes[..3]).is_err());
+    }
+
+    #[test]
+    fn a_claimed_length_far_beyond_the_bytes_is_refused_at_once() {
+        let claim = bincode::encode_to_vec(u64::MAX, bincode::config::standard()).unwrap();
+        assert!(decode::<Vec<u64>>(Codec::Bincode, &claim).is_err());
+        assert!(decode::<String>(Codec::Bincode, &claim).is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! Commands: whole programs, run from `_start` to their exit code.
+
+use std::os::fd::OwnedFd;
+
+use stockade_wire::{Captured, CommandCall, Stdin, StdioSink};
+
+/// A run of a module's `_start`: arguments, environment and stdio.
+///
+/// Everything not given is empty: no arguments beyond the program's name, no environment beyond the
+/// pool's grants, stdin at its end. Stdout and stderr are captured up to `Limits::stdio_bytes`.
+///
+/// ```
+/// use stockade::Command;
+///
+/// let command = Command::new("wc").args(["-l"]).stdin(b"one\ntwo\n".to_vec());
+/// # let _ = command;
+/// ```
+#[derive(Debug)]
+pub struct Command {
+    pub(crate) call: CommandCall,
+    /// In the order that the wire wants: stdin's, stdout's, stderr's.
+    descriptors: [Option<OwnedFd>; 3],
+}
+
+impl Command {
+    /// A run whose `argv[0]` is `name`.
+    pub fn new(name: impl Into<String>) -> Self {
+        let call = CommandCall {
+            args: vec![name.into()],
+            env: Vec::new(),
+            stdin: Stdin::Bytes(Vec::new()),
+            stdout: StdioSink::Captured,
+            stderr: StdioSink::Captured,
+        };
+        Self { call, descriptors: [None, None, None] }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.call.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.call.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Gives it these bytes as stdin.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.call.stdin = Stdin::Bytes(bytes.into());
+        self.descriptors[0] = None;
+        self
+    }
+
+    /// Lets it read stdin from `descriptor`, which its worker gets: pass a pipe rather than a
+    /// terminal or a file of yours.
+    #[must_use]
+    pub fn stdin_from(mut self, descriptor: impl Into<OwnedFd>) -> Self {
+        self.call.stdin = Stdin::Descriptor;
+        self.descriptors[0] = Some(descriptor.into());
+        self
+    }
+
+    /// Lets it write stdout to `descriptor`, which its worker gets: pass a pipe.
+    #[must_use]
+    pub fn stdout_to(mut self, descriptor: impl Into<OwnedFd>) -> Self {
+        self.call.stdout = StdioSink::Descriptor;
+        self.descriptors[1] = Some(descriptor.into());
+        self
+    }
+
+    /// Lets it write stderr to `descriptor`, which its worker gets: pass a pipe.
+    #[must_use]
+    pub fn stderr_to(mut self, descriptor: impl Into<OwnedFd>) -> Self {
+        self.call.stderr = StdioSink::Descriptor;
+        self.descriptors[2] = Some(descriptor.into());
+        self
+    }
+
+    pub(crate) fn into_parts(self) -> (CommandCall, Vec<OwnedFd>) {
+        (self.call, self.descriptors.into_iter().flatten().collect())
+    }
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandOutput {
+    /// Its exit code; 0 where `_start` returned.
+    pub exit_code: i32,
+    /// What it wrote to stdout, where that was captured.
+    pub stdout: Captured,
+    /// What it wrote to stderr, where that was captured.
+    pub stderr: Captured,
+}

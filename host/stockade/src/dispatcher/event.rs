@@ -1,0 +1,229 @@
+//! The words between the dispatcher and its driver: events in, actions out.
+//!
+//! Every event about a worker may be late, forged or repeated, because a worker is hostile; every
+//! event about a task comes from the driver, which is not. Actions are performed in the order in
+//! which they are polled.
+//!
+//! Deliberately absent: payloads, processes and handles. The driver keeps those by id.
+
+use std::time::Duration;
+
+use stockade_wire::{TaskId, WorkerId};
+
+/// A point in time, as the span since the pool was made. Only the driver reads a clock.
+pub(crate) type Moment = Duration;
+
+/// What a dispatcher is told once.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Workers that may start or serve at a time, at least 1. Those that retire, close or die come
+    /// on top; all together are never more than twice as many.
+    pub(crate) workers_max: usize,
+    /// Tasks given to one worker before it closes, at least 1.
+    pub(crate) tasks_per_worker_max: Option<u64>,
+    /// How long a worker stays without work; `None` is for ever.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// From the spawn of a worker until it is ready.
+    pub(crate) start_timeout: Duration,
+    /// From a worker's `Close` until it is gone: its finalizers.
+    pub(crate) close_timeout: Duration,
+    /// How long a task that was recalled in order to end it may stand first in its worker's window
+    /// before the worker is killed; covers the recall that arrives just after the start.
+    pub(crate) recall_timeout: Duration,
+    /// Tasks one worker may hold, at least 1.
+    pub(crate) window_tasks_max: usize,
+    /// Bytes in line that one worker may hold; a single task may have more.
+    pub(crate) window_bytes_max: usize,
+    /// Whether a snapshot has to be made before the first worker.
+    pub(crate) needs_preparation: bool,
+    /// Starts that may fail one after the other; the pool is broken by the last of them.
+    pub(crate) start_failures_max: u32,
+    /// The first pause after a failed worker; doubles with every further failure.
+    pub(crate) backoff_min: Duration,
+    /// The longest pause after a failed worker.
+    pub(crate) backoff_max: Duration,
+    /// How often a task may stand first in the window of a worker that dies without saying what it
+    /// had started, and be queued again.
+    pub(crate) requeues_max: u32,
+}
+
+/// Consecutive tasks with the same chunk travel in one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChunkId(pub(crate) u64);
+
+/// What the dispatcher knows of a task.
+#[derive(Clone, Debug)]
+pub(crate) struct Submission {
+    /// Its number, never used before.
+    pub(crate) task: TaskId,
+    /// What it may travel with.
+    pub(crate) chunk: Option<ChunkId>,
+    /// What it takes of a window.
+    pub(crate) inline_bytes: usize,
+    /// How long it may run; `None` is for ever.
+    pub(crate) wall_time: Option<Duration>,
+    /// How often it may be started again after it was lost with its worker.
+    pub(crate) retries: u32,
+}
+
+/// A guest's function that frames its tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// Before the first task, and again when a trap has cost a worker its instance.
+    Initializer,
+    /// After `Close`.
+    Finalizer,
+}
+
+/// How a pool ends; a later one is harsher and replaces an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ShutdownMode {
+    /// Everything that was submitted finishes.
+    Drain,
+    /// Pending tasks are cancelled, running ones finish.
+    Cancel,
+    /// Running ones are ended too.
+    Kill,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// A task is to be run.
+    Submit(Submission),
+    /// A task that has not started shall never start. Left alone if it runs.
+    Cancel(TaskId),
+    /// A task shall end, if need be with its worker.
+    CancelRunning(TaskId),
+    /// So many workers are to start without waiting for work, as far as the maximum allows.
+    SpawnWorkers(usize),
+    /// The snapshot is made: an answer to [`Action::Prepare`].
+    Prepared,
+    /// The snapshot cannot be made: an answer to [`Action::Prepare`].
+    PreparationFailed,
+    /// A worker is set up and has loaded every module.
+    Ready(WorkerId),
+    /// A worker says that it is done with a task.
+    Finished {
+        /// Who says so.
+        worker: WorkerId,
+        /// Which task.
+        task: TaskId,
+        /// Whether it was taken back before it started.
+        recalled: bool,
+    },
+    /// A worker says that its guest's hook failed.
+    HookFailed {
+        /// Who says so.
+        worker: WorkerId,
+        /// Which hook.
+        hook: Hook,
+    },
+    /// A worker says that it is finalized and about to exit.
+    Closed(WorkerId),
+    /// A worker sent what is no message, or none that the driver expects.
+    Misbehaved(WorkerId),
+    /// A worker is gone: the last event about it, after everything that it sent.
+    Exited {
+        /// Who is gone.
+        worker: WorkerId,
+        /// What its status page claims to have been started last.
+        started: Option<TaskId>,
+    },
+    /// A worker's process could not be made; the last event about it.
+    SpawnFailed(WorkerId),
+    /// The idle timeout changes, also for the workers that are idle now.
+    SetIdleTimeout(Option<Duration>),
+    /// From now on idle workers close, until no task and no worker is left.
+    Join,
+    /// Nobody waits for that any more.
+    JoinGivenUp,
+    /// The pool ends.
+    Shutdown(ShutdownMode),
+}
+
+/// What the driver has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Make the snapshot, then say [`Event::Prepared`] or [`Event::PreparationFailed`]. At most once.
+    Prepare,
+    /// Start a worker.
+    Spawn(WorkerId),
+    /// Send these tasks, in this order, to a worker that has none. A task comes again if it was not
+    /// started, or lost and has retries left.
+    Run(WorkerId, Vec<TaskId>),
+    /// This task is now first in its worker's window and thus as good as running.
+    Start(TaskId),
+    /// Ask a worker to hand back a task that is not first in its window.
+    Recall(WorkerId, TaskId),
+    /// Ask a worker that has no task to run its finalizers and exit.
+    Close(WorkerId),
+    /// End a worker now. Its [`Event::Exited`] is still to come.
+    Kill(WorkerId),
+    /// A task ended. Exactly once for every task, and the last action about it.
+    Resolve(TaskId, Resolution),
+    /// The pool is broken. At most once, before the tasks that are cancelled by it.
+    Broken(BrokenCause),
+    /// No task and no worker is left since [`Event::Join`]. Once for every such event that was not
+    /// given up or repeated.
+    Joined,
+    /// The pool has shut down: no task and no worker is left. Once. A preparation may still be under
+    /// way; nobody waits for its answer.
+    Terminated,
+}
+
+/// How a task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resolution {
+    /// As its worker said; the driver holds what it said.
+    Finished,
+    /// It ran for longer than its wall time.
+    DeadlinePassed,
+    /// Its worker died, and it has no retries left.
+    WorkerLost,
+    /// It never started, as far as anybody knows.
+    Cancelled(CancelReason),
+    /// It was ended while it ran.
+    CancelledRunning(CancelReason),
+}
+
+/// Why a task was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CancelReason {
+    /// Somebody wanted this task cancelled.
+    Asked,
+    /// The pool shuts down.
+    Shutdown,
+    /// The pool is broken.
+    Broken,
+}
+
+/// Why a pool will never run another task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BrokenCause {
+    /// The initializer failed in a worker.
+    Initializer,
+    /// The finalizer failed in a worker.
+    Finalizer,
+    /// The snapshot could not be made.
+    Preparation,
+    /// One start after the other failed.
+    WorkersCannotStart,
+}
+
+/// How much there is of everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Processes, from their spawn until they are gone: the sum of the next four.
+    pub(crate) workers: usize,
+    /// Those not yet ready.
+    pub(crate) starting: usize,
+    /// Those with a task.
+    pub(crate) busy: usize,
+    /// Those ready and without a task.
+    pub(crate) free: usize,
+    /// Those that close or were killed, and are not yet gone.
+    pub(crate) leaving: usize,
+    /// Tasks that wait, in the queue or behind another in a window.
+    pub(crate) pending_tasks: usize,
+}

@@ -1,0 +1,216 @@
+//! The queue: which tasks wait for a worker, in which order, and which of them travel together.
+//!
+//! Tasks join at the back; those that come back from a dead worker join at the front. A task in the
+//! middle leaves by its position, so that a cancel never searches.
+//!
+//! Invariant: `batches` is the number of entries that do not continue their predecessor's chunk.
+//!
+//! Deliberately absent: what becomes of a task.
+
+use std::collections::BTreeMap;
+
+use stockade_wire::TaskId;
+
+use super::ChunkId;
+
+/// Where a task stands: lower is earlier. Never used twice by one queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position(i64);
+
+/// A task that waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) task: TaskId,
+    pub(super) chunk: Option<ChunkId>,
+    pub(super) inline_bytes: usize,
+}
+
+impl Entry {
+    /// Whether `self` may travel in the batch that ends with `previous`.
+    fn continues(&self, previous: Option<&Self>) -> bool {
+        self.chunk.is_some() && previous.is_some_and(|previous| previous.chunk == self.chunk)
+    }
+}
+
+/// Tasks that wait for a worker. Every method but `drain` takes logarithmic time.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    entries: BTreeMap<Position, Entry>,
+    /// Entries ever pushed at the back, which names the next position there.
+    pushed_back: i64,
+    /// Entries ever pushed at the front, likewise.
+    pushed_front: i64,
+    batches: usize,
+}
+
+impl Queue {
+    /// Tasks that wait.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no task waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Runs of tasks that may travel together: how many workers have something to do here.
+    pub(super) fn batches(&self) -> usize {
+        self.batches
+    }
+
+    /// Adds a task behind all others.
+    pub(super) fn push_back(&mut self, entry: Entry) -> Position {
+        let last = self.entries.last_key_value().map(|(_, last)| last);
+        self.batches += usize::from(!entry.continues(last));
+        let position = Position(self.pushed_back);
+        self.pushed_back += 1;
+        self.entries.insert(position, entry);
+        position
+    }
+
+    /// Adds a task before all others.
+    pub(super) fn push_front(&mut self, entry: Entry) -> Position {
+        let first = self.entries.first_key_value().map(|(_, first)| first);
+        self.batches += usize::from(!first.is_some_and(|first| first.continues(Some(&entry))));
+        self.pushed_front += 1;
+        let position = Position(-self.pushed_front);
+        self.entries.insert(position, entry);
+        position
+    }
+
+    /// Takes a task out wherever it stands.
+    pub(super) fn remove(&mut self, position: Position) -> Option<Entry> {
+        let entry = self.entries.remove(&position)?;
+        let previous = self.entries.range(..position).next_back().map(|(_, entry)| entry);
+        let next = self.entries.range(position..).next().map(|(_, entry)| entry);
+        let heads_before = usize::from(!entry.continues(previous))
+            + usize::from(next.is_some_and(|next| !next.continues(Some(&entry))));
+        let heads_after = usize::from(next.is_some_and(|next| !next.continues(previous)));
+        self.batches = self.batches + heads_after - heads_before;
+        Some(entry)
+    }
+
+    /// Takes the first task and those of its chunk right behind it, at most `tasks_max` of them,
+    /// together at most `bytes_max` in line unless the first alone has more.
+    pub(super) fn take_batch(&mut self, tasks_max: usize, bytes_max: usize) -> Vec<TaskId> {
+        let mut batch = Vec::new();
+        let mut last: Option<Entry> = None;
+        let mut bytes = 0_usize;
+        while let Some((&position, entry)) = self.entries.first_key_value() {
+            bytes = bytes.saturating_add(entry.inline_bytes);
+            let fits = batch.len() < tasks_max && bytes <= bytes_max;
+            if last.is_some() && !(fits && entry.continues(last.as_ref())) {
+                break;
+            }
+            last = self.remove(position);
+            batch.extend(last.map(|entry| entry.task));
+        }
+        batch
+    }
+
+    /// Takes everything, in order.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = TaskId> + use<> {
+        self.batches = 0;
+        std::mem::take(&mut self.entries).into_values().map(|entry| entry.task)
+    }
+
+    /// Everything that waits, in order.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = TaskId> {
+        self.entries.values().map(|entry| entry.task)
+    }
+
+    /// The task at a position.
+    #[cfg(test)]
+    pub(super) fn at(&self, position: Position) -> Option<TaskId> {
+        self.entries.get(&position).map(|entry| entry.task)
+    }
+
+    /// Panics where the queue contradicts itself.
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self) {
+        let mut previous = None;
+        let mut heads = 0;
+        for entry in self.entries.values() {
+            heads += usize::from(!entry.continues(previous));
+            previous = Some(entry);
+        }
+        assert_eq!(heads, self.batches, "batches are counted as they are");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(task: u64, chunk: Option<u64>) -> Entry {
+        Entry { task: TaskId(task), chunk: chunk.map(ChunkId), inline_bytes: 10 }
+    }
+
+    fn queue(entries: &[(u64, Option<u64>)]) -> (Queue, Vec<Position>) {
+        let mut queue = Queue::default();
+        let positions =
+            entries.iter().map(|&(task, chunk)| queue.push_back(entry(task, chunk))).collect();
+        (queue, positions)
+    }
+
+    fn batch(queue: &mut Queue, tasks_max: usize, bytes_max: usize) -> Vec<u64> {
+        let batch = queue.take_batch(tasks_max, bytes_max);
+        queue.check_invariants();
+        batch.into_iter().map(|task| task.0).collect()
+    }
+
+    #[test]
+    fn tasks_leave_in_the_order_of_their_arrival() {
+        let (mut queue, _) = queue(&[(1, None), (2, None), (3, None)]);
+        assert_eq!(batch(&mut queue, 9, 99), [1]);
+        assert_eq!(batch(&mut queue, 9, 99), [2]);
+        assert_eq!(batch(&mut queue, 9, 99), [3]);
+        assert!(batch(&mut queue, 9, 99).is_empty());
+    }
+
+    #[test]
+    fn a_task_pushed_at_the_front_leaves_first() {
+        let (mut queue, _) = queue(&[(1, None)]);
+        queue.push_front(entry(2, None));
+        queue.push_front(entry(3, None));
+        assert_eq!(queue.drain().map(|task| task.0).collect::<Vec<_>>(), [3, 2, 1]);
+    }
+
+    #[test]
+    fn a_batch_is_consecutive_tasks_of_one_chunk() {
+        let (mut queue, _) = queue(&[(1, Some(7)), (2, Some(7)), (3, Some(8)), (4, Some(7))]);
+        assert_eq!(queue.batches(), 3);
+        assert_eq!(batch(&mut queue, 9, 99), [1, 2]);
+        assert_eq!(batch(&mut queue, 9, 99), [3]);
+        assert_eq!(batch(&mut queue, 9, 99), [4]);
+    }
+
+    #[test]
+    fn a_batch_holds_as_many_tasks_as_allowed_and_no_more() {
+        let (mut queue, _) = queue(&[(1, Some(7)), (2, Some(7)), (3, Some(7))]);
+        assert_eq!(batch(&mut queue, 2, 99), [1, 2]);
+        assert_eq!(batch(&mut queue, 2, 99), [3]);
+    }
+
+    #[test]
+    fn a_batch_holds_as_many_bytes_as_allowed_and_no_more() {
+        let tasks = [(1, Some(7)), (2, Some(7)), (3, Some(7))];
+        assert_eq!(batch(&mut queue(&tasks).0, 9, 30), [1, 2, 3]);
+        assert_eq!(batch(&mut queue(&tasks).0, 9, 29), [1, 2]);
+        assert_eq!(batch(&mut queue(&tasks).0, 9, 9), [1], "a large task travels alone");
+    }
+
+    #[test]
+    fn batches_stay_counted_when_a_task_leaves_from_anywhere() {
+        let tasks = [(1, Some(7)), (2, None), (3, Some(7)), (4, Some(7)), (5, Some(8))];
+        for (leaver, batches) in [(0, 3), (1, 2), (2, 4), (3, 4), (4, 3)] {
+            let (mut queue, positions) = queue(&tasks);
+            assert_eq!(queue.remove(positions[leaver]).unwrap().task, TaskId(leaver as u64 + 1));
+            assert_eq!(queue.batches(), batches);
+            queue.check_invariants();
+            assert!(queue.remove(positions[leaver]).is_none(), "gone is gone");
+        }
+    }
+}

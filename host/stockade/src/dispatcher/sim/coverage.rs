@@ -1,0 +1,170 @@
+//! What the simulator must have exercised over its seeds, so that it cannot quietly stop doing so.
+
+use std::collections::BTreeSet;
+
+use super::super::{Action, BrokenCause, CancelReason, Event, Hook, Resolution, ShutdownMode};
+
+/// Everything that has to be seen: every event, action and resolution, and the situations that the
+/// dispatcher's subtler rules are about.
+const EXPECTED: [&str; 57] = [
+    "event: submit",
+    "event: cancel",
+    "event: cancel running",
+    "event: spawn workers",
+    "event: prepared",
+    "event: preparation failed",
+    "event: ready",
+    "event: finished",
+    "event: finished, recalled",
+    "event: initializer failed",
+    "event: finalizer failed",
+    "event: closed",
+    "event: misbehaved",
+    "event: exited",
+    "event: spawn failed",
+    "event: set idle timeout",
+    "event: join",
+    "event: join given up",
+    "event: drain",
+    "event: shutdown",
+    "event: kill",
+    "action: prepare",
+    "action: spawn",
+    "action: run one",
+    "action: run a batch",
+    "action: start",
+    "action: recall",
+    "action: close",
+    "action: kill",
+    "action: resolve",
+    "action: joined",
+    "action: terminated",
+    "broken: initializer",
+    "broken: finalizer",
+    "broken: preparation",
+    "broken: workers cannot start",
+    "resolution: finished",
+    "resolution: deadline passed",
+    "resolution: worker lost",
+    "resolution: cancelled, asked",
+    "resolution: cancelled, shutdown",
+    "resolution: cancelled, broken",
+    "resolution: cancelled running, asked",
+    "resolution: cancelled running, shutdown",
+    "situation: a recall came too late",
+    "situation: a dying worker's last answer counted",
+    "situation: a task was retried",
+    "situation: a task was queued again untouched",
+    "situation: a task stopped being queued again",
+    "situation: several tasks were lost together",
+    "situation: a status page lied",
+    "situation: a worker retired",
+    "situation: a worker idled out",
+    "situation: a start timed out",
+    "situation: a close timed out",
+    "situation: a late message of a worker that is gone",
+    "situation: a recalled task was stopped after its grace",
+];
+
+/// What was seen, by those who look.
+pub(super) enum Coverage {
+    Seen(BTreeSet<&'static str>),
+    /// Looking costs a sixth of the time, and the first seeds have seen it all.
+    Blind,
+}
+
+impl Coverage {
+    pub(super) fn see(&mut self, what: &'static str) {
+        if let Self::Seen(seen) = self {
+            seen.insert(what);
+        }
+    }
+
+    pub(super) fn event(&mut self, event: &Event) {
+        self.see(name_of_event(event));
+    }
+
+    pub(super) fn action(&mut self, action: &Action) {
+        self.see(name_of_action(action));
+        if let Action::Resolve(_, resolution) = *action {
+            self.see(name_of_resolution(resolution));
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        if let (Self::Seen(seen), Self::Seen(others)) = (self, other) {
+            seen.extend(others);
+        }
+    }
+
+    /// Panics unless everything was seen, and nothing that nobody expects.
+    pub(super) fn check(&self) {
+        let Self::Seen(seen) = self else { return };
+        let expected = BTreeSet::from(EXPECTED);
+        let missing: Vec<_> = expected.difference(seen).collect();
+        assert!(missing.is_empty(), "never exercised: {missing:?}");
+        let unlisted: Vec<_> = seen.difference(&expected).collect();
+        assert!(unlisted.is_empty(), "exercised but not listed: {unlisted:?}");
+    }
+}
+
+fn name_of_event(event: &Event) -> &'static str {
+    match event {
+        Event::Submit(_) => "event: submit",
+        Event::Cancel(_) => "event: cancel",
+        Event::CancelRunning(_) => "event: cancel running",
+        Event::SpawnWorkers(_) => "event: spawn workers",
+        Event::Prepared => "event: prepared",
+        Event::PreparationFailed => "event: preparation failed",
+        Event::Ready(_) => "event: ready",
+        Event::Finished { recalled: false, .. } => "event: finished",
+        Event::Finished { recalled: true, .. } => "event: finished, recalled",
+        Event::HookFailed { hook: Hook::Initializer, .. } => "event: initializer failed",
+        Event::HookFailed { hook: Hook::Finalizer, .. } => "event: finalizer failed",
+        Event::Closed(_) => "event: closed",
+        Event::Misbehaved(_) => "event: misbehaved",
+        Event::Exited { .. } => "event: exited",
+        Event::SpawnFailed(_) => "event: spawn failed",
+        Event::SetIdleTimeout(_) => "event: set idle timeout",
+        Event::Join => "event: join",
+        Event::JoinGivenUp => "event: join given up",
+        Event::Shutdown(ShutdownMode::Drain) => "event: drain",
+        Event::Shutdown(ShutdownMode::Cancel) => "event: shutdown",
+        Event::Shutdown(ShutdownMode::Kill) => "event: kill",
+    }
+}
+
+fn name_of_action(action: &Action) -> &'static str {
+    match action {
+        Action::Prepare => "action: prepare",
+        Action::Spawn(_) => "action: spawn",
+        Action::Run(_, batch) if batch.len() == 1 => "action: run one",
+        Action::Run(..) => "action: run a batch",
+        Action::Start(_) => "action: start",
+        Action::Recall(..) => "action: recall",
+        Action::Close(_) => "action: close",
+        Action::Kill(_) => "action: kill",
+        Action::Resolve(..) => "action: resolve",
+        Action::Broken(BrokenCause::Initializer) => "broken: initializer",
+        Action::Broken(BrokenCause::Finalizer) => "broken: finalizer",
+        Action::Broken(BrokenCause::Preparation) => "broken: preparation",
+        Action::Broken(BrokenCause::WorkersCannotStart) => "broken: workers cannot start",
+        Action::Joined => "action: joined",
+        Action::Terminated => "action: terminated",
+    }
+}
+
+fn name_of_resolution(resolution: Resolution) -> &'static str {
+    use CancelReason::{Asked, Broken, Shutdown};
+    match resolution {
+        Resolution::Finished => "resolution: finished",
+        Resolution::DeadlinePassed => "resolution: deadline passed",
+        Resolution::WorkerLost => "resolution: worker lost",
+        Resolution::Cancelled(Asked) => "resolution: cancelled, asked",
+        Resolution::Cancelled(Shutdown) => "resolution: cancelled, shutdown",
+        Resolution::Cancelled(Broken) => "resolution: cancelled, broken",
+        Resolution::CancelledRunning(Asked) => "resolution: cancelled running, asked",
+        Resolution::CancelledRunning(Shutdown) => "resolution: cancelled running, shutdown",
+        Resolution::CancelledRunning(Broken) => "resolution: cancelled running, broken",
+    }
+}

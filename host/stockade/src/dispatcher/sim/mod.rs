@@ -1,0 +1,264 @@
+//! The simulator: a pool's whole life on a virtual clock, decided by one seed.
+//!
+//! ```text
+//!  Script ───┐                  ┌──────────► Oracle: was that allowed? is anything forgotten?
+//!            ├─ Event ► Dispatcher ─ Action ─┤
+//!  Process ──┘                               └► Process: works, crashes, hangs, lies
+//! ```
+//!
+//! First safety under faults: after every step the oracle, which follows the dispatcher with naive
+//! means of its own, finds nothing wrong. Then liveness without them: faults stop, the pool is shut
+//! down, and everything settles within [`SETTLE_STEPS_MAX`] steps.
+//!
+//! `STOCKADE_SEEDS=n` sets how many seeds are run; `STOCKADE_SEED=n` runs one and shows its course.
+
+mod coverage;
+mod ledger;
+mod oracle;
+mod process;
+mod rng;
+mod script;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use stockade_wire::WorkerId;
+
+use super::{Action, Dispatcher, Event, ShutdownMode};
+use coverage::Coverage;
+use oracle::Oracle;
+use process::{Happening, Process, World};
+use script::Script;
+
+const SEEDS_DEFAULT: u64 = 10_000;
+/// Fewer seeds than this need not have seen everything.
+const SEEDS_FOR_COVERAGE: u64 = 10_000;
+const SETTLE_STEPS_MAX: usize = 2_000;
+
+struct Simulation {
+    world: World,
+    dispatcher: Dispatcher,
+    oracle: Oracle,
+    processes: BTreeMap<WorkerId, Process>,
+    faulty_steps: u64,
+    /// What happened so far, if somebody wants to read it.
+    course: Option<Vec<String>>,
+}
+
+impl Simulation {
+    fn new(seed: u64, with_course: bool) -> Self {
+        let blind = seed >= SEEDS_FOR_COVERAGE;
+        let coverage = if blind { Coverage::Blind } else { Coverage::Seen(BTreeSet::new()) };
+        let Script { config, world, faulty_steps } = Script::new(seed, coverage);
+        Self {
+            oracle: Oracle::new(config.clone()),
+            course: with_course.then(|| vec![format!("{config:?}")]),
+            dispatcher: Dispatcher::new(config),
+            world,
+            processes: BTreeMap::new(),
+            faulty_steps,
+        }
+    }
+
+    /// Runs the whole life.
+    fn run(&mut self) {
+        for _ in 0..self.faulty_steps {
+            self.step();
+        }
+        self.world.fault_percent = 0;
+        if !self.oracle.is_shut_down() {
+            let modes = [ShutdownMode::Drain, ShutdownMode::Cancel, ShutdownMode::Kill];
+            let mode = modes[self.world.rng.below(3) as usize];
+            self.tell(Event::Shutdown(mode));
+        }
+        let mut steps = 0;
+        while self.step() {
+            steps += 1;
+            assert!(steps < SETTLE_STEPS_MAX, "does not settle");
+        }
+        self.oracle.check_settled(self.processes.values());
+    }
+
+    /// Lets happen what is due next; false if nothing is.
+    fn step(&mut self) -> bool {
+        let next_event = self.world.agenda.next();
+        let next_timeout = self.dispatcher.poll_timeout();
+        let timeout_first = match (next_event, next_timeout) {
+            (None, None) => return false,
+            (Some(event), Some(timeout)) if event == timeout => self.world.rng.chance(50),
+            (Some(event), Some(timeout)) => timeout < event,
+            (event, _) => event.is_none(),
+        };
+        let next = if timeout_first { next_timeout } else { next_event };
+        self.world.now = self.world.now.max(next.unwrap_or_default());
+        if timeout_first {
+            self.time_out();
+        } else if let Some(happening) = self.world.agenda.pop() {
+            self.happen(happening);
+        }
+        true
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Tell(event) => self.tell(event),
+            Happening::Wake(id, epoch) => {
+                if let Some(process) = self.processes.get_mut(&id) {
+                    process.wake(epoch, &mut self.world);
+                }
+            }
+            Happening::KillLands(id) => {
+                if let Some(process) = self.processes.get_mut(&id) {
+                    process.kill(&mut self.world);
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        let now = self.world.now;
+        self.note(|| format!("{event:?}"));
+        self.world.coverage.event(&event);
+        self.oracle.event(now, &event, &mut self.world.coverage);
+        self.dispatcher.handle_event(now, event);
+        self.perform();
+    }
+
+    fn time_out(&mut self) {
+        let now = self.world.now;
+        self.note(|| "timeout".to_owned());
+        self.oracle.timeout();
+        self.dispatcher.handle_timeout(now);
+        self.perform();
+        let next = self.dispatcher.poll_timeout();
+        assert!(next.is_none_or(|next| next > now), "a timeout is still due");
+    }
+
+    fn perform(&mut self) {
+        while let Some(action) = self.dispatcher.poll_action() {
+            self.note(|| format!("    {action:?}"));
+            self.world.coverage.action(&action);
+            self.oracle.action(self.world.now, &action, &mut self.world.coverage);
+            self.act(action);
+        }
+        self.oracle.check_step(self.world.now, &self.dispatcher);
+        self.dispatcher.check_invariants();
+    }
+
+    fn act(&mut self, action: Action) {
+        let Self { world, processes, oracle, .. } = self;
+        let now = world.now;
+        match action {
+            Action::Prepare => {
+                let answer = if world.fault() { Event::PreparationFailed } else { Event::Prepared };
+                let at = now + world.rng.millis(0, 20);
+                world.at(at, Happening::Tell(answer));
+            }
+            Action::Spawn(id) => {
+                processes.insert(id, Process::spawn(id, world));
+            }
+            Action::Run(id, batch) => {
+                let batch: Vec<_> =
+                    batch.into_iter().map(|task| (task, oracle.wall_time(task))).collect();
+                processes.get_mut(&id).unwrap().run(&batch, world);
+            }
+            Action::Recall(id, task) => processes.get_mut(&id).unwrap().recall(task, world),
+            Action::Close(id) => processes.get_mut(&id).unwrap().close(world),
+            Action::Kill(id) => {
+                let at = now + world.rng.millis(0, 2);
+                world.at(at, Happening::KillLands(id));
+            }
+            Action::Start(_)
+            | Action::Resolve(..)
+            | Action::Broken(_)
+            | Action::Joined
+            | Action::Terminated => {}
+        }
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(course) = &mut self.course {
+            course.push(format!("{:>4} ms  {}", self.world.now.as_millis(), what()));
+        }
+    }
+}
+
+/// Runs one seed; what is wrong, if anything is.
+fn simulate(seed: u64, with_course: bool) -> Result<Coverage, String> {
+    let mut simulation = Simulation::new(seed, with_course);
+    if let Err(cause) = catch_unwind(AssertUnwindSafe(|| simulation.run())) {
+        let cause = cause
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| cause.downcast_ref::<&str>().copied())
+            .unwrap_or("panicked");
+        let course = simulation.course.map(|course| course.join("\n")).unwrap_or_default();
+        return Err(format!("{course}\n{cause}\nreplay with STOCKADE_SEED={seed}"));
+    }
+    Ok(simulation.world.coverage)
+}
+
+fn number_from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect("a number of seeds, or one seed"))
+}
+
+/// Runs seeds from a counter shared with other threads until there are no more, or one fails.
+fn simulate_many(next: &AtomicU64, seeds: u64) -> Result<Coverage, (u64, String)> {
+    let mut coverage = Coverage::Seen(BTreeSet::new());
+    loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= seeds {
+            return Ok(coverage);
+        }
+        match simulate(seed, false) {
+            Ok(seen) => coverage.merge(seen),
+            Err(cause) => {
+                next.store(seeds, Ordering::Relaxed);
+                return Err((seed, cause));
+            }
+        }
+    }
+}
+
+#[test]
+fn no_seed_finds_a_fault() {
+    if let Some(seed) = number_from_environment("STOCKADE_SEED") {
+        return drop(simulate(seed, true).unwrap_or_else(|cause| panic!("{cause}")));
+    }
+    let seeds = number_from_environment("STOCKADE_SEEDS").unwrap_or(SEEDS_DEFAULT);
+    let next = AtomicU64::new(0);
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let spawn = |_| scope.spawn(|| simulate_many(&next, seeds));
+        let threads: Vec<_> = (0..threads).map(spawn).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut coverage = Coverage::Seen(BTreeSet::new());
+    let mut failures = Vec::new();
+    for outcome in outcomes {
+        match outcome {
+            Ok(seen) => coverage.merge(seen),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    if let Some((_, cause)) = failures.into_iter().min() {
+        panic!("{cause}");
+    }
+    if seeds >= SEEDS_FOR_COVERAGE {
+        coverage.check();
+    }
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    for seed in 0..20 {
+        let [first, second] = [(); 2].map(|()| {
+            let mut simulation = Simulation::new(seed, true);
+            simulation.run();
+            simulation.course
+        });
+        assert_eq!(first, second);
+    }
+}

@@ -1,0 +1,327 @@
+//! A worker process as the simulator plays it: honest most of the time, and hostile at any moment.
+//!
+//! It works while its messages and its death are still on their way, so that every race between the
+//! host's wishes and the worker's deeds takes place.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use stockade_wire::{TaskId, WorkerId};
+
+use super::super::{Event, Hook, Moment};
+use super::coverage::Coverage;
+use super::rng::Rng;
+
+/// What is going to happen.
+#[derive(Clone, Debug)]
+pub(super) enum Happening {
+    /// The dispatcher hears of this.
+    Tell(Event),
+    /// A process comes to the end of what it was at, unless something else came first.
+    Wake(WorkerId, u64),
+    /// A kill reaches its process.
+    KillLands(WorkerId),
+}
+
+/// What is going to happen when; at the same moment, in the order of its planning.
+#[derive(Default)]
+pub(super) struct Agenda {
+    order: BinaryHeap<Reverse<(Moment, usize)>>,
+    happenings: Vec<Option<Happening>>,
+}
+
+impl Agenda {
+    pub(super) fn insert(&mut self, moment: Moment, happening: Happening) {
+        self.order.push(Reverse((moment, self.happenings.len())));
+        self.happenings.push(Some(happening));
+    }
+
+    pub(super) fn next(&self) -> Option<Moment> {
+        self.order.peek().map(|Reverse((moment, _))| *moment)
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Happening> {
+        let Reverse((_, index)) = self.order.pop()?;
+        self.happenings[index].take()
+    }
+}
+
+/// Everything around a process.
+pub(super) struct World {
+    pub(super) rng: Rng,
+    pub(super) now: Moment,
+    pub(super) agenda: Agenda,
+    pub(super) fault_percent: u64,
+    pub(super) tasks: u64,
+    pub(super) coverage: Coverage,
+}
+
+impl World {
+    pub(super) fn at(&mut self, moment: Moment, happening: Happening) {
+        self.agenda.insert(moment, happening);
+    }
+
+    pub(super) fn fault(&mut self) -> bool {
+        self.rng.chance(self.fault_percent)
+    }
+
+    /// A task that may or may not exist.
+    pub(super) fn any_task(&mut self) -> TaskId {
+        TaskId(self.rng.below(self.tasks + 3))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Waiting,
+    Running(TaskId),
+    Finalizing,
+    Gone,
+}
+
+/// What a process does when it wakes.
+#[derive(Clone, Copy)]
+enum Step {
+    BecomeReady,
+    Finish,
+    /// As if the answer had never been written.
+    FinishSilently,
+    Close,
+    Crash,
+    FailToSpawn,
+    FailHook(Hook),
+    /// Sends a lie, then goes on.
+    Lie,
+}
+
+pub(super) struct Process {
+    id: WorkerId,
+    phase: Phase,
+    inbox: VecDeque<(TaskId, Option<Duration>)>,
+    recalled: BTreeSet<TaskId>,
+    close_asked: bool,
+    page: Option<TaskId>,
+    next: Step,
+    /// Tells the wake that is due from those that something else has overtaken.
+    epoch: u64,
+    /// When the last of its messages arrives.
+    pipe_until: Moment,
+    /// Whether it ever lied, so that nothing it did can be held against the dispatcher.
+    pub(super) lied: bool,
+    /// Every task whose code it really began to run.
+    pub(super) starts: Vec<TaskId>,
+    /// Every task it was ever sent.
+    pub(super) sent: Vec<TaskId>,
+}
+
+impl Process {
+    pub(super) fn spawn(id: WorkerId, world: &mut World) -> Self {
+        let mut process = Self {
+            id,
+            phase: Phase::Starting,
+            inbox: VecDeque::new(),
+            recalled: BTreeSet::new(),
+            close_asked: false,
+            page: None,
+            next: Step::BecomeReady,
+            epoch: 0,
+            pipe_until: world.now,
+            lied: false,
+            starts: Vec::new(),
+            sent: Vec::new(),
+        };
+        let (first, last, step) = match if world.fault() { world.rng.below(8) } else { 8 } {
+            0 => (0, 0, Step::FailToSpawn),
+            1 => return process,
+            2 => (0, 12, Step::FailHook(Hook::Initializer)),
+            3 => (0, 12, Step::Lie),
+            4 => (25, 40, Step::BecomeReady),
+            5..8 => (0, 12, Step::Crash),
+            _ => (0, 12, Step::BecomeReady),
+        };
+        process.plan(world, first, last, step);
+        process
+    }
+
+    pub(super) fn run(&mut self, batch: &[(TaskId, Option<Duration>)], world: &mut World) {
+        self.inbox.extend(batch);
+        self.sent.extend(batch.iter().map(|(task, _)| task));
+        self.proceed(world);
+    }
+
+    pub(super) fn recall(&mut self, task: TaskId, world: &mut World) {
+        if self.inbox.iter().any(|(waiting, _)| *waiting == task) {
+            self.recalled.insert(task);
+        } else {
+            world.coverage.see("situation: a recall came too late");
+        }
+    }
+
+    pub(super) fn close(&mut self, world: &mut World) {
+        self.close_asked = true;
+        self.proceed(world);
+    }
+
+    pub(super) fn kill(&mut self, world: &mut World) {
+        if self.phase != Phase::Gone {
+            self.exit(world);
+        }
+    }
+
+    pub(super) fn wake(&mut self, epoch: u64, world: &mut World) {
+        if epoch != self.epoch {
+            return;
+        }
+        match (self.next, self.phase) {
+            (Step::BecomeReady, _) => {
+                self.phase = Phase::Waiting;
+                self.say(Event::Ready(self.id), world);
+                self.proceed(world);
+            }
+            (Step::Finish, Phase::Running(task)) => {
+                self.phase = Phase::Waiting;
+                self.say(Event::Finished { worker: self.id, task, recalled: false }, world);
+                self.proceed(world);
+            }
+            (Step::FinishSilently, _) => {
+                self.lied = true;
+                self.phase = Phase::Waiting;
+                self.proceed(world);
+            }
+            (Step::Close, _) => {
+                self.say(Event::Closed(self.id), world);
+                self.exit(world);
+            }
+            (Step::FailToSpawn, _) => {
+                self.phase = Phase::Gone;
+                self.say(Event::SpawnFailed(self.id), world);
+            }
+            (Step::FailHook(hook), _) => {
+                self.say(Event::HookFailed { worker: self.id, hook }, world);
+                self.exit(world);
+            }
+            (Step::Lie, phase) => {
+                self.lie(world);
+                let step = match phase {
+                    Phase::Starting => Step::BecomeReady,
+                    Phase::Running(_) => Step::Finish,
+                    _ => Step::Close,
+                };
+                self.plan(world, 0, 6, step);
+            }
+            (Step::Crash, _) | (Step::Finish, _) => self.exit(world),
+        }
+    }
+
+    /// Turns to what waits, if it has nothing else to do.
+    fn proceed(&mut self, world: &mut World) {
+        if self.phase != Phase::Waiting {
+            return;
+        }
+        self.epoch += 1;
+        while let Some((task, wall_time)) = self.inbox.pop_front() {
+            if self.recalled.remove(&task) {
+                self.say(Event::Finished { worker: self.id, task, recalled: true }, world);
+            } else if world.fault() && world.rng.chance(20) {
+                return self.exit(world);
+            } else {
+                return self.start(task, wall_time, world);
+            }
+        }
+        if self.close_asked {
+            self.finalize(world);
+        } else if world.fault() && world.rng.chance(30) {
+            let step = if world.rng.chance(50) { Step::Crash } else { Step::Lie };
+            self.plan(world, 0, 30, step);
+        }
+    }
+
+    fn start(&mut self, task: TaskId, wall_time: Option<Duration>, world: &mut World) {
+        self.phase = Phase::Running(task);
+        self.page = Some(task);
+        self.starts.push(task);
+        let (first, last, step) = match if world.fault() { world.rng.below(10) } else { 10 } {
+            // Without a deadline nothing would end these two.
+            0 | 1 if wall_time.is_some() => return,
+            2 | 3 if wall_time.is_some() => (0, 10, Step::FinishSilently),
+            4 => (0, 10, Step::Lie),
+            5 => (15, 40, Step::Finish),
+            6 if world.rng.chance(40) => (0, 10, Step::FailHook(Hook::Initializer)),
+            0..10 => (0, 10, Step::Crash),
+            _ => (0, 12, Step::Finish),
+        };
+        self.plan(world, first, last, step);
+    }
+
+    fn finalize(&mut self, world: &mut World) {
+        self.phase = Phase::Finalizing;
+        let step = match if world.fault() { world.rng.below(5) } else { 5 } {
+            0 => return,
+            1 => Step::FailHook(Hook::Finalizer),
+            2 => Step::Lie,
+            3 | 4 => Step::Crash,
+            _ => Step::Close,
+        };
+        self.plan(world, 0, 8, step);
+    }
+
+    fn exit(&mut self, world: &mut World) {
+        self.phase = Phase::Gone;
+        self.epoch += 1;
+        let mut started = self.page;
+        if world.fault() {
+            started = match world.rng.below(4) {
+                0 => None,
+                1 => Some(world.any_task()),
+                _ => self.inbox.back().map(|(task, _)| *task),
+            };
+        }
+        if started != self.page {
+            self.lied = true;
+            world.coverage.see("situation: a status page lied");
+        }
+        self.say(Event::Exited { worker: self.id, started }, world);
+        if world.fault() && world.rng.chance(30) {
+            world.coverage.see("situation: a late message of a worker that is gone");
+            self.lie(world);
+        }
+    }
+
+    /// Says what an honest worker would not say now, except by chance.
+    fn lie(&mut self, world: &mut World) {
+        self.lied = true;
+        let worker = self.id;
+        let lie = match world.rng.below(8) {
+            0 => Event::Ready(worker),
+            1 => Event::Closed(worker),
+            2 => Event::Misbehaved(worker),
+            3 => Event::HookFailed { worker, hook: Hook::Finalizer },
+            4 if self.phase == Phase::Gone => Event::Exited { worker, started: None },
+            _ => {
+                let task = match (world.rng.below(3), self.phase) {
+                    (0, Phase::Running(task)) => task,
+                    (1, _) => self.sent.last().copied().unwrap_or(TaskId(0)),
+                    _ => world.any_task(),
+                };
+                Event::Finished { worker, task, recalled: world.rng.chance(40) }
+            }
+        };
+        self.say(lie, world);
+    }
+
+    /// Sends a message, which arrives some time after all earlier ones.
+    fn say(&mut self, event: Event, world: &mut World) {
+        let arrival = world.now + world.rng.millis(0, 2);
+        self.pipe_until = self.pipe_until.max(arrival);
+        world.at(self.pipe_until, Happening::Tell(event));
+    }
+
+    fn plan(&mut self, world: &mut World, first: u64, last: u64, step: Step) {
+        self.next = step;
+        self.epoch += 1;
+        let at = world.now + world.rng.millis(first, last);
+        world.at(at, Happening::Wake(self.id, self.epoch));
+    }
+}

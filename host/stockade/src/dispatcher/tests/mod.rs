@@ -1,0 +1,179 @@
+//! Each rule of the dispatcher by itself, on both sides of each limit.
+//!
+//! [`Bench`] holds a dispatcher at a point in time; telling it something returns what it decided.
+
+mod ends;
+mod hostile;
+mod tasks;
+mod workers;
+
+use std::time::Duration;
+
+use stockade_wire::{TaskId, WorkerId};
+
+use super::{
+    Action, ChunkId, Config, Counts, Dispatcher, Event, Moment, Resolution, ShutdownMode,
+    Submission,
+};
+
+const START_TIMEOUT: u64 = 1_000;
+const CLOSE_TIMEOUT: u64 = 500;
+const RECALL_TIMEOUT: u64 = 20;
+const WALL_TIME: u64 = 100;
+const BACKOFF_MIN: u64 = 10;
+const BACKOFF_MAX: u64 = 80;
+const REQUEUES_MAX: u32 = 2;
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn config(workers_max: usize) -> Config {
+    Config {
+        workers_max,
+        tasks_per_worker_max: None,
+        idle_timeout: None,
+        start_timeout: ms(START_TIMEOUT),
+        close_timeout: ms(CLOSE_TIMEOUT),
+        recall_timeout: ms(RECALL_TIMEOUT),
+        window_tasks_max: 8,
+        window_bytes_max: 1_000,
+        needs_preparation: false,
+        start_failures_max: 3,
+        backoff_min: ms(BACKOFF_MIN),
+        backoff_max: ms(BACKOFF_MAX),
+        requeues_max: REQUEUES_MAX,
+    }
+}
+
+fn task(id: u64) -> Submission {
+    Submission { task: TaskId(id), chunk: None, inline_bytes: 10, wall_time: None, retries: 0 }
+}
+
+fn worker(id: u64) -> WorkerId {
+    WorkerId(id)
+}
+
+fn run(id: u64, tasks: &[u64]) -> Action {
+    Action::Run(worker(id), tasks.iter().copied().map(TaskId).collect())
+}
+
+fn resolve(task: u64, resolution: Resolution) -> Action {
+    Action::Resolve(TaskId(task), resolution)
+}
+
+fn start(task: u64) -> Action {
+    Action::Start(TaskId(task))
+}
+
+struct Bench {
+    dispatcher: Dispatcher,
+    now: Moment,
+}
+
+impl Bench {
+    fn new(config: Config) -> Self {
+        Self { dispatcher: Dispatcher::new(config), now: Moment::ZERO }
+    }
+
+    /// A pool of at most `workers_max` workers, of which that many are ready.
+    fn ready(config: Config) -> Self {
+        let count = config.workers_max;
+        let mut bench = Self::new(config);
+        bench.tell(Event::SpawnWorkers(count));
+        for id in 1..=count as u64 {
+            bench.tell(Event::Ready(worker(id)));
+        }
+        bench
+    }
+
+    fn tell(&mut self, event: Event) -> Vec<Action> {
+        self.dispatcher.handle_event(self.now, event);
+        self.decided()
+    }
+
+    /// Lets time pass until a moment, which must not skip a timeout.
+    fn wait_until(&mut self, millis: u64) {
+        assert!(self.timeout().is_none_or(|timeout| timeout >= millis), "a timeout comes first");
+        self.now = ms(millis);
+    }
+
+    /// Lets the next timeout, which must be due at that moment, come about.
+    fn time_out_at(&mut self, millis: u64) -> Vec<Action> {
+        assert_eq!(self.timeout(), Some(millis), "the next timeout");
+        self.dispatcher.handle_timeout(ms(millis - 1));
+        assert_eq!(self.decided(), [], "not a moment too soon");
+        self.now = ms(millis);
+        self.dispatcher.handle_timeout(self.now);
+        self.decided()
+    }
+
+    fn timeout(&self) -> Option<u64> {
+        self.dispatcher.poll_timeout().map(|timeout| timeout.as_millis() as u64)
+    }
+
+    fn decided(&mut self) -> Vec<Action> {
+        self.dispatcher.check_invariants();
+        std::iter::from_fn(|| self.dispatcher.poll_action()).collect()
+    }
+
+    fn counts(&self) -> Counts {
+        self.dispatcher.counts()
+    }
+
+    fn submit(&mut self, submission: Submission) -> Vec<Action> {
+        self.tell(Event::Submit(submission))
+    }
+
+    /// Submits tasks of one chunk to a pool whose workers are busy or missing, so that they wait.
+    fn submit_chunk(&mut self, tasks: &[u64], change: impl Fn(Submission) -> Submission) {
+        for &id in tasks {
+            let chunk = Some(ChunkId(tasks[0]));
+            self.submit(change(Submission { chunk, ..task(id) }));
+        }
+    }
+
+    fn finish(&mut self, id: u64, task: u64) -> Vec<Action> {
+        self.tell(Event::Finished { worker: worker(id), task: TaskId(task), recalled: false })
+    }
+
+    fn hand_back(&mut self, id: u64, task: u64) -> Vec<Action> {
+        self.tell(Event::Finished { worker: worker(id), task: TaskId(task), recalled: true })
+    }
+
+    fn exit(&mut self, id: u64, started: Option<u64>) -> Vec<Action> {
+        self.tell(Event::Exited { worker: worker(id), started: started.map(TaskId) })
+    }
+
+    fn cancel(&mut self, id: u64) -> Vec<Action> {
+        self.tell(Event::Cancel(TaskId(id)))
+    }
+
+    fn cancel_running(&mut self, id: u64) -> Vec<Action> {
+        self.tell(Event::CancelRunning(TaskId(id)))
+    }
+
+    fn shut_down(&mut self, mode: ShutdownMode) -> Vec<Action> {
+        self.tell(Event::Shutdown(mode))
+    }
+}
+
+/// A pool of one worker, which holds these tasks of one chunk, at time zero.
+fn one_worker_with(tasks: &[u64], change: impl Fn(Submission) -> Submission) -> Bench {
+    let mut bench = Bench::new(config(1));
+    bench.submit_chunk(tasks, change);
+    assert_eq!(bench.tell(Event::Ready(worker(1))), [run(1, tasks), start(tasks[0])]);
+    bench
+}
+
+fn as_it_is(submission: Submission) -> Submission {
+    submission
+}
+
+fn with_wall_time(submission: Submission) -> Submission {
+    Submission { wall_time: Some(ms(WALL_TIME)), ..submission }
+}
+
+fn with_retry(submission: Submission) -> Submission {
+    Submission { retries: 1, ..submission }
+}

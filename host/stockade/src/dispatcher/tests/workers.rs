@@ -1,0 +1,289 @@
+//! When workers come and go.
+
+use super::super::{Action, BrokenCause, CancelReason, Config, Event, Resolution};
+use super::*;
+
+fn spawn(id: u64) -> Action {
+    Action::Spawn(worker(id))
+}
+
+#[test]
+fn a_worker_starts_for_every_task_that_waits_up_to_the_maximum() {
+    let mut bench = Bench::new(config(2));
+    assert_eq!(bench.submit(task(1)), [spawn(1)]);
+    assert_eq!(bench.submit(task(2)), [spawn(2)]);
+    assert_eq!(bench.submit(task(3)), []);
+}
+
+#[test]
+fn no_worker_starts_while_another_is_free() {
+    let mut bench = Bench::new(config(3));
+    bench.tell(Event::SpawnWorkers(2));
+    bench.tell(Event::Ready(worker(1)));
+    assert_eq!(bench.submit(task(1)), [run(1, &[1]), start(1)]);
+    assert_eq!(bench.submit(task(2)), [], "the second worker is about to be ready");
+    assert_eq!(bench.submit(task(3)), [spawn(3)]);
+}
+
+#[test]
+fn a_chunk_is_work_for_one() {
+    let mut bench = Bench::new(config(4));
+    bench.submit_chunk(&[1, 2, 3, 4, 5], as_it_is);
+    assert_eq!(bench.counts().workers, 1);
+    bench.submit_chunk(&[6, 7, 8, 9, 10], as_it_is);
+    assert_eq!(bench.counts().workers, 2);
+}
+
+#[test]
+fn what_a_window_leaves_of_a_chunk_is_work_for_another() {
+    let mut bench = Bench::new(Config { window_tasks_max: 2, ..config(4) });
+    bench.submit_chunk(&[1, 2, 3], as_it_is);
+    assert_eq!(bench.tell(Event::Ready(worker(1))), [run(1, &[1, 2]), start(1), spawn(2)]);
+}
+
+#[test]
+fn workers_can_be_asked_for_up_to_the_maximum() {
+    let mut bench = Bench::new(config(3));
+    assert_eq!(bench.tell(Event::SpawnWorkers(2)), [spawn(1), spawn(2)]);
+    assert_eq!(bench.tell(Event::SpawnWorkers(usize::MAX)), [spawn(3)]);
+    assert_eq!(bench.tell(Event::SpawnWorkers(1)), []);
+}
+
+#[test]
+fn the_freshest_worker_takes_the_next_task() {
+    let mut bench = Bench::ready(config(3));
+    bench.submit(task(1));
+    bench.wait_until(5);
+    bench.finish(3, 1);
+    bench.wait_until(6);
+    assert_eq!(bench.submit(task(2)), [run(3, &[2]), start(2)]);
+}
+
+#[test]
+fn the_snapshot_is_made_once_and_before_the_first_worker() {
+    let mut bench = Bench::new(Config { needs_preparation: true, ..config(2) });
+    assert_eq!(bench.submit(task(1)), [Action::Prepare]);
+    assert_eq!(bench.submit(task(2)), []);
+    assert_eq!(bench.tell(Event::SpawnWorkers(1)), []);
+    assert_eq!(bench.tell(Event::Prepared), [spawn(1), spawn(2)]);
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_made_breaks_the_pool() {
+    let mut bench = Bench::new(Config { needs_preparation: true, ..config(2) });
+    bench.submit(task(1));
+    let cancelled = resolve(1, Resolution::Cancelled(CancelReason::Broken));
+    let broken = [Action::Broken(BrokenCause::Preparation), cancelled];
+    assert_eq!(bench.tell(Event::PreparationFailed), broken);
+}
+
+#[test]
+fn a_worker_that_is_not_ready_in_time_is_killed() {
+    let mut bench = Bench::new(config(1));
+    bench.submit(task(1));
+    assert_eq!(bench.time_out_at(START_TIMEOUT), [Action::Kill(worker(1)), spawn(2)]);
+    assert_eq!(bench.tell(Event::Ready(worker(1))), [], "too late");
+    assert_eq!(bench.exit(1, None), []);
+}
+
+#[test]
+fn a_worker_that_is_ready_in_time_is_not_killed() {
+    let mut bench = Bench::new(config(1));
+    bench.submit(task(1));
+    bench.wait_until(START_TIMEOUT);
+    assert_eq!(bench.tell(Event::Ready(worker(1))), [run(1, &[1]), start(1)]);
+    assert_eq!(bench.timeout(), None);
+}
+
+#[test]
+fn every_failed_worker_doubles_the_pause_up_to_the_longest() {
+    let mut bench = Bench::new(Config { start_failures_max: 100, ..config(1) });
+    bench.submit(task(1));
+    let mut now = 0;
+    for (id, pause) in (1..).zip([10, 20, 40, 80, 80]) {
+        assert_eq!(bench.tell(Event::SpawnFailed(worker(id))), []);
+        now += pause;
+        assert_eq!(bench.time_out_at(now), [spawn(id + 1)]);
+    }
+}
+
+#[test]
+fn workers_that_fail_together_cost_one_pause() {
+    let mut bench = Bench::new(Config { start_failures_max: 100, ..config(3) });
+    for id in 1..=3 {
+        bench.submit(task(id));
+    }
+    for id in 1..=3 {
+        bench.tell(Event::SpawnFailed(worker(id)));
+    }
+    assert_eq!(bench.time_out_at(BACKOFF_MIN), [spawn(4), spawn(5), spawn(6)]);
+}
+
+#[test]
+fn a_worker_that_dies_before_it_finished_a_task_costs_a_pause() {
+    let mut bench = one_worker_with(&[1], with_retry);
+    assert_eq!(bench.exit(1, Some(1)), []);
+    assert_eq!(bench.time_out_at(BACKOFF_MIN), [spawn(2)]);
+}
+
+#[test]
+fn a_worker_that_dies_after_it_finished_a_task_costs_no_pause() {
+    let mut bench = one_worker_with(&[1, 2], with_retry);
+    bench.finish(1, 1);
+    assert_eq!(bench.exit(1, Some(2)), [spawn(2)]);
+}
+
+#[test]
+fn a_finished_task_ends_the_pause_and_its_doubling() {
+    let mut bench = Bench::new(config(2));
+    bench.submit(task(1));
+    bench.submit(task(2));
+    bench.tell(Event::Ready(worker(1)));
+    assert_eq!(bench.tell(Event::SpawnFailed(worker(2))), []);
+    assert_eq!(bench.submit(task(3)), [], "in the pause");
+    let resumed = bench.finish(1, 1);
+    assert_eq!(resumed[1..], [run(1, &[2]), start(2), spawn(3)]);
+    assert_eq!(bench.tell(Event::SpawnFailed(worker(3))), []);
+    assert_eq!(bench.time_out_at(BACKOFF_MIN), [spawn(4)], "as short as the first");
+}
+
+#[test]
+fn the_last_of_so_many_failed_starts_breaks_the_pool() {
+    let mut bench = Bench::new(config(1));
+    bench.submit(task(1));
+    assert_eq!(bench.tell(Event::SpawnFailed(worker(1))), []);
+    assert_eq!(bench.time_out_at(10), [spawn(2)]);
+    assert_eq!(bench.exit(2, None), []);
+    assert_eq!(bench.time_out_at(30), [spawn(3)]);
+    let cancelled = resolve(1, Resolution::Cancelled(CancelReason::Broken));
+    let broken = [Action::Broken(BrokenCause::WorkersCannotStart), cancelled];
+    assert_eq!(bench.tell(Event::SpawnFailed(worker(3))), broken);
+    assert_eq!(bench.timeout(), None);
+}
+
+#[test]
+fn a_worker_that_becomes_ready_forgives_the_failed_starts() {
+    let mut bench = Bench::new(config(1));
+    bench.submit(with_retry(task(1)));
+    bench.exit(1, None);
+    bench.time_out_at(10);
+    bench.exit(2, None);
+    bench.time_out_at(30);
+    bench.tell(Event::Ready(worker(3)));
+    bench.exit(3, Some(1));
+    bench.time_out_at(70);
+    assert_eq!(bench.exit(4, None), [], "the first of its row");
+}
+
+#[test]
+fn failed_starts_do_not_break_a_pool_in_which_a_worker_serves() {
+    let mut bench = Bench::new(config(2));
+    bench.submit(task(1));
+    bench.tell(Event::Ready(worker(1)));
+    bench.submit(task(2));
+    for (id, now) in (2..).zip([10, 30, 70, 150]) {
+        assert_eq!(bench.tell(Event::SpawnFailed(worker(id))), []);
+        bench.time_out_at(now);
+    }
+    assert_eq!(bench.exit(1, None), [], "its task waits for another");
+    let broken = bench.tell(Event::SpawnFailed(worker(6)));
+    assert_eq!(broken[0], Action::Broken(BrokenCause::WorkersCannotStart));
+}
+
+#[test]
+fn a_worker_gets_so_many_tasks_and_closes() {
+    let mut bench = Bench::ready(Config { tasks_per_worker_max: Some(2), ..config(1) });
+    bench.submit(task(1));
+    assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished)]);
+    bench.submit(task(2));
+    assert_eq!(bench.submit(task(3)), [spawn(2)], "ahead of the first one's end");
+    assert_eq!(bench.finish(1, 2), [resolve(2, Resolution::Finished), Action::Close(worker(1))]);
+    assert_eq!(bench.tell(Event::Ready(worker(2))), [run(2, &[3]), start(3)]);
+}
+
+#[test]
+fn a_batch_is_cut_at_what_its_worker_may_still_get() {
+    let mut bench = Bench::new(Config { tasks_per_worker_max: Some(2), ..config(1) });
+    bench.submit_chunk(&[1, 2, 3], as_it_is);
+    assert_eq!(bench.tell(Event::Ready(worker(1))), [run(1, &[1, 2]), start(1), spawn(2)]);
+}
+
+#[test]
+fn processes_are_never_more_than_twice_the_maximum() {
+    let mut bench = Bench::ready(Config { tasks_per_worker_max: Some(1), ..config(1) });
+    bench.submit(task(1));
+    assert_eq!(bench.submit(task(2)), [spawn(2)]);
+    bench.tell(Event::Ready(worker(2)));
+    assert_eq!(bench.submit(task(3)), [], "two retire already");
+    bench.finish(1, 1);
+    assert_eq!(bench.tell(Event::Closed(worker(1))), []);
+    assert_eq!(bench.exit(1, Some(1)), [spawn(3)]);
+}
+
+#[test]
+fn an_idle_worker_closes_at_its_timeout() {
+    let mut bench = Bench::new(Config { idle_timeout: Some(ms(50)), ..config(1) });
+    bench.tell(Event::SpawnWorkers(1));
+    bench.wait_until(5);
+    bench.tell(Event::Ready(worker(1)));
+    assert_eq!(bench.time_out_at(55), [Action::Close(worker(1))]);
+    assert_eq!(bench.exit(1, None), [], "a pool shrinks to nothing");
+}
+
+#[test]
+fn a_task_interrupts_the_idle_time() {
+    let mut bench = Bench::new(Config { idle_timeout: Some(ms(50)), ..config(1) });
+    bench.tell(Event::SpawnWorkers(1));
+    bench.tell(Event::Ready(worker(1)));
+    bench.wait_until(40);
+    bench.submit(task(1));
+    bench.wait_until(45);
+    bench.finish(1, 1);
+    assert_eq!(bench.time_out_at(95), [Action::Close(worker(1))]);
+}
+
+#[test]
+fn without_an_idle_timeout_a_worker_stays() {
+    let bench = Bench::ready(config(1));
+    assert_eq!(bench.timeout(), None);
+}
+
+#[test]
+fn a_changed_idle_timeout_reaches_the_workers_that_are_idle() {
+    let mut bench = Bench::ready(config(1));
+    bench.wait_until(30);
+    bench.tell(Event::SetIdleTimeout(Some(ms(50))));
+    assert_eq!(bench.timeout(), Some(50));
+    bench.tell(Event::SetIdleTimeout(Some(ms(20))));
+    assert_eq!(bench.timeout(), Some(20), "due at once");
+    bench.dispatcher.handle_timeout(ms(30));
+    assert_eq!(bench.decided(), [Action::Close(worker(1))]);
+}
+
+#[test]
+fn a_worker_that_does_not_close_in_time_is_killed_and_forgiven() {
+    let mut bench = Bench::ready(config(1));
+    bench.tell(Event::Join);
+    assert_eq!(bench.time_out_at(CLOSE_TIMEOUT), [Action::Kill(worker(1))]);
+    assert_eq!(bench.exit(1, None), [Action::Joined]);
+    assert_eq!(bench.submit(task(1)), [spawn(2)], "without a pause");
+}
+
+#[test]
+fn a_worker_that_dies_while_it_closes_is_forgiven() {
+    let mut bench = Bench::ready(config(1));
+    bench.tell(Event::Join);
+    assert_eq!(bench.exit(1, None), [Action::Joined]);
+    assert_eq!(bench.submit(task(1)), [spawn(2)]);
+}
+
+#[test]
+fn everything_is_counted_where_it_is() {
+    let mut bench = Bench::ready(Config { tasks_per_worker_max: Some(4), ..config(3) });
+    bench.submit(task(1));
+    bench.cancel_running(1);
+    bench.submit_chunk(&[2, 3, 4], as_it_is);
+    bench.tell(Event::SpawnWorkers(9));
+    let counts = Counts { workers: 4, starting: 1, busy: 2, free: 0, leaving: 1, pending_tasks: 1 };
+    assert_eq!(bench.counts(), counts);
+}

@@ -1,0 +1,606 @@
+//! The driver: performs what the dispatcher decides, and tells it what happened.
+//!
+//! ```text
+//! Pool, TaskHandle ──Command──►┐                        ┌──► WorkerProcess ──► socket
+//! reader threads ────Heard────►│ Driver ──Event──► Dispatcher
+//! clock ──────────────────────►┘        ◄──Action──     └──► TaskCell (results, in any order)
+//! ```
+//!
+//! One thread owns the clock, the processes and the payloads. It never blocks but on its channels
+//! and, for about a millisecond, on the start and the end of a process; so a worker that does not
+//! read, a caller that does not collect and a guest that does not end hold up nobody else.
+//!
+//! Deliberately absent: decisions. Which task runs where, and what a death means, is the
+//! [`Dispatcher`]'s to say.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use stockade_wire::{
+    Failure, Finished, HostMessage, Invocation, ModuleId, Outcome, Setup, TaskId, WorkerId,
+    WorkerMessage,
+};
+
+use crate::dispatcher::{
+    Action, BrokenCause, CancelReason as DispatchCancel, ChunkId, Dispatcher, Event, Hook,
+    Resolution, ShutdownMode, Submission,
+};
+use crate::prepare::{Preparation, PreparationThread};
+use crate::report::Status;
+use crate::shared::{Shared, WorkerInfo};
+use crate::task::{Completed, Output, TaskCell};
+use crate::worker::{Heard, Loadable, WorkerProcess};
+use crate::{BrokenError, CancelReason, TaskError, WorkerExit};
+
+/// What callers ask of the driver.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Submit(Box<TaskEntry>),
+    Cancel(TaskId),
+    CancelRunning(TaskId),
+    SpawnWorkers(usize),
+    SetIdleTimeout(Option<Duration>),
+    /// Tell `done` when no task and no worker is left.
+    Join {
+        done: Sender<()>,
+    },
+    JoinGivenUp,
+    Prepared(Result<Arc<std::fs::File>, BrokenError>),
+    Shutdown(ShutdownMode),
+}
+
+/// A task with its payload, from submission to its end. Dropped before its end, whatever the
+/// reason, it still ends its task.
+#[derive(Debug)]
+pub(crate) struct TaskEntry {
+    pub(crate) cell: Arc<TaskCell>,
+    /// A [`HostMessage::Run`], kept until the end in case the task has to be sent again.
+    pub(crate) message: HostMessage,
+    pub(crate) descriptors: Vec<std::os::fd::OwnedFd>,
+    pub(crate) chunk: Option<ChunkId>,
+    pub(crate) inline_bytes: usize,
+    run: RunState,
+}
+
+/// What the driver knows of a task's latest attempt.
+#[derive(Debug, Default)]
+struct RunState {
+    worker: Option<WorkerId>,
+    attempt: u32,
+    started: Option<Instant>,
+    emitted_bytes: u64,
+    finished: Option<Box<Finished>>,
+}
+
+impl TaskEntry {
+    pub(crate) fn new(
+        cell: Arc<TaskCell>,
+        message: HostMessage,
+        descriptors: Vec<std::os::fd::OwnedFd>,
+        chunk: Option<ChunkId>,
+    ) -> Self {
+        let inline_bytes = inline_bytes(&message);
+        Self { cell, message, descriptors, chunk, inline_bytes, run: RunState::default() }
+    }
+
+    fn limits(&self) -> &stockade_wire::Limits {
+        match &self.message {
+            HostMessage::Run(run) => &run.limits,
+            _ => unreachable!("an entry holds a Run"),
+        }
+    }
+
+    /// Whether a worker's outcome is of the kind that this call can have, and within its limits.
+    fn accepts(&self, finished: &Finished) -> bool {
+        let HostMessage::Run(run) = &self.message else { return false };
+        let stdio_fits = [&finished.stdout, &finished.stderr]
+            .iter()
+            .all(|stream| stream.bytes.len() as u64 <= run.limits.stdio_bytes);
+        let kind_fits = match (&finished.outcome, &run.invocation) {
+            (Outcome::Returned(bytes), Invocation::Task(_)) => {
+                bytes.len() as u64 + self.run.emitted_bytes <= run.limits.output_bytes
+            }
+            (Outcome::Scalars(_), Invocation::Scalar { .. }) => true,
+            (Outcome::Exited(_), Invocation::Command(_)) => true,
+            (Outcome::Failed(_) | Outcome::Recalled, _) => true,
+            _ => false,
+        };
+        stdio_fits && kind_fits
+    }
+
+    /// Ends the task as `resolution` says.
+    fn resolve(&mut self, resolution: Resolution, exit: Option<WorkerExit>, shared: &Shared) {
+        let wall_time = self.limits().wall_time;
+        let mut finished = self.run.finished.take();
+        let result = match (resolution, finished.as_mut()) {
+            (Resolution::Finished, Some(finished)) => {
+                match std::mem::replace(&mut finished.outcome, Outcome::Recalled) {
+                    Outcome::Returned(bytes) => {
+                        Ok(Output::Encoded { codec: self.cell.codec, bytes })
+                    }
+                    Outcome::Scalars(scalars) => Ok(Output::Scalars(scalars)),
+                    Outcome::Exited(code) => Ok(Output::Exited(code)),
+                    Outcome::Failed(failure) => Err(TaskError::from_failure(failure, wall_time)),
+                    Outcome::Recalled => Err(TaskError::Cancelled(CancelReason::Asked)),
+                }
+            }
+            (Resolution::DeadlinePassed, _) => Err(TaskError::Deadline {
+                limit: wall_time.unwrap_or_default(),
+                backtrace: Vec::new(),
+            }),
+            (Resolution::WorkerLost | Resolution::Finished, _) => {
+                let gone = WorkerExit { worker: "worker".into(), pid: 0, signal: None, code: None };
+                Err(TaskError::WorkerLost(exit.unwrap_or(gone)))
+            }
+            (Resolution::Cancelled(why) | Resolution::CancelledRunning(why), _) => {
+                let running = matches!(resolution, Resolution::CancelledRunning(_));
+                Err(match (why, shared.broken()) {
+                    (DispatchCancel::Broken, Some(cause)) => TaskError::Broken(cause),
+                    (DispatchCancel::Asked, _) if running => {
+                        TaskError::Cancelled(CancelReason::WhileRunning)
+                    }
+                    (DispatchCancel::Asked, _) => TaskError::Cancelled(CancelReason::Asked),
+                    _ => TaskError::Cancelled(CancelReason::Shutdown),
+                })
+            }
+        };
+        let status = match &result {
+            Ok(_) => Status::Completed,
+            Err(TaskError::Cancelled(_) | TaskError::Broken(_)) => Status::Cancelled,
+            Err(_) => Status::Failed,
+        };
+        let report = self.report(status, finished);
+        self.cell.finish(Completed { result, report });
+    }
+
+    fn report(&self, status: Status, finished: Option<Box<Finished>>) -> crate::TaskReport {
+        let mut report = self.cell.blank_report(status);
+        report.worker = self.run.worker;
+        report.attempt = self.run.attempt;
+        if let Some(started) = self.run.started {
+            report.queue_wait = started.saturating_duration_since(self.cell.submitted);
+            report.wall_time = started.elapsed();
+        }
+        if let Some(finished) = finished {
+            report.wall_time = finished.metrics.wall_time;
+            report.cpu_time = finished.metrics.cpu_time;
+            report.fuel = finished.metrics.fuel;
+            report.memory_peak_bytes = finished.metrics.memory_peak_bytes;
+            report.stdout = finished.stdout;
+            report.stderr = finished.stderr;
+            report.log = finished.log;
+            report.log_dropped = finished.log_dropped;
+        }
+        report
+    }
+}
+
+impl Drop for TaskEntry {
+    fn drop(&mut self) {
+        // Does nothing where the task has ended, which is always but in a pool that is going down.
+        self.cell.finish(Completed {
+            result: Err(TaskError::Cancelled(CancelReason::Shutdown)),
+            report: self.report(Status::Cancelled, None),
+        });
+    }
+}
+
+/// What a task takes of its worker's socket: its variable parts, and room for the rest. A body above
+/// the in-line limit travels outside.
+fn inline_bytes(message: &HostMessage) -> usize {
+    const FIXED_BYTES: usize = 256;
+    let HostMessage::Run(run) = message else { return FIXED_BYTES };
+    let variable = match &run.invocation {
+        Invocation::Task(call) => call.input.len() + call.export.len(),
+        Invocation::Scalar { export, args } => export.len() + args.len() * 11,
+        Invocation::Command(_) => 0,
+    };
+    if variable > stockade_wire::frame::INLINE_BYTES_MAX {
+        FIXED_BYTES
+    } else {
+        variable + FIXED_BYTES
+    }
+}
+
+/// What the driver is made of.
+pub(crate) struct Parts {
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) program: PathBuf,
+    /// For every worker but its number and name.
+    pub(crate) setup: Setup,
+    pub(crate) pool_name: String,
+    pub(crate) modules: Vec<Loadable>,
+    pub(crate) preparation: Option<Preparation>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) commands_sender: Sender<Command>,
+}
+
+pub(crate) struct Driver {
+    parts: Parts,
+    epoch: Instant,
+    workers: HashMap<WorkerId, WorkerProcess>,
+    tasks: HashMap<TaskId, TaskEntry>,
+    heard: (Sender<(WorkerId, Heard)>, Receiver<(WorkerId, Heard)>),
+    /// Callers of `join`, and how many of them still wait.
+    joiners: Vec<Sender<()>>,
+    joins: usize,
+    prepared_module: Option<ModuleId>,
+    preparing: Option<PreparationThread>,
+    /// Why the pool broke, for when the dispatcher says that it did.
+    failed_hook: Option<Failure>,
+    failed_preparation: Option<BrokenError>,
+    failed_start: String,
+    /// How the worker ended whose `Exited` is being handled.
+    last_exit: Option<WorkerExit>,
+    terminated: bool,
+}
+
+/// Events handled before the clock and the counters are looked at again.
+const BATCH_MAX: usize = 256;
+
+/// How long a driver without any deadline sleeps: it has nothing to do then either.
+const IDLE_WAIT: Duration = Duration::from_secs(3600);
+
+impl Driver {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            prepared_module: parts.preparation.as_ref().map(|preparation| preparation.module),
+            parts,
+            epoch: Instant::now(),
+            workers: HashMap::new(),
+            tasks: HashMap::new(),
+            heard: crossbeam_channel::bounded(crate::worker::HEARD_MAX),
+            joiners: Vec::new(),
+            joins: 0,
+            preparing: None,
+            failed_hook: None,
+            failed_preparation: None,
+            failed_start: String::new(),
+            last_exit: None,
+            terminated: false,
+        }
+    }
+
+    /// Runs until the pool has terminated.
+    pub(crate) fn run(mut self) {
+        let (commands, heard) = (self.parts.commands.clone(), self.heard.1.clone());
+        while !self.terminated {
+            self.parts.shared.publish(self.parts.dispatcher.counts());
+            let timeout = self.parts.dispatcher.poll_timeout();
+            let wait = timeout.map_or(IDLE_WAIT, |at| at.saturating_sub(self.epoch.elapsed()));
+            crossbeam_channel::select! {
+                recv(commands) -> command => if let Ok(command) = command { self.command(command) },
+                recv(heard) -> heard => if let Ok((worker, heard)) = heard { self.hear(worker, heard) },
+                default(wait) => {}
+            }
+            for _ in 0..BATCH_MAX {
+                // Both, so that neither a flood of tasks nor one of results starves the other.
+                let (command, heard) = (commands.try_recv(), heard.try_recv());
+                if command.is_err() && heard.is_err() {
+                    break;
+                }
+                if let Ok(command) = command {
+                    self.command(command);
+                }
+                if let Ok((worker, heard)) = heard {
+                    self.hear(worker, heard);
+                }
+            }
+            let now = self.epoch.elapsed();
+            if self.parts.dispatcher.poll_timeout().is_some_and(|at| at <= now) {
+                self.parts.dispatcher.handle_timeout(now);
+                self.perform();
+            }
+        }
+        // Ends a preparation under way. Whatever is still in the channel ends as it is dropped.
+        self.preparing = None;
+        self.parts.shared.publish(self.parts.dispatcher.counts());
+    }
+
+    fn event(&mut self, event: Event) {
+        self.parts.dispatcher.handle_event(self.epoch.elapsed(), event);
+        self.perform();
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Submit(entry) => {
+                let submission = Submission {
+                    task: entry.cell.id,
+                    chunk: entry.chunk,
+                    inline_bytes: entry.inline_bytes,
+                    wall_time: deadline_for_host(entry.limits()),
+                    retries: 0,
+                };
+                self.tasks.insert(entry.cell.id, *entry);
+                self.event(Event::Submit(submission));
+            }
+            Command::Cancel(task) => self.event(Event::Cancel(task)),
+            Command::CancelRunning(task) => self.event(Event::CancelRunning(task)),
+            Command::SpawnWorkers(workers) => self.event(Event::SpawnWorkers(workers)),
+            Command::SetIdleTimeout(timeout) => self.event(Event::SetIdleTimeout(timeout)),
+            Command::Join { done } => {
+                self.joiners.push(done);
+                self.joins += 1;
+                self.event(Event::Join);
+            }
+            Command::JoinGivenUp => {
+                self.joins = self.joins.saturating_sub(1);
+                if self.joins == 0 {
+                    self.joiners.clear();
+                    self.event(Event::JoinGivenUp);
+                }
+            }
+            Command::Prepared(Ok(artefact)) => {
+                for module in &mut self.parts.modules {
+                    if Some(module.load.module) == self.prepared_module {
+                        module.artefact = artefact.clone();
+                        module.load.initialized = true;
+                    }
+                }
+                self.event(Event::Prepared);
+            }
+            Command::Prepared(Err(error)) => {
+                self.failed_preparation = Some(error);
+                self.event(Event::PreparationFailed);
+            }
+            Command::Shutdown(mode) => self.event(Event::Shutdown(mode)),
+        }
+    }
+
+    /// Takes what a worker said: checks who may say it, then tells the dispatcher.
+    fn hear(&mut self, worker: WorkerId, heard: Heard) {
+        let message = match heard {
+            Heard::Message(message) => message,
+            Heard::End(error) => return self.bury(worker, error),
+        };
+        let Some(process) = self.workers.get_mut(&worker) else { return };
+        match message {
+            WorkerMessage::Ready => {}
+            WorkerMessage::Loaded(_) if process.modules_left > 0 => {
+                process.modules_left -= 1;
+                if process.modules_left == 0 {
+                    self.event(Event::Ready(worker));
+                }
+            }
+            WorkerMessage::SetupFailed(why) | WorkerMessage::LoadFailed(_, why) => {
+                self.failed_start = why;
+                self.event(Event::Misbehaved(worker));
+            }
+            WorkerMessage::InitializerFailed(failure) => {
+                self.failed_hook = Some(failure);
+                self.event(Event::HookFailed { worker, hook: Hook::Initializer });
+            }
+            WorkerMessage::FinalizerFailed(failure) => {
+                self.failed_hook = Some(failure);
+                self.event(Event::HookFailed { worker, hook: Hook::Finalizer });
+            }
+            WorkerMessage::Emitted(task, item) => self.emitted(worker, task, item),
+            WorkerMessage::Finished(finished) => self.finished(worker, finished),
+            WorkerMessage::Closed => self.event(Event::Closed(worker)),
+            WorkerMessage::Loaded(_) | WorkerMessage::Initialized { .. } => {
+                self.event(Event::Misbehaved(worker));
+            }
+        }
+    }
+
+    fn emitted(&mut self, worker: WorkerId, task: TaskId, item: Vec<u8>) {
+        let accepted = self.tasks.get_mut(&task).is_some_and(|entry| {
+            entry.run.emitted_bytes += item.len() as u64 + stockade_wire::EMIT_OVERHEAD_BYTES;
+            entry.run.worker == Some(worker)
+                && entry.run.started.is_some()
+                && entry.run.emitted_bytes <= entry.limits().output_bytes
+        });
+        if !accepted {
+            return self.event(Event::Misbehaved(worker));
+        }
+        if let Some(entry) = self.tasks.get(&task) {
+            entry.cell.emit(item);
+        }
+    }
+
+    fn finished(&mut self, worker: WorkerId, finished: Box<Finished>) {
+        let task = finished.task;
+        let recalled = finished.outcome == Outcome::Recalled;
+        let Some(entry) = self.tasks.get_mut(&task) else {
+            return self.event(Event::Misbehaved(worker));
+        };
+        if entry.run.worker != Some(worker) || !entry.accepts(&finished) {
+            return self.event(Event::Misbehaved(worker));
+        }
+        entry.run.finished = Some(finished);
+        if let Some(process) = self.workers.get_mut(&worker) {
+            process.sent.retain(|sent| *sent != task);
+        }
+        self.parts.shared.worker_finished_task(worker);
+        self.event(Event::Finished { worker, task, recalled });
+    }
+
+    fn bury(&mut self, worker: WorkerId, error: Option<stockade_wire::frame::FrameError>) {
+        let Some(process) = self.workers.remove(&worker) else { return };
+        let (page, sent) = (process.page.clone(), process.sent.clone());
+        let exit = process.bury();
+        // Read after the death, when nothing writes it any more.
+        let started = page.started();
+        self.parts.shared.worker_gone(worker);
+        if let Some(error) = error {
+            self.failed_start = error.to_string();
+        } else if self.failed_start.is_empty() {
+            self.failed_start = exit.to_string();
+        }
+        self.last_exit = Some(exit);
+        self.event(Event::Exited { worker, started });
+        self.last_exit = None;
+        for task in sent {
+            // What neither ended nor went to another worker just now waits in the queue again.
+            if let Some(entry) =
+                self.tasks.get(&task).filter(|entry| entry.run.worker == Some(worker))
+            {
+                entry.cell.requeue();
+            }
+        }
+    }
+
+    fn perform(&mut self) {
+        while let Some(action) = self.parts.dispatcher.poll_action() {
+            match action {
+                Action::Prepare => self.prepare(),
+                Action::Spawn(worker) => self.spawn(worker),
+                Action::Run(worker, tasks) => self.send(worker, &tasks),
+                Action::Start(task) => self.start(task),
+                Action::Recall(worker, task) => {
+                    let skipped = self
+                        .workers
+                        .get(&worker)
+                        .is_none_or(|process| process.skipped.contains(&task));
+                    if !skipped {
+                        self.tell(worker, &HostMessage::Recall(task));
+                    }
+                }
+                Action::Close(worker) => self.tell(worker, &HostMessage::Close),
+                Action::Kill(worker) => {
+                    if let Some(process) = self.workers.get_mut(&worker) {
+                        process.kill();
+                    }
+                }
+                Action::Resolve(task, resolution) => {
+                    if let Some(mut entry) = self.tasks.remove(&task) {
+                        entry.resolve(resolution, self.last_exit.clone(), &self.parts.shared);
+                    }
+                }
+                Action::Broken(cause) => self.break_with(cause),
+                Action::Joined => {
+                    self.joins = 0;
+                    for joiner in self.joiners.drain(..) {
+                        // Holds one message; a joiner that has given up wants none.
+                        let _ = joiner.try_send(());
+                    }
+                }
+                Action::Terminated => self.terminated = true,
+            }
+        }
+    }
+
+    fn prepare(&mut self) {
+        let Some(preparation) = self.parts.preparation.take() else {
+            return self.event(Event::Prepared);
+        };
+        let commands = self.parts.commands_sender.clone();
+        let done = move |result| {
+            // Unbounded, so it never blocks; a driver that is gone wants no answer.
+            let _ = commands.send(Command::Prepared(result));
+        };
+        match PreparationThread::start(preparation, done) {
+            Ok(thread) => self.preparing = Some(thread),
+            Err(error) => {
+                let reason = crate::RefusedReason::Compiler(error.to_string());
+                self.failed_preparation = Some(BrokenError::Preparation(reason));
+                self.event(Event::PreparationFailed);
+            }
+        }
+    }
+
+    fn spawn(&mut self, id: WorkerId) {
+        let name = format!("{}-worker-{id}", self.parts.pool_name);
+        let setup = Setup { worker: id, name: name.clone(), ..self.parts.setup.clone() };
+        let heard = self.heard.0.clone();
+        match WorkerProcess::start(&self.parts.program, setup, &self.parts.modules, heard) {
+            Ok(process) => {
+                let info = WorkerInfo {
+                    id,
+                    name,
+                    pid: process.pid(),
+                    tasks_done: 0,
+                    since: Instant::now(),
+                };
+                self.parts.shared.worker_started(info);
+                self.workers.insert(id, process);
+            }
+            Err(error) => {
+                self.failed_start = error.to_string();
+                self.event(Event::SpawnFailed(id));
+            }
+        }
+    }
+
+    fn send(&mut self, worker: WorkerId, tasks: &[TaskId]) {
+        for task in tasks {
+            let (Some(entry), Some(process)) =
+                (self.tasks.get_mut(task), self.workers.get_mut(&worker))
+            else {
+                continue;
+            };
+            if !entry.cell.claim() {
+                process.skipped.insert(*task);
+                continue;
+            }
+            let attempt = entry.run.attempt + 1;
+            entry.run = RunState { worker: Some(worker), attempt, ..RunState::default() };
+            let descriptors: Vec<_> =
+                entry.descriptors.iter().map(std::os::fd::AsFd::as_fd).collect();
+            process.sent.push(*task);
+            if process.send(&entry.message, &descriptors).is_err() {
+                // It reads nothing, or is gone: its reader will tell the rest.
+                process.kill();
+                return;
+            }
+        }
+    }
+
+    fn start(&mut self, task: TaskId) {
+        let Some(entry) = self.tasks.get_mut(&task) else { return };
+        // A cancelled task was never sent; once it is first its worker is past it.
+        let skipped_by = self
+            .workers
+            .iter_mut()
+            .find_map(|(id, process)| process.skipped.remove(&task).then_some(*id));
+        if let Some(worker) = skipped_by {
+            return self.event(Event::Finished { worker, task, recalled: true });
+        }
+        entry.run.started = Some(Instant::now());
+        if let Some(process) = entry.run.worker.and_then(|worker| self.workers.get(&worker)) {
+            entry.cell.start(process.page.clone());
+        }
+    }
+
+    fn tell(&mut self, worker: WorkerId, message: &HostMessage) {
+        if let Some(process) = self.workers.get_mut(&worker)
+            && process.send(message, &[]).is_err()
+        {
+            process.kill();
+        }
+    }
+
+    fn break_with(&mut self, cause: BrokenCause) {
+        let hook = |failure: Option<Failure>| {
+            let unknown = || Failure::Guest("it did not say why".into());
+            TaskError::from_failure(
+                failure.unwrap_or_else(unknown),
+                self.parts.setup.limits.wall_time,
+            )
+        };
+        let error = match cause {
+            BrokenCause::Initializer => BrokenError::Initializer(hook(self.failed_hook.take())),
+            BrokenCause::Finalizer => BrokenError::Finalizer(hook(self.failed_hook.take())),
+            BrokenCause::Preparation => self.failed_preparation.take().unwrap_or_else(|| {
+                BrokenError::WorkersCannotStart("the module could not be prepared".into())
+            }),
+            BrokenCause::WorkersCannotStart => {
+                BrokenError::WorkersCannotStart(std::mem::take(&mut self.failed_start))
+            }
+        };
+        self.parts.shared.break_with(error);
+    }
+}
+
+/// When the host ends a task whose guest does not. An interruptible guest ends itself at its
+/// deadline, and with a backtrace; the host's own deadline is for one that is stuck in a host call.
+fn deadline_for_host(limits: &stockade_wire::Limits) -> Option<Duration> {
+    const GRACE_PERIOD: Duration = Duration::from_millis(500);
+    let grace = if limits.interruptible { GRACE_PERIOD } else { Duration::ZERO };
+    limits.wall_time.map(|wall_time| wall_time.saturating_add(grace))
+}

@@ -1,0 +1,425 @@
+//! Errors, one type for each question a caller asks: could the pool be built ([`BuildError`]), was
+//! the task accepted ([`SubmitError`]), how did it end ([`TaskError`]), what broke the pool
+//! ([`BrokenError`])?
+//!
+//! Callers match on variants; the texts are for people.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stockade_wire::{Failure, GuestError, TrapKind};
+
+/// Why a pool could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The builder was given no module.
+    #[error("the pool has no module; give the builder one with `.module(path)`")]
+    NoModule,
+    /// A setting of the builder is out of its range.
+    #[error("{setting} is {given}; {allowed}")]
+    Setting {
+        /// The builder's method.
+        setting: &'static str,
+        /// What it was given.
+        given: String,
+        /// What it may be.
+        allowed: String,
+    },
+    /// No worker program was found.
+    #[error(
+        "cannot find the worker program `stockade-worker`; tried {}; install it beside this program, \
+         set STOCKADE_WORKER to its path, or name it with `.worker_program(…)`",
+        list(tried)
+    )]
+    NoWorkerProgram {
+        /// Where it was looked for, in order.
+        tried: Vec<PathBuf>,
+    },
+    /// A module's file could not be read.
+    #[error("cannot read the module {}", path.display())]
+    ReadModule {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A module was refused.
+    #[error("module `{name}` is refused: {reason}")]
+    Refused {
+        /// The module's name or path.
+        name: String,
+        /// Why.
+        reason: RefusedReason,
+    },
+    /// A granted directory is not there.
+    #[error("cannot grant the directory {}", path.display())]
+    Grant {
+        /// The directory on the host.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The initializer or the finalizer is no function that could be one, or its arguments do not
+    /// fit.
+    #[error("the {role} cannot be used")]
+    Hook {
+        /// `initializer` or `finalizer`.
+        role: &'static str,
+        /// Why.
+        source: SubmitError,
+    },
+    /// The pool's thread could not be started.
+    #[error("cannot start the pool's thread")]
+    Thread(#[source] io::Error),
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let shown: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    shown.join(", ")
+}
+
+/// Why a module was refused.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefusedReason {
+    /// It is no WebAssembly module.
+    #[error("{0}")]
+    NotWasm(String),
+    /// It is truncated, corrupt or not valid.
+    #[error("{0}")]
+    Malformed(String),
+    /// It uses a feature that is off, or is a component.
+    #[error("{0}")]
+    Feature(String),
+    /// It imports what is not provided.
+    #[error("{0}")]
+    Import(String),
+    /// It exceeds a limit: the pool's, or the compiler's on size, time or memory.
+    #[error("{0}")]
+    Limit(String),
+    /// What its initializer did cannot be snapshotted.
+    #[error("{0}")]
+    Snapshot(String),
+    /// The compiler failed in a way that is not the module's fault as far as it is known.
+    #[error("{0}")]
+    Compiler(String),
+}
+
+/// Why a task was not accepted. Nothing was queued.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The pool is shut down, or about to be.
+    #[error("the pool is shut down")]
+    Closed,
+    /// The pool is broken.
+    #[error("the pool is broken")]
+    Broken(#[source] Arc<BrokenError>),
+    /// The pool has no module of that name.
+    #[error("the pool has no module `{name}`; it has {}", names(available))]
+    UnknownModule {
+        /// The name asked for.
+        name: String,
+        /// The modules there are.
+        available: Vec<String>,
+    },
+    /// The pool has several modules, and the target names none.
+    #[error("the pool has several modules ({}); name one: (module, function)", names(available))]
+    ModuleNeeded {
+        /// The modules there are.
+        available: Vec<String>,
+    },
+    /// The module has no such function.
+    #[error(
+        "module `{module}` has no function `{function}`{}; it has {}",
+        suggestion.as_ref().map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default(),
+        names(available)
+    )]
+    UnknownFunction {
+        /// The module.
+        module: String,
+        /// The function asked for.
+        function: String,
+        /// The nearest name.
+        suggestion: Option<String>,
+        /// The functions there are.
+        available: Vec<String>,
+    },
+    /// The arguments do not fit the function's signature.
+    #[error("`{function}` cannot be called so: {problem}; its signature is {signature}")]
+    Signature {
+        /// The function.
+        function: String,
+        /// What does not fit.
+        problem: String,
+        /// Its signature in words.
+        signature: String,
+    },
+    /// The arguments have no encoded form.
+    #[error("the arguments of `{function}` cannot be encoded: {reason}")]
+    Encode {
+        /// The function.
+        function: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
+fn names(names: &[String]) -> String {
+    const SHOWN_MAX: usize = 20;
+    if names.is_empty() {
+        return "none".into();
+    }
+    let mut shown: Vec<_> = names.iter().take(SHOWN_MAX).map(|name| format!("`{name}`")).collect();
+    if names.len() > SHOWN_MAX {
+        shown.push(format!("{} more", names.len() - SHOWN_MAX));
+    }
+    shown.join(", ")
+}
+
+/// How a task that gave no result ended.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// The task returned an error.
+    #[error("the task failed: {}", .0.message)]
+    Guest(GuestError),
+    /// The task panicked.
+    #[error(
+        "the task panicked: {}{}",
+        error.message,
+        error.location.as_ref().map(|at| format!(" (at {at})")).unwrap_or_default()
+    )]
+    Panic {
+        /// Message and location.
+        error: GuestError,
+        /// Functions of the guest, innermost first.
+        backtrace: Vec<String>,
+    },
+    /// The task could not decode its arguments.
+    #[error("the task refused its arguments: {}", .0.message)]
+    BadArguments(GuestError),
+    /// The guest trapped.
+    #[error("the guest trapped: {kind}")]
+    Trap {
+        /// Which trap.
+        kind: TrapKind,
+        /// The engine's words for it.
+        message: String,
+        /// Functions of the guest, innermost first.
+        backtrace: Vec<String>,
+    },
+    /// The deadline passed.
+    #[error("the task did not end within its wall time of {limit:?}")]
+    Deadline {
+        /// The wall time it was given.
+        limit: Duration,
+        /// Functions of the guest, innermost first; known only with `Limits::interruptible`.
+        backtrace: Vec<String>,
+    },
+    /// The fuel ran out.
+    #[error("the task used up its fuel of {limit}")]
+    Fuel {
+        /// The limit.
+        limit: u64,
+    },
+    /// The guest gave up after the memory limit had refused it a growth.
+    #[error("the task needs {wanted} bytes of memory, where {limit} are allowed")]
+    Memory {
+        /// The limit in bytes.
+        limit: u64,
+        /// What it asked to have, in bytes.
+        wanted: u64,
+    },
+    /// The result or the emitted items exceed their limit.
+    #[error("the task's output exceeds {limit} bytes")]
+    Output {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A task that is no command ended its program.
+    #[error("the task exited with code {0} instead of returning")]
+    Exited(i32),
+    /// The guest broke the rules of the ABI.
+    #[error("the guest broke the rules: {0}")]
+    Abi(String),
+    /// Its worker died while the task ran.
+    #[error("the task's worker was lost: {0}")]
+    WorkerLost(WorkerExit),
+    /// It was cancelled.
+    #[error("the task was cancelled{0}")]
+    Cancelled(CancelReason),
+    /// The pool broke before the task started.
+    #[error("the task was cancelled because the pool is broken")]
+    Broken(#[source] Arc<BrokenError>),
+    /// The result is not what the caller's type expects.
+    #[error("the task's result cannot be decoded: {0}")]
+    Decode(String),
+}
+
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The guest's code.
+    Guest,
+    /// A limit that the guest reached.
+    Limit,
+    /// The caller's: wrong arguments, a wrong result type, a cancel.
+    Caller,
+    /// The worker process, whatever killed it.
+    Worker,
+    /// The pool's: it broke, or was shut down.
+    Pool,
+}
+
+impl TaskError {
+    /// Whose fault it was.
+    ///
+    /// ```
+    /// use stockade::{Fault, TaskError};
+    /// assert_eq!(TaskError::Fuel { limit: 10 }.fault(), Fault::Limit);
+    /// ```
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Guest(_) | Self::Panic { .. } | Self::Trap { .. } => Fault::Guest,
+            Self::Exited(_) | Self::Abi(_) => Fault::Guest,
+            Self::Deadline { .. } | Self::Fuel { .. } => Fault::Limit,
+            Self::Memory { .. } | Self::Output { .. } => Fault::Limit,
+            Self::BadArguments(_) | Self::Decode(_) => Fault::Caller,
+            Self::Cancelled(CancelReason::Asked | CancelReason::WhileRunning) => Fault::Caller,
+            Self::WorkerLost(_) => Fault::Worker,
+            Self::Cancelled(CancelReason::Shutdown) | Self::Broken(_) => Fault::Pool,
+        }
+    }
+
+    /// Functions of the guest where it ended, innermost first, where they are known.
+    pub fn backtrace(&self) -> &[String] {
+        match self {
+            Self::Panic { backtrace, .. }
+            | Self::Trap { backtrace, .. }
+            | Self::Deadline { backtrace, .. } => backtrace,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn from_failure(failure: Failure, wall_time: Option<Duration>) -> Self {
+        match failure {
+            Failure::Error(error) => Self::Guest(error),
+            Failure::Panic(error, backtrace) => Self::Panic { error, backtrace },
+            Failure::BadArguments(error) => Self::BadArguments(error),
+            Failure::Trap { kind, message, backtrace } => Self::Trap { kind, message, backtrace },
+            Failure::Deadline { backtrace } => {
+                Self::Deadline { limit: wall_time.unwrap_or_default(), backtrace }
+            }
+            Failure::Fuel { limit } => Self::Fuel { limit },
+            Failure::Memory { limit, wanted } => Self::Memory { limit, wanted },
+            Failure::Output { limit } => Self::Output { limit },
+            Failure::Exited(code) => Self::Exited(code),
+            Failure::Guest(message) => Self::Abi(message),
+        }
+    }
+}
+
+/// Why a task was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CancelReason {
+    /// Its handle asked before it started.
+    Asked,
+    /// Its handle asked to end it while it ran.
+    WhileRunning,
+    /// The pool was shut down before it started, or was killed.
+    Shutdown,
+}
+
+impl fmt::Display for CancelReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asked => "",
+            Self::WhileRunning => " while it ran",
+            Self::Shutdown => " by the pool's shutdown",
+        })
+    }
+}
+
+/// How a worker process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerExit {
+    /// The worker's name.
+    pub worker: String,
+    /// Its process number.
+    pub pid: u32,
+    /// The signal that killed it.
+    pub signal: Option<i32>,
+    /// Its exit code.
+    pub code: Option<i32>,
+}
+
+impl fmt::Display for WorkerExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (process {}) ", self.worker, self.pid)?;
+        match (self.signal, self.code) {
+            (Some(signal), _) => write!(f, "was killed by {}", signal_name(signal)),
+            (None, Some(code)) => write!(f, "exited with code {code}"),
+            (None, None) => f.write_str("ended"),
+        }
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGILL => "SIGILL",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGSYS => "SIGSYS",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
+        _ => return format!("signal {signal}"),
+    };
+    name.into()
+}
+
+/// What broke a pool for good.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BrokenError {
+    /// The initializer failed.
+    #[error("the initializer failed")]
+    Initializer(#[source] TaskError),
+    /// The finalizer failed.
+    #[error("the finalizer failed")]
+    Finalizer(#[source] TaskError),
+    /// The initialised module could not be made.
+    #[error("the initialised module cannot be made: {0}")]
+    Preparation(RefusedReason),
+    /// Workers die before they are ready, again and again.
+    #[error("no worker can start: {0}")]
+    WorkersCannotStart(String),
+}
+
+/// Why [`Pool::run`](crate::Pool::run) or an item of a map gave no result.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The task was not accepted.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The task was accepted and ended without a result.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// A setting of a map is 0.
+    #[error("the map's {0} is 0; it must be at least 1")]
+    MapSetting(&'static str),
+    /// A map's time ran out before its next result was there.
+    #[error("the map's time of {0:?} ran out")]
+    MapTimeout(Duration),
+}

@@ -1,0 +1,127 @@
+//! A pool of locked-down worker processes that run functions of untrusted WebAssembly modules.
+//!
+//! ```standalone_crate
+//! use std::time::Duration;
+//! use stockade::{Limits, Pool, TaskError};
+//!
+//! # std::env::set_current_dir("../../target/wasm32-wasip1/guest")?;
+//! // A module that strangers wrote, and what one of their tasks may use.
+//! let pool = Pool::builder()
+//!     .module("wordcount.wasm")
+//!     .max_workers(2)
+//!     .limits(Limits::default().wall_time(Duration::from_secs(5)).memory_bytes(64 << 20))
+//! #   .worker_program(stockade::WorkerProgram::Path("../../debug/stockade-worker".into()))
+//!     .build()?;
+//!
+//! // One task: encoded now, run in a sandbox of its own, decoded here.
+//! let words: u64 = pool.run("word_count", ("to be or not to be",))?;
+//! assert_eq!(words, 6);
+//!
+//! // A task in the background, and what is known of it afterwards.
+//! let handle = pool.submit::<Vec<(String, u64)>>("top_words", ("a b a", 1))?;
+//! assert_eq!(handle.result()?, [("a".to_string(), 2)]);
+//! println!("took {:?}, {} bytes", handle.report().wall_time, handle.report().memory_peak_bytes);
+//!
+//! // Many tasks, lazily and in order; an error is an item and ends nothing else.
+//! let lines = ["whether 'tis nobler", "in the mind to suffer"];
+//! let counts: Vec<u64> = pool.map("word_count", lines).collect::<Result<_, _>>()?;
+//! assert_eq!(counts, [3, 5]);
+//!
+//! // What a caller got wrong is told before anything runs.
+//! let refused = pool.run::<u64>("word_cuont", ("",)).unwrap_err();
+//! assert!(refused.to_string().contains("did you mean `word_count`?"));
+//!
+//! pool.shutdown();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Modules and targets
+//!
+//! A module is compiled to `wasm32-wasip1` in any language. What can be called in it, a *target*, is
+//! told apart by itself:
+//!
+//! | target | is | called with |
+//! |---|---|---|
+//! | task | what the guest SDK's `#[task]` makes: any serde types | tuples, [`Json`], [`Bytes`] |
+//! | scalar function | any export over `i32`, `i64`, `f32`, `f64` | tuples of numbers, [`Json`] |
+//! | command | the module's `_start`: a whole program | [`Command`] and [`Pool::submit_command`] |
+//!
+//! A pool of one module takes a bare name; a pool of several takes `(module, function)`. Modules of
+//! one pool may share worker processes, so a pool is one domain of trust: two tenants, two pools.
+//!
+//! # Instances
+//!
+//! With [`Instances::PerTask`], the default, every task starts from the same pristine state and
+//! leaves nothing behind. An initializer then runs once, and its effect becomes part of that state
+//! at no cost per task. With [`Instances::PerWorker`] an instance lives as long as its worker and
+//! keeps its state. See [`PoolBuilder::initializer`] and [`PoolBuilder::finalizer`].
+//!
+//! # Limits and grants
+//!
+//! [`Limits`] bound each task's time, memory, tables, fuel, result and output; each has a default.
+//! At the deadline of a task its worker is killed and another takes its place, so guest code runs at
+//! full speed; `interruptible` makes a deadline a trap with a backtrace instead, at a cost.
+//! [`Grants`] open directories and environment variables; by default a guest reaches nothing.
+//!
+//! # Errors
+//!
+//! One type for each question: [`BuildError`], could the pool be built; [`SubmitError`], was the task
+//! accepted; [`TaskError`], how did it end, with [`TaskError::fault`] for whose fault it was;
+//! [`BrokenError`], what broke the pool. A task that traps, panics, overruns a limit or loses its
+//! worker costs nobody else anything. [`TaskReport`] tells what each used.
+//!
+//! # Workers
+//!
+//! Workers are processes of the program `stockade-worker` (see [`PoolBuilder::worker_program`]).
+//! They start when there is work, are replaced when they die, and close when idle; none outlives the
+//! pool's program, however that ends. Nothing of this crate parses WebAssembly or links an engine:
+//! modules are compiled in processes of their own, and every byte that comes back from a worker is
+//! checked.
+//!
+//! # What is not promised yet
+//!
+//! A worker has an empty environment, no descriptors but its socket, no new privileges and resource
+//! limits, but system calls are not filtered yet: a guest that escapes the engine's sandbox is
+//! contained by process isolation alone.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("Stockade's workers are contained by means that only Linux has: build it for Linux");
+
+mod arguments;
+mod builder;
+mod codec;
+mod command;
+mod compile;
+mod dispatcher;
+mod driver;
+mod error;
+mod map;
+mod pool;
+mod prepare;
+mod process;
+mod report;
+mod scalar;
+mod shared;
+mod target;
+mod task;
+mod worker;
+
+pub use arguments::{Arguments, Bytes, Json};
+pub use builder::{PoolBuilder, inspect};
+pub use command::{Command, CommandOutput};
+pub use error::{
+    BrokenError, BuildError, CancelReason, Fault, RefusedReason, RunError, SubmitError, TaskError,
+    WorkerExit,
+};
+pub use map::{Map, Singles};
+pub use pool::{JoinTimeout, Pool};
+pub use process::WorkerProgram;
+pub use report::{Status, TaskReport};
+pub use shared::WorkerInfo;
+pub use stockade_wire::{
+    Captured, Codec, DirectoryGrant, Export, ExportType, Function, FunctionKind, Grants,
+    GuestError, Import, Instances, Limits, LogLine, ModuleDescription, Parameter, Scalar, TaskId,
+    TrapKind, ValueType, WorkerId,
+};
+pub use target::Target;
+pub use task::{Output, TaskHandle, TaskResult};

@@ -1,0 +1,164 @@
+//! Preparation: runs an initializer once and makes its effect part of the module.
+//!
+//! Three processes, so that no guest code runs where code is compiled: a compiler instruments the
+//! module, a worker runs the initializer in it and writes down the instance's state, and a compiler
+//! compiles the module with that state. The state passes through here sealed and unread.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use stockade_wire::descriptor::{self, Sender};
+use stockade_wire::frame::{Body, FrameReader};
+use stockade_wire::{
+    CompileStep, HookCall, HostMessage, Instances, Load, ModuleId, Role, Setup, StatusPage,
+    WorkerMessage, codec,
+};
+
+use crate::compile::{Compiler, DeadlineStream, Interrupt, Source, timed_out};
+use crate::{BrokenError, RefusedReason, TaskError, process};
+
+/// What is to be prepared: one module and its initializer.
+#[derive(Debug)]
+pub(crate) struct Preparation {
+    pub(crate) compiler: Compiler,
+    pub(crate) source: Source,
+    pub(crate) module: ModuleId,
+    pub(crate) initializer: HookCall,
+    /// For the worker in between; its number is not used.
+    pub(crate) setup: Setup,
+}
+
+/// What a worker may take beyond the initializer's own time: start, load, and writing the state.
+const OVERHEAD: Duration = Duration::from_secs(20);
+
+/// For an initializer without a wall time of its own.
+const WALL_TIME_DEFAULT: Duration = Duration::from_secs(600);
+
+impl Preparation {
+    /// Makes the initialised artefact. Blocks until it is there, its parts' limits are reached, or
+    /// `interrupt` ends it.
+    pub(crate) fn run(&self, interrupt: &Interrupt) -> Result<Arc<File>, BrokenError> {
+        let compile = |step, state: Option<&File>| {
+            let made = self.compiler.compile(&self.source, step, state, interrupt);
+            made.map(|(_, artefact)| artefact).map_err(BrokenError::Preparation)
+        };
+        let instrumented = compile(CompileStep::Instrument, None)?;
+        let state = self.initialize(&instrumented, interrupt)?;
+        Ok(Arc::new(compile(CompileStep::Snapshot, Some(&state))?))
+    }
+
+    fn initialize(&self, artefact: &File, interrupt: &Interrupt) -> Result<File, BrokenError> {
+        let state = descriptor::memory_file("stockade-state").map_err(failed)?;
+        let (mut child, socket) =
+            process::start(&self.compiler.program, Role::Worker, &self.setup.name)
+                .map_err(failed)?;
+        let outcome = (|| {
+            interrupt.watch(&socket).map_err(failed)?;
+            let mut sender = Sender::new(socket.try_clone().map_err(failed)?);
+            self.ask(&mut sender, artefact, &state)?;
+            let wall_time = self.setup.limits.wall_time.unwrap_or(WALL_TIME_DEFAULT);
+            let stream =
+                DeadlineStream { socket: &socket, deadline: Instant::now() + wall_time + OVERHEAD };
+            self.await_state(FrameReader::new(stream, self.setup.limits.frame_bytes()), wall_time)
+        })();
+        // Whether it has answered or not: nothing more is wanted of it.
+        let _ = child.kill();
+        child.wait().map_err(failed)?;
+        outcome?;
+        descriptor::seal(&state).map_err(failed)?;
+        Ok(state)
+    }
+
+    fn ask(&self, sender: &mut Sender, artefact: &File, state: &File) -> Result<(), BrokenError> {
+        let page = StatusPage::create().map_err(failed)?;
+        let load = Load {
+            module: self.module,
+            name: self.source.name.clone(),
+            initializer: None,
+            finalizer: None,
+            initialized: false,
+        };
+        let setup = Setup { instances: Instances::PerTask, ..self.setup.clone() };
+        let initialize = HostMessage::Initialize {
+            module: self.module,
+            call: self.initializer.clone(),
+            // A module's globals and the index of its pages come on top of its memory.
+            state_bytes_max: self.setup.limits.memory_bytes + (16 << 20),
+        };
+        sender.try_send(&HostMessage::Setup(setup), &[page.descriptor()]).map_err(failed)?;
+        sender.try_send(&HostMessage::Load(load), &[artefact.as_fd()]).map_err(failed)?;
+        sender.try_send(&initialize, &[state.as_fd()]).map_err(failed)
+    }
+
+    fn await_state(
+        &self,
+        mut frames: FrameReader<DeadlineStream<'_>>,
+        wall_time: Duration,
+    ) -> Result<(), BrokenError> {
+        loop {
+            let message = match frames.read() {
+                Ok(Some(Body::Inline(body))) => codec::decode(body).map_err(failed)?,
+                Ok(Some(Body::OutOfLine(_))) => return Err(failed("a frame out of line")),
+                Ok(None) => return Err(failed("its worker died")),
+                Err(stockade_wire::frame::FrameError::Io(error)) if timed_out(&error) => {
+                    let error = TaskError::Deadline { limit: wall_time, backtrace: Vec::new() };
+                    return Err(BrokenError::Initializer(error));
+                }
+                Err(error) => return Err(failed(error)),
+            };
+            match message {
+                WorkerMessage::Ready | WorkerMessage::Loaded(_) => {}
+                WorkerMessage::Initialized { .. } => return Ok(()),
+                WorkerMessage::InitializerFailed(failure) => {
+                    let error = TaskError::from_failure(failure, Some(wall_time));
+                    return Err(BrokenError::Initializer(error));
+                }
+                WorkerMessage::LoadFailed(_, why) | WorkerMessage::SetupFailed(why) => {
+                    return Err(failed(why));
+                }
+                unexpected => return Err(failed(format!("unexpected message: {unexpected:?}"))),
+            }
+        }
+    }
+}
+
+fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> BrokenError {
+    let error = error.into();
+    BrokenError::Preparation(RefusedReason::Compiler(format!("initialising it failed: {error}")))
+}
+
+/// A preparation under way.
+#[derive(Debug)]
+pub(crate) struct PreparationThread {
+    interrupt: Arc<Interrupt>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl PreparationThread {
+    /// Runs `preparation` on a thread of its own and hands the result to `done`.
+    pub(crate) fn start(
+        preparation: Preparation,
+        done: impl FnOnce(Result<Arc<File>, BrokenError>) + Send + 'static,
+    ) -> io::Result<Self> {
+        let interrupt = Arc::new(Interrupt::default());
+        let watched = interrupt.clone();
+        // The processes it starts end with it at the latest.
+        let thread = std::thread::Builder::new()
+            .name("stockade-prepare".into())
+            .spawn(move || done(preparation.run(&watched)))?;
+        Ok(Self { interrupt, thread: Some(thread) })
+    }
+}
+
+impl Drop for PreparationThread {
+    /// Ends the preparation if it is still under way, and waits for its end.
+    fn drop(&mut self) {
+        self.interrupt.interrupt();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Targets: which function of which module, told apart and found by name before anything is sent.
+//!
+//! What a module says of itself was read by the compiler in a process of its own; here it only
+//! decides which calls are refused early, so a lie costs the liar its own calls.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use stockade_wire::{
+    Export, ExportType, Function, FunctionKind, ModuleDescription, ModuleId, Parameter, ValueType,
+};
+
+use crate::SubmitError;
+
+/// The name of a command's entry, by which `submit_command` finds it.
+pub(crate) const COMMAND_ENTRY: &str = "_start";
+
+/// Which function to call: its name, or the names of its module and of itself.
+///
+/// ```
+/// use stockade::Target;
+///
+/// let only_module: Target = "word_count".into();
+/// let of_module: Target = ("images", "thumbnail").into();
+/// assert_eq!(of_module.to_string(), "images.thumbnail");
+/// # let _ = only_module;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    module: Option<String>,
+    function: String,
+}
+
+impl Target {
+    /// Whether this names the function `function` of the module `module`.
+    pub(crate) fn names(&self, module: &str, function: &str) -> bool {
+        self.function == function && self.module.as_deref().is_none_or(|name| name == module)
+    }
+}
+
+impl From<&str> for Target {
+    fn from(function: &str) -> Self {
+        Self { module: None, function: function.into() }
+    }
+}
+
+impl From<&String> for Target {
+    fn from(function: &String) -> Self {
+        Self::from(function.as_str())
+    }
+}
+
+impl From<String> for Target {
+    fn from(function: String) -> Self {
+        Self { module: None, function }
+    }
+}
+
+impl From<(&str, &str)> for Target {
+    fn from((module, function): (&str, &str)) -> Self {
+        Self { module: Some(module.into()), function: function.into() }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.module {
+            Some(module) => write!(f, "{module}.{}", self.function),
+            None => f.write_str(&self.function),
+        }
+    }
+}
+
+/// A function that can be called, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Callable {
+    pub(crate) name: String,
+    pub(crate) kind: CallableKind,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum CallableKind {
+    /// Reads its input through host calls; parameters are known where a manifest names them.
+    Task { export: String, params: Option<Vec<Parameter>>, result: String },
+    /// Takes and gives numbers.
+    Scalar { params: Vec<ValueType>, results: Vec<ValueType> },
+    /// A whole program.
+    Command,
+}
+
+impl Callable {
+    /// The signature in words, as the guest's source would put it.
+    pub(crate) fn signature(&self) -> String {
+        let name = &self.name;
+        match &self.kind {
+            CallableKind::Command => format!("{name} (a command)"),
+            CallableKind::Task { params: None, .. } => format!("{name}(…)"),
+            CallableKind::Task { params: Some(params), result, .. } => {
+                let params: Vec<_> = params
+                    .iter()
+                    .map(|param| format!("{}: {}", param.name, param.type_name))
+                    .collect();
+                let result =
+                    if result.is_empty() { String::new() } else { format!(" -> {result}") };
+                format!("{name}({}){result}", params.join(", "))
+            }
+            CallableKind::Scalar { params, results } => {
+                let list = |types: &[ValueType]| {
+                    types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                };
+                let result = match results.as_slice() {
+                    [] => String::new(),
+                    [one] => format!(" -> {one}"),
+                    many => format!(" -> ({})", list(many)),
+                };
+                format!("{name}({}){result}", list(params))
+            }
+        }
+    }
+}
+
+/// The functions of one module, by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Callables(BTreeMap<String, Callable>);
+
+impl Callables {
+    /// Everything in `module` that can be called. The manifest's tasks come under their own names,
+    /// and then hide the exports behind them.
+    pub(crate) fn of(module: &ModuleDescription) -> Self {
+        let mut found = BTreeMap::new();
+        let mut add = |name: &str, kind| {
+            found.entry(name.to_string()).or_insert(Callable { name: name.into(), kind });
+        };
+        let mut hidden: Vec<&str> = vec!["_initialize"];
+        for function in &module.functions {
+            hidden.push(&function.export);
+            if function.kind == FunctionKind::Task {
+                add(&function.name, task_of(function));
+            }
+        }
+        let asks_host = module.imports.iter().any(|import| import.module == "stockade");
+        for export in module.exports.iter().filter(|export| !hidden.contains(&export.name.as_str()))
+        {
+            if let Some(kind) = kind_of(export, asks_host) {
+                add(&export.name, kind);
+            }
+        }
+        Self(found)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Callable> {
+        self.0.get(name)
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
+    fn nearest(&self, name: &str) -> Option<String> {
+        let allowed = (name.chars().count() / 3).max(1);
+        self.0
+            .keys()
+            .map(|known| (distance(known, name), known))
+            .min()
+            .filter(|(distance, _)| *distance <= allowed)
+            .map(|(_, known)| known.clone())
+    }
+}
+
+pub(crate) fn task_of(function: &Function) -> CallableKind {
+    CallableKind::Task {
+        export: function.export.clone(),
+        params: Some(function.params.clone()),
+        result: function.result.clone(),
+    }
+}
+
+/// What an export that no manifest names can be called as. `() -> i32` is a task in a module that
+/// asks the host for anything, and a number's source in one that does not.
+fn kind_of(export: &Export, asks_host: bool) -> Option<CallableKind> {
+    let ExportType::Function { params, results } = &export.kind else { return None };
+    let scalars = |types: &[ValueType]| !types.contains(&ValueType::Other);
+    match (params.as_slice(), results.as_slice()) {
+        ([], []) if export.name == COMMAND_ENTRY => Some(CallableKind::Command),
+        ([], [ValueType::I32]) if asks_host => {
+            let export = export.name.clone();
+            Some(CallableKind::Task { export, params: None, result: String::new() })
+        }
+        _ if scalars(params) && scalars(results) => {
+            Some(CallableKind::Scalar { params: params.clone(), results: results.clone() })
+        }
+        _ => None,
+    }
+}
+
+/// One module of a pool.
+#[derive(Debug)]
+pub(crate) struct ModuleEntry {
+    pub(crate) id: ModuleId,
+    pub(crate) name: String,
+    pub(crate) callables: Callables,
+    pub(crate) description: ModuleDescription,
+}
+
+/// Finds what `target` names among `modules`.
+pub(crate) fn resolve<'a>(
+    modules: &'a [ModuleEntry],
+    target: &Target,
+) -> Result<(&'a ModuleEntry, &'a Callable), SubmitError> {
+    let available = || modules.iter().map(|module| module.name.clone()).collect();
+    let module = match (&target.module, modules) {
+        (None, [only]) => only,
+        (None, _) => return Err(SubmitError::ModuleNeeded { available: available() }),
+        (Some(name), _) => modules.iter().find(|module| module.name == *name).ok_or_else(|| {
+            SubmitError::UnknownModule { name: name.clone(), available: available() }
+        })?,
+    };
+    let callable =
+        module.callables.get(&target.function).ok_or_else(|| SubmitError::UnknownFunction {
+            module: module.name.clone(),
+            function: target.function.clone(),
+            suggestion: module.callables.nearest(&target.function),
+            available: module.callables.names(),
+        })?;
+    Ok((module, callable))
+}
+
+/// How many characters must change to make one name the other: Levenshtein's distance, by the usual
+/// table of one row. Names are short, and bounded here.
+fn distance(left: &str, right: &str) -> usize {
+    const CHARS_MAX: usize = 64;
+    let right: Vec<char> = right.chars().take(CHARS_MAX).collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (above, left_char) in left.chars().take(CHARS_MAX).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = above + 1;
+        for (index, right_char) in right.iter().enumerate() {
+            let change = diagonal + usize::from(left_char != *right_char);
+            diagonal = row[index + 1];
+            row[index + 1] = change.min(row[index] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(name: &str, params: &[ValueType], results: &[ValueType]) -> Export {
+        let kind = ExportType::Function { params: params.to_vec(), results: results.to_vec() };
+        Export { name: name.into(), kind }
+    }
+
+    fn module(description: ModuleDescription) -> ModuleEntry {
+        let callables = Callables::of(&description);
+        ModuleEntry { id: ModuleId(0), name: "m".into(), callables, description }
+    }
+
+    #[test]
+    fn exports_are_told_apart_by_type_and_by_what_the_module_imports() {
+        use ValueType::{F64, I32, Other};
+        let mut description = ModuleDescription {
+            exports: vec![
+                function("answer", &[], &[I32]),
+                function("add", &[I32, F64], &[F64]),
+                function("vector", &[Other], &[]),
+                function("_start", &[], &[]),
+                function("_initialize", &[], &[]),
+            ],
+            ..ModuleDescription::default()
+        };
+        let found = Callables::of(&description);
+        assert_eq!(found.names(), ["_start", "add", "answer"]);
+        assert!(matches!(found.get("answer").unwrap().kind, CallableKind::Scalar { .. }));
+        assert_eq!(found.get("_start").unwrap().kind, CallableKind::Command);
+
+        description.imports.push(stockade_wire::Import {
+            module: "stockade".into(),
+            name: "input_len".into(),
+            type_name: String::new(),
+        });
+        let found = Callables::of(&description);
+        assert!(matches!(found.get("answer").unwrap().kind, CallableKind::Task { .. }));
+    }
+
+    #[test]
+    fn an_unknown_function_is_answered_with_the_nearest_name() {
+        let entry = module(ModuleDescription {
+            exports: vec![function("word_count", &[], &[]), function("other", &[], &[])],
+            ..ModuleDescription::default()
+        });
+        let refused = resolve(&[entry], &"wordcount".into()).unwrap_err();
+        let SubmitError::UnknownFunction { suggestion, available, .. } = refused else {
+            panic!("expected an unknown function")
+        };
+        assert_eq!(suggestion.as_deref(), Some("word_count"));
+        assert_eq!(available, ["other", "word_count"]);
+    }
+
+    #[test]
+    fn distances_are_levenshteins() {
+        for (left, right, expected) in [
+            ("", "", 0),
+            ("a", "", 1),
+            ("kitten", "sitting", 3),
+            ("flaw", "lawn", 2),
+            ("äö", "äo", 1),
+        ] {
+            assert_eq!(distance(left, right), expected, "{left} {right}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! One worker process as the driver holds it: the child, what is sent to it, what it is heard to
+//! say.
+//!
+//! A thread of its own reads the worker's socket until it ends, so that everything a worker said
+//! before its death is known before its death is.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Child;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::Sender as ChannelSender;
+use stockade_wire::descriptor::{SendError, Sender};
+use stockade_wire::frame::{Body, FrameError, FrameReader};
+use stockade_wire::{
+    HostMessage, Load, Role, Setup, StatusPage, TaskId, WorkerId, WorkerMessage, codec,
+};
+
+use crate::WorkerExit;
+use crate::process;
+
+/// What a reader heard from its worker.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// A message; its sense is still to be checked.
+    Message(WorkerMessage),
+    /// The end of the stream, or bytes that are no message. Nothing follows.
+    End(Option<FrameError>),
+}
+
+/// Frames on their way from readers to the driver. Bounded: a worker that talks faster than the
+/// driver listens is held up by its own socket.
+pub(crate) const HEARD_MAX: usize = 1024;
+
+/// A module as workers get it.
+#[derive(Clone, Debug)]
+pub(crate) struct Loadable {
+    pub(crate) load: Load,
+    /// Sealed.
+    pub(crate) artefact: Arc<File>,
+}
+
+/// A running worker. Dropping it kills the process and waits for its end.
+#[derive(Debug)]
+pub(crate) struct WorkerProcess {
+    pub(crate) name: String,
+    pub(crate) page: Arc<StatusPage>,
+    /// Modules it has not reported as loaded.
+    pub(crate) modules_left: usize,
+    /// Tasks that were sent and not reported as finished: at most a window's.
+    pub(crate) sent: Vec<TaskId>,
+    /// Tasks that the dispatcher counts as sent, but that were cancelled before they were.
+    pub(crate) skipped: HashSet<TaskId>,
+    child: Child,
+    sender: Sender,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl WorkerProcess {
+    /// Starts a process, and sends it its setup and its modules.
+    pub(crate) fn start(
+        program: &Path,
+        setup: Setup,
+        modules: &[Loadable],
+        heard: ChannelSender<(WorkerId, Heard)>,
+    ) -> io::Result<Self> {
+        let page = Arc::new(StatusPage::create().map_err(io::Error::other)?);
+        let (name, id) = (setup.name.clone(), setup.worker);
+        let frame_bytes_max = setup.limits.frame_bytes();
+        let (child, socket) = process::start(program, Role::Worker, &name)?;
+        let incoming = socket.try_clone()?;
+        let mut worker = Self {
+            name,
+            page: page.clone(),
+            modules_left: modules.len(),
+            sent: Vec::new(),
+            skipped: HashSet::new(),
+            child,
+            sender: Sender::new(socket),
+            reader: None,
+        };
+        worker.send(&HostMessage::Setup(setup), &[page.descriptor()]).map_err(io::Error::other)?;
+        for module in modules {
+            worker
+                .send(&HostMessage::Load(module.load.clone()), &[module.artefact.as_fd()])
+                .map_err(io::Error::other)?;
+        }
+        let reader = std::thread::Builder::new()
+            .name(format!("{}-reader", worker.name))
+            .stack_size(256 << 10)
+            .spawn(move || read(id, FrameReader::new(incoming, frame_bytes_max), &heard))?;
+        worker.reader = Some(reader);
+        Ok(worker)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends without ever blocking: what is in flight is bounded below what a socket holds.
+    pub(crate) fn send(
+        &mut self,
+        message: &HostMessage,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), SendError> {
+        self.sender.try_send(message, descriptors)
+    }
+
+    /// Ends the process; its reader then reports the end of the stream.
+    pub(crate) fn kill(&mut self) {
+        // Fails only for a process that is waited for, and only this owner waits.
+        let _ = self.child.kill();
+    }
+
+    /// Takes leave of a worker whose stream has ended: makes sure that it is gone, and says how.
+    pub(crate) fn bury(mut self) -> WorkerExit {
+        self.kill();
+        let status = self.child.wait().ok();
+        if let Some(reader) = self.reader.take() {
+            // Its last act was to report the end that brought us here.
+            let _ = reader.join();
+        }
+        WorkerExit {
+            worker: self.name.clone(),
+            pid: self.pid(),
+            signal: status.and_then(|status| status.signal()),
+            code: status.and_then(|status| status.code()),
+        }
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read(
+    worker: WorkerId,
+    mut frames: FrameReader<std::os::unix::net::UnixStream>,
+    heard: &ChannelSender<(WorkerId, Heard)>,
+) {
+    loop {
+        let next = match frames.read() {
+            Ok(None) => Heard::End(None),
+            Ok(Some(Body::Inline(body))) => match codec::decode(body) {
+                Ok(message) => Heard::Message(message),
+                Err(error) => Heard::End(Some(error.into())),
+            },
+            Ok(Some(Body::OutOfLine(_))) => Heard::End(Some(FrameError::Misplaced)),
+            Err(error) => Heard::End(Some(error)),
+        };
+        let last = matches!(next, Heard::End(_));
+        // Blocks while the driver is behind; fails once the driver is gone.
+        if heard.send((worker, next)).is_err() || last {
+            return;
+        }
+    }
+}

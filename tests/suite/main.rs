@@ -1,0 +1,3 @@
+//! What Stockade promises, tested from outside with real worker processes.
+
+mod smoke;
