@@ -15,16 +15,16 @@ default:
 demo: guests build
     @echo
     @echo "== The ten commonest words of a book, counted in a sandbox"
-    {{ stockade }} run {{ guests }}/wordcount.wasm top_words @examples-wasm/wordcount/data/alice29.txt 10
+    {{ stockade }} run {{ guests }}/wordcount.wasm top_words @examples-wasm/wordcount/data/alice.txt 10
     @echo
     @echo "== How often each line's words occur: one sandboxed task a line"
-    {{ stockade }} map {{ guests }}/wordcount.wasm word_count --input text examples-wasm/wordcount/data/alice29.txt > {{ out }}/words.jsonl
+    {{ stockade }} map {{ guests }}/wordcount.wasm word_count --input text examples-wasm/wordcount/data/alice.txt > {{ out }}/words.jsonl
     @tail -n 2 {{ out }}/words.jsonl
     @echo
     @echo "== Thumbnails of untrusted pictures"
     @for picture in examples-wasm/thumbnail/data/*.{png,jpg}; do \
         name=$(basename "$picture"); \
-        {{ stockade }} run {{ guests }}/thumbnail.wasm thumbnail_128 --bytes "$picture" --output "{{ out }}/${name%.*}-thumbnail.png"; \
+        {{ stockade }} run {{ guests }}/thumbnail.wasm preview --bytes "$picture" --output "{{ out }}/${name%.*}-thumbnail.png"; \
         echo "$picture -> {{ out }}/${name%.*}-thumbnail.png"; \
     done
     @echo
@@ -44,7 +44,7 @@ test: guests
 # The example guests, compiled to wasm32-wasip1; adds that target if it is missing.
 guests: wasm-target
     @mkdir -p {{ out }}
-    cargo build --quiet --profile guest --target wasm32-wasip1 -p wordcount -p thumbnail -p mandelbrot -p classify -p linecount
+    cargo build --quiet --profile guest --target wasm32-wasip1 -p wordcount -p thumbnail -p mandelbrot -p classify -p linecount -p probe
 
 # The command, the worker and the host examples.
 build:
@@ -70,4 +70,10 @@ simulate seeds="100000":
 deny:
     @command -v cargo-deny > /dev/null || cargo install cargo-deny --locked
     cargo deny check licenses bans sources
-    @cargo deny check advisories || { code=$?; cargo deny fetch db > /dev/null 2>&1 && exit $code; echo "advisories were not checked: their database cannot be had here"; }
+    @if cargo deny fetch db > /dev/null 2>&1; then cargo deny check advisories; \
+    else echo "advisories were not checked: their database cannot be had here"; fi
+
+# Throughput and latency beside bare references, measured in turns; release builds, so several minutes the first time.
+bench rounds="5": guests
+    cargo build --release -p stockade-worker -p stockade-bench
+    {{ target }}/release/stockade-bench {{ guests }}/wordcount.wasm {{ target }}/bench.jsonl {{ rounds }}

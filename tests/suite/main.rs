@@ -1,3 +1,6 @@
 //! What Stockade promises, tested from outside with real worker processes.
 
-mod smoke;
+mod building;
+mod calling;
+mod commands;
+mod tasks;

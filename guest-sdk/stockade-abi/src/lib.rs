@@ -66,14 +66,27 @@ pub const ERROR_BYTES_MAX: usize = 64 * 1024;
 /// | codec | input | result |
 /// |---|---|---|
 /// | `Raw` | the bytes of the only argument | the bytes of a byte or text result, else its JSON |
-/// | `Bincode` | the arguments as one tuple, bincode 2 standard configuration | bincode |
+/// | `Bincode` | the arguments as one tuple, bincode 2 with fixed-width integers | bincode |
 /// | `Json` | `{"args": […], "kwargs": {…}}`, both optional | JSON |
+///
+/// What bincode's form is, for a guest that has no library for it:
+///
+/// | value | written as |
+/// |---|---|
+/// | integer, float | its 1 to 16 bytes, little-endian; `usize` and `isize` as 64 bits |
+/// | `bool`; `char` | one byte, 0 or 1; its UTF-8, 1 to 4 bytes |
+/// | text, bytes | the length in bytes as a `u64`, then the bytes |
+/// | list, map | the length as a `u64`, then the elements, or each key with its value |
+/// | tuple, array, struct | the parts, with nothing around them |
+/// | `Option` | one byte: 0, or 1 and the value |
+/// | enum | the variant's index as a `u32`, then its parts |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Codec {
     /// Bytes as they are.
     Raw = 0,
-    /// bincode 2.0.1, standard configuration, through serde.
+    /// bincode 2.0.1, little-endian with fixed-width integers (its `legacy` configuration), through
+    /// serde.
     Bincode = 1,
     /// UTF-8 JSON.
     Json = 2,

@@ -96,6 +96,18 @@ fn bincode_that_ends_early_names_the_argument() {
 }
 
 #[test]
+fn bincode_of_an_integer_of_another_width_is_refused() {
+    // With variable widths a signed 1 is read as an unsigned 2.
+    let short = Call::bincode(&("ab", 1_i32)).run(export_of!(repeat));
+    assert_eq!(short.status, Status::BadArguments);
+    assert!(short.error_message().starts_with("argument 2 `times`: "), "{}", short.error_message());
+    assert_bad(
+        Call::bincode(&("ab", 1_i128)).run(export_of!(repeat)),
+        "too many arguments: 8 bytes left after 2 arguments",
+    );
+}
+
+#[test]
 fn bincode_that_goes_on_is_refused() {
     assert_bad(
         Call::bincode(&("ab", 3_usize, 7_u8)).run(export_of!(repeat)),

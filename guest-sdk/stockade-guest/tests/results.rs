@@ -125,7 +125,7 @@ fn bytes_and_text_go_out_as_they_are_where_they_can() {
     let exports: [Export; 2] = [export_of!(bytes), export_of!(list)];
     for export in exports {
         assert_eq!(Call::raw([]).run(export).output, [0, 255]);
-        assert_eq!(Call::bincode(&()).run(export).output, [2, 0, 255]);
+        assert_eq!(Call::bincode(&()).run(export).output, [2, 0, 0, 0, 0, 0, 0, 0, 0, 255]);
         assert_eq!(Call::json("{}").run(export).output, br#""AP8=""#);
     }
     assert_eq!(Call::raw([]).run(export_of!(text)).output, "ä".as_bytes());
@@ -170,7 +170,8 @@ fn items_are_emitted_in_the_codec_of_the_call() {
     assert_eq!(outcome.log, [(LogLevel::Warn, "2 items".to_owned())]);
 
     let outcome = Call::bincode(&(vec![1_u32, 300],)).run(export_of!(stream));
-    assert_eq!(outcome.emitted, [vec![1], vec![251, 44, 1], b"\x03end".to_vec()]);
+    let end = b"\x03\0\0\0\0\0\0\0end".to_vec();
+    assert_eq!(outcome.emitted, [vec![1, 0, 0, 0], vec![44, 1, 0, 0], end]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::codec::{Decode, Encode};
 pub enum Codec {
     /// Bytes as they are.
     Raw,
-    /// bincode 2.0.1, standard configuration, through serde.
+    /// bincode 2.0.1, little-endian with fixed-width integers, through serde.
     Bincode,
     /// UTF-8 JSON.
     Json,

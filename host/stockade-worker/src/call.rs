@@ -31,7 +31,7 @@ pub(crate) struct Call {
     /// When its time is over, if ever.
     pub(crate) deadline: Option<Instant>,
     /// Whether reaching the deadline traps; the host kills the worker otherwise.
-    pub(crate) interruptible: bool,
+    interruptible: bool,
     pub(crate) output_limit: u64,
     pub(crate) fuel_limit: u64,
     emitted_bytes: u64,
@@ -64,6 +64,11 @@ impl Call {
             log_bytes: 0,
             log_limit: limits.stdio_bytes,
         }
+    }
+
+    /// When to interrupt the guest, if its deadline is to do that.
+    pub(crate) fn interrupt_at(&self) -> Option<Instant> {
+        self.deadline.filter(|_| self.interruptible)
     }
 
     /// The bytes `offset..offset + length` of the input.

@@ -100,7 +100,9 @@ pub(crate) fn run() -> Result<(), CompilerError> {
 
 fn confine() -> Result<(), SandboxError> {
     sandbox::no_core_file()?;
-    sandbox::lower_limit(Resource::Cpu, CPU_SECONDS_MAX, "limit processor time")?;
+    // The signal at the soft limit tells the host what happened; the kill a second later is sure.
+    let (soft, hard) = (CPU_SECONDS_MAX, CPU_SECONDS_MAX + 1);
+    sandbox::lower_limits(Resource::Cpu, soft, hard, "limit processor time")?;
     sandbox::lower_limit(Resource::Data, DATA_BYTES_MAX, "limit memory")
 }
 

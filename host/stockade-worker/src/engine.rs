@@ -34,6 +34,10 @@ pub(crate) const PAGE_BYTES: u64 = 64 << 10;
 /// Instances alive at once: one, and in a pool whose instances outlive tasks one for each module.
 const INSTANCES_MAX: u32 = 16;
 
+/// Bookkeeping of one instance, which grows with the functions in its tables: enough for the largest
+/// interpreters that are compiled to WebAssembly.
+const INSTANCE_BYTES_MAX: usize = 8 << 20;
+
 /// How much of a memory that a task dirtied is put back page by page rather than unmapped. Only
 /// with a page map, which finds the dirty pages; without one all of it would be written every time.
 const KEEP_RESIDENT_BYTES: usize = 4 << 20;
@@ -55,6 +59,7 @@ pub(crate) fn for_worker(settings: &EngineSettings) -> wasmtime::Result<Engine> 
         .total_gc_heaps(0)
         .max_memories_per_module(1)
         .max_tables_per_module(TABLES_MAX)
+        .max_core_instance_size(INSTANCE_BYTES_MAX)
         .max_memory_size(usize::try_from(memory_bytes)?)
         .table_elements(usize::try_from(settings.table_elements)?);
     if has_swap() {

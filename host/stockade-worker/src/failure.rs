@@ -39,7 +39,7 @@ pub(crate) enum HostTrap {
         length: u32,
     },
     /// It wants more of its input than there is.
-    #[error("bytes {offset}..{offset}+{length} of an input of {input} bytes")]
+    #[error("the guest reads {length} bytes from byte {offset} of an input of {input} bytes")]
     InputRange {
         /// Where they should begin.
         offset: u32,
@@ -77,7 +77,7 @@ pub(crate) fn failure_of(error: &wasmtime::Error, state: &GuestState) -> Failure
     match trap {
         Some(trap) => Failure::Trap {
             kind: kind_of(trap),
-            message: bounded(&trap.to_string()),
+            message: trap.to_string().trim_start_matches("wasm trap: ").to_owned(),
             backtrace: backtrace(error),
         },
         None => Failure::Guest(bounded(&error.root_cause().to_string())),

@@ -10,8 +10,9 @@
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use stockade_abi::{MEMORY_EXPORT, Status};
+use stockade_abi::Status;
 use stockade_wire::descriptor::{SendError, Sender};
 use stockade_wire::{
     Captured, Failure, HookCall, Invocation, Limits, LogLine, Metering, Outcome, Scalar,
@@ -120,13 +121,9 @@ impl Guest {
         if metering.epochs() {
             store.epoch_deadline_callback(|store| {
                 let call = &store.data().call;
-                let over =
-                    call.deadline.is_some_and(|deadline| deadline <= std::time::Instant::now());
-                Ok(if over && call.interruptible {
-                    UpdateDeadline::Interrupt
-                } else {
-                    UpdateDeadline::Continue(1)
-                })
+                // The alarm may have rung for the call before this one.
+                let over = call.interrupt_at().is_some_and(|deadline| deadline <= Instant::now());
+                Ok(if over { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
             });
         }
         let mut guest = Self { store, instance: None, metering };
@@ -168,15 +165,12 @@ impl Guest {
     pub(crate) fn prepare(
         &mut self,
         module: &InstancePre<GuestState>,
+        memory: Option<ModuleExport>,
         initialize: bool,
     ) -> Called<()> {
-        self.store.data_mut().memory_export = module.module().get_export_index(MEMORY_EXPORT);
-        let instance = module.instantiate(&mut self.store)?;
-        self.instance = Some(instance);
-        if initialize && instance.get_func(&mut self.store, "_initialize").is_some() {
-            self.call_plain("_initialize")?;
-        }
-        Ok(())
+        self.store.data_mut().memory_export = memory;
+        self.instance = Some(module.instantiate(&mut self.store)?);
+        if initialize { self.call_plain("_initialize") } else { Ok(()) }
     }
 
     /// Calls what a task asks for.

@@ -133,7 +133,7 @@ fn add_signals(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
 pub(crate) fn memory_and_state<'a>(
     guest: &'a mut Guest<'_>,
 ) -> Result<(&'a mut [u8], &'a mut GuestState), HostTrap> {
-    let export = guest.data().memory_export.clone().ok_or(HostTrap::NoMemory)?;
+    let export = guest.data().memory_export.ok_or(HostTrap::NoMemory)?;
     match guest.get_module_export(&export) {
         Some(Extern::Memory(memory)) => Ok(memory.data_and_store_mut(guest)),
         _ => Err(HostTrap::NoMemory),

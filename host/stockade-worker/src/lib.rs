@@ -9,17 +9,15 @@
 //!
 //! | where | what it owns |
 //! |---|---|
-//! | [`mod@worker`], `session` | the worker's life and its message loop |
+//! | `worker`, `session` | the worker's life and its message loop |
 //! | `engine`, `alarm`, `artefact` | the engine both roles agree on, deadlines, loading code |
 //! | `runtime`, `guest` | modules, instances, one invocation after another |
 //! | `call`, `hostcalls`, `failure` | one invocation's input and output, the guest ABI, how it failed |
 //! | `wasi`, `capture`, `poll`, `meter` | WASI with nothing granted, bounded output, sleeping, limits |
 //! | `sandbox` | what the process gives up before the first guest runs |
-//! | [`mod@compiler`] and below | one module from bytes to artefact, or the reason why not |
+//! | `compiler` and below | one module from bytes to artefact, or the reason why not |
 //!
 //! Invariant: a worker never compiles, and a compiler never runs a guest.
-#![deny(rustdoc::private_intra_doc_links)]
-#![allow(rustdoc::private_intra_doc_links)]
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("Stockade's worker runs on Linux, on x86-64 and aarch64");

@@ -17,17 +17,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
+use stockade_abi::MEMORY_EXPORT;
 use stockade_wire::{
     Codec, CommandCall, Failure, Finished, Grants, HookCall, Instances, Invocation, Limits, Load,
     Metering, Metrics, ModuleId, Outcome, Run, Setup, StatusPage, Stdin, StdioSink,
 };
-use wasmtime::{Engine, InstancePre, Linker};
+use wasmtime::{Engine, InstancePre, Linker, ModuleExport};
 
 use crate::alarm::Alarm;
 use crate::artefact::{self, ArtefactError};
 use crate::call::{Call, NO_TASK};
 use crate::capture::Capture;
-use crate::guest::{Guest, GuestState, Link, Outbox};
+use crate::guest::{Guest, GuestState, Link, Outbox, Usage};
 use crate::wasi::{Clock, Input, Output, Plan};
 use crate::{failure, hostcalls};
 
@@ -68,7 +69,10 @@ struct LoadedModule {
     pre: InstancePre<GuestState>,
     initializer: Option<HookCall>,
     finalizer: Option<HookCall>,
-    initialized: bool,
+    /// The memory that host calls refer to.
+    memory: Option<ModuleExport>,
+    /// Whether it has an `_initialize` that every instance must run first.
+    initialize: bool,
     living: Option<Guest>,
 }
 
@@ -77,6 +81,18 @@ impl std::fmt::Debug for LoadedModule {
         f.debug_struct("LoadedModule")
             .field("living", &self.living.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+impl LoadedModule {
+    /// The instance that a task runs in, if one lives or an initializer makes it; otherwise making
+    /// it is a part of the task.
+    fn initialized(&mut self, factory: &Factory) -> Result<Option<Guest>, Failure> {
+        match (self.living.take(), &self.initializer) {
+            (Some(guest), _) => Ok(Some(guest)),
+            (None, Some(_)) => factory.initialized(self).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 }
 
@@ -116,7 +132,8 @@ impl Runtime {
             pre,
             initializer: load.initializer,
             finalizer: load.finalizer,
-            initialized: load.initialized,
+            memory: module.get_export_index(MEMORY_EXPORT),
+            initialize: !load.initialized && module.get_export("_initialize").is_some(),
             living: None,
         };
         if self.instances == Instances::PerWorker && module.initializer.is_some() {
@@ -135,7 +152,8 @@ impl Runtime {
     /// Runs a task of a loaded module to its end. `stdio` holds the descriptors that came with it.
     ///
     /// # Errors
-    /// The failure of an initializer that had to run again first; the task has then not started.
+    /// The failure of an initializer that had to run again first; the task stands announced on the
+    /// status page then, and none of its own code has run.
     pub(crate) fn run(&mut self, run: Run, stdio: Vec<OwnedFd>) -> Result<Finished, Failure> {
         let Run { task, module, mut invocation, limits } = run;
         let watch = Stopwatch::start();
@@ -144,57 +162,28 @@ impl Runtime {
             return Err(not_loaded(module));
         };
         let command = matches!(invocation, Invocation::Command(_));
-        let lives = self.instances == Instances::PerWorker && !command;
-        let guest = if lives || (module.initializer.is_some() && !command) {
-            Some(match module.living.take() {
-                Some(guest) => guest,
-                None => self.factory.initialized(module)?,
-            })
-        } else {
-            None
-        };
+        let guest = if command { None } else { module.initialized(&self.factory)? };
         let (codec, input) = take_input(&mut invocation);
         let call = Call::new(task, codec, input, &limits, watch.started);
-        self.factory.watch(&call);
-        let (mut guest, called) = match guest {
-            Some(mut guest) => {
-                guest.begin(call, &limits);
-                let called = guest.invoke(&invocation);
-                (guest, called)
-            }
-            None => {
-                let plan = self.factory.plan(&invocation, stdio);
-                let mut guest = self.factory.guest(plan, call, &limits);
-                let initialize = !module.initialized && !command;
-                let called = guest.prepare(&module.pre, initialize);
-                let called = called.and_then(|()| guest.invoke(&invocation));
-                (guest, called)
-            }
-        };
-        self.factory.rest();
+        let (mut guest, called) =
+            self.factory.call(module, guest, call, &limits, &invocation, stdio);
         let ended = called.is_err();
         let outcome = called.unwrap_or_else(|error| Outcome::Failed(guest.failure(&error)));
         let usage = guest.end();
-        if lives && !ended {
+        if self.instances == Instances::PerWorker && !command && !ended {
             module.living = Some(guest);
         } else {
             // Before the clock is read: emptying its memory is a part of the task.
             drop(guest);
         }
-        Ok(Finished {
-            task,
-            outcome,
-            metrics: Metrics {
-                wall_time: watch.wall_time(),
-                cpu_time: watch.cpu_time(),
-                fuel: usage.fuel,
-                memory_peak_bytes: usage.memory_peak_bytes,
-            },
-            stdout: usage.stdout,
-            stderr: usage.stderr,
-            log: usage.log,
-            log_dropped: usage.log_dropped,
-        })
+        let metrics = Metrics {
+            wall_time: watch.wall_time(),
+            cpu_time: watch.cpu_time(),
+            fuel: usage.fuel,
+            memory_peak_bytes: usage.memory_peak_bytes,
+        };
+        let Usage { stdout, stderr, log, log_dropped, .. } = usage;
+        Ok(Finished { task, outcome, metrics, stdout, stderr, log, log_dropped })
     }
 
     /// Runs the initializer `hook` in a fresh instance of instrumented code and writes the state it
@@ -260,6 +249,37 @@ impl Factory {
         Guest::new(&self.engine, self.metering, state, limits)
     }
 
+    /// Makes `call` in `guest`, or in a fresh instance where there is none.
+    fn call(
+        &self,
+        module: &LoadedModule,
+        guest: Option<Guest>,
+        call: Call,
+        limits: &Limits,
+        invocation: &Invocation,
+        stdio: Vec<OwnedFd>,
+    ) -> (Guest, wasmtime::Result<Outcome>) {
+        let deadline = call.interrupt_at();
+        let (guest, called) = match guest {
+            Some(mut guest) => {
+                guest.begin(call, limits);
+                self.watch(deadline);
+                let called = guest.invoke(invocation);
+                (guest, called)
+            }
+            None => {
+                let initialize = module.initialize && !matches!(invocation, Invocation::Command(_));
+                let mut guest = self.guest(self.plan(invocation, stdio), call, limits);
+                self.watch(deadline);
+                let called = guest.prepare(&module.pre, module.memory, initialize);
+                let called = called.and_then(|()| guest.invoke(invocation));
+                (guest, called)
+            }
+        };
+        self.rest();
+        (guest, called)
+    }
+
     /// A fresh instance of `module`, initialised as the module wants it.
     fn initialized(&self, module: &LoadedModule) -> Result<Guest, Failure> {
         self.called(module, module.initializer.as_ref())
@@ -268,10 +288,11 @@ impl Factory {
     /// A fresh instance of `module` in which `hook` has run.
     fn called(&self, module: &LoadedModule, hook: Option<&HookCall>) -> Result<Guest, Failure> {
         let call = self.hook_call(hook);
-        self.watch(&call);
+        let deadline = call.interrupt_at();
         let plan = Plan::function(Arc::clone(&self.grants), self.clock);
         let mut guest = self.guest(plan, call, &self.limits);
-        let prepared = guest.prepare(&module.pre, !module.initialized);
+        self.watch(deadline);
+        let prepared = guest.prepare(&module.pre, module.memory, module.initialize);
         let called = match (prepared, hook) {
             (Err(error), _) => Err(guest.failure(&error)),
             (Ok(()), None) => Ok(()),
@@ -284,8 +305,9 @@ impl Factory {
     /// Calls `hook` in an instance that is there.
     fn call_hook(&self, guest: &mut Guest, hook: &HookCall) -> Result<(), Failure> {
         let call = self.hook_call(Some(hook));
-        self.watch(&call);
+        let deadline = call.interrupt_at();
         guest.begin(call, &self.limits);
+        self.watch(deadline);
         let called = guest.invoke_hook(hook);
         self.rest();
         called
@@ -299,10 +321,11 @@ impl Factory {
         Call::new(NO_TASK, codec, input, &self.limits, Instant::now())
     }
 
-    /// Has the alarm ring at the call's deadline, if that is to interrupt it.
-    fn watch(&self, call: &Call) {
+    /// Has the alarm ring at `deadline`. Only once the guest's own epoch deadline is set: an alarm
+    /// that rang before would be lost on it.
+    fn watch(&self, deadline: Option<Instant>) {
         if let Some(alarm) = &self.alarm {
-            alarm.set(call.deadline.filter(|_| call.interruptible));
+            alarm.set(deadline);
         }
     }
 

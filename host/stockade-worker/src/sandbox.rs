@@ -70,10 +70,22 @@ pub(crate) fn lower_limit(
     limit: u64,
     step: &'static str,
 ) -> Result<(), SandboxError> {
+    lower_limits(resource, limit, limit, step)
+}
+
+/// As [`lower_limit`], with a `soft` limit that signals before the `hard` one kills.
+///
+/// # Errors
+/// [`SandboxError`]
+pub(crate) fn lower_limits(
+    resource: Resource,
+    soft: u64,
+    hard: u64,
+    step: &'static str,
+) -> Result<(), SandboxError> {
     let before = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
-    let limit = Some(limit.min(before));
-    rustix::process::setrlimit(resource, Rlimit { current: limit, maximum: limit })
-        .map_err(failed(step))
+    let limits = Rlimit { current: Some(soft.min(before)), maximum: Some(hard.min(before)) };
+    rustix::process::setrlimit(resource, limits).map_err(failed(step))
 }
 
 /// Shows the worker's name in process lists.

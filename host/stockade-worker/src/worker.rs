@@ -1,4 +1,4 @@
-//! The worker role: this process's socket and its way into the [`session`](crate::session).
+//! The worker role: this process's socket and its way into the session.
 
 use std::io;
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use stockade_wire::{Call, Codec, Invocation, Parameter};
 
+use crate::codec::Unfit;
 use crate::target::{Callable, CallableKind};
 use crate::{SubmitError, codec, scalar};
 
@@ -121,6 +122,8 @@ impl Json {
                 (true, true) => {
                     return Err(format!("`{}` is given by position and by name", param.name));
                 }
+                // The guest reads one that is missing as `None`.
+                (false, false) if param.type_name.starts_with("Option<") => {}
                 (false, false) => return Err(format!("`{}` is missing", param.name)),
                 _ => {}
             }
@@ -188,9 +191,17 @@ fn invoke_tuple<A: Serialize>(
     callable: &Callable,
 ) -> Result<Invocation, Problem> {
     match &callable.kind {
-        CallableKind::Task { export, params, .. } => {
-            check_count(count, params.as_deref())?;
-            let input = codec::to_bincode(arguments).map_err(Problem::Encode)?;
+        CallableKind::Task { export, params, shapes, .. } => {
+            let params = params.as_deref();
+            check_count(count, params)?;
+            let input =
+                codec::to_bincode(arguments, &shapes.arguments).map_err(|unfit| match unfit {
+                    Unfit::Refused(refused) => {
+                        let names = params.unwrap_or_default().iter().map(|param| &*param.name);
+                        Problem::Signature(refused.of_arguments(names))
+                    }
+                    Unfit::Unwritable(reason) => Problem::Encode(reason),
+                })?;
             Ok(task(export, Codec::Bincode, input))
         }
         CallableKind::Scalar { params, .. } => {

@@ -1,7 +1,8 @@
 //! How arguments become bytes and results become values.
 //!
-//! The only place of this crate that names bincode. Results come from untrusted code: they are
-//! decoded with a limit, by the caller's thread, and a failure concerns that task alone.
+//! The only place of this crate that names bincode, whose form with fixed-width integers is the
+//! guest ABI's; what a value must be like is [`Shape`]'s affair. Results come from untrusted code:
+//! they are decoded within limits, by the caller's thread, and a failure concerns that task alone.
 
 use serde::Serialize;
 use serde::de::value::SeqDeserializer;
@@ -9,29 +10,42 @@ use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
 use stockade_wire::Codec;
 
-/// Every length that a result claims is held against this many bytes.
-const RESULT_BYTES_MAX: usize = 256 << 20;
+use crate::shape::{self, Guided, Mistake, Refused, Shape};
 
-/// Arguments as one bincode tuple.
-pub(crate) fn to_bincode<A: Serialize + ?Sized>(arguments: &A) -> Result<Vec<u8>, String> {
-    bincode::serde::encode_to_vec(arguments, bincode::config::standard())
-        .map_err(|error| error.to_string())
+/// Why arguments have no encoded form.
+#[derive(Debug)]
+pub(crate) enum Unfit {
+    /// A value is not of its shape.
+    Refused(Refused),
+    /// It cannot be written at all.
+    Unwritable(String),
 }
 
-/// A result in the codec of its call.
-pub(crate) fn decode<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<T, String> {
+/// Arguments as one bincode tuple of the shape `shape`.
+pub(crate) fn to_bincode<A: Serialize + ?Sized>(
+    arguments: &A,
+    shape: &Shape,
+) -> Result<Vec<u8>, Unfit> {
+    let mistake = Mistake::default();
+    let guided = Guided { value: arguments, shape, mistake: &mistake };
+    bincode::serde::encode_to_vec(&guided, bincode::config::legacy()).map_err(|error| {
+        match mistake.take() {
+            Some(refused) => Unfit::Refused(refused),
+            None => Unfit::Unwritable(error.to_string()),
+        }
+    })
+}
+
+/// A result in the codec of its call; `shape` is that of one in bincode.
+pub(crate) fn decode<T: DeserializeOwned>(
+    codec: Codec,
+    bytes: &[u8],
+    shape: &Shape,
+) -> Result<T, String> {
     match codec {
         Codec::Raw => T::deserialize(Raw(bytes)).map_err(|error| error.to_string()),
         Codec::Json => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
-        Codec::Bincode => {
-            let config = bincode::config::standard().with_limit::<RESULT_BYTES_MAX>();
-            let (value, used) = bincode::serde::decode_from_slice(bytes, config)
-                .map_err(|error| error.to_string())?;
-            match bytes.len() - used {
-                0 => Ok(value),
-                rest => Err(format!("{rest} bytes follow the value")),
-            }
-        }
+        Codec::Bincode => shape::decode(bytes, shape).map_err(|error| error.to_string()),
     }
 }
 
@@ -111,30 +125,35 @@ impl<'de> Deserializer<'de> for Raw<'_> {
 mod tests {
     use super::*;
 
+    fn any<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<T, String> {
+        decode(codec, bytes, &Shape::Any)
+    }
+
     #[test]
     fn raw_results_become_bytes_text_or_json_as_the_type_asks() {
-        assert_eq!(decode::<Vec<u8>>(Codec::Raw, b"\x00\xff").unwrap(), [0, 255]);
-        assert_eq!(decode::<String>(Codec::Raw, b"42").unwrap(), "42");
-        assert_eq!(decode::<u64>(Codec::Raw, b"42").unwrap(), 42);
-        assert_eq!(decode::<Option<(u8, String)>>(Codec::Raw, b"[1,\"x\"]").unwrap().unwrap().0, 1);
-        assert!(decode::<String>(Codec::Raw, b"\xff").is_err());
-        assert_eq!(decode::<crate::Bytes>(Codec::Raw, b"\xff").unwrap().0, [255]);
-        assert_eq!(decode::<crate::Bytes>(Codec::Json, b"\"/w==\"").unwrap().0, [255]);
+        assert_eq!(any::<Vec<u8>>(Codec::Raw, b"\x00\xff").unwrap(), [0, 255]);
+        assert_eq!(any::<String>(Codec::Raw, b"42").unwrap(), "42");
+        assert_eq!(any::<u64>(Codec::Raw, b"42").unwrap(), 42);
+        assert_eq!(any::<Option<(u8, String)>>(Codec::Raw, b"[1,\"x\"]").unwrap().unwrap().0, 1);
+        assert!(any::<String>(Codec::Raw, b"\xff").is_err());
+        assert_eq!(any::<crate::Bytes>(Codec::Raw, b"\xff").unwrap().0, [255]);
+        assert_eq!(any::<crate::Bytes>(Codec::Json, b"\"/w==\"").unwrap().0, [255]);
     }
 
     #[test]
     fn a_result_with_bytes_to_spare_or_bytes_missing_is_refused() {
-        let bytes = to_bincode(&(7u32, "seven")).unwrap();
-        assert_eq!(decode::<(u32, String)>(Codec::Bincode, &bytes).unwrap().1, "seven");
+        let bytes = to_bincode(&(7u32, "seven"), &Shape::Any).unwrap();
+        assert_eq!(any::<(u32, String)>(Codec::Bincode, &bytes).unwrap().1, "seven");
         let long = [&bytes[..], &[0]].concat();
-        assert!(decode::<(u32, String)>(Codec::Bincode, &long).is_err());
-        assert!(decode::<(u32, String)>(Codec::Bincode, &bytes[..3]).is_err());
+        assert!(any::<(u32, String)>(Codec::Bincode, &long).is_err());
+        assert!(any::<(u32, String)>(Codec::Bincode, &bytes[..3]).is_err());
     }
 
     #[test]
-    fn a_claimed_length_far_beyond_the_bytes_is_refused_at_once() {
-        let claim = bincode::encode_to_vec(u64::MAX, bincode::config::standard()).unwrap();
-        assert!(decode::<Vec<u64>>(Codec::Bincode, &claim).is_err());
-        assert!(decode::<String>(Codec::Bincode, &claim).is_err());
+    fn integers_keep_their_width_so_that_none_is_taken_for_another() {
+        assert_eq!(to_bincode(&(1i32,), &Shape::Any).unwrap(), [1, 0, 0, 0]);
+        for value in [&1i32.to_le_bytes()[..], &1i128.to_le_bytes()] {
+            assert!(any::<u64>(Codec::Bincode, value).is_err());
+        }
     }
 }

@@ -14,6 +14,7 @@
 //! [`Dispatcher`]'s to say.
 
 use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,7 +60,7 @@ pub(crate) struct TaskEntry {
     pub(crate) cell: Arc<TaskCell>,
     /// A [`HostMessage::Run`], kept until the end in case the task has to be sent again.
     pub(crate) message: HostMessage,
-    pub(crate) descriptors: Vec<std::os::fd::OwnedFd>,
+    pub(crate) descriptors: Vec<OwnedFd>,
     pub(crate) chunk: Option<ChunkId>,
     pub(crate) inline_bytes: usize,
     run: RunState,
@@ -79,7 +80,7 @@ impl TaskEntry {
     pub(crate) fn new(
         cell: Arc<TaskCell>,
         message: HostMessage,
-        descriptors: Vec<std::os::fd::OwnedFd>,
+        descriptors: Vec<OwnedFd>,
         chunk: Option<ChunkId>,
     ) -> Self {
         let inline_bytes = inline_bytes(&message);
@@ -306,6 +307,11 @@ impl Driver {
         self.perform();
     }
 
+    /// Tells the dispatcher while its actions are being performed; what follows is performed next.
+    fn note(&mut self, event: Event) {
+        self.parts.dispatcher.handle_event(self.epoch.elapsed(), event);
+    }
+
     fn command(&mut self, command: Command) {
         match command {
             Command::Submit(entry) => {
@@ -452,15 +458,7 @@ impl Driver {
                 Action::Spawn(worker) => self.spawn(worker),
                 Action::Run(worker, tasks) => self.send(worker, &tasks),
                 Action::Start(task) => self.start(task),
-                Action::Recall(worker, task) => {
-                    let skipped = self
-                        .workers
-                        .get(&worker)
-                        .is_none_or(|process| process.skipped.contains(&task));
-                    if !skipped {
-                        self.tell(worker, &HostMessage::Recall(task));
-                    }
-                }
+                Action::Recall(worker, task) => self.tell(worker, &HostMessage::Recall(task)),
                 Action::Close(worker) => self.tell(worker, &HostMessage::Close),
                 Action::Kill(worker) => {
                     if let Some(process) = self.workers.get_mut(&worker) {
@@ -487,7 +485,7 @@ impl Driver {
 
     fn prepare(&mut self) {
         let Some(preparation) = self.parts.preparation.take() else {
-            return self.event(Event::Prepared);
+            return self.note(Event::Prepared);
         };
         let commands = self.parts.commands_sender.clone();
         let done = move |result| {
@@ -499,7 +497,7 @@ impl Driver {
             Err(error) => {
                 let reason = crate::RefusedReason::Compiler(error.to_string());
                 self.failed_preparation = Some(BrokenError::Preparation(reason));
-                self.event(Event::PreparationFailed);
+                self.note(Event::PreparationFailed);
             }
         }
     }
@@ -522,12 +520,13 @@ impl Driver {
             }
             Err(error) => {
                 self.failed_start = error.to_string();
-                self.event(Event::SpawnFailed(id));
+                self.note(Event::SpawnFailed(id));
             }
         }
     }
 
     fn send(&mut self, worker: WorkerId, tasks: &[TaskId]) {
+        let mut withheld = Vec::new();
         for task in tasks {
             let (Some(entry), Some(process)) =
                 (self.tasks.get_mut(task), self.workers.get_mut(&worker))
@@ -535,36 +534,32 @@ impl Driver {
                 continue;
             };
             if !entry.cell.claim() {
-                process.skipped.insert(*task);
+                withheld.push(*task);
                 continue;
             }
             let attempt = entry.run.attempt + 1;
             entry.run = RunState { worker: Some(worker), attempt, ..RunState::default() };
-            let descriptors: Vec<_> =
-                entry.descriptors.iter().map(std::os::fd::AsFd::as_fd).collect();
+            let descriptors: Vec<_> = entry.descriptors.iter().map(AsFd::as_fd).collect();
             process.sent.push(*task);
             if process.send(&entry.message, &descriptors).is_err() {
                 // It reads nothing, or is gone: its reader will tell the rest.
                 process.kill();
-                return;
+                break;
             }
+        }
+        for task in withheld {
+            self.note(Event::Withheld { worker, task });
         }
     }
 
     fn start(&mut self, task: TaskId) {
+        // A task that was withheld has no worker to start on.
         let Some(entry) = self.tasks.get_mut(&task) else { return };
-        // A cancelled task was never sent; once it is first its worker is past it.
-        let skipped_by = self
-            .workers
-            .iter_mut()
-            .find_map(|(id, process)| process.skipped.remove(&task).then_some(*id));
-        if let Some(worker) = skipped_by {
-            return self.event(Event::Finished { worker, task, recalled: true });
-        }
+        let Some(process) = entry.run.worker.and_then(|worker| self.workers.get(&worker)) else {
+            return;
+        };
         entry.run.started = Some(Instant::now());
-        if let Some(process) = entry.run.worker.and_then(|worker| self.workers.get(&worker)) {
-            entry.cell.start(process.page.clone());
-        }
+        entry.cell.start(process.page.clone());
     }
 
     fn tell(&mut self, worker: WorkerId, message: &HostMessage) {

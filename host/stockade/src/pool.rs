@@ -268,6 +268,20 @@ impl Pool {
         Map::new(self, target.into(), items.into_iter())
     }
 
+    /// Submits several tasks of one function that travel to a worker together, as a chunk of a
+    /// [`map`](Self::map) does: each still gets an instance of its own and ends on its own. Never
+    /// blocks.
+    ///
+    /// Gives the handles in the order of `items`, each with the error of its own submission.
+    pub fn submit_together<T: TaskResult, A: Arguments>(
+        &self,
+        target: impl Into<Target>,
+        items: impl IntoIterator<Item = A>,
+    ) -> Vec<Result<TaskHandle<T>, SubmitError>> {
+        let (target, chunk) = (target.into(), Some(self.new_chunk()));
+        items.into_iter().map(|arguments| self.submit_chunk(&target, arguments, chunk)).collect()
+    }
+
     /// Starts workers ahead of need, at most up to the maximum.
     ///
     /// # Errors

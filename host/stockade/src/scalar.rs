@@ -11,6 +11,8 @@ use serde::de::{self, DeserializeOwned, IntoDeserializer};
 use serde::ser::{self, Impossible, SerializeTuple};
 use stockade_wire::{Scalar, ValueType};
 
+use crate::number::Number;
+
 /// A tuple of numbers as scalars of the types `params`.
 pub(crate) fn encode<A: Serialize + ?Sized>(
     arguments: &A,
@@ -18,16 +20,16 @@ pub(crate) fn encode<A: Serialize + ?Sized>(
 ) -> Result<Vec<Scalar>, String> {
     let mut numbers = Numbers::default();
     arguments.serialize(&mut numbers).map_err(|error| error.0)?;
-    if numbers.0.len() != params.len() {
-        return Err(format!("it takes {}, got {}", count(params.len()), numbers.0.len()));
+    if numbers.found.len() != params.len() {
+        return Err(format!("it takes {}, got {}", count(params.len()), numbers.found.len()));
     }
     numbers
-        .0
+        .found
         .into_iter()
         .zip(params)
         .enumerate()
         .map(|(index, (number, param))| {
-            number.as_scalar(*param).map_err(|why| format!("argument {}: {why}", index + 1))
+            as_scalar(number, *param).map_err(|why| format!("argument {}: {why}", index + 1))
         })
         .collect()
 }
@@ -53,6 +55,17 @@ pub(crate) fn decode<T: DeserializeOwned>(results: &[Scalar]) -> Result<T, Strin
 #[derive(Clone, Copy)]
 struct One(Scalar);
 
+impl One {
+    fn number(self) -> Number {
+        match self.0 {
+            Scalar::I32(value) => value.into(),
+            Scalar::I64(value) => value.into(),
+            Scalar::F32(bits) => f32::from_bits(bits).into(),
+            Scalar::F64(bits) => f64::from_bits(bits).into(),
+        }
+    }
+}
+
 impl<'de> IntoDeserializer<'de> for One {
     type Deserializer = Self;
 
@@ -70,6 +83,21 @@ impl<'de> de::Deserializer<'de> for One {
             Scalar::I64(value) => visitor.visit_i64(value),
             Scalar::F32(bits) => visitor.visit_f32(f32::from_bits(bits)),
             Scalar::F64(bits) => visitor.visit_f64(f64::from_bits(bits)),
+        }
+    }
+
+    // Serde's own floats take any number, and round it.
+    fn deserialize_f32<V: de::Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        match self.number().to_f32() {
+            Some(float) => visitor.visit_f32(float),
+            None => Err(de::Error::custom(format_args!("{} is not an f32", self.number()))),
+        }
+    }
+
+    fn deserialize_f64<V: de::Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        match self.number().to_f64() {
+            Some(float) => visitor.visit_f64(float),
+            None => Err(de::Error::custom(format_args!("{} is not an f64", self.number()))),
         }
     }
 
@@ -105,67 +133,43 @@ impl<'de> de::Deserializer<'de> for One {
     }
 
     serde::forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u128 f32 f64 char str string bytes byte_buf option unit
+        i8 i16 i32 i64 i128 u8 u16 u128 char str string bytes byte_buf option unit
         unit_struct seq tuple tuple_struct map struct enum identifier ignored_any
     }
 }
 
-/// A number as its caller gave it.
-#[derive(Clone, Copy, Debug)]
-enum Number {
-    Whole(i128),
-    F32(f32),
-    F64(f64),
-}
-
-impl Number {
-    fn as_scalar(self, param: ValueType) -> Result<Scalar, String> {
-        match (self, param) {
-            (Self::Whole(value), ValueType::I32) => i32::try_from(value)
-                .or_else(|_| u32::try_from(value).map(|unsigned| unsigned as i32))
-                .map(Scalar::I32)
-                .map_err(|_| format!("{value} does not fit an i32")),
-            (Self::Whole(value), ValueType::I64) => i64::try_from(value)
-                .or_else(|_| u64::try_from(value).map(|unsigned| unsigned as i64))
-                .map(Scalar::I64)
-                .map_err(|_| format!("{value} does not fit an i64")),
-            // A whole number for a float parameter, where the float holds it exactly.
-            (Self::Whole(value), ValueType::F32) if (value as f32) as i128 == value => {
-                Ok(Scalar::F32((value as f32).to_bits()))
-            }
-            (Self::Whole(value), ValueType::F64) if (value as f64) as i128 == value => {
-                Ok(Scalar::F64((value as f64).to_bits()))
-            }
-            (Self::F32(value), ValueType::F32) => Ok(Scalar::F32(value.to_bits())),
-            (Self::F64(value), ValueType::F64) => Ok(Scalar::F64(value.to_bits())),
-            (Self::F32(value), ValueType::F64) => Ok(Scalar::F64(f64::from(value).to_bits())),
-            // JSON knows one kind of float; rounding it to an f32 parameter is what is meant.
-            (Self::F64(value), ValueType::F32)
-                if !value.is_finite() || (value as f32).is_finite() =>
-            {
-                Ok(Scalar::F32((value as f32).to_bits()))
-            }
-            (number, ValueType::Other) => {
-                Err(format!("{number} cannot be passed: the parameter is no number"))
-            }
-            (number, param) => Err(format!("{number} is not an {param}")),
+fn as_scalar(number: Number, param: ValueType) -> Result<Scalar, String> {
+    // A guest's integers have no sign of their own, and JSON knows one kind of float.
+    let scalar = match param {
+        ValueType::I32 => number
+            .to_integer()
+            .or_else(|| number.to_integer().map(u32::cast_signed))
+            .map(Scalar::I32),
+        ValueType::I64 => number
+            .to_integer()
+            .or_else(|| number.to_integer().map(u64::cast_signed))
+            .map(Scalar::I64),
+        ValueType::F32 => number.round_to_f32().map(|float| Scalar::F32(float.to_bits())),
+        ValueType::F64 => number.to_f64().map(|float| Scalar::F64(float.to_bits())),
+        ValueType::Other => {
+            return Err(format!("{number} cannot be passed: the parameter is no number"));
         }
-    }
-}
-
-impl fmt::Display for Number {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Whole(value) => value.fmt(f),
-            Self::F32(value) => write!(f, "{value:?}"),
-            Self::F64(value) => write!(f, "{value:?}"),
+    };
+    scalar.ok_or_else(|| match (number, param) {
+        (Number::Natural(_) | Number::Negative(_), ValueType::I32 | ValueType::I64) => {
+            format!("{number} does not fit an {param}")
         }
-    }
+        _ => format!("{number} is not an {param}"),
+    })
 }
 
 /// Collects the numbers of a tuple.
 #[derive(Default)]
-struct Numbers(Vec<Number>);
+struct Numbers {
+    found: Vec<Number>,
+    /// Whether this is inside the tuple of arguments, where no other may stand.
+    inside: bool,
+}
 
 #[derive(Debug)]
 struct NotScalar(String);
@@ -186,15 +190,15 @@ impl ser::Error for NotScalar {
 
 impl Numbers {
     fn refuse<T>(&self, what: &str) -> Result<T, NotScalar> {
-        let position = self.0.len() + 1;
+        let position = self.found.len() + 1;
         Err(NotScalar(format!("argument {position} is {what}, where a number is needed")))
     }
 }
 
 macro_rules! numbers {
-    ($($method:ident($type:ty) => $variant:ident),* $(,)?) => {$(
+    ($($method:ident($type:ty)),* $(,)?) => {$(
         fn $method(self, value: $type) -> Result<(), NotScalar> {
-            self.0.push(Number::$variant(value.into()));
+            self.found.push(value.into());
             Ok(())
         }
     )*};
@@ -222,10 +226,10 @@ impl ser::Serializer for &mut Numbers {
     type SerializeStructVariant = No;
 
     numbers! {
-        serialize_bool(bool) => Whole, serialize_i8(i8) => Whole, serialize_i16(i16) => Whole,
-        serialize_i32(i32) => Whole, serialize_i64(i64) => Whole, serialize_i128(i128) => Whole,
-        serialize_u8(u8) => Whole, serialize_u16(u16) => Whole, serialize_u32(u32) => Whole,
-        serialize_u64(u64) => Whole, serialize_f32(f32) => F32, serialize_f64(f64) => F64,
+        serialize_bool(bool), serialize_i8(i8), serialize_i16(i16), serialize_i32(i32),
+        serialize_i64(i64), serialize_i128(i128), serialize_u8(u8), serialize_u16(u16),
+        serialize_u32(u32), serialize_u64(u64), serialize_u128(u128), serialize_f32(f32),
+        serialize_f64(f64),
     }
 
     refused! {
@@ -243,8 +247,8 @@ impl ser::Serializer for &mut Numbers {
     }
 
     fn serialize_unit(self) -> Result<(), NotScalar> {
-        // The empty tuple of arguments; anywhere else the count is wrong and says so.
-        Ok(())
+        // The empty tuple of arguments, which serde calls a unit.
+        if self.inside { self.refuse("nothing") } else { Ok(()) }
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), NotScalar> {
@@ -270,11 +274,19 @@ impl ser::Serializer for &mut Numbers {
     }
 
     fn serialize_seq(self, _len: Option<usize>) -> Result<Self, NotScalar> {
-        if self.0.is_empty() { Ok(self) } else { self.refuse("a list") }
+        if self.inside {
+            return self.refuse("a list");
+        }
+        self.inside = true;
+        Ok(self)
     }
 
     fn serialize_tuple(self, _len: usize) -> Result<Self, NotScalar> {
-        if self.0.is_empty() { Ok(self) } else { self.refuse("a tuple") }
+        if self.inside {
+            return self.refuse("a tuple");
+        }
+        self.inside = true;
+        Ok(self)
     }
 }
 
@@ -320,6 +332,7 @@ mod tests {
         assert!(encode(&(1e300f64,), &[F32]).is_err());
         assert_eq!(encode(&(3,), &[F64]).unwrap(), [Scalar::F64(3f64.to_bits())]);
         assert!(encode(&((1i64 << 53) + 1,), &[F64]).is_err());
+        assert!(encode(&(i128::MAX,), &[F64]).is_err());
     }
 
     #[test]
@@ -333,6 +346,15 @@ mod tests {
     fn what_is_no_number_is_named_with_its_place() {
         let refused = encode(&(1, "two"), &[I32, I32]).unwrap_err();
         assert!(refused.contains("argument 2 is text"), "{refused}");
+    }
+
+    #[test]
+    fn tuples_within_the_tuple_are_no_arguments() {
+        assert!(encode(&((1, 2),), &[I32, I32]).is_err());
+        assert!(encode(&((1,), 2), &[I32, I32]).is_err());
+        assert!(encode(&((), 1, 2), &[I32, I32]).is_err());
+        assert!(encode(&(vec![1, 2],), &[I32, I32]).is_err());
+        assert_eq!(encode(&vec![1, 2], &[I32, I32]).unwrap().len(), 2);
     }
 
     #[test]
@@ -352,5 +374,13 @@ mod tests {
         assert_eq!(decode::<(i64, f32)>(&pair).unwrap(), (5, 0.5));
         assert!(decode::<String>(&[Scalar::I32(1)]).is_err());
         assert!(decode::<i8>(&[Scalar::I32(300)]).is_err());
+    }
+
+    #[test]
+    fn results_become_floats_only_where_these_hold_them_exactly() {
+        assert_eq!(decode::<f64>(&[Scalar::I64(1 << 53)]).unwrap(), 9_007_199_254_740_992.0);
+        assert!(decode::<f64>(&[Scalar::I64((1 << 53) + 1)]).is_err());
+        assert!(decode::<f32>(&[Scalar::F64(0.1f64.to_bits())]).is_err());
+        assert_eq!(decode::<f32>(&[Scalar::F64(0.5f64.to_bits())]).unwrap(), 0.5);
     }
 }

@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use stockade_wire::{
     Export, ExportType, Function, FunctionKind, ModuleDescription, ModuleId, Parameter, ValueType,
 };
 
 use crate::SubmitError;
+use crate::shape::Shape;
 
 /// The name of a command's entry, by which `submit_command` finds it.
 pub(crate) const COMMAND_ENTRY: &str = "_start";
@@ -81,14 +83,45 @@ pub struct Callable {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum CallableKind {
     /// Reads its input through host calls; parameters are known where a manifest names them.
-    Task { export: String, params: Option<Vec<Parameter>>, result: String },
+    Task { export: String, params: Option<Vec<Parameter>>, result: String, shapes: Shapes },
     /// Takes and gives numbers.
     Scalar { params: Vec<ValueType>, results: Vec<ValueType> },
     /// A whole program.
     Command,
 }
 
+/// What a task's arguments and its result are made of: the types of its manifest, read once.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shapes {
+    /// Of all arguments, as one tuple.
+    pub(crate) arguments: Shape,
+    pub(crate) result: Arc<Shape>,
+}
+
+impl Shapes {
+    /// Of a task of which no manifest tells.
+    pub(crate) fn unknown() -> Self {
+        Self { arguments: Shape::Any, result: Arc::new(Shape::Any) }
+    }
+
+    pub(crate) fn of(params: &[Parameter], result: &str) -> Self {
+        let params = params.iter().map(|param| Shape::of_parameter(&param.type_name));
+        Self {
+            arguments: Shape::tuple(params.collect()),
+            result: Arc::new(Shape::of_result(result)),
+        }
+    }
+}
+
 impl Callable {
+    /// What its result is made of, where that is known.
+    pub(crate) fn result_shape(&self) -> Option<Arc<Shape>> {
+        match &self.kind {
+            CallableKind::Task { shapes, .. } => Some(shapes.result.clone()),
+            CallableKind::Scalar { .. } | CallableKind::Command => None,
+        }
+    }
+
     /// The signature in words, as the guest's source would put it.
     pub(crate) fn signature(&self) -> String {
         let name = &self.name;
@@ -139,8 +172,9 @@ impl Callables {
             }
         }
         let asks_host = module.imports.iter().any(|import| import.module == "stockade");
-        for export in module.exports.iter().filter(|export| !hidden.contains(&export.name.as_str()))
-        {
+        // Two underscores are a toolchain's own: `__main_void` beside `_start`, for one.
+        let internal = |name: &str| name.starts_with("__") || hidden.contains(&name);
+        for export in module.exports.iter().filter(|export| !internal(&export.name)) {
             if let Some(kind) = kind_of(export, asks_host) {
                 add(&export.name, kind);
             }
@@ -172,6 +206,7 @@ pub(crate) fn task_of(function: &Function) -> CallableKind {
         export: function.export.clone(),
         params: Some(function.params.clone()),
         result: function.result.clone(),
+        shapes: Shapes::of(&function.params, &function.result),
     }
 }
 
@@ -184,7 +219,8 @@ fn kind_of(export: &Export, asks_host: bool) -> Option<CallableKind> {
         ([], []) if export.name == COMMAND_ENTRY => Some(CallableKind::Command),
         ([], [ValueType::I32]) if asks_host => {
             let export = export.name.clone();
-            Some(CallableKind::Task { export, params: None, result: String::new() })
+            let (result, shapes) = (String::new(), Shapes::unknown());
+            Some(CallableKind::Task { export, params: None, result, shapes })
         }
         _ if scalars(params) && scalars(results) => {
             Some(CallableKind::Scalar { params: params.clone(), results: results.clone() })
@@ -267,6 +303,7 @@ mod tests {
                 function("vector", &[Other], &[]),
                 function("_start", &[], &[]),
                 function("_initialize", &[], &[]),
+                function("__main_void", &[], &[I32]),
             ],
             ..ModuleDescription::default()
         };

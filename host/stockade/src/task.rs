@@ -40,7 +40,7 @@ pub enum Output {
 /// Sealed: no other type can implement it.
 pub trait TaskResult: Sized + sealed::Sealed {
     #[doc(hidden)]
-    fn from_output(output: &Output, report: &TaskReport) -> Result<Self, String>;
+    fn from_output(output: &Output, shape: &Shape, report: &TaskReport) -> Result<Self, String>;
 }
 
 mod sealed {
@@ -50,9 +50,9 @@ mod sealed {
 }
 
 impl<T: DeserializeOwned> TaskResult for T {
-    fn from_output(output: &Output, _report: &TaskReport) -> Result<Self, String> {
+    fn from_output(output: &Output, shape: &Shape, _: &TaskReport) -> Result<Self, String> {
         match output {
-            Output::Encoded { codec, bytes } => codec::decode(*codec, bytes),
+            Output::Encoded { codec, bytes } => codec::decode(*codec, bytes, shape),
             Output::Scalars(scalars) => scalar::decode(scalars),
             Output::Exited(code) => scalar::decode(&[Scalar::I32(*code)]),
         }
@@ -60,7 +60,7 @@ impl<T: DeserializeOwned> TaskResult for T {
 }
 
 impl TaskResult for CommandOutput {
-    fn from_output(output: &Output, report: &TaskReport) -> Result<Self, String> {
+    fn from_output(output: &Output, _: &Shape, report: &TaskReport) -> Result<Self, String> {
         match output {
             Output::Exited(exit_code) => Ok(Self {
                 exit_code: *exit_code,
@@ -386,7 +386,7 @@ impl<T: TaskResult> TaskHandle<T> {
     pub fn emitted<U: DeserializeOwned>(&self) -> impl Iterator<Item = Result<U, TaskError>> + '_ {
         std::iter::from_fn(|| {
             let item = self.cell.next_emitted()?;
-            Some(codec::decode(self.cell.codec, &item).map_err(TaskError::Decode))
+            Some(codec::decode(self.cell.codec, &item, &Shape::Any).map_err(TaskError::Decode))
         })
     }
 

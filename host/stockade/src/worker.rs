@@ -4,7 +4,6 @@
 //! A thread of its own reads the worker's socket until it ends, so that everything a worker said
 //! before its death is known before its death is.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -54,8 +53,6 @@ pub(crate) struct WorkerProcess {
     pub(crate) modules_left: usize,
     /// Tasks that were sent and not reported as finished: at most a window's.
     pub(crate) sent: Vec<TaskId>,
-    /// Tasks that the dispatcher counts as sent, but that were cancelled before they were.
-    pub(crate) skipped: HashSet<TaskId>,
     child: Child,
     sender: Sender,
     reader: Option<JoinHandle<()>>,
@@ -79,7 +76,6 @@ impl WorkerProcess {
             page: page.clone(),
             modules_left: modules.len(),
             sent: Vec::new(),
-            skipped: HashSet::new(),
             child,
             sender: Sender::new(socket),
             reader: None,

@@ -31,19 +31,20 @@ pub(super) fn validate(binary: &[u8]) -> Result<Types, Refusal> {
         Ok(types) => return Ok(types),
         Err(error) => error,
     };
-    let used = features::used(binary).unwrap_or_default();
-    if used.is_empty() {
-        let message = format!("not a valid module: {error}");
-        return Err(refusal(RefusalKind::Malformed, &message));
-    }
-    let verb = if used.len() == 1 { "is" } else { "are" };
-    let message = format!("it uses {}, which {verb} off ({error})", join(&used));
-    Err(refusal(RefusalKind::Feature, &message))
+    let (kind, message) = match features::used(binary) {
+        None => (RefusalKind::Malformed, format!("not a valid module: {error}")),
+        Some(used) => {
+            let verb = if used.len() > 1 { "are" } else { "is" };
+            let used = join(&used);
+            (RefusalKind::Feature, format!("it uses {used}, which {verb} off: {error}"))
+        }
+    };
+    Err(refusal(kind, &message))
 }
 
 fn join(names: &[&str]) -> String {
     match names {
-        [] => String::new(),
+        [] => "a feature".into(),
         [only] => (*only).into(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }

@@ -16,7 +16,8 @@ const OFF: &[(WasmFeatures, &str)] = &[
     (WasmFeatures::TAIL_CALL, "tail calls"),
     (WasmFeatures::GC, "garbage collection"),
     (WasmFeatures::GC_TYPES, "garbage-collected references"),
-    (WasmFeatures::FUNCTION_REFERENCES, "typed function references"),
+    // Garbage collection brings typed references along, so one is missed only without both.
+    (WasmFeatures::FUNCTION_REFERENCES.union(WasmFeatures::GC), "typed function references"),
     (WasmFeatures::EXCEPTIONS, "exceptions"),
     (WasmFeatures::LEGACY_EXCEPTIONS, "legacy exceptions"),
     (WasmFeatures::RELAXED_SIMD, "relaxed SIMD"),

@@ -136,3 +136,15 @@ fn an_initializer_without_a_snapshot_runs_in_every_fresh_instance() {
     assert_eq!(worker.receive(), Some(WorkerMessage::Loaded(MODULE)));
     assert_eq!([number(&mut worker), number(&mut worker)], [108, 108]);
 }
+
+#[test]
+fn an_instance_that_cannot_be_made_fails_its_task_and_not_the_worker() {
+    let mut worker = worker().per_worker().start_with(
+        r#"(module (func $s unreachable) (start $s)
+            (func (export "f") (result i32) (i32.const 0)))"#,
+    );
+    for _ in 0..2 {
+        assert!(matches!(worker.failure("f"), Failure::Trap { .. }));
+    }
+    assert!(matches!(worker.close(), (Some(WorkerMessage::Closed), Ok(()))));
+}

@@ -112,6 +112,15 @@ pub(crate) enum Event {
         /// Whether it was taken back before it started.
         recalled: bool,
     },
+    /// The driver did not send this task of a batch, because its caller has cancelled it meanwhile.
+    /// Said while the batch is being sent, so an [`Action::Start`] of it may still follow; the worker
+    /// will never hear of it, and it counts as one of those the worker was given.
+    Withheld {
+        /// To whom it was to be sent.
+        worker: WorkerId,
+        /// Which task.
+        task: TaskId,
+    },
     /// A worker says that its guest's hook failed.
     HookFailed {
         /// Who says so.

@@ -108,6 +108,7 @@ impl Dispatcher {
             Event::Finished { worker, task, recalled } => {
                 self.finished(now, worker, task, recalled)
             }
+            Event::Withheld { worker, task } => self.withheld(now, worker, task),
             Event::HookFailed { worker, hook } => self.hook_failed(worker, hook),
             Event::Closed(worker) => self.closed(worker),
             Event::Misbehaved(worker) => self.misbehaved(worker),
@@ -240,13 +241,26 @@ impl Dispatcher {
         if worker.front() != Some(task) {
             return self.misbehaved(id);
         }
-        worker.pop_front();
+        worker.forget(task);
         if !recalled {
             worker.finished += 1;
             self.budget.finished();
         }
         self.resolve(task, resolution);
         self.advance(now, id);
+    }
+
+    fn withheld(&mut self, now: Moment, id: WorkerId, task: TaskId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let was_front = worker.front() == Some(task);
+        let held = worker.window().any(|sent| sent == task);
+        if held {
+            worker.forget(task);
+            self.resolve(task, Resolution::Cancelled(CancelReason::Asked));
+        }
+        if was_front {
+            self.advance(now, id);
+        }
     }
 
     fn hook_failed(&mut self, id: WorkerId, hook: Hook) {
@@ -330,12 +344,10 @@ impl Dispatcher {
     /// Ends a worker's first task and, since that is the only way, the worker.
     fn stop_running(&mut self, id: WorkerId, resolution: Resolution) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let front = worker.front();
-        worker.pop_front();
+        let Some(front) = worker.front() else { return };
+        worker.forget(front);
         self.kill(id, Verdict::Excused);
-        if let Some(task) = front {
-            self.resolve(task, resolution);
-        }
+        self.resolve(front, resolution);
     }
 
     /// Decides what becomes of the tasks of a worker that is gone. Answers come before the exit, so

@@ -44,11 +44,6 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Tasks that wait.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// Whether no task waits.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -113,6 +108,12 @@ impl Queue {
     pub(super) fn drain(&mut self) -> impl Iterator<Item = TaskId> + use<> {
         self.batches = 0;
         std::mem::take(&mut self.entries).into_values().map(|entry| entry.task)
+    }
+
+    /// Tasks that wait.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Everything that waits, in order.

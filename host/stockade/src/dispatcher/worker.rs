@@ -87,10 +87,12 @@ impl Worker {
         self.window().next()
     }
 
-    /// Forgets the task it has to answer next.
-    pub(super) fn pop_front(&mut self) {
-        if let State::Busy { window, .. } | State::Dying { window, .. } = &mut self.state {
-            window.pop_front();
+    /// Takes a task out of its window, at once if it is the front.
+    pub(super) fn forget(&mut self, task: TaskId) {
+        if let State::Busy { window, .. } | State::Dying { window, .. } = &mut self.state
+            && let Some(index) = window.iter().position(|sent| *sent == task)
+        {
+            window.remove(index);
         }
     }
 

@@ -6,7 +6,7 @@ use super::super::{Action, BrokenCause, CancelReason, Event, Hook, Resolution, S
 
 /// Everything that has to be seen: every event, action and resolution, and the situations that the
 /// dispatcher's subtler rules are about.
-const EXPECTED: [&str; 57] = [
+const EXPECTED: [&str; 58] = [
     "event: submit",
     "event: cancel",
     "event: cancel running",
@@ -16,6 +16,7 @@ const EXPECTED: [&str; 57] = [
     "event: ready",
     "event: finished",
     "event: finished, recalled",
+    "event: withheld",
     "event: initializer failed",
     "event: finalizer failed",
     "event: closed",
@@ -119,6 +120,7 @@ fn name_of_event(event: &Event) -> &'static str {
         Event::Ready(_) => "event: ready",
         Event::Finished { recalled: false, .. } => "event: finished",
         Event::Finished { recalled: true, .. } => "event: finished, recalled",
+        Event::Withheld { .. } => "event: withheld",
         Event::HookFailed { hook: Hook::Initializer, .. } => "event: initializer failed",
         Event::HookFailed { hook: Hook::Finalizer, .. } => "event: finalizer failed",
         Event::Closed(_) => "event: closed",

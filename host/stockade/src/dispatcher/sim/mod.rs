@@ -13,7 +13,6 @@
 //! `STOCKADE_SEEDS=n` sets how many seeds are run; `STOCKADE_SEED=n` runs one and shows its course.
 
 mod coverage;
-mod ledger;
 mod oracle;
 mod process;
 mod rng;
@@ -24,7 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use stockade_wire::WorkerId;
+use stockade_wire::{TaskId, WorkerId};
 
 use super::{Action, Dispatcher, Event, ShutdownMode};
 use coverage::Coverage;
@@ -118,12 +117,17 @@ impl Simulation {
     }
 
     fn tell(&mut self, event: Event) {
+        self.hear(event);
+        self.perform();
+    }
+
+    /// Passes an event on, while actions may still wait to be performed.
+    fn hear(&mut self, event: Event) {
         let now = self.world.now;
         self.note(|| format!("{event:?}"));
         self.world.coverage.event(&event);
         self.oracle.event(now, &event, &mut self.world.coverage);
         self.dispatcher.handle_event(now, event);
-        self.perform();
     }
 
     fn time_out(&mut self) {
@@ -148,22 +152,18 @@ impl Simulation {
     }
 
     fn act(&mut self, action: Action) {
-        let Self { world, processes, oracle, .. } = self;
+        let Self { world, processes, .. } = self;
         let now = world.now;
         match action {
             Action::Prepare => {
                 let answer = if world.fault() { Event::PreparationFailed } else { Event::Prepared };
-                let at = now + world.rng.millis(0, 20);
+                let at = now + world.rng.millis(0, 60);
                 world.at(at, Happening::Tell(answer));
             }
             Action::Spawn(id) => {
                 processes.insert(id, Process::spawn(id, world));
             }
-            Action::Run(id, batch) => {
-                let batch: Vec<_> =
-                    batch.into_iter().map(|task| (task, oracle.wall_time(task))).collect();
-                processes.get_mut(&id).unwrap().run(&batch, world);
-            }
+            Action::Run(id, batch) => self.send(id, batch),
             Action::Recall(id, task) => processes.get_mut(&id).unwrap().recall(task, world),
             Action::Close(id) => processes.get_mut(&id).unwrap().close(world),
             Action::Kill(id) => {
@@ -175,6 +175,20 @@ impl Simulation {
             | Action::Broken(_)
             | Action::Joined
             | Action::Terminated => {}
+        }
+    }
+
+    /// Sends a batch but for those tasks whose callers have cancelled them.
+    fn send(&mut self, id: WorkerId, batch: Vec<TaskId>) {
+        let is_cancelled = |task: &TaskId| {
+            self.world.cancelled_from.get(task).is_some_and(|from| *from <= self.world.now)
+        };
+        let (withheld, sent): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_cancelled);
+        let sent: Vec<_> =
+            sent.into_iter().map(|task| (task, self.oracle.wall_time(task))).collect();
+        self.processes.get_mut(&id).unwrap().run(&sent, &mut self.world);
+        for task in withheld {
+            self.hear(Event::Withheld { worker: id, task });
         }
     }
 

@@ -4,7 +4,7 @@
 //! host's wishes and the worker's deeds takes place.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use stockade_wire::{TaskId, WorkerId};
@@ -54,6 +54,8 @@ pub(super) struct World {
     pub(super) agenda: Agenda,
     pub(super) fault_percent: u64,
     pub(super) tasks: u64,
+    /// From when on a task's caller holds it for cancelled, whoever has heard of it.
+    pub(super) cancelled_from: BTreeMap<TaskId, Moment>,
     pub(super) coverage: Coverage,
 }
 

@@ -216,6 +216,15 @@ fn a_harsher_shutdown_replaces_a_milder_one_and_not_the_reverse() {
 }
 
 #[test]
+fn a_drain_after_a_shutdown_revives_nothing() {
+    let mut bench = one_worker_with(&[1], with_retry);
+    bench.shut_down(ShutdownMode::Cancel);
+    bench.shut_down(ShutdownMode::Drain);
+    let ends = [resolve(1, Resolution::WorkerLost), Action::Terminated];
+    assert_eq!(bench.exit(1, Some(1)), ends);
+}
+
+#[test]
 fn a_closed_pool_says_so_even_if_it_is_broken_too() {
     let mut bench = broken_by_initializer();
     bench.shut_down(ShutdownMode::Drain);

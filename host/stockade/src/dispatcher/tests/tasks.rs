@@ -142,16 +142,13 @@ fn a_task_whose_workers_say_nothing_is_queued_again_so_often_and_no_more() {
 }
 
 #[test]
-fn a_task_behind_late_ones_may_be_queued_again_without_end() {
-    let tasks: Vec<_> = (1..=6).collect();
-    let mut bench = one_worker_with(&tasks, with_wall_time);
-    for id in 1..6 {
-        let deadline = bench.timeout().unwrap();
-        bench.time_out_at(deadline);
-        assert_eq!(bench.exit(id, Some(id)), [Action::Spawn(worker(id + 1))]);
-        bench.tell(Event::Ready(worker(id + 1)));
-    }
-    assert_eq!(bench.finish(6, 6), [resolve(6, Resolution::Finished)]);
+fn a_task_behind_a_late_one_is_queued_again_free_of_charge() {
+    let mut bench = Bench::new(Config { requeues_max: 0, ..config(1) });
+    bench.submit_chunk(&[1, 2], with_wall_time);
+    bench.tell(Event::Ready(worker(1)));
+    bench.time_out_at(WALL_TIME);
+    assert_eq!(bench.exit(1, Some(1)), [Action::Spawn(worker(2))]);
+    assert_eq!(bench.tell(Event::Ready(worker(2))), [run(2, &[2]), start(2)]);
 }
 
 #[test]
@@ -245,6 +242,19 @@ fn a_cancelled_task_that_runs_after_all_can_still_be_stopped() {
     bench.finish(1, 1);
     assert_eq!(bench.timeout(), None, "cancel alone stops nothing");
     assert_eq!(bench.cancel_running(2), [Action::Kill(worker(1)), resolve(2, STOPPED)]);
+}
+
+#[test]
+fn a_withheld_task_makes_way_for_the_next() {
+    let withhold =
+        |bench: &mut Bench, id| bench.tell(Event::Withheld { worker: worker(1), task: TaskId(id) });
+    let mut bench = one_worker_with(&[1, 2, 3], as_it_is);
+    assert_eq!(withhold(&mut bench, 2), [resolve(2, CANCELLED)]);
+    assert_eq!(withhold(&mut bench, 1), [resolve(1, CANCELLED), start(3)]);
+    assert_eq!(bench.cancel(1), [], "the cancel that it was withheld for");
+    assert_eq!(withhold(&mut bench, 3), [resolve(3, CANCELLED)]);
+    assert_eq!(withhold(&mut bench, 3), [], "once");
+    assert_eq!(bench.submit(task(4)), [run(1, &[4]), start(4)], "its worker is free");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use stockade_wire::TaskId;
 
-use super::super::{Moment, Resolution, Submission};
+use super::super::super::{Moment, Resolution, Submission};
 
 pub(super) struct Task {
     pub(super) submission: Submission,
@@ -13,6 +13,8 @@ pub(super) struct Task {
     pub(super) stop_asked: bool,
     /// Wanted back while it waited in a window: it may be answered as recalled, and never runs again.
     pub(super) withdrawn: bool,
+    /// Kept back by the driver, so that its worker never heard of it.
+    pub(super) withheld: bool,
     /// Workers that died after starting it.
     pub(super) losses: u32,
     /// Workers that died of something with it at the front of their window, and unstarted.
@@ -27,6 +29,7 @@ impl Task {
             cancel_asked: false,
             stop_asked: false,
             withdrawn: false,
+            withheld: false,
             losses: 0,
             returns: 0,
         }

@@ -1,0 +1,230 @@
+//! Advice: which exit code, and which next thing to try, belongs to an error of the library.
+
+use std::time::Duration;
+
+use stockade::{BrokenError, BuildError, Fault, RefusedReason, RunError, SubmitError, TaskError};
+
+use crate::error::Error;
+use crate::exit::Exit;
+
+const INSPECT: &str = "`stockade inspect MODULE` shows its functions and their parameters";
+
+impl From<BuildError> for Error {
+    fn from(error: BuildError) -> Self {
+        let described = Self::described(Exit::Internal, &error);
+        match error {
+            BuildError::Setting { setting, given, allowed } => {
+                let option = option_of(setting);
+                Self::new(Exit::Usage, format!("{option} is {given}; {allowed}"))
+            }
+            BuildError::ReadModule { source, .. } => {
+                described.with_exit(Exit::Missing).help(match source.kind() {
+                    std::io::ErrorKind::NotFound => {
+                        "check the path; MODULE is a .wasm or .wat file"
+                    }
+                    std::io::ErrorKind::IsADirectory => "name the .wasm file in it",
+                    _ => "MODULE is a .wasm or .wat file that you can read",
+                })
+            }
+            BuildError::Refused { reason, .. } => {
+                let error = described.with_exit(Exit::Refused);
+                refusal_help(&reason).into_iter().fold(error, Self::help)
+            }
+            BuildError::Grant { .. } => described
+                .with_exit(Exit::Missing)
+                .help("`--grant-dir` takes a directory that exists and that you can read"),
+            BuildError::Hook { role: "initializer", .. } => described
+                .with_exit(Exit::Call)
+                .help("name it with `--init`, and give its arguments with `--init-arg NAME=VALUE`")
+                .help(INSPECT),
+            BuildError::Hook { .. } => described.with_exit(Exit::Call).help(INSPECT),
+            BuildError::NoWorkerProgram { .. } => described.help(
+                "`stockade` starts itself as its worker: was its file moved or replaced just now?",
+            ),
+            _ => described,
+        }
+    }
+}
+
+/// The option behind a setting of the library.
+fn option_of(setting: &str) -> &str {
+    match setting {
+        "memory_bytes" => "`--memory`",
+        "output_bytes" => "`--output-limit`",
+        "stdio_bytes" => "`--stdio-limit`",
+        "wall_time" => "`--wall-time`",
+        "max_workers" => "`--workers`",
+        other => other,
+    }
+}
+
+fn refusal_help(reason: &RefusedReason) -> Option<&'static str> {
+    Some(match reason {
+        RefusedReason::NotWasm(_) => {
+            "MODULE is a WebAssembly module, or its text format in a file that ends in .wat; a Rust \
+             program becomes one with `cargo build --target wasm32-wasip1`"
+        }
+        RefusedReason::Malformed(_) => {
+            "the file may be cut off or damaged: build or download it again"
+        }
+        RefusedReason::Feature(_) | RefusedReason::Import(_) => {
+            "build the module for wasm32-wasip1, as with `cargo build --target wasm32-wasip1`; it \
+             may import from `wasi_snapshot_preview1` and `stockade`"
+        }
+        RefusedReason::Limit(_) => {
+            "`--memory` raises what the module may have from the start; what compiling may take has \
+             no option"
+        }
+        RefusedReason::Snapshot(_) => "`--instances per-worker` needs no snapshot",
+        _ => return None,
+    })
+}
+
+impl From<SubmitError> for Error {
+    fn from(error: SubmitError) -> Self {
+        let described = Self::described(Exit::Call, &error);
+        match error {
+            SubmitError::Broken(cause) => broken(&cause),
+            SubmitError::Closed => described.with_exit(Exit::Internal),
+            _ => described.help(INSPECT),
+        }
+    }
+}
+
+impl From<&TaskError> for Error {
+    fn from(error: &TaskError) -> Self {
+        let described = match error {
+            // Its cause comes with it.
+            TaskError::Broken(cause) => return broken(cause),
+            _ => Self::described(exit_of(error), error).backtrace(error.backtrace()),
+        };
+        match error {
+            TaskError::Guest(guest) => match &guest.data {
+                Some(data) => described.because(data.clone()),
+                None => described,
+            },
+            TaskError::BadArguments(_) => described.help(INSPECT),
+            TaskError::Trap { message, .. } => {
+                let known = message.is_empty() || error.to_string().contains(message.as_str());
+                if known { described } else { described.because(message.clone()) }
+            }
+            TaskError::Deadline { limit, backtrace } => {
+                let more = limit.saturating_mul(10);
+                let error = described
+                    .help(format!("give it more time, as with `--wall-time {}`", written(more)));
+                match backtrace.is_empty() {
+                    true => error.help("`--interruptible` shows where it was"),
+                    false => error,
+                }
+            }
+            TaskError::Fuel { limit } => described
+                .help(format!("give it more, as with `--fuel {}`", limit.saturating_mul(10))),
+            TaskError::Memory { limit, wanted } => {
+                let enough = (*wanted).max(limit.saturating_mul(2)).next_power_of_two();
+                let mib = (enough >> 20).clamp(1, 4096);
+                described.help(format!("give it more, as with `--memory {mib}MiB`"))
+            }
+            TaskError::Output { limit } => {
+                let mib = (limit.saturating_mul(2) >> 20).clamp(1, 128);
+                described.help(format!("allow more, as with `--output-limit {mib}MiB`"))
+            }
+            TaskError::Exited(_) => described.help(
+                "a function returns; a program that exits is run without FUNCTION: `stockade run \
+                 MODULE -- ARGV...`",
+            ),
+            TaskError::WorkerLost(exit) if exit.signal == Some(KILLED) => described.help(
+                "somebody killed the worker, or the machine is short of memory: the system's log \
+                 tells; running it again does no harm",
+            ),
+            TaskError::WorkerLost(_) => described
+                .help("a guest should not be able to do that: please report it, with the module"),
+            TaskError::Decode(_) => described.help(
+                "its result is no JSON; a function of one byte parameter takes `--bytes FILE`",
+            ),
+            _ => described,
+        }
+    }
+}
+
+/// SIGKILL, on every Linux.
+const KILLED: i32 = 9;
+
+fn exit_of(error: &TaskError) -> Exit {
+    match error.fault() {
+        Fault::Guest => Exit::Failed,
+        Fault::Limit => Exit::Limit,
+        Fault::Caller if matches!(error, TaskError::Decode(_)) => Exit::Failed,
+        Fault::Caller => Exit::Call,
+        Fault::Worker => Exit::WorkerLost,
+        _ => Exit::Internal,
+    }
+}
+
+/// A duration as `--wall-time` takes it.
+fn written(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{}ms", time.as_millis().max(1)),
+        seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
+}
+
+impl From<RunError> for Error {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Submit(error) => error.into(),
+            RunError::Task(error) => Self::from(&error),
+            other => Self::described(Exit::Internal, &other),
+        }
+    }
+}
+
+/// What ended the pool: its initializer or finalizer as any task, or what kept it from starting.
+pub(crate) fn broken(error: &BrokenError) -> Error {
+    match error {
+        BrokenError::Initializer(task) => Error::from(task).preceded_by(error.to_string()),
+        BrokenError::Finalizer(task) => Error::from(task).preceded_by(error.to_string()),
+        BrokenError::Preparation(reason) => {
+            let error = Error::described(Exit::Refused, error);
+            refusal_help(reason).into_iter().fold(error, Error::help)
+        }
+        _ => Error::described(Exit::Internal, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_name_the_option_that_raises_them() {
+        let cases = [
+            (
+                TaskError::Deadline { limit: Duration::from_secs(6), backtrace: vec![] },
+                "--wall-time 1m",
+            ),
+            (TaskError::Fuel { limit: 5 }, "--fuel 50"),
+            (TaskError::Memory { limit: 64 << 20, wanted: 65 << 20 }, "--memory 128MiB"),
+            (TaskError::Memory { limit: 1 << 20, wanted: 1 << 40 }, "--memory 4096MiB"),
+            (TaskError::Output { limit: 16 << 20 }, "--output-limit 32MiB"),
+        ];
+        for (error, expected) in cases {
+            let shown = Error::from(&error);
+            assert_eq!(shown.exit(), Exit::Limit);
+            assert!(format!("{shown:?}").contains(expected), "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_the_option_takes_them() {
+        for (millis, text) in [(250, "250ms"), (2500, "2s"), (90_000, "90s"), (120_000, "2m")] {
+            assert_eq!(written(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn an_initializer_that_fails_is_the_guests_fault() {
+        let cause = BrokenError::Initializer(TaskError::Fuel { limit: 1 });
+        assert_eq!(broken(&cause).exit(), Exit::Limit);
+    }
+}

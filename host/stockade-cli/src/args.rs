@@ -1,0 +1,278 @@
+//! The command line: what can be said, and its documentation.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, ValueEnum};
+
+use crate::exit;
+use crate::values::{DirGrant, EnvGrant, Given, Named, Size, WallTime};
+
+const ABOUT: &str =
+    "Runs functions of untrusted WebAssembly modules in locked-down worker processes";
+
+const LONG_ABOUT: &str = "\
+Runs functions of untrusted WebAssembly modules in locked-down worker processes.
+
+A module is a file built for wasm32-wasip1 (or a .wat text file). Its code is compiled in a process \
+of its own and runs in another; it reaches no file, no variable and no network but what is granted.";
+
+const EXAMPLES: &str = "\
+Examples:
+  stockade inspect tasks.wasm                        what is in it
+  stockade run tasks.wasm word_count 'to be or not'  call a function
+  stockade run tool.wasm -- --verbose < in > out     run a program
+  stockade map tasks.wasm word_count --input text book.txt > counts.jsonl
+
+";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "stockade", version, about = ABOUT, long_about = LONG_ABOUT, propagate_version = true)]
+#[command(after_help = format!("{EXAMPLES}{}", exit::HELP))]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Subcommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Subcommand {
+    Run(RunArgs),
+    Map(MapArgs),
+    Inspect(InspectArgs),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  stockade run scalar.wat add 2 3
+  stockade run tasks.wasm word_count 'to be or not to be'
+  stockade run tasks.wasm top_words @book.txt 10
+  stockade run tasks.wasm top_words --arg limit=10 --arg text=@book.txt
+  stockade run pictures.wasm preview --bytes photo.jpg --output small.png
+  stockade run tool.wasm --grant-dir data::/data -- --count /data/list < input > output
+
+Arguments:
+  Each ARG is JSON: 3, true, '[1, 2]', '{\"x\": 1}'. For a parameter whose type is a text (String,
+  &str, char ...) an ARG that is no JSON string is the text itself: hello, 'to be', 42.
+  @FILE stands for what is in FILE: the text of a text parameter, the bytes of a byte parameter
+  (Bytes, Vec<u8>), JSON for any other. A text that begins with @ is written as JSON: '\"@home\"'.
+  What follows -- may begin with a hyphen.
+
+Output:
+  The result is one line of JSON on stdout; items that the function emits come before it, a line
+  each. With --bytes the result is written as the bytes that it is. What the function itself writes
+  to stdout, stderr and its log goes to stderr, with control characters escaped.
+";
+
+/// Call a function of a module, or run a command module
+#[derive(Debug, Args)]
+#[command(after_help = format!("{RUN_EXAMPLES}\n{}", exit::HELP))]
+pub(crate) struct RunArgs {
+    /// The module: a .wasm file, or a .wat file in the text format
+    pub(crate) module: PathBuf,
+
+    /// The function to call; without it, the module is run as a program, from its `_start`
+    pub(crate) function: Option<String>,
+
+    /// Arguments by position: JSON, text for a text parameter, or @FILE
+    #[arg(value_name = "ARG", allow_negative_numbers = true)]
+    pub(crate) args: Vec<String>,
+
+    /// For a program: its arguments. For a function: more ARGs
+    #[arg(last = true, value_name = "ARGV")]
+    pub(crate) argv: Vec<String>,
+
+    /// An argument by name; the value is written as an ARG is
+    #[arg(long = "arg", value_name = "NAME=VALUE", conflicts_with = "bytes")]
+    pub(crate) named: Vec<Named>,
+
+    /// Pass the bytes of FILE (- for stdin) as the only argument, and write the result's bytes
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["args", "argv"])]
+    pub(crate) bytes: Option<PathBuf>,
+
+    /// Write the result to FILE; - is stdout, even for binary data on a terminal
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Tell on stderr what the task used: time, memory, fuel
+    #[arg(long)]
+    pub(crate) report: bool,
+
+    /// Let a program's output reach the terminal as it is, with its control characters: only for
+    /// programs that you trust with your terminal
+    #[arg(long)]
+    pub(crate) allow_terminal_control: bool,
+
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+}
+
+const MAP_EXAMPLES: &str = "\
+Examples:
+  stockade map tasks.wasm word_count --input text book.txt > counts.jsonl
+  stockade map scalar.wat add --args pairs.jsonl          with lines like [1, 2]
+  tail -f events.jsonl | stockade map tasks.wasm classify --plain
+  stockade map classify.wasm classify rows.jsonl --init-arg model=@model.json
+
+Output:
+  One line of JSON for each line of the input, in the input's order:
+    {\"line\":1,\"result\":...}
+    {\"line\":2,\"error\":{\"kind\":\"trap\",\"fault\":\"guest\",\"message\":\"...\"}}
+  `line` counts the input's lines from 1. Kinds of error: bad-line and wrong-arguments (the line was
+  not run), error, panic, bad-arguments, trap, exited and abi (the guest failed), deadline, memory,
+  fuel and output (a limit), worker-lost (the process died), undecodable (the result is no JSON).
+  An error costs its own line only. Blank lines of JSON input are passed over; in text input they
+  are empty texts. A line may have 16 MiB.
+
+Ctrl-C takes no more lines, drops those not started, and ends after those that run; the output then
+has every line that was done. A second Ctrl-C ends at once.
+";
+
+/// Call a function for every line of the input
+#[derive(Debug, Args)]
+#[command(after_help = format!("{MAP_EXAMPLES}\n{}", exit::HELP))]
+pub(crate) struct MapArgs {
+    /// The module: a .wasm file, or a .wat file in the text format
+    pub(crate) module: PathBuf,
+
+    /// The function to call
+    pub(crate) function: String,
+
+    /// The file with the lines; - is stdin
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub(crate) file: PathBuf,
+
+    /// What a line is: one JSON value, or one text, which is then the argument
+    #[arg(long = "input", value_enum, value_name = "FORMAT", default_value_t = InputFormat::Json)]
+    pub(crate) format: InputFormat,
+
+    /// Each line holds all arguments: [1, 2], or {"args": [1], "kwargs": {"limit": 2}}
+    #[arg(long)]
+    pub(crate) args: bool,
+
+    /// Write results as they come rather than in the input's order
+    #[arg(long)]
+    pub(crate) unordered: bool,
+
+    /// Write bare results, a line each; a line that failed is null, and its error goes to stderr
+    #[arg(long)]
+    pub(crate) plain: bool,
+
+    /// Workers at a time [default: the processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) workers: Option<u64>,
+
+    /// Send up to N lines to a worker together: faster for short tasks, but one that takes long
+    /// holds up those sent with it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) chunk: u64,
+
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+}
+
+/// What a line of a map's input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputFormat {
+    /// A JSON value
+    Json,
+    /// A text
+    Text,
+}
+
+/// Show what is in a module: functions, signatures, docs, imports; nothing of it is run
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct InspectArgs {
+    /// The module: a .wasm file, or a .wat file in the text format
+    pub(crate) module: PathBuf,
+
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What the module's code may use and reach.
+#[derive(Debug, Args)]
+pub(crate) struct PoolArgs {
+    /// Time for one task: 500ms, 2s, 1m, or none
+    #[arg(long, value_name = "TIME", default_value = "1m", help_heading = "Limits")]
+    pub(crate) wall_time: WallTime,
+
+    /// Memory for one task, up to 4GiB
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", help_heading = "Limits")]
+    pub(crate) memory: Size,
+
+    /// Fuel for one task, about one unit an instruction; counting it takes time
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(crate) fuel: Option<u64>,
+
+    /// Result and emitted items of one task together, up to 128MiB
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", help_heading = "Limits")]
+    pub(crate) output_limit: Size,
+
+    /// What is kept of a function's stdout, stderr and log, each; the rest is dropped
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", help_heading = "Limits")]
+    pub(crate) stdio_limit: Size,
+
+    /// Show where a task was when its time ran out; the checks make its code slower
+    #[arg(long, help_heading = "Limits")]
+    pub(crate) interruptible: bool,
+
+    /// Let guests read the directory HOST, which they find as GUEST; with :rw, write it too
+    #[arg(long, value_name = "HOST[::GUEST][:rw]", help_heading = "Grants")]
+    pub(crate) grant_dir: Vec<DirGrant>,
+
+    /// Let guests see an environment variable: with a value, or with the one it has here
+    #[arg(long, value_name = "NAME[=VALUE]", help_heading = "Grants")]
+    pub(crate) grant_env: Vec<EnvGrant>,
+
+    /// The function that initialises the module before its tasks [default: the one it declares]
+    #[arg(long, visible_alias = "initializer", value_name = "NAME", help_heading = "Instances")]
+    pub(crate) init: Option<String>,
+
+    /// An argument of the initializer, by position or by name, written as an ARG is
+    #[arg(long, value_name = "[NAME=]VALUE", help_heading = "Instances")]
+    pub(crate) init_arg: Vec<Given>,
+
+    /// Whether each task starts from the same fresh instance, or a worker keeps one for all of its
+    /// tasks
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Instances::PerTask, help_heading = "Instances")]
+    pub(crate) instances: Instances,
+}
+
+/// How long an instance lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Instances {
+    /// A fresh instance for every task
+    PerTask,
+    /// One instance as long as its worker
+    PerWorker,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn negative_numbers_are_arguments_and_what_follows_two_hyphens_is_too() {
+        let parse = |words: &[&str]| match Cli::try_parse_from(words).unwrap().command {
+            Subcommand::Run(args) => args,
+            other => panic!("{other:?}"),
+        };
+        let call = parse(&["stockade", "run", "m.wat", "add", "-1", "-2.5e3", "--report"]);
+        assert_eq!((call.args, call.report), (vec!["-1".to_string(), "-2.5e3".into()], true));
+
+        let program = parse(&["stockade", "run", "m.wasm", "--fuel", "9", "--", "-l", "--report"]);
+        assert_eq!(program.function, None);
+        assert_eq!(
+            (program.argv, program.report),
+            (vec!["-l".to_string(), "--report".into()], false)
+        );
+    }
+}

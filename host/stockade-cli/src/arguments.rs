@@ -1,0 +1,251 @@
+//! Arguments from the command line: JSON, text for a text parameter, or what a file holds.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use base64::Engine as _;
+use serde_json::Value;
+use stockade::{Json, Parameter};
+
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::values::Named;
+
+/// The most bytes of a file that is an argument: its JSON form still fits what a worker takes.
+const FILE_BYTES_MAX: u64 = 128 << 20;
+
+/// What a parameter takes, as far as its type tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Whatever its JSON says.
+    Any,
+    /// A text, or nothing where `optional`.
+    Text { optional: bool },
+    /// Bytes, in base64.
+    Bytes,
+}
+
+/// Reads the arguments of a call; `params` where the manifest declares them.
+///
+/// # Errors
+/// An argument that is no JSON where it has to be, or a file that cannot be read.
+pub(crate) fn read<'a>(
+    by_position: impl IntoIterator<Item = &'a String>,
+    by_name: impl IntoIterator<Item = &'a Named>,
+    params: Option<&[Parameter]>,
+) -> Result<Json, Error> {
+    let params = params.unwrap_or_default();
+    let mut arguments = Json::new();
+    for (index, text) in by_position.into_iter().enumerate() {
+        let kind = kind_of(params.get(index));
+        arguments = arguments.arg(value(text, &format!("argument {}", index + 1), kind)?);
+    }
+    for Named { name, value: text } in by_name {
+        let kind = kind_of(params.iter().find(|param| param.name == *name));
+        arguments = arguments.named(name, value(text, &format!("argument `{name}`"), kind)?);
+    }
+    Ok(arguments)
+}
+
+/// The whole of a file, or of stdin where it is `-`.
+///
+/// # Errors
+/// A file that cannot be read, or is too large.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+    let shown = path.display();
+    let failed = |error: std::io::Error| {
+        Error::new(Exit::Missing, format!("cannot read the file {shown}")).cause(&error)
+    };
+    let mut bytes = Vec::new();
+    if path.as_os_str() == "-" {
+        std::io::stdin().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+    }
+    .map_err(failed)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let message = format!("the file {shown} has more than {} MiB", FILE_BYTES_MAX >> 20);
+        return Err(Error::new(Exit::Call, message)
+            .help("grant its directory with `--grant-dir`, and let the guest read it"));
+    }
+    Ok(bytes)
+}
+
+fn kind_of(param: Option<&Parameter>) -> Kind {
+    let Some(param) = param else { return Kind::Any };
+    let name = param.type_name.trim();
+    let inside = name
+        .strip_prefix("Option")
+        .and_then(|rest| rest.trim_start().strip_prefix('<')?.strip_suffix('>'));
+    match (base_type(inside.unwrap_or(name)).as_str(), inside.is_some()) {
+        ("str" | "String" | "char" | "Box<str>", optional) => Kind::Text { optional },
+        (name, optional) if name.starts_with("Cow<") && name.ends_with("str>") => {
+            Kind::Text { optional }
+        }
+        ("Bytes" | "Vec<u8>" | "[u8]", false) => Kind::Bytes,
+        _ => Kind::Any,
+    }
+}
+
+/// A type without its path, reference, lifetime and white space: `str` for `& 'a str`.
+fn base_type(name: &str) -> String {
+    let mut name = name.trim();
+    if let Some(referred) = name.strip_prefix('&') {
+        name = referred.trim_start();
+        if name.starts_with('\'') {
+            name = name.split_once(char::is_whitespace).map_or(name, |(_, rest)| rest);
+        }
+    }
+    let plain: String = name.split_whitespace().collect();
+    let outer_end = plain.find('<').unwrap_or(plain.len());
+    let path_end = plain[..outer_end].rfind("::").map_or(0, |at| at + 2);
+    plain[path_end..].to_string()
+}
+
+fn value(text: &str, what: &str, kind: Kind) -> Result<Value, Error> {
+    match (text.strip_prefix('@'), kind) {
+        (Some(path), _) => file_value(path, what, kind),
+        (None, Kind::Text { optional }) => Ok(text_value(text, optional)),
+        (None, Kind::Any | Kind::Bytes) => json_value(text, what),
+    }
+}
+
+fn file_value(path: &str, what: &str, kind: Kind) -> Result<Value, Error> {
+    let bytes = read_file(Path::new(path))?;
+    if kind == Kind::Bytes {
+        return Ok(base64::engine::general_purpose::STANDARD.encode(bytes).into());
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Error::new(Exit::Call, format!("{what}: the file {path} is no UTF-8 text, from byte {at}"))
+            .help("a function of one byte parameter takes any file with `--bytes FILE`")
+    })?;
+    match kind {
+        Kind::Text { .. } => Ok(text.into()),
+        Kind::Any | Kind::Bytes => json_value(&text, &format!("{what}, the file {path},")),
+    }
+}
+
+/// A text as its parameter takes it: a JSON string is what it says, anything else is itself.
+fn text_value(text: &str, optional: bool) -> Value {
+    match serde_json::from_str(text) {
+        Ok(Value::String(text)) => text.into(),
+        Ok(Value::Null) if optional => Value::Null,
+        _ => text.into(),
+    }
+}
+
+fn json_value(text: &str, what: &str) -> Result<Value, Error> {
+    serde_json::from_str(text).map_err(|error| {
+        let refused = Error::new(Exit::Call, format!("{what} is no JSON: {error}"))
+            .because(excerpt(text, error.line(), error.column()));
+        let looks_like_text = text.starts_with(|c: char| c.is_alphabetic());
+        if looks_like_text && !text.contains('\'') {
+            let quoted = Value::from(text.chars().take(40).collect::<String>());
+            refused.help(format!("a text is written with both kinds of quotes: '{quoted}'"))
+        } else {
+            refused.help("quote it for the shell with single quotes: '[1, 2]', '{\"x\": \"y\"}'")
+        }
+    })
+}
+
+/// The line of `text` where JSON goes wrong, and a mark below the place.
+fn excerpt(text: &str, line: usize, column: usize) -> String {
+    const BEFORE: usize = 40;
+    const AFTER: usize = 20;
+    let shown = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    // serde_json counts bytes from 1; its end of input is one beyond the last.
+    let place = shown.floor_char_boundary(column.saturating_sub(1));
+    let (before, after) = shown.split_at(place);
+    let count = before.chars().count();
+    let before: String = before.chars().skip(count.saturating_sub(BEFORE)).collect();
+    let after: String = after.chars().take(AFTER).collect();
+    let before = crate::escape::line(&before);
+    let mark = " ".repeat(before.chars().count());
+    format!("{before}{}\n{mark}^", crate::escape::line(&after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const TEXT: Kind = Kind::Text { optional: false };
+
+    fn kind(type_name: &str) -> Kind {
+        kind_of(Some(&Parameter { name: "x".into(), type_name: type_name.into() }))
+    }
+
+    #[test]
+    fn text_types_are_known_however_they_are_written() {
+        for name in ["String", "& str", "&'a str", "&'static str", "std::string::String", "char"] {
+            assert_eq!(kind(name), TEXT, "{name}");
+        }
+        for name in ["Cow<'_, str>", "std::borrow::Cow<'a, str>", "Box<str>"] {
+            assert_eq!(kind(name), TEXT, "{name}");
+        }
+        assert_eq!(kind("Option<String>"), Kind::Text { optional: true });
+        for name in ["Bytes", "Vec<u8>", "Vec < u8 >", "&[u8]", "stockade_guest::Bytes"] {
+            assert_eq!(kind(name), Kind::Bytes, "{name}");
+        }
+        for name in ["u64", "Vec<String>", "MyString", "Result<String, E>", ""] {
+            assert_eq!(kind(name), Kind::Any, "{name}");
+        }
+        assert_eq!(kind_of(None), Kind::Any);
+    }
+
+    #[test]
+    fn a_text_parameter_takes_words_and_json_strings() {
+        let read = |text| value(text, "x", TEXT).unwrap();
+        assert_eq!(read("to be"), json!("to be"));
+        assert_eq!(read("\"to be\""), json!("to be"));
+        assert_eq!(read("42"), json!("42"));
+        assert_eq!(read("null"), json!("null"));
+        assert_eq!(read("\"unfinished"), json!("\"unfinished"));
+        assert_eq!(read("\"@home\""), json!("@home"));
+        assert_eq!(value("null", "x", Kind::Text { optional: true }).unwrap(), Value::Null);
+    }
+
+    #[test]
+    fn any_other_parameter_takes_json_and_says_where_it_is_none() {
+        assert_eq!(value("[1, 2]", "x", Kind::Any).unwrap(), json!([1, 2]));
+        let refused = value("[1, two]", "argument 1", Kind::Any).unwrap_err();
+        assert_eq!(refused.exit(), Exit::Call);
+        let shown = format!("{refused:?}");
+        assert!(shown.contains("argument 1 is no JSON"), "{shown}");
+        assert!(shown.contains("[1, two]\\n     ^"), "{shown}");
+    }
+
+    #[test]
+    fn a_place_far_into_a_long_text_is_shown_with_what_surrounds_it() {
+        let text = format!("[{}x]", "1,".repeat(1000));
+        let error = serde_json::from_str::<Value>(&text).unwrap_err();
+        let shown = excerpt(&text, error.line(), error.column());
+        assert!(shown.len() < 120, "{shown}");
+        let (line, mark) = shown.split_once('\n').unwrap();
+        assert_eq!(line.as_bytes()[mark.len() - 1], b'x', "{shown}");
+    }
+
+    #[test]
+    fn the_end_of_a_text_can_be_where_it_goes_wrong() {
+        for text in ["", "[1", "{\"a\": \"€", "\n\n"] {
+            let error = serde_json::from_str::<Value>(text).unwrap_err();
+            assert!(excerpt(text, error.line(), error.column()).ends_with('^'), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_as_its_parameter_takes_it() {
+        let path = std::env::temp_dir().join(format!("stockade-argument-{}", std::process::id()));
+        let given = format!("@{}", path.display());
+        std::fs::write(&path, "[1, 2]\n").unwrap();
+        assert_eq!(value(&given, "x", TEXT).unwrap(), json!("[1, 2]\n"));
+        assert_eq!(value(&given, "x", Kind::Any).unwrap(), json!([1, 2]));
+        assert_eq!(value(&given, "x", Kind::Bytes).unwrap(), json!("WzEsIDJdCg=="));
+        std::fs::write(&path, b"\xff").unwrap();
+        assert_eq!(value(&given, "x", TEXT).unwrap_err().exit(), Exit::Call);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(value(&given, "x", TEXT).unwrap_err().exit(), Exit::Missing);
+    }
+}

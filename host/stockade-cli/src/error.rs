@@ -1,0 +1,172 @@
+//! Errors as this command shows them: what happened, why, and the next thing to try.
+//!
+//! Texts may hold a guest's words. They are bounded, escaped and indented where they are printed,
+//! so that none can pass for a line of this command's own.
+
+use std::io::Write;
+
+use clap::builder::styling::{AnsiColor, Style};
+
+use crate::escape;
+use crate::exit::Exit;
+
+/// The most bytes of one text, and the most functions of a backtrace, that are shown.
+const TEXT_BYTES_MAX: usize = 8 << 10;
+const FUNCTIONS_MAX: usize = 32;
+
+/// Why the command failed.
+#[derive(Debug)]
+pub(crate) struct Error {
+    exit: Exit,
+    message: String,
+    causes: Vec<String>,
+    backtrace: Vec<String>,
+    help: Vec<String>,
+}
+
+impl Error {
+    /// An error that ends the command with `exit`.
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        let (causes, backtrace, help) = Default::default();
+        Self { exit, message: message.into(), causes, backtrace, help }
+    }
+
+    /// An end that needs no words.
+    pub(crate) fn silent(exit: Exit) -> Self {
+        Self::new(exit, "")
+    }
+
+    /// An error that says what `error` says, its sources as causes.
+    pub(crate) fn described(exit: Exit, error: &(dyn std::error::Error + 'static)) -> Self {
+        let described = Self::new(exit, error.to_string());
+        match error.source() {
+            Some(source) => described.cause(source),
+            None => described,
+        }
+    }
+
+    /// The same error with another exit.
+    #[must_use]
+    pub(crate) fn with_exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
+    /// Puts `message` before this error, whose own message becomes the first cause.
+    #[must_use]
+    pub(crate) fn preceded_by(mut self, message: String) -> Self {
+        self.causes.insert(0, std::mem::replace(&mut self.message, message));
+        self
+    }
+
+    /// What the command ends with.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Adds what `error` says and what its sources say.
+    #[must_use]
+    pub(crate) fn cause(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut next = Some(error);
+        while let Some(cause) = next {
+            self.causes.push(cause.to_string());
+            next = cause.source();
+        }
+        self
+    }
+
+    /// Adds a reason in words.
+    #[must_use]
+    pub(crate) fn because(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
+    /// Adds functions of the guest, innermost first.
+    #[must_use]
+    pub(crate) fn backtrace(mut self, functions: &[String]) -> Self {
+        self.backtrace = functions.to_vec();
+        self
+    }
+
+    /// Adds a next thing to try.
+    #[must_use]
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help.push(help.into());
+        self
+    }
+
+    /// Prints the error to stderr, in colours where a person sees them.
+    pub(crate) fn print(&self) {
+        // Nobody is left to tell where stderr is closed.
+        let _ = self.write(&mut anstream::stderr().lock());
+    }
+
+    fn write(&self, to: &mut dyn Write) -> std::io::Result<()> {
+        if self.message.is_empty() {
+            return Ok(());
+        }
+        let red = AnsiColor::Red.on_default().bold();
+        let green = AnsiColor::Green.on_default().bold();
+        let bold = Style::new().bold();
+        labelled(to, red, "error", &self.message)?;
+        for cause in &self.causes {
+            labelled(to, bold, "cause", cause)?;
+        }
+        if !self.backtrace.is_empty() {
+            writeln!(to, "{bold}in{bold:#}: the guest, innermost function first")?;
+        }
+        for function in self.backtrace.iter().take(FUNCTIONS_MAX) {
+            writeln!(to, "    {}", escape::line(&escape::bounded(function, 200)))?;
+        }
+        if let Some(more @ 1..) = self.backtrace.len().checked_sub(FUNCTIONS_MAX) {
+            writeln!(to, "    and {more} more")?;
+        }
+        for help in &self.help {
+            labelled(to, green, "help", help)?;
+        }
+        Ok(())
+    }
+}
+
+fn labelled(to: &mut dyn Write, style: Style, label: &str, text: &str) -> std::io::Result<()> {
+    let text = escape::text(&escape::bounded(text, TEXT_BYTES_MAX));
+    writeln!(to, "{style}{label}{style:#}: {}", text.trim_end().replace('\n', "\n  "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(error: &Error) -> String {
+        let mut bytes = Vec::new();
+        error.write(&mut anstream::StripStream::new(&mut bytes)).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn an_error_tells_what_why_and_what_to_do() {
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let error = Error::new(Exit::Missing, "cannot read it").cause(&missing).help("look for it");
+        assert_eq!(
+            printed(&error),
+            "error: cannot read it\ncause: entity not found\nhelp: look for it\n"
+        );
+    }
+
+    #[test]
+    fn a_guests_words_cannot_pass_for_ours() {
+        let words = "bad\nhelp: run \x1b[1mrm\x1b[0m";
+        let error = Error::new(Exit::Failed, words);
+        assert_eq!(printed(&error), "error: bad\n  help: run \\u{1b}[1mrm\\u{1b}[0m\n");
+    }
+
+    #[test]
+    fn what_a_guest_says_at_length_is_cut() {
+        let functions: Vec<String> = (0..100).map(|n| format!("f{n}\nx")).collect();
+        let error = Error::new(Exit::Failed, "x".repeat(1 << 20)).backtrace(&functions);
+        let shown = printed(&error);
+        assert!(shown.len() < 10 << 10, "{}", shown.len());
+        assert!(shown.contains("    f0\\nx\n") && shown.contains("and 68 more"), "{shown}");
+    }
+}

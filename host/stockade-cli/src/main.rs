@@ -1,0 +1,59 @@
+//! The `stockade` command: functions of untrusted WebAssembly modules, run in a pool of
+//! locked-down processes.
+//!
+//! ```text
+//! args ──► setup ──► Pool ──► run ──────► output ──► stdout, FILE
+//!                    │        ├ command ► pipes ───► stdout, stderr
+//!                    │        └ map ────► records ─► stdout
+//!                    └──────► Error ────► stderr, Exit
+//! ```
+//!
+//! This one file is both the command and the program of its own workers: its `main` begins by
+//! asking which of them it is.
+//!
+//! Invariant: whatever a guest says reaches a terminal with its control characters escaped.
+//!
+//! Deliberately absent: anything that decides about tasks or workers, which is the library's to do.
+#![forbid(unsafe_code)]
+
+mod args;
+mod values;
+
+mod setup;
+mod target;
+
+mod arguments;
+mod command;
+mod inspect;
+mod map;
+mod run;
+
+mod output;
+mod report;
+
+mod escape;
+mod json;
+
+mod advice;
+mod error;
+mod exit;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Subcommand};
+
+fn main() -> ExitCode {
+    stockade_worker::run_if_worker();
+    let ended = match Cli::parse().command {
+        Subcommand::Run(args) => run::run(&args),
+        Subcommand::Map(args) => map::run(&args),
+        Subcommand::Inspect(args) => inspect::run(&args),
+    };
+    let exit = ended.unwrap_or_else(|error| {
+        error.print();
+        error.exit()
+    });
+    ExitCode::from(exit.code())
+}

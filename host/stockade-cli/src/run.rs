@@ -1,0 +1,186 @@
+//! `stockade run`: one call of a function, or one run of a command module.
+
+use std::io::{self, IsTerminal, Write};
+use std::thread;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use stockade::{Bytes, ModuleDescription, Pool, SubmitError, TaskHandle};
+
+use crate::args::RunArgs;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::output::{self, Written};
+use crate::target::{self, COMMAND_ENTRY, Shape, Target};
+use crate::{arguments, command, escape, json, report, setup};
+
+/// How long a task may take before its progress is shown, and how often that is looked at.
+const QUIET: Duration = Duration::from_millis(500);
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// The handle of a task whose result is passed on undecoded.
+type Handle = TaskHandle<IgnoredAny>;
+
+/// Runs what the command line asks for.
+///
+/// # Errors
+/// Whatever kept it from its result.
+pub(crate) fn run(args: &RunArgs) -> Result<Exit, Error> {
+    let pool = setup::pool(&args.module, &args.pool, Some(1))?;
+    let ended = called(&pool, args);
+    let closed = setup::close(&pool);
+    let exit = ended?;
+    closed.map(|()| exit)
+}
+
+fn called(pool: &Pool, args: &RunArgs) -> Result<Exit, Error> {
+    let Some(module) = pool.modules().next().map(|(_, module)| module) else {
+        return Err(Error::new(Exit::Internal, "the pool has no module"));
+    };
+    let targets = target::targets(module);
+    let has_command = targets.iter().any(|target| target.shape == Shape::Command);
+    match &args.function {
+        None if has_command => command::run(pool, args),
+        None => Err(no_function(module, &targets)),
+        Some(name) if name == COMMAND_ENTRY && has_command => command::run(pool, args),
+        Some(name) => {
+            let target = targets.iter().find(|target| target.name == name);
+            let handle = submit(pool, args, name, target).map_err(|error| {
+                let unknown = target.is_none() && has_command;
+                let hint = "the module is a program: its arguments come after --, as in `stockade \
+                            run MODULE -- ARGV...`";
+                if unknown { error.help(hint) } else { error }
+            })?;
+            finish(&handle, args)
+        }
+    }
+}
+
+fn no_function(module: &ModuleDescription, targets: &[Target<'_>]) -> Error {
+    const SHOWN_MAX: usize = 12;
+    let error =
+        Error::new(Exit::Usage, "which function? the module is no program to run as a whole");
+    if targets.is_empty() {
+        let exports = module.exports.len();
+        return error
+            .because(format!("none of its {exports} exports is a function that can be called"))
+            .help(
+                "a function is exported with #[stockade_guest::task], or takes and gives numbers",
+            );
+    }
+    let mut shown: Vec<_> = targets.iter().take(SHOWN_MAX).map(Target::signature).collect();
+    if targets.len() > SHOWN_MAX {
+        shown.push(format!("and {} more: see `stockade inspect`", targets.len() - SHOWN_MAX));
+    }
+    error
+        .because(format!("it has\n{}", shown.join("\n")))
+        .help("stockade run MODULE FUNCTION ARGS...")
+}
+
+fn submit(
+    pool: &Pool,
+    args: &RunArgs,
+    name: &str,
+    target: Option<&Target<'_>>,
+) -> Result<Handle, Error> {
+    if let Some(path) = &args.bytes {
+        return Ok(pool.submit(name, Bytes(arguments::read_file(path)?))?);
+    }
+    let Some(target) = target else {
+        // The library knows best what was meant.
+        return Ok(pool.submit(name, stockade::Json::new())?);
+    };
+    let texts = args.args.iter().chain(&args.argv);
+    let given = arguments::read(texts, &args.named, target.params())?;
+    pool.submit(name, given).map_err(|error: SubmitError| error.into())
+}
+
+/// Shows what the task tells while it runs, and then how it ended.
+fn finish(handle: &Handle, args: &RunArgs) -> Result<Exit, Error> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    let raw = args.bytes.is_some();
+    let printed = thread::scope(|scope| {
+        let printer = thread::Builder::new()
+            .name("stockade-emitted".into())
+            .spawn_scoped(scope, || print_emitted(handle, raw, &bar))
+            .map_err(|error| Error::new(Exit::Internal, "cannot start a thread").cause(&error));
+        watch(handle, &bar);
+        // The printer ends with the task; it panics only where this thread would.
+        printer.map(|printer| printer.join().unwrap_or(Ok(())))
+    })?;
+    bar.finish_and_clear();
+    let ended = handle.output().and_then(Written::from_output);
+    let mut stderr = io::stderr().lock();
+    let task = handle.report();
+    // Where stderr is closed, nobody wants this.
+    let _ = report::write_captured(&mut stderr, &task);
+    if args.report {
+        let _ = report::write_report(&mut stderr, &task);
+    }
+    let _ = stderr.flush();
+    drop(stderr);
+    printed.map_err(|error| output::failed(&error))?;
+    output::write(&ended.map_err(|error| Error::from(&error))?, args.output.as_deref())?;
+    Ok(Exit::Success)
+}
+
+/// Writes every item that the task emits, as it comes. Where nobody reads them the task is ended:
+/// what it would still emit has no use.
+fn print_emitted(handle: &Handle, raw: bool, bar: &ProgressBar) -> io::Result<()> {
+    let print = |line: String| {
+        bar.suspend(|| {
+            let mut stdout = io::stdout().lock();
+            writeln!(stdout, "{line}").and_then(|()| stdout.flush())
+        })
+        .inspect_err(|_| handle.cancel_running())
+    };
+    if raw {
+        // Bytes decode to themselves.
+        for item in handle.emitted::<Vec<u8>>().flatten() {
+            print(output::item_line(&item))?;
+        }
+        return Ok(());
+    }
+    for item in handle.emitted::<Value>() {
+        match item {
+            Ok(value) => print(json::text(&value))?,
+            Err(error) => bar.suspend(|| {
+                let message = escape::line(&error.to_string());
+                writeln!(io::stderr(), "an emitted item was passed over: {message}")
+            })?,
+        }
+    }
+    Ok(())
+}
+
+/// Blocks until the task has ended. One that takes long shows its progress, if a person watches.
+fn watch(handle: &Handle, bar: &ProgressBar) {
+    if handle.wait(QUIET) {
+        return;
+    }
+    if io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::stderr());
+        bar.set_style(style("{spinner} {elapsed} running"));
+    }
+    let mut known_total = None;
+    while !handle.wait(GLANCE) {
+        if let Some((done, total)) = handle.progress() {
+            if known_total != Some(total) {
+                known_total = Some(total);
+                bar.set_style(match total {
+                    0 => style("{spinner} {elapsed} {human_pos} done, {per_sec}"),
+                    _ => style("{wide_bar} {human_pos}/{human_len} {percent}% {eta} left"),
+                });
+                bar.set_length(total);
+            }
+            bar.set_position(done);
+        }
+        bar.tick();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}

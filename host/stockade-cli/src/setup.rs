@@ -1,0 +1,99 @@
+//! The pool that a command line asks for, and its end.
+
+use std::path::Path;
+
+use stockade::{FunctionKind, Grants, Json, Limits, Pool, WorkerProgram};
+
+use crate::advice;
+use crate::args::{Instances, PoolArgs};
+use crate::arguments;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::target;
+use crate::values::{Given, Named};
+
+/// Builds a pool of at most `workers` for the module in the file `module`. Blocks while the module
+/// is compiled.
+///
+/// # Errors
+/// Whatever of the module, the limits, the grants or the initializer cannot be used.
+pub(crate) fn pool(module: &Path, args: &PoolArgs, workers: Option<usize>) -> Result<Pool, Error> {
+    let limits = Limits::default()
+        .wall_time(args.wall_time.0)
+        .interruptible(args.interruptible)
+        .memory_bytes(args.memory.0)
+        .fuel(args.fuel)
+        .output_bytes(args.output_limit.0)
+        .stdio_bytes(args.stdio_limit.0);
+    let mut builder = Pool::builder()
+        .module(module)
+        .worker_program(WorkerProgram::CurrentProgram)
+        .limits(limits)
+        .grants(grants(args)?)
+        .instances(match args.instances {
+            Instances::PerTask => stockade::Instances::PerTask,
+            Instances::PerWorker => stockade::Instances::PerWorker,
+        });
+    if let Some(workers) = workers {
+        builder = builder.max_workers(workers);
+    }
+    if let Some((name, arguments)) = initializer(module, args)? {
+        builder = builder.initializer(name, arguments);
+    }
+    Ok(builder.build()?)
+}
+
+/// Shuts the pool down, which runs its finalizer.
+///
+/// # Errors
+/// What broke the pool, its finalizer included.
+pub(crate) fn close(pool: &Pool) -> Result<(), Error> {
+    pool.shutdown();
+    pool.broken().map_or(Ok(()), |cause| Err(advice::broken(&cause)))
+}
+
+fn grants(args: &PoolArgs) -> Result<Grants, Error> {
+    let mut grants = Grants::none();
+    for grant in &args.grant_dir {
+        // Workers run in the root directory, where a relative path would be another.
+        let host = grant.host.canonicalize().map_err(|error| {
+            let message = format!("cannot grant the directory {}", grant.host.display());
+            Error::new(Exit::Missing, message)
+                .cause(&error)
+                .help("`--grant-dir` takes a directory that exists and that you can read")
+        })?;
+        grants = match grant.writable {
+            true => grants.write_dir(host, &grant.guest),
+            false => grants.read_dir(host, &grant.guest),
+        };
+    }
+    for grant in &args.grant_env {
+        grants = grants.env(&grant.name, &grant.value);
+    }
+    Ok(grants)
+}
+
+/// The initializer that the command line names or gives arguments, with those.
+fn initializer(module: &Path, args: &PoolArgs) -> Result<Option<(String, Json)>, Error> {
+    if args.init_arg.is_empty() {
+        return Ok(args.init.clone().map(|name| (name, Json::new())));
+    }
+    // Its parameters' types say how the arguments are read, and its name may have to be found.
+    let description = stockade::inspect(module, Some(&WorkerProgram::CurrentProgram))?;
+    let declared = target::hook(&description, FunctionKind::Initializer, args.init.as_deref());
+    let Some(name) = args.init.clone().or_else(|| Some(declared?.name.clone())) else {
+        return Err(Error::new(Exit::Call, "the module declares no initializer")
+            .because("`--init-arg` gives the initializer its arguments")
+            .help("name a function that initialises the module with `--init NAME`"));
+    };
+    let mut by_position: Vec<&String> = Vec::new();
+    let mut by_name: Vec<&Named> = Vec::new();
+    for given in &args.init_arg {
+        match given {
+            Given::Position(text) => by_position.push(text),
+            Given::Name(named) => by_name.push(named),
+        }
+    }
+    let params = declared.map(|function| function.params.as_slice());
+    Ok(Some((name, arguments::read(by_position, by_name, params)?)))
+}

@@ -1,0 +1,111 @@
+//! What must have been done: by the end of a step, and by the end of a life.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use stockade_wire::TaskId;
+
+use super::super::super::{Dispatcher, Moment, Resolution};
+use super::super::process::Process;
+use super::{Oracle, Worker};
+
+impl Oracle {
+    /// An event or a timeout has been handled and all its actions are known.
+    pub(in super::super) fn check_step(&mut self, now: Moment, dispatcher: &Dispatcher) {
+        for id in self.must_end.drain(..) {
+            assert!(self.tasks[&id].resolution.is_some(), "task {id} has to end now");
+        }
+        for id in self.must_die.drain(..) {
+            let spared = self.workers.get(&id).is_some_and(|worker| !worker.killed);
+            assert!(!spared, "worker {id} has to be killed now");
+        }
+        assert!(dispatcher.queue.iter().eq(self.queue.iter().copied()), "the queue is another");
+        assert_eq!(dispatcher.shutdown, self.shutdown, "the harshest shutdown counts");
+        let counts = dispatcher.counts();
+        assert_eq!(counts.workers, self.workers.len());
+        let running = self.workers.values().filter(|w| !w.killed && !w.window.is_empty()).count();
+        assert_eq!(counts.busy, running);
+        assert_eq!(counts.pending_tasks, self.unresolved - running);
+        assert!(self.hook_failed.is_none() || self.broken, "a failed hook breaks the pool");
+        self.check_deadlines(now);
+        self.check_progress(now);
+        self.check_end();
+    }
+
+    /// No deadline lies in the past.
+    fn check_deadlines(&self, now: Moment) {
+        for (id, worker) in self.workers.iter().filter(|(_, worker)| !worker.killed) {
+            let since = |since: Moment, span: Option<Duration>, what: &str| {
+                let in_time = span.is_none_or(|span| now <= since + span);
+                assert!(in_time, "worker {id} is past its {what}");
+            };
+            if let Some(at) = worker.close_at {
+                since(at, Some(self.config.close_timeout), "close timeout");
+            } else if !worker.ready {
+                since(worker.spawned_at, Some(self.config.start_timeout), "start timeout");
+            } else if let Some(front) = worker.window.front() {
+                let task = &self.tasks[front];
+                since(worker.front_since, task.submission.wall_time, "task's deadline");
+                let grace =
+                    (task.stop_asked && task.withdrawn).then_some(self.config.recall_timeout);
+                since(worker.front_since, grace, "recall timeout");
+                assert!(worker.announced || task.withdrawn, "nobody heard of a start");
+            } else {
+                // A shorter one may have passed when it was set; then it is due at once.
+                if now > self.idle_timeout_set_at {
+                    since(worker.idle_since, self.config.idle_timeout, "idle timeout");
+                }
+            }
+        }
+    }
+
+    /// Nobody waits without a need.
+    fn check_progress(&self, now: Moment) {
+        let idle = self.workers.values().filter(|worker| worker.is_idle()).count();
+        assert!(idle == 0 || self.queue.is_empty(), "a worker idles while a task waits");
+        let stops = self.shutdown.is_some() || self.broken || self.joining;
+        assert!(idle == 0 || !stops, "a worker idles to no end");
+        let used_up = |worker: &Worker| {
+            worker.is_idle() && self.config.tasks_per_worker_max == Some(worker.assigned)
+        };
+        assert!(!self.workers.values().any(used_up), "a used-up worker closes");
+        if self.prepared && now >= self.paused_until {
+            assert!(!self.misses_worker() || !self.has_room(), "a task waits for no worker");
+            assert!(self.requested == 0 || !self.has_room(), "a request waits for nothing");
+        }
+        assert!(
+            self.prepared || self.preparing || (self.queue.is_empty() && self.requested == 0),
+            "nobody makes the snapshot"
+        );
+    }
+
+    fn check_end(&self) {
+        let empty = self.is_empty();
+        assert!(self.terminated == (empty && self.shutdown.is_some()), "terminates when empty");
+        let waits = self.awaits_snapshot() || self.requested > 0;
+        assert!(!self.joining || !empty || waits, "joins when empty");
+    }
+
+    /// Nothing is left, and nothing was done that honest processes could hold against the
+    /// dispatcher.
+    pub(in super::super) fn check_settled<'a>(&self, processes: impl Iterator<Item = &'a Process>) {
+        assert!(self.terminated && self.unresolved == 0 && self.workers.is_empty());
+        let mut starts: BTreeMap<TaskId, Option<u32>> = BTreeMap::new();
+        for process in processes {
+            for task in &process.sent {
+                let starts = starts.entry(*task).or_insert(Some(0));
+                let began = process.starts.iter().filter(|began| *began == task).count() as u32;
+                *starts = starts.filter(|_| !process.lied).map(|starts| starts + began);
+            }
+        }
+        for (id, task) in &self.tasks {
+            let Some(&Some(starts)) = starts.get(id) else { continue };
+            assert!(starts <= 1 + task.submission.retries, "task {id} started too often");
+            match task.resolution {
+                Some(Resolution::Finished) => assert!(starts > task.losses),
+                Some(Resolution::Cancelled(_)) => assert_eq!(starts, task.losses),
+                _ => {}
+            }
+        }
+    }
+}

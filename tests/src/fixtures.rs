@@ -1,0 +1,122 @@
+//! Modules to run, and pools over them.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use stockade::{Bytes, Pool, PoolBuilder};
+
+/// Functions over numbers, and every trap there is. See the file.
+const NUMBERS: &str = include_str!("../fixtures/numbers.wat");
+
+/// Tasks in the ABI's own terms. See the file.
+pub const TASKS: &str = include_str!("../fixtures/tasks.wat");
+
+/// A pool of one worker over the functions of `fixtures/numbers.wat`.
+pub fn numbers() -> PoolBuilder {
+    wat(NUMBERS)
+}
+
+/// A pool of one worker over the tasks of `fixtures/tasks.wat`.
+pub fn tasks() -> PoolBuilder {
+    wat(TASKS)
+}
+
+/// A pool of one worker over the module that `wat` holds in the text format.
+pub fn wat(wat: &str) -> PoolBuilder {
+    Pool::single().name(name_for_a_pool()).module_as("test", wat_file(wat))
+}
+
+/// A pool of one worker over the guest `name`.
+pub fn guest_pool(name: &str) -> PoolBuilder {
+    Pool::single().name(name_for_a_pool()).module(guest(name))
+}
+
+/// A name that no other pool has, short enough to stand whole before `-worker` where the system
+/// keeps 15 bytes of a name.
+pub fn name_for_a_pool() -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    format!("p{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The file of a module in the text format. Files are named by their contents and shared.
+pub fn wat_file(wat: &str) -> PathBuf {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let mut hasher = DefaultHasher::new();
+    wat.hash(&mut hasher);
+    let folder = std::env::temp_dir().join("stockade-test-modules");
+    std::fs::create_dir_all(&folder).expect("the temporary directory can be written");
+    let file = folder.join(format!("{:016x}.wat", hasher.finish()));
+    // Written aside and renamed, so that a test beside this one never reads half of it.
+    let writer = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let aside = folder.join(format!("{:016x}.{writer}.tmp", hasher.finish()));
+    std::fs::write(&aside, wat).expect("the temporary directory can be written");
+    std::fs::rename(&aside, &file).expect("the temporary directory can be written");
+    file
+}
+
+/// The guest `name`, which `just guests` builds.
+///
+/// # Panics
+/// Where it is not built.
+pub fn guest(name: &str) -> PathBuf {
+    let path = repository().join(format!("target/wasm32-wasip1/guest/{name}.wasm"));
+    assert!(path.exists(), "{} is not built: run `just guests`", path.display());
+    path
+}
+
+/// The repository's folder.
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The input of a task of `fixtures/tasks.wat` that takes a number.
+pub fn int(number: i32) -> Bytes {
+    Bytes(number.to_le_bytes().to_vec())
+}
+
+/// The input of a task of `fixtures/tasks.wat` that takes two numbers.
+pub fn two_ints(first: i32, second: i32) -> Bytes {
+    Bytes([first.to_le_bytes(), second.to_le_bytes()].concat())
+}
+
+/// An empty folder of the host, removed with what is in it when dropped.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A new one.
+    pub fn new() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("stockade-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).expect("the temporary directory can be written");
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file into it; says where.
+    pub fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, contents).expect("a folder of the test's own can be written");
+        path
+    }
+}
+
+impl Default for Folder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Left behind where a test made something in it that cannot be removed.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,78 @@
+//! What a pool leaves in the system's tables.
+//!
+//! Tests run side by side in one process, so nothing here looks at all of its children: a pool's
+//! workers and threads are told by the pool's name, a compiler by the thread that started it.
+#![allow(unsafe_code)]
+
+use std::fs;
+
+/// Whether a process of that number is alive and no zombie.
+pub fn is_alive(pid: u32) -> bool {
+    state_of(pid).is_some_and(|state| state != 'Z')
+}
+
+/// Whether a process of that number is neither alive nor a zombie.
+pub fn is_gone(pid: u32) -> bool {
+    state_of(pid).is_none()
+}
+
+fn state_of(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.trim_start().chars().next()
+}
+
+/// Processes whose name, as in a process list, begins with `name` and a dash.
+pub fn processes_named(name: &str) -> Vec<u32> {
+    let prefix = format!("{name}-");
+    let entries = fs::read_dir("/proc").expect("/proc is there");
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.starts_with(prefix.as_bytes())
+        })
+        .collect()
+}
+
+/// Children that the calling thread started and that were not waited for.
+pub fn own_children() -> Vec<u32> {
+    let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Threads of this process whose names begin with `name` and a dash.
+pub fn threads_named(name: &str) -> usize {
+    let prefix = format!("{name}-");
+    let threads = fs::read_dir("/proc/self/task").expect("/proc is there");
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok())
+        .filter(|name| name.starts_with(&prefix))
+        .count()
+}
+
+/// Descriptors that the process has open.
+pub fn count_descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// Kills a process for good.
+pub fn kill(pid: u32) {
+    signal(pid, libc::SIGKILL);
+}
+
+/// Stops a process: it is alive and does nothing.
+pub fn stop_process(pid: u32) {
+    signal(pid, libc::SIGSTOP);
+}
+
+/// Lets a stopped process go on.
+pub fn continue_process(pid: u32) {
+    signal(pid, libc::SIGCONT);
+}
+
+fn signal(pid: u32, signal: i32) {
+    let pid = libc::pid_t::try_from(pid).expect("a process number");
+    assert!(pid > 1, "not one process");
+    // SAFETY: sends a signal to one process, a worker that the test saw alive; touches no memory.
+    unsafe { libc::kill(pid, signal) };
+}

@@ -1,0 +1,326 @@
+//! Building a pool: what is refused, why, and that nothing stays behind.
+
+use std::time::Duration;
+
+use stockade::{
+    BuildError, Grants, Limits, Pool, PoolBuilder, RefusedReason, SubmitError, WorkerProgram,
+};
+use stockade_tests::{Folder, guest, name_for_a_pool, numbers, own_children, tasks, wat};
+
+/// The error of a build that must fail, and leave no process of this thread's.
+#[track_caller]
+fn error_of(builder: PoolBuilder) -> BuildError {
+    let error = builder.build().expect_err("a build that fails");
+    assert!(own_children().is_empty(), "a process is left");
+    error
+}
+
+#[track_caller]
+fn refusal_of(builder: PoolBuilder) -> RefusedReason {
+    match error_of(builder) {
+        BuildError::Refused { reason, .. } => reason,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+fn bytes(bytes: impl Into<Vec<u8>>) -> PoolBuilder {
+    Pool::single().module_bytes("test", bytes)
+}
+
+/// A module of the binary format with these sections.
+fn binary(sections: &[u8]) -> Vec<u8> {
+    [b"\0asm\x01\0\0\0", sections].concat()
+}
+
+#[test]
+fn a_pool_without_a_module_is_refused() {
+    assert!(matches!(error_of(Pool::builder()), BuildError::NoModule));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named_with_the_cause() {
+    let BuildError::ReadModule { path, source } = error_of(Pool::single().module("/no/such.wasm"))
+    else {
+        panic!("expected an unreadable module")
+    };
+    assert_eq!(path.to_str(), Some("/no/such.wasm"));
+    assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
+}
+
+#[test]
+fn a_folder_in_a_modules_place_cannot_be_read() {
+    let folder = Folder::new();
+    let error = error_of(Pool::single().module(folder.path()));
+    assert!(matches!(error, BuildError::ReadModule { .. }), "{error:?}");
+}
+
+#[test]
+fn what_is_no_wasm_is_told_apart_from_broken_wasm() {
+    let elf = std::fs::read("/proc/self/exe").unwrap();
+    for (what, contents) in [
+        ("nothing", &b""[..]),
+        ("text", b"hello, world"),
+        ("the text format, unasked", b"(module)"),
+        ("an archive", b"PK\x03\x04rest of it"),
+        ("an executable", &elf[..4096]),
+        ("half of the magic number", b"\0as"),
+    ] {
+        let reason = refusal_of(bytes(contents));
+        assert!(matches!(reason, RefusedReason::NotWasm(_)), "{what}: {reason:?}");
+    }
+}
+
+#[test]
+fn a_file_in_the_text_format_is_read_by_its_name_only() {
+    let folder = Folder::new();
+    let named = folder.file("module.wat", "(module (func (export \"f\")))");
+    let unnamed = folder.file("module.wasm", "(module (func (export \"f\")))");
+    let broken = folder.file("broken.wat", "(module (func");
+    assert!(Pool::single().module(named).build().is_ok());
+    assert!(matches!(refusal_of(Pool::single().module(unnamed)), RefusedReason::NotWasm(_)));
+    let reason = refusal_of(Pool::single().module(broken));
+    assert!(matches!(reason, RefusedReason::Malformed(_)), "{reason:?}");
+}
+
+#[test]
+fn wasm_that_is_cut_off_anywhere_is_refused() {
+    let whole = std::fs::read(guest("linecount")).unwrap();
+    assert!(bytes(whole.clone()).build().is_ok());
+    // Eight bytes are a whole module, an empty one.
+    for length in [5, 7, 9, 100, whole.len() / 2, whole.len() - 1] {
+        let reason = refusal_of(bytes(&whole[..length]));
+        assert!(matches!(reason, RefusedReason::Malformed(_)), "{length}: {reason:?}");
+    }
+}
+
+#[test]
+fn flipped_bits_are_refused_or_harmless() {
+    let whole = std::fs::read(guest("linecount")).unwrap();
+    for position in (0..whole.len()).step_by(whole.len() / 12) {
+        let mut flipped = whole.clone();
+        flipped[position] ^= 0x55;
+        // Either is right: a bit in a string is nobody's business. A compiler that dies is not.
+        if let Err(error) = bytes(flipped).build() {
+            let BuildError::Refused { reason, .. } = &error else {
+                panic!("{position}: {error:?}")
+            };
+            let blamed = !matches!(reason, RefusedReason::Compiler(_));
+            assert!(blamed, "{position}: {reason:?}");
+        }
+    }
+    assert!(own_children().is_empty(), "a process is left");
+}
+
+#[test]
+fn features_that_are_off_are_named() {
+    for (feature, module) in [
+        ("threads", "(module (memory 1 1 shared))"),
+        ("memory64", "(module (memory i64 1))"),
+        ("multi-memory", "(module (memory 1) (memory 1))"),
+        ("tail calls", "(module (func $f (return_call $f)))"),
+        ("exceptions", "(module (tag $t) (func (throw $t)))"),
+        ("garbage collection", "(module (type (struct (field i32))))"),
+        (
+            "relaxed SIMD",
+            "(module (func (param v128 v128) (result v128)
+                (i8x16.relaxed_swizzle (local.get 0) (local.get 1))))",
+        ),
+    ] {
+        let RefusedReason::Feature(words) = refusal_of(wat(module)) else {
+            panic!("{feature}: expected a feature")
+        };
+        assert!(words.contains(feature), "{feature}: {words}");
+    }
+}
+
+#[test]
+fn a_component_is_refused_as_one() {
+    let reason = refusal_of(bytes(&b"\0asm\x0d\0\x01\0"[..]));
+    let RefusedReason::Feature(words) = reason else { panic!("{reason:?}") };
+    assert!(words.contains("component"), "{words}");
+}
+
+#[test]
+fn imports_that_nobody_provides_are_named() {
+    for (import, module) in [
+        ("env.magic", r#"(module (import "env" "magic" (func)))"#),
+        ("stockade.no_such_call", r#"(module (import "stockade" "no_such_call" (func)))"#),
+        ("stockade.progress", r#"(module (import "stockade" "progress" (memory 1)))"#),
+        (
+            "wasi_snapshot_preview1.fd_write",
+            r#"(module (import "wasi_snapshot_preview1" "fd_write" (func (param i64))))"#,
+        ),
+        ("stockade.task_id", r#"(module (import "stockade" "task_id" (func (result i32))))"#),
+    ] {
+        let RefusedReason::Import(words) = refusal_of(wat(module)) else {
+            panic!("{import}: expected an import")
+        };
+        assert!(words.contains(import), "{words}");
+    }
+}
+
+#[test]
+fn memory_and_tables_at_their_limits_are_taken_and_beyond_them_refused() {
+    let limits = || Limits::default().memory_bytes(2 << 16).table_elements(10);
+    let memory = |pages| wat(&format!("(module (memory {pages}))")).limits(limits());
+    let table = |size| wat(&format!("(module (table {size} funcref))")).limits(limits());
+    assert!(memory(2).build().is_ok());
+    assert!(table(10).build().is_ok());
+    for builder in [memory(3), table(11)] {
+        let reason = refusal_of(builder);
+        assert!(matches!(reason, RefusedReason::Limit(_)), "{reason:?}");
+    }
+}
+
+#[test]
+fn a_module_beyond_the_size_limit_is_refused_before_it_is_read_whole() {
+    const BYTES_MAX: usize = 32 << 20;
+    // A custom section fills the module to exactly so many bytes.
+    let filled = |bytes: usize| {
+        let contents = bytes - 8 - 1 - 5;
+        let mut size = Vec::new();
+        for shift in 0..5 {
+            let more = if shift < 4 { 0x80 } else { 0 };
+            size.push((contents >> (7 * shift)) as u8 & 0x7f | more);
+        }
+        let mut module = binary(&[&[0], &size[..]].concat());
+        module.resize(bytes, 0);
+        module
+    };
+    assert!(bytes(filled(BYTES_MAX)).build().is_ok());
+    let reason = refusal_of(bytes(filled(BYTES_MAX + 1)));
+    assert!(matches!(reason, RefusedReason::Limit(_)), "{reason:?}");
+    let reason = refusal_of(Pool::single().module_as("endless", "/dev/zero"));
+    assert!(matches!(reason, RefusedReason::Limit(_)), "{reason:?}");
+}
+
+#[test]
+fn settings_are_taken_to_their_bounds_and_refused_beyond() {
+    type Change = fn(PoolBuilder) -> PoolBuilder;
+    let allowed: [Change; 9] = [
+        |builder| builder.max_workers(1),
+        |builder| builder.max_workers(1024),
+        |builder| builder.max_tasks_per_worker(1),
+        |builder| builder.limits(Limits::default().memory_bytes(64 << 10)),
+        |builder| builder.limits(Limits::default().memory_bytes(4 << 30)),
+        |builder| builder.limits(Limits::default().table_elements(10_000_000)),
+        |builder| builder.limits(Limits::default().output_bytes(128 << 20)),
+        |builder| builder.limits(Limits::default().stdio_bytes(16 << 20)),
+        |builder| builder.limits(Limits::default().wall_time(Duration::from_nanos(1))),
+    ];
+    for (number, change) in allowed.into_iter().enumerate() {
+        let built = change(wat("(module (func (export \"f\")))")).build();
+        assert!(built.is_ok(), "{number}: {built:?}");
+    }
+    let refused: [(&str, Change); 9] = [
+        ("max_workers", |builder| builder.max_workers(0)),
+        ("max_workers", |builder| builder.max_workers(1025)),
+        ("max_tasks_per_worker", |builder| builder.max_tasks_per_worker(0)),
+        ("memory_bytes", |builder| builder.limits(Limits::default().memory_bytes((64 << 10) - 1))),
+        ("memory_bytes", |builder| builder.limits(Limits::default().memory_bytes((4 << 30) + 1))),
+        ("table_elements", |builder| builder.limits(Limits::default().table_elements(10_000_001))),
+        ("output_bytes", |builder| builder.limits(Limits::default().output_bytes((128 << 20) + 1))),
+        ("stdio_bytes", |builder| builder.limits(Limits::default().stdio_bytes((16 << 20) + 1))),
+        ("wall_time", |builder| builder.limits(Limits::default().wall_time(Duration::ZERO))),
+    ];
+    for (name, change) in refused {
+        let error = error_of(change(numbers()));
+        assert!(
+            matches!(error, BuildError::Setting { setting, .. } if setting == name),
+            "{name}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn two_modules_of_one_name_are_refused() {
+    let error = error_of(numbers().module_as("test", guest("wordcount")));
+    assert!(matches!(error, BuildError::Setting { setting: "module", .. }), "{error:?}");
+}
+
+#[test]
+fn one_bad_module_among_good_ones_is_the_one_named() {
+    let error = error_of(numbers().module_bytes("bad", "no wasm"));
+    let BuildError::Refused { name, .. } = error else { panic!("{error:?}") };
+    assert_eq!(name, "bad");
+}
+
+#[test]
+fn a_worker_program_that_is_not_there_is_refused_with_what_was_tried() {
+    let folder = Folder::new();
+    let not_executable = folder.file("worker", "");
+    for path in [folder.path().join("missing"), not_executable] {
+        let program = WorkerProgram::Path(path.clone());
+        let BuildError::NoWorkerProgram { tried } = error_of(numbers().worker_program(program))
+        else {
+            panic!("expected no worker program")
+        };
+        assert_eq!(tried, [path]);
+    }
+}
+
+#[test]
+fn a_worker_program_that_is_no_worker_is_refused_with_how_it_ended() {
+    for program in ["/bin/true", "/bin/false", "/bin/cat"] {
+        let reason = refusal_of(numbers().worker_program(WorkerProgram::Path(program.into())));
+        assert!(matches!(reason, RefusedReason::Compiler(_)), "{program}: {reason:?}");
+    }
+    let folder = Folder::new();
+    let reason =
+        refusal_of(numbers().worker_program(WorkerProgram::Path(folder.path().to_path_buf())));
+    assert!(matches!(reason, RefusedReason::Compiler(_)), "{reason:?}");
+}
+
+#[test]
+fn a_granted_directory_must_be_there_and_be_one() {
+    let folder = Folder::new();
+    let file = folder.file("file", "");
+    assert!(tasks().grants(Grants::none().read_dir(folder.path(), "/")).build().is_ok());
+    for path in [folder.path().join("missing"), file] {
+        let grants = Grants::none().read_dir(&path, "/data");
+        let BuildError::Grant { path: named, .. } = error_of(tasks().grants(grants)) else {
+            panic!("expected a grant to be refused")
+        };
+        assert_eq!(named, path);
+    }
+}
+
+#[test]
+fn hooks_that_cannot_be_are_refused_with_their_role() {
+    let unknown = error_of(numbers().initializer("no_such_function", ()));
+    let takes_numbers = error_of(numbers().finalizer("add", (1, 2)));
+    let needs_more = error_of(Pool::single().module(guest("probe")).initializer("remember", ()));
+    let not_named = error_of(Pool::single().module(guest("classify")));
+    let hook = |error| match error {
+        BuildError::Hook { role, source } => (role, source),
+        other => panic!("expected a hook, got {other:?}"),
+    };
+    assert!(matches!(hook(unknown), ("initializer", SubmitError::UnknownFunction { .. })));
+    assert!(matches!(hook(takes_numbers), ("finalizer", SubmitError::Signature { .. })));
+    assert!(matches!(hook(needs_more), ("initializer", SubmitError::Signature { .. })));
+    // Its manifest declares an initializer, and that needs a model.
+    assert!(matches!(hook(not_named), ("initializer", SubmitError::Signature { .. })));
+}
+
+#[test]
+fn a_module_can_be_inspected_without_being_run() {
+    let module = stockade::inspect(guest("classify"), None).unwrap();
+    let names: Vec<_> = module.functions.iter().map(|function| &function.name[..]).collect();
+    for name in ["load", "classify", "classify_all", "unload"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    let looping = r#"(module (func $s (loop $l (br $l))) (start $s) (func (export "f")))"#;
+    let module = stockade::inspect(stockade_tests::wat_file(looping), None).unwrap();
+    assert_eq!(module.exports.len(), 1);
+    assert!(stockade::inspect("/no/such.wasm", None).is_err());
+    assert!(own_children().is_empty(), "a process is left");
+}
+
+#[test]
+fn a_built_pool_has_no_process_until_there_is_work() {
+    let name = name_for_a_pool();
+    let pool = numbers().name(&name).build().unwrap();
+    assert!(own_children().is_empty(), "a process is left");
+    assert!(stockade_tests::processes_named(&name).is_empty());
+    assert_eq!((pool.count_workers(), pool.workers().len()), (0, 0));
+}

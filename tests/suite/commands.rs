@@ -1,0 +1,184 @@
+//! Commands: whole programs with arguments, environment and streams.
+
+use std::io::{Read, Write};
+
+use stockade::{Command, CommandOutput, Grants, Limits, RunError, SubmitError, TaskError};
+use stockade_tests::{Folder, guest_pool, numbers, wat};
+
+fn linecount() -> stockade::PoolBuilder {
+    guest_pool("linecount")
+}
+
+fn run(pool: &stockade::Pool, command: Command) -> CommandOutput {
+    pool.submit_command(command).unwrap().result().unwrap()
+}
+
+#[test]
+fn a_program_reads_its_arguments_and_stdin_and_answers_with_output_and_code() {
+    let pool = linecount().build().unwrap();
+    let output = run(&pool, Command::new("linecount").stdin("one\ntwo\nthree"));
+    assert_eq!((output.exit_code, &output.stdout.bytes[..]), (0, &b"3\n"[..]));
+    let command = Command::new("linecount").args(["--match", "o"]).stdin("one\ntwo\nthree");
+    assert_eq!(run(&pool, command).stdout.bytes, b"2\n");
+    let none = run(&pool, Command::new("linecount").stdin(""));
+    assert_eq!((none.exit_code, &none.stdout.bytes[..]), (1, &b"0\n"[..]));
+    let wrong = run(&pool, Command::new("linecount").args(["--nonsense"]));
+    assert_eq!(wrong.exit_code, 2);
+    assert!(!wrong.stderr.bytes.is_empty());
+}
+
+#[test]
+fn stdin_is_at_its_end_and_the_environment_empty_unless_given() {
+    let pool = linecount().build().unwrap();
+    assert_eq!(run(&pool, Command::new("linecount")).stdout.bytes, b"0\n");
+    let folder = Folder::new();
+    folder.file("text", "a\nb\n");
+    let granted = || linecount().grants(Grants::none().read_dir(folder.path(), "/data"));
+    let pool = granted().build().unwrap();
+    let command = || Command::new("linecount").args(["/data/text"]);
+    assert_eq!(run(&pool, command()).stdout.bytes, b"2 /data/text\n");
+    let told = run(&pool, command().env("LINECOUNT_TOTAL", "1"));
+    assert_eq!(told.stdout.bytes, b"2 /data/text\n2 total\n");
+    assert_eq!(run(&pool, command()).stdout.bytes, b"2 /data/text\n", "it was remembered");
+    let grants = Grants::none().read_dir(folder.path(), "/data").env("LINECOUNT_TOTAL", "1");
+    let pool = linecount().grants(grants).build().unwrap();
+    assert_eq!(run(&pool, command()).stdout.bytes, b"2 /data/text\n2 total\n");
+}
+
+#[test]
+fn a_file_that_is_not_granted_is_not_there() {
+    let folder = Folder::new();
+    let file = folder.file("text", "a\n");
+    let pool = linecount().build().unwrap();
+    let output = run(&pool, Command::new("linecount").args([file.to_str().unwrap()]));
+    assert_eq!(output.exit_code, 2);
+}
+
+#[test]
+fn streams_can_be_pipes_of_the_callers() {
+    let pool = linecount().build().unwrap();
+    let (stdin, mut feed) = std::io::pipe().unwrap();
+    let (mut out, stdout) = std::io::pipe().unwrap();
+    let (mut err, stderr) = std::io::pipe().unwrap();
+    let command = Command::new("linecount").stdin_from(stdin).stdout_to(stdout).stderr_to(stderr);
+    let handle = pool.submit_command(command).unwrap();
+    // More than a pipe holds, so that both ends must move.
+    for _ in 0..5000 {
+        feed.write_all(b"a line of some thirty characters\n").unwrap();
+    }
+    drop(feed);
+    let (mut said, mut complained) = (String::new(), String::new());
+    out.read_to_string(&mut said).unwrap();
+    err.read_to_string(&mut complained).unwrap();
+    let output = handle.result().unwrap();
+    assert_eq!((output.exit_code, &said[..], &complained[..]), (0, "5000\n", ""));
+    assert!(output.stdout.bytes.is_empty());
+}
+
+#[test]
+fn a_pipe_that_its_reader_closed_ends_the_program_and_not_its_worker() {
+    let pool = linecount().build().unwrap();
+    let (out, stdout) = std::io::pipe().unwrap();
+    drop(out);
+    let output = run(&pool, Command::new("linecount").stdin("a\n").stdout_to(stdout));
+    assert_eq!(output.exit_code, 2);
+    assert_eq!(run(&pool, Command::new("linecount").stdin("a\n")).exit_code, 0);
+    assert_eq!(pool.workers()[0].id.0, 1, "the worker was lost");
+}
+
+#[test]
+fn many_programs_with_pipes_wait_in_one_worker() {
+    let pool = linecount().build().unwrap();
+    let mut feeds = Vec::new();
+    let mut handles = Vec::new();
+    for _ in 0..200 {
+        let (stdin, feed) = std::io::pipe().unwrap();
+        feeds.push(feed);
+        handles.push(pool.submit_command(Command::new("linecount").stdin_from(stdin)).unwrap());
+    }
+    for (number, mut feed) in feeds.into_iter().enumerate() {
+        feed.write_all(&b"x\n".repeat(number)).unwrap();
+    }
+    for (number, handle) in handles.iter().enumerate() {
+        let output = handle.result().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout.bytes), format!("{number}\n"));
+    }
+    assert_eq!(pool.workers()[0].id.0, 1, "a worker was lost");
+}
+
+#[test]
+fn exit_codes_come_through_whatever_they_are() {
+    let program = r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (import "wasi_snapshot_preview1" "args_sizes_get"
+            (func $sizes (param i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        ;; As many arguments as it has, less than none with one.
+        (func (export "_start")
+            (drop (call $sizes (i32.const 0) (i32.const 4)))
+            (if (i32.eqz (i32.load (i32.const 0))) (then (call $exit (i32.const -1))))
+            (if (i32.gt_u (i32.load (i32.const 0)) (i32.const 1))
+                (then (call $exit (i32.mul (i32.load (i32.const 0)) (i32.const 100)))))))"#;
+    let pool = wat(program).build().unwrap();
+    assert_eq!(run(&pool, Command::new("p")).exit_code, 0);
+    assert_eq!(run(&pool, Command::new("p").args(["a"])).exit_code, 200);
+    assert_eq!(run(&pool, Command::new("p").args(["a", "b"])).exit_code, 300);
+}
+
+#[test]
+fn a_program_that_traps_is_a_failed_task_with_its_output_kept() {
+    let program = r#"(module
+        (import "wasi_snapshot_preview1" "fd_write"
+            (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "\08\00\00\00\03\00\00\00last words")
+        (func (export "_start")
+            (i32.store (i32.const 4) (i32.const 10))
+            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 100)))
+            unreachable))"#;
+    let pool = wat(program).build().unwrap();
+    let handle = pool.submit_command(Command::new("p")).unwrap();
+    assert!(matches!(handle.result(), Err(TaskError::Trap { .. })));
+    assert_eq!(handle.report().stdout.bytes, b"last words");
+}
+
+#[test]
+fn a_programs_output_is_kept_to_its_limit_and_marked() {
+    let limits = Limits::default().stdio_bytes(2);
+    let pool = linecount().limits(limits).build().unwrap();
+    let output = run(&pool, Command::new("p").stdin("x\n".repeat(9)));
+    assert_eq!((&output.stdout.bytes[..], output.stdout.dropped), (&b"9\n"[..], 0));
+    let output = run(&pool, Command::new("p").stdin("x\n".repeat(10)));
+    assert_eq!((&output.stdout.bytes[..], output.stdout.dropped), (&b"10"[..], 1));
+}
+
+#[test]
+fn functions_and_commands_are_not_mistaken_for_each_other() {
+    let pool = linecount().build().unwrap();
+    let refused = pool.run::<()>("_start", ());
+    assert!(matches!(refused, Err(RunError::Submit(SubmitError::Signature { .. }))));
+    let pool = numbers().build().unwrap();
+    let refused = pool.submit_command(Command::new("p")).unwrap_err();
+    assert!(matches!(refused, SubmitError::UnknownFunction { .. }), "{refused:?}");
+    let refused = pool.submit_command_of("add", Command::new("p")).unwrap_err();
+    assert!(matches!(refused, SubmitError::Signature { .. }), "{refused:?}");
+}
+
+#[test]
+fn a_command_of_one_module_among_several_is_named() {
+    let pool = linecount().module(stockade_tests::guest("wordcount")).build().unwrap();
+    let command = || Command::new("p").stdin("a\nb\n");
+    let output = pool.submit_command_of(("linecount", "_start"), command()).unwrap();
+    assert_eq!(output.result().unwrap().stdout.bytes, b"2\n");
+    let refused = pool.submit_command(command()).unwrap_err();
+    assert!(matches!(refused, SubmitError::ModuleNeeded { .. }));
+}
+
+#[test]
+fn far_too_many_arguments_are_refused() {
+    let pool = linecount().build().unwrap();
+    let command = Command::new("p").args(["x".repeat(1 << 20)]);
+    assert!(matches!(pool.submit_command(command), Err(SubmitError::Encode { .. })));
+    let command = Command::new("p").args(["--match", &"x".repeat(1 << 19)]).stdin("y\n");
+    assert_eq!(run(&pool, command).exit_code, 1);
+}
