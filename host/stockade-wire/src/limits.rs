@@ -42,7 +42,7 @@ pub struct Limits {
 
 /// What an emitted item takes of [`Limits::output_bytes`] beyond its own bytes, so that empty items
 /// are bounded too.
-pub const EMIT_OVERHEAD_BYTES: u64 = 16;
+pub const EMIT_OVERHEAD_BYTES: u64 = 32;
 
 /// The most that [`Limits::output_bytes`] may be.
 pub const OUTPUT_BYTES_MAX: u64 = 128 << 20;

@@ -5,14 +5,11 @@
 use std::time::Instant;
 
 use stockade_abi::{ERROR_BYTES_MAX, LogLevel};
-use stockade_wire::{Codec, Limits, LogLine, TaskId};
+use stockade_wire::{Codec, EMIT_OVERHEAD_BYTES, Limits, LogLine, TaskId};
 
 use crate::failure::HostTrap;
 
-/// What an emitted item counts beside its bytes, so that a flood of empty ones ends too.
-const ITEM_BYTES: u64 = 32;
-
-/// As [`ITEM_BYTES`], for a line of the log.
+/// As [`EMIT_OVERHEAD_BYTES`], for a line of the log.
 const LINE_BYTES: u64 = 8;
 
 /// The task number that initializers and finalizers see.
@@ -99,8 +96,8 @@ impl Call {
     /// # Errors
     /// [`HostTrap::Output`] beyond the limit.
     pub(crate) fn count_item(&mut self, bytes: u64) -> Result<(), HostTrap> {
-        self.reserve_output(bytes + ITEM_BYTES)?;
-        self.emitted_bytes += bytes + ITEM_BYTES;
+        self.reserve_output(bytes + EMIT_OVERHEAD_BYTES)?;
+        self.emitted_bytes += bytes + EMIT_OVERHEAD_BYTES;
         Ok(())
     }
 
@@ -150,7 +147,7 @@ mod tests {
 
     #[test]
     fn result_and_items_share_one_limit() {
-        let mut call = call(&Limits::default().output_bytes(10 + ITEM_BYTES + 5));
+        let mut call = call(&Limits::default().output_bytes(10 + EMIT_OVERHEAD_BYTES + 5));
         call.write_output(&[0; 10]).unwrap();
         call.count_item(5).unwrap();
         assert!(matches!(call.write_output(&[0]), Err(HostTrap::Output)));

@@ -135,20 +135,39 @@ impl Json {
     }
 }
 
+/// The most bytes of one task's encoded arguments, or of a command's stdin: half of what a message
+/// may have.
+pub(crate) const INPUT_BYTES_MAX: usize = 128 << 20;
+
 /// The last step of encoding: knows the target.
 pub(crate) fn encode(
     arguments: impl Arguments,
     callable: &Callable,
 ) -> Result<Invocation, SubmitError> {
     use sealed::Problem;
-    arguments.invoke(callable).map_err(|problem| match problem {
+    let invocation = arguments.invoke(callable).map_err(|problem| match problem {
         Problem::Signature(problem) => SubmitError::Signature {
             function: callable.name.clone(),
             problem,
             signature: callable.signature(),
         },
         Problem::Encode(reason) => SubmitError::Encode { function: callable.name.clone(), reason },
-    })
+    })?;
+    match &invocation {
+        Invocation::Task(call) => check_bytes(&callable.name, "they have", call.input.len())?,
+        // As many numbers as the function has parameters.
+        Invocation::Scalar { .. } | Invocation::Command(_) => {}
+    }
+    Ok(invocation)
+}
+
+/// Refuses what no message could carry; `what` begins the sentence.
+pub(crate) fn check_bytes(function: &str, what: &str, bytes: usize) -> Result<(), SubmitError> {
+    if bytes <= INPUT_BYTES_MAX {
+        return Ok(());
+    }
+    let reason = format!("{what} {bytes} bytes, where {INPUT_BYTES_MAX} are allowed");
+    Err(SubmitError::Encode { function: function.into(), reason })
 }
 
 pub(crate) mod sealed {
@@ -282,14 +301,26 @@ impl Sealed for Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shape::Shape;
+    use crate::target::Shapes;
     use serde_json::json;
 
     fn callable(params: &[&str]) -> Callable {
-        let param = |name: &&str| Parameter { name: name.to_string(), type_name: "u8".into() };
+        callable_of(&params.iter().map(|name| (*name, "u8")).collect::<Vec<_>>())
+    }
+
+    fn callable_of(params: &[(&str, &str)]) -> Callable {
+        let param = |(name, type_name): &(&str, &str)| Parameter {
+            name: name.to_string(),
+            type_name: type_name.to_string(),
+        };
+        let params: Vec<_> = params.iter().map(param).collect();
+        let shapes = Shapes::of(&params, "u8");
         let kind = CallableKind::Task {
             export: "e".into(),
-            params: Some(params.iter().map(param).collect()),
+            params: Some(params),
             result: "u8".into(),
+            shapes,
         };
         Callable { name: "f".into(), kind }
     }
@@ -318,6 +349,56 @@ mod tests {
         assert!(problem(named(), &["a"]).unwrap().contains("no parameter `b`"));
         assert!(problem(named(), &["b"]).unwrap().contains("by position and by name"));
         assert!(problem(Json::new().arg(json!(1)).arg(json!(2)), &["a"]).is_some());
+    }
+
+    #[test]
+    fn a_literal_reaches_the_guest_as_the_number_it_is() {
+        let top_words = callable_of(&[("text", "String"), ("limit", "usize")]);
+        let given = encode(("a b a", 1), &top_words).unwrap();
+        assert_eq!(given, encode(("a b a", 1u64), &top_words).unwrap());
+        let Invocation::Task(Call { input, .. }) = given else { panic!("no task") };
+        assert!(input.ends_with(&1u64.to_le_bytes()), "{input:?}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_with_its_place_and_its_type() {
+        let params = [("text", "&str"), ("limit", "usize"), ("rows", "Vec<(u8, f32)>")];
+        let problem =
+            |arguments: (Value, Value, Value)| match encode(arguments, &callable_of(&params)) {
+                Err(SubmitError::Signature { problem, .. }) => problem,
+                other => panic!("{other:?}"),
+            };
+        assert_eq!(
+            problem((json!("a"), json!("two"), json!([]))),
+            "argument 2 `limit` takes a usize, got text"
+        );
+        assert_eq!(
+            problem((json!("a"), json!(-1), json!([]))),
+            "argument 2 `limit` takes a usize, got -1, which does not fit"
+        );
+        assert_eq!(
+            problem((json!("a"), json!(1), json!([[1, 0.5], [256, 0.5]]))),
+            "argument 3 `rows[1].0` takes a u8, got 256, which does not fit"
+        );
+        assert_eq!(
+            problem((json!("a"), json!(1), json!([[1, 0.5, 2]]))),
+            "argument 3 `rows[0]` takes a tuple of 2, got 3 elements"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_passes_unchanged() {
+        let mut own = callable_of(&[("point", "Point")]);
+        let expected = codec::to_bincode(&((1i32, "x"),), &Shape::Any).unwrap();
+        for _ in 0..2 {
+            match encode(((1i32, "x"),), &own).unwrap() {
+                Invocation::Task(call) => assert_eq!(call.input, expected),
+                other => panic!("{other:?}"),
+            }
+            let shapes = Shapes::unknown();
+            let (export, result) = ("e".into(), String::new());
+            own.kind = CallableKind::Task { export, params: None, result, shapes };
+        }
     }
 
     #[test]

@@ -28,11 +28,11 @@ pub(crate) fn to_bincode<A: Serialize + ?Sized>(
 ) -> Result<Vec<u8>, Unfit> {
     let mistake = Mistake::default();
     let guided = Guided { value: arguments, shape, mistake: &mistake };
-    bincode::serde::encode_to_vec(&guided, bincode::config::legacy()).map_err(|error| {
-        match mistake.take() {
-            Some(refused) => Unfit::Refused(refused),
-            None => Unfit::Unwritable(error.to_string()),
-        }
+    bincode::serde::encode_to_vec(&guided, bincode::config::legacy()).map_err(|error| match mistake
+        .take()
+    {
+        Some(refused) => Unfit::Refused(refused),
+        None => Unfit::Unwritable(error.to_string()),
     })
 }
 

@@ -46,9 +46,10 @@ pub(crate) enum Command {
     SetIdleTimeout(Option<Duration>),
     /// Tell `done` when no task and no worker is left.
     Join {
+        join: u64,
         done: Sender<()>,
     },
-    JoinGivenUp,
+    JoinGivenUp(u64),
     Prepared(Result<Arc<std::fs::File>, BrokenError>),
     Shutdown(ShutdownMode),
 }
@@ -226,9 +227,8 @@ pub(crate) struct Driver {
     workers: HashMap<WorkerId, WorkerProcess>,
     tasks: HashMap<TaskId, TaskEntry>,
     heard: (Sender<(WorkerId, Heard)>, Receiver<(WorkerId, Heard)>),
-    /// Callers of `join`, and how many of them still wait.
-    joiners: Vec<Sender<()>>,
-    joins: usize,
+    /// Callers of `join` that wait.
+    joiners: HashMap<u64, Sender<()>>,
     prepared_module: Option<ModuleId>,
     preparing: Option<PreparationThread>,
     /// Why the pool broke, for when the dispatcher says that it did.
@@ -255,8 +255,7 @@ impl Driver {
             workers: HashMap::new(),
             tasks: HashMap::new(),
             heard: crossbeam_channel::bounded(crate::worker::HEARD_MAX),
-            joiners: Vec::new(),
-            joins: 0,
+            joiners: HashMap::new(),
             preparing: None,
             failed_hook: None,
             failed_preparation: None,
@@ -329,15 +328,14 @@ impl Driver {
             Command::CancelRunning(task) => self.event(Event::CancelRunning(task)),
             Command::SpawnWorkers(workers) => self.event(Event::SpawnWorkers(workers)),
             Command::SetIdleTimeout(timeout) => self.event(Event::SetIdleTimeout(timeout)),
-            Command::Join { done } => {
-                self.joiners.push(done);
-                self.joins += 1;
+            Command::Join { join, done } => {
+                self.joiners.insert(join, done);
                 self.event(Event::Join);
             }
-            Command::JoinGivenUp => {
-                self.joins = self.joins.saturating_sub(1);
-                if self.joins == 0 {
-                    self.joiners.clear();
+            Command::JoinGivenUp(join) => {
+                // One that was answered meanwhile is not there, and others may be.
+                self.joiners.remove(&join);
+                if self.joiners.is_empty() {
                     self.event(Event::JoinGivenUp);
                 }
             }
@@ -385,6 +383,8 @@ impl Driver {
                 self.failed_hook = Some(failure);
                 self.event(Event::HookFailed { worker, hook: Hook::Finalizer });
             }
+            // An initializer or a finalizer belongs to no task: its items go nowhere.
+            WorkerMessage::Emitted(TaskId(0), _) => {}
             WorkerMessage::Emitted(task, item) => self.emitted(worker, task, item),
             WorkerMessage::Finished(finished) => self.finished(worker, finished),
             WorkerMessage::Closed => self.event(Event::Closed(worker)),
@@ -472,8 +472,7 @@ impl Driver {
                 }
                 Action::Broken(cause) => self.break_with(cause),
                 Action::Joined => {
-                    self.joins = 0;
-                    for joiner in self.joiners.drain(..) {
+                    for (_, joiner) in self.joiners.drain() {
                         // Holds one message; a joiner that has given up wants none.
                         let _ = joiner.try_send(());
                     }

@@ -11,7 +11,7 @@ use std::{fmt, io};
 
 use crossbeam_channel::Sender;
 use stockade_wire::{
-    Codec, HostMessage, Invocation, Limits, ModuleDescription, Run, Setup, TaskId,
+    Codec, HostMessage, Invocation, Limits, ModuleDescription, Run, Setup, Stdin, TaskId,
 };
 
 use crate::arguments::{self, Arguments};
@@ -21,7 +21,7 @@ use crate::driver::{Command as DriverCommand, Driver, Parts, TaskEntry};
 use crate::map::{Map, Singles};
 use crate::prepare::Preparation;
 use crate::shared::{Shared, WorkerInfo};
-use crate::target::{self, COMMAND_ENTRY, CallableKind, ModuleEntry, Target};
+use crate::target::{self, COMMAND_ENTRY, Callable, CallableKind, ModuleEntry, Target};
 use crate::task::{TaskCell, TaskHandle, TaskResult};
 use crate::worker::Loadable;
 use crate::{BrokenError, CommandOutput, PoolBuilder, RunError, SubmitError};
@@ -54,6 +54,7 @@ pub struct Pool {
     driver: Mutex<Option<JoinHandle<()>>>,
     task_count: AtomicU64,
     chunk_count: AtomicU64,
+    join_count: AtomicU64,
 }
 
 impl fmt::Debug for Pool {
@@ -107,6 +108,7 @@ impl Pool {
             driver: Mutex::new(None),
             task_count: AtomicU64::new(0),
             chunk_count: AtomicU64::new(0),
+            join_count: AtomicU64::new(0),
         };
         let parts = Parts {
             dispatcher: Dispatcher::new(blueprint.config),
@@ -229,7 +231,10 @@ impl Pool {
                 ),
             });
         }
-        self.enqueue(module, &target, Invocation::Command(call), descriptors, None)
+        if let Stdin::Bytes(bytes) = &call.stdin {
+            arguments::check_bytes(&callable.name, "stdin has", bytes.len())?;
+        }
+        self.enqueue((module, callable), &target, Invocation::Command(call), descriptors, None)
     }
 
     /// Applies a function of one parameter to every item of `items`, in order.
@@ -352,7 +357,8 @@ impl Pool {
     /// [`JoinTimeout`] where that takes longer than `timeout`; everything goes on then.
     pub fn join(&self, timeout: Option<Duration>) -> Result<(), JoinTimeout> {
         let (done, wait) = crossbeam_channel::bounded(1);
-        if self.tell(DriverCommand::Join { done }).is_err() {
+        let join = self.join_count.fetch_add(1, Ordering::Relaxed);
+        if self.tell(DriverCommand::Join { join, done }).is_err() {
             return Ok(());
         }
         let Some(timeout) = timeout else {
@@ -362,7 +368,7 @@ impl Pool {
         };
         match wait.recv_timeout(timeout) {
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
-                let _ = self.tell(DriverCommand::JoinGivenUp);
+                let _ = self.tell(DriverCommand::JoinGivenUp(join));
                 Err(JoinTimeout(timeout))
             }
             _ => Ok(()),
@@ -429,12 +435,12 @@ impl Pool {
         self.check()?;
         let (module, callable) = target::resolve(&self.modules, target)?;
         let invocation = arguments::encode(arguments, callable)?;
-        self.enqueue(module, target, invocation, Vec::new(), chunk)
+        self.enqueue((module, callable), target, invocation, Vec::new(), chunk)
     }
 
     fn enqueue<T: TaskResult>(
         &self,
-        module: &ModuleEntry,
+        (module, callable): (&ModuleEntry, &Callable),
         target: &Target,
         invocation: Invocation,
         descriptors: Vec<OwnedFd>,
@@ -445,7 +451,8 @@ impl Pool {
             Invocation::Scalar { .. } | Invocation::Command(_) => Codec::Raw,
         };
         let task = TaskId(self.task_count.fetch_add(1, Ordering::Relaxed) + 1);
-        let cell = Arc::new(TaskCell::new(task, target.to_string(), codec));
+        let cell = TaskCell::new(task, target.to_string(), codec, callable.result_shape());
+        let cell = Arc::new(cell);
         let run = Run { task, module: module.id, invocation, limits: self.limits.clone() };
         let entry = TaskEntry::new(cell.clone(), HostMessage::Run(run), descriptors, chunk);
         self.tell(DriverCommand::Submit(Box::new(entry)))?;

@@ -111,6 +111,8 @@ impl Preparation {
             };
             match message {
                 WorkerMessage::Ready | WorkerMessage::Loaded(_) => {}
+                // An initializer belongs to no task: its items go nowhere.
+                WorkerMessage::Emitted(..) => {}
                 WorkerMessage::Initialized { .. } => return Ok(()),
                 WorkerMessage::InitializerFailed(failure) => {
                     let error = TaskError::from_failure(failure, Some(wall_time));

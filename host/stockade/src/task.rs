@@ -17,6 +17,7 @@ use stockade_wire::{Codec, Scalar, StatusPage, TaskId};
 
 use crate::driver::Command as DriverCommand;
 use crate::report::{Status, TaskReport};
+use crate::shape::Shape;
 use crate::{CancelReason, CommandOutput, TaskError, codec, scalar};
 
 /// What a task gave, before it is decoded.
@@ -108,13 +109,20 @@ pub(crate) struct TaskCell {
     pub(crate) id: TaskId,
     pub(crate) target: String,
     pub(crate) codec: Codec,
+    /// Where the module tells it.
+    result_shape: Option<Arc<Shape>>,
     pub(crate) submitted: Instant,
     inner: Mutex<Inner>,
     changed: Condvar,
 }
 
 impl TaskCell {
-    pub(crate) fn new(id: TaskId, target: String, codec: Codec) -> Self {
+    pub(crate) fn new(
+        id: TaskId,
+        target: String,
+        codec: Codec,
+        result_shape: Option<Arc<Shape>>,
+    ) -> Self {
         let inner = Inner {
             state: State::Pending,
             emitted: VecDeque::new(),
@@ -123,7 +131,14 @@ impl TaskCell {
             listeners: Vec::new(),
         };
         let submitted = Instant::now();
-        Self { id, target, codec, submitted, inner: Mutex::new(inner), changed: Condvar::new() }
+        let (inner, changed) = (Mutex::new(inner), Condvar::new());
+        Self { id, target, codec, result_shape, submitted, inner, changed }
+    }
+
+    fn decode<T: TaskResult>(&self, done: &Completed) -> Result<T, TaskError> {
+        let output = done.result.as_ref().map_err(Clone::clone)?;
+        let shape = self.result_shape.as_deref().unwrap_or(&Shape::Any);
+        T::from_output(output, shape, &done.report).map_err(TaskError::Decode)
     }
 
     /// Nothing under this lock can panic half-way, so a poisoned one still holds a sound state.
@@ -337,14 +352,14 @@ impl<T: TaskResult> TaskHandle<T> {
     /// # Errors
     /// [`TaskError`], however the task ended; [`TaskError::Decode`] where its result is no `T`.
     pub fn result(&self) -> Result<T, TaskError> {
-        self.cell.wait(None).map_or_else(|| unreachable!("no deadline"), |done| decode(&done))
+        self.cell.wait(None).map_or_else(|| unreachable!("no deadline"), |done| self.cell.decode(&done))
     }
 
     /// As [`result`](Self::result), for at most `timeout`; `None` where the task has not ended then.
     /// The task goes on.
     pub fn result_timeout(&self, timeout: Duration) -> Option<Result<T, TaskError>> {
         let done = self.cell.wait(Instant::now().checked_add(timeout))?;
-        Some(decode(&done))
+        Some(self.cell.decode(&done))
     }
 
     /// Blocks until the task has ended, and gives its output undecoded.
@@ -407,11 +422,6 @@ impl<T: TaskResult> TaskHandle<T> {
     }
 }
 
-fn decode<T: TaskResult>(done: &Completed) -> Result<T, TaskError> {
-    let output = done.result.as_ref().map_err(Clone::clone)?;
-    T::from_output(output, &done.report).map_err(TaskError::Decode)
-}
-
 impl<T: TaskResult> Future for TaskHandle<T> {
     type Output = Result<T, TaskError>;
 
@@ -420,7 +430,7 @@ impl<T: TaskResult> Future for TaskHandle<T> {
         if let State::Done(completed) = &inner.state {
             let completed = completed.clone();
             drop(inner);
-            return Poll::Ready(decode(&completed));
+            return Poll::Ready(self.cell.decode(&completed));
         }
         if !inner.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
             inner.wakers.push(context.waker().clone());
