@@ -65,6 +65,17 @@ pub fn guest(name: &str) -> PathBuf {
     path
 }
 
+/// The worker program that pools find by themselves: beside the tests' own folder.
+///
+/// # Panics
+/// Where it is not built.
+pub fn worker_program() -> PathBuf {
+    let this = std::env::current_exe().expect("this program has a path");
+    let folders = this.ancestors().skip(1).take(2);
+    let found = folders.map(|folder| folder.join("stockade-worker")).find(|path| path.exists());
+    found.expect("stockade-worker is not built: run `cargo build -p stockade-worker`")
+}
+
 /// The repository's folder.
 pub fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -17,11 +17,11 @@ mod waiting;
 
 pub use fixtures::{
     Folder, TASKS, guest, guest_pool, int, name_for_a_pool, numbers, repository, tasks, two_ints,
-    wat, wat_file,
+    wat, wat_file, worker_program,
 };
 pub use gate::Gate;
 pub use processes::{
-    continue_process, count_descriptors, is_alive, is_gone, kill, own_children, processes_named,
-    stop_process, threads_named,
+    continue_process, descriptors_of, is_alive, is_gone, kill, make_inheritable, own_children,
+    processes_named, stop_process, threads_named,
 };
 pub use waiting::{PATIENCE, block_on, eventually, until_running};

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::fs;
+use std::os::fd::AsRawFd;
 
 /// Whether a process of that number is alive and no zombie.
 pub fn is_alive(pid: u32) -> bool {
@@ -50,9 +51,24 @@ pub fn threads_named(name: &str) -> usize {
         .count()
 }
 
-/// Descriptors that the process has open.
-pub fn count_descriptors(pid: u32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+/// Descriptors that a process has open, and to what.
+pub fn descriptors_of(pid: u32) -> Vec<(i32, String)> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let target = fs::read_link(entry.path()).ok()?;
+            Some((entry.file_name().to_str()?.parse().ok()?, target.display().to_string()))
+        })
+        .collect()
+}
+
+/// Lets children inherit a descriptor, as a careless library would; says its number.
+pub fn make_inheritable(file: &fs::File) -> i32 {
+    let descriptor = file.as_raw_fd();
+    // SAFETY: clears a flag of a descriptor that the caller owns; touches no memory.
+    assert_eq!(unsafe { libc::fcntl(descriptor, libc::F_SETFD, 0) }, 0);
+    descriptor
 }
 
 /// Kills a process for good.

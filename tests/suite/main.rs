@@ -3,4 +3,9 @@
 mod building;
 mod calling;
 mod commands;
+mod ending;
+mod hooks;
+mod isolation;
+mod limits;
 mod tasks;
+mod workers;

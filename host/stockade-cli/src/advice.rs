@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use stockade::{BrokenError, BuildError, Fault, RefusedReason, RunError, SubmitError, TaskError};
+use stockade::{
+    BrokenError, BuildError, Fault, RefusedReason, RunError, SubmitError, TaskError, TrapKind,
+};
 
 use crate::error::Error;
 use crate::exit::Exit;
@@ -104,10 +106,12 @@ impl From<&TaskError> for Error {
                 None => described,
             },
             TaskError::BadArguments(_) => described.help(INSPECT),
-            TaskError::Trap { message, .. } => {
-                let known = message.is_empty() || error.to_string().contains(message.as_str());
-                if known { described } else { described.because(message.clone()) }
-            }
+            // The engine's words for the other kinds say no more.
+            TaskError::Trap {
+                kind: TrapKind::MemoryOutOfBounds | TrapKind::Other,
+                message,
+                ..
+            } => described.because(message.clone()),
             TaskError::Deadline { limit, backtrace } => {
                 let more = limit.saturating_mul(10);
                 let error = described

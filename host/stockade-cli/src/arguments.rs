@@ -139,7 +139,7 @@ fn text_value(text: &str, optional: bool) -> Value {
 fn json_value(text: &str, what: &str) -> Result<Value, Error> {
     serde_json::from_str(text).map_err(|error| {
         let refused = Error::new(Exit::Call, format!("{what} is no JSON: {error}"))
-            .because(excerpt(text, error.line(), error.column()));
+            .because(format!("here\n{}", excerpt(text, error.line(), error.column())));
         let looks_like_text = text.starts_with(|c: char| c.is_alphabetic());
         if looks_like_text && !text.contains('\'') {
             let quoted = Value::from(text.chars().take(40).collect::<String>());
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(refused.exit(), Exit::Call);
         let shown = format!("{refused:?}");
         assert!(shown.contains("argument 1 is no JSON"), "{shown}");
-        assert!(shown.contains("[1, two]\\n     ^"), "{shown}");
+        assert!(shown.contains("here\\n[1, two]\\n     ^"), "{shown}");
     }
 
     #[test]

@@ -150,7 +150,10 @@ fn show_rest(to: &mut dyn Write, module: &ModuleDescription) -> io::Result<()> {
             format!("exported as {}", names.join(", "))
         }
     };
-    writeln!(to, "  {} at the start, {exported}", report::size(module.memory_min_bytes))?;
+    match (module.memory_min_bytes, memories.len()) {
+        (0, 0) => writeln!(to, "  none")?,
+        (bytes, _) => writeln!(to, "  {} at the start, {exported}", report::size(bytes))?,
+    }
     if module.has_start {
         heading(to, "start function", true)?;
         writeln!(to, "  runs in every new instance, before anything else")?;
@@ -247,7 +250,7 @@ mod tests {
         let mut shown = Vec::new();
         show(&mut anstream::StripStream::new(&mut shown), "m.wasm", &module).unwrap();
         let expected = "m.wasm  0 bytes\n\ntasks\n  f()\n      one\n\n      two \\u{1b}[1m\n\n\
-                        memory\n  0 bytes at the start, not exported\n\nwarnings\n  bad\\nline\n";
+                        memory\n  none\n\nwarnings\n  bad\\nline\n";
         assert_eq!(String::from_utf8(shown).unwrap(), expected);
     }
 }

@@ -60,10 +60,13 @@ pub(crate) fn item_line(bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// What the system refuses, and bytes that a terminal would not just show.
-pub(crate) fn write(written: &Written, file: Option<&Path>) -> Result<(), Error> {
+pub(crate) fn write(written: Written, file: Option<&Path>) -> Result<(), Error> {
     let bytes = match written {
-        Written::Line(line) => format!("{line}\n").into_bytes(),
-        Written::Bytes(bytes) => bytes.clone(),
+        Written::Line(mut line) => {
+            line.push('\n');
+            line.into_bytes()
+        }
+        Written::Bytes(bytes) => bytes,
     };
     match file {
         Some(path) if path.as_os_str() != "-" => {

@@ -122,7 +122,7 @@ fn finish(handle: &Handle, args: &RunArgs) -> Result<Exit, Error> {
     let _ = stderr.flush();
     drop(stderr);
     printed.map_err(|error| output::failed(&error))?;
-    output::write(&ended.map_err(|error| Error::from(&error))?, args.output.as_deref())?;
+    output::write(ended.map_err(|error| Error::from(&error))?, args.output.as_deref())?;
     Ok(Exit::Success)
 }
 

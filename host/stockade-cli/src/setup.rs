@@ -18,17 +18,10 @@ use crate::values::{Given, Named};
 /// # Errors
 /// Whatever of the module, the limits, the grants or the initializer cannot be used.
 pub(crate) fn pool(module: &Path, args: &PoolArgs, workers: Option<usize>) -> Result<Pool, Error> {
-    let limits = Limits::default()
-        .wall_time(args.wall_time.0)
-        .interruptible(args.interruptible)
-        .memory_bytes(args.memory.0)
-        .fuel(args.fuel)
-        .output_bytes(args.output_limit.0)
-        .stdio_bytes(args.stdio_limit.0);
     let mut builder = Pool::builder()
         .module(module)
         .worker_program(WorkerProgram::CurrentProgram)
-        .limits(limits)
+        .limits(limits(args))
         .grants(grants(args)?)
         .instances(match args.instances {
             Instances::PerTask => stockade::Instances::PerTask,
@@ -50,6 +43,16 @@ pub(crate) fn pool(module: &Path, args: &PoolArgs, workers: Option<usize>) -> Re
 pub(crate) fn close(pool: &Pool) -> Result<(), Error> {
     pool.shutdown();
     pool.broken().map_or(Ok(()), |cause| Err(advice::broken(&cause)))
+}
+
+fn limits(args: &PoolArgs) -> Limits {
+    Limits::default()
+        .wall_time(args.wall_time.0)
+        .interruptible(args.interruptible)
+        .memory_bytes(args.memory.0)
+        .fuel(args.fuel)
+        .output_bytes(args.output_limit.0)
+        .stdio_bytes(args.stdio_limit.0)
 }
 
 fn grants(args: &PoolArgs) -> Result<Grants, Error> {
@@ -96,4 +99,21 @@ fn initializer(module: &Path, args: &PoolArgs) -> Result<Option<(String, Json)>,
     }
     let params = declared.map(|function| function.params.as_slice());
     Ok(Some((name, arguments::read(by_position, by_name, params)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Subcommand};
+
+    #[test]
+    fn the_options_defaults_are_the_librarys() {
+        let Subcommand::Run(args) = Cli::parse_from(["stockade", "run", "m.wasm", "f"]).command
+        else {
+            panic!("expected `run`")
+        };
+        assert_eq!(limits(&args.pool), Limits::default());
+    }
 }

@@ -24,6 +24,12 @@ use crate::{SubmitError, codec, scalar};
 /// | [`Json`] | JSON, by position or by name, or scalars | callers that know no types |
 /// | [`Bytes`] | the bytes themselves | tasks of one byte-like parameter |
 ///
+/// Where the module's manifest names a parameter's type, a tuple's value becomes one of that type or
+/// is refused before anything is queued: a number where that changes nothing (a literal `1` is a
+/// `usize` or an `f32`, a `-1` or a `1.5` no `usize`; an `f64` may be rounded to an `f32`), a list,
+/// an array or a tuple for one of the others, and anything else for its own kind only. What a
+/// type of the guest's own is made of no manifest says: there the caller's type must be the same.
+///
 /// Sealed: no other type can implement it.
 pub trait Arguments: Sealed {}
 

@@ -323,8 +323,10 @@ impl PoolBuilder {
             idle_timeout: self.idle_timeout,
             start_timeout: match (self.instances, self.limits.wall_time) {
                 // An initializer runs before a worker is ready.
-                (Instances::PerWorker, Some(wall_time)) => START_TIMEOUT + wall_time,
-                (Instances::PerWorker, None) => START_TIMEOUT + self.shutdown_grace_period,
+                (Instances::PerWorker, Some(wall_time)) => START_TIMEOUT.saturating_add(wall_time),
+                (Instances::PerWorker, None) => {
+                    START_TIMEOUT.saturating_add(self.shutdown_grace_period)
+                }
                 (Instances::PerTask, _) => START_TIMEOUT,
             },
             close_timeout: self.shutdown_grace_period,

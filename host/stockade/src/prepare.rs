@@ -34,6 +34,9 @@ pub(crate) struct Preparation {
 /// What a worker may take beyond the initializer's own time: start, load, and writing the state.
 const OVERHEAD: Duration = Duration::from_secs(20);
 
+/// For wall times that no clock can add up.
+const PATIENCE_MAX: Duration = Duration::from_secs(365 * 86_400);
+
 /// For an initializer without a wall time of its own.
 const WALL_TIME_DEFAULT: Duration = Duration::from_secs(600);
 
@@ -41,28 +44,42 @@ impl Preparation {
     /// Makes the initialised artefact. Blocks until it is there, its parts' limits are reached, or
     /// `interrupt` ends it.
     pub(crate) fn run(&self, interrupt: &Interrupt) -> Result<Arc<File>, BrokenError> {
-        let compile = |step, state: Option<&File>| {
-            let made = self.compiler.compile(&self.source, step, state, interrupt);
+        let compile = |compiler: &Compiler, step, state: Option<&File>| {
+            let made = compiler.compile(&self.source, step, state, interrupt);
             made.map(|(_, artefact)| artefact).map_err(BrokenError::Preparation)
         };
-        let instrumented = compile(CompileStep::Instrument, None)?;
-        let state = self.initialize(&instrumented, interrupt)?;
-        Ok(Arc::new(compile(CompileStep::Snapshot, Some(&state))?))
+        let setup = self.initializer_setup();
+        let checked = Compiler { engine: setup.engine.clone(), ..self.compiler.clone() };
+        let instrumented = compile(&checked, CompileStep::Instrument, None)?;
+        let state = self.initialize(&setup, &instrumented, interrupt)?;
+        Ok(Arc::new(compile(&self.compiler, CompileStep::Snapshot, Some(&state))?))
     }
 
-    fn initialize(&self, artefact: &File, interrupt: &Interrupt) -> Result<File, BrokenError> {
+    /// The setup of the worker in between. Its code is compiled for it alone, so it can have the
+    /// checks that let it end at its deadline by itself; the tasks' code stays without.
+    fn initializer_setup(&self) -> Setup {
+        let limits = self.setup.limits.clone().interruptible(true);
+        let engine = limits.engine_settings();
+        Setup { instances: Instances::PerTask, limits, engine, ..self.setup.clone() }
+    }
+
+    fn initialize(
+        &self,
+        setup: &Setup,
+        artefact: &File,
+        interrupt: &Interrupt,
+    ) -> Result<File, BrokenError> {
         let state = descriptor::memory_file("stockade-state").map_err(failed)?;
         let (mut child, socket) =
-            process::start(&self.compiler.program, Role::Worker, &self.setup.name)
-                .map_err(failed)?;
+            process::start(&self.compiler.program, Role::Worker, &setup.name).map_err(failed)?;
         let outcome = (|| {
             interrupt.watch(&socket).map_err(failed)?;
             let mut sender = Sender::new(socket.try_clone().map_err(failed)?);
-            self.ask(&mut sender, artefact, &state)?;
-            let wall_time = self.setup.limits.wall_time.unwrap_or(WALL_TIME_DEFAULT);
-            let stream =
-                DeadlineStream { socket: &socket, deadline: Instant::now() + wall_time + OVERHEAD };
-            self.await_state(FrameReader::new(stream, self.setup.limits.frame_bytes()), wall_time)
+            self.ask(&mut sender, setup, artefact, &state)?;
+            let wall_time = setup.limits.wall_time.unwrap_or(WALL_TIME_DEFAULT);
+            let patience = wall_time.saturating_add(OVERHEAD).min(PATIENCE_MAX);
+            let stream = DeadlineStream { socket: &socket, deadline: Instant::now() + patience };
+            self.await_state(FrameReader::new(stream, setup.limits.frame_bytes()), wall_time)
         })();
         // Whether it has answered or not: nothing more is wanted of it.
         let _ = child.kill();
@@ -72,7 +89,13 @@ impl Preparation {
         Ok(state)
     }
 
-    fn ask(&self, sender: &mut Sender, artefact: &File, state: &File) -> Result<(), BrokenError> {
+    fn ask(
+        &self,
+        sender: &mut Sender,
+        setup: &Setup,
+        artefact: &File,
+        state: &File,
+    ) -> Result<(), BrokenError> {
         let page = StatusPage::create().map_err(failed)?;
         let load = Load {
             module: self.module,
@@ -81,14 +104,15 @@ impl Preparation {
             finalizer: None,
             initialized: false,
         };
-        let setup = Setup { instances: Instances::PerTask, ..self.setup.clone() };
         let initialize = HostMessage::Initialize {
             module: self.module,
             call: self.initializer.clone(),
             // A module's globals and the index of its pages come on top of its memory.
-            state_bytes_max: self.setup.limits.memory_bytes + (16 << 20),
+            state_bytes_max: setup.limits.memory_bytes + (16 << 20),
         };
-        sender.try_send(&HostMessage::Setup(setup), &[page.descriptor()]).map_err(failed)?;
+        sender
+            .try_send(&HostMessage::Setup(setup.clone()), &[page.descriptor()])
+            .map_err(failed)?;
         sender.try_send(&HostMessage::Load(load), &[artefact.as_fd()]).map_err(failed)?;
         sender.try_send(&initialize, &[state.as_fd()]).map_err(failed)
     }

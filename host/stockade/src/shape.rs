@@ -18,12 +18,14 @@
 
 mod decode;
 mod encode;
+mod mistake;
 mod parse;
 
 use std::fmt;
 
 pub(crate) use decode::decode;
-pub(crate) use encode::{Guided, Mistake, Refused};
+pub(crate) use encode::Guided;
+pub(crate) use mistake::{Mistake, Refused};
 
 use crate::number::NumberKind;
 

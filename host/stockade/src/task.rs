@@ -349,10 +349,15 @@ impl<T: TaskResult> TaskHandle<T> {
 
     /// Blocks until the task has ended, and decodes its result.
     ///
+    /// Where the module's manifest names the result's type, a number becomes one of the caller's
+    /// type if that changes nothing: a `u64` is a `u32` where it is in its range.
+    ///
     /// # Errors
     /// [`TaskError`], however the task ended; [`TaskError::Decode`] where its result is no `T`.
     pub fn result(&self) -> Result<T, TaskError> {
-        self.cell.wait(None).map_or_else(|| unreachable!("no deadline"), |done| self.cell.decode(&done))
+        self.cell
+            .wait(None)
+            .map_or_else(|| unreachable!("no deadline"), |done| self.cell.decode(&done))
     }
 
     /// As [`result`](Self::result), for at most `timeout`; `None` where the task has not ended then.

@@ -26,8 +26,9 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::Written;
 
-/// The most bytes of lines under way: a line more is taken where there are less.
-const BYTES_UNDER_WAY_MAX: usize = 64 << 20;
+/// The most bytes of lines under way and of results that wait for their turn, together: a line more
+/// is taken where there are less.
+const BYTES_HELD_MAX: usize = 64 << 20;
 
 /// Something to do.
 enum Event {
@@ -75,7 +76,7 @@ pub(crate) struct Session<'a> {
     interrupts: Receiver<()>,
     ended: (Sender<Slot>, Receiver<Slot>),
     under_way: BTreeMap<Slot, UnderWay>,
-    bytes_under_way: usize,
+    bytes_held: usize,
     lines_under_way_max: usize,
     /// What is written of each line; nothing of one that never ran.
     order: Order<Option<Record>>,
@@ -102,7 +103,7 @@ impl<'a> Session<'a> {
             interrupts,
             ended: crossbeam_channel::unbounded(),
             under_way: BTreeMap::new(),
-            bytes_under_way: 0,
+            bytes_held: 0,
             lines_under_way_max: chunks * args.chunk as usize,
             order: Order::new(!args.unordered),
             stop: None,
@@ -168,7 +169,7 @@ impl<'a> Session<'a> {
     fn has_room(&self) -> bool {
         self.stop.is_none()
             && self.order.len() < self.lines_under_way_max
-            && self.bytes_under_way < BYTES_UNDER_WAY_MAX
+            && self.bytes_held < BYTES_HELD_MAX
     }
 
     /// Takes a line, and those behind it that are there already and travel with it.
@@ -227,13 +228,13 @@ impl<'a> Session<'a> {
             // It has ended already; this session holds the receiver.
             let _ = ended.send(slot);
         }
-        self.bytes_under_way += task.bytes;
+        self.bytes_held += task.bytes;
         self.under_way.insert(slot, task);
     }
 
     fn end(&mut self, slot: Slot) {
         let Some(task) = self.under_way.remove(&slot) else { return };
-        self.bytes_under_way -= task.bytes;
+        self.bytes_held -= task.bytes;
         match task.handle.output().and_then(Written::from_output) {
             Ok(Written::Line(line)) => self.settle(slot, task.number, Ok(line)),
             // No call here asks for bytes.
@@ -252,7 +253,9 @@ impl<'a> Session<'a> {
             Ok(_) => self.tally.succeeded(),
             Err(problem) => self.tally.failed(problem.kind),
         }
-        self.order.settle(slot, Some(Record::new(number, &outcome, self.args.plain)));
+        let record = Record::new(number, &outcome, self.args.plain);
+        self.bytes_held += record.stdout.len();
+        self.order.settle(slot, Some(record));
     }
 
     /// The line never ran, and nothing is written of it.
@@ -277,6 +280,7 @@ impl<'a> Session<'a> {
     fn write_ready(&mut self) -> io::Result<()> {
         while let Some(record) = self.order.pop() {
             let Some(Record { stdout, stderr }) = record else { continue };
+            self.bytes_held -= stdout.len();
             if let Some(text) = stderr {
                 // Where stderr is closed, nobody wants this.
                 let _ = self.watch.aside(true, || writeln!(io::stderr(), "{text}"));

@@ -28,7 +28,7 @@ impl Watch {
     pub(crate) fn new() -> Self {
         let watched = io::stderr().is_terminal();
         let bar = watched.then(|| {
-            let template = "{spinner} {human_pos} done, {per_sec}, {msg}, {elapsed}";
+            let template = "{spinner} {human_pos} done, {msg}, {elapsed}";
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             match ProgressStyle::with_template(template) {
                 Ok(style) => bar.with_style(style),
@@ -64,7 +64,11 @@ impl Watch {
         if due {
             self.drawn = Some(Instant::now());
             let plural = if workers == 1 { "" } else { "s" };
-            bar.set_message(format!("{} failed, {workers} worker{plural}", tally.failures()));
+            let per_second = tally.done() as f64 / self.elapsed().as_secs_f64();
+            let failed = tally.failures();
+            bar.set_message(format!(
+                "{per_second:.0}/s, {failed} failed, {workers} worker{plural}"
+            ));
             bar.set_position(tally.done());
             bar.tick();
         }

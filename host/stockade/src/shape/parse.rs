@@ -82,7 +82,11 @@ impl<'t> Parser<'t> {
             if !self.eat(",") {
                 // Without a comma a pair of parentheses says nothing.
                 let only = self.eat(")").then_some(parts)?;
-                return Some(if only.len() == 1 { only.into_iter().next()? } else { Shape::Tuple(only) });
+                return Some(if only.len() == 1 {
+                    only.into_iter().next()?
+                } else {
+                    Shape::Tuple(only)
+                });
             }
         }
     }
@@ -146,9 +150,11 @@ fn named(name: &str, arguments: Vec<Shape>) -> Shape {
             None => Shape::Any,
         },
         // Serde writes what they hold, and nothing of them.
-        ("Box" | "Rc" | "Arc" | "Cow" | "NonZero" | "Wrapping" | "Saturating", Some(held), None) => {
-            held
-        }
+        (
+            "Box" | "Rc" | "Arc" | "Cow" | "NonZero" | "Wrapping" | "Saturating",
+            Some(held),
+            None,
+        ) => held,
         ("Option", Some(held), None) => Shape::Option(Box::new(held)),
         ("Vec" | "VecDeque" | "LinkedList" | "BinaryHeap" | "BTreeSet", Some(element), None) => {
             Shape::list(element)
@@ -236,11 +242,49 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_any() {
         for text in [
-            "", " ", "Point", "T", "&", "&&", "(", ")", "[", "]", "<", ">", "Vec<", "Vec<u8", "Vec<u8>>",
-            "Vec<>", "Vec", "u8<u8>", "Vec<u8, u8>", "(u8, ", "(,)", "[u8;", "[u8; ]", "[u8; 2 * 2]",
-            "Option<u8, u8>", "u8 u8", "::", "Vec::", "'a", "Vec<'a>", "fn(u8, u8) -> u8", "dyn Error",
-            "Box<dyn Error + Send>", "impl Into<u64>", "<Vec<u8> as Trait>::Out", "*const u8", "!",
-            "Foo<{ N }>", "r#type", "Vec<u8>\0", "\u{1f980}", "Vec<\u{1f980}>", "[u8; size_of::<[u8; 4]>()]",
+            "",
+            " ",
+            "Point",
+            "T",
+            "&",
+            "&&",
+            "(",
+            ")",
+            "[",
+            "]",
+            "<",
+            ">",
+            "Vec<",
+            "Vec<u8",
+            "Vec<u8>>",
+            "Vec<>",
+            "Vec",
+            "u8<u8>",
+            "Vec<u8, u8>",
+            "(u8, ",
+            "(,)",
+            "[u8;",
+            "[u8; ]",
+            "[u8; 2 * 2]",
+            "Option<u8, u8>",
+            "u8 u8",
+            "::",
+            "Vec::",
+            "'a",
+            "Vec<'a>",
+            "fn(u8, u8) -> u8",
+            "dyn Error",
+            "Box<dyn Error + Send>",
+            "impl Into<u64>",
+            "<Vec<u8> as Trait>::Out",
+            "*const u8",
+            "!",
+            "Foo<{ N }>",
+            "r#type",
+            "Vec<u8>\0",
+            "\u{1f980}",
+            "Vec<\u{1f980}>",
+            "[u8; size_of::<[u8; 4]>()]",
         ] {
             assert_eq!(of(text), Shape::Any, "{text:?}");
         }
@@ -248,12 +292,11 @@ mod tests {
 
     #[test]
     fn depth_and_length_are_bounded() {
-        let nested = |levels: usize| {
-            format!("{}u64{}", "Vec<".repeat(levels), ">".repeat(levels))
-        };
+        let nested = |levels: usize| format!("{}u64{}", "Vec<".repeat(levels), ">".repeat(levels));
         assert_ne!(of(&nested(DEPTH_MAX - 1)), Shape::Any);
         assert_eq!(of(&nested(DEPTH_MAX)), Shape::Any);
-        for hostile in ["&", "(", "[", "Vec<", "a::", "u8,", "'", "<", "Box<", "(u8,", "\u{1f980}"] {
+        for hostile in ["&", "(", "[", "Vec<", "a::", "u8,", "'", "<", "Box<", "(u8,", "\u{1f980}"]
+        {
             let text = hostile.repeat(1_000_000 / hostile.len());
             assert_eq!(of(&text), Shape::Any);
             let end = text.floor_char_boundary(TEXT_BYTES_MAX - 1);

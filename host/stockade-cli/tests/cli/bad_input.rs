@@ -1,0 +1,215 @@
+//! Every kind of bad input ends with its own exit code, its cause, and what to do about it.
+
+use crate::args;
+use crate::support::{Folder, example, module, stockade};
+
+const SCALARS: &str = r#"(module
+  (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
+  (func (export "byte") (param f32) (result f32) (local.get 0))
+  (func (export "trap") (unreachable))
+  (func (export "deep") (call 3))
+  (func (export "loop") (loop $again (br $again))))"#;
+
+/// A task that fails as `$how` says: an error's text, a panic's record, and what it returns.
+const FAILING: &str = r#"(module
+  (import "stockade" "error_write" (func $error (param i32 i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "out of \1b[31mpaper")
+  (data (i32.const 64) "{\"message\":\"index 9\",\"location\":\"src/lib.rs:4:2\",\"panic\":true}")
+  (func (export "errs") (result i32) (call $error (i32.const 0) (i32.const 17)) (i32.const 1))
+  (func (export "panics") (result i32)
+    (call $error (i32.const 64) (i32.const 62)) (unreachable)))"#;
+
+#[test]
+fn a_file_that_is_missing() {
+    let folder = Folder::new();
+    let missing = folder.path().join("none.wasm");
+    for command in ["run", "inspect"] {
+        let ended = stockade(args![command, missing]).end();
+        ended.fails(66, &["error: ", "none.wasm", "No such file", "help: check the path"]);
+    }
+    stockade(args!["map", missing, "f"]).end().fails(66, &["none.wasm", "No such file"]);
+    stockade(args!["run", folder.path()]).end().fails(66, &["help: name the .wasm file"]);
+}
+
+#[test]
+fn a_file_that_is_not_wasm() {
+    let folder = Folder::new();
+    for (name, contents) in [("text.wasm", "to be or not to be"), ("empty.wasm", "")] {
+        let file = folder.file(name, contents);
+        let ended = stockade(args!["run", file, "f"]).end();
+        ended.fails(65, &["error: ", "is refused", "--target wasm32-wasip1"]);
+    }
+    let broken = folder.file("broken.wat", "(module (func (export \"f\") i32.add))");
+    stockade(args!["inspect", broken]).end().fails(65, &["is refused"]);
+}
+
+#[test]
+fn a_module_that_is_cut_off() {
+    let whole = std::fs::read(example("wordcount")).unwrap();
+    let folder = Folder::new();
+    for bytes in [9, whole.len() / 2, whole.len() - 1] {
+        let file = folder.file("cut.wasm", &whole[..bytes]);
+        let ended = stockade(args!["run", file, "word_count", "x"]).end();
+        ended.fails(65, &["is refused", "help: "]);
+    }
+}
+
+#[test]
+fn an_import_that_nobody_provides() {
+    let (_folder, guest) = module(r#"(module (import "env" "system" (func (param i32))))"#);
+    let ended = stockade(args!["run", guest, "f"]).end();
+    ended.fails(65, &["imports `env.system`", "wasi_snapshot_preview1"]);
+}
+
+#[test]
+fn a_function_that_is_not_there() {
+    let (_folder, guest) = module(SCALARS);
+    let ended = stockade(args!["run", guest, "ad", "1", "2"]).end();
+    ended.fails(64, &["no function `ad`", "did you mean `add`?", "stockade inspect"]);
+
+    let ended = stockade(args!["map", guest, "ad"]).end();
+    ended.fails(64, &["did you mean `add`?"]);
+
+    let ended = stockade(args!["run", guest]).end();
+    ended.fails(2, &["which function?", "add(i32, i32) -> i32"]);
+}
+
+#[test]
+fn arguments_that_do_not_fit() {
+    let (_folder, guest) = module(SCALARS);
+    let add = |args: &[&str]| {
+        let all = args!["run", guest, "add"].into_iter().chain(args.iter().map(Into::into));
+        stockade(all).end()
+    };
+    add(&["1"]).fails(64, &["2 arguments, got 1", "add(i32, i32) -> i32"]);
+    add(&["1", "2", "3"]).fails(64, &["2 arguments, got 3"]);
+    add(&["1", "\"two\""]).fails(64, &["argument 2 is text"]);
+    add(&["1", "2.5"]).fails(64, &["argument 2", "2.5"]);
+    add(&["1", "4294967296"]).fails(64, &["4294967296 does not fit an i32"]);
+    add(&["1", "--arg", "b=2"]).fails(64, &["`b`"]);
+    add(&["-1", "4294967295"]).gives("-2\n");
+    stockade(args!["run", guest, "byte", "1e300"]).end().fails(64, &["1e300 is not an f32"]);
+
+    let guest = example("wordcount");
+    let top = |args: &[&str]| {
+        let all = args!["run", guest, "top_words"].into_iter().chain(args.iter().map(Into::into));
+        stockade(all).end()
+    };
+    top(&["to be"]).fails(64, &["`limit` is missing", "top_words(text: String, limit: usize)"]);
+    top(&["to be", "1", "--arg", "limt=2"]).fails(64, &["no parameter `limt`"]);
+    top(&["to be", "1", "--arg", "limit=2"]).fails(64, &["by position and by name"]);
+    top(&["to be", "-1"]).fails(64, &["refused its arguments", "stockade inspect"]);
+    top(&["to be", "\"one\""]).fails(64, &["refused its arguments"]);
+}
+
+#[test]
+fn json_that_does_not_parse() {
+    let (folder, guest) = module(SCALARS);
+    let ended = stockade(args!["run", guest, "add", "1", "[2,, 3]"]).end();
+    ended.fails(64, &["argument 2 is no JSON", "  [2,, 3]\n     ^", "single quotes"]);
+
+    let ended = stockade(args!["run", guest, "add", "one", "2"]).end();
+    ended.fails(64, &["argument 1 is no JSON", "'\"one\"'"]);
+
+    let file = folder.file("two.json", "\n{\"x\":\n  nul}");
+    let given = format!("@{}", file.display());
+    let ended = stockade(args!["run", guest, "add", "1", given]).end();
+    ended.fails(64, &["two.json", "line 3", "  nul}"]);
+
+    let ended = stockade(args!["run", guest, "add", "1", "@none.json"]).end();
+    ended.fails(66, &["cannot read the file none.json"]);
+}
+
+#[test]
+fn a_guest_that_traps() {
+    let (_folder, guest) = module(SCALARS);
+    stockade(args!["run", guest, "trap"]).end().fails(67, &["error: the guest trapped"]);
+    let ended = stockade(args!["run", guest, "deep"]).end();
+    ended.fails(67, &["stack", "in: the guest, innermost function first"]);
+}
+
+#[test]
+fn a_guest_that_fails_or_panics_in_its_own_words() {
+    let (_folder, guest) = module(FAILING);
+    let ended = stockade(args!["run", guest, "errs"]).end();
+    ended.fails(67, &["error: the task failed: out of \\u{1b}[31mpaper"]);
+    assert!(!ended.stderr.contains('\u{1b}'), "{}", ended.stderr);
+
+    let ended = stockade(args!["run", guest, "panics"]).end();
+    ended.fails(67, &["panicked: index 9 (at src/lib.rs:4:2)"]);
+
+    let ended = stockade(args!["run", example("wordcount"), "words_in_line", "..."]).end();
+    ended.fails(67, &["error: the task failed: no words in \"...\""]);
+}
+
+#[test]
+fn a_guest_that_loops() {
+    let (_folder, guest) = module(SCALARS);
+    let limited = |option: &[&str]| {
+        let all = args!["run", guest, "loop"].into_iter().chain(option.iter().map(Into::into));
+        stockade(all).end()
+    };
+    limited(&["--wall-time", "300ms"])
+        .fails(68, &["wall time", "--wall-time 3s", "--interruptible"]);
+    let ended = limited(&["--wall-time", "300ms", "--interruptible"]);
+    ended.fails(68, &["in: the guest", "--wall-time 3s"]);
+    limited(&["--fuel", "10000"]).fails(68, &["fuel of 10000", "--fuel 100000"]);
+}
+
+#[test]
+fn a_guest_that_allocates_without_end() {
+    let (_folder, guest) = module(
+        r#"(module (memory 1) (func (export "grow")
+          (loop $again (br_if $again (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
+          (unreachable)))"#,
+    );
+    let ended = stockade(args!["run", guest, "grow", "--memory", "8MiB"]).end();
+    ended.fails(68, &["bytes of memory", "8388608", "--memory 16MiB"]);
+
+    let (_folder, guest) = module(r#"(module (memory 200) (func (export "f")))"#);
+    let ended = stockade(args!["run", guest, "f", "--memory", "1MiB"]).end();
+    ended.fails(65, &["memory", "`--memory`"]);
+}
+
+#[test]
+fn a_guest_that_floods() {
+    let (_folder, guest) = module(
+        r#"(module
+          (import "stockade" "emit" (func $emit (param i32 i32)))
+          (import "wasi_snapshot_preview1" "fd_write"
+            (func $write (param i32 i32 i32 i32) (result i32)))
+          (memory (export "memory") 2)
+          (data (i32.const 0) "\10\00\00\00\00\80\00\00")
+          (func (export "print") (param i32) (result i32)
+            (memory.fill (i32.const 16) (i32.const 120) (i32.const 32768))
+            (loop $again
+              (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+              (br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+            (i32.const 7))
+          (func (export "emit") (param i32)
+            (loop $again (call $emit (i32.const 16) (i32.const 32768)) (br $again))))"#,
+    );
+    let ended = stockade(args!["run", guest, "print", "1000", "--stdio-limit", "1KiB"]).end();
+    ended.gives("7\n");
+    assert!(ended.stderr.contains("31.2 MiB more, dropped; see --stdio-limit"), "{}", ended.stderr);
+
+    let ended = stockade(args!["run", guest, "emit", "1", "--output-limit", "1MiB"]).end();
+    ended.fails(68, &["output exceeds 1048576 bytes", "--output-limit 2MiB"]);
+}
+
+#[test]
+fn options_that_make_no_sense() {
+    let (_folder, guest) = module(SCALARS);
+    let with = |option: &str, value: &str| {
+        stockade(args!["run", guest, "add", "1", "2", option, value]).end()
+    };
+    with("--wall-time", "2").fails(2, &["--wall-time", "500ms, 2s"]);
+    with("--memory", "much").fails(2, &["--memory", "64MiB"]);
+    with("--memory", "1TB").fails(2, &["--memory"]);
+    with("--memory", "5GiB").fails(2, &["`--memory` is 5368709120", "it may be"]);
+    with("--grant-env", "STOCKADE_NOT_SET").fails(2, &["it is not set here"]);
+    with("--grant-dir", "no/such/folder").fails(66, &["cannot grant the directory no/such/folder"]);
+    with("--init-arg", "x=1").fails(64, &["declares no initializer", "--init NAME"]);
+    with("--init", "nothing").fails(64, &["initializer", "no function `nothing`"]);
+}

@@ -1,0 +1,123 @@
+//! Command modules: programs, with everything passed through.
+
+use std::io::Read;
+
+use crate::args;
+use crate::support::{data, example, module, stockade};
+
+/// Copies stdin to stdout, then exits with 7.
+const CAT: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 64))
+    (loop $again
+      (i32.store (i32.const 4) (i32.const 4096))
+      (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (i32.store (i32.const 4) (i32.load (i32.const 8)))
+      (if (i32.load (i32.const 8))
+        (then
+          (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+          (br $again))))
+    (call $exit (i32.const 7))))"#;
+
+/// Writes to stdout without end, whatever becomes of it.
+const YES: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\10\00\00\00\02\00\00\00\00\00\00\00\00\00\00\00y\0a")
+  (func (export "_start")
+    (loop $again
+      (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (br $again))))"#;
+
+#[test]
+fn stdin_passes_through_to_stdout_and_the_exit_code_back() {
+    let (_folder, guest) = module(CAT);
+    let bytes: Vec<u8> = (0..1 << 20).map(|n: u32| (n * 7) as u8).collect();
+    let ended = stockade(args!["run", guest]).input(&bytes).end();
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(7), ""));
+    assert!(ended.bytes == bytes, "{} bytes came back", ended.bytes.len());
+}
+
+#[test]
+fn output_comes_while_the_program_waits_for_more_input() {
+    let (_folder, guest) = module(CAT);
+    let mut running = stockade(args!["run", guest]).start();
+    running.write("ping\n");
+    assert_eq!(running.line(), "ping");
+    running.write("pong\n");
+    assert_eq!(running.line(), "pong");
+    drop(running.stdin.take());
+    assert_eq!(running.end().code, Some(7));
+}
+
+#[test]
+fn arguments_files_and_variables_reach_the_program_as_granted() {
+    let guest = example("linecount");
+    let ended = stockade(args!["run", guest, "--", "--match", "b"]).input("a\nb\nab\n").end();
+    ended.gives("2\n");
+
+    let folder = format!("{}::/d", data("classify/data").display());
+    let base = args!["run", guest, "--grant-dir", folder, "--grant-env", "LINECOUNT_TOTAL"];
+    let files = args!["--", "/d/penguins.jsonl", "/d/penguins.jsonl"];
+    let ended = stockade(base.into_iter().chain(files)).env("LINECOUNT_TOTAL", "1").end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout().ends_with("684 total\n"), "{}", ended.stdout());
+
+    let ended = stockade(args!["run", guest, "--", "/d/penguins.jsonl"]).end();
+    assert_eq!(ended.code, Some(2), "nothing is granted: {}", ended.stderr);
+}
+
+#[test]
+fn a_granted_folder_is_written_only_where_that_was_granted_too() {
+    let (folder, guest) = module(
+        r#"(module
+          (import "wasi_snapshot_preview1" "path_create_directory"
+            (func $mkdir (param i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+          (memory (export "memory") 1)
+          (data (i32.const 0) "made")
+          (func (export "_start")
+            (call $exit (i32.ne (i32.const 0) (call $mkdir (i32.const 3) (i32.const 0) (i32.const 4))))))"#,
+    );
+    let granted = |suffix: &str| {
+        let grant = format!(".::/d{suffix}");
+        stockade(args!["run", guest, "--grant-dir", grant]).folder(folder.path()).end().code
+    };
+    assert_eq!((granted(""), folder.path().join("made").exists()), (Some(1), false));
+    assert_eq!((granted(":rw"), folder.path().join("made").exists()), (Some(0), true));
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program_quietly() {
+    let (_folder, guest) = module(YES);
+    let mut running = stockade(args!["run", guest, "--wall-time", "none"]).start();
+    let mut first = [0; 2];
+    running.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"y\n");
+    drop(running.stdout.take());
+    let ended = running.end();
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(141), ""));
+}
+
+#[test]
+fn a_program_that_does_not_end_meets_its_limits() {
+    let (_folder, guest) = module(r#"(module (func (export "_start") (loop $l (br $l))))"#);
+    let ended = stockade(args!["run", guest, "--wall-time", "300ms"]).end();
+    ended.fails(68, &["wall time", "--wall-time 3s"]);
+    let (_folder, guest) = module(r#"(module (func (export "_start") (unreachable)))"#);
+    stockade(args!["run", guest]).end().fails(67, &["trapped"]);
+}
+
+#[test]
+fn what_is_for_functions_is_refused_with_the_other_way() {
+    let (_folder, guest) = module(CAT);
+    stockade(args!["run", guest, "--bytes", "x"]).end().fails(2, &["`--bytes`", "< FILE"]);
+    stockade(args!["run", guest, "--output", "x"]).end().fails(2, &["`--output`", "> FILE"]);
+    stockade(args!["run", guest, "file"]).end().fails(64, &["no function `file`", "after --"]);
+    stockade(args!["map", guest, "_start"]).end().fails(64, &["stockade run MODULE"]);
+    stockade(args!["run", guest, "_start"]).end().fails(7, &[]);
+}

@@ -1,0 +1,288 @@
+//! Isolation: no task sees another's state, and none reaches what was not granted.
+
+use std::path::Path;
+
+use stockade::{Bytes, Grants, Instances, Limits, Pool, RunError, TaskError};
+use stockade_tests::{Folder, guest_pool, int, numbers, tasks};
+
+fn count(pool: &Pool) -> i32 {
+    let bytes: Vec<u8> = pool.run("count", int(0)).unwrap();
+    i32::from_le_bytes(bytes.try_into().unwrap())
+}
+
+#[test]
+fn every_task_begins_with_the_same_state() {
+    let pool = numbers().build().unwrap();
+    for _ in 0..20 {
+        assert_eq!(pool.run::<i32>("next", ()).unwrap(), 1);
+    }
+    // Also after one that trapped half-way.
+    assert!(pool.run::<()>("next_then_trap", ()).is_err());
+    assert_eq!(pool.run::<i32>("next", ()).unwrap(), 1);
+    assert_eq!(pool.run::<i32>("grow", (1,)).unwrap(), 1);
+    assert_eq!(pool.run::<i32>("grow", (1,)).unwrap(), 1);
+}
+
+#[test]
+fn memory_that_one_task_filled_is_empty_for_the_next() {
+    let pool = guest_pool("probe").build().unwrap();
+    let before: Vec<String> = pool.run("remembered", ()).unwrap();
+    assert!(before.is_empty());
+    pool.run::<()>("remember", (vec!["secret"; 1000], 5_u64)).unwrap();
+    assert!(pool.run::<Vec<String>>("remembered", ()).unwrap().is_empty());
+    assert_eq!(pool.run::<u64>("count", ()).unwrap(), 1);
+    let pool = tasks().build().unwrap();
+    pool.run::<Vec<u8>>("start_counting_at", int(77)).unwrap();
+    let sum: Vec<u8> = pool.run("sum_of_page", int(0)).unwrap();
+    assert_eq!(sum, [0; 4]);
+}
+
+#[test]
+fn an_instance_per_worker_keeps_its_state_until_it_traps() {
+    let pool = tasks().instances(Instances::PerWorker).build().unwrap();
+    assert_eq!([count(&pool), count(&pool), count(&pool)], [1, 2, 3]);
+    assert!(pool.run::<()>("count_then_trap", int(0)).is_err());
+    assert_eq!([count(&pool), count(&pool)], [1, 2]);
+    // An error that the task returned is no trap.
+    assert!(pool.run::<()>("fail", int(0)).is_err());
+    assert_eq!(count(&pool), 3);
+    assert_eq!(pool.workers()[0].id.0, 1, "the worker was replaced");
+}
+
+#[test]
+fn an_instance_per_worker_ends_with_its_worker() {
+    let pool = tasks().instances(Instances::PerWorker).max_tasks_per_worker(2).build().unwrap();
+    let counts: Vec<_> = (0..6).map(|_| count(&pool)).collect();
+    assert_eq!(counts, [1, 2, 1, 2, 1, 2]);
+}
+
+#[test]
+fn modules_of_one_pool_do_not_share_state() {
+    let pool = numbers()
+        .module_as("other", stockade_tests::wat_file(include_str!("../fixtures/numbers.wat")))
+        .instances(Instances::PerWorker)
+        .build()
+        .unwrap();
+    for expected in 1..=3 {
+        assert_eq!(pool.run::<i32>(("test", "next"), ()).unwrap(), expected);
+        assert_eq!(pool.run::<i32>(("other", "next"), ()).unwrap(), expected);
+    }
+}
+
+#[test]
+fn arguments_and_environment_are_empty_unless_granted() {
+    type Surroundings = (Vec<String>, Vec<(String, String)>);
+    let pool = guest_pool("probe").build().unwrap();
+    let (args, env): Surroundings = pool.run("surroundings", ()).unwrap();
+    assert!(args.is_empty() && env.is_empty(), "{args:?} {env:?}");
+    let grants = Grants::none().env("LANG", "C").env("WITH", "a=b\nc");
+    let pool = guest_pool("probe").grants(grants).build().unwrap();
+    let (args, env): Surroundings = pool.run("surroundings", ()).unwrap();
+    assert!(args.is_empty());
+    let expected = [("LANG".into(), "C".into()), ("WITH".into(), "a=b\nc".into())];
+    assert_eq!(env, expected);
+}
+
+#[test]
+fn no_file_is_there_unless_granted() {
+    let pool = guest_pool("probe").build().unwrap();
+    for path in ["/", ".", "/etc/passwd", "/proc/self/environ", "../../etc/passwd", ""] {
+        let read = pool.run::<String>("read", (path,));
+        assert!(matches!(read, Err(RunError::Task(TaskError::Guest(_)))), "{path}: {read:?}");
+        assert!(pool.run::<Vec<String>>("list", (path,)).is_err(), "{path}");
+    }
+}
+
+/// A granted folder with a file and a folder in it, beside something that was not granted.
+struct Grounds {
+    folder: Folder,
+}
+
+impl Grounds {
+    fn new() -> Self {
+        let folder = Folder::new();
+        folder.file("secret", "not yours");
+        std::fs::create_dir_all(folder.path().join("granted/inner")).unwrap();
+        folder.file("granted/file", "yours");
+        Self { folder }
+    }
+
+    fn granted(&self) -> std::path::PathBuf {
+        self.folder.path().join("granted")
+    }
+
+    fn read_only(&self) -> Pool {
+        let grants = Grants::none().read_dir(self.granted(), "/data");
+        guest_pool("probe").grants(grants).build().unwrap()
+    }
+
+    fn writable(&self) -> Pool {
+        let grants = Grants::none().write_dir(self.granted(), "/data");
+        guest_pool("probe").grants(grants).build().unwrap()
+    }
+
+    /// Nothing but what was there at first is there, and unchanged.
+    #[track_caller]
+    fn assert_untouched(&self) {
+        let names = |path: &Path| {
+            let mut names: Vec<_> = std::fs::read_dir(path)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(self.folder.path()), ["granted", "secret"]);
+        assert_eq!(names(&self.granted()), ["file", "inner"]);
+        assert_eq!(std::fs::read(self.granted().join("file")).unwrap(), b"yours");
+        assert_eq!(std::fs::read(self.folder.path().join("secret")).unwrap(), b"not yours");
+    }
+}
+
+fn change(pool: &Pool, what: &str, path: &str, other: &str) -> Result<(), RunError> {
+    pool.run::<()>("change", (what, path, other))
+}
+
+const CHANGES: [(&str, &str, &str); 11] = [
+    ("create", "/data/new", ""),
+    ("write", "/data/file", "mine"),
+    ("append", "/data/file", "mine"),
+    ("truncate", "/data/file", ""),
+    ("set_len", "/data/file", ""),
+    ("remove", "/data/file", ""),
+    ("rename", "/data/file", "/data/other"),
+    ("rename", "/data/file", "/data/inner/file"),
+    ("link", "/data/file", "/data/other"),
+    ("mkdir", "/data/more", ""),
+    ("rmdir", "/data/inner", ""),
+];
+
+#[test]
+fn a_read_only_grant_can_be_read_and_refuses_every_change() {
+    let grounds = Grounds::new();
+    let pool = grounds.read_only();
+    assert_eq!(pool.run::<String>("read", ("/data/file",)).unwrap(), "yours");
+    let names: Vec<String> = pool.run("list", ("/data",)).unwrap();
+    assert_eq!(names, ["file", "inner"]);
+    for (what, path, other) in CHANGES {
+        assert!(change(&pool, what, path, other).is_err(), "{what} {path} {other}");
+        grounds.assert_untouched();
+    }
+}
+
+#[test]
+fn a_writable_grant_can_be_changed() {
+    let grounds = Grounds::new();
+    let pool = grounds.writable();
+    change(&pool, "create", "/data/new", "").unwrap();
+    change(&pool, "append", "/data/file", " and mine").unwrap();
+    change(&pool, "mkdir", "/data/more", "").unwrap();
+    change(&pool, "rename", "/data/new", "/data/more/new").unwrap();
+    assert_eq!(pool.run::<String>("read", ("/data/file",)).unwrap(), "yours and mine");
+    assert!(grounds.granted().join("more/new").exists());
+    change(&pool, "remove", "/data/more/new", "").unwrap();
+    change(&pool, "rmdir", "/data/more", "").unwrap();
+    change(&pool, "truncate", "/data/file", "").unwrap();
+    assert_eq!(std::fs::read(grounds.granted().join("file")).unwrap(), b"");
+}
+
+#[test]
+fn no_path_leads_out_of_a_grant() {
+    let grounds = Grounds::new();
+    std::os::unix::fs::symlink("../secret", grounds.folder.path().join("link")).unwrap();
+    let granted = grounds.granted();
+    let absolute = grounds.folder.path().join("secret");
+    for (name, target) in [
+        ("relative", Path::new("../secret")),
+        ("absolute", &absolute),
+        ("up", Path::new("..")),
+        ("root", Path::new("/")),
+        ("self", Path::new("self")),
+    ] {
+        std::os::unix::fs::symlink(target, granted.join("inner").join(name)).unwrap();
+    }
+    for pool in [grounds.read_only(), grounds.writable()] {
+        for path in [
+            "/data/../secret",
+            "/data/inner/../../secret",
+            "/data/./inner/../../secret",
+            "/data/inner/relative",
+            "/data/inner/absolute",
+            "/data/inner/up/secret",
+            "/data/inner/up/../secret",
+            "/data/inner/root/etc/passwd",
+            "/data/inner/self",
+            "/data//../secret",
+            "/data/inner/../inner/../../secret",
+        ] {
+            let read = pool.run::<String>("read", (path,));
+            assert!(matches!(read, Err(RunError::Task(TaskError::Guest(_)))), "{path}: {read:?}");
+        }
+        assert!(pool.run::<Vec<String>>("list", ("/data/..",)).is_err());
+        for (what, path, other) in [
+            ("create", "/data/../new", ""),
+            ("write", "/data/../secret", "mine"),
+            ("truncate", "/data/inner/absolute", ""),
+            ("append", "/data/inner/absolute", "mine"),
+            ("remove", "/data/../secret", ""),
+            ("rename", "/data/../secret", "/data/loot"),
+            ("rename", "/data/file", "/data/../loot"),
+            ("link", "/data/../secret", "/data/loot"),
+            ("mkdir", "/data/../more", ""),
+            ("rmdir", "/data/../granted/inner", ""),
+        ] {
+            assert!(change(&pool, what, path, other).is_err(), "{what} {path} {other}");
+        }
+    }
+    let secret = std::fs::read(grounds.folder.path().join("secret")).unwrap();
+    assert_eq!(secret, b"not yours");
+    std::fs::remove_file(grounds.folder.path().join("link")).unwrap();
+    grounds.assert_untouched();
+}
+
+#[test]
+fn two_grants_are_two_places() {
+    let (one, two) = (Folder::new(), Folder::new());
+    one.file("file", "one");
+    two.file("file", "two");
+    let grants = Grants::none().read_dir(one.path(), "/one").write_dir(two.path(), "/two");
+    let pool = guest_pool("probe").grants(grants).build().unwrap();
+    assert_eq!(pool.run::<String>("read", ("/one/file",)).unwrap(), "one");
+    assert_eq!(pool.run::<String>("read", ("/two/file",)).unwrap(), "two");
+    assert!(change(&pool, "remove", "/one/file", "").is_err());
+    assert!(change(&pool, "rename", "/one/file", "/two/taken").is_err());
+    assert!(change(&pool, "rename", "/two/file", "/one/put").is_err());
+    change(&pool, "remove", "/two/file", "").unwrap();
+}
+
+#[test]
+fn a_worker_has_no_environment_and_no_descriptors_of_the_hosts() {
+    // Inheritable, as a careless library would leave it.
+    let leak = std::fs::File::open("/dev/null").unwrap();
+    let number = stockade_tests::make_inheritable(&leak);
+    let pool = numbers().build().unwrap();
+    pool.run::<()>("nothing", ()).unwrap();
+    let pid = pool.workers()[0].pid;
+    // The streams, the socket, the status page, the module and the engine's own few.
+    let descriptors = stockade_tests::descriptors_of(pid);
+    assert!(descriptors.len() < 12, "{descriptors:?}");
+    let leaked = descriptors.iter().any(|(fd, to)| *fd == number && to == "/dev/null");
+    assert!(!leaked, "{descriptors:?}");
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    assert_eq!(String::from_utf8_lossy(&environment), "");
+}
+
+#[test]
+fn bytes_of_one_task_never_reach_another() {
+    let limits = Limits::default().memory_bytes(32 << 20);
+    let pool = tasks().limits(limits).max_workers(2).build().unwrap();
+    let inputs: Vec<_> =
+        (0..200u32).map(|i| vec![i as u8; 1 + (i as usize * 977) % 30_000]).collect();
+    let handles: Vec<_> = inputs
+        .iter()
+        .map(|input| pool.submit::<Vec<u8>>("echo", Bytes(input.clone())).unwrap())
+        .collect();
+    for (input, handle) in inputs.iter().zip(&handles) {
+        assert!(&handle.result().unwrap() == input);
+    }
+}

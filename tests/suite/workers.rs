@@ -1,0 +1,379 @@
+//! Workers: when they start and close, how many there are, and what becomes of a pool whose workers
+//! die.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use stockade::{
+    BrokenError, Bytes, Limits, PoolBuilder, RunError, Status, SubmitError, TaskError,
+    WorkerProgram,
+};
+use stockade_tests::{
+    Folder, Gate, continue_process, eventually, int, is_alive, is_gone, kill, numbers,
+    processes_named, stop_process, tasks, two_ints, until_running,
+};
+
+#[test]
+fn workers_start_on_demand_and_never_more_than_the_maximum() {
+    let gate = Gate::new();
+    let pool = tasks().grants(gate.grants()).max_workers(2).build().unwrap();
+    assert_eq!(pool.count_workers(), 0);
+    let first = pool.submit::<Vec<u8>>("wait", int(0)).unwrap();
+    until_running(&first);
+    assert_eq!((pool.count_workers(), processes_named(pool.name()).len()), (1, 1));
+    let others: Vec<_> = (0..10).map(|_| pool.submit::<Vec<u8>>("wait", int(0)).unwrap()).collect();
+    eventually("a second task to run", || pool.count_busy_workers() == 2);
+    assert_eq!(pool.count_pending_tasks(), 9);
+    assert_eq!((pool.count_workers(), processes_named(pool.name()).len()), (2, 2));
+    gate.open();
+    for handle in [first].iter().chain(&others) {
+        handle.result().unwrap();
+    }
+    assert_eq!(processes_named(pool.name()).len(), 2);
+    eventually("all to be free", || pool.count_free_workers() == 2);
+    assert_eq!((pool.count_busy_workers(), pool.count_pending_tasks()), (0, 0));
+}
+
+#[test]
+fn workers_can_be_started_ahead_to_the_maximum_and_no_further() {
+    let pool = numbers().max_workers(2).build().unwrap();
+    pool.spawn_workers(1).unwrap();
+    eventually("one worker", || pool.count_free_workers() == 1);
+    pool.spawn_workers(100).unwrap();
+    eventually("two workers", || pool.count_free_workers() == 2);
+    assert_eq!(processes_named(pool.name()).len(), 2);
+    let workers = pool.workers();
+    let names: Vec<_> = workers.iter().map(|worker| worker.name.clone()).collect();
+    let name = pool.name();
+    assert_eq!(names, [format!("{name}-worker-1"), format!("{name}-worker-2")]);
+    assert!(workers.iter().all(|worker| is_alive(worker.pid) && worker.tasks_done == 0));
+}
+
+#[test]
+fn an_idle_pool_shrinks_to_nothing_and_grows_again() {
+    let pool = numbers().idle_timeout(Duration::ZERO).build().unwrap();
+    for _ in 0..3 {
+        assert_eq!(pool.run::<i32>("add", (1, 2)).unwrap(), 3);
+        eventually("no worker", || pool.count_workers() == 0);
+        assert!(processes_named(pool.name()).is_empty());
+    }
+}
+
+#[test]
+fn a_change_of_the_idle_timeout_reaches_workers_that_idle_already() {
+    let pool = numbers().idle_timeout(None).max_workers(2).build().unwrap();
+    pool.spawn_workers(2).unwrap();
+    eventually("two idle workers", || pool.count_free_workers() == 2);
+    pool.set_idle_timeout(Some(Duration::ZERO)).unwrap();
+    eventually("no worker", || pool.count_workers() == 0);
+    pool.set_idle_timeout(None).unwrap();
+    pool.run::<()>("nothing", ()).unwrap();
+    assert_eq!(pool.count_workers(), 1);
+}
+
+#[test]
+fn a_worker_runs_exactly_as_many_tasks_as_it_may() {
+    for limit in [1, 3] {
+        let pool = numbers().max_tasks_per_worker(limit).build().unwrap();
+        let handles: Vec<_> = (0..12).map(|i| pool.submit::<i32>("add", (i, 0)).unwrap()).collect();
+        for (number, handle) in handles.iter().enumerate() {
+            assert_eq!(handle.result().unwrap(), number as i32);
+            let worker = handle.report().worker.unwrap().0;
+            assert_eq!(worker, 1 + number as u64 / limit, "task {number} of {limit}");
+        }
+        // Without work there is no replacement.
+        eventually("no worker", || pool.count_workers() == 0);
+    }
+}
+
+#[test]
+fn a_worker_that_failed_tasks_counts_them_too() {
+    let pool = numbers().max_tasks_per_worker(2).build().unwrap();
+    assert!(pool.run::<()>("unreachable", ()).is_err());
+    assert!(pool.run::<()>("unreachable", ()).is_err());
+    let third = pool.submit::<i32>("add", (1, 1)).unwrap();
+    assert_eq!(third.report().worker.unwrap().0, 2);
+}
+
+#[test]
+fn a_killed_idle_worker_is_replaced_when_there_is_work() {
+    let pool = numbers().build().unwrap();
+    for round in 1..=5 {
+        let handle = pool.submit::<i32>("add", (round, 1)).unwrap();
+        assert_eq!(handle.result().unwrap(), round + 1);
+        let pid = pool.workers()[0].pid;
+        kill(pid);
+        eventually("the worker to be gone", || is_gone(pid));
+    }
+    assert!(pool.check().is_ok());
+}
+
+#[test]
+fn a_worker_killed_at_the_very_moment_of_a_submission_costs_nothing() {
+    let pool = numbers().build().unwrap();
+    for round in 0..20 {
+        pool.run::<()>("nothing", ()).unwrap();
+        // Not waited for: the pool may or may not know when it sends the next task.
+        kill(pool.workers()[0].pid);
+        let handle = pool.submit::<i32>("add", (round, 1)).unwrap();
+        match handle.result() {
+            Ok(sum) => assert_eq!(sum, round + 1),
+            Err(error) => panic!("round {round}: {error:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_killed_busy_worker_costs_the_task_that_it_ran_and_no_other() {
+    let gate = Gate::new();
+    let pool = tasks().grants(gate.grants()).build().unwrap();
+    let before = pool.submit::<Vec<u8>>("echo", int(1)).unwrap();
+    let running = pool.submit::<Vec<u8>>("wait", int(0)).unwrap();
+    let behind: Vec<_> =
+        (0..300).map(|i| pool.submit::<Vec<u8>>("echo", int(i)).unwrap()).collect();
+    until_running(&running);
+    let worker = pool.workers()[0].clone();
+    kill(worker.pid);
+    assert_eq!(before.result().unwrap(), 1_i32.to_le_bytes());
+    let TaskError::WorkerLost(exit) = running.result().unwrap_err() else { panic!() };
+    assert_eq!((exit.pid, exit.signal, exit.code), (worker.pid, Some(9), None));
+    assert_eq!(exit.worker, worker.name);
+    for (number, handle) in behind.iter().enumerate() {
+        assert_eq!(handle.result().unwrap(), (number as i32).to_le_bytes());
+        assert_eq!(handle.report().worker.unwrap().0, 2);
+    }
+    assert!(is_gone(worker.pid), "a zombie is left");
+    assert_eq!(running.status(), Status::Failed);
+    assert_eq!(running.progress(), Some((1, 2)));
+}
+
+/// Maps 10,000 numbers, kills the worker in the middle of number 5,000, and looks at what is left.
+fn map_with_a_death(chunk_size: usize) {
+    const ITEMS: i32 = 10_000;
+    const VICTIM: i32 = 5_000;
+    let gate = Gate::new();
+    let pool = tasks().grants(gate.grants()).build().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            gate.until_somebody_waits();
+            kill(pool.workers()[0].pid);
+            // Whoever waits there again must not: the lost task is not tried again.
+            gate.open();
+        });
+        let mut map = pool
+            .starmap::<Vec<u8>, _, _>("square", (0..ITEMS).map(|i| two_ints(i, VICTIM)))
+            .chunk_size(chunk_size);
+        let mut lost = Vec::new();
+        for expected in 0..ITEMS {
+            let (index, handle) = map.next_task().expect("an end too early");
+            assert_eq!(index as i32, expected);
+            match handle.unwrap().result() {
+                Ok(bytes) => assert_eq!(bytes, expected.wrapping_mul(expected).to_le_bytes()),
+                Err(TaskError::WorkerLost(_)) => lost.push(expected),
+                Err(other) => panic!("item {expected}: {other:?}"),
+            }
+        }
+        assert!(map.next_task().is_none());
+        assert_eq!(lost, [VICTIM]);
+    });
+    assert_eq!(pool.workers()[0].id.0, 2);
+}
+
+#[test]
+fn a_worker_killed_in_the_middle_of_a_map_costs_one_item() {
+    map_with_a_death(1);
+}
+
+#[test]
+fn a_worker_killed_in_the_middle_of_a_chunk_costs_one_item() {
+    map_with_a_death(64);
+}
+
+#[test]
+fn workers_killed_again_and_again_cost_at_most_one_item_each() {
+    const ITEMS: i32 = 10_000;
+    let pool = tasks().max_workers(2).build().unwrap();
+    let mut map = pool
+        .starmap::<Vec<u8>, _, _>("square", (0..ITEMS).map(|i| two_ints(i, -1)))
+        .chunk_size(16)
+        .unordered();
+    let mut seen = vec![false; ITEMS as usize];
+    let (mut lost, mut kills) = (0, 0);
+    while let Some((index, handle)) = map.next_task() {
+        assert!(!std::mem::replace(&mut seen[index], true), "item {index} twice");
+        let expected = (index as i32).wrapping_mul(index as i32);
+        match handle.unwrap().result() {
+            Ok(bytes) => assert_eq!(bytes, expected.to_le_bytes()),
+            Err(TaskError::WorkerLost(_)) => lost += 1,
+            Err(other) => panic!("item {index}: {other:?}"),
+        }
+        if index % 997 == 500
+            && let Some(worker) = pool.workers().last()
+        {
+            kill(worker.pid);
+            kills += 1;
+        }
+    }
+    assert!(seen.iter().all(|seen| *seen));
+    assert!(kills > 0 && lost <= kills, "{lost} lost by {kills} kills");
+    assert!(pool.check().is_ok());
+}
+
+#[test]
+fn a_stopped_worker_is_killed_at_its_tasks_deadline() {
+    let gate = Gate::new();
+    let limits = Limits::default().wall_time(Duration::from_secs(2));
+    let pool = tasks().limits(limits).grants(gate.grants()).build().unwrap();
+    let stopped = pool.submit::<Vec<u8>>("wait", int(0)).unwrap();
+    until_running(&stopped);
+    let pid = pool.workers()[0].pid;
+    stop_process(pid);
+    gate.open();
+    let next = pool.submit::<Vec<u8>>("echo", Bytes(vec![7])).unwrap();
+    assert!(matches!(stopped.result(), Err(TaskError::Deadline { .. })));
+    assert_eq!(next.result().unwrap(), [7]);
+    assert!(is_gone(pid));
+}
+
+#[test]
+fn a_worker_that_was_stopped_for_a_while_goes_on() {
+    let gate = Gate::new();
+    let pool = tasks().grants(gate.grants()).build().unwrap();
+    let handle = pool.submit::<Vec<u8>>("wait", int(0)).unwrap();
+    until_running(&handle);
+    let pid = pool.workers()[0].pid;
+    stop_process(pid);
+    let behind = pool.submit::<Vec<u8>>("echo", Bytes(vec![7])).unwrap();
+    gate.open();
+    continue_process(pid);
+    assert_eq!(handle.result().unwrap(), 1_i32.to_le_bytes());
+    assert_eq!(behind.result().unwrap(), [7]);
+    assert_eq!(pool.workers()[0].pid, pid);
+}
+
+#[test]
+fn an_idle_worker_that_is_stopped_does_not_hold_up_the_shutdown() {
+    let pool = numbers().shutdown_grace_period(Duration::from_millis(200)).build().unwrap();
+    pool.run::<()>("nothing", ()).unwrap();
+    let pid = pool.workers()[0].pid;
+    stop_process(pid);
+    assert!(pool.shutdown());
+    assert!(is_gone(pid));
+}
+
+/// A pool whose compilers are real and whose workers run `script` instead.
+fn workers_that(script: &str) -> (Folder, PoolBuilder) {
+    let folder = Folder::new();
+    let path = folder.path().join("worker");
+    let real = stockade_tests::worker_program();
+    let text = format!(
+        "#!/bin/sh\ncase \"$1\" in *compiler) exec {} \"$1\";; esac\n{script}\n",
+        real.display()
+    );
+    // Written by another process: a descriptor of ours, inherited by a child that another test
+    // starts at this moment, would keep the file from being run.
+    let mut writer = Command::new("/bin/sh")
+        .args(["-c", "cat > \"$0\" && chmod +x \"$0\""])
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut writer.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success());
+    let builder = numbers().worker_program(WorkerProgram::Path(path));
+    (folder, builder)
+}
+
+#[test]
+fn workers_that_cannot_start_break_the_pool_and_the_error_says_why() {
+    for (script, word) in [
+        ("exit 3", "code 3"),
+        ("kill -TERM $$", "SIGTERM"),
+        ("printf 'hello hello hello hello' >&3; sleep 1000", ""),
+        ("head -c 100000 /dev/urandom >&3", ""),
+        ("exec 3>&-; sleep 1000", ""),
+    ] {
+        let (_folder, builder) = workers_that(script);
+        let pool = builder.max_workers(2).build().unwrap();
+        let handles: Vec<_> = (0..3).map(|i| pool.submit::<i32>("add", (i, 1)).unwrap()).collect();
+        for handle in &handles {
+            let error = handle.result().unwrap_err();
+            let TaskError::Broken(cause) = &error else { panic!("{script}: {error:?}") };
+            let BrokenError::WorkersCannotStart(why) = &**cause else { panic!("{cause:?}") };
+            assert!(!why.is_empty() && why.contains(word), "{script}: {why}");
+        }
+        assert!(matches!(pool.check(), Err(SubmitError::Broken(_))));
+        assert!(matches!(
+            pool.run::<i32>("add", (1, 1)),
+            Err(RunError::Submit(SubmitError::Broken(_)))
+        ));
+        assert!(pool.shutdown());
+        assert!(processes_named(pool.name()).is_empty(), "{script}");
+    }
+}
+
+#[test]
+fn workers_that_never_answer_can_be_shut_down() {
+    let (_folder, builder) = workers_that("exec sleep 1000");
+    let pool = builder.build().unwrap();
+    let handle = pool.submit::<i32>("add", (1, 1)).unwrap();
+    eventually("a worker", || pool.count_workers() == 1);
+    let pid = pool.workers()[0].pid;
+    assert!(!handle.wait(Duration::ZERO));
+    assert!(pool.shutdown_timeout(Duration::from_millis(100)));
+    assert!(matches!(handle.result(), Err(TaskError::Cancelled(_))));
+    assert!(is_gone(pid));
+}
+
+#[test]
+fn a_worker_program_that_vanishes_breaks_the_pool() {
+    let (folder, builder) = workers_that("exit 0");
+    let pool = builder.build().unwrap();
+    drop(folder);
+    let error = pool.submit::<i32>("add", (1, 1)).unwrap().result().unwrap_err();
+    let TaskError::Broken(cause) = &error else { panic!("{error:?}") };
+    assert!(matches!(&**cause, BrokenError::WorkersCannotStart(_)), "{cause:?}");
+}
+
+#[test]
+fn a_granted_directory_that_vanishes_breaks_the_pool_and_is_named() {
+    let folder = Folder::new();
+    let grants = stockade::Grants::none().read_dir(folder.path(), "/data");
+    let pool = tasks().grants(grants).build().unwrap();
+    let path = folder.path().display().to_string();
+    drop(folder);
+    let error = pool.submit::<()>("echo", int(1)).unwrap().result().unwrap_err();
+    let TaskError::Broken(cause) = &error else { panic!("{error:?}") };
+    let BrokenError::WorkersCannotStart(why) = &**cause else { panic!("{cause:?}") };
+    assert!(why.contains(&path), "{why}");
+}
+
+#[test]
+fn no_worker_outlives_a_host_that_is_killed() {
+    let module = stockade_tests::wat_file(
+        r#"(module
+            (import "stockade" "progress" (func $progress (param i64 i64)))
+            (func (export "spin") (result i32)
+                (call $progress (i64.const 1) (i64.const 1))
+                (loop $l (br $l))
+                (i32.const 0)))"#,
+    );
+    let mut host = Command::new(env!("CARGO_BIN_EXE_host"))
+        .arg(module)
+        .env("STOCKADE_WORKER", stockade_tests::worker_program())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = std::io::BufReader::new(host.stdout.take().unwrap());
+    let pids: Vec<u32> = std::io::BufRead::lines(stdout)
+        .take(2)
+        .map(|line| line.unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(pids.len(), 2);
+    assert!(pids.iter().all(|pid| is_alive(*pid)));
+    host.kill().unwrap();
+    host.wait().unwrap();
+    for pid in pids {
+        eventually("the worker to be gone", || !is_alive(pid));
+    }
+}
