@@ -64,8 +64,10 @@ enum Contents {
 /// A function that frames the tasks, and its arguments: encoded once its target is known.
 struct Hook {
     target: Target,
-    encode: Box<dyn Fn(&Callable) -> Result<Invocation, SubmitError> + Send>,
+    encode: Box<EncodeFor>,
 }
+
+type EncodeFor = dyn Fn(&Callable) -> Result<Invocation, SubmitError> + Send;
 
 impl std::fmt::Debug for Hook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -14,27 +14,22 @@
 //! [`Dispatcher`]'s to say.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use stockade_wire::{
-    Failure, Finished, HostMessage, Invocation, ModuleId, Outcome, Setup, TaskId, WorkerId,
-    WorkerMessage,
+    Failure, Finished, HostMessage, ModuleId, Outcome, Setup, TaskId, WorkerId, WorkerMessage,
 };
 
-use crate::dispatcher::{
-    Action, BrokenCause, CancelReason as DispatchCancel, ChunkId, Dispatcher, Event, Hook,
-    Resolution, ShutdownMode, Submission,
-};
+use crate::dispatcher::{Action, BrokenCause, Dispatcher, Event, Hook, ShutdownMode, Submission};
+use crate::entry::{RunState, TaskEntry, deadline_for_host};
 use crate::prepare::{Preparation, PreparationThread};
-use crate::report::Status;
 use crate::shared::{Shared, WorkerInfo};
-use crate::task::{Completed, Output, TaskCell};
 use crate::worker::{Heard, Loadable, WorkerProcess};
-use crate::{BrokenError, CancelReason, TaskError, WorkerExit};
+use crate::{BrokenError, TaskError, WorkerExit};
 
 /// What callers ask of the driver.
 #[derive(Debug)]
@@ -52,159 +47,6 @@ pub(crate) enum Command {
     JoinGivenUp(u64),
     Prepared(Result<Arc<std::fs::File>, BrokenError>),
     Shutdown(ShutdownMode),
-}
-
-/// A task with its payload, from submission to its end. Dropped before its end, whatever the
-/// reason, it still ends its task.
-#[derive(Debug)]
-pub(crate) struct TaskEntry {
-    pub(crate) cell: Arc<TaskCell>,
-    /// A [`HostMessage::Run`], kept until the end in case the task has to be sent again.
-    pub(crate) message: HostMessage,
-    pub(crate) descriptors: Vec<OwnedFd>,
-    pub(crate) chunk: Option<ChunkId>,
-    pub(crate) inline_bytes: usize,
-    run: RunState,
-}
-
-/// What the driver knows of a task's latest attempt.
-#[derive(Debug, Default)]
-struct RunState {
-    worker: Option<WorkerId>,
-    attempt: u32,
-    started: Option<Instant>,
-    emitted_bytes: u64,
-    finished: Option<Box<Finished>>,
-}
-
-impl TaskEntry {
-    pub(crate) fn new(
-        cell: Arc<TaskCell>,
-        message: HostMessage,
-        descriptors: Vec<OwnedFd>,
-        chunk: Option<ChunkId>,
-    ) -> Self {
-        let inline_bytes = inline_bytes(&message);
-        Self { cell, message, descriptors, chunk, inline_bytes, run: RunState::default() }
-    }
-
-    fn limits(&self) -> &stockade_wire::Limits {
-        match &self.message {
-            HostMessage::Run(run) => &run.limits,
-            _ => unreachable!("an entry holds a Run"),
-        }
-    }
-
-    /// Whether a worker's outcome is of the kind that this call can have, and within its limits.
-    fn accepts(&self, finished: &Finished) -> bool {
-        let HostMessage::Run(run) = &self.message else { return false };
-        let stdio_fits = [&finished.stdout, &finished.stderr]
-            .iter()
-            .all(|stream| stream.bytes.len() as u64 <= run.limits.stdio_bytes);
-        let kind_fits = match (&finished.outcome, &run.invocation) {
-            (Outcome::Returned(bytes), Invocation::Task(_)) => {
-                bytes.len() as u64 + self.run.emitted_bytes <= run.limits.output_bytes
-            }
-            (Outcome::Scalars(_), Invocation::Scalar { .. }) => true,
-            (Outcome::Exited(_), Invocation::Command(_)) => true,
-            (Outcome::Failed(_) | Outcome::Recalled, _) => true,
-            _ => false,
-        };
-        stdio_fits && kind_fits
-    }
-
-    /// Ends the task as `resolution` says.
-    fn resolve(&mut self, resolution: Resolution, exit: Option<WorkerExit>, shared: &Shared) {
-        let wall_time = self.limits().wall_time;
-        let mut finished = self.run.finished.take();
-        let result = match (resolution, finished.as_mut()) {
-            (Resolution::Finished, Some(finished)) => {
-                match std::mem::replace(&mut finished.outcome, Outcome::Recalled) {
-                    Outcome::Returned(bytes) => {
-                        Ok(Output::Encoded { codec: self.cell.codec, bytes })
-                    }
-                    Outcome::Scalars(scalars) => Ok(Output::Scalars(scalars)),
-                    Outcome::Exited(code) => Ok(Output::Exited(code)),
-                    Outcome::Failed(failure) => Err(TaskError::from_failure(failure, wall_time)),
-                    Outcome::Recalled => Err(TaskError::Cancelled(CancelReason::Asked)),
-                }
-            }
-            (Resolution::DeadlinePassed, _) => Err(TaskError::Deadline {
-                limit: wall_time.unwrap_or_default(),
-                backtrace: Vec::new(),
-            }),
-            (Resolution::WorkerLost | Resolution::Finished, _) => {
-                let gone = WorkerExit { worker: "worker".into(), pid: 0, signal: None, code: None };
-                Err(TaskError::WorkerLost(exit.unwrap_or(gone)))
-            }
-            (Resolution::Cancelled(why) | Resolution::CancelledRunning(why), _) => {
-                let running = matches!(resolution, Resolution::CancelledRunning(_));
-                Err(match (why, shared.broken()) {
-                    (DispatchCancel::Broken, Some(cause)) => TaskError::Broken(cause),
-                    (DispatchCancel::Asked, _) if running => {
-                        TaskError::Cancelled(CancelReason::WhileRunning)
-                    }
-                    (DispatchCancel::Asked, _) => TaskError::Cancelled(CancelReason::Asked),
-                    _ => TaskError::Cancelled(CancelReason::Shutdown),
-                })
-            }
-        };
-        let status = match &result {
-            Ok(_) => Status::Completed,
-            Err(TaskError::Cancelled(_) | TaskError::Broken(_)) => Status::Cancelled,
-            Err(_) => Status::Failed,
-        };
-        let report = self.report(status, finished);
-        self.cell.finish(Completed { result, report });
-    }
-
-    fn report(&self, status: Status, finished: Option<Box<Finished>>) -> crate::TaskReport {
-        let mut report = self.cell.blank_report(status);
-        report.worker = self.run.worker;
-        report.attempt = self.run.attempt;
-        if let Some(started) = self.run.started {
-            report.queue_wait = started.saturating_duration_since(self.cell.submitted);
-            report.wall_time = started.elapsed();
-        }
-        if let Some(finished) = finished {
-            report.wall_time = finished.metrics.wall_time;
-            report.cpu_time = finished.metrics.cpu_time;
-            report.fuel = finished.metrics.fuel;
-            report.memory_peak_bytes = finished.metrics.memory_peak_bytes;
-            report.stdout = finished.stdout;
-            report.stderr = finished.stderr;
-            report.log = finished.log;
-            report.log_dropped = finished.log_dropped;
-        }
-        report
-    }
-}
-
-impl Drop for TaskEntry {
-    fn drop(&mut self) {
-        // Does nothing where the task has ended, which is always but in a pool that is going down.
-        self.cell.finish(Completed {
-            result: Err(TaskError::Cancelled(CancelReason::Shutdown)),
-            report: self.report(Status::Cancelled, None),
-        });
-    }
-}
-
-/// What a task takes of its worker's socket: its variable parts, and room for the rest. A body above
-/// the in-line limit travels outside.
-fn inline_bytes(message: &HostMessage) -> usize {
-    const FIXED_BYTES: usize = 256;
-    let HostMessage::Run(run) = message else { return FIXED_BYTES };
-    let variable = match &run.invocation {
-        Invocation::Task(call) => call.input.len() + call.export.len(),
-        Invocation::Scalar { export, args } => export.len() + args.len() * 11,
-        Invocation::Command(_) => 0,
-    };
-    if variable > stockade_wire::frame::INLINE_BYTES_MAX {
-        FIXED_BYTES
-    } else {
-        variable + FIXED_BYTES
-    }
 }
 
 /// What the driver is made of.
@@ -226,7 +68,7 @@ pub(crate) struct Driver {
     epoch: Instant,
     workers: HashMap<WorkerId, WorkerProcess>,
     tasks: HashMap<TaskId, TaskEntry>,
-    heard: (Sender<(WorkerId, Heard)>, Receiver<(WorkerId, Heard)>),
+    heard: (Sender<HeardFrom>, Receiver<HeardFrom>),
     /// Callers of `join` that wait.
     joiners: HashMap<u64, Sender<()>>,
     prepared_module: Option<ModuleId>,
@@ -239,6 +81,8 @@ pub(crate) struct Driver {
     last_exit: Option<WorkerExit>,
     terminated: bool,
 }
+
+type HeardFrom = (WorkerId, Heard);
 
 /// Events handled before the clock and the counters are looked at again.
 const BATCH_MAX: usize = 256;
@@ -589,12 +433,4 @@ impl Driver {
         };
         self.parts.shared.break_with(error);
     }
-}
-
-/// When the host ends a task whose guest does not. An interruptible guest ends itself at its
-/// deadline, and with a backtrace; the host's own deadline is for one that is stuck in a host call.
-fn deadline_for_host(limits: &stockade_wire::Limits) -> Option<Duration> {
-    const GRACE_PERIOD: Duration = Duration::from_millis(500);
-    let grace = if limits.interruptible { GRACE_PERIOD } else { Duration::ZERO };
-    limits.wall_time.map(|wall_time| wall_time.saturating_add(grace))
 }

@@ -94,6 +94,7 @@ mod command;
 mod compile;
 mod dispatcher;
 mod driver;
+mod entry;
 mod error;
 mod map;
 mod number;

@@ -17,7 +17,8 @@ use stockade_wire::{
 use crate::arguments::{self, Arguments};
 use crate::command::Command;
 use crate::dispatcher::{ChunkId, Config, Dispatcher, ShutdownMode};
-use crate::driver::{Command as DriverCommand, Driver, Parts, TaskEntry};
+use crate::driver::{Command as DriverCommand, Driver, Parts};
+use crate::entry::TaskEntry;
 use crate::map::{Map, Singles};
 use crate::prepare::Preparation;
 use crate::shared::{Shared, WorkerInfo};
