@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::values::Named;
 
-/// The most bytes of a file that is an argument: its JSON form still fits what a worker takes.
+/// The most bytes of a file that is an argument: as many as all arguments of a task may have.
 const FILE_BYTES_MAX: u64 = 128 << 20;
 
 /// What a parameter takes, as far as its type tells.

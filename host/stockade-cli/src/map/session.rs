@@ -271,7 +271,9 @@ impl<'a> Session<'a> {
 
     /// Takes no more lines, and drops those that have not started. Those that run go on.
     fn interrupt(&mut self) {
-        self.stop = Some(Stop::Interrupted);
+        if !matches!(self.stop, Some(Stop::Failed(_))) {
+            self.stop = Some(Stop::Interrupted);
+        }
         for task in self.under_way.values() {
             task.handle.cancel();
         }
