@@ -64,7 +64,7 @@ check:
 
 # The dispatcher's simulator over many seeds; `STOCKADE_SEED=n just simulate` replays one.
 simulate seeds="100000":
-    STOCKADE_SEEDS={{ seeds }} cargo test -p stockade --lib --quiet -- dispatcher::sim
+    STOCKADE_SEEDS={{ seeds }} cargo test --workspace --lib --quiet -- dispatcher::sim
 
 # Licences and sources of all dependencies, and advisories where their database can be had.
 deny:

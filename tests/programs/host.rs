@@ -1,16 +1,29 @@
-//! A program that uses a pool, to be killed in the middle of it.
+//! A program that uses pools, for what can be seen only from outside of one.
 //!
-//! Builds a pool over the module in its first argument, keeps two workers busy for ever, writes
-//! their process numbers to stdout, and waits.
+//! `host busy MODULE` keeps two workers busy for ever, writes their process numbers to stdout, and
+//! waits to be killed. `host many MODULE` makes pools and ends them in every way, and writes how many
+//! descriptors and threads it has after the first round and after the last.
 
 use std::io::Write;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use stockade::{Limits, Pool};
 
 fn main() -> Result<()> {
-    let module = std::env::args().nth(1).context("the first argument is a module")?;
-    let limits = stockade::Limits::default().wall_time(None);
-    let pool = stockade::Pool::dual().module(module).limits(limits).build()?;
+    let mut arguments = std::env::args().skip(1);
+    let mode = arguments.next().context("the first argument is what to do")?;
+    let module = arguments.next().context("the second argument is a module")?;
+    match mode.as_str() {
+        "busy" => busy(&module),
+        "many" => many(&module),
+        unknown => bail!("unknown mode {unknown}"),
+    }
+}
+
+fn busy(module: &str) -> Result<()> {
+    let limits = Limits::default().wall_time(None);
+    let pool = Pool::dual().module(module).limits(limits).build()?;
     let handles = [pool.submit::<()>("spin", ())?, pool.submit::<()>("spin", ())?];
     while handles.iter().any(|handle| handle.progress().is_none()) {
         std::thread::yield_now();
@@ -23,4 +36,51 @@ fn main() -> Result<()> {
     drop(stdout);
     handles[0].result()?;
     Ok(())
+}
+
+fn many(module: &str) -> Result<()> {
+    const ROUNDS: usize = 10;
+    let mut counts = Vec::new();
+    for _ in 0..ROUNDS {
+        round(module)?;
+        counts.push(open()?);
+    }
+    writeln!(std::io::stdout(), "{:?}\n{:?}", counts[0], counts[ROUNDS - 1])?;
+    Ok(())
+}
+
+/// Pools whose ends differ.
+fn round(module: &str) -> Result<()> {
+    let pool = || Pool::dual().module(module);
+    let limits = Limits::default().wall_time(Duration::from_millis(50));
+    // Results, big arguments, deadlines, traps; then a drop.
+    let dropped = pool().limits(limits).build()?;
+    dropped.run::<Vec<u8>>("echo", stockade::Bytes(vec![7; 1 << 20]))?;
+    let map = dropped.starmap::<Vec<u8>, _, _>("echo", vec![stockade::Bytes(vec![1]); 100]);
+    anyhow::ensure!(map.filter(Result::is_ok).count() == 100);
+    anyhow::ensure!(dropped.run::<()>("spin", stockade::Bytes(vec![])).is_err());
+    anyhow::ensure!(dropped.run::<()>("trap", stockade::Bytes(vec![])).is_err());
+    let abandoned = dropped.submit::<()>("spin", stockade::Bytes(vec![]))?;
+    drop(dropped);
+    anyhow::ensure!(abandoned.result().is_err());
+    // An initializer that works, one that does not, one that is interrupted, one that never began.
+    let number = || stockade::Bytes(vec![9, 0, 0, 0]);
+    let initialised = pool().initializer("start_counting_at", number()).build()?;
+    initialised.run::<Vec<u8>>("count", number())?;
+    initialised.kill();
+    let broken = pool().initializer("trap", number()).build()?;
+    anyhow::ensure!(broken.run::<Vec<u8>>("count", number()).is_err());
+    let interrupted = pool().initializer("spin", number()).build()?;
+    interrupted.spawn_workers(1)?;
+    interrupted.kill();
+    drop(pool().initializer("trap", number()).build()?);
+    // A refusal.
+    anyhow::ensure!(pool().module_bytes("bad", "no wasm").build().is_err());
+    Ok(())
+}
+
+/// Descriptors and threads of this process.
+fn open() -> Result<(usize, usize)> {
+    let count = |path: &str| Ok::<_, std::io::Error>(std::fs::read_dir(path)?.count());
+    Ok((count("/proc/self/fd")?, count("/proc/self/task")?))
 }

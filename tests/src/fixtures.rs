@@ -1,6 +1,8 @@
 //! Modules to run, and pools over them.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use stockade::{Bytes, Pool, PoolBuilder};
@@ -74,6 +76,29 @@ pub fn worker_program() -> PathBuf {
     let folders = this.ancestors().skip(1).take(2);
     let found = folders.map(|folder| folder.join("stockade-worker")).find(|path| path.exists());
     found.expect("stockade-worker is not built: run `cargo build -p stockade-worker`")
+}
+
+/// A program in `folder` that runs `text` in the shell.
+///
+/// # Panics
+/// Where the folder cannot be written.
+pub fn script(folder: &Folder, text: &str) -> PathBuf {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = folder.path().join(format!("script-{number}"));
+    // Written by another process: a descriptor of ours, inherited by a child that another test
+    // starts at this moment, would keep the file from being run.
+    let mut writer = Command::new("/bin/sh")
+        .args(["-c", "cat > \"$0\" && chmod +x \"$0\""])
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the shell runs");
+    let mut stdin = writer.stdin.take().expect("a pipe was asked for");
+    write!(stdin, "#!/bin/sh\n{text}\n").expect("the shell reads");
+    drop(stdin);
+    assert!(writer.wait().expect("the shell ends").success());
+    path
 }
 
 /// The repository's folder.

@@ -3,6 +3,8 @@
 //! A gate is a folder that the pool grants. A task of `fixtures/tasks.wat` that waits at it makes
 //! `started` in the folder, and goes on once the folder holds `open`.
 
+use std::path::Path;
+
 use stockade::Grants;
 
 use crate::{Folder, eventually};
@@ -20,6 +22,11 @@ impl Gate {
     /// What a pool must grant for its guests to find the gate: their first directory.
     pub fn grants(&self) -> Grants {
         Grants::none().write_dir(self.0.path(), "/gate")
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 
     /// Lets everybody through, also those who come later.

@@ -16,8 +16,8 @@ mod processes;
 mod waiting;
 
 pub use fixtures::{
-    Folder, TASKS, guest, guest_pool, int, name_for_a_pool, numbers, repository, tasks, two_ints,
-    wat, wat_file, worker_program,
+    Folder, TASKS, guest, guest_pool, int, name_for_a_pool, numbers, repository, script, tasks,
+    two_ints, wat, wat_file, worker_program,
 };
 pub use gate::Gate;
 pub use processes::{

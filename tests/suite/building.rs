@@ -261,9 +261,10 @@ fn a_worker_program_that_is_not_there_is_refused_with_what_was_tried() {
 
 #[test]
 fn a_worker_program_that_is_no_worker_is_refused_with_how_it_ended() {
-    for program in ["/bin/true", "/bin/false", "/bin/cat"] {
+    for (program, code) in [("/bin/true", 0), ("/bin/false", 1), ("/bin/cat", 1)] {
         let reason = refusal_of(numbers().worker_program(WorkerProgram::Path(program.into())));
-        assert!(matches!(reason, RefusedReason::Compiler(_)), "{program}: {reason:?}");
+        let RefusedReason::Compiler(why) = &reason else { panic!("{program}: {reason:?}") };
+        assert!(why.contains(&format!("exited with code {code}")), "{program}: {why}");
     }
     let folder = Folder::new();
     let reason =

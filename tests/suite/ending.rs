@@ -335,18 +335,31 @@ fn a_join_ends_with_the_pool() {
 }
 
 #[test]
+fn a_join_of_a_pool_that_is_being_initialised_or_broken_comes_to_an_end() {
+    let pool = tasks().initializer("start_counting_at", int(1)).build().unwrap();
+    pool.spawn_workers(1).unwrap();
+    pool.join(None).unwrap();
+    assert_eq!(pool.count_workers(), 0);
+    let pool = tasks().initializer("trap", int(0)).build().unwrap();
+    pool.spawn_workers(1).unwrap();
+    pool.join(None).unwrap();
+    assert!(pool.is_broken());
+    pool.join(None).unwrap();
+}
+
+#[test]
 fn pools_come_and_go_without_a_trace() {
-    let descriptors = || stockade_tests::descriptors_of(std::process::id()).len();
-    let names: Vec<_> = (0..10)
-        .map(|_| {
-            let pool = numbers().max_workers(2).build().unwrap();
-            pool.run::<()>("nothing", ()).unwrap();
-            pool.name().to_string()
-        })
-        .collect();
-    for name in names {
-        assert_nothing_left(&name, &[]);
-    }
-    // Others open and close theirs meanwhile: only a leak would make it grow without end.
-    assert!(descriptors() < 900);
+    let module = stockade_tests::wat_file(stockade_tests::TASKS);
+    let host = std::process::Command::new(env!("CARGO_BIN_EXE_host"))
+        .arg("many")
+        .arg(module)
+        .env("STOCKADE_WORKER", stockade_tests::worker_program())
+        .output()
+        .unwrap();
+    let output = String::from_utf8(host.stdout).unwrap();
+    let complaint = String::from_utf8_lossy(&host.stderr);
+    let (first, last) = output.split_once('\n').unwrap_or_else(|| panic!("{complaint}"));
+    // Descriptors and threads, after one round and after many.
+    assert_eq!(first, last.trim_end());
+    assert!(host.status.success(), "{complaint}");
 }

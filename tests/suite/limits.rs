@@ -50,13 +50,25 @@ fn a_deadline_costs_the_tasks_behind_it_nothing() {
 fn an_interruptible_task_ends_at_its_deadline_with_a_backtrace_and_its_worker_lives() {
     let limits = limits().wall_time(SHORT).interruptible(true);
     let pool = numbers().limits(limits).build().unwrap();
-    for function in ["spin", "fill_for_ever"] {
-        let error = failed(pool.run::<()>(function, ()));
+    for _ in 0..2 {
+        let error = failed(pool.run::<()>("spin", ()));
         let TaskError::Deadline { limit: SHORT, backtrace } = &error else { panic!("{error:?}") };
-        assert_eq!(backtrace.len(), 1, "{function}: {backtrace:?}");
+        assert_eq!(backtrace.len(), 1, "{backtrace:?}");
+        assert_eq!(error.backtrace(), backtrace);
     }
     assert_eq!(pool.run::<i32>("add", (1, 2)).unwrap(), 3);
     assert_eq!(pool.workers()[0].id.0, 1, "the worker was replaced");
+}
+
+#[test]
+fn a_task_that_fills_memory_without_end_ends_at_its_deadline() {
+    for interruptible in [false, true] {
+        let limits = limits().wall_time(SHORT).interruptible(interruptible);
+        let pool = numbers().limits(limits).build().unwrap();
+        let error = failed(pool.run::<()>("fill_for_ever", ()));
+        assert!(matches!(error, TaskError::Deadline { .. }), "{error:?}");
+        assert_eq!(pool.run::<i32>("add", (1, 2)).unwrap(), 3);
+    }
 }
 
 #[test]
@@ -122,6 +134,32 @@ fn a_guest_that_allocates_without_end_is_stopped_by_its_memory_limit() {
         assert_eq!(error.fault(), Fault::Limit);
     }
     assert_eq!(pool.workers()[0].id.0, 1);
+}
+
+#[test]
+fn the_largest_limits_allowed_can_be_reached() {
+    let limits = limits().memory_bytes(4 << 30).table_elements(10_000_000);
+    let pool = numbers().limits(limits.clone()).build().unwrap();
+    assert_eq!(pool.run::<i32>("grow", (65_535,)).unwrap(), 1);
+    assert_eq!(pool.run::<i32>("grow", (65_536,)).unwrap(), -1);
+    let large = r#"(module
+        (table 10000000 funcref)
+        (func (export "last") (result i32)
+            (ref.is_null (table.get (i32.const 9999999)))))"#;
+    let pool = wat(large).limits(limits).build().unwrap();
+    assert_eq!(pool.run::<i32>("last", ()).unwrap(), 1);
+}
+
+#[test]
+fn a_wall_time_in_which_nothing_can_be_done_breaks_nothing() {
+    let limits = limits().wall_time(Duration::from_nanos(1));
+    let pool = numbers().limits(limits).build().unwrap();
+    for _ in 0..5 {
+        let error = failed(pool.run::<()>("spin", ()));
+        assert!(matches!(error, TaskError::Deadline { .. }), "{error:?}");
+    }
+    assert!(pool.check().is_ok());
+    assert!(pool.shutdown());
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! What Stockade promises, tested from outside with real worker processes.
+// Every function here is a part of a test.
+#![allow(clippy::unwrap_used)]
 
 mod building;
 mod calling;
 mod commands;
 mod ending;
+mod handles;
 mod hooks;
+mod hostile;
 mod isolation;
 mod limits;
+mod maps;
 mod tasks;
 mod workers;

@@ -142,6 +142,7 @@ fn a_killed_busy_worker_costs_the_task_that_it_ran_and_no_other() {
         assert_eq!(handle.result().unwrap(), (number as i32).to_le_bytes());
         assert_eq!(handle.report().worker.unwrap().0, 2);
     }
+    assert!(behind.iter().all(|handle| handle.report().attempt == 1), "none was started twice");
     assert!(is_gone(worker.pid), "a zombie is left");
     assert_eq!(running.status(), Status::Failed);
     assert_eq!(running.progress(), Some((1, 2)));
@@ -261,25 +262,12 @@ fn an_idle_worker_that_is_stopped_does_not_hold_up_the_shutdown() {
     assert!(is_gone(pid));
 }
 
-/// A pool whose compilers are real and whose workers run `script` instead.
-fn workers_that(script: &str) -> (Folder, PoolBuilder) {
+/// A pool whose compilers are real and whose workers run this script instead.
+fn workers_that(worker: &str) -> (Folder, PoolBuilder) {
     let folder = Folder::new();
-    let path = folder.path().join("worker");
     let real = stockade_tests::worker_program();
-    let text = format!(
-        "#!/bin/sh\ncase \"$1\" in *compiler) exec {} \"$1\";; esac\n{script}\n",
-        real.display()
-    );
-    // Written by another process: a descriptor of ours, inherited by a child that another test
-    // starts at this moment, would keep the file from being run.
-    let mut writer = Command::new("/bin/sh")
-        .args(["-c", "cat > \"$0\" && chmod +x \"$0\""])
-        .arg(&path)
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::io::Write::write_all(&mut writer.stdin.take().unwrap(), text.as_bytes()).unwrap();
-    assert!(writer.wait().unwrap().success());
+    let compiler = format!("case \"$1\" in *compiler) exec {} \"$1\";; esac", real.display());
+    let path = stockade_tests::script(&folder, &format!("{compiler}\n{worker}"));
     let builder = numbers().worker_program(WorkerProgram::Path(path));
     (folder, builder)
 }
@@ -359,6 +347,7 @@ fn no_worker_outlives_a_host_that_is_killed() {
                 (i32.const 0)))"#,
     );
     let mut host = Command::new(env!("CARGO_BIN_EXE_host"))
+        .arg("busy")
         .arg(module)
         .env("STOCKADE_WORKER", stockade_tests::worker_program())
         .stdout(Stdio::piped())
@@ -376,4 +365,16 @@ fn no_worker_outlives_a_host_that_is_killed() {
     for pid in pids {
         eventually("the worker to be gone", || !is_alive(pid));
     }
+}
+
+#[test]
+fn a_grown_and_shrinking_pool_loses_nothing_on_the_way() {
+    let builder = numbers().max_workers(2).idle_timeout(Duration::ZERO).max_tasks_per_worker(7);
+    let pool = builder.build().unwrap();
+    for chunk_size in [1, 10] {
+        let map = pool.starmap::<i32, _, _>("add", (0..500).map(|i| (i, 0))).chunk_size(chunk_size);
+        let sums: Vec<_> = map.collect::<Result<_, _>>().unwrap();
+        assert_eq!(sums, (0..500).collect::<Vec<_>>());
+    }
+    assert!(pool.check().is_ok());
 }

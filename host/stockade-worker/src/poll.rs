@@ -2,7 +2,7 @@
 //!
 //! wasmtime-wasi's own would sleep for as long as the guest says, past every deadline, and would
 //! wait on a runtime's timers, which nobody drives in a synchronous worker. Ours sleeps on the
-//! thread and never past the deadline of the task. Files and streams are always ready, because
+//! thread and hardly past the deadline of the task. Files and streams are always ready, because
 //! reading and writing them blocks.
 //!
 //! Layouts are those of `wasi_snapshot_preview1`: a subscription has 48 bytes, an event 32.
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::HostMonotonicClock;
 
+use crate::call::{Call, NO_TASK};
 use crate::failure::HostTrap;
 use crate::guest::GuestState;
 use crate::hostcalls;
@@ -87,7 +88,7 @@ fn poll(
         from.chunks_exact(SUBSCRIPTION_BYTES).map(|one| wanted(one, clock)).collect();
     let Some(wanted) = wanted else { return Ok(INVALID) };
     let wait = wanted.iter().min().map_or(Duration::ZERO, Wanted::wait);
-    sleep(wait, state.call.deadline)?;
+    sleep(wait, &state.call)?;
 
     let (memory, _) = hostcalls::memory_and_state(caller)?;
     let due =
@@ -140,11 +141,18 @@ fn since_epoch_ns() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn sleep(wait: Duration, deadline: Option<Instant>) -> Result<(), HostTrap> {
-    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+/// How long a task that nothing but its host ends waits for that end past its deadline.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
+fn sleep(wait: Duration, call: &Call) -> Result<(), HostTrap> {
+    let left = call.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     match left {
         Some(left) if left < wait => {
-            std::thread::sleep(left);
+            // At this deadline the host kills the worker, unless it ends by itself. A worker that
+            // went on to its next task meanwhile would take that one with it.
+            let ended_by_host = call.interrupted_at().is_none() && call.task != NO_TASK;
+            let patience = if ended_by_host { END_PATIENCE } else { Duration::ZERO };
+            std::thread::sleep(left + patience);
             Err(HostTrap::Deadline)
         }
         _ => {

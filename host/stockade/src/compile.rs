@@ -133,7 +133,8 @@ impl Compiler {
                     "compiling it takes longer than {COMPILE_WALL_TIME:?}"
                 )));
             }
-            Err(_) if exit.signal().is_some_and(|signal| signal != libc::SIGKILL) => {
+            // It ended by itself, and not because it was no longer wanted.
+            Err(_) if exit.signal() != Some(libc::SIGKILL) => {
                 return Err(died(exit));
             }
             Err(error) => {

@@ -208,7 +208,7 @@ impl Driver {
         };
         let Some(process) = self.workers.get_mut(&worker) else { return };
         match message {
-            WorkerMessage::Ready => {}
+            WorkerMessage::Ready if !process.is_set_up => process.is_set_up = true,
             WorkerMessage::Loaded(_) if process.modules_left > 0 => {
                 process.modules_left -= 1;
                 if process.modules_left == 0 {
@@ -216,14 +216,14 @@ impl Driver {
                 }
             }
             WorkerMessage::SetupFailed(why) | WorkerMessage::LoadFailed(_, why) => {
-                self.failed_start = why;
+                process.failure = Some(why);
                 self.event(Event::Misbehaved(worker));
             }
-            WorkerMessage::InitializerFailed(failure) => {
+            WorkerMessage::InitializerFailed(failure) if self.has_hook(Hook::Initializer) => {
                 self.failed_hook = Some(failure);
                 self.event(Event::HookFailed { worker, hook: Hook::Initializer });
             }
-            WorkerMessage::FinalizerFailed(failure) => {
+            WorkerMessage::FinalizerFailed(failure) if self.has_hook(Hook::Finalizer) => {
                 self.failed_hook = Some(failure);
                 self.event(Event::HookFailed { worker, hook: Hook::Finalizer });
             }
@@ -232,10 +232,22 @@ impl Driver {
             WorkerMessage::Emitted(task, item) => self.emitted(worker, task, item),
             WorkerMessage::Finished(finished) => self.finished(worker, finished),
             WorkerMessage::Closed => self.event(Event::Closed(worker)),
-            WorkerMessage::Loaded(_) | WorkerMessage::Initialized { .. } => {
+            WorkerMessage::Ready
+            | WorkerMessage::Loaded(_)
+            | WorkerMessage::Initialized { .. }
+            | WorkerMessage::InitializerFailed(_)
+            | WorkerMessage::FinalizerFailed(_) => {
                 self.event(Event::Misbehaved(worker));
             }
         }
+    }
+
+    /// Whether any worker has such a hook to fail in.
+    fn has_hook(&self, hook: Hook) -> bool {
+        self.parts.modules.iter().any(|module| match hook {
+            Hook::Initializer => module.load.initializer.is_some(),
+            Hook::Finalizer => module.load.finalizer.is_some(),
+        })
     }
 
     fn emitted(&mut self, worker: WorkerId, task: TaskId, item: Vec<u8>) {
@@ -273,15 +285,16 @@ impl Driver {
     fn bury(&mut self, worker: WorkerId, error: Option<stockade_wire::frame::FrameError>) {
         let Some(process) = self.workers.remove(&worker) else { return };
         let (page, sent) = (process.page.clone(), process.sent.clone());
+        let failure = process.failure.clone().or(error.map(|error| error.to_string()));
         let exit = process.bury();
         // Read after the death, when nothing writes it any more.
         let started = page.started();
         self.parts.shared.worker_gone(worker);
-        if let Some(error) = error {
-            self.failed_start = error.to_string();
-        } else if self.failed_start.is_empty() {
-            self.failed_start = exit.to_string();
-        }
+        // What it said itself tells most, then what was wrong with what it said.
+        self.failed_start = match failure {
+            Some(failure) => format!("{}: {failure}", exit.worker),
+            None => exit.to_string(),
+        };
         self.last_exit = Some(exit);
         self.event(Event::Exited { worker, started });
         self.last_exit = None;
@@ -306,6 +319,10 @@ impl Driver {
                 Action::Close(worker) => self.tell(worker, &HostMessage::Close),
                 Action::Kill(worker) => {
                     if let Some(process) = self.workers.get_mut(&worker) {
+                        if process.modules_left > 0 {
+                            let why = || "it did not become ready as a worker does".into();
+                            process.failure.get_or_insert_with(why);
+                        }
                         process.kill();
                     }
                 }
@@ -316,6 +333,8 @@ impl Driver {
                 }
                 Action::Broken(cause) => self.break_with(cause),
                 Action::Joined => {
+                    // Before the joiners look.
+                    self.parts.shared.publish(self.parts.dispatcher.counts());
                     for (_, joiner) in self.joiners.drain() {
                         // Holds one message; a joiner that has given up wants none.
                         let _ = joiner.try_send(());

@@ -49,10 +49,14 @@ pub(crate) struct Loadable {
 pub(crate) struct WorkerProcess {
     pub(crate) name: String,
     pub(crate) page: Arc<StatusPage>,
+    /// Whether it has said that it is set up, which it does once.
+    pub(crate) is_set_up: bool,
     /// Modules it has not reported as loaded.
     pub(crate) modules_left: usize,
     /// Tasks that were sent and not reported as finished: at most a window's.
     pub(crate) sent: Vec<TaskId>,
+    /// What it said of itself, or what was found wrong with it.
+    pub(crate) failure: Option<String>,
     child: Child,
     sender: Sender,
     reader: Option<JoinHandle<()>>,
@@ -74,8 +78,10 @@ impl WorkerProcess {
         let mut worker = Self {
             name,
             page: page.clone(),
+            is_set_up: false,
             modules_left: modules.len(),
             sent: Vec::new(),
+            failure: None,
             child,
             sender: Sender::new(socket),
             reader: None,
@@ -145,6 +151,10 @@ fn read(
     loop {
         let next = match frames.read() {
             Ok(None) => Heard::End(None),
+            // It ended without having read all that it was sent.
+            Err(FrameError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Heard::End(None)
+            }
             Ok(Some(Body::Inline(body))) => match codec::decode(body) {
                 Ok(message) => Heard::Message(message),
                 Err(error) => Heard::End(Some(error.into())),

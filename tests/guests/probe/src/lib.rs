@@ -116,6 +116,7 @@ fn stream(items: u32) -> Result<u32, String> {
 
 /// Prints and logs.
 #[task]
+#[allow(clippy::print_stdout, clippy::print_stderr)]
 fn say(text: String) {
     println!("{text}");
     eprintln!("{text}?");
