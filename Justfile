@@ -14,10 +14,10 @@ default:
 # The main job on real input: words of a book, thumbnails of photographs, a classified data set, a fractal.
 demo: guests build
     @echo
-    @echo "== The ten commonest words of a book, counted in a sandbox"
+    @echo "== The ten commonest words of a book"
     {{ stockade }} run {{ guests }}/wordcount.wasm top_words @examples-wasm/wordcount/data/alice.txt 10
     @echo
-    @echo "== How often each line's words occur: one sandboxed task a line"
+    @echo "== How often each line's words occur: one task a line, each in an instance of its own"
     {{ stockade }} map {{ guests }}/wordcount.wasm word_count --input text examples-wasm/wordcount/data/alice.txt > {{ out }}/words.jsonl
     @tail -n 2 {{ out }}/words.jsonl
     @echo
@@ -39,16 +39,18 @@ demo: guests build
 
 # Every test: simulation, sessions, the command, real processes, documentation.
 test: guests
+    @echo "Building everything that is tested (several minutes the first time) ..."
+    cargo test --workspace --no-run
     cargo test --workspace --quiet
 
 # The example guests, compiled to wasm32-wasip1; adds that target if it is missing.
 guests: wasm-target
     @mkdir -p {{ out }}
-    cargo build --quiet --profile guest --target wasm32-wasip1 -p wordcount -p thumbnail -p mandelbrot -p classify -p linecount -p probe
+    cargo build --profile guest --target wasm32-wasip1 -p wordcount -p thumbnail -p mandelbrot -p classify -p linecount -p probe
 
 # The command, the worker and the host examples.
 build:
-    @echo "Building the command and its worker (a few minutes the first time) ..."
+    @echo "Building the command and its worker (several minutes the first time) ..."
     cargo build --workspace --bins --examples
 
 # Adds the compilation target of guests, and says so, unless it is there.

@@ -6,7 +6,7 @@
 ;;
 ;;     stockade run scalar.wat gcd 1071 462        21
 ;;     stockade run scalar.wat divmod 17 5         [3, 2]
-;;     stockade run scalar.wat divide 1 0          fails: integer divide by zero
+;;     stockade run scalar.wat divide 1 0          fails: division by zero
 (module
   ;; What `next` counts; see there.
   (global $calls (mut i32) (i32.const 0))

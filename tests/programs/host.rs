@@ -53,11 +53,13 @@ fn many(module: &str) -> Result<()> {
 fn round(module: &str) -> Result<()> {
     let pool = || Pool::dual().module(module);
     let limits = Limits::default().wall_time(Duration::from_millis(50));
-    // Results, big arguments, deadlines, traps; then a drop.
-    let dropped = pool().limits(limits).build()?;
-    dropped.run::<Vec<u8>>("echo", stockade::Bytes(vec![7; 1 << 20]))?;
-    let map = dropped.starmap::<Vec<u8>, _, _>("echo", vec![stockade::Bytes(vec![1]); 100]);
+    // Results and big arguments; deadlines and traps; then a drop.
+    let working = pool().build()?;
+    working.run::<Vec<u8>>("echo", stockade::Bytes(vec![7; 1 << 20]))?;
+    let map = working.starmap::<Vec<u8>, _, _>("echo", vec![stockade::Bytes(vec![1]); 100]);
     anyhow::ensure!(map.filter(Result::is_ok).count() == 100);
+    working.shutdown();
+    let dropped = pool().limits(limits).build()?;
     anyhow::ensure!(dropped.run::<()>("spin", stockade::Bytes(vec![])).is_err());
     anyhow::ensure!(dropped.run::<()>("trap", stockade::Bytes(vec![])).is_err());
     let abandoned = dropped.submit::<()>("spin", stockade::Bytes(vec![]))?;

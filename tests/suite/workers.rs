@@ -233,7 +233,7 @@ fn a_stopped_worker_is_killed_at_its_tasks_deadline() {
     let next = pool.submit::<Vec<u8>>("echo", Bytes(vec![7])).unwrap();
     assert!(matches!(stopped.result(), Err(TaskError::Deadline { .. })));
     assert_eq!(next.result().unwrap(), [7]);
-    assert!(is_gone(pid));
+    eventually("the worker to be gone", || is_gone(pid));
 }
 
 #[test]

@@ -5,9 +5,8 @@
 //! whichever worker is free. Each tells its progress by the row.
 //!
 //! ```text
-//! stockade run mandelbrot.wasm tile --args '{"view": {"center_x": -0.5, "center_y": 0,
-//!     "plane_width": 3, "image_width": 600, "image_height": 400, "iterations_max": 500},
-//!     "x": 0, "y": 0, "width": 600, "height": 400}'
+//! stockade run mandelbrot.wasm tile '{"center_x": -0.5, "center_y": 0, "plane_width": 3,
+//!     "image_width": 600, "image_height": 400, "iterations_max": 500}' 0 0 600 400 -o tile.json
 //! ```
 #![forbid(unsafe_code)]
 

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! stockade run wordcount.wasm word_count --bytes data/alice.txt
-//! stockade run wordcount.wasm top_words "$(cat data/alice.txt)" 5
+//! stockade run wordcount.wasm top_words @data/alice.txt 5
 //! ```
 #![forbid(unsafe_code)]
 

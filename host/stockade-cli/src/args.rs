@@ -8,10 +8,10 @@ use crate::exit;
 use crate::values::{DirGrant, EnvGrant, Given, Named, Size, WallTime};
 
 const ABOUT: &str =
-    "Runs functions of untrusted WebAssembly modules in locked-down worker processes";
+    "Runs functions of untrusted WebAssembly modules in worker processes of their own";
 
 const LONG_ABOUT: &str = "\
-Runs functions of untrusted WebAssembly modules in locked-down worker processes.
+Runs functions of untrusted WebAssembly modules in worker processes of their own.
 
 A module is a file built for wasm32-wasip1 (or a .wat text file). Its code is compiled in a process \
 of its own and runs in another; it reaches no file, no variable and no network but what is granted.";

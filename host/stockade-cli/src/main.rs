@@ -1,5 +1,5 @@
 //! The `stockade` command: functions of untrusted WebAssembly modules, run in a pool of
-//! locked-down processes.
+//! processes of their own.
 //!
 //! ```text
 //! args ──► setup ──► Pool ──► run ──────► output ──► stdout, FILE

@@ -83,8 +83,16 @@ pub(crate) fn write(written: Written, file: Option<&Path>) -> Result<(), Error> 
                 )
                 .help("write it to a file with `--output FILE`; `--output -` forces it here"));
             }
+            // For a person, so that the next prompt begins a line; a pipe gets the bytes as they are.
+            let line_end: &[u8] =
+                if forced.is_none() && stdout.is_terminal() && !bytes.ends_with(b"\n") {
+                    b"\n"
+                } else {
+                    b""
+                };
             let mut stdout = stdout.lock();
-            stdout.write_all(&bytes).and_then(|()| stdout.flush()).map_err(|error| failed(&error))
+            let written = stdout.write_all(&bytes).and_then(|()| stdout.write_all(line_end));
+            written.and_then(|()| stdout.flush()).map_err(|error| failed(&error))
         }
     }
 }

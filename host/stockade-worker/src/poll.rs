@@ -150,7 +150,7 @@ fn sleep(wait: Duration, call: &Call) -> Result<(), HostTrap> {
         Some(left) if left < wait => {
             // At this deadline the host kills the worker, unless it ends by itself. A worker that
             // went on to its next task meanwhile would take that one with it.
-            let ended_by_host = call.interrupted_at().is_none() && call.task != NO_TASK;
+            let ended_by_host = call.interrupt_at().is_none() && call.task != NO_TASK;
             let patience = if ended_by_host { END_PATIENCE } else { Duration::ZERO };
             std::thread::sleep(left + patience);
             Err(HostTrap::Deadline)

@@ -1,4 +1,4 @@
-//! A pool of locked-down worker processes that run functions of untrusted WebAssembly modules.
+//! A pool of worker processes that run functions of untrusted WebAssembly modules.
 //!
 //! ```standalone_crate
 //! use std::time::Duration;
@@ -13,7 +13,7 @@
 //! #   .worker_program(stockade::WorkerProgram::Path("../../debug/stockade-worker".into()))
 //!     .build()?;
 //!
-//! // One task: encoded now, run in a sandbox of its own, decoded here.
+//! // One task: encoded now, run in an instance of its own, decoded here.
 //! let words: u64 = pool.run("word_count", ("to be or not to be",))?;
 //! assert_eq!(words, 6);
 //!

@@ -77,7 +77,7 @@ impl WorkerProcess {
         let incoming = socket.try_clone()?;
         let mut worker = Self {
             name,
-            page: page.clone(),
+            page,
             is_set_up: false,
             modules_left: modules.len(),
             sent: Vec::new(),
@@ -86,11 +86,12 @@ impl WorkerProcess {
             sender: Sender::new(socket),
             reader: None,
         };
-        worker.send(&HostMessage::Setup(setup), &[page.descriptor()]).map_err(io::Error::other)?;
-        for module in modules {
-            worker
-                .send(&HostMessage::Load(module.load.clone()), &[module.artefact.as_fd()])
-                .map_err(io::Error::other)?;
+        if let Err(error) = worker.introduce(setup, modules) {
+            // One that is gone already tells by its end why; any other error is ours.
+            if !matches!(error, SendError::Io(_)) {
+                worker.failure = Some(error.to_string());
+            }
+            worker.kill();
         }
         let reader = std::thread::Builder::new()
             .name(format!("{}-reader", worker.name))
@@ -98,6 +99,16 @@ impl WorkerProcess {
             .spawn(move || read(id, FrameReader::new(incoming, frame_bytes_max), &heard))?;
         worker.reader = Some(reader);
         Ok(worker)
+    }
+
+    fn introduce(&mut self, setup: Setup, modules: &[Loadable]) -> Result<(), SendError> {
+        let page = self.page.clone();
+        self.send(&HostMessage::Setup(setup), &[page.descriptor()])?;
+        for module in modules {
+            let load = HostMessage::Load(module.load.clone());
+            self.send(&load, &[module.artefact.as_fd()])?;
+        }
+        Ok(())
     }
 
     pub(crate) fn pid(&self) -> u32 {
