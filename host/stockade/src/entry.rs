@@ -176,7 +176,7 @@ fn inline_bytes(message: &HostMessage) -> usize {
 /// When the host ends a task whose guest does not. An interruptible guest ends itself at its
 /// deadline, and with a backtrace; the host's own deadline is for one that is stuck in a host call.
 pub(crate) fn deadline_for_host(limits: &Limits) -> Option<Duration> {
-    const GRACE_PERIOD: Duration = Duration::from_millis(500);
+    const GRACE_PERIOD: Duration = Duration::from_secs(2);
     let grace = if limits.interruptible { GRACE_PERIOD } else { Duration::ZERO };
     limits.wall_time.map(|wall_time| wall_time.saturating_add(grace))
 }
