@@ -1,4 +1,4 @@
-//! Names for tasks, workers and modules. None is ever used twice in a pool, so a late message can
+//! Names for tasks, workers, modules and chunks. None is ever used twice in a pool, so a late message can
 //! be told from a current one.
 
 use std::fmt;
@@ -30,4 +30,8 @@ id! {
 id! {
     /// A module of one pool, counted from 0 in the order in which the builder was given it.
     ModuleId(u32)
+}
+id! {
+    /// A chunk of one pool: tasks that travel together and may share an instance.
+    ChunkId(u64)
 }

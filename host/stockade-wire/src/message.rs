@@ -6,7 +6,7 @@
 //!   │◄──────────────────────────── Ready ──│
 //!   │── Load + artefact ──────────────────►│  for each module; per-worker initializer runs here
 //!   │◄──────────────── Loaded | InitializerFailed | LoadFailed
-//!   │── Run … Run … Recall ───────────────►│  in order, one at a time
+//!   │── Run … Run … ──────────────────────►│  in order, one at a time; see the status page
 //!   │◄────────── Emitted*, Finished, … ────│  one Finished for every Run, in the same order
 //!   │── Close ────────────────────────────►│  finalizers
 //!   │◄──────── Closed | FinalizerFailed ───│  then end of file
@@ -14,7 +14,8 @@
 
 use crate::codec::{Decode, Encode};
 use crate::{
-    Codec, EngineSettings, Failure, Finished, Grants, Limits, ModuleId, Scalar, TaskId, WorkerId,
+    ChunkId, Codec, EngineSettings, Failure, Finished, Grants, Limits, ModuleId, Scalar, TaskId,
+    WorkerId,
 };
 
 /// What the host says to a worker.
@@ -26,8 +27,6 @@ pub enum HostMessage {
     Load(Load),
     /// A task, with the descriptors its stdio calls for.
     Run(Run),
-    /// Take this task back if it has not started; answered by its `Finished`.
-    Recall(TaskId),
     /// Run this function once in a fresh instance of the module, then write the instance's state to
     /// the memory file in the descriptor: the middle step of a snapshot.
     Initialize {
@@ -62,7 +61,8 @@ pub struct Setup {
 /// How long an instance lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub enum Instances {
-    /// A fresh one for every task: none sees what another left.
+    /// A fresh one for every task, or for every run of tasks that ask to share one: no other sees
+    /// what was left in it.
     #[default]
     PerTask,
     /// One for as long as its worker lives, with its state; replaced after a trap.
@@ -96,6 +96,11 @@ pub struct Run {
     pub invocation: Invocation,
     /// What it may use; memory and metering no more than the engine was set up for.
     pub limits: Limits,
+    /// Where it was offered on the status page; less than [`SLOTS_MAX`](crate::SLOTS_MAX).
+    pub slot: u8,
+    /// With [`Instances::PerTask`]: consecutive tasks of one module with the same chunk here run in
+    /// one instance, which ends with the last of them or with a trap. Commands never do.
+    pub share: Option<ChunkId>,
 }
 
 /// What to call in a module, and with what.

@@ -60,7 +60,7 @@ pub enum Outcome {
     Exited(i32),
     /// It failed.
     Failed(Failure),
-    /// It was taken back before it started.
+    /// It was taken back on the status page before it started.
     Recalled,
 }
 

@@ -1,8 +1,16 @@
 //! The status page: one page of memory that a worker writes and its host reads.
 //!
-//! It carries what changes too often for messages, and what must be readable after the worker's
-//! death: which task had been started, and how far it says it is. Each field is one atomic word, so
-//! a worker that writes nonsense gives the host a wrong number and nothing worse.
+//! It carries what changes too often for messages, what must be readable after the worker's death,
+//! and what two sides must agree on at once: how far the running task says it is, which task was
+//! started last, and for each task of the window whether it has started or was taken back. Each
+//! field is one atomic word, so a worker that writes nonsense gives the host a wrong number, or a
+//! wrong answer about a task of its own, and nothing worse.
+//!
+//! ```text
+//! host                                        worker
+//! offer(slot, task) ──► Run { slot } ───────► start(slot, task) ─► true: runs, Finished
+//! revoke(slot, task) ─► true: never starts                      └► false: Finished(Recalled)
+//! ```
 //!
 //! Invariant: the file is sealed against resizing before it is mapped, because a page that vanishes
 //! under a mapping kills its reader.
@@ -19,8 +27,14 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::TaskId;
 use crate::descriptor::memory_file;
+use crate::slot::Slot;
+
+/// Slots of a worker's page: the most tasks that may be on their way to it or in it.
+pub const SLOTS_MAX: usize = 128;
 
 const PAGE_BYTES: usize = 4096;
+
+const _: () = assert!(size_of::<Words>() <= PAGE_BYTES);
 
 #[repr(C)]
 struct Words {
@@ -29,6 +43,7 @@ struct Words {
     progress_task: AtomicU64,
     progress_done: AtomicU64,
     progress_total: AtomicU64,
+    slots: [Slot; SLOTS_MAX],
 }
 
 /// A page that cannot be shared.
@@ -100,9 +115,34 @@ impl StatusPage {
         self.file.as_fd()
     }
 
-    /// Worker: `task` starts now. Published before its first instruction.
-    pub fn start(&self, task: TaskId) {
-        self.words().started.store(task.0, Ordering::Release);
+    /// Host: lets `task` start, in a slot that it has to itself until it has ended. Before the task
+    /// is sent; what was written before is seen by whoever starts it. A slot beyond [`SLOTS_MAX`]
+    /// does not exist: what is offered there never starts.
+    pub fn offer(&self, slot: u8, task: TaskId) {
+        if let Some(slot) = self.slot(slot) {
+            slot.offer(task);
+        }
+    }
+
+    /// Host: takes `task` back, from any thread. True means that it has not started and never will,
+    /// and once only; its worker still answers it, with `Recalled`. False means that it has started,
+    /// or was taken back before, or is not in this slot. A worker that lies may answer true for a
+    /// task that it runs all the same; what it then says of the task counts for nothing.
+    #[must_use]
+    pub fn revoke(&self, slot: u8, task: TaskId) -> bool {
+        self.slot(slot).is_some_and(|slot| slot.revoke(task))
+    }
+
+    /// Worker: starts `task`. False means that it was taken back and must not run. True is followed
+    /// by its first instruction, and [`started`](Self::started) tells it before that: a worker that
+    /// dies in between has run nothing of it.
+    #[must_use]
+    pub fn start(&self, slot: u8, task: TaskId) -> bool {
+        let starts = self.slot(slot).is_some_and(|slot| slot.start(task));
+        if starts {
+            self.words().started.store(task.0, Ordering::Release);
+        }
+        starts
     }
 
     /// Worker: `task` says that `done` of `total` is done.
@@ -133,6 +173,10 @@ impl StatusPage {
         })
     }
 
+    fn slot(&self, slot: u8) -> Option<&Slot> {
+        self.words().slots.get(usize::from(slot))
+    }
+
     fn words(&self) -> &Words {
         // SAFETY: the mapping is at least as large and as aligned as `Words`, lives as long as
         // `self`, and holds only atomics, for which any bit pattern is a value.
@@ -152,17 +196,49 @@ impl Drop for StatusPage {
 mod tests {
     use super::*;
 
-    #[test]
-    fn both_sides_see_the_same_page() {
+    fn both_sides() -> (StatusPage, StatusPage) {
         let host = StatusPage::create().unwrap();
         let worker =
             StatusPage::open(File::from(host.descriptor().try_clone_to_owned().unwrap())).unwrap();
+        (host, worker)
+    }
+
+    #[test]
+    fn both_sides_see_the_same_page() {
+        let (host, worker) = both_sides();
         assert_eq!(host.started(), None);
-        worker.start(TaskId(7));
+        host.offer(3, TaskId(7));
+        assert!(worker.start(3, TaskId(7)));
         worker.progress(TaskId(7), 3, 10);
         assert_eq!(host.started(), Some(TaskId(7)));
         assert_eq!(host.progress_of(TaskId(7)), Some((3, 10)));
         assert_eq!(host.progress_of(TaskId(8)), None);
+    }
+
+    #[test]
+    fn a_task_that_was_taken_back_does_not_start_and_is_not_told_as_started() {
+        let (host, worker) = both_sides();
+        host.offer(0, TaskId(1));
+        host.offer(1, TaskId(2));
+        assert!(host.revoke(1, TaskId(2)));
+        assert!(!worker.start(1, TaskId(2)));
+        assert_eq!(host.started(), None);
+        assert!(worker.start(0, TaskId(1)));
+        assert!(!host.revoke(0, TaskId(1)));
+        assert_eq!(host.started(), Some(TaskId(1)));
+    }
+
+    #[test]
+    fn a_slot_that_does_not_exist_holds_no_task() {
+        let (host, worker) = both_sides();
+        let last = u8::try_from(SLOTS_MAX - 1).unwrap();
+        host.offer(last, TaskId(1));
+        assert!(worker.start(last, TaskId(1)));
+        for beyond in [last + 1, u8::MAX] {
+            host.offer(beyond, TaskId(2));
+            assert!(!worker.start(beyond, TaskId(2)));
+            assert!(!host.revoke(beyond, TaskId(2)));
+        }
     }
 
     #[test]
