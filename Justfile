@@ -68,6 +68,10 @@ check:
 simulate seeds="100000":
     STOCKADE_SEEDS={{ seeds }} cargo test --workspace --lib --quiet -- dispatcher::sim
 
+# Every interleaving of the host and a worker on one slot of the status page; a build of its own.
+loom:
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR={{ target }}/loom cargo test -p stockade-wire --release --lib --quiet -- slot
+
 # Licences and sources of all dependencies, and advisories where their database can be had.
 deny:
     @command -v cargo-deny > /dev/null || cargo install cargo-deny --locked

@@ -67,9 +67,8 @@ impl Slot {
 
     fn leave_offered(&self, task: TaskId, next: State) -> bool {
         let (offered, next) = (word(task, State::Offered), word(task, next));
-        // Acquire, to see what was written before the offer; release, so that what the winner did
-        // before is seen by the loser, who acquires too.
-        self.0.compare_exchange(offered, next, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        // Acquire, to see what was written before the offer; who loses learns nothing else from it.
+        self.0.compare_exchange(offered, next, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -164,7 +163,6 @@ mod tests {
 /// Every interleaving, and every reordering that the orderings allow: `just loom`.
 #[cfg(all(test, loom))]
 mod model {
-    use loom::cell::UnsafeCell;
     use loom::sync::Arc;
     use loom::thread;
 
@@ -250,25 +248,22 @@ mod model {
         });
     }
 
-    /// loom fails this test if the worker could read the cell without having seen the write.
+    /// The input is as weak as memory can be: a worker that had not seen the write could read zero.
     #[test]
     fn a_task_that_starts_sees_what_was_written_before_its_offer() {
         loom::model(|| {
-            let shared = Arc::new((Slot(AtomicU64::new(0)), UnsafeCell::new(0)));
+            let shared = Arc::new((Slot(AtomicU64::new(0)), AtomicU64::new(0)));
             let worker = {
                 let shared = Arc::clone(&shared);
                 thread::spawn(move || {
                     let (slot, input) = &*shared;
-                    // SAFETY: the pointer is the cell's, and loom checks that nobody writes now.
-                    slot.start(TASK).then(|| input.with(|input| unsafe { *input }))
+                    slot.start(TASK).then(|| input.load(Ordering::Relaxed))
                 })
             };
             let (slot, input) = &*shared;
-            // SAFETY: as above, that nobody reads now.
-            input.with_mut(|input| unsafe { *input = 42 });
+            input.store(42, Ordering::Relaxed);
             slot.offer(TASK);
-            let read = worker.join().unwrap();
-            assert!(matches!(read, None | Some(42)));
+            assert!(matches!(worker.join().unwrap(), None | Some(42)));
         });
     }
 }
