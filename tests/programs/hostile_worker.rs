@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use stockade_wire::descriptor::{Receiver, Sender};
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
-    Captured, Failure, Finished, HostMessage, Metrics, ModuleId, Outcome, Role, Scalar, Setup,
+    Captured, Failure, Finished, HostMessage, Metrics, ModuleId, Outcome, Role, Run, Scalar, Setup,
     StatusPage, TaskId, WorkerMessage,
 };
 
@@ -35,7 +35,7 @@ struct Worker {
     receiver: Receiver,
     page: StatusPage,
     /// Tasks that came and are not answered.
-    tasks: Vec<TaskId>,
+    tasks: Vec<Run>,
 }
 
 fn work() -> Result<()> {
@@ -56,7 +56,7 @@ fn work() -> Result<()> {
                 worker.say(&WorkerMessage::Loaded(load.module))?;
             }
             Some(HostMessage::Run(run)) => {
-                worker.tasks.push(run.task);
+                worker.tasks.push(run);
                 // All that were sent together.
                 if worker.receiver.is_ready()? {
                     continue;
@@ -88,18 +88,28 @@ impl Worker {
     }
 
     fn answer_all(&mut self) -> Result<()> {
-        for task in std::mem::take(&mut self.tasks) {
-            self.page.start(task);
-            self.say(&finished(task, Outcome::Scalars(vec![Scalar::I32(7)])))?;
+        for run in std::mem::take(&mut self.tasks) {
+            let outcome = if self.page.start(run.slot, run.task) {
+                Outcome::Scalars(vec![Scalar::I32(7)])
+            } else {
+                Outcome::Recalled
+            };
+            self.say(&finished(run.task, outcome))?;
         }
         Ok(())
     }
 
+    /// Tells the page that `task` has started, whatever the host had to say there.
+    fn claim_start(&self, task: TaskId) {
+        self.page.offer(0, task);
+        let _ = self.page.start(0, task);
+    }
+
     fn misbehave(&mut self, evil: &str) -> Result<()> {
-        let first = self.tasks[0];
-        let last = self.tasks[self.tasks.len() - 1];
+        let first = self.tasks[0].task;
+        let last = self.tasks[self.tasks.len() - 1].task;
         let seven = || Outcome::Scalars(vec![Scalar::I32(7)]);
-        self.page.start(first);
+        self.claim_start(first);
         match evil {
             "wrong-kind" => self.say(&finished(first, Outcome::Returned(vec![7])))?,
             "no-command" => self.say(&finished(first, Outcome::Exited(7)))?,
@@ -153,15 +163,15 @@ impl Worker {
             }
             "silence" => sleep(),
             "started-another" => {
-                self.page.start(last);
+                self.claim_start(last);
                 std::process::exit(0);
             }
             "started-nonsense" => {
-                self.page.start(TaskId(u64::MAX));
+                self.claim_start(TaskId(u64::MAX));
                 std::process::exit(0);
             }
             "started-nothing" => {
-                self.page.start(TaskId(0));
+                self.claim_start(TaskId(0));
                 std::process::exit(0);
             }
             "abort" => std::process::abort(),

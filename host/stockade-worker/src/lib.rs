@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `worker`, `session` | the worker's life and its message loop |
 //! | `engine`, `alarm`, `artefact` | the engine both roles agree on, deadlines, loading code |
-//! | `runtime`, `guest` | modules, instances, one invocation after another |
+//! | `runtime`, `factory`, `guest` | modules, how long instances live, one invocation after another |
 //! | `call`, `hostcalls`, `failure` | one invocation's input and output, the guest ABI, how it failed |
 //! | `wasi`, `capture`, `poll`, `meter` | WASI with nothing granted, bounded output, sleeping, limits |
 //! | `sandbox` | what the process gives up before the first guest runs |
@@ -25,6 +25,7 @@ compile_error!("Stockade's worker runs on Linux, on x86-64 and aarch64");
 mod session;
 mod worker;
 
+mod factory;
 mod runtime;
 
 mod guest;

@@ -1,14 +1,20 @@
-//! The runtime: the modules of a worker and their instances, one invocation after another.
+//! The runtime: the modules of a worker and how long their instances live.
 //!
-//! | instances | an invocation runs in |
+//! | a task runs in | which ends |
 //! |---|---|
-//! | per task | a fresh one, dropped afterwards |
-//! | per worker | the module's living one; a fresh one after a trap |
-//! | either, a command | a fresh one |
+//! | a fresh instance | with the task |
+//! | of a chunk that shares one: the chunk's | before the next task that is not of this chunk |
+//! | per worker: the module's living one | with the worker |
+//! | a command: a fresh instance, whatever the rest | with the command |
+//!
+//! A trap, and whatever else ends a call from outside, ends the instance too. The next task gets a
+//! fresh one.
 //!
 //! A fresh instance is made after the task is announced on the status page, because its start
 //! function, its `_initialize` and, per worker, its initializer are guest code too and fall under
 //! the task's deadline.
+//!
+//! Invariant: an instance that one chunk's tasks share is seen by no other task.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,31 +23,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use stockade_abi::MEMORY_EXPORT;
 use stockade_wire::{
-    Codec, CommandCall, Failure, Finished, Grants, HookCall, Instances, Invocation, Limits, Load,
-    Metering, Metrics, ModuleId, Outcome, Run, Setup, StatusPage, Stdin, StdioSink,
+    Captured, ChunkId, Codec, Failure, Finished, HookCall, Instances, Invocation, Load, Metrics,
+    ModuleId, Outcome, Run, Setup, StatusPage, TaskId,
 };
-use wasmtime::{Engine, InstancePre, Linker, ModuleExport};
+use wasmtime::Engine;
 
-use crate::alarm::Alarm;
 use crate::artefact::{self, ArtefactError};
-use crate::call::{Call, NO_TASK};
-use crate::capture::Capture;
-use crate::guest::{Guest, GuestState, Link, Outbox, Usage};
-use crate::wasi::{Clock, Input, Output, Plan};
-use crate::{failure, hostcalls};
-
-/// Why a runtime could not be had.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RuntimeError {
-    /// The engine refused a host call.
-    #[error("cannot link the host calls: {0}")]
-    Link(#[from] wasmtime::Error),
-    /// The thread that watches deadlines could not be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[from] std::io::Error),
-}
+use crate::call::Call;
+use crate::factory::{Factory, FactoryError, Template};
+use crate::failure;
+use crate::guest::{Guest, Link, Outbox, Usage};
 
 /// Why a module could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -57,22 +49,19 @@ pub(crate) enum LoadError {
     Initializer(Failure),
 }
 
-/// Modules and what their guests are made from.
+/// Modules and their instances.
 #[derive(Debug)]
 pub(crate) struct Runtime {
     factory: Factory,
     modules: BTreeMap<ModuleId, LoadedModule>,
     instances: Instances,
+    shared: Option<Shared>,
 }
 
 struct LoadedModule {
-    pre: InstancePre<GuestState>,
-    initializer: Option<HookCall>,
+    template: Template,
     finalizer: Option<HookCall>,
-    /// The memory that host calls refer to.
-    memory: Option<ModuleExport>,
-    /// Whether it has an `_initialize` that every instance must run first.
-    initialize: bool,
+    /// With [`Instances::PerWorker`] only.
     living: Option<Guest>,
 }
 
@@ -86,39 +75,61 @@ impl std::fmt::Debug for LoadedModule {
 
 impl LoadedModule {
     /// The instance that a task runs in, if one lives or an initializer makes it; otherwise making
-    /// it is a part of the task.
-    fn initialized(&mut self, factory: &Factory) -> Result<Option<Guest>, Failure> {
-        match (self.living.take(), &self.initializer) {
+    /// it is a part of the task. What `shared` holds is of the task's chunk, if it is of one.
+    fn instance(
+        &mut self,
+        lifetime: Lifetime,
+        shared: &mut Option<Shared>,
+        factory: &Factory,
+    ) -> Result<Option<Guest>, Failure> {
+        let living = match lifetime {
+            Lifetime::Command => return Ok(None),
+            Lifetime::Task => None,
+            Lifetime::Chunk(_) => shared.take().map(|shared| shared.guest),
+            Lifetime::Worker => self.living.take(),
+        };
+        match (living, &self.template.initializer) {
             (Some(guest), _) => Ok(Some(guest)),
-            (None, Some(_)) => factory.initialized(self).map(Some),
+            (None, Some(_)) => factory.initialized(&self.template).map(Some),
             (None, None) => Ok(None),
         }
     }
+}
+
+/// The instance of a chunk between two of its tasks. It is kept while the worker waits, because
+/// only the host knows whether more of the chunk is to come; what it takes is what one task may
+/// take, and the next task of anything else, or `Close`, ends it.
+#[derive(Debug)]
+struct Shared {
+    module: ModuleId,
+    chunk: ChunkId,
+    guest: Guest,
+}
+
+/// What the instance of a task lives as long as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lifetime {
+    /// A command, which no initializer precedes.
+    Command,
+    Task,
+    Chunk(ChunkId),
+    Worker,
 }
 
 impl Runtime {
     /// A runtime for `setup` without modules.
     ///
     /// # Errors
-    /// [`RuntimeError`]
+    /// [`FactoryError`]
     pub(crate) fn new(
         engine: Engine,
         setup: Setup,
         outbox: Outbox,
         page: StatusPage,
-    ) -> Result<Self, RuntimeError> {
-        let metering = setup.engine.metering;
-        let factory = Factory {
-            linker: hostcalls::linker(&engine)?,
-            alarm: if metering.epochs() { Some(Alarm::start(&engine)?) } else { None },
-            engine,
-            metering,
-            limits: setup.limits,
-            grants: Arc::new(setup.grants),
-            clock: Clock::start(),
-            link: Link { outbox, page: Arc::new(page) },
-        };
-        Ok(Self { factory, modules: BTreeMap::new(), instances: setup.instances })
+    ) -> Result<Self, FactoryError> {
+        let instances = setup.instances;
+        let factory = Factory::new(engine, setup, Link { outbox, page: Arc::new(page) })?;
+        Ok(Self { factory, modules: BTreeMap::new(), instances, shared: None })
     }
 
     /// Loads a module; one that lives as long as the worker and has an initializer starts living.
@@ -126,21 +137,16 @@ impl Runtime {
     /// # Errors
     /// [`LoadError`]
     pub(crate) fn load(&mut self, load: Load, artefact: File) -> Result<(), LoadError> {
+        let Load { module: id, initializer, finalizer, initialized, .. } = load;
         let module = artefact::load(&self.factory.engine, artefact)?;
-        let pre = self.factory.linker.instantiate_pre(&module).map_err(LoadError::Link)?;
-        let mut module = LoadedModule {
-            pre,
-            initializer: load.initializer,
-            finalizer: load.finalizer,
-            memory: module.get_export_index(MEMORY_EXPORT),
-            initialize: !load.initialized && module.get_export("_initialize").is_some(),
-            living: None,
-        };
-        if self.instances == Instances::PerWorker && module.initializer.is_some() {
-            let guest = self.factory.initialized(&module).map_err(LoadError::Initializer)?;
-            module.living = Some(guest);
+        let template = self.factory.template(&module, initialized, initializer);
+        let template = template.map_err(LoadError::Link)?;
+        let mut living = None;
+        if self.instances == Instances::PerWorker && template.initializer.is_some() {
+            let guest = self.factory.initialized(&template).map_err(LoadError::Initializer)?;
+            living = Some(guest);
         }
-        self.modules.insert(load.module, module);
+        self.modules.insert(id, LoadedModule { template, finalizer, living });
         Ok(())
     }
 
@@ -149,32 +155,37 @@ impl Runtime {
         self.modules.contains_key(&module)
     }
 
-    /// Runs a task of a loaded module to its end. `stdio` holds the descriptors that came with it.
+    /// Runs a task of a loaded module to its end, unless it was taken back. `stdio` holds the
+    /// descriptors that came with it.
     ///
     /// # Errors
     /// The failure of an initializer that had to run again first; the task stands announced on the
     /// status page then, and none of its own code has run.
     pub(crate) fn run(&mut self, run: Run, stdio: Vec<OwnedFd>) -> Result<Finished, Failure> {
-        let Run { task, module, mut invocation, limits } = run;
+        let lifetime = self.lifetime(&run);
+        let Run { task, module: id, mut invocation, limits, slot, share: _ } = run;
+        // Before the start: to give back the memory of others is no part of this task.
+        self.end_shared_unless(id, lifetime);
+        if !self.factory.link.page.start(slot, task) {
+            return Ok(recalled(task));
+        }
         let watch = Stopwatch::start();
-        self.factory.link.page.start(task);
-        let Some(module) = self.modules.get_mut(&module) else {
-            return Err(not_loaded(module));
-        };
-        let command = matches!(invocation, Invocation::Command(_));
-        let guest = if command { None } else { module.initialized(&self.factory)? };
+        let Some(module) = self.modules.get_mut(&id) else { return Err(not_loaded(id)) };
+        let guest = module.instance(lifetime, &mut self.shared, &self.factory)?;
         let (codec, input) = take_input(&mut invocation);
         let call = Call::new(task, codec, input, &limits, watch.started);
         let (mut guest, called) =
-            self.factory.call(module, guest, call, &limits, &invocation, stdio);
+            self.factory.call(&module.template, guest, call, &limits, &invocation, stdio);
         let ended = called.is_err();
         let outcome = called.unwrap_or_else(|error| Outcome::Failed(guest.failure(&error)));
         let usage = guest.end();
-        if self.instances == Instances::PerWorker && !command && !ended {
-            module.living = Some(guest);
-        } else {
+        match lifetime {
+            Lifetime::Worker if !ended => module.living = Some(guest),
+            Lifetime::Chunk(chunk) if !ended => {
+                self.shared = Some(Shared { module: id, chunk, guest });
+            }
             // Before the clock is read: emptying its memory is a part of the task.
-            drop(guest);
+            _ => drop(guest),
         }
         let metrics = Metrics {
             wall_time: watch.wall_time(),
@@ -184,6 +195,20 @@ impl Runtime {
         };
         let Usage { stdout, stderr, log, log_dropped, .. } = usage;
         Ok(Finished { task, outcome, metrics, stdout, stderr, log, log_dropped })
+    }
+
+    fn lifetime(&self, run: &Run) -> Lifetime {
+        match (&run.invocation, self.instances, run.share) {
+            (Invocation::Command(_), _, _) => Lifetime::Command,
+            (_, Instances::PerWorker, _) => Lifetime::Worker,
+            (_, Instances::PerTask, Some(chunk)) => Lifetime::Chunk(chunk),
+            (_, Instances::PerTask, None) => Lifetime::Task,
+        }
+    }
+
+    fn end_shared_unless(&mut self, module: ModuleId, lifetime: Lifetime) {
+        self.shared
+            .take_if(|shared| (module, lifetime) != (shared.module, Lifetime::Chunk(shared.chunk)));
     }
 
     /// Runs the initializer `hook` in a fresh instance of instrumented code and writes the state it
@@ -199,7 +224,7 @@ impl Runtime {
         file: &File,
     ) -> Result<u64, Failure> {
         let Some(module) = self.modules.get(&module) else { return Err(not_loaded(module)) };
-        let mut guest = self.factory.called(module, Some(hook))?;
+        let mut guest = self.factory.called(&module.template, Some(hook))?;
         guest
             .write_state(file, state_bytes_max)
             .map_err(|error| Failure::Guest(failure::bounded(&error.to_string())))
@@ -210,12 +235,14 @@ impl Runtime {
     /// # Errors
     /// The first failure.
     pub(crate) fn finalize(&mut self) -> Result<(), Failure> {
+        // A finalizer has nothing to do with what some chunk left.
+        self.shared = None;
         let mut first = Ok(());
         for module in self.modules.values_mut() {
             let Some(hook) = module.finalizer.take() else { continue };
             let guest = match module.living.take() {
                 Some(guest) => Ok(guest),
-                None => self.factory.initialized(module),
+                None => self.factory.initialized(&module.template),
             };
             let finalized = guest.and_then(|mut guest| self.factory.call_hook(&mut guest, &hook));
             first = first.and(finalized);
@@ -224,148 +251,22 @@ impl Runtime {
     }
 }
 
-/// What every guest of a worker is made from.
-struct Factory {
-    engine: Engine,
-    linker: Linker<GuestState>,
-    alarm: Option<Alarm>,
-    metering: Metering,
-    /// For initializers and finalizers.
-    limits: Limits,
-    grants: Arc<Grants>,
-    clock: Clock,
-    link: Link,
-}
-
-impl std::fmt::Debug for Factory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Factory").field("metering", &self.metering).finish_non_exhaustive()
-    }
-}
-
-impl Factory {
-    fn guest(&self, plan: Plan, call: Call, limits: &Limits) -> Guest {
-        let state = GuestState::new(plan, Some(self.link.clone()), call);
-        Guest::new(&self.engine, self.metering, state, limits)
-    }
-
-    /// Makes `call` in `guest`, or in a fresh instance where there is none.
-    fn call(
-        &self,
-        module: &LoadedModule,
-        guest: Option<Guest>,
-        call: Call,
-        limits: &Limits,
-        invocation: &Invocation,
-        stdio: Vec<OwnedFd>,
-    ) -> (Guest, wasmtime::Result<Outcome>) {
-        let deadline = call.interrupt_at();
-        let (guest, called) = match guest {
-            Some(mut guest) => {
-                guest.begin(call, limits);
-                self.watch(deadline);
-                let called = guest.invoke(invocation);
-                (guest, called)
-            }
-            None => {
-                let initialize = module.initialize && !matches!(invocation, Invocation::Command(_));
-                let mut guest = self.guest(self.plan(invocation, stdio), call, limits);
-                self.watch(deadline);
-                let called = guest.prepare(&module.pre, module.memory, initialize);
-                let called = called.and_then(|()| guest.invoke(invocation));
-                (guest, called)
-            }
-        };
-        self.rest();
-        (guest, called)
-    }
-
-    /// A fresh instance of `module`, initialised as the module wants it.
-    fn initialized(&self, module: &LoadedModule) -> Result<Guest, Failure> {
-        self.called(module, module.initializer.as_ref())
-    }
-
-    /// A fresh instance of `module` in which `hook` has run.
-    fn called(&self, module: &LoadedModule, hook: Option<&HookCall>) -> Result<Guest, Failure> {
-        let call = self.hook_call(hook);
-        let deadline = call.interrupt_at();
-        let plan = Plan::function(Arc::clone(&self.grants), self.clock);
-        let mut guest = self.guest(plan, call, &self.limits);
-        self.watch(deadline);
-        let prepared = guest.prepare(&module.pre, module.memory, module.initialize);
-        let called = match (prepared, hook) {
-            (Err(error), _) => Err(guest.failure(&error)),
-            (Ok(()), None) => Ok(()),
-            (Ok(()), Some(hook)) => guest.invoke_hook(hook),
-        };
-        self.rest();
-        called.map(|()| guest)
-    }
-
-    /// Calls `hook` in an instance that is there.
-    fn call_hook(&self, guest: &mut Guest, hook: &HookCall) -> Result<(), Failure> {
-        let call = self.hook_call(Some(hook));
-        let deadline = call.interrupt_at();
-        guest.begin(call, &self.limits);
-        self.watch(deadline);
-        let called = guest.invoke_hook(hook);
-        self.rest();
-        called
-    }
-
-    fn hook_call(&self, hook: Option<&HookCall>) -> Call {
-        let (codec, input) = match hook {
-            Some(HookCall::Task(call)) => (call.codec, call.input.clone()),
-            Some(HookCall::Plain { .. }) | None => (Codec::Raw, Vec::new()),
-        };
-        Call::new(NO_TASK, codec, input, &self.limits, Instant::now())
-    }
-
-    /// Has the alarm ring at `deadline`. Only once the guest's own epoch deadline is set: an alarm
-    /// that rang before would be lost on it.
-    fn watch(&self, deadline: Option<Instant>) {
-        if let Some(alarm) = &self.alarm {
-            alarm.set(deadline);
-        }
-    }
-
-    fn rest(&self) {
-        if let Some(alarm) = &self.alarm {
-            alarm.set(None);
-        }
-    }
-
-    fn plan(&self, invocation: &Invocation, stdio: Vec<OwnedFd>) -> Plan {
-        let mut plan = Plan::function(Arc::clone(&self.grants), self.clock);
-        if let Invocation::Command(command) = invocation {
-            let CommandCall { args, env, stdin, stdout, stderr } = command;
-            let mut descriptors = stdio.into_iter();
-            plan.args.clone_from(args);
-            plan.env.clone_from(env);
-            plan.stdin = match stdin {
-                Stdin::Bytes(bytes) => Input::Bytes(bytes.clone()),
-                Stdin::Descriptor => {
-                    descriptors.next().map_or(Input::Bytes(Vec::new()), Input::Descriptor)
-                }
-            };
-            plan.stdout = output(*stdout, &mut descriptors);
-            plan.stderr = output(*stderr, &mut descriptors);
-        }
-        plan
-    }
-}
-
 /// The session asks before; this is for a session that forgets.
 fn not_loaded(module: ModuleId) -> Failure {
     Failure::Guest(format!("module {module} was not loaded"))
 }
 
-fn output(sink: StdioSink, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Output {
-    let descriptor = match sink {
-        StdioSink::Captured => None,
-        StdioSink::Descriptor => descriptors.next(),
-    };
-    descriptor.map_or_else(|| Output::Captured(Capture::default()), Output::Descriptor)
+/// The answer for a task that was taken back.
+fn recalled(task: TaskId) -> Finished {
+    Finished {
+        task,
+        outcome: Outcome::Recalled,
+        metrics: Metrics::default(),
+        stdout: Captured::default(),
+        stderr: Captured::default(),
+        log: Vec::new(),
+        log_dropped: 0,
+    }
 }
 
 /// Takes the input out of an invocation, of which only the names are needed from then on.

@@ -2,23 +2,21 @@
 //!
 //! ```text
 //! Setup ─► engine, confine, Runtime ─► Ready
-//!   ┌──────────────────────────────────────────────────────────┐
-//!   │ Load ─► Loaded        Run ─► queue        Recall ─► mark  │  all that is there,
-//!   └───────────────┬──────────────────────────────────────────┘  or the next if idle
-//!                   ▼
-//!            queue's first: run it, or say Recalled ─► Finished
-//! Close ─► the queue to its end, finalizers ─► Closed
+//!   ┌─────────────────────────────────────────────────────────────┐
+//!   │ Load ─► Loaded    Run ─► Runtime ─► Finished, maybe Recalled │  one message after another
+//!   └──────────────────────────────┬──────────────────────────────┘
+//! Close ─► finalizers ─► Closed
 //! ```
 //!
-//! Everything that has arrived is read before the next task starts, so that a task which has not
-//! started can still be taken back. Tasks finish in the order in which they were sent.
+//! What is not read yet waits in the socket: a task is taken back on the status page, not by a
+//! message, so nothing that comes later can concern the one that is next. Tasks therefore finish in
+//! the order in which they were sent, and `Close` comes after all of them.
 //!
 //! Invariant: the host is trusted and checked. A message out of its place ends the session.
 //!
 //! Deliberately absent: what is particular to a process. The same loop runs over a socket pair in
 //! a test.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
@@ -28,13 +26,14 @@ use std::os::unix::net::UnixStream;
 use stockade_wire::descriptor::{Receiver, SendError, Sender};
 use stockade_wire::frame::{FRAME_BYTES_MAX, FrameError};
 use stockade_wire::{
-    Captured, Finished, HookCall, HostMessage, Invocation, Load, Metrics, ModuleId, Outcome,
-    PageError, Run, Setup, StatusPage, Stdin, StdioSink, TaskId, WorkerMessage,
+    HookCall, HostMessage, Invocation, Load, ModuleId, PageError, Run, SLOTS_MAX, Setup,
+    StatusPage, Stdin, StdioSink, WorkerMessage,
 };
 
 use crate::engine;
+use crate::factory::FactoryError;
 use crate::guest::Outbox;
-use crate::runtime::{LoadError, Runtime, RuntimeError};
+use crate::runtime::{LoadError, Runtime};
 use crate::sandbox::SandboxError;
 use crate::wasi::{self, GrantError};
 
@@ -78,7 +77,7 @@ pub(crate) enum SetupError {
     Sandbox(#[from] SandboxError),
     /// Without its runtime.
     #[error(transparent)]
-    Runtime(#[from] RuntimeError),
+    Runtime(#[from] FactoryError),
 }
 
 /// Serves the host at the other end of `socket` until it closes. `confine` runs once, when the
@@ -109,7 +108,7 @@ pub(crate) fn serve(
         }
     };
     outbox.send(&WorkerMessage::Ready)?;
-    Session { receiver, outbox, runtime, queue: VecDeque::new(), closing: false }.run()
+    Session { receiver, outbox, runtime }.run()
 }
 
 fn set_up(
@@ -134,53 +133,27 @@ struct Session {
     receiver: Receiver,
     outbox: Outbox,
     runtime: Runtime,
-    queue: VecDeque<Queued>,
-    closing: bool,
-}
-
-/// A task that has not started.
-#[derive(Debug)]
-struct Queued {
-    run: Run,
-    stdio: Vec<OwnedFd>,
-    recalled: bool,
 }
 
 impl Session {
     fn run(mut self) -> Result<(), SessionError> {
-        loop {
-            while self.may_read()? {
-                let Some(message) = self.receiver.receive()? else { return Ok(()) };
-                if self.handle(message)?.is_break() {
-                    return Ok(());
-                }
-            }
-            let Some(queued) = self.queue.pop_front() else { return self.close() };
-            if self.finish(queued)?.is_break() {
-                return Ok(());
+        while let Some(message) = self.receiver.receive()? {
+            if self.handle(message)?.is_break() {
+                break;
             }
         }
-    }
-
-    /// Whether to take the next message now: always while there is nothing to do, else if it has
-    /// arrived. Nothing follows `Close`.
-    fn may_read(&self) -> io::Result<bool> {
-        Ok(!self.closing && (self.queue.is_empty() || self.receiver.is_ready()?))
+        Ok(())
     }
 
     fn handle(&mut self, message: HostMessage) -> Result<ControlFlow<()>, SessionError> {
         match message {
             HostMessage::Setup(_) => Err(SessionError::Protocol("a second setup")),
             HostMessage::Load(load) => self.load(load),
-            HostMessage::Run(run) => self.enqueue(run),
-            HostMessage::Recall(task) => Ok(self.recall(task)),
+            HostMessage::Run(run) => self.run_task(run),
             HostMessage::Initialize { module, call, state_bytes_max } => {
                 self.initialize(module, &call, state_bytes_max)
             }
-            HostMessage::Close => {
-                self.closing = true;
-                Ok(ControlFlow::Continue(()))
-            }
+            HostMessage::Close => self.close(),
         }
     }
 
@@ -203,24 +176,25 @@ impl Session {
         Ok(flow)
     }
 
-    fn enqueue(&mut self, run: Run) -> Result<ControlFlow<()>, SessionError> {
+    fn run_task(&mut self, run: Run) -> Result<ControlFlow<()>, SessionError> {
         if !self.runtime.has(run.module) {
             return Err(SessionError::UnknownModule(run.module));
+        }
+        if usize::from(run.slot) >= SLOTS_MAX {
+            return Err(SessionError::Protocol("a task in a slot that does not exist"));
         }
         let mut stdio = Vec::new();
         for _ in 0..descriptors_of(&run.invocation) {
             stdio.push(descriptor(&mut self.receiver)?);
         }
-        self.queue.push_back(Queued { run, stdio, recalled: false });
-        Ok(ControlFlow::Continue(()))
-    }
-
-    /// A task that is not in the queue has finished already; its `Finished` and the recall crossed.
-    fn recall(&mut self, task: TaskId) -> ControlFlow<()> {
-        if let Some(queued) = self.queue.iter_mut().find(|queued| queued.run.task == task) {
-            queued.recalled = true;
-        }
-        ControlFlow::Continue(())
+        let (answer, flow) = match self.runtime.run(run, stdio) {
+            Ok(finished) => {
+                (WorkerMessage::Finished(Box::new(finished)), ControlFlow::Continue(()))
+            }
+            Err(failure) => (WorkerMessage::InitializerFailed(failure), ControlFlow::Break(())),
+        };
+        self.outbox.send(&answer)?;
+        Ok(flow)
     }
 
     fn initialize(
@@ -243,29 +217,13 @@ impl Session {
         Ok(flow)
     }
 
-    fn finish(&mut self, queued: Queued) -> Result<ControlFlow<()>, SessionError> {
-        let Queued { run, stdio, recalled } = queued;
-        let task = run.task;
-        let finished =
-            if recalled { Ok(recalled_task(task)) } else { self.runtime.run(run, stdio) };
-        match finished {
-            Ok(finished) => {
-                self.outbox.send(&WorkerMessage::Finished(Box::new(finished)))?;
-                Ok(ControlFlow::Continue(()))
-            }
-            Err(failure) => {
-                self.outbox.send(&WorkerMessage::InitializerFailed(failure))?;
-                Ok(ControlFlow::Break(()))
-            }
-        }
-    }
-
-    fn close(mut self) -> Result<(), SessionError> {
+    fn close(&mut self) -> Result<ControlFlow<()>, SessionError> {
         let last = match self.runtime.finalize() {
             Ok(()) => WorkerMessage::Closed,
             Err(failure) => WorkerMessage::FinalizerFailed(failure),
         };
-        Ok(self.outbox.send(&last)?)
+        self.outbox.send(&last)?;
+        Ok(ControlFlow::Break(()))
     }
 }
 
@@ -275,16 +233,4 @@ fn descriptors_of(invocation: &Invocation) -> usize {
     usize::from(command.stdin == Stdin::Descriptor)
         + usize::from(command.stdout == StdioSink::Descriptor)
         + usize::from(command.stderr == StdioSink::Descriptor)
-}
-
-fn recalled_task(task: TaskId) -> Finished {
-    Finished {
-        task,
-        outcome: Outcome::Recalled,
-        metrics: Metrics::default(),
-        stdout: Captured::default(),
-        stderr: Captured::default(),
-        log: Vec::new(),
-        log_dropped: 0,
-    }
 }

@@ -124,7 +124,10 @@ fn what_a_compiler_process_makes_a_worker_process_runs() {
         module,
         invocation: Invocation::Scalar { export: "double".into(), args: vec![Scalar::I32(21)] },
         limits: Limits::default(),
+        slot: 5,
+        share: None,
     };
+    page.offer(run.slot, run.task);
     worker.send(&HostMessage::Run(run), &[]);
     let Some(WorkerMessage::Finished(finished)) = worker.receive() else { panic!("no result") };
     assert_eq!(finished.outcome, Outcome::Scalars(vec![Scalar::I32(42)]));

@@ -315,7 +315,7 @@ impl Driver {
                 Action::Spawn(worker) => self.spawn(worker),
                 Action::Run(worker, tasks) => self.send(worker, &tasks),
                 Action::Start(task) => self.start(task),
-                Action::Recall(worker, task) => self.tell(worker, &HostMessage::Recall(task)),
+                Action::Recall(worker, task) => self.recall(worker, task),
                 Action::Close(worker) => self.tell(worker, &HostMessage::Close),
                 Action::Kill(worker) => {
                     if let Some(process) = self.workers.get_mut(&worker) {
@@ -389,7 +389,8 @@ impl Driver {
 
     fn send(&mut self, worker: WorkerId, tasks: &[TaskId]) {
         let mut withheld = Vec::new();
-        for task in tasks {
+        // A batch goes only to a worker that has none, and is no longer than there are slots.
+        for (slot, task) in (0u8..).zip(tasks) {
             let (Some(entry), Some(process)) =
                 (self.tasks.get_mut(task), self.workers.get_mut(&worker))
             else {
@@ -403,6 +404,10 @@ impl Driver {
             entry.run = RunState { worker: Some(worker), attempt, ..RunState::default() };
             let descriptors: Vec<_> = entry.descriptors.iter().map(AsFd::as_fd).collect();
             process.sent.push(*task);
+            if let HostMessage::Run(run) = &mut entry.message {
+                run.slot = slot;
+            }
+            process.page.offer(slot, *task);
             if process.send(&entry.message, &descriptors).is_err() {
                 // It reads nothing, or is gone: its reader will tell the rest.
                 process.kill();
@@ -422,6 +427,18 @@ impl Driver {
         };
         entry.run.started = Some(Instant::now());
         entry.cell.start(process.page.clone());
+    }
+
+    /// Takes a task back that waits in its worker's window. One that has started ends as any other;
+    /// its worker answers either way.
+    fn recall(&mut self, worker: WorkerId, task: TaskId) {
+        let (Some(entry), Some(process)) = (self.tasks.get(&task), self.workers.get(&worker))
+        else {
+            return;
+        };
+        if let HostMessage::Run(run) = &entry.message {
+            let _ = process.page.revoke(run.slot, task);
+        }
     }
 
     fn tell(&mut self, worker: WorkerId, message: &HostMessage) {

@@ -454,7 +454,9 @@ impl Pool {
         let task = TaskId(self.task_count.fetch_add(1, Ordering::Relaxed) + 1);
         let cell = TaskCell::new(task, target.to_string(), codec, callable.result_shape());
         let cell = Arc::new(cell);
-        let run = Run { task, module: module.id, invocation, limits: self.limits.clone() };
+        let limits = self.limits.clone();
+        // The driver picks the slot when it sends the task.
+        let run = Run { task, module: module.id, invocation, limits, slot: 0, share: None };
         let entry = TaskEntry::new(cell.clone(), HostMessage::Run(run), descriptors, chunk);
         self.tell(DriverCommand::Submit(Box::new(entry)))?;
         Ok(TaskHandle::new(cell, self.commands.clone()))

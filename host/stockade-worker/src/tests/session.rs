@@ -1,10 +1,11 @@
-//! The message loop: order, recall, closing, and what has no place in it.
+//! The message loop: order, tasks taken back, closing, and what has no place in it.
 
 use std::os::fd::AsFd;
 
 use stockade_wire::descriptor::{memory_file, sealed_file};
 use stockade_wire::{
-    Grants, HostMessage, Invocation, Limits, Load, ModuleId, Outcome, Run, TaskId, WorkerMessage,
+    Grants, HostMessage, Invocation, Limits, Load, ModuleId, Outcome, Run, SLOTS_MAX, TaskId,
+    WorkerMessage,
 };
 
 use super::support::{MODULE, Worker, command, guest, task, worker};
@@ -36,8 +37,8 @@ fn tasks_finish_in_the_order_they_were_sent() {
 }
 
 #[test]
-fn a_recalled_task_does_not_start_and_is_answered_in_its_turn() {
-    // The first task reads a pipe, so that what follows is there before it ends.
+fn a_task_that_was_taken_back_does_not_start_and_is_answered_in_its_turn() {
+    // The first task reads a pipe, so that what follows is sent before it ends.
     let source = guest(
         r#"(func (export "_start")
             (i32.store (i32.const 0) (i32.const 16))
@@ -51,29 +52,60 @@ fn a_recalled_task_does_not_start_and_is_answered_in_its_turn() {
     let (held, release) = std::io::pipe().unwrap();
     let mut first = command(&[], b"");
     first.stdin = stockade_wire::Stdin::Descriptor;
-    let first = worker.submit(Invocation::Command(first), &[held.as_fd()]);
-    let second = worker.submit(task("answer", b""), &[]);
-    let third = worker.submit(task("answer", b""), &[]);
-    worker.send(&HostMessage::Recall(second), &[]);
+    let limits = worker.limits.clone();
+    let first = worker.next_run(limits.clone(), Invocation::Command(first));
+    let second = worker.next_run(limits.clone(), task("answer", b""));
+    let third = worker.next_run(limits, task("answer", b""));
+    worker.offer(first.clone(), &[held.as_fd()]);
+    worker.offer(second.clone(), &[]);
+    worker.offer(third.clone(), &[]);
+    assert!(worker.page.revoke(second.slot, second.task));
     drop(release);
 
-    assert_eq!(worker.finished().task, first);
+    assert_eq!(worker.finished().task, first.task);
     let recalled = worker.finished();
-    assert_eq!((recalled.task, recalled.outcome), (second, Outcome::Recalled));
+    assert_eq!((recalled.task, recalled.outcome), (second.task, Outcome::Recalled));
     let answered = worker.finished();
-    assert_eq!((answered.task, answered.outcome), (third, Outcome::Returned(vec![0; 3])));
+    assert_eq!((answered.task, answered.outcome), (third.task, Outcome::Returned(vec![0; 3])));
+    assert_eq!(worker.page.started(), Some(third.task));
 }
 
 #[test]
-fn recall_of_a_finished_task_changes_nothing() {
+fn a_task_that_has_started_cannot_be_taken_back_and_its_slot_serves_the_next() {
     let mut worker = worker().start_with(&echo());
-    let first = worker.submit(task("echo", b"a"), &[]);
-    worker.receive();
-    assert_eq!(worker.finished().task, first);
-    worker.send(&HostMessage::Recall(first), &[]);
-    worker.submit(task("echo", b"b"), &[]);
+    let limits = worker.limits.clone();
+    let first = worker.next_run(limits.clone(), task("echo", b"a"));
+    let mut second = worker.next_run(limits, task("echo", b"b"));
+    second.slot = first.slot;
+    worker.offer(first.clone(), &[]);
+    // Its item says that it runs.
+    assert_eq!(worker.receive(), Some(WorkerMessage::Emitted(first.task, Vec::new())));
+    assert!(!worker.page.revoke(first.slot, first.task));
+    assert_eq!(worker.finished().outcome, Outcome::Returned(b"a".to_vec()));
+    worker.page.offer(second.slot, second.task);
+    assert!(!worker.page.revoke(first.slot, first.task));
+    worker.send(&HostMessage::Run(second.clone()), &[]);
     worker.receive();
     assert_eq!(worker.finished().outcome, Outcome::Returned(b"b".to_vec()));
+}
+
+#[test]
+fn a_task_that_was_not_offered_does_not_start() {
+    let mut worker = worker().start_with(&echo());
+    let run = worker.next_run(Limits::default(), task("echo", b"a"));
+    worker.send(&HostMessage::Run(run), &[]);
+    assert_eq!(worker.finished().outcome, Outcome::Recalled);
+    assert_eq!(worker.page.started(), None);
+}
+
+#[test]
+fn a_task_in_a_slot_that_does_not_exist_ends_the_session() {
+    let mut worker = worker().start_with(&echo());
+    let mut run = worker.next_run(Limits::default(), task("echo", b"a"));
+    run.slot = SLOTS_MAX as u8;
+    worker.send(&HostMessage::Run(run), &[]);
+    assert_eq!(worker.receive(), None);
+    assert!(matches!(worker.end(), Err(SessionError::Protocol(_))));
 }
 
 #[test]
@@ -136,6 +168,8 @@ fn messages_out_of_place_end_the_session() {
         module: MODULE,
         invocation: task("echo", b""),
         limits: Limits::default(),
+        slot: 0,
+        share: None,
     };
     let mut early = Worker::unset(Limits::default());
     early.send(&HostMessage::Run(run), &[]);

@@ -10,7 +10,8 @@ use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
     Call, Codec, CommandCall, CompileRequest, CompileStep, Failure, Finished, Grants, HookCall,
     HostMessage, Instances, Invocation, Limits, Load, ModuleDescription, ModuleId, Outcome,
-    Refusal, Run, Scalar, Setup, StatusPage, Stdin, StdioSink, TaskId, WorkerId, WorkerMessage,
+    Refusal, Run, SLOTS_MAX, Scalar, Setup, StatusPage, Stdin, StdioSink, TaskId, WorkerId,
+    WorkerMessage,
 };
 
 use crate::compiler;
@@ -211,10 +212,24 @@ impl Worker {
         invocation: Invocation,
         descriptors: &[BorrowedFd<'_>],
     ) -> TaskId {
+        let run = self.next_run(limits, invocation);
+        let task = run.task;
+        self.offer(run, descriptors);
+        task
+    }
+
+    /// The next task, in the next slot, sharing with none.
+    pub(super) fn next_run(&mut self, limits: Limits, invocation: Invocation) -> Run {
         self.last_task += 1;
         let task = TaskId(self.last_task);
-        self.send(&HostMessage::Run(Run { task, module: MODULE, invocation, limits }), descriptors);
-        task
+        let slot = (task.0 % SLOTS_MAX as u64) as u8;
+        Run { task, module: MODULE, invocation, limits, slot, share: None }
+    }
+
+    /// Lets a task start and sends it.
+    pub(super) fn offer(&mut self, run: Run, descriptors: &[BorrowedFd<'_>]) {
+        self.page.offer(run.slot, run.task);
+        self.send(&HostMessage::Run(run), descriptors);
     }
 
     pub(super) fn run(&mut self, invocation: Invocation) -> Finished {

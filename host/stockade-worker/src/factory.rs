@@ -1,0 +1,239 @@
+//! The factory: how the guests of a worker come to be and how each call of one is watched.
+//!
+//! ```text
+//! Template ─► guest ─► prepare ─┐
+//!               living guest ───┴► begin(Call) ─► alarm set ─► invoke ─► alarm off
+//! ```
+//!
+//! Invariant: the alarm is set only once the guest's own epoch deadline is: one that rang before
+//! would be lost on it.
+//!
+//! Deliberately absent: how long an instance lives, which is the [`runtime`](crate::runtime)'s to say.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use stockade_abi::MEMORY_EXPORT;
+use stockade_wire::{
+    Codec, CommandCall, Failure, Grants, HookCall, Invocation, Limits, Metering, Outcome, Setup,
+    Stdin, StdioSink,
+};
+use wasmtime::{Engine, InstancePre, Linker, Module, ModuleExport};
+
+use crate::alarm::Alarm;
+use crate::call::{Call, NO_TASK};
+use crate::capture::Capture;
+use crate::guest::{Guest, GuestState, Link};
+use crate::hostcalls;
+use crate::wasi::{Clock, Input, Output, Plan};
+
+/// Why a factory could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FactoryError {
+    /// The engine refused a host call.
+    #[error("cannot link the host calls: {0}")]
+    Link(#[from] wasmtime::Error),
+    /// The thread that watches deadlines could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// What instances of one module are made from.
+pub(crate) struct Template {
+    pre: InstancePre<GuestState>,
+    /// The memory that host calls refer to.
+    memory: Option<ModuleExport>,
+    /// Whether it has an `_initialize` that every instance must run first.
+    initialize: bool,
+    /// Runs in every instance, after that.
+    pub(crate) initializer: Option<HookCall>,
+}
+
+/// What every guest of a worker is made from.
+pub(crate) struct Factory {
+    pub(crate) engine: Engine,
+    linker: Linker<GuestState>,
+    alarm: Option<Alarm>,
+    metering: Metering,
+    /// For initializers and finalizers.
+    limits: Limits,
+    grants: Arc<Grants>,
+    clock: Clock,
+    pub(crate) link: Link,
+}
+
+impl std::fmt::Debug for Factory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Factory").field("metering", &self.metering).finish_non_exhaustive()
+    }
+}
+
+impl Factory {
+    /// A factory for `setup`, which starts the alarm if there are checks for it to ring on.
+    ///
+    /// # Errors
+    /// [`FactoryError`]
+    pub(crate) fn new(engine: Engine, setup: Setup, link: Link) -> Result<Self, FactoryError> {
+        let metering = setup.engine.metering;
+        Ok(Self {
+            linker: hostcalls::linker(&engine)?,
+            alarm: if metering.epochs() { Some(Alarm::start(&engine)?) } else { None },
+            engine,
+            metering,
+            limits: setup.limits,
+            grants: Arc::new(setup.grants),
+            clock: Clock::start(),
+            link,
+        })
+    }
+
+    /// A template for `module`, which is past its `_initialize` where `initialized`.
+    ///
+    /// # Errors
+    /// Where the module imports what no worker provides.
+    pub(crate) fn template(
+        &self,
+        module: &Module,
+        initialized: bool,
+        initializer: Option<HookCall>,
+    ) -> wasmtime::Result<Template> {
+        Ok(Template {
+            pre: self.linker.instantiate_pre(module)?,
+            memory: module.get_export_index(MEMORY_EXPORT),
+            initialize: !initialized && module.get_export("_initialize").is_some(),
+            initializer,
+        })
+    }
+
+    fn guest(&self, plan: Plan, call: Call, limits: &Limits) -> Guest {
+        let state = GuestState::new(plan, Some(self.link.clone()), call);
+        Guest::new(&self.engine, self.metering, state, limits)
+    }
+
+    /// Makes `call` in `guest`, or in a fresh instance where there is none.
+    pub(crate) fn call(
+        &self,
+        template: &Template,
+        guest: Option<Guest>,
+        call: Call,
+        limits: &Limits,
+        invocation: &Invocation,
+        stdio: Vec<OwnedFd>,
+    ) -> (Guest, wasmtime::Result<Outcome>) {
+        let deadline = call.interrupt_at();
+        let (guest, called) = match guest {
+            Some(mut guest) => {
+                guest.begin(call, limits);
+                self.watch(deadline);
+                let called = guest.invoke(invocation);
+                (guest, called)
+            }
+            None => {
+                let initialize =
+                    template.initialize && !matches!(invocation, Invocation::Command(_));
+                let mut guest = self.guest(self.plan(invocation, stdio), call, limits);
+                self.watch(deadline);
+                let called = guest.prepare(&template.pre, template.memory, initialize);
+                let called = called.and_then(|()| guest.invoke(invocation));
+                (guest, called)
+            }
+        };
+        self.rest();
+        (guest, called)
+    }
+
+    /// A fresh instance, initialised as its module wants it.
+    ///
+    /// # Errors
+    /// The initializer's failure.
+    pub(crate) fn initialized(&self, template: &Template) -> Result<Guest, Failure> {
+        self.called(template, template.initializer.as_ref())
+    }
+
+    /// A fresh instance in which `hook` has run.
+    ///
+    /// # Errors
+    /// The hook's failure.
+    pub(crate) fn called(
+        &self,
+        template: &Template,
+        hook: Option<&HookCall>,
+    ) -> Result<Guest, Failure> {
+        let call = self.hook_call(hook);
+        let deadline = call.interrupt_at();
+        let plan = Plan::function(Arc::clone(&self.grants), self.clock);
+        let mut guest = self.guest(plan, call, &self.limits);
+        self.watch(deadline);
+        let prepared = guest.prepare(&template.pre, template.memory, template.initialize);
+        let called = match (prepared, hook) {
+            (Err(error), _) => Err(guest.failure(&error)),
+            (Ok(()), None) => Ok(()),
+            (Ok(()), Some(hook)) => guest.invoke_hook(hook),
+        };
+        self.rest();
+        called.map(|()| guest)
+    }
+
+    /// Calls `hook` in an instance that is there.
+    ///
+    /// # Errors
+    /// The hook's failure.
+    pub(crate) fn call_hook(&self, guest: &mut Guest, hook: &HookCall) -> Result<(), Failure> {
+        let call = self.hook_call(Some(hook));
+        let deadline = call.interrupt_at();
+        guest.begin(call, &self.limits);
+        self.watch(deadline);
+        let called = guest.invoke_hook(hook);
+        self.rest();
+        called
+    }
+
+    fn hook_call(&self, hook: Option<&HookCall>) -> Call {
+        let (codec, input) = match hook {
+            Some(HookCall::Task(call)) => (call.codec, call.input.clone()),
+            Some(HookCall::Plain { .. }) | None => (Codec::Raw, Vec::new()),
+        };
+        Call::new(NO_TASK, codec, input, &self.limits, Instant::now())
+    }
+
+    /// Has the alarm ring at `deadline`.
+    fn watch(&self, deadline: Option<Instant>) {
+        if let Some(alarm) = &self.alarm {
+            alarm.set(deadline);
+        }
+    }
+
+    fn rest(&self) {
+        if let Some(alarm) = &self.alarm {
+            alarm.set(None);
+        }
+    }
+
+    fn plan(&self, invocation: &Invocation, stdio: Vec<OwnedFd>) -> Plan {
+        let mut plan = Plan::function(Arc::clone(&self.grants), self.clock);
+        if let Invocation::Command(command) = invocation {
+            let CommandCall { args, env, stdin, stdout, stderr } = command;
+            let mut descriptors = stdio.into_iter();
+            plan.args.clone_from(args);
+            plan.env.clone_from(env);
+            plan.stdin = match stdin {
+                Stdin::Bytes(bytes) => Input::Bytes(bytes.clone()),
+                Stdin::Descriptor => {
+                    descriptors.next().map_or(Input::Bytes(Vec::new()), Input::Descriptor)
+                }
+            };
+            plan.stdout = output(*stdout, &mut descriptors);
+            plan.stderr = output(*stderr, &mut descriptors);
+        }
+        plan
+    }
+}
+
+fn output(sink: StdioSink, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Output {
+    let descriptor = match sink {
+        StdioSink::Captured => None,
+        StdioSink::Descriptor => descriptors.next(),
+    };
+    descriptor.map_or_else(|| Output::Captured(Capture::default()), Output::Descriptor)
+}
