@@ -94,7 +94,10 @@ pub struct Run {
     pub module: ModuleId,
     /// What to call.
     pub invocation: Invocation,
-    /// What it may use; memory and metering no more than the engine was set up for.
+    /// What it may use: what the worker enforces for it, in whatever instance it runs. Never looser
+    /// than the limits of the setup, and with no check that the engine was not set up for. Where
+    /// earlier tasks made a living instance larger than this task's limits, it stays as large, and
+    /// cannot grow while the task runs.
     pub limits: Limits,
     /// Where it was offered on the status page; less than [`SLOTS_MAX`](crate::SLOTS_MAX).
     pub slot: u8,

@@ -55,7 +55,7 @@ pub(crate) struct Factory {
     pub(crate) engine: Engine,
     linker: Linker<GuestState>,
     alarm: Option<Alarm>,
-    metering: Metering,
+    pub(crate) metering: Metering,
     /// For initializers and finalizers.
     limits: Limits,
     grants: Arc<Grants>,

@@ -21,7 +21,9 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Counts anew for an invocation under `limits`; what the instance has, it keeps.
+    /// Counts anew for an invocation under `limits`; what the instance has, it keeps. Where that is
+    /// more than they allow it cannot grow: the task did not take it, so it is not to blame, and
+    /// memory cannot be taken from a guest that knows its size.
     pub(crate) fn begin(&mut self, limits: &Limits) {
         self.memory_limit = limits.memory_bytes;
         self.table_limit = limits.table_elements;

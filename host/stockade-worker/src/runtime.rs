@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use stockade_wire::{
-    Captured, ChunkId, Codec, Failure, Finished, HookCall, Instances, Invocation, Load, Metrics,
-    ModuleId, Outcome, Run, Setup, StatusPage, TaskId,
+    Captured, ChunkId, Codec, Failure, Finished, HookCall, Instances, Invocation, Limits, Load,
+    Metrics, ModuleId, Outcome, Run, Setup, StatusPage, TaskId,
 };
 use wasmtime::Engine;
 
@@ -155,6 +155,12 @@ impl Runtime {
         self.modules.contains_key(&module)
     }
 
+    /// Whether the checks that `limits` call for are compiled into this worker's modules.
+    pub(crate) fn enforces(&self, limits: &Limits) -> bool {
+        let (needed, there) = (limits.engine_settings().metering, self.factory.metering);
+        (there.epochs() || !needed.epochs()) && (there.fuel() || !needed.fuel())
+    }
+
     /// Runs a task of a loaded module to its end, unless it was taken back. `stdio` holds the
     /// descriptors that came with it.
     ///
@@ -235,7 +241,7 @@ impl Runtime {
     /// # Errors
     /// The first failure.
     pub(crate) fn finalize(&mut self) -> Result<(), Failure> {
-        // A finalizer has nothing to do with what some chunk left.
+        // No more of its chunk is to come.
         self.shared = None;
         let mut first = Ok(());
         for module in self.modules.values_mut() {

@@ -183,6 +183,9 @@ impl Session {
         if usize::from(run.slot) >= SLOTS_MAX {
             return Err(SessionError::Protocol("a task in a slot that does not exist"));
         }
+        if !self.runtime.enforces(&run.limits) {
+            return Err(SessionError::Protocol("limits for which no checks are compiled in"));
+        }
         let mut stdio = Vec::new();
         for _ in 0..descriptors_of(&run.invocation) {
             stdio.push(descriptor(&mut self.receiver)?);

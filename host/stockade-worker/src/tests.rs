@@ -6,7 +6,9 @@ mod hooks;
 mod hostile;
 mod limits;
 mod session;
+mod sharing;
 mod snapshots;
+mod tighter;
 mod wasi;
 
 mod support;

@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 use stockade_wire::descriptor::{Receiver, Sender, sealed_file};
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
-    Call, Codec, CommandCall, CompileRequest, CompileStep, Failure, Finished, Grants, HookCall,
-    HostMessage, Instances, Invocation, Limits, Load, ModuleDescription, ModuleId, Outcome,
-    Refusal, Run, SLOTS_MAX, Scalar, Setup, StatusPage, Stdin, StdioSink, TaskId, WorkerId,
-    WorkerMessage,
+    Call, ChunkId, Codec, CommandCall, CompileRequest, CompileStep, Failure, Finished, Grants,
+    HookCall, HostMessage, Instances, Invocation, Limits, Load, ModuleDescription, ModuleId,
+    Outcome, Refusal, Run, SLOTS_MAX, Scalar, Setup, StatusPage, Stdin, StdioSink, TaskId,
+    WorkerId, WorkerMessage,
 };
 
 use crate::compiler;
@@ -39,6 +39,8 @@ pub(super) fn guest(body: &str) -> String {
             (import "wasi_snapshot_preview1" "fd_read"
                 (func $fd_read (param i32 i32 i32 i32) (result i32)))
             (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+            (import "wasi_snapshot_preview1" "poll_oneoff"
+                (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))
             (memory (export "memory") 1)
             {body})"#
     )
@@ -234,6 +236,17 @@ impl Worker {
 
     pub(super) fn run(&mut self, invocation: Invocation) -> Finished {
         let task = self.submit(invocation, &[]);
+        let finished = self.finished();
+        assert_eq!(finished.task, task);
+        finished
+    }
+
+    /// Runs a task that shares the instance of `chunk`, if it is of one.
+    pub(super) fn run_in(&mut self, chunk: Option<ChunkId>, invocation: Invocation) -> Finished {
+        let mut run = self.next_run(self.limits.clone(), invocation);
+        run.share = chunk;
+        let task = run.task;
+        self.offer(run, &[]);
         let finished = self.finished();
         assert_eq!(finished.task, task);
         finished
