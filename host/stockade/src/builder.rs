@@ -340,6 +340,7 @@ impl PoolBuilder {
             backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_secs(1),
             requeues_max: 3,
+            losses_in_a_row_max: None,
         }
     }
 

@@ -24,7 +24,9 @@ use stockade_wire::{
     Failure, Finished, HostMessage, ModuleId, Outcome, Setup, TaskId, WorkerId, WorkerMessage,
 };
 
-use crate::dispatcher::{Action, BrokenCause, Dispatcher, Event, Hook, ShutdownMode, Submission};
+use crate::dispatcher::{
+    Action, BrokenCause, Dispatcher, Event, Hook, RequestId, ShutdownMode, Submission,
+};
 use crate::entry::{RunState, TaskEntry, deadline_for_host};
 use crate::prepare::{Preparation, PreparationThread};
 use crate::shared::{Shared, WorkerInfo};
@@ -160,6 +162,8 @@ impl Driver {
             Command::Submit(entry) => {
                 let submission = Submission {
                     task: entry.cell.id,
+                    module: ModuleId(0),
+                    priority: 0,
                     chunk: entry.chunk,
                     inline_bytes: entry.inline_bytes,
                     wall_time: deadline_for_host(entry.limits()),
@@ -170,7 +174,9 @@ impl Driver {
             }
             Command::Cancel(task) => self.event(Event::Cancel(task)),
             Command::CancelRunning(task) => self.event(Event::CancelRunning(task)),
-            Command::SpawnWorkers(workers) => self.event(Event::SpawnWorkers(workers)),
+            Command::SpawnWorkers(workers) => {
+                self.event(Event::SpawnWorkers { request: RequestId(0), count: Some(workers) });
+            }
             Command::SetIdleTimeout(timeout) => self.event(Event::SetIdleTimeout(timeout)),
             Command::Join { join, done } => {
                 self.joiners.insert(join, done);
@@ -340,6 +346,7 @@ impl Driver {
                         let _ = joiner.try_send(());
                     }
                 }
+                Action::Quarantine(_) | Action::Spawned(..) => {}
                 Action::Terminated => self.terminated = true,
             }
         }
