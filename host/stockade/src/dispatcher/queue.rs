@@ -187,6 +187,35 @@ mod tests {
     }
 
     #[test]
+    fn a_priority_has_a_front_and_a_back_of_its_own() {
+        let mut queue = Queue::default();
+        for (task, priority) in [(1, 0), (2, 1), (3, -1), (4, 1), (5, 0)] {
+            queue.push_back(Entry { priority, ..entry(task, None) });
+        }
+        for (task, priority) in [(6, 0), (7, 1), (8, -1), (9, 2)] {
+            queue.push_front(Entry { priority, ..entry(task, None) });
+        }
+        let order: Vec<_> = queue.iter().map(|task| task.0).collect();
+        assert_eq!(order, [9, 7, 2, 4, 6, 1, 5, 8, 3]);
+    }
+
+    #[test]
+    fn batches_stay_counted_when_a_task_joins_anywhere() {
+        let between = |chunk| {
+            let mut queue = Queue::default();
+            queue.push_back(Entry { priority: 2, ..entry(1, Some(7)) });
+            queue.push_back(Entry { priority: 0, ..entry(2, Some(7)) });
+            assert_eq!(queue.batches(), 1);
+            queue.push_front(Entry { priority: 1, ..entry(3, chunk) });
+            queue.check_invariants();
+            queue.batches()
+        };
+        assert_eq!(between(Some(7)), 1, "goes with both");
+        assert_eq!(between(Some(8)), 3, "parts them");
+        assert_eq!(between(None), 3);
+    }
+
+    #[test]
     fn a_batch_is_consecutive_tasks_of_one_chunk() {
         let (mut queue, _) = queue(&[(1, Some(7)), (2, Some(7)), (3, Some(8)), (4, Some(7))]);
         assert_eq!(queue.batches(), 3);

@@ -2,8 +2,12 @@
 //!
 //! [`Bench`] holds a dispatcher at a point in time; telling it something returns what it decided.
 
+mod cancels;
 mod ends;
 mod hostile;
+mod priorities;
+mod quarantine;
+mod requests;
 mod tasks;
 mod workers;
 
