@@ -73,7 +73,7 @@ fn round(module: &str) -> Result<()> {
     let broken = pool().initializer("trap", number()).build()?;
     anyhow::ensure!(broken.run::<Vec<u8>>("count", number()).is_err());
     let interrupted = pool().initializer("spin", number()).build()?;
-    interrupted.spawn_workers(1)?;
+    interrupted.submit::<Vec<u8>>("count", number())?;
     interrupted.kill();
     drop(pool().initializer("trap", number()).build()?);
     // A refusal.

@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write};
 
-use stockade::{Command, CommandOutput, Grants, Limits, RunError, SubmitError, TaskError};
+use stockade::{
+    Command, CommandOutput, Grants, Limits, RunError, SubmitError, TaskError, TaskOptions,
+};
 use stockade_tests::{Folder, guest_pool, numbers, wat};
 
 fn linecount() -> stockade::PoolBuilder {
@@ -160,7 +162,8 @@ fn functions_and_commands_are_not_mistaken_for_each_other() {
     let pool = numbers().build().unwrap();
     let refused = pool.submit_command(Command::new("p")).unwrap_err();
     assert!(matches!(refused, SubmitError::UnknownFunction { .. }), "{refused:?}");
-    let refused = pool.submit_command_of("add", Command::new("p")).unwrap_err();
+    let refused =
+        pool.submit_command_with("add", Command::new("p"), TaskOptions::default()).unwrap_err();
     assert!(matches!(refused, SubmitError::Signature { .. }), "{refused:?}");
 }
 
@@ -168,7 +171,9 @@ fn functions_and_commands_are_not_mistaken_for_each_other() {
 fn a_command_of_one_module_among_several_is_named() {
     let pool = linecount().module(stockade_tests::guest("wordcount")).build().unwrap();
     let command = || Command::new("p").stdin("a\nb\n");
-    let output = pool.submit_command_of(("linecount", "_start"), command()).unwrap();
+    let output = pool
+        .submit_command_with(("linecount", "_start"), command(), TaskOptions::default())
+        .unwrap();
     assert_eq!(output.result().unwrap().stdout.bytes, b"2\n");
     let refused = pool.submit_command(command()).unwrap_err();
     assert!(matches!(refused, SubmitError::ModuleNeeded { .. }));

@@ -341,7 +341,7 @@ fn a_join_of_a_pool_that_is_being_initialised_or_broken_comes_to_an_end() {
     pool.join(None).unwrap();
     assert_eq!(pool.count_workers(), 0);
     let pool = tasks().initializer("trap", int(0)).build().unwrap();
-    pool.spawn_workers(1).unwrap();
+    assert!(matches!(pool.spawn_workers(1), Err(SubmitError::Broken(_))));
     pool.join(None).unwrap();
     assert!(pool.is_broken());
     pool.join(None).unwrap();

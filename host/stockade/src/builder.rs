@@ -13,7 +13,8 @@ use stockade_wire::{
 use crate::arguments::{self, Arguments};
 use crate::compile::{Compiler, Interrupt, Source};
 use crate::dispatcher::Config;
-use crate::pool::Blueprint;
+use crate::options::WhenFull;
+use crate::pool::{Blueprint, Hook};
 use crate::prepare::Preparation;
 use crate::process::WorkerProgram;
 use crate::target::{Callable, CallableKind, Callables, ModuleEntry, Target, task_of};
@@ -42,10 +43,13 @@ pub struct PoolBuilder {
     limits: Limits,
     grants: Grants,
     instances: Instances,
-    initializer: Option<Hook>,
-    finalizer: Option<Hook>,
+    initializer: Option<GivenHook>,
+    finalizer: Option<GivenHook>,
     worker_program: Option<WorkerProgram>,
     shutdown_grace_period: Duration,
+    max_pending_tasks: Option<usize>,
+    when_full: WhenFull,
+    quarantine_after: Option<u32>,
 }
 
 /// A module as the caller gave it.
@@ -62,20 +66,27 @@ enum Contents {
 }
 
 /// A function that frames the tasks, and its arguments: encoded once its target is known.
-struct Hook {
+struct GivenHook {
     target: Target,
     encode: Box<EncodeFor>,
 }
 
+/// A hook once its target is known.
+struct ChosenHook {
+    module: ModuleId,
+    function: String,
+    call: HookCall,
+}
+
 type EncodeFor = dyn Fn(&Callable) -> Result<Invocation, SubmitError> + Send;
 
-impl std::fmt::Debug for Hook {
+impl std::fmt::Debug for GivenHook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.target.fmt(f)
     }
 }
 
-impl Hook {
+impl GivenHook {
     fn new(target: Target, given: impl Arguments + Clone + Send + 'static) -> Self {
         let encode = move |callable: &Callable| arguments::encode(given.clone(), callable);
         Self { target, encode: Box::new(encode) }
@@ -97,6 +108,9 @@ impl Default for PoolBuilder {
             finalizer: None,
             worker_program: None,
             shutdown_grace_period: Duration::from_secs(30),
+            max_pending_tasks: None,
+            when_full: WhenFull::Block,
+            quarantine_after: Some(10),
         }
     }
 }
@@ -186,7 +200,7 @@ impl PoolBuilder {
         target: impl Into<Target>,
         arguments: impl Arguments + Clone + Send + 'static,
     ) -> Self {
-        self.initializer = Some(Hook::new(target.into(), arguments));
+        self.initializer = Some(GivenHook::new(target.into(), arguments));
         self
     }
 
@@ -198,7 +212,7 @@ impl PoolBuilder {
         target: impl Into<Target>,
         arguments: impl Arguments + Clone + Send + 'static,
     ) -> Self {
-        self.finalizer = Some(Hook::new(target.into(), arguments));
+        self.finalizer = Some(GivenHook::new(target.into(), arguments));
         self
     }
 
@@ -215,6 +229,31 @@ impl PoolBuilder {
     #[must_use]
     pub fn shutdown_grace_period(mut self, period: Duration) -> Self {
         self.shutdown_grace_period = period;
+        self
+    }
+
+    /// Bounds how many tasks may be pending, from 1: those submitted and not started. What a
+    /// submission beyond that does, [`when_full`](Self::when_full) says. Default: no bound.
+    #[must_use]
+    pub fn max_pending_tasks(mut self, tasks: impl Into<Option<usize>>) -> Self {
+        self.max_pending_tasks = tasks.into();
+        self
+    }
+
+    /// What a submission does while as many tasks are pending as allowed, unless its own options say
+    /// otherwise. Default: [`WhenFull::Block`].
+    #[must_use]
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
+    /// Refuses a module's tasks once so many workers in a row have died of them, from 1, without one
+    /// of its tasks finishing in between; `None` never does. Ends by a deadline do not count.
+    /// Default: 10.
+    #[must_use]
+    pub fn quarantine_after(mut self, deaths: impl Into<Option<u32>>) -> Self {
+        self.quarantine_after = deaths.into();
         self
     }
 
@@ -249,8 +288,14 @@ impl PoolBuilder {
             sources.push(source);
         }
         let initializer = self.hook(&modules, FunctionKind::Initializer)?;
-        if let Some((id, call)) = self.hook(&modules, FunctionKind::Finalizer)? {
-            loadables[id.0 as usize].load.finalizer = Some(call);
+        let finalizer = self.hook(&modules, FunctionKind::Finalizer)?;
+        let describe = |hook: &ChosenHook| {
+            Hook::new(&modules[hook.module.0 as usize], hook.function.clone(), &hook.call)
+        };
+        let (initializer_hook, finalizer_hook) =
+            (initializer.as_ref().map(describe), finalizer.as_ref().map(describe));
+        if let Some(hook) = finalizer {
+            loadables[hook.module.0 as usize].load.finalizer = Some(hook.call);
         }
         let setup = Setup {
             worker: WorkerId(0),
@@ -261,14 +306,15 @@ impl PoolBuilder {
             instances: self.instances,
         };
         let mut preparation = None;
-        if let Some((id, call)) = initializer {
+        if let Some(ChosenHook { module, call, .. }) = initializer {
+            let index = module.0 as usize;
             match self.instances {
-                Instances::PerWorker => loadables[id.0 as usize].load.initializer = Some(call),
+                Instances::PerWorker => loadables[index].load.initializer = Some(call),
                 Instances::PerTask => {
                     preparation = Some(Preparation {
                         compiler,
-                        source: sources.swap_remove(id.0 as usize),
-                        module: id,
+                        source: sources.swap_remove(index),
+                        module,
                         initializer: call,
                         setup: setup.clone(),
                     });
@@ -277,6 +323,8 @@ impl PoolBuilder {
         }
         let blueprint = Blueprint {
             config: self.config(preparation.is_some()),
+            max_pending_tasks: self.max_pending_tasks,
+            when_full: self.when_full,
             shutdown_grace_period: self.shutdown_grace_period,
             program,
             setup,
@@ -284,6 +332,8 @@ impl PoolBuilder {
             modules,
             loadables,
             preparation,
+            initializer: initializer_hook,
+            finalizer: finalizer_hook,
         };
         Pool::start(blueprint).map_err(BuildError::Thread)
     }
@@ -292,6 +342,8 @@ impl PoolBuilder {
         let limits = &self.limits;
         between("max_workers", self.max_workers.unwrap_or(1) as u64, 1, WORKERS_MAX as u64)?;
         between("max_tasks_per_worker", self.max_tasks_per_worker.unwrap_or(1), 1, u64::MAX)?;
+        between("max_pending_tasks", self.max_pending_tasks.unwrap_or(1) as u64, 1, u64::MAX)?;
+        between("quarantine_after", self.quarantine_after.unwrap_or(1).into(), 1, u64::MAX)?;
         between("memory_bytes", limits.memory_bytes, 64 << 10, MEMORY_BYTES_MAX)?;
         between("table_elements", limits.table_elements, 0, TABLE_ELEMENTS_MAX)?;
         between("output_bytes", limits.output_bytes, 0, OUTPUT_BYTES_MAX)?;
@@ -340,6 +392,7 @@ impl PoolBuilder {
             backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_secs(1),
             requeues_max: 3,
+            losses_in_a_row_max: self.quarantine_after,
         }
     }
 
@@ -348,7 +401,7 @@ impl PoolBuilder {
         &self,
         modules: &[ModuleEntry],
         kind: FunctionKind,
-    ) -> Result<Option<(ModuleId, HookCall)>, BuildError> {
+    ) -> Result<Option<ChosenHook>, BuildError> {
         let (role, chosen) = match kind {
             FunctionKind::Finalizer => ("finalizer", &self.finalizer),
             _ => ("initializer", &self.initializer),
@@ -373,7 +426,7 @@ impl PoolBuilder {
                     }
                 },
             };
-            return Ok(Some((id, call)));
+            return Ok(Some(ChosenHook { module: id, function: callable.name, call }));
         }
         for module in modules {
             let Some(function) = module.description.functions.iter().find(|f| f.kind == kind)
@@ -392,7 +445,12 @@ impl PoolBuilder {
                     signature: callable.signature(),
                 }));
             };
-            return Ok(Some((module.id, HookCall::Task(call))));
+            let function = function.name.clone();
+            return Ok(Some(ChosenHook {
+                module: module.id,
+                function,
+                call: HookCall::Task(call),
+            }));
         }
         Ok(None)
     }

@@ -24,12 +24,13 @@ use stockade_wire::{
     Failure, Finished, HostMessage, ModuleId, Outcome, Setup, TaskId, WorkerId, WorkerMessage,
 };
 
-use crate::dispatcher::{Action, BrokenCause, Dispatcher, Event, Hook, ShutdownMode, Submission};
-use crate::entry::{RunState, TaskEntry, deadline_for_host};
+use crate::cell::Sent;
+use crate::dispatcher::{Action, BrokenCause, Dispatcher, Event, Hook, RequestId, ShutdownMode};
+use crate::entry::{RunState, TaskEntry};
 use crate::prepare::{Preparation, PreparationThread};
-use crate::shared::{Shared, WorkerInfo};
+use crate::shared::{Shared, WorkerInfo, WorkerState};
 use crate::worker::{Heard, Loadable, WorkerProcess};
-use crate::{BrokenError, TaskError, WorkerExit};
+use crate::{BrokenError, Quarantine, TaskError, WorkerExit};
 
 /// What callers ask of the driver.
 #[derive(Debug)]
@@ -37,7 +38,12 @@ pub(crate) enum Command {
     Submit(Box<TaskEntry>),
     Cancel(TaskId),
     CancelRunning(TaskId),
-    SpawnWorkers(usize),
+    /// Start so many workers, or as many as there is work for; tell `started` how many.
+    SpawnWorkers {
+        request: RequestId,
+        count: Option<usize>,
+        started: Sender<usize>,
+    },
     SetIdleTimeout(Option<Duration>),
     /// Tell `done` when no task and no worker is left.
     Join {
@@ -58,6 +64,7 @@ pub(crate) struct Parts {
     pub(crate) pool_name: String,
     pub(crate) modules: Vec<Loadable>,
     pub(crate) preparation: Option<Preparation>,
+    pub(crate) quarantine_after: Option<u32>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) commands: Receiver<Command>,
     pub(crate) commands_sender: Sender<Command>,
@@ -71,6 +78,8 @@ pub(crate) struct Driver {
     heard: (Sender<HeardFrom>, Receiver<HeardFrom>),
     /// Callers of `join` that wait.
     joiners: HashMap<u64, Sender<()>>,
+    /// Callers that asked for workers and wait for them.
+    spawners: HashMap<u64, Sender<usize>>,
     prepared_module: Option<ModuleId>,
     preparing: Option<PreparationThread>,
     /// Why the pool broke, for when the dispatcher says that it did.
@@ -100,6 +109,7 @@ impl Driver {
             tasks: HashMap::new(),
             heard: crossbeam_channel::bounded(crate::worker::HEARD_MAX),
             joiners: HashMap::new(),
+            spawners: HashMap::new(),
             preparing: None,
             failed_hook: None,
             failed_preparation: None,
@@ -113,7 +123,7 @@ impl Driver {
     pub(crate) fn run(mut self) {
         let (commands, heard) = (self.parts.commands.clone(), self.heard.1.clone());
         while !self.terminated {
-            self.parts.shared.publish(self.parts.dispatcher.counts());
+            self.publish();
             let timeout = self.parts.dispatcher.poll_timeout();
             let wait = timeout.map_or(IDLE_WAIT, |at| at.saturating_sub(self.epoch.elapsed()));
             crossbeam_channel::select! {
@@ -142,7 +152,13 @@ impl Driver {
         }
         // Ends a preparation under way. Whatever is still in the channel ends as it is dropped.
         self.preparing = None;
-        self.parts.shared.publish(self.parts.dispatcher.counts());
+        self.publish();
+    }
+
+    /// Shows callers how things stand.
+    fn publish(&self) {
+        let Parts { dispatcher, shared, .. } = &self.parts;
+        shared.publish(dispatcher.counts(), dispatcher.phases());
     }
 
     fn event(&mut self, event: Event) {
@@ -158,19 +174,16 @@ impl Driver {
     fn command(&mut self, command: Command) {
         match command {
             Command::Submit(entry) => {
-                let submission = Submission {
-                    task: entry.cell.id,
-                    chunk: entry.chunk,
-                    inline_bytes: entry.inline_bytes,
-                    wall_time: deadline_for_host(entry.limits()),
-                    retries: 0,
-                };
-                self.tasks.insert(entry.cell.id, *entry);
+                let submission = entry.submission();
+                self.tasks.insert(submission.task, *entry);
                 self.event(Event::Submit(submission));
             }
             Command::Cancel(task) => self.event(Event::Cancel(task)),
             Command::CancelRunning(task) => self.event(Event::CancelRunning(task)),
-            Command::SpawnWorkers(workers) => self.event(Event::SpawnWorkers(workers)),
+            Command::SpawnWorkers { request, count, started } => {
+                self.spawners.insert(request.0, started);
+                self.event(Event::SpawnWorkers { request, count });
+            }
             Command::SetIdleTimeout(timeout) => self.event(Event::SetIdleTimeout(timeout)),
             Command::Join { join, done } => {
                 self.joiners.insert(join, done);
@@ -275,10 +288,17 @@ impl Driver {
             return self.event(Event::Misbehaved(worker));
         }
         entry.run.finished = Some(finished);
+        let taken_back = recalled && entry.cell.done().is_some();
         if let Some(process) = self.workers.get_mut(&worker) {
             process.sent.retain(|sent| *sent != task);
         }
-        self.parts.shared.worker_finished_task(worker);
+        if !recalled {
+            self.parts.shared.worker_finished_task(worker);
+        }
+        if taken_back {
+            // Its caller has taken it back, and that command may still be on its way.
+            self.event(Event::Cancel(task));
+        }
         self.event(Event::Finished { worker, task, recalled });
     }
 
@@ -315,7 +335,14 @@ impl Driver {
                 Action::Spawn(worker) => self.spawn(worker),
                 Action::Run(worker, tasks) => self.send(worker, &tasks),
                 Action::Start(task) => self.start(task),
-                Action::Recall(worker, task) => self.recall(worker, task),
+                Action::Recall(_, task) => {
+                    if let Some(entry) = self.tasks.get_mut(&task)
+                        && !entry.cell.recall()
+                    {
+                        // The page says that it has started, before anybody here knew.
+                        entry.start();
+                    }
+                }
                 Action::Close(worker) => self.tell(worker, &HostMessage::Close),
                 Action::Kill(worker) => {
                     if let Some(process) = self.workers.get_mut(&worker) {
@@ -328,13 +355,22 @@ impl Driver {
                 }
                 Action::Resolve(task, resolution) => {
                     if let Some(mut entry) = self.tasks.remove(&task) {
-                        entry.resolve(resolution, self.last_exit.clone(), &self.parts.shared);
+                        entry.resolve(resolution, self.last_exit.clone());
                     }
                 }
                 Action::Broken(cause) => self.break_with(cause),
+                Action::Quarantine(module) => self.quarantine(module),
+                Action::Spawned(request, count) => {
+                    // Before the one who asked looks.
+                    self.publish();
+                    if let Some(started) = self.spawners.remove(&request.0) {
+                        // Holds one message; one who has gone wants none.
+                        let _ = started.try_send(count);
+                    }
+                }
                 Action::Joined => {
                     // Before the joiners look.
-                    self.parts.shared.publish(self.parts.dispatcher.counts());
+                    self.publish();
                     for (_, joiner) in self.joiners.drain() {
                         // Holds one message; a joiner that has given up wants none.
                         let _ = joiner.try_send(());
@@ -374,7 +410,9 @@ impl Driver {
                     id,
                     name,
                     pid: process.pid(),
+                    state: WorkerState::Starting,
                     tasks_done: 0,
+                    memory_bytes: None,
                     since: Instant::now(),
                 };
                 self.parts.shared.worker_started(info);
@@ -389,25 +427,23 @@ impl Driver {
 
     fn send(&mut self, worker: WorkerId, tasks: &[TaskId]) {
         let mut withheld = Vec::new();
-        // A batch goes only to a worker that has none, and is no longer than there are slots.
-        for (slot, task) in (0u8..).zip(tasks) {
+        for (index, task) in tasks.iter().enumerate() {
             let (Some(entry), Some(process)) =
                 (self.tasks.get_mut(task), self.workers.get_mut(&worker))
             else {
                 continue;
             };
-            if !entry.cell.claim() {
+            // A batch goes only to a worker that holds nothing, and is no longer than there are slots.
+            let slot = index as u8;
+            if !entry.cell.claim(Sent { page: process.page.clone(), slot }) {
                 withheld.push(*task);
                 continue;
             }
+            entry.set_slot(slot);
             let attempt = entry.run.attempt + 1;
             entry.run = RunState { worker: Some(worker), attempt, ..RunState::default() };
             let descriptors: Vec<_> = entry.descriptors.iter().map(AsFd::as_fd).collect();
             process.sent.push(*task);
-            if let HostMessage::Run(run) = &mut entry.message {
-                run.slot = slot;
-            }
-            process.page.offer(slot, *task);
             if process.send(&entry.message, &descriptors).is_err() {
                 // It reads nothing, or is gone: its reader will tell the rest.
                 process.kill();
@@ -422,22 +458,8 @@ impl Driver {
     fn start(&mut self, task: TaskId) {
         // A task that was withheld has no worker to start on.
         let Some(entry) = self.tasks.get_mut(&task) else { return };
-        let Some(process) = entry.run.worker.and_then(|worker| self.workers.get(&worker)) else {
-            return;
-        };
-        entry.run.started = Some(Instant::now());
-        entry.cell.start(process.page.clone());
-    }
-
-    /// Takes a task back that waits in its worker's window. One that has started ends as any other;
-    /// its worker answers either way.
-    fn recall(&mut self, worker: WorkerId, task: TaskId) {
-        let (Some(entry), Some(process)) = (self.tasks.get(&task), self.workers.get(&worker))
-        else {
-            return;
-        };
-        if let HostMessage::Run(run) = &entry.message {
-            let _ = process.page.revoke(run.slot, task);
+        if entry.run.worker.is_some_and(|worker| self.workers.contains_key(&worker)) {
+            entry.start();
         }
     }
 
@@ -447,6 +469,17 @@ impl Driver {
         {
             process.kill();
         }
+    }
+
+    /// Said while the last of its workers' exits is handled.
+    fn quarantine(&self, module: ModuleId) {
+        let name = self.parts.modules.iter().find(|loadable| loadable.load.module == module);
+        let quarantine = Quarantine {
+            module: name.map_or_else(|| module.to_string(), |found| found.load.name.clone()),
+            deaths: self.parts.quarantine_after.unwrap_or_default(),
+            last: self.last_exit.clone().unwrap_or_else(WorkerExit::unknown),
+        };
+        self.parts.shared.quarantine(module, quarantine);
     }
 
     fn break_with(&mut self, cause: BrokenCause) {

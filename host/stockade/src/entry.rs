@@ -7,12 +7,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stockade_wire::{Finished, HostMessage, Invocation, Limits, Outcome, WorkerId};
+use stockade_wire::{Finished, HostMessage, Invocation, Limits, Outcome, Run, WorkerId};
 
-use crate::dispatcher::{CancelReason as DispatchCancel, ChunkId, Resolution};
+use crate::cancelled::{CancelledTask, GivenArguments};
+use crate::cell::{Completed, TaskCell};
+use crate::dispatcher::{CancelReason as DispatchCancel, ChunkId, Resolution, Submission};
 use crate::report::{Status, TaskReport};
-use crate::shared::Shared;
-use crate::task::{Completed, Output, TaskCell};
+use crate::room::Place;
+use crate::task::Output;
 use crate::{CancelReason, TaskError, WorkerExit};
 
 /// A task with its payload, from submission to its end. Dropped before its end, whatever the
@@ -23,9 +25,19 @@ pub(crate) struct TaskEntry {
     /// A [`HostMessage::Run`], kept until the end in case the task has to be sent again.
     pub(crate) message: HostMessage,
     pub(crate) descriptors: Vec<OwnedFd>,
-    pub(crate) chunk: Option<ChunkId>,
-    pub(crate) inline_bytes: usize,
+    pub(crate) schedule: Schedule,
+    /// Its place among the pending, given up when it first starts. A task that is tried again takes
+    /// none, so it never waits for room.
+    pub(crate) place: Option<Place>,
     pub(crate) run: RunState,
+}
+
+/// What the dispatcher is told of a task beyond what its message says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Schedule {
+    pub(crate) chunk: Option<ChunkId>,
+    pub(crate) priority: i32,
+    pub(crate) retries: u32,
 }
 
 /// What the driver knows of a task's latest attempt.
@@ -43,22 +55,54 @@ impl TaskEntry {
         cell: Arc<TaskCell>,
         message: HostMessage,
         descriptors: Vec<OwnedFd>,
-        chunk: Option<ChunkId>,
+        schedule: Schedule,
+        place: Option<Place>,
     ) -> Self {
-        let inline_bytes = inline_bytes(&message);
-        Self { cell, message, descriptors, chunk, inline_bytes, run: RunState::default() }
+        Self { cell, message, descriptors, schedule, place, run: RunState::default() }
+    }
+
+    /// What the dispatcher is told.
+    pub(crate) fn submission(&self) -> Submission {
+        let Schedule { chunk, priority, retries } = self.schedule;
+        Submission {
+            task: self.cell.info.id,
+            module: self.order().module,
+            chunk,
+            priority,
+            inline_bytes: inline_bytes(&self.order().invocation),
+            wall_time: deadline_for_host(self.limits()),
+            retries,
+        }
+    }
+
+    fn order(&self) -> &Run {
+        match &self.message {
+            HostMessage::Run(run) => run,
+            _ => unreachable!("an entry holds a Run"),
+        }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        match &self.message {
-            HostMessage::Run(run) => &run.limits,
-            _ => unreachable!("an entry holds a Run"),
+        &self.order().limits
+    }
+
+    /// The task is the next that its worker starts.
+    pub(crate) fn start(&mut self) {
+        self.run.started.get_or_insert_with(Instant::now);
+        self.cell.start();
+        self.place = None;
+    }
+
+    /// Says which slot of its worker's status page the task has from now on.
+    pub(crate) fn set_slot(&mut self, slot: u8) {
+        if let HostMessage::Run(run) = &mut self.message {
+            run.slot = slot;
         }
     }
 
     /// Whether a worker's outcome is of the kind that this call can have, and within its limits.
     pub(crate) fn accepts(&self, finished: &Finished) -> bool {
-        let HostMessage::Run(run) = &self.message else { return false };
+        let run = self.order();
         let stdio_fits = [&finished.stdout, &finished.stderr]
             .iter()
             .all(|stream| stream.bytes.len() as u64 <= run.limits.stdio_bytes);
@@ -75,19 +119,14 @@ impl TaskEntry {
     }
 
     /// Ends the task as `resolution` says.
-    pub(crate) fn resolve(
-        &mut self,
-        resolution: Resolution,
-        exit: Option<WorkerExit>,
-        shared: &Shared,
-    ) {
+    pub(crate) fn resolve(&mut self, resolution: Resolution, exit: Option<WorkerExit>) {
         let wall_time = self.limits().wall_time;
         let mut finished = self.run.finished.take();
         let result = match (resolution, finished.as_mut()) {
             (Resolution::Finished, Some(finished)) => {
                 match std::mem::replace(&mut finished.outcome, Outcome::Recalled) {
                     Outcome::Returned(bytes) => {
-                        Ok(Output::Encoded { codec: self.cell.codec, bytes })
+                        Ok(Output::Encoded { codec: self.cell.info.codec, bytes })
                     }
                     Outcome::Scalars(scalars) => Ok(Output::Scalars(scalars)),
                     Outcome::Exited(code) => Ok(Output::Exited(code)),
@@ -100,28 +139,62 @@ impl TaskEntry {
                 backtrace: Vec::new(),
             }),
             (Resolution::WorkerLost | Resolution::Finished, _) => {
-                let gone = WorkerExit { worker: "worker".into(), pid: 0, signal: None, code: None };
-                Err(TaskError::WorkerLost(exit.unwrap_or(gone)))
+                Err(TaskError::WorkerLost(exit.unwrap_or_else(WorkerExit::unknown)))
             }
-            (Resolution::Cancelled(why) | Resolution::CancelledRunning(why), _) => {
-                let running = matches!(resolution, Resolution::CancelledRunning(_));
-                Err(match (why, shared.broken()) {
-                    (DispatchCancel::Broken, Some(cause)) => TaskError::Broken(cause),
-                    (DispatchCancel::Asked, _) if running => {
-                        TaskError::Cancelled(CancelReason::WhileRunning)
-                    }
-                    (DispatchCancel::Asked, _) => TaskError::Cancelled(CancelReason::Asked),
-                    _ => TaskError::Cancelled(CancelReason::Shutdown),
-                })
+            (Resolution::Cancelled(why), _) => Err(self.cancelled(why, CancelReason::Asked)),
+            (Resolution::CancelledRunning(why), _) => {
+                Err(self.cancelled(why, CancelReason::WhileRunning))
             }
         };
         let status = match &result {
             Ok(_) => Status::Completed,
-            Err(TaskError::Cancelled(_) | TaskError::Broken(_)) => Status::Cancelled,
+            Err(TaskError::Cancelled(_) | TaskError::Broken(_) | TaskError::Quarantined(_)) => {
+                Status::Cancelled
+            }
             Err(_) => Status::Failed,
         };
         let report = self.report(status, finished);
-        self.cell.finish(Completed { result, report });
+        self.finish(Completed { result, report });
+    }
+
+    /// The error of a task that was cancelled, if by its caller then `asked`.
+    fn cancelled(&self, why: DispatchCancel, asked: CancelReason) -> TaskError {
+        let shared = &self.cell.link.shared;
+        let shutdown = TaskError::Cancelled(CancelReason::Shutdown);
+        match why {
+            DispatchCancel::Asked => TaskError::Cancelled(asked),
+            DispatchCancel::Shutdown => shutdown,
+            DispatchCancel::Broken => shared.broken().map_or(shutdown, TaskError::Broken),
+            DispatchCancel::Quarantined => {
+                let quarantine = shared.quarantined(self.order().module);
+                quarantine.map_or(shutdown, TaskError::Quarantined)
+            }
+        }
+    }
+
+    /// Ends the task, and notes it where it was the pool that cancelled it: before its handles hear
+    /// of it, so that who waits for them finds it in the list.
+    fn finish(&mut self, completed: Completed) {
+        use CancelReason::Shutdown;
+        let by_pool = matches!(
+            completed.result,
+            Err(TaskError::Cancelled(Shutdown) | TaskError::Broken(_) | TaskError::Quarantined(_))
+        );
+        if !by_pool || self.cell.done().is_some() {
+            self.cell.finish(completed);
+            return;
+        }
+        let shared = &self.cell.link.shared;
+        shared.cancelled(CancelledTask {
+            id: self.cell.info.id,
+            target: self.cell.info.target.clone(),
+            label: self.cell.info.label.clone(),
+            arguments: GivenArguments::of(self.order()),
+        });
+        if !self.cell.finish(completed) {
+            // Its caller was faster.
+            shared.not_cancelled(self.cell.info.id);
+        }
     }
 
     fn report(&self, status: Status, finished: Option<Box<Finished>>) -> TaskReport {
@@ -148,20 +221,21 @@ impl TaskEntry {
 
 impl Drop for TaskEntry {
     fn drop(&mut self) {
-        // Does nothing where the task has ended, which is always but in a pool that is going down.
-        self.cell.finish(Completed {
-            result: Err(TaskError::Cancelled(CancelReason::Shutdown)),
-            report: self.report(Status::Cancelled, None),
-        });
+        // The task has ended, except in a pool that is going down.
+        if self.cell.done().is_some() {
+            return;
+        }
+        let result = Err(TaskError::Cancelled(CancelReason::Shutdown));
+        let report = self.report(Status::Cancelled, None);
+        self.finish(Completed { result, report });
     }
 }
 
 /// What a task takes of its worker's socket: its variable parts, and room for the rest. A body above
 /// the in-line limit travels outside.
-fn inline_bytes(message: &HostMessage) -> usize {
+fn inline_bytes(invocation: &Invocation) -> usize {
     const FIXED_BYTES: usize = 256;
-    let HostMessage::Run(run) = message else { return FIXED_BYTES };
-    let variable = match &run.invocation {
+    let variable = match invocation {
         Invocation::Task(call) => call.input.len() + call.export.len(),
         Invocation::Scalar { export, args } => export.len() + args.len() * 11,
         Invocation::Command(_) => 0,

@@ -119,6 +119,29 @@ pub enum SubmitError {
     /// The pool is broken.
     #[error("the pool is broken")]
     Broken(#[source] Arc<BrokenError>),
+    /// The module's tasks have killed worker after worker.
+    #[error(transparent)]
+    Quarantined(Arc<Quarantine>),
+    /// As many tasks are pending as the pool allows, and the submission was not to wait, or not
+    /// longer.
+    #[error("the pool is full: {max_pending_tasks} tasks are pending")]
+    Full {
+        /// The most tasks that may be pending.
+        max_pending_tasks: usize,
+    },
+    /// A limit that was asked for one task is looser than the pool's.
+    #[error(
+        "the task's limit `{limit}` is {given}, where it may be {allowed}; a task's limits may only be \
+         tighter than its pool's: begin with `pool.limits().clone()`"
+    )]
+    Limits {
+        /// The limit.
+        limit: &'static str,
+        /// What was asked.
+        given: String,
+        /// What may be asked.
+        allowed: String,
+    },
     /// The pool has no module of that name.
     #[error("the pool has no module `{name}`; it has {}", names(available))]
     UnknownModule {
@@ -256,6 +279,9 @@ pub enum TaskError {
     /// The pool broke before the task started.
     #[error("the task was cancelled because the pool is broken")]
     Broken(#[source] Arc<BrokenError>),
+    /// Its module was put under quarantine before the task started.
+    #[error("the task was cancelled: {0}")]
+    Quarantined(Arc<Quarantine>),
     /// The result is not what the caller's type expects.
     #[error("the task's result cannot be decoded: {0}")]
     Decode(String),
@@ -293,6 +319,7 @@ impl TaskError {
             Self::BadArguments(_) | Self::Decode(_) => Fault::Caller,
             Self::Cancelled(CancelReason::Asked | CancelReason::WhileRunning) => Fault::Caller,
             Self::WorkerLost(_) => Fault::Worker,
+            Self::Quarantined(_) => Fault::Guest,
             Self::Cancelled(CancelReason::Shutdown) | Self::Broken(_) => Fault::Pool,
         }
     }
@@ -360,6 +387,13 @@ pub struct WorkerExit {
     pub code: Option<i32>,
 }
 
+impl WorkerExit {
+    /// Of a worker of which nothing is known.
+    pub(crate) fn unknown() -> Self {
+        Self { worker: "worker".into(), pid: 0, signal: None, code: None }
+    }
+}
+
 impl fmt::Display for WorkerExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (process {}) ", self.worker, self.pid)?;
@@ -386,6 +420,23 @@ fn signal_name(signal: i32) -> String {
         _ => return format!("signal {signal}"),
     };
     name.into()
+}
+
+/// Why a module's tasks are no longer run: worker after worker died of them.
+///
+/// The pool's other modules go on. See [`PoolBuilder::quarantine_after`](crate::PoolBuilder::quarantine_after).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "module `{module}` is under quarantine: {deaths} workers in a row died of its tasks; {last}"
+)]
+#[non_exhaustive]
+pub struct Quarantine {
+    /// The module.
+    pub module: String,
+    /// Workers that died in a row.
+    pub deaths: u32,
+    /// How the last of them ended.
+    pub last: WorkerExit,
 }
 
 /// What broke a pool for good.

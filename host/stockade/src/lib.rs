@@ -89,42 +89,60 @@ compile_error!("Stockade's workers are contained by means that only Linux has: b
 
 mod arguments;
 mod builder;
+mod callbacks;
+mod cancelled;
+mod cell;
 mod codec;
 mod command;
 mod compile;
+mod completions;
 mod dispatcher;
 mod driver;
 mod entry;
 mod error;
+mod gather;
+mod link;
 mod map;
 mod number;
+mod options;
 mod pool;
 mod prepare;
 mod process;
 mod report;
+mod room;
 mod scalar;
+mod self_test;
 mod shape;
 mod shared;
+mod submit;
+mod sync;
 mod target;
 mod task;
 mod worker;
 
 pub use arguments::{Arguments, Bytes, Json};
 pub use builder::{PoolBuilder, inspect};
+pub use cancelled::{CancelledTask, GivenArguments};
+pub use cell::CallbackId;
 pub use command::{Command, CommandOutput};
 pub use error::{
-    BrokenError, BuildError, CancelReason, Fault, RefusedReason, RunError, SubmitError, TaskError,
-    WorkerExit,
+    BrokenError, BuildError, CancelReason, Fault, Quarantine, RefusedReason, RunError, SubmitError,
+    TaskError, WorkerExit,
 };
-pub use map::{Map, Singles};
-pub use pool::{JoinTimeout, Pool};
+pub use gather::{AsDone, CollectError, TaskFilter, WaitTimeout, as_done, collect, wait};
+#[cfg(feature = "stream")]
+pub use map::MapStream;
+pub use map::{Map, MapAll, Singles};
+pub use options::{TaskOptions, WhenFull};
+pub use pool::{Hook, JoinTimeout, Pool};
 pub use process::WorkerProgram;
 pub use report::{Status, TaskReport};
-pub use shared::WorkerInfo;
+pub use self_test::{TestError, TestPath};
+pub use shared::{WorkerInfo, WorkerState};
 pub use stockade_wire::{
     Captured, Codec, DirectoryGrant, Export, ExportType, Function, FunctionKind, Grants,
     GuestError, Import, Instances, Limits, LogLine, ModuleDescription, Parameter, Scalar, TaskId,
     TrapKind, ValueType, WorkerId,
 };
 pub use target::Target;
-pub use task::{Output, TaskHandle, TaskResult};
+pub use task::{Output, TaskDuration, TaskHandle, TaskResult};

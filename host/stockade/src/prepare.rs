@@ -21,7 +21,7 @@ use crate::compile::{Compiler, DeadlineStream, Interrupt, Source, timed_out};
 use crate::{BrokenError, RefusedReason, TaskError, process};
 
 /// What is to be prepared: one module and its initializer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Preparation {
     pub(crate) compiler: Compiler,
     pub(crate) source: Source,

@@ -94,6 +94,18 @@ pub(crate) fn start(program: &Path, role: Role, name: &str) -> io::Result<(Child
     Ok((command.spawn()?, ours))
 }
 
+/// Resident memory of a process that it does not share through files, in bytes; `None` where it is
+/// gone.
+pub(crate) fn memory_of(pid: u32) -> Option<u64> {
+    // Resident and shared pages are the second and third number, see proc_pid_statm(5).
+    let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let mut pages = pages.split_whitespace().skip(1).map_while(|pages| pages.parse::<u64>().ok());
+    let (resident, shared) = (pages.next()?, pages.next()?);
+    // SAFETY: asks for a constant of the system; touches no memory.
+    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Some(resident.saturating_sub(shared) * u64::try_from(page_bytes).ok()?)
+}
+
 /// Runs in the child, between fork and exec.
 fn child_setup(socket: RawFd, host: u32) -> io::Result<()> {
     fn check(result: libc::c_int) -> io::Result<()> {

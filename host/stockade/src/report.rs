@@ -12,6 +12,8 @@ pub struct TaskReport {
     pub task: TaskId,
     /// What was called, as the caller named it.
     pub target: String,
+    /// What the caller called it.
+    pub label: Option<String>,
     /// How it ended.
     pub status: Status,
     /// The worker that ran it last; `None` where it never ran.

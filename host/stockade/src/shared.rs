@@ -1,16 +1,20 @@
-//! What the pool's callers and its driver both see: counters, the break, the end.
+//! What the pool's callers and its driver both see: counters, workers, room, what went wrong, the end.
 //!
-//! The driver writes, callers read; nothing here waits for a running task but the wait for the end.
+//! The driver writes, callers read; nothing here waits for a running task but the wait for the end,
+//! and for room.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use stockade_wire::WorkerId;
+use stockade_wire::{ModuleId, TaskId, WorkerId};
 
-use crate::BrokenError;
-use crate::dispatcher::Counts;
+use crate::cancelled::CancelledTask;
+use crate::dispatcher::{Counts, Phase};
+use crate::room::Room;
+use crate::sync::{Condvar, Mutex, lock, wait};
+use crate::{BrokenError, Quarantine};
 
 /// A worker that is alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,31 +26,81 @@ pub struct WorkerInfo {
     pub name: String,
     /// Its process number.
     pub pid: u32,
+    /// What it is doing.
+    pub state: WorkerState,
     /// Tasks it has finished.
     pub tasks_done: u64,
+    /// Memory of its own, in bytes: what would be free if it were gone. `None` where it is gone or
+    /// the system does not tell.
+    pub memory_bytes: Option<u64>,
     /// When it was started.
     pub since: Instant,
 }
 
-#[derive(Debug, Default)]
+/// What a worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WorkerState {
+    /// It sets itself up and loads the pool's modules.
+    Starting,
+    /// It waits for a task.
+    Idle,
+    /// It has tasks.
+    Busy,
+    /// It runs finalizers and exits.
+    Closing,
+    /// It was killed, and is not gone yet.
+    Dying,
+}
+
+impl From<Phase> for WorkerState {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Starting => Self::Starting,
+            Phase::Idle => Self::Idle,
+            Phase::Busy => Self::Busy,
+            Phase::Closing => Self::Closing,
+            Phase::Dying => Self::Dying,
+        }
+    }
+}
+
+#[derive(Debug)]
 pub(crate) struct Shared {
     closed: AtomicBool,
     broken: OnceLock<Arc<BrokenError>>,
+    quarantined: Mutex<BTreeMap<ModuleId, Arc<Quarantine>>>,
     counts: Mutex<Counts>,
     workers: Mutex<BTreeMap<WorkerId, WorkerInfo>>,
+    /// Where the number of pending tasks is limited.
+    room: Option<Arc<Room>>,
+    cancelled: Mutex<Vec<CancelledTask>>,
+    idle_timeout: Mutex<Option<Duration>>,
     terminated: Mutex<bool>,
     ended: Condvar,
 }
 
-/// No code under these locks can panic half-way, so a poisoned one still holds a sound value.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Shared {
+    pub(crate) fn new(room: Option<Arc<Room>>, idle_timeout: Option<Duration>) -> Self {
+        Self {
+            closed: AtomicBool::new(false),
+            broken: OnceLock::new(),
+            quarantined: Mutex::default(),
+            counts: Mutex::default(),
+            workers: Mutex::default(),
+            room,
+            cancelled: Mutex::default(),
+            idle_timeout: Mutex::new(idle_timeout),
+            terminated: Mutex::new(false),
+            ended: Condvar::new(),
+        }
+    }
+
     /// Marks the beginning of the shutdown. Says whether this call was the first.
     pub(crate) fn close(&self) -> bool {
-        !self.closed.swap(true, Ordering::AcqRel)
+        let first = !self.closed.swap(true, Ordering::AcqRel);
+        self.let_everybody_in();
+        first
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -56,14 +110,70 @@ impl Shared {
     /// Driver: the pool is broken. Only the first cause stays.
     pub(crate) fn break_with(&self, cause: BrokenError) {
         let _ = self.broken.set(Arc::new(cause));
+        self.let_everybody_in();
     }
 
     pub(crate) fn broken(&self) -> Option<Arc<BrokenError>> {
         self.broken.get().cloned()
     }
 
-    pub(crate) fn publish(&self, counts: Counts) {
+    /// Who waits for room finds the pool closed or broken instead.
+    fn let_everybody_in(&self) {
+        if let Some(room) = &self.room {
+            room.close();
+        }
+    }
+
+    pub(crate) fn room(&self) -> Option<&Arc<Room>> {
+        self.room.as_ref()
+    }
+
+    /// Driver: tasks of this module are refused from now on.
+    pub(crate) fn quarantine(&self, module: ModuleId, quarantine: Quarantine) {
+        lock(&self.quarantined).insert(module, Arc::new(quarantine));
+    }
+
+    pub(crate) fn quarantined(&self, module: ModuleId) -> Option<Arc<Quarantine>> {
+        lock(&self.quarantined).get(&module).cloned()
+    }
+
+    /// Driver: the pool cancelled this task.
+    pub(crate) fn cancelled(&self, task: CancelledTask) {
+        lock(&self.cancelled).push(task);
+    }
+
+    /// Driver: it did not, as its caller has cancelled it at the same time.
+    pub(crate) fn not_cancelled(&self, task: TaskId) {
+        let mut tasks = lock(&self.cancelled);
+        if let Some(index) = tasks.iter().rposition(|cancelled| cancelled.id == task) {
+            tasks.remove(index);
+        }
+    }
+
+    /// Tasks that the pool cancelled, in the order of their submission.
+    pub(crate) fn cancelled_tasks(&self) -> Vec<CancelledTask> {
+        let mut tasks = lock(&self.cancelled).clone();
+        tasks.sort_by_key(|task| task.id);
+        tasks
+    }
+
+    pub(crate) fn set_idle_timeout(&self, timeout: Option<Duration>) {
+        *lock(&self.idle_timeout) = timeout;
+    }
+
+    pub(crate) fn idle_timeout(&self) -> Option<Duration> {
+        *lock(&self.idle_timeout)
+    }
+
+    /// Driver: how much there is of everything, and what each worker is doing.
+    pub(crate) fn publish(&self, counts: Counts, phases: impl Iterator<Item = (WorkerId, Phase)>) {
         *lock(&self.counts) = counts;
+        let mut workers = lock(&self.workers);
+        for (worker, phase) in phases {
+            if let Some(info) = workers.get_mut(&worker) {
+                info.state = phase.into();
+            }
+        }
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -103,16 +213,10 @@ impl Shared {
     pub(crate) fn wait_terminated(&self, deadline: Option<Instant>) -> bool {
         let mut terminated = lock(&self.terminated);
         while !*terminated {
-            let Some(deadline) = deadline else {
-                terminated = self.ended.wait(terminated).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
+            match wait(&self.ended, terminated, deadline) {
+                Some(changed) => terminated = changed,
+                None => return false,
             }
-            terminated =
-                self.ended.wait_timeout(terminated, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }

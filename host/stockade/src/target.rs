@@ -230,7 +230,7 @@ fn kind_of(export: &Export, asks_host: bool) -> Option<CallableKind> {
 }
 
 /// One module of a pool.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ModuleEntry {
     pub(crate) id: ModuleId,
     pub(crate) name: String,

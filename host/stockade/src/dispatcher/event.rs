@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use stockade_wire::{TaskId, WorkerId};
+use stockade_wire::{ModuleId, TaskId, WorkerId};
 
 /// A point in time, as the span since the pool was made. Only the driver reads a clock.
 pub(crate) type Moment = Duration;
@@ -27,8 +27,10 @@ pub(crate) struct Config {
     pub(crate) start_timeout: Duration,
     /// From a worker's `Close` until it is gone: its finalizers.
     pub(crate) close_timeout: Duration,
-    /// How long a task that was recalled in order to end it may stand first in its worker's window
-    /// before the worker is killed; covers the recall that arrives just after the start.
+    /// How long a task that its caller took back may stand first in its worker's window, if its
+    /// wall time is not shorter, before the worker is killed. All that the worker has to do in this
+    /// time is to hand it back. A task that the pool itself wants back has its ordinary wall time,
+    /// because it may have started.
     pub(crate) recall_timeout: Duration,
     /// Tasks one worker may hold, at least 1.
     pub(crate) window_tasks_max: usize,
@@ -45,17 +47,29 @@ pub(crate) struct Config {
     /// How often a task may stand first in the window of a worker that dies without saying what it
     /// had started, and be queued again.
     pub(crate) requeues_max: u32,
+    /// Deaths of workers that may be held against one module in a row, at least 1, until one of its
+    /// tasks finishes; the last of them quarantines the module. `None` never does.
+    pub(crate) losses_in_a_row_max: Option<u32>,
 }
 
 /// Consecutive tasks with the same chunk travel in one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChunkId(pub(crate) u64);
 
+/// Names one [`Event::SpawnWorkers`], so that its answer finds whoever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RequestId(pub(crate) u64);
+
 /// What the dispatcher knows of a task.
 #[derive(Clone, Debug)]
 pub(crate) struct Submission {
     /// Its number, never used before.
     pub(crate) task: TaskId,
+    /// What it is a function of, and so what a worker's death is held against.
+    pub(crate) module: ModuleId,
+    /// Higher goes first; within one, first come, first served. Strict: a lower one waits for as
+    /// long as a higher one has tasks in the queue. What runs is not interrupted.
+    pub(crate) priority: i32,
     /// What it may travel with.
     pub(crate) chunk: Option<ChunkId>,
     /// What it takes of a window.
@@ -91,12 +105,20 @@ pub(crate) enum ShutdownMode {
 pub(crate) enum Event {
     /// A task is to be run.
     Submit(Submission),
-    /// A task that has not started shall never start. Left alone if it runs.
+    /// A task's caller has taken it back, so that it never starts: it stands in the queue, or was
+    /// revoked on its worker's page before the worker came to it. In a window it waits there for
+    /// its turn to be handed back. Said before a [`Finished`](Self::Finished) that reports just that.
     Cancel(TaskId),
-    /// A task shall end, if need be with its worker.
+    /// A task's caller wants it ended though it has started, as far as its worker's page says. Where
+    /// it stands behind another, that one's answer is still on its way.
     CancelRunning(TaskId),
-    /// So many workers are to start without waiting for work, as far as the maximum allows.
-    SpawnWorkers(usize),
+    /// Workers are to start without waiting for work, as far as the maximum allows.
+    SpawnWorkers {
+        /// Who asks, never used before; [`Action::Spawned`] answers.
+        request: RequestId,
+        /// How many; `None` is one for every pending task that no worker is free for.
+        count: Option<usize>,
+    },
     /// The snapshot is made: an answer to [`Action::Prepare`].
     Prepared,
     /// The snapshot cannot be made: an answer to [`Action::Prepare`].
@@ -109,7 +131,7 @@ pub(crate) enum Event {
         worker: WorkerId,
         /// Which task.
         task: TaskId,
-        /// Whether it was taken back before it started.
+        /// Whether it was taken back before it started; then it was never run.
         recalled: bool,
     },
     /// The driver did not send this task of a batch, because its caller has cancelled it meanwhile.
@@ -161,9 +183,12 @@ pub(crate) enum Action {
     /// Send these tasks, in this order, to a worker that has none. A task comes again if it was not
     /// started, or lost and has retries left.
     Run(WorkerId, Vec<TaskId>),
-    /// This task is now first in its worker's window and thus as good as running.
+    /// This task is now first in its worker's window and thus as good as running. Not said of one
+    /// that its caller has taken back; but of one that the pool wanted back, since only its page can
+    /// tell whether that came in time.
     Start(TaskId),
-    /// Ask a worker to hand back a task that is not first in its window.
+    /// Revoke, on its worker's page, a task that is not first in its window. Where that is too late
+    /// it has started, and ends as any other.
     Recall(WorkerId, TaskId),
     /// Ask a worker that has no task to run its finalizers and exit.
     Close(WorkerId),
@@ -173,6 +198,12 @@ pub(crate) enum Action {
     Resolve(TaskId, Resolution),
     /// The pool is broken. At most once, before the tasks that are cancelled by it.
     Broken(BrokenCause),
+    /// A module has cost too many workers, and no task of it will start any more. Once for a module,
+    /// before the tasks that are cancelled by it.
+    Quarantine(ModuleId),
+    /// So many workers have started for a request. Once for every one, as soon as none that somebody
+    /// asked for is still to start, whatever else becomes of the pool.
+    Spawned(RequestId, usize),
     /// No task and no worker is left since [`Event::Join`]. Once for every such event that was not
     /// given up or repeated.
     Joined,
@@ -205,6 +236,8 @@ pub(crate) enum CancelReason {
     Shutdown,
     /// The pool is broken.
     Broken,
+    /// The task's module is quarantined.
+    Quarantined,
 }
 
 /// Why a pool will never run another task.
@@ -218,6 +251,21 @@ pub(crate) enum BrokenCause {
     Preparation,
     /// One start after the other failed.
     WorkersCannotStart,
+}
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Not yet ready.
+    Starting,
+    /// Ready, without a task.
+    Idle,
+    /// With tasks.
+    Busy,
+    /// On its own way out.
+    Closing,
+    /// Killed, and not yet gone.
+    Dying,
 }
 
 /// How much there is of everything.

@@ -24,6 +24,10 @@ impl Dispatcher {
                 Place::Window(worker) => self.workers[&worker].window().any(|task| task == id),
             };
             assert!(there, "task {id} is elsewhere");
+            let queued = matches!(task.place, Place::Queued(_));
+            assert!(!queued || task.withdrawal.is_none(), "task {id} waits and is wanted back");
+            let refused = self.refusal(task.module).is_some();
+            assert!(!queued || !refused, "task {id} waits for nothing");
         }
     }
 
@@ -38,7 +42,7 @@ impl Dispatcher {
             assert!(config.tasks_per_worker_max.is_none_or(|max| worker.assigned <= max));
             assert!(worker.finished <= worker.assigned);
         }
-        let wanted = self.workers_active() + self.workers_requested;
+        let wanted = self.workers_active() + self.requests.unspawned();
         assert!(wanted <= config.workers_max, "more workers than allowed");
         assert!(self.workers.len() <= 2 * config.workers_max, "more processes than allowed");
         let counts = self.counts();
@@ -54,7 +58,11 @@ impl Dispatcher {
     fn check_ends(&self) {
         if self.broken || self.shutdown >= Some(ShutdownMode::Cancel) {
             assert!(self.queue.is_empty(), "tasks wait for a pool that has stopped");
-            assert_eq!(self.workers_requested, 0, "workers are wanted for a pool that has stopped");
+            assert_eq!(
+                self.requests.unspawned(),
+                0,
+                "workers are wanted for a pool that has stopped"
+            );
         }
         let empty = self.tasks.is_empty() && self.workers.is_empty();
         assert!(!self.terminated || (empty && self.shutdown.is_some()), "ended too early");

@@ -24,9 +24,13 @@
 //! never waits; it is tested whole, by the simulator in `sim`.
 
 mod budget;
+mod deaths;
 mod event;
+mod losses;
 mod queue;
+mod requests;
 mod schedule;
+mod stops;
 mod task;
 mod worker;
 
@@ -42,14 +46,16 @@ use std::collections::{BTreeMap, VecDeque};
 use stockade_wire::{TaskId, WorkerId};
 
 pub(crate) use event::{
-    Action, BrokenCause, CancelReason, ChunkId, Config, Counts, Event, Hook, Moment, Resolution,
-    ShutdownMode, Submission,
+    Action, BrokenCause, CancelReason, ChunkId, Config, Counts, Event, Hook, Moment, Phase,
+    RequestId, Resolution, ShutdownMode, Submission,
 };
 
 use budget::Budget;
+use losses::Losses;
 use queue::Queue;
+use requests::Requests;
 use schedule::Preparation;
-use task::{Fate, Place, Task, Withdrawal};
+use task::{Place, Task, Withdrawal};
 use worker::{State, Verdict, Worker};
 
 /// Decides everything about a pool's tasks and workers; performs nothing.
@@ -62,10 +68,10 @@ pub(crate) struct Dispatcher {
     /// Those that are not gone.
     workers: BTreeMap<WorkerId, Worker>,
     workers_spawned: u64,
-    /// Workers to start even if no task waits for them.
-    workers_requested: usize,
+    requests: Requests,
     preparation: Preparation,
     budget: Budget,
+    losses: Losses,
     broken: bool,
     joining: bool,
     shutdown: Option<ShutdownMode>,
@@ -78,14 +84,16 @@ impl Dispatcher {
     pub(crate) fn new(config: Config) -> Self {
         debug_assert!(config.workers_max > 0 && config.window_tasks_max > 0);
         debug_assert!(config.tasks_per_worker_max != Some(0));
+        debug_assert!(config.losses_in_a_row_max != Some(0));
         Self {
             tasks: BTreeMap::new(),
             queue: Queue::default(),
             workers: BTreeMap::new(),
             workers_spawned: 0,
-            workers_requested: 0,
+            requests: Requests::default(),
             preparation: Preparation::new(config.needs_preparation),
             budget: Budget::new(&config),
+            losses: Losses::new(config.losses_in_a_row_max),
             broken: false,
             joining: false,
             shutdown: None,
@@ -99,9 +107,9 @@ impl Dispatcher {
     pub(crate) fn handle_event(&mut self, now: Moment, event: Event) {
         match event {
             Event::Submit(submission) => self.submit(&submission),
-            Event::Cancel(task) => self.cancel(task, false),
-            Event::CancelRunning(task) => self.cancel(task, true),
-            Event::SpawnWorkers(count) => self.request_workers(count),
+            Event::Cancel(task) => self.cancel(now, task),
+            Event::CancelRunning(task) => self.cancel_running(task),
+            Event::SpawnWorkers { request, count } => self.request_workers(request, count),
             Event::Prepared => self.preparation.succeeded(),
             Event::PreparationFailed => self.preparation_failed(),
             Event::Ready(worker) => self.ready(now, worker),
@@ -151,21 +159,26 @@ impl Dispatcher {
     /// How much there is of everything.
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts { workers: self.workers.len(), ..Counts::default() };
-        for worker in self.workers.values() {
-            match worker.state {
-                State::Starting { .. } => counts.starting += 1,
-                State::Busy { .. } => counts.busy += 1,
-                State::Idle { .. } => counts.free += 1,
-                State::Closing { .. } | State::Dying { .. } => counts.leaving += 1,
+        for (_, phase) in self.phases() {
+            match phase {
+                Phase::Starting => counts.starting += 1,
+                Phase::Busy => counts.busy += 1,
+                Phase::Idle => counts.free += 1,
+                Phase::Closing | Phase::Dying => counts.leaving += 1,
             }
         }
         counts.pending_tasks = self.tasks.len() - counts.busy;
         counts
     }
 
+    /// Where every worker is in its life.
+    pub(crate) fn phases(&self) -> impl Iterator<Item = (WorkerId, Phase)> {
+        self.workers.iter().map(|(&id, worker)| (id, worker.phase()))
+    }
+
     fn submit(&mut self, submission: &Submission) {
-        let task = submission.task;
-        let refusal = self.shutdown.map(|_| CancelReason::Shutdown).or(self.refusal());
+        let &Submission { task, module, .. } = submission;
+        let refusal = self.shutdown.map(|_| CancelReason::Shutdown).or(self.refusal(module));
         if let Some(reason) = refusal {
             return self.resolve(task, Resolution::Cancelled(reason));
         }
@@ -173,46 +186,51 @@ impl Dispatcher {
         self.tasks.insert(task, Task::new(submission, position, self.config.requeues_max));
     }
 
-    fn cancel(&mut self, task: TaskId, even_running: bool) {
-        match self.tasks.get(&task).map(|task| task.place) {
-            None => {}
-            Some(Place::Queued(position)) => {
+    /// Ends a task that never starts, at once or when its worker hands it back.
+    fn cancel(&mut self, now: Moment, task: TaskId) {
+        let Some(id) = self.cancel_queued(task) else { return };
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(entry) = self.tasks.get_mut(&task) else { return };
+        entry.withdraw(Withdrawal::Revoked);
+        if worker.runs(task) {
+            worker.hurry(now.saturating_add(self.config.recall_timeout));
+        }
+    }
+
+    /// Ends a task that has started, at once or, if another one's answer is on its way, after that.
+    fn cancel_running(&mut self, task: TaskId) {
+        let Some(id) = self.cancel_queued(task) else { return };
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(entry) = self.tasks.get_mut(&task) else { return };
+        if worker.runs(task) && !entry.is_revoked() {
+            self.stop_running(id, Resolution::CancelledRunning(CancelReason::Asked));
+        } else {
+            entry.withdraw(Withdrawal::Stopped);
+        }
+    }
+
+    /// Ends a task that waits in the queue. Returns the worker of one that was sent.
+    fn cancel_queued(&mut self, task: TaskId) -> Option<WorkerId> {
+        match self.tasks.get(&task)?.place {
+            Place::Queued(position) => {
                 self.queue.remove(position);
                 self.resolve(task, Resolution::Cancelled(CancelReason::Asked));
+                None
             }
-            Some(Place::Window(worker)) => {
-                let withdrawal = Withdrawal { reason: CancelReason::Asked, even_running };
-                self.withdraw(worker, task, withdrawal);
-            }
+            Place::Window(worker) => Some(worker),
         }
     }
 
-    /// Takes a task back from a worker, as far as that is still possible.
-    fn withdraw(&mut self, id: WorkerId, task: TaskId, withdrawal: Withdrawal) {
-        let Some(worker) = self.workers.get(&id) else { return };
-        let Some(entry) = self.tasks.get_mut(&task) else { return };
-        let runs = matches!(worker.state, State::Busy { .. }) && worker.front() == Some(task);
-        match worker.state {
-            State::Busy { .. } if runs && withdrawal.even_running => {
-                self.stop_running(id, Resolution::CancelledRunning(withdrawal.reason));
-            }
-            State::Busy { .. } if runs => {}
-            State::Busy { .. } => {
-                if entry.withdraw(withdrawal) {
-                    self.actions.push_back(Action::Recall(id, task));
-                }
-            }
-            _ => {
-                entry.withdraw(withdrawal);
-            }
-        }
-    }
-
-    fn request_workers(&mut self, count: usize) {
-        if self.is_open() {
-            let room = self.config.workers_max.saturating_sub(self.workers_active());
-            self.workers_requested = self.workers_requested.saturating_add(count).min(room);
-        }
+    /// Grants somebody workers.
+    fn request_workers(&mut self, request: RequestId, count: Option<usize>) {
+        let counts = self.counts();
+        let requested = self.requests.unspawned();
+        // Those that were asked for before will be free, if nothing else comes for them.
+        let free = counts.starting + counts.free + requested;
+        let wanted = count.unwrap_or(counts.pending_tasks.saturating_sub(free));
+        let alive = self.workers_active() + requested;
+        let room = if self.is_open() { self.config.workers_max.saturating_sub(alive) } else { 0 };
+        self.requests.add(request, wanted.min(room));
     }
 
     fn preparation_failed(&mut self) {
@@ -232,10 +250,11 @@ impl Dispatcher {
 
     fn finished(&mut self, now: Moment, id: WorkerId, task: TaskId, recalled: bool) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let withdrawal = self.tasks.get(&task).and_then(|task| task.withdrawal);
-        let resolution = match withdrawal {
+        let Some(entry) = self.tasks.get(&task) else { return self.misbehaved(id) };
+        let resolution = match entry.withdrawal {
+            Some(Withdrawal::Revoked) if !recalled => return self.misbehaved(id),
             _ if !recalled => Resolution::Finished,
-            Some(withdrawal) => Resolution::Cancelled(withdrawal.reason),
+            Some(withdrawal) => Resolution::Cancelled(withdrawal.reason()),
             None => return self.misbehaved(id),
         };
         if worker.front() != Some(task) {
@@ -245,6 +264,7 @@ impl Dispatcher {
         if !recalled {
             worker.finished += 1;
             self.budget.finished();
+            self.losses.finished(entry.module);
         }
         self.resolve(task, resolution);
         self.advance(now, id);
@@ -294,124 +314,27 @@ impl Dispatcher {
         }
     }
 
-    fn exited(&mut self, now: Moment, id: WorkerId, started: Option<TaskId>) {
-        let Some(worker) = self.workers.remove(&id) else { return };
-        let verdict = worker.verdict();
-        match verdict {
-            Verdict::NeverReady => self.start_failed(now),
-            Verdict::AtFault if worker.finished == 0 => self.budget.failed(now),
-            Verdict::AtFault | Verdict::Excused => {}
-        }
-        self.reclaim(&worker, started, verdict);
-    }
-
-    fn start_failed(&mut self, now: Moment) {
-        self.budget.start_failed(now);
-        // While another worker starts or serves, not every worker fails to start.
-        let exhausted = self.budget.starts_failed() >= self.config.start_failures_max;
-        if exhausted && !self.workers.values().any(Worker::is_serving) {
-            self.break_pool(BrokenCause::WorkersCannotStart);
-        }
-    }
-
-    fn shut_down(&mut self, mode: ShutdownMode) {
-        if self.shutdown >= Some(mode) {
-            return;
-        }
-        self.shutdown = Some(mode);
-        self.workers_requested = 0;
-        match mode {
-            ShutdownMode::Drain => {}
-            ShutdownMode::Cancel => self.cancel_pending(CancelReason::Shutdown),
-            ShutdownMode::Kill => self.kill_everything(),
-        }
-    }
-
     /// Does what a worker's deadline is for.
     fn expire(&mut self, now: Moment, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else { return };
         match worker.state {
             State::Starting { .. } | State::Closing { .. } => self.kill(id, worker.verdict()),
             State::Idle { .. } => self.close(now, id),
-            State::Busy { .. } => {
-                let task = worker.front().and_then(|task| self.tasks.get(&task));
-                self.stop_running(id, task.map_or(Resolution::DeadlinePassed, Task::overdue));
-            }
+            State::Busy { .. } => self.stop_running(id, Resolution::DeadlinePassed),
             State::Dying { .. } => {}
         }
     }
 
-    /// Ends a worker's first task and, since that is the only way, the worker.
+    /// Ends a worker's first task and, since that is the only way, the worker. Where the task's
+    /// caller knows it for cancelled, that is how it ends.
     fn stop_running(&mut self, id: WorkerId, resolution: Resolution) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some(front) = worker.front() else { return };
         worker.forget(front);
         self.kill(id, Verdict::Excused);
-        self.resolve(front, resolution);
-    }
-
-    /// Decides what becomes of the tasks of a worker that is gone. Answers come before the exit, so
-    /// whatever stands before the task that it had started is as lost as that one.
-    fn reclaim(&mut self, worker: &Worker, started: Option<TaskId>, verdict: Verdict) {
-        let refusal = self.refusal();
-        let last_lost = worker.window().position(|task| Some(task) == started);
-        let mut again = Vec::new();
-        for (index, id) in worker.window().enumerate() {
-            let Some(task) = self.tasks.get_mut(&id) else { continue };
-            let suspect = index == 0 && verdict == Verdict::AtFault;
-            let fate = match last_lost {
-                Some(last) if index <= last => task.lost(refusal),
-                _ => task.returned(suspect && last_lost.is_none(), refusal),
-            };
-            match fate {
-                Fate::Again => again.push(id),
-                Fate::Ends(resolution) => self.resolve(id, resolution),
-            }
-        }
-        for id in again.into_iter().rev() {
-            if let Some(task) = self.tasks.get_mut(&id) {
-                task.place = Place::Queued(self.queue.push_front(task.entry()));
-            }
-        }
-    }
-
-    fn break_pool(&mut self, cause: BrokenCause) {
-        if self.broken || self.terminated {
-            return;
-        }
-        self.broken = true;
-        self.workers_requested = 0;
-        self.actions.push_back(Action::Broken(cause));
-        self.cancel_pending(CancelReason::Broken);
-    }
-
-    /// Cancels what waits in the queue and takes back what waits in windows.
-    fn cancel_pending(&mut self, reason: CancelReason) {
-        for task in self.queue.drain() {
-            self.resolve(task, Resolution::Cancelled(reason));
-        }
-        let sent: Vec<_> = self
-            .workers
-            .iter()
-            .flat_map(|(&id, worker)| worker.window().map(move |task| (id, task)))
-            .collect();
-        for (id, task) in sent {
-            self.withdraw(id, task, Withdrawal { reason, even_running: false });
-        }
-    }
-
-    /// Kills every worker; what stands behind a window's first task is resolved when it is gone.
-    fn kill_everything(&mut self) {
-        let running = Resolution::CancelledRunning(CancelReason::Shutdown);
-        let alive: Vec<_> = self.workers.keys().copied().collect();
-        for id in alive {
-            match self.workers[&id].state {
-                State::Dying { .. } => {}
-                State::Busy { .. } => self.stop_running(id, running),
-                _ => self.kill(id, Verdict::Excused),
-            }
-        }
-        self.cancel_pending(CancelReason::Shutdown);
+        let revoked = self.tasks.get(&front).is_some_and(Task::is_revoked);
+        let cancelled = Resolution::Cancelled(CancelReason::Asked);
+        self.resolve(front, if revoked { cancelled } else { resolution });
     }
 
     fn kill(&mut self, id: WorkerId, verdict: Verdict) {
@@ -432,17 +355,5 @@ impl Dispatcher {
     fn resolve(&mut self, task: TaskId, resolution: Resolution) {
         self.tasks.remove(&task);
         self.actions.push_back(Action::Resolve(task, resolution));
-    }
-
-    /// Why a task may not wait for a worker, if so.
-    fn refusal(&self) -> Option<CancelReason> {
-        if self.shutdown >= Some(ShutdownMode::Cancel) {
-            return Some(CancelReason::Shutdown);
-        }
-        self.broken.then_some(CancelReason::Broken)
-    }
-
-    fn is_open(&self) -> bool {
-        self.shutdown.is_none() && !self.broken
     }
 }

@@ -1,12 +1,14 @@
 //! The queue: which tasks wait for a worker, in which order, and which of them travel together.
 //!
-//! Tasks join at the back; those that come back from a dead worker join at the front. A task in the
-//! middle leaves by its position, so that a cancel never searches.
+//! Higher priorities stand before lower ones, strictly: a task waits for as long as one of a higher
+//! priority does. Within a priority, tasks join at the back, and those that come back from a dead
+//! worker at the front. A task in the middle leaves by its position, so that a cancel never searches.
 //!
 //! Invariant: `batches` is the number of entries that do not continue their predecessor's chunk.
 //!
 //! Deliberately absent: what becomes of a task.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use stockade_wire::TaskId;
@@ -15,12 +17,16 @@ use super::ChunkId;
 
 /// Where a task stands: lower is earlier. Never used twice by one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position(i64);
+pub(super) struct Position {
+    priority: Reverse<i32>,
+    order: i64,
+}
 
 /// A task that waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) task: TaskId,
+    pub(super) priority: i32,
     pub(super) chunk: Option<ChunkId>,
     pub(super) inline_bytes: usize,
 }
@@ -32,7 +38,7 @@ impl Entry {
     }
 }
 
-/// Tasks that wait for a worker. Every method but `drain` takes logarithmic time.
+/// Tasks that wait for a worker. Every method takes logarithmic time for every task it moves.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     entries: BTreeMap<Position, Entry>,
@@ -54,22 +60,22 @@ impl Queue {
         self.batches
     }
 
-    /// Adds a task behind all others.
+    /// Adds a task behind all others of its priority.
     pub(super) fn push_back(&mut self, entry: Entry) -> Position {
-        let last = self.entries.last_key_value().map(|(_, last)| last);
-        self.batches += usize::from(!entry.continues(last));
-        let position = Position(self.pushed_back);
         self.pushed_back += 1;
-        self.entries.insert(position, entry);
-        position
+        self.insert(self.pushed_back - 1, entry)
     }
 
-    /// Adds a task before all others.
+    /// Adds a task before all others of its priority.
     pub(super) fn push_front(&mut self, entry: Entry) -> Position {
-        let first = self.entries.first_key_value().map(|(_, first)| first);
-        self.batches += usize::from(!first.is_some_and(|first| first.continues(Some(&entry))));
         self.pushed_front += 1;
-        let position = Position(-self.pushed_front);
+        self.insert(-self.pushed_front, entry)
+    }
+
+    fn insert(&mut self, order: i64, entry: Entry) -> Position {
+        let position = Position { priority: Reverse(entry.priority), order };
+        let (without, with) = self.heads_around(position, &entry);
+        self.batches = self.batches + with - without;
         self.entries.insert(position, entry);
         position
     }
@@ -77,13 +83,20 @@ impl Queue {
     /// Takes a task out wherever it stands.
     pub(super) fn remove(&mut self, position: Position) -> Option<Entry> {
         let entry = self.entries.remove(&position)?;
+        let (without, with) = self.heads_around(position, &entry);
+        self.batches = self.batches + without - with;
+        Some(entry)
+    }
+
+    /// How many batches begin at `position` and right behind it, without and with an entry there,
+    /// which is not in the map now.
+    fn heads_around(&self, position: Position, entry: &Entry) -> (usize, usize) {
         let previous = self.entries.range(..position).next_back().map(|(_, entry)| entry);
         let next = self.entries.range(position..).next().map(|(_, entry)| entry);
-        let heads_before = usize::from(!entry.continues(previous))
-            + usize::from(next.is_some_and(|next| !next.continues(Some(&entry))));
-        let heads_after = usize::from(next.is_some_and(|next| !next.continues(previous)));
-        self.batches = self.batches + heads_after - heads_before;
-        Some(entry)
+        let without = next.is_some_and(|next| !next.continues(previous));
+        let next_with = next.is_some_and(|next| !next.continues(Some(entry)));
+        let with = usize::from(!entry.continues(previous)) + usize::from(next_with);
+        (usize::from(without), with)
     }
 
     /// Takes the first task and those of its chunk right behind it, at most `tasks_max` of them,
@@ -102,12 +115,6 @@ impl Queue {
             batch.extend(last.map(|entry| entry.task));
         }
         batch
-    }
-
-    /// Takes everything, in order.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = TaskId> + use<> {
-        self.batches = 0;
-        std::mem::take(&mut self.entries).into_values().map(|entry| entry.task)
     }
 
     /// Tasks that wait.
@@ -146,7 +153,7 @@ mod tests {
     use super::*;
 
     fn entry(task: u64, chunk: Option<u64>) -> Entry {
-        Entry { task: TaskId(task), chunk: chunk.map(ChunkId), inline_bytes: 10 }
+        Entry { task: TaskId(task), priority: 0, chunk: chunk.map(ChunkId), inline_bytes: 10 }
     }
 
     fn queue(entries: &[(u64, Option<u64>)]) -> (Queue, Vec<Position>) {
@@ -176,7 +183,36 @@ mod tests {
         let (mut queue, _) = queue(&[(1, None)]);
         queue.push_front(entry(2, None));
         queue.push_front(entry(3, None));
-        assert_eq!(queue.drain().map(|task| task.0).collect::<Vec<_>>(), [3, 2, 1]);
+        assert_eq!(queue.iter().map(|task| task.0).collect::<Vec<_>>(), [3, 2, 1]);
+    }
+
+    #[test]
+    fn a_priority_has_a_front_and_a_back_of_its_own() {
+        let mut queue = Queue::default();
+        for (task, priority) in [(1, 0), (2, 1), (3, -1), (4, 1), (5, 0)] {
+            queue.push_back(Entry { priority, ..entry(task, None) });
+        }
+        for (task, priority) in [(6, 0), (7, 1), (8, -1), (9, 2)] {
+            queue.push_front(Entry { priority, ..entry(task, None) });
+        }
+        let order: Vec<_> = queue.iter().map(|task| task.0).collect();
+        assert_eq!(order, [9, 7, 2, 4, 6, 1, 5, 8, 3]);
+    }
+
+    #[test]
+    fn batches_stay_counted_when_a_task_joins_anywhere() {
+        let between = |chunk| {
+            let mut queue = Queue::default();
+            queue.push_back(Entry { priority: 2, ..entry(1, Some(7)) });
+            queue.push_back(Entry { priority: 0, ..entry(2, Some(7)) });
+            assert_eq!(queue.batches(), 1);
+            queue.push_front(Entry { priority: 1, ..entry(3, chunk) });
+            queue.check_invariants();
+            queue.batches()
+        };
+        assert_eq!(between(Some(7)), 1, "goes with both");
+        assert_eq!(between(Some(8)), 3, "parts them");
+        assert_eq!(between(None), 3);
     }
 
     #[test]

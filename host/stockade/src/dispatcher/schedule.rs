@@ -8,8 +8,9 @@
 
 use stockade_wire::WorkerId;
 
+use super::task::Withdrawal;
 use super::worker::{State, Worker};
-use super::{Action, Dispatcher, Moment, Place};
+use super::{Action, CancelReason, Dispatcher, Moment, Place, Resolution};
 
 /// The snapshot that has to be made before the first worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,7 @@ impl Dispatcher {
         self.assign(now);
         self.close_superfluous(now);
         self.spawn(now);
+        self.answer_requests();
         self.announce_end();
     }
 
@@ -101,9 +103,14 @@ impl Dispatcher {
             && let Some(task) = self.tasks.get(&front)
         {
             *deadline = task.deadline(now, self.config.recall_timeout);
-            // A recalled one will most likely never run, so nobody is told that it does.
-            if task.withdrawal.is_none() {
-                self.actions.push_back(Action::Start(front));
+            match task.withdrawal {
+                None | Some(Withdrawal::Recalled(_)) => {
+                    self.actions.push_back(Action::Start(front))
+                }
+                Some(Withdrawal::Revoked) => {}
+                Some(Withdrawal::Stopped) => {
+                    self.stop_running(id, Resolution::CancelledRunning(CancelReason::Asked));
+                }
             }
         }
     }
@@ -143,7 +150,7 @@ impl Dispatcher {
 
     fn spawn_one(&mut self, now: Moment) {
         self.workers_spawned += 1;
-        self.workers_requested = self.workers_requested.saturating_sub(1);
+        self.requests.spawned();
         let id = WorkerId(self.workers_spawned);
         let deadline = now.saturating_add(self.config.start_timeout);
         self.workers.insert(id, Worker::new(deadline));
@@ -155,14 +162,21 @@ impl Dispatcher {
     fn misses_worker(&self) -> bool {
         let counts = self.counts();
         let wanted =
-            self.workers_requested > 0 || self.queue.batches() > counts.starting + counts.free;
+            self.requests.unspawned() > 0 || self.queue.batches() > counts.starting + counts.free;
         wanted
             && self.workers_active() < self.config.workers_max
             && counts.workers < self.config.workers_max.saturating_mul(2)
     }
 
+    fn answer_requests(&mut self) {
+        while let Some((request, workers)) = self.requests.poll_answer() {
+            self.actions.push_back(Action::Spawned(request, workers));
+        }
+    }
+
     fn announce_end(&mut self) {
-        if !self.tasks.is_empty() || !self.workers.is_empty() || self.workers_requested > 0 {
+        let wanted = self.requests.unspawned() > 0;
+        if !self.tasks.is_empty() || !self.workers.is_empty() || wanted {
             return;
         }
         let preparing = self.preparation == Preparation::Running && self.is_open();

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use stockade_wire::TaskId;
 
-use super::Moment;
+use super::{Moment, Phase};
 
 /// What the dispatcher knows of a worker that is not gone.
 #[derive(Debug)]
@@ -71,6 +71,24 @@ impl Worker {
         }
     }
 
+    /// Brings the deadline of its first task forward.
+    pub(super) fn hurry(&mut self, latest: Moment) {
+        if let State::Busy { deadline, .. } = &mut self.state {
+            *deadline = Some(deadline.map_or(latest, |deadline| deadline.min(latest)));
+        }
+    }
+
+    /// Where it is in its life, for those who need to know no more.
+    pub(super) fn phase(&self) -> Phase {
+        match self.state {
+            State::Starting { .. } => Phase::Starting,
+            State::Idle { .. } => Phase::Idle,
+            State::Busy { .. } => Phase::Busy,
+            State::Closing { .. } => Phase::Closing,
+            State::Dying { .. } => Phase::Dying,
+        }
+    }
+
     /// The tasks it was sent and has not answered.
     pub(super) fn window(&self) -> impl Iterator<Item = TaskId> {
         match &self.state {
@@ -80,6 +98,11 @@ impl Worker {
         .into_iter()
         .flatten()
         .copied()
+    }
+
+    /// Whether it is at work on this task, or as good as that.
+    pub(super) fn runs(&self, task: TaskId) -> bool {
+        matches!(self.state, State::Busy { .. }) && self.front() == Some(task)
     }
 
     /// The task it has to answer next.

@@ -6,11 +6,12 @@ use super::super::{Action, BrokenCause, CancelReason, Event, Hook, Resolution, S
 
 /// Everything that has to be seen: every event, action and resolution, and the situations that the
 /// dispatcher's subtler rules are about.
-const EXPECTED: [&str; 58] = [
+const EXPECTED: [&str; 80] = [
     "event: submit",
     "event: cancel",
     "event: cancel running",
-    "event: spawn workers",
+    "event: spawn so many workers",
+    "event: spawn workers as needed",
     "event: prepared",
     "event: preparation failed",
     "event: ready",
@@ -38,6 +39,9 @@ const EXPECTED: [&str; 58] = [
     "action: close",
     "action: kill",
     "action: resolve",
+    "action: quarantine",
+    "action: spawned none",
+    "action: spawned",
     "action: joined",
     "action: terminated",
     "broken: initializer",
@@ -50,6 +54,7 @@ const EXPECTED: [&str; 58] = [
     "resolution: cancelled, asked",
     "resolution: cancelled, shutdown",
     "resolution: cancelled, broken",
+    "resolution: cancelled, quarantined",
     "resolution: cancelled running, asked",
     "resolution: cancelled running, shutdown",
     "situation: a recall came too late",
@@ -64,7 +69,24 @@ const EXPECTED: [&str; 58] = [
     "situation: a start timed out",
     "situation: a close timed out",
     "situation: a late message of a worker that is gone",
-    "situation: a recalled task was stopped after its grace",
+    "situation: a task was handed back to its caller",
+    "situation: a task was not handed back in time",
+    "situation: a first task was taken back",
+    "situation: a caller took back what the pool wanted",
+    "situation: a hand-back overtook its cancel",
+    "situation: a worker ran what was taken back",
+    "situation: a task was stopped as its turn came",
+    "situation: a lost task was ended in the queue",
+    "situation: a task overtook others",
+    "situation: a task came back behind a higher priority",
+    "situation: a module was forgiven",
+    "situation: a quarantined module got no more tasks",
+    "situation: a quarantined module finished what it ran",
+    "situation: a quarantine cost a task its retry",
+    "situation: a request was cut short",
+    "situation: a caller waited in line",
+    "situation: a caller was sent away",
+    "situation: a line was sent away",
 ];
 
 /// What was seen, by those who look.
@@ -114,7 +136,8 @@ fn name_of_event(event: &Event) -> &'static str {
         Event::Submit(_) => "event: submit",
         Event::Cancel(_) => "event: cancel",
         Event::CancelRunning(_) => "event: cancel running",
-        Event::SpawnWorkers(_) => "event: spawn workers",
+        Event::SpawnWorkers { count: Some(_), .. } => "event: spawn so many workers",
+        Event::SpawnWorkers { count: None, .. } => "event: spawn workers as needed",
         Event::Prepared => "event: prepared",
         Event::PreparationFailed => "event: preparation failed",
         Event::Ready(_) => "event: ready",
@@ -151,13 +174,16 @@ fn name_of_action(action: &Action) -> &'static str {
         Action::Broken(BrokenCause::Finalizer) => "broken: finalizer",
         Action::Broken(BrokenCause::Preparation) => "broken: preparation",
         Action::Broken(BrokenCause::WorkersCannotStart) => "broken: workers cannot start",
+        Action::Quarantine(_) => "action: quarantine",
+        Action::Spawned(_, 0) => "action: spawned none",
+        Action::Spawned(..) => "action: spawned",
         Action::Joined => "action: joined",
         Action::Terminated => "action: terminated",
     }
 }
 
 fn name_of_resolution(resolution: Resolution) -> &'static str {
-    use CancelReason::{Asked, Broken, Shutdown};
+    use CancelReason::{Asked, Broken, Quarantined, Shutdown};
     match resolution {
         Resolution::Finished => "resolution: finished",
         Resolution::DeadlinePassed => "resolution: deadline passed",
@@ -165,8 +191,10 @@ fn name_of_resolution(resolution: Resolution) -> &'static str {
         Resolution::Cancelled(Asked) => "resolution: cancelled, asked",
         Resolution::Cancelled(Shutdown) => "resolution: cancelled, shutdown",
         Resolution::Cancelled(Broken) => "resolution: cancelled, broken",
+        Resolution::Cancelled(Quarantined) => "resolution: cancelled, quarantined",
         Resolution::CancelledRunning(Asked) => "resolution: cancelled running, asked",
         Resolution::CancelledRunning(Shutdown) => "resolution: cancelled running, shutdown",
         Resolution::CancelledRunning(Broken) => "resolution: cancelled running, broken",
+        Resolution::CancelledRunning(Quarantined) => "resolution: cancelled running, quarantined",
     }
 }

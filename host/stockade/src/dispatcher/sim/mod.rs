@@ -2,21 +2,23 @@
 //!
 //! ```text
 //!  Script ───┐                  ┌──────────► Oracle: was that allowed? is anything forgotten?
-//!            ├─ Event ► Dispatcher ─ Action ─┤
+//!  Callers ──┼─ Event ► Dispatcher ─ Action ─┼► Callers: get their permits back, and submit more
 //!  Process ──┘                               └► Process: works, crashes, hangs, lies
 //! ```
 //!
 //! First safety under faults: after every step the oracle, which follows the dispatcher with naive
-//! means of its own, finds nothing wrong. Then liveness without them: faults stop, the pool is shut
-//! down, and everything settles within [`SETTLE_STEPS_MAX`] steps.
+//! means of its own, finds nothing wrong. Then liveness without them: faults stop, every task ends,
+//! often before the pool is shut down, and everything settles within [`SETTLE_STEPS_MAX`] steps.
 //!
 //! `STOCKADE_SEEDS=n` sets how many seeds are run; `STOCKADE_SEED=n` runs one and shows its course.
 
+mod callers;
 mod coverage;
 mod oracle;
 mod process;
 mod rng;
 mod script;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,10 +28,12 @@ use std::thread;
 use stockade_wire::{TaskId, WorkerId};
 
 use super::{Action, Dispatcher, Event, ShutdownMode};
+use callers::Callers;
 use coverage::Coverage;
 use oracle::Oracle;
-use process::{Happening, Process, World};
+use process::Process;
 use script::Script;
+use world::{Happening, World};
 
 const SEEDS_DEFAULT: u64 = 10_000;
 /// Fewer seeds than this need not have seen everything.
@@ -41,7 +45,9 @@ struct Simulation {
     dispatcher: Dispatcher,
     oracle: Oracle,
     processes: BTreeMap<WorkerId, Process>,
+    callers: Callers,
     faulty_steps: u64,
+    settles_open: bool,
     /// What happened so far, if somebody wants to read it.
     course: Option<Vec<String>>,
 }
@@ -50,14 +56,17 @@ impl Simulation {
     fn new(seed: u64, with_course: bool) -> Self {
         let blind = seed >= SEEDS_FOR_COVERAGE;
         let coverage = if blind { Coverage::Blind } else { Coverage::Seen(BTreeSet::new()) };
-        let Script { config, world, faulty_steps } = Script::new(seed, coverage);
+        let Script { config, world, permits, faulty_steps, settles_open } =
+            Script::new(seed, coverage);
         Self {
             oracle: Oracle::new(config.clone()),
             course: with_course.then(|| vec![format!("{config:?}")]),
             dispatcher: Dispatcher::new(config),
             world,
             processes: BTreeMap::new(),
+            callers: Callers::new(permits),
             faulty_steps,
+            settles_open,
         }
     }
 
@@ -66,18 +75,28 @@ impl Simulation {
         for _ in 0..self.faulty_steps {
             self.step();
         }
-        self.world.fault_percent = 0;
+        self.world.end_faults();
+        if self.settles_open {
+            self.settle();
+            self.oracle.check_quiet();
+        }
         if !self.oracle.is_shut_down() {
             let modes = [ShutdownMode::Drain, ShutdownMode::Cancel, ShutdownMode::Kill];
             let mode = modes[self.world.rng.below(3) as usize];
             self.tell(Event::Shutdown(mode));
         }
+        self.settle();
+        self.oracle.check_settled(self.processes.values());
+    }
+
+    /// Lets happen everything that is ever going to.
+    fn settle(&mut self) {
         let mut steps = 0;
         while self.step() {
             steps += 1;
             assert!(steps < SETTLE_STEPS_MAX, "does not settle");
         }
-        self.oracle.check_settled(self.processes.values());
+        self.callers.check_settled();
     }
 
     /// Lets happen what is due next; false if nothing is.
@@ -102,7 +121,11 @@ impl Simulation {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Tell(event) => self.tell(event),
+            Happening::Tell(event) => self.tell_in_order(event),
+            Happening::Ask(submission) => self.callers.ask(submission, &mut self.world),
+            Happening::Look { task, even_running } => {
+                self.callers.look(task, even_running, &mut self.processes, &mut self.world);
+            }
             Happening::Wake(id, epoch) => {
                 if let Some(process) = self.processes.get_mut(&id) {
                     process.wake(epoch, &mut self.world);
@@ -116,6 +139,25 @@ impl Simulation {
         }
     }
 
+    /// Tells what happened, as the driver does: a hand-back never overtakes its cancel, and what a
+    /// dead worker held is known to wait again.
+    fn tell_in_order(&mut self, event: Event) {
+        match event {
+            Event::Finished { task, recalled: true, .. }
+                if self.callers.is_overtaken(task, &self.world) =>
+            {
+                self.world.coverage.see("situation: a hand-back overtook its cancel");
+                self.tell(Event::Cancel(task));
+                self.tell(event);
+            }
+            Event::Exited { worker, .. } => {
+                self.tell(event);
+                self.callers.bury(worker, self.processes.get(&worker));
+            }
+            event => self.tell(event),
+        }
+    }
+
     fn tell(&mut self, event: Event) {
         self.hear(event);
         self.perform();
@@ -126,6 +168,7 @@ impl Simulation {
         let now = self.world.now;
         self.note(|| format!("{event:?}"));
         self.world.coverage.event(&event);
+        self.callers.hear(&event, &mut self.world);
         self.oracle.event(now, &event, &mut self.world.coverage);
         self.dispatcher.handle_event(now, event);
     }
@@ -145,9 +188,11 @@ impl Simulation {
             self.note(|| format!("    {action:?}"));
             self.world.coverage.action(&action);
             self.oracle.action(self.world.now, &action, &mut self.world.coverage);
+            self.callers.act(&action, &mut self.world);
             self.act(action);
         }
         self.oracle.check_step(self.world.now, &self.dispatcher);
+        self.callers.check(self.oracle.unstarted());
         self.dispatcher.check_invariants();
     }
 
@@ -164,7 +209,11 @@ impl Simulation {
                 processes.insert(id, Process::spawn(id, world));
             }
             Action::Run(id, batch) => self.send(id, batch),
-            Action::Recall(id, task) => processes.get_mut(&id).unwrap().recall(task, world),
+            Action::Recall(id, task) => {
+                if !processes.get_mut(&id).unwrap().revoke(task) {
+                    world.coverage.see("situation: a recall came too late");
+                }
+            }
             Action::Close(id) => processes.get_mut(&id).unwrap().close(world),
             Action::Kill(id) => {
                 let at = now + world.rng.millis(0, 2);
@@ -173,19 +222,18 @@ impl Simulation {
             Action::Start(_)
             | Action::Resolve(..)
             | Action::Broken(_)
+            | Action::Quarantine(_)
+            | Action::Spawned(..)
             | Action::Joined
             | Action::Terminated => {}
         }
     }
 
-    /// Sends a batch but for those tasks whose callers have cancelled them.
+    /// Sends a batch but for those tasks whose callers have taken them back.
     fn send(&mut self, id: WorkerId, batch: Vec<TaskId>) {
-        let is_cancelled = |task: &TaskId| {
-            self.world.cancelled_from.get(task).is_some_and(|from| *from <= self.world.now)
-        };
-        let (withheld, sent): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_cancelled);
-        let sent: Vec<_> =
-            sent.into_iter().map(|task| (task, self.oracle.wall_time(task))).collect();
+        let (sent, withheld): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|task| self.callers.send(id, *task, &self.world));
+        let sent: Vec<_> = sent.into_iter().map(|task| self.oracle.job(task)).collect();
         self.processes.get_mut(&id).unwrap().run(&sent, &mut self.world);
         for task in withheld {
             self.hear(Event::Withheld { worker: id, task });

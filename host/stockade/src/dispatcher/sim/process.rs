@@ -3,75 +3,20 @@
 //! It works while its messages and its death are still on their way, so that every race between the
 //! host's wishes and the worker's deeds takes place.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use stockade_wire::{TaskId, WorkerId};
+use stockade_wire::{ModuleId, TaskId, WorkerId};
 
 use super::super::{Event, Hook, Moment};
-use super::coverage::Coverage;
-use super::rng::Rng;
+use super::world::{Happening, World};
 
-/// What is going to happen.
-#[derive(Clone, Debug)]
-pub(super) enum Happening {
-    /// The dispatcher hears of this.
-    Tell(Event),
-    /// A process comes to the end of what it was at, unless something else came first.
-    Wake(WorkerId, u64),
-    /// A kill reaches its process.
-    KillLands(WorkerId),
-}
-
-/// What is going to happen when; at the same moment, in the order of its planning.
-#[derive(Default)]
-pub(super) struct Agenda {
-    order: BinaryHeap<Reverse<(Moment, usize)>>,
-    happenings: Vec<Option<Happening>>,
-}
-
-impl Agenda {
-    pub(super) fn insert(&mut self, moment: Moment, happening: Happening) {
-        self.order.push(Reverse((moment, self.happenings.len())));
-        self.happenings.push(Some(happening));
-    }
-
-    pub(super) fn next(&self) -> Option<Moment> {
-        self.order.peek().map(|Reverse((moment, _))| *moment)
-    }
-
-    pub(super) fn pop(&mut self) -> Option<Happening> {
-        let Reverse((_, index)) = self.order.pop()?;
-        self.happenings[index].take()
-    }
-}
-
-/// Everything around a process.
-pub(super) struct World {
-    pub(super) rng: Rng,
-    pub(super) now: Moment,
-    pub(super) agenda: Agenda,
-    pub(super) fault_percent: u64,
-    pub(super) tasks: u64,
-    /// From when on a task's caller holds it for cancelled, whoever has heard of it.
-    pub(super) cancelled_from: BTreeMap<TaskId, Moment>,
-    pub(super) coverage: Coverage,
-}
-
-impl World {
-    pub(super) fn at(&mut self, moment: Moment, happening: Happening) {
-        self.agenda.insert(moment, happening);
-    }
-
-    pub(super) fn fault(&mut self) -> bool {
-        self.rng.chance(self.fault_percent)
-    }
-
-    /// A task that may or may not exist.
-    pub(super) fn any_task(&mut self) -> TaskId {
-        TaskId(self.rng.below(self.tasks + 3))
-    }
+/// What a process is sent.
+#[derive(Clone, Copy)]
+pub(super) struct Job {
+    pub(super) task: TaskId,
+    pub(super) module: ModuleId,
+    pub(super) wall_time: Option<Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,6 +32,8 @@ enum Phase {
 #[derive(Clone, Copy)]
 enum Step {
     BecomeReady,
+    /// Turns to what has arrived.
+    Proceed,
     Finish,
     /// As if the answer had never been written.
     FinishSilently,
@@ -101,8 +48,9 @@ enum Step {
 pub(super) struct Process {
     id: WorkerId,
     phase: Phase,
-    inbox: VecDeque<(TaskId, Option<Duration>)>,
-    recalled: BTreeSet<TaskId>,
+    inbox: VecDeque<Job>,
+    /// What its page says was taken back.
+    revoked: BTreeSet<TaskId>,
     close_asked: bool,
     page: Option<TaskId>,
     next: Step,
@@ -124,7 +72,7 @@ impl Process {
             id,
             phase: Phase::Starting,
             inbox: VecDeque::new(),
-            recalled: BTreeSet::new(),
+            revoked: BTreeSet::new(),
             close_asked: false,
             page: None,
             next: Step::BecomeReady,
@@ -147,23 +95,27 @@ impl Process {
         process
     }
 
-    pub(super) fn run(&mut self, batch: &[(TaskId, Option<Duration>)], world: &mut World) {
+    pub(super) fn run(&mut self, batch: &[Job], world: &mut World) {
         self.inbox.extend(batch);
-        self.sent.extend(batch.iter().map(|(task, _)| task));
-        self.proceed(world);
+        self.sent.extend(batch.iter().map(|job| job.task));
+        self.notice(world);
     }
 
-    pub(super) fn recall(&mut self, task: TaskId, world: &mut World) {
-        if self.inbox.iter().any(|(waiting, _)| *waiting == task) {
-            self.recalled.insert(task);
-        } else {
-            world.coverage.see("situation: a recall came too late");
-        }
+    /// Takes a task back on its page, dead or alive. Returns whether it had not started.
+    pub(super) fn revoke(&mut self, task: TaskId) -> bool {
+        self.inbox.iter().any(|job| job.task == task) && self.revoked.insert(task)
     }
 
     pub(super) fn close(&mut self, world: &mut World) {
         self.close_asked = true;
-        self.proceed(world);
+        self.notice(world);
+    }
+
+    /// Something has been sent; if it waits for that, it has it in a moment.
+    fn notice(&mut self, world: &mut World) {
+        if self.phase == Phase::Waiting {
+            self.plan(world, 0, 1, Step::Proceed);
+        }
     }
 
     pub(super) fn kill(&mut self, world: &mut World) {
@@ -182,6 +134,7 @@ impl Process {
                 self.say(Event::Ready(self.id), world);
                 self.proceed(world);
             }
+            (Step::Proceed, _) => self.proceed(world),
             (Step::Finish, Phase::Running(task)) => {
                 self.phase = Phase::Waiting;
                 self.say(Event::Finished { worker: self.id, task, recalled: false }, world);
@@ -223,14 +176,26 @@ impl Process {
             return;
         }
         self.epoch += 1;
-        while let Some((task, wall_time)) = self.inbox.pop_front() {
-            if self.recalled.remove(&task) {
+        while let Some(&job) = self.inbox.front() {
+            let Job { task, wall_time, .. } = job;
+            let is_revoked = self.revoked.contains(&task);
+            // Without a deadline nothing would end it: its own, or that of the hand-back.
+            let ends = wall_time.is_some() || world.revoked.contains(&task);
+            if ends && world.fault() && world.rng.chance(30) {
+                return;
+            }
+            if is_revoked && world.fault() && world.rng.chance(30) {
+                world.coverage.see("situation: a worker ran what was taken back");
+                self.lied = true;
+            } else if is_revoked {
+                self.inbox.pop_front();
                 self.say(Event::Finished { worker: self.id, task, recalled: true }, world);
+                continue;
             } else if world.fault() && world.rng.chance(20) {
                 return self.exit(world);
-            } else {
-                return self.start(task, wall_time, world);
             }
+            self.inbox.pop_front();
+            return self.start(job, world);
         }
         if self.close_asked {
             self.finalize(world);
@@ -240,10 +205,16 @@ impl Process {
         }
     }
 
-    fn start(&mut self, task: TaskId, wall_time: Option<Duration>, world: &mut World) {
+    fn start(&mut self, job: Job, world: &mut World) {
+        let Job { task, module, wall_time } = job;
+        let taken_back = world.revoked.contains(&task);
+        assert!(self.lied || !taken_back, "task {task} starts after it was taken back");
         self.phase = Phase::Running(task);
         self.page = Some(task);
         self.starts.push(task);
+        if world.crashes(module) {
+            return self.plan(world, 0, 10, Step::Crash);
+        }
         let (first, last, step) = match if world.fault() { world.rng.below(10) } else { 10 } {
             // Without a deadline nothing would end these two.
             0 | 1 if wall_time.is_some() => return,
@@ -277,7 +248,7 @@ impl Process {
             started = match world.rng.below(4) {
                 0 => None,
                 1 => Some(world.any_task()),
-                _ => self.inbox.back().map(|(task, _)| *task),
+                _ => self.inbox.back().map(|job| job.task),
             };
         }
         if started != self.page {

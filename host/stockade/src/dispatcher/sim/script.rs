@@ -1,14 +1,14 @@
 //! What a seed decides beforehand: the pool's configuration, and what its users do and when.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use stockade_wire::TaskId;
+use stockade_wire::{ModuleId, TaskId};
 
-use super::super::{ChunkId, Config, Event, Moment, ShutdownMode, Submission};
+use super::super::{ChunkId, Config, Event, Moment, RequestId, ShutdownMode, Submission};
 use super::coverage::Coverage;
-use super::process::{Agenda, Happening, World};
 use super::rng::Rng;
+use super::world::{Agenda, Happening, World};
 
 const TASKS_MAX: u64 = 20;
 
@@ -16,8 +16,12 @@ pub(super) struct Script {
     pub(super) config: Config,
     /// With everything that users will do on its agenda.
     pub(super) world: World,
+    /// How many tasks may be submitted and not started.
+    pub(super) permits: usize,
     /// Steps before faults stop.
     pub(super) faulty_steps: u64,
+    /// Whether everything has to settle before somebody shuts the pool down.
+    pub(super) settles_open: bool,
 }
 
 impl Script {
@@ -26,13 +30,17 @@ impl Script {
         let config = config(&mut rng);
         let fault_percent = if rng.chance(25) { 0 } else { rng.between(1, 40) };
         let faulty_steps = rng.between(20, 200);
+        let permits = if rng.chance(50) { TASKS_MAX } else { rng.between(1, 6) } as usize;
+        let settles_open = rng.chance(50);
+        let crash_percents = crash_percents(&mut rng, fault_percent);
         let mut world = World {
             rng,
             now: Moment::ZERO,
             agenda: Agenda::default(),
             fault_percent,
+            crash_percents,
             tasks: 0,
-            cancelled_from: BTreeMap::new(),
+            revoked: BTreeSet::new(),
             coverage,
         };
         // A pool with little to do gets into corners that a busy one never sees.
@@ -42,7 +50,7 @@ impl Script {
             plan_group(&mut world);
         }
         plan_pool_calls(&mut world);
-        Self { config, world, faulty_steps }
+        Self { config, world, permits, faulty_steps, settles_open }
     }
 }
 
@@ -62,7 +70,15 @@ fn config(rng: &mut Rng) -> Config {
         backoff_min,
         backoff_max: backoff_min * rng.between(1, 8) as u32,
         requeues_max: rng.below(3) as u32,
+        losses_in_a_row_max: rng.chance(60).then(|| rng.between(1, 3) as u32),
     }
+}
+
+/// One to three modules, of which some end their workers often.
+fn crash_percents(rng: &mut Rng, fault_percent: u64) -> Vec<u64> {
+    let modules = rng.between(1, 3);
+    let mut crash_percent = || if rng.chance(60) { 0 } else { rng.between(20, 90) };
+    (0..modules).map(|_| if fault_percent == 0 { 0 } else { crash_percent() }).collect()
 }
 
 fn idle_timeout(rng: &mut Rng) -> Option<Duration> {
@@ -79,38 +95,51 @@ fn plan_group(world: &mut World) {
     let chunk = world.rng.chance(60).then_some(ChunkId(world.tasks));
     let wall_time = world.rng.chance(60).then(|| world.rng.millis(4, 30));
     let retries = if world.rng.chance(30) { world.rng.between(1, 3) as u32 } else { 0 };
+    let (mut module, mut priority) = (any_module(world), any_priority(world));
     let most = if world.rng.chance(30) { 1 } else { 7 };
     for _ in 0..world.rng.between(1, most) {
         world.tasks += 1;
         let task = TaskId(world.tasks);
         let inline_bytes = world.rng.below(50) as usize;
-        let submission = Submission { task, chunk, inline_bytes, wall_time, retries };
-        world.at(at, Happening::Tell(Event::Submit(submission)));
-        if world.rng.chance(20) {
-            let at = at + world.rng.millis(0, 40);
-            world.cancelled_from.insert(task, at);
-            let told = at + world.rng.millis(0, 2);
-            world.at(told, Happening::Tell(Event::Cancel(task)));
+        // Callers do not mix these in a chunk, and nothing relies on that.
+        if world.rng.chance(8) {
+            (module, priority) = (any_module(world), any_priority(world));
         }
-        if world.rng.chance(12) {
-            let at = at + world.rng.millis(0, 40);
-            world.at(at, Happening::Tell(Event::CancelRunning(task)));
+        let submission =
+            Submission { task, module, priority, chunk, inline_bytes, wall_time, retries };
+        world.at(at, Happening::Ask(submission));
+        for (percent, even_running) in [(20, false), (15, true)] {
+            if world.rng.chance(percent) {
+                let at = at + world.rng.millis(0, 40);
+                world.at(at, Happening::Look { task, even_running });
+            }
         }
     }
 }
 
+fn any_module(world: &mut World) -> ModuleId {
+    ModuleId(world.rng.below(world.crash_percents.len() as u64) as u32)
+}
+
+fn any_priority(world: &mut World) -> i32 {
+    [0, 0, 0, -1, 1, i32::MIN, i32::MAX][world.rng.below(7) as usize]
+}
+
 fn plan_pool_calls(world: &mut World) {
-    for _ in 0..world.rng.below(5) {
+    for number in 0..world.rng.below(6) {
         let at = world.rng.millis(0, 150);
-        let call = match world.rng.below(8) {
-            0 | 1 => Event::SpawnWorkers(world.rng.below(6) as usize),
-            2 => Event::SetIdleTimeout(idle_timeout(&mut world.rng)),
-            3 | 7 => Event::Join,
-            4 => Event::JoinGivenUp,
-            5 => Event::Cancel(world.any_task()),
-            _ => Event::CancelRunning(world.any_task()),
+        let call = match world.rng.below(9) {
+            0..3 => {
+                let count = world.rng.chance(60).then(|| world.rng.below(6) as usize);
+                Happening::Tell(Event::SpawnWorkers { request: RequestId(number), count })
+            }
+            3 => Happening::Tell(Event::SetIdleTimeout(idle_timeout(&mut world.rng))),
+            4 | 5 => Happening::Tell(Event::Join),
+            6 => Happening::Tell(Event::JoinGivenUp),
+            7 => Happening::Look { task: world.any_task(), even_running: true },
+            _ => Happening::Look { task: world.any_task(), even_running: false },
         };
-        world.at(at, Happening::Tell(call));
+        world.at(at, call);
     }
     if world.rng.chance(40) {
         for _ in 0..world.rng.between(1, 3) {

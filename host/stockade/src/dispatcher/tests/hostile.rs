@@ -115,7 +115,7 @@ fn a_killed_worker_forfeits_what_it_had_started_and_nothing_else() {
 #[test]
 fn nonsense_before_ready_is_a_failed_start() {
     let mut bench = Bench::new(config(1));
-    bench.tell(Event::SpawnWorkers(1));
+    bench.spawn_workers(1);
     bench.tell(Event::Misbehaved(worker(1)));
     bench.exit(1, None);
     assert_eq!(bench.submit(task(1)), []);

@@ -2,18 +2,22 @@
 //!
 //! [`Bench`] holds a dispatcher at a point in time; telling it something returns what it decided.
 
+mod cancels;
 mod ends;
 mod hostile;
+mod priorities;
+mod quarantine;
+mod requests;
 mod tasks;
 mod workers;
 
 use std::time::Duration;
 
-use stockade_wire::{TaskId, WorkerId};
+use stockade_wire::{ModuleId, TaskId, WorkerId};
 
 use super::{
-    Action, ChunkId, Config, Counts, Dispatcher, Event, Moment, Resolution, ShutdownMode,
-    Submission,
+    Action, ChunkId, Config, Counts, Dispatcher, Event, Moment, RequestId, Resolution,
+    ShutdownMode, Submission,
 };
 
 const START_TIMEOUT: u64 = 1_000;
@@ -43,11 +47,20 @@ fn config(workers_max: usize) -> Config {
         backoff_min: ms(BACKOFF_MIN),
         backoff_max: ms(BACKOFF_MAX),
         requeues_max: REQUEUES_MAX,
+        losses_in_a_row_max: None,
     }
 }
 
 fn task(id: u64) -> Submission {
-    Submission { task: TaskId(id), chunk: None, inline_bytes: 10, wall_time: None, retries: 0 }
+    Submission {
+        task: TaskId(id),
+        module: ModuleId(0),
+        priority: 0,
+        chunk: None,
+        inline_bytes: 10,
+        wall_time: None,
+        retries: 0,
+    }
 }
 
 fn worker(id: u64) -> WorkerId {
@@ -66,6 +79,10 @@ fn start(task: u64) -> Action {
     Action::Start(TaskId(task))
 }
 
+fn spawned(workers: usize) -> Action {
+    Action::Spawned(RequestId(1), workers)
+}
+
 struct Bench {
     dispatcher: Dispatcher,
     now: Moment,
@@ -80,7 +97,7 @@ impl Bench {
     fn ready(config: Config) -> Self {
         let count = config.workers_max;
         let mut bench = Self::new(config);
-        bench.tell(Event::SpawnWorkers(count));
+        bench.spawn_workers(count);
         for id in 1..=count as u64 {
             bench.tell(Event::Ready(worker(id)));
         }
@@ -123,6 +140,11 @@ impl Bench {
 
     fn submit(&mut self, submission: Submission) -> Vec<Action> {
         self.tell(Event::Submit(submission))
+    }
+
+    /// Asks for workers; the answer is [`spawned`].
+    fn spawn_workers(&mut self, count: usize) -> Vec<Action> {
+        self.tell(Event::SpawnWorkers { request: RequestId(1), count: Some(count) })
     }
 
     /// Submits tasks of one chunk to a pool whose workers are busy or missing, so that they wait.

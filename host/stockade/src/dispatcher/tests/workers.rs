@@ -1,6 +1,6 @@
 //! When workers come and go.
 
-use super::super::{Action, BrokenCause, CancelReason, Config, Event, Resolution};
+use super::super::{Action, BrokenCause, CancelReason, Config, Event, Phase, Resolution};
 use super::*;
 
 fn spawn(id: u64) -> Action {
@@ -18,7 +18,7 @@ fn a_worker_starts_for_every_task_that_waits_up_to_the_maximum() {
 #[test]
 fn no_worker_starts_while_another_is_free() {
     let mut bench = Bench::new(config(3));
-    bench.tell(Event::SpawnWorkers(2));
+    bench.spawn_workers(2);
     bench.tell(Event::Ready(worker(1)));
     assert_eq!(bench.submit(task(1)), [run(1, &[1]), start(1)]);
     assert_eq!(bench.submit(task(2)), [], "the second worker is about to be ready");
@@ -44,9 +44,9 @@ fn what_a_window_leaves_of_a_chunk_is_work_for_another() {
 #[test]
 fn workers_can_be_asked_for_up_to_the_maximum() {
     let mut bench = Bench::new(config(3));
-    assert_eq!(bench.tell(Event::SpawnWorkers(2)), [spawn(1), spawn(2)]);
-    assert_eq!(bench.tell(Event::SpawnWorkers(usize::MAX)), [spawn(3)]);
-    assert_eq!(bench.tell(Event::SpawnWorkers(1)), []);
+    assert_eq!(bench.spawn_workers(2), [spawn(1), spawn(2), spawned(2)]);
+    assert_eq!(bench.spawn_workers(usize::MAX), [spawn(3), spawned(1)]);
+    assert_eq!(bench.spawn_workers(1), [spawned(0)]);
 }
 
 #[test]
@@ -64,8 +64,8 @@ fn the_snapshot_is_made_once_and_before_the_first_worker() {
     let mut bench = Bench::new(Config { needs_preparation: true, ..config(2) });
     assert_eq!(bench.submit(task(1)), [Action::Prepare]);
     assert_eq!(bench.submit(task(2)), []);
-    assert_eq!(bench.tell(Event::SpawnWorkers(1)), []);
-    assert_eq!(bench.tell(Event::Prepared), [spawn(1), spawn(2)]);
+    assert_eq!(bench.spawn_workers(1), []);
+    assert_eq!(bench.tell(Event::Prepared), [spawn(1), spawn(2), spawned(1)]);
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn processes_are_never_more_than_twice_the_maximum() {
 #[test]
 fn an_idle_worker_closes_at_its_timeout() {
     let mut bench = Bench::new(Config { idle_timeout: Some(ms(50)), ..config(1) });
-    bench.tell(Event::SpawnWorkers(1));
+    bench.spawn_workers(1);
     bench.wait_until(5);
     bench.tell(Event::Ready(worker(1)));
     assert_eq!(bench.time_out_at(55), [Action::Close(worker(1))]);
@@ -233,7 +233,7 @@ fn an_idle_worker_closes_at_its_timeout() {
 #[test]
 fn a_task_interrupts_the_idle_time() {
     let mut bench = Bench::new(Config { idle_timeout: Some(ms(50)), ..config(1) });
-    bench.tell(Event::SpawnWorkers(1));
+    bench.spawn_workers(1);
     bench.tell(Event::Ready(worker(1)));
     bench.wait_until(40);
     bench.submit(task(1));
@@ -283,7 +283,29 @@ fn everything_is_counted_where_it_is() {
     bench.submit(task(1));
     bench.cancel_running(1);
     bench.submit_chunk(&[2, 3, 4], as_it_is);
-    bench.tell(Event::SpawnWorkers(9));
+    bench.spawn_workers(9);
     let counts = Counts { workers: 4, starting: 1, busy: 2, free: 0, leaving: 1, pending_tasks: 1 };
     assert_eq!(bench.counts(), counts);
+}
+
+#[test]
+fn every_worker_is_somewhere_in_its_life() {
+    let mut bench = Bench::ready(Config { idle_timeout: Some(ms(50)), ..config(5) });
+    bench.time_out_at(50);
+    bench.spawn_workers(5);
+    for id in 6..=9 {
+        bench.tell(Event::Ready(worker(id)));
+    }
+    bench.submit(task(1));
+    bench.tell(Event::Misbehaved(worker(8)));
+    let phases: Vec<_> = bench.dispatcher.phases().skip(4).collect();
+    let expected = [
+        (worker(5), Phase::Closing),
+        (worker(6), Phase::Idle),
+        (worker(7), Phase::Idle),
+        (worker(8), Phase::Dying),
+        (worker(9), Phase::Busy),
+        (worker(10), Phase::Starting),
+    ];
+    assert_eq!(phases, expected);
 }

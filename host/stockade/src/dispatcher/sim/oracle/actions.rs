@@ -3,7 +3,7 @@
 use stockade_wire::{TaskId, WorkerId};
 
 use super::super::super::{
-    Action, BrokenCause, CancelReason, Hook, Moment, Resolution, ShutdownMode,
+    Action, BrokenCause, CancelReason, Hook, Moment, RequestId, ShutdownMode,
 };
 use super::super::coverage::Coverage;
 use super::{Oracle, Worker};
@@ -24,18 +24,19 @@ impl Oracle {
             }
             Action::Spawn(id) => self.spawn(now, id),
             Action::Run(id, ref batch) => self.run(now, id, batch, coverage),
-            Action::Start(id) => {
-                assert!(!self.tasks[&id].withdrawn, "a withdrawn task is not said to run");
-                let holds = |worker: &&mut Worker| worker.window.front() == Some(&id);
-                let worker = self.workers.values_mut().find(holds).expect("a front starts");
-                assert!(!worker.killed && !worker.announced, "a front starts once");
-                worker.announced = true;
+            Action::Start(id) => self.start(id),
+            Action::Recall(id, task) => {
+                assert!(self.must_recall.remove(&(id, task)), "recalled once, and for a reason");
             }
-            Action::Recall(id, task) => self.recall(id, task),
             Action::Close(id) => self.close(now, id, coverage),
             Action::Kill(id) => self.kill(now, id, coverage),
             Action::Resolve(id, resolution) => self.resolve(now, id, resolution, coverage),
             Action::Broken(cause) => self.break_pool(cause),
+            Action::Quarantine(module) => {
+                let due = self.must_quarantine.take();
+                assert_eq!(due, Some(module), "quarantined once, and for a reason");
+            }
+            Action::Spawned(request, workers) => self.answer(request, workers, coverage),
             Action::Joined => {
                 assert!(self.joining && self.is_empty(), "joined when empty");
                 assert!(!self.awaits_snapshot(), "joined when nothing is under way");
@@ -77,10 +78,13 @@ impl Oracle {
         let chunk = self.tasks[&batch[0]].submission.chunk;
         let mut bytes = 0;
         for id in batch {
-            assert_eq!(self.queue.pop_front(), Some(*id), "work goes out in order");
+            assert!(!self.queue.is_empty(), "work that waits goes out");
+            assert_eq!(self.queue.remove(0), *id, "work goes out in order");
             let task = &self.tasks[id];
             assert_eq!(task.resolution, None, "an ended task does not run");
-            assert!(!task.withdrawn, "a cancelled task does not run");
+            assert!(!task.is_withdrawn(), "a cancelled task does not run");
+            let module = task.submission.module;
+            assert!(!self.quarantined.contains(&module), "a quarantined module does not run");
             assert!(batch.len() == 1 || chunk.is_some() && task.submission.chunk == chunk);
             bytes += task.submission.inline_bytes;
             if task.losses > 0 {
@@ -92,11 +96,25 @@ impl Oracle {
         assert!(batch.len() == 1 || bytes <= self.config.window_bytes_max, "a window is too full");
     }
 
-    fn recall(&mut self, id: WorkerId, task: TaskId) {
-        let worker = self.workers.get_mut(&id).expect("recalls go to the living");
-        assert!(!worker.killed && worker.window.iter().skip(1).any(|waiting| *waiting == task));
-        assert!(worker.recalled.insert(task), "recalled once");
-        assert!(self.tasks[&task].withdrawn, "recalled for a reason");
+    fn start(&mut self, id: TaskId) {
+        let task = self.tasks.get_mut(&id).expect("a task that was submitted");
+        assert!(!task.is_revoked() && !task.stop_asked, "a cancelled task is not said to run");
+        task.started = true;
+        let holds = |worker: &&mut Worker| worker.window.front() == Some(&id);
+        let worker = self.workers.values_mut().find(holds).expect("a front starts");
+        assert!(!worker.killed && !worker.announced, "a front starts once");
+        worker.announced = true;
+    }
+
+    fn answer(&mut self, request: RequestId, workers: usize, coverage: &mut Coverage) {
+        assert_eq!(self.requested, 0, "answered when everything that was granted has started");
+        let index = self.requests.iter().position(|(asked, _)| *asked == request);
+        let (_, granted) = self.requests.remove(index.expect("answered once"));
+        assert!(workers <= granted, "no more than was granted");
+        if workers < granted {
+            coverage.see("situation: a request was cut short");
+        }
+        self.dropped -= granted - workers;
     }
 
     fn close(&mut self, now: Moment, id: WorkerId, coverage: &mut Coverage) {
@@ -129,101 +147,23 @@ impl Oracle {
             let wall_time = task.submission.wall_time;
             wall_time.is_some_and(|wall_time| now >= worker.front_since + wall_time)
         });
-        let stopped = front.is_some_and(|task| task.stop_asked);
+        let hand_back_late = front
+            .and_then(|task| task.revoked_since)
+            .is_some_and(|since| now >= since.max(worker.front_since) + self.config.recall_timeout);
+        if hand_back_late {
+            coverage.see("situation: a task was not handed back in time");
+        }
+        let stopped = front.is_some_and(|task| task.stop_asked && !task.is_revoked());
+        if stopped && now == worker.front_since && !worker.announced {
+            coverage.see("situation: a task was stopped as its turn came");
+        }
         let ends = self.shutdown == Some(ShutdownMode::Kill);
-        let ours = front_late || stopped || ends || worker.excused || worker.close_at.is_some();
+        let front_ends = front_late || hand_back_late || stopped;
+        let ours = front_ends || ends || worker.excused || worker.close_at.is_some();
         let reason = start_late || close_late || worker.distrusted || worker.excused;
-        assert!(reason || front_late || stopped || ends, "a worker is killed for a reason");
+        assert!(reason || front_ends || ends, "a worker is killed for a reason");
         worker.excused |= ours && !worker.distrusted;
         worker.killed = true;
-    }
-
-    fn resolve(
-        &mut self,
-        now: Moment,
-        id: TaskId,
-        resolution: Resolution,
-        coverage: &mut Coverage,
-    ) {
-        let task = self.tasks.get_mut(&id).expect("a task that was submitted");
-        assert_eq!(task.resolution, None, "task {id} ends twice");
-        task.resolution = Some(resolution);
-        let task = &self.tasks[&id];
-        let holder = self.workers.iter().find(|(_, worker)| worker.window.contains(&id));
-        let killed_first =
-            holder.is_some_and(|(_, worker)| worker.killed && worker.window.front() == Some(&id));
-        let waits = holder.is_none();
-        let answered = |recalled| {
-            holder.is_some_and(|(&holder, _)| self.answer == Some((holder, id, recalled)))
-        };
-        let holder_since = holder.map_or(now, |(_, worker)| worker.front_since);
-        let stopping = self.shutdown >= Some(ShutdownMode::Cancel);
-        let exit = self.exit.as_ref();
-        match resolution {
-            Resolution::Finished => {
-                assert!(answered(false), "finished by its worker's word");
-                if killed_first {
-                    coverage.see("situation: a dying worker's last answer counted");
-                }
-            }
-            Resolution::DeadlinePassed => {
-                let wall_time = task.submission.wall_time.expect("a deadline");
-                assert!(killed_first && now >= holder_since + wall_time, "late indeed");
-            }
-            Resolution::WorkerLost => {
-                let exit = exit.expect("its worker is gone");
-                let lost = exit.lost_tasks().contains(&id);
-                let refused = stopping || self.broken || task.withdrawn;
-                let given_up =
-                    exit.window.front() == Some(&id) && task.returns > self.config.requeues_max;
-                if given_up && !lost {
-                    coverage.see("situation: a task stopped being queued again");
-                }
-                let spent = task.losses > task.submission.retries;
-                assert!(lost && (spent || refused) || given_up, "lost for good");
-            }
-            Resolution::Cancelled(reason) => {
-                assert!(waits || answered(true) || task.withheld, "never started");
-                let lost = exit.is_some_and(|exit| exit.lost_tasks().contains(&id));
-                assert!(!lost, "a task that had started is not said never to have");
-                match reason {
-                    CancelReason::Asked => assert!(task.cancel_asked || task.withheld),
-                    CancelReason::Shutdown => assert!(self.shutdown.is_some()),
-                    CancelReason::Broken => assert!(self.broken),
-                }
-            }
-            Resolution::CancelledRunning(CancelReason::Asked) => {
-                let lost = exit.is_some_and(|exit| exit.lost_tasks().contains(&id));
-                assert!(task.stop_asked && (killed_first || lost), "ended while it ran");
-                if killed_first && task.withdrawn {
-                    coverage.see("situation: a recalled task was stopped after its grace");
-                }
-            }
-            Resolution::CancelledRunning(_) => {
-                assert_eq!(self.shutdown, Some(ShutdownMode::Kill));
-                assert!(killed_first, "ended while it ran");
-            }
-        }
-        self.forget(now, id, resolution);
-    }
-
-    /// Takes a task that has ended out of the queue or its window.
-    fn forget(&mut self, now: Moment, id: TaskId, resolution: Resolution) {
-        self.unresolved -= 1;
-        self.queue.retain(|waiting| *waiting != id);
-        if let Some(worker) = self.workers.values_mut().find(|worker| worker.window.contains(&id)) {
-            if worker.window.front() == Some(&id) {
-                worker.window.pop_front();
-                worker.begin(now);
-            } else {
-                assert!(self.tasks[&id].withheld, "windows empty in order");
-                worker.window.retain(|sent| *sent != id);
-            }
-            if resolution == Resolution::Finished {
-                worker.finished += 1;
-                (self.paused_until, self.pauses) = (Moment::ZERO, 0);
-            }
-        }
     }
 
     fn break_pool(&mut self, cause: BrokenCause) {
@@ -238,7 +178,7 @@ impl Oracle {
             }
         }
         self.broken = true;
-        self.requested = 0;
-        self.withdraw_all();
+        self.drop_requests();
+        self.withdraw_all(CancelReason::Broken, None);
     }
 }

@@ -19,6 +19,8 @@ impl Oracle {
             let spared = self.workers.get(&id).is_some_and(|worker| !worker.killed);
             assert!(!spared, "worker {id} has to be killed now");
         }
+        assert!(self.must_recall.is_empty(), "{:?} have to be wanted back", self.must_recall);
+        assert_eq!(self.must_quarantine, None, "a module has to be quarantined now");
         assert!(dispatcher.queue.iter().eq(self.queue.iter().copied()), "the queue is another");
         assert_eq!(dispatcher.shutdown, self.shutdown, "the harshest shutdown counts");
         let counts = dispatcher.counts();
@@ -26,6 +28,8 @@ impl Oracle {
         let running = self.workers.values().filter(|w| !w.killed && !w.window.is_empty()).count();
         assert_eq!(counts.busy, running);
         assert_eq!(counts.pending_tasks, self.unresolved - running);
+        let phases = self.workers.iter().map(|(&id, worker)| (id, worker.phase()));
+        assert!(dispatcher.phases().eq(phases), "a worker is elsewhere in its life");
         assert!(self.hook_failed.is_none() || self.broken, "a failed hook breaks the pool");
         self.check_deadlines(now);
         self.check_progress(now);
@@ -46,10 +50,13 @@ impl Oracle {
             } else if let Some(front) = worker.window.front() {
                 let task = &self.tasks[front];
                 since(worker.front_since, task.submission.wall_time, "task's deadline");
-                let grace =
-                    (task.stop_asked && task.withdrawn).then_some(self.config.recall_timeout);
-                since(worker.front_since, grace, "recall timeout");
-                assert!(worker.announced || task.withdrawn, "nobody heard of a start");
+                if let Some(revoked_since) = task.revoked_since {
+                    let hand_back_since = revoked_since.max(worker.front_since);
+                    since(hand_back_since, Some(self.config.recall_timeout), "recall timeout");
+                } else {
+                    assert!(!task.stop_asked, "a task that is to be ended runs");
+                    assert!(worker.announced, "nobody heard of a start");
+                }
             } else {
                 // A shorter one may have passed when it was set; then it is due at once.
                 if now > self.idle_timeout_set_at {
@@ -82,8 +89,20 @@ impl Oracle {
     fn check_end(&self) {
         let empty = self.is_empty();
         assert!(self.terminated == (empty && self.shutdown.is_some()), "terminates when empty");
+        if self.requested == 0 {
+            assert!(self.requests.is_empty(), "somebody waits for workers that never start");
+            assert_eq!(self.dropped, 0, "somebody was told of workers that never started");
+        }
         let waits = self.awaits_snapshot() || self.requested > 0;
         assert!(!self.joining || !empty || waits, "joins when empty");
+    }
+
+    /// Nothing happens any more, and nobody waits for anything.
+    pub(in super::super) fn check_quiet(&self) {
+        assert_eq!(self.unresolved, 0, "a task waits for ever");
+        assert!(self.requested == 0 && !self.joining, "somebody waits for ever");
+        let idle = self.workers.values().all(Worker::is_idle);
+        assert!(idle, "a worker is at something for ever");
     }
 
     /// Nothing is left, and nothing was done that honest processes could hold against the

@@ -1,18 +1,25 @@
 //! What the oracle writes down about one task, one worker, one exit.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use stockade_wire::TaskId;
 
-use super::super::super::{Moment, Resolution, Submission};
+use super::super::super::{CancelReason, Moment, Phase, Resolution, Submission};
 
 pub(super) struct Task {
     pub(super) submission: Submission,
     pub(super) resolution: Option<Resolution>,
+    /// Its caller has taken it back, so that it must not start and nothing else become of it.
     pub(super) cancel_asked: bool,
+    /// Since when its worker is to hand it back to its caller.
+    pub(super) revoked_since: Option<Moment>,
+    /// Its caller wants it ended though it runs.
     pub(super) stop_asked: bool,
-    /// Wanted back while it waited in a window: it may be answered as recalled, and never runs again.
-    pub(super) withdrawn: bool,
+    /// The pool wanted it back while it waited in a window: it may be handed back, and never runs
+    /// again.
+    pub(super) recalled: Option<CancelReason>,
+    /// Ever said to run.
+    pub(super) started: bool,
     /// Kept back by the driver, so that its worker never heard of it.
     pub(super) withheld: bool,
     /// Workers that died after starting it.
@@ -27,12 +34,23 @@ impl Task {
             submission: submission.clone(),
             resolution: None,
             cancel_asked: false,
+            revoked_since: None,
             stop_asked: false,
-            withdrawn: false,
+            recalled: None,
+            started: false,
             withheld: false,
             losses: 0,
             returns: 0,
         }
+    }
+
+    pub(super) fn is_revoked(&self) -> bool {
+        self.revoked_since.is_some()
+    }
+
+    /// Whether anybody wants it back.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.is_revoked() || self.stop_asked || self.recalled.is_some()
     }
 }
 
@@ -43,7 +61,6 @@ pub(super) struct Worker {
     pub(super) front_since: Moment,
     /// Whether it was said that the front runs.
     pub(super) announced: bool,
-    pub(super) recalled: BTreeSet<TaskId>,
     pub(super) assigned: u64,
     pub(super) finished: u64,
     pub(super) idle_since: Moment,
@@ -63,7 +80,6 @@ impl Worker {
             window: VecDeque::new(),
             front_since: now,
             announced: false,
-            recalled: BTreeSet::new(),
             assigned: 0,
             finished: 0,
             idle_since: now,
@@ -79,6 +95,16 @@ impl Worker {
         self.front_since = now;
         self.idle_since = now;
         self.announced = false;
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self {
+            Self { killed: true, .. } => Phase::Dying,
+            Self { close_at: Some(_), .. } => Phase::Closing,
+            Self { ready: false, .. } => Phase::Starting,
+            _ if self.window.is_empty() => Phase::Idle,
+            _ => Phase::Busy,
+        }
     }
 
     pub(super) fn is_starting(&self) -> bool {

@@ -5,26 +5,31 @@
 
 mod actions;
 mod demands;
+mod events;
 mod ledger;
+mod resolutions;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-use stockade_wire::{TaskId, WorkerId};
+use stockade_wire::{ModuleId, TaskId, WorkerId};
 
-use super::super::{Config, Event, Hook, Moment, ShutdownMode, Submission};
-use super::coverage::Coverage;
+use super::super::{CancelReason, Config, Hook, Moment, RequestId, ShutdownMode};
+use super::process::Job;
 use ledger::{Exit, Task, Worker};
 
 pub(super) struct Oracle {
     config: Config,
     tasks: BTreeMap<TaskId, Task>,
     unresolved: usize,
-    queue: VecDeque<TaskId>,
+    queue: Vec<TaskId>,
     workers: BTreeMap<WorkerId, Worker>,
     workers_spawned: u64,
     /// Spawns that somebody asked for and that were not yet seen.
     requested: usize,
+    /// What was granted to whom, until that is answered.
+    requests: Vec<(RequestId, usize)>,
+    /// Granted workers that will not start, and of which nobody was told so far.
+    dropped: usize,
     preparing: bool,
     prepared: bool,
     idle_timeout_set_at: Moment,
@@ -37,6 +42,9 @@ pub(super) struct Oracle {
     /// Pauses since a task finished.
     pauses: u32,
     starts_failed: u32,
+    /// What was ever held against modules, or for them: whose, and whether for.
+    record: Vec<(ModuleId, bool)>,
+    quarantined: BTreeSet<ModuleId>,
     hook_failed: Option<Hook>,
     preparation_failed: bool,
     /// What the present event lets happen, or demands.
@@ -44,6 +52,8 @@ pub(super) struct Oracle {
     exit: Option<Exit>,
     must_end: Vec<TaskId>,
     must_die: Vec<WorkerId>,
+    must_recall: BTreeSet<(WorkerId, TaskId)>,
+    must_quarantine: Option<ModuleId>,
 }
 
 impl Oracle {
@@ -53,10 +63,12 @@ impl Oracle {
             config,
             tasks: BTreeMap::new(),
             unresolved: 0,
-            queue: VecDeque::new(),
+            queue: Vec::new(),
             workers: BTreeMap::new(),
             workers_spawned: 0,
             requested: 0,
+            requests: Vec::new(),
+            dropped: 0,
             preparing: false,
             idle_timeout_set_at: Moment::ZERO,
             shutdown: None,
@@ -66,12 +78,16 @@ impl Oracle {
             paused_until: Moment::ZERO,
             pauses: 0,
             starts_failed: 0,
+            record: Vec::new(),
+            quarantined: BTreeSet::new(),
             hook_failed: None,
             preparation_failed: false,
             answer: None,
             exit: None,
             must_end: Vec::new(),
             must_die: Vec::new(),
+            must_recall: BTreeSet::new(),
+            must_quarantine: None,
         }
     }
 
@@ -79,188 +95,52 @@ impl Oracle {
         self.shutdown.is_some()
     }
 
-    pub(super) fn wall_time(&self, task: TaskId) -> Option<Duration> {
-        self.tasks[&task].submission.wall_time
+    /// What a process is sent of a task.
+    pub(super) fn job(&self, task: TaskId) -> Job {
+        let submission = &self.tasks[&task].submission;
+        Job { task, module: submission.module, wall_time: submission.wall_time }
     }
 
-    /// A timeout is about to be handled.
-    pub(super) fn timeout(&mut self) {
-        self.answer = None;
-        self.exit = None;
+    /// Tasks that were submitted and neither started nor ended.
+    pub(super) fn unstarted(&self) -> usize {
+        self.tasks.values().filter(|task| task.resolution.is_none() && !task.started).count()
     }
 
-    /// An event is about to be handled.
-    pub(super) fn event(&mut self, now: Moment, event: &Event, coverage: &mut Coverage) {
-        self.timeout();
-        match *event {
-            Event::Submit(ref submission) => self.submit(submission),
-            Event::Cancel(task) => self.cancel(task, false),
-            Event::CancelRunning(task) => self.cancel(task, true),
-            Event::SpawnWorkers(count) if self.shutdown.is_none() && !self.broken => {
-                let room = self.config.workers_max - self.active();
-                self.requested = (self.requested + count).min(room);
-            }
-            Event::SpawnWorkers(_) => {}
-            Event::Prepared => self.prepared |= self.preparing,
-            Event::PreparationFailed => self.preparation_failed = true,
-            Event::Ready(id) => self.ready(now, id),
-            Event::Finished { worker, task, recalled } => self.finished(worker, task, recalled),
-            Event::Withheld { worker, task } => {
-                if self.workers.get(&worker).is_some_and(|worker| worker.window.contains(&task)) {
-                    self.tasks.get_mut(&task).unwrap().withheld = true;
-                    self.must_end.push(task);
-                }
-            }
-            Event::HookFailed { worker, hook } => self.hook_fails(worker, hook),
-            Event::Closed(id) => {
-                if self.workers.get(&id).is_some_and(|worker| worker.close_at.is_none()) {
-                    self.distrust(id);
-                }
-            }
-            Event::Misbehaved(id) => self.distrust(id),
-            Event::Exited { worker, started } => self.exits(now, worker, started, coverage),
-            Event::SpawnFailed(worker) => self.exits(now, worker, None, coverage),
-            Event::SetIdleTimeout(timeout) => {
-                self.config.idle_timeout = timeout;
-                self.idle_timeout_set_at = now;
-            }
-            Event::Join => self.joining = true,
-            Event::JoinGivenUp => self.joining = false,
-            Event::Shutdown(mode) => {
-                self.shutdown = self.shutdown.max(Some(mode));
-                self.requested = 0;
-                if mode == ShutdownMode::Kill {
-                    let alive = self.workers.iter().filter(|(_, worker)| !worker.killed);
-                    self.must_die.extend(alive.map(|(&id, _)| id));
-                }
-                if self.shutdown >= Some(ShutdownMode::Cancel) {
-                    self.withdraw_all();
-                }
-            }
-        }
-    }
-
-    fn submit(&mut self, submission: &Submission) {
-        let id = submission.task;
-        assert!(self.tasks.insert(id, Task::new(submission)).is_none());
-        self.unresolved += 1;
-        if self.shutdown.is_some() || self.broken {
-            self.must_end.push(id);
+    /// Where a task goes among those that wait.
+    fn enqueue(&mut self, id: TaskId, at_back: bool) {
+        let priority = |id: &TaskId| self.tasks[id].submission.priority;
+        let own = priority(&id);
+        let index = if at_back {
+            self.queue.iter().rposition(|other| priority(other) >= own).map_or(0, |last| last + 1)
         } else {
-            self.queue.push_back(id);
-        }
+            let first = self.queue.iter().position(|other| priority(other) <= own);
+            first.unwrap_or(self.queue.len())
+        };
+        self.queue.insert(index, id);
     }
 
-    fn cancel(&mut self, id: TaskId, even_running: bool) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        if task.resolution.is_some() {
-            return;
-        }
-        task.cancel_asked = true;
-        task.stop_asked |= even_running;
-        let holder = self.workers.values().find(|worker| worker.window.contains(&id));
-        let Some(worker) = holder else { return self.must_end.push(id) };
-        if worker.killed || worker.window.front() != Some(&id) {
-            task.withdrawn = true;
-        } else if even_running {
-            self.must_end.push(id);
-        }
-    }
-
-    /// Everything that waits is to be cancelled, and what waits in a window to be handed back.
-    fn withdraw_all(&mut self) {
-        self.must_end.extend(&self.queue);
-        for worker in self.workers.values() {
+    /// Everything that waits is to be cancelled, and what waits in a window to be handed back: all of
+    /// it, or one module's.
+    fn withdraw_all(&mut self, reason: CancelReason, only: Option<ModuleId>) {
+        let Self { tasks, must_end, must_recall, .. } = self;
+        let concerned = |task: &Task| only.is_none_or(|module| task.submission.module == module);
+        must_end.extend(self.queue.iter().filter(|id| concerned(&tasks[id])));
+        for (&worker_id, worker) in &self.workers {
             for id in worker.window.iter().skip(usize::from(!worker.killed)) {
-                self.tasks.get_mut(id).unwrap().withdrawn = true;
+                let task = tasks.get_mut(id).unwrap();
+                if concerned(task) {
+                    if !worker.killed && !task.is_withdrawn() {
+                        must_recall.insert((worker_id, *id));
+                    }
+                    task.recalled.get_or_insert(reason);
+                }
             }
         }
     }
 
-    fn ready(&mut self, now: Moment, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        if worker.is_starting() {
-            worker.ready = true;
-            worker.idle_since = now;
-            self.starts_failed = 0;
-        } else {
-            self.distrust(id);
-        }
-    }
-
-    fn finished(&mut self, id: WorkerId, task: TaskId, recalled: bool) {
-        let Some(worker) = self.workers.get(&id) else { return };
-        let believable =
-            worker.window.front() == Some(&task) && (!recalled || self.tasks[&task].withdrawn);
-        if believable {
-            self.answer = Some((id, task, recalled));
-            self.must_end.push(task);
-        } else {
-            self.distrust(id);
-        }
-    }
-
-    fn hook_fails(&mut self, id: WorkerId, hook: Hook) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        if worker.killed {
-            return;
-        }
-        if hook == Hook::Initializer || worker.close_at.is_some() {
-            worker.excused = true;
-            self.hook_failed = Some(hook);
-            self.must_die.push(id);
-        } else {
-            self.distrust(id);
-        }
-    }
-
-    fn distrust(&mut self, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&id)
-            && !worker.killed
-        {
-            worker.distrusted = true;
-            self.must_die.push(id);
-        }
-    }
-
-    fn exits(
-        &mut self,
-        now: Moment,
-        id: WorkerId,
-        started: Option<TaskId>,
-        coverage: &mut Coverage,
-    ) {
-        let Some(worker) = self.workers.remove(&id) else { return };
-        if worker.failed() {
-            if now >= self.paused_until {
-                let pause = self.config.backoff_min * 2_u32.pow(self.pauses);
-                self.paused_until = now + pause.min(self.config.backoff_max);
-                self.pauses += 1;
-            }
-            self.starts_failed += u32::from(!worker.ready);
-        }
-        let exit = Exit::new(&worker, started);
-        for (index, id) in worker.window.iter().enumerate() {
-            let task = self.tasks.get_mut(id).unwrap();
-            if index < exit.lost {
-                task.losses += 1;
-            } else if index == 0 && worker.is_at_fault() {
-                task.returns += 1;
-            }
-            if task.losses > task.submission.retries || task.returns > self.config.requeues_max {
-                self.must_end.push(*id);
-            }
-            if task.withdrawn {
-                self.must_end.push(*id);
-            }
-        }
-        if exit.lost > 1 {
-            coverage.see("situation: several tasks were lost together");
-        }
-        for id in worker.window.iter().rev() {
-            self.queue.push_front(*id);
-        }
-        self.exit = Some(exit);
+    /// No worker that was asked for starts any more.
+    fn drop_requests(&mut self) {
+        self.dropped += std::mem::take(&mut self.requested);
     }
 
     fn is_empty(&self) -> bool {

@@ -1,0 +1,47 @@
+//! Tasks that the pool cancelled, kept so that their owner can submit them elsewhere.
+
+use stockade_wire::{Codec, Invocation, Run, Scalar, TaskId};
+
+/// A task that the pool itself cancelled: by its shutdown, because it broke, or because the task's
+/// module was put under quarantine. See [`Pool::cancelled_tasks`](crate::Pool::cancelled_tasks).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CancelledTask {
+    /// Its number in the pool.
+    pub id: TaskId,
+    /// What was to be called, as the caller named it.
+    pub target: String,
+    /// What the caller called it.
+    pub label: Option<String>,
+    /// What it was to be called with.
+    pub arguments: GivenArguments,
+}
+
+/// The arguments of a task, as they were encoded when it was submitted.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum GivenArguments {
+    /// Of a task.
+    Encoded {
+        /// How they are written.
+        codec: Codec,
+        /// As the guest would have read them.
+        bytes: Vec<u8>,
+    },
+    /// Of a function over numbers.
+    Scalars(Vec<Scalar>),
+    /// Of a command: its arguments, the program's name first.
+    Command(Vec<String>),
+}
+
+impl GivenArguments {
+    pub(crate) fn of(run: &Run) -> Self {
+        match &run.invocation {
+            Invocation::Task(call) => {
+                Self::Encoded { codec: call.codec, bytes: call.input.clone() }
+            }
+            Invocation::Scalar { args, .. } => Self::Scalars(args.clone()),
+            Invocation::Command(call) => Self::Command(call.args.clone()),
+        }
+    }
+}

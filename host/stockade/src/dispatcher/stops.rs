@@ -1,0 +1,112 @@
+//! How the whole pool stops, by a shutdown or because it is broken, and how a module does, by its
+//! quarantine.
+//!
+//! All of them cancel what waits in the queue, want back what waits in windows, and let finish what
+//! runs; only a kill ends that too.
+//!
+//! Invariant: what has stopped never starts again, and takes no more tasks.
+//!
+//! Deliberately absent: the end itself, which is announced when the last worker is gone.
+
+use stockade_wire::{ModuleId, TaskId, WorkerId};
+
+use super::worker::{State, Verdict};
+use super::{
+    Action, BrokenCause, CancelReason, Dispatcher, Place, Resolution, ShutdownMode, Withdrawal,
+};
+
+impl Dispatcher {
+    /// Ends the pool, in this or a harsher way.
+    pub(super) fn shut_down(&mut self, mode: ShutdownMode) {
+        if self.shutdown >= Some(mode) {
+            return;
+        }
+        self.shutdown = Some(mode);
+        self.requests.give_up();
+        match mode {
+            ShutdownMode::Drain => {}
+            ShutdownMode::Cancel => self.cancel_pending(CancelReason::Shutdown, None),
+            ShutdownMode::Kill => self.kill_everything(),
+        }
+    }
+
+    /// Lets the pool start nothing any more.
+    pub(super) fn break_pool(&mut self, cause: BrokenCause) {
+        if self.broken || self.terminated {
+            return;
+        }
+        self.broken = true;
+        self.requests.give_up();
+        self.actions.push_back(Action::Broken(cause));
+        self.cancel_pending(CancelReason::Broken, None);
+    }
+
+    /// Lets no task of a module start any more.
+    pub(super) fn quarantine(&mut self, module: ModuleId) {
+        self.actions.push_back(Action::Quarantine(module));
+        self.cancel_pending(CancelReason::Quarantined, Some(module));
+    }
+
+    /// Why a task of this module may not wait for a worker, if so.
+    pub(super) fn refusal(&self, module: ModuleId) -> Option<CancelReason> {
+        if self.shutdown >= Some(ShutdownMode::Cancel) {
+            return Some(CancelReason::Shutdown);
+        }
+        if self.broken {
+            return Some(CancelReason::Broken);
+        }
+        self.losses.is_quarantined(module).then_some(CancelReason::Quarantined)
+    }
+
+    /// Whether the pool starts workers that nobody waits for.
+    pub(super) fn is_open(&self) -> bool {
+        self.shutdown.is_none() && !self.broken
+    }
+
+    /// Cancels what waits in the queue and wants back what waits in windows: everything, or one
+    /// module's.
+    fn cancel_pending(&mut self, reason: CancelReason, only: Option<ModuleId>) {
+        let concerned = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| only.is_none_or(|module| task.module == module))
+            .map(|(&id, task)| (id, task.place));
+        let (queued, sent): (Vec<_>, Vec<_>) =
+            concerned.partition(|(_, place)| matches!(place, Place::Queued(_)));
+        for (task, place) in queued.into_iter().chain(sent) {
+            match place {
+                Place::Queued(position) => {
+                    self.queue.remove(position);
+                    self.resolve(task, Resolution::Cancelled(reason));
+                }
+                Place::Window(worker) => self.recall(worker, task, reason),
+            }
+        }
+    }
+
+    /// Wants a task back that has perhaps not started.
+    fn recall(&mut self, id: WorkerId, task: TaskId, reason: CancelReason) {
+        let Some(worker) = self.workers.get(&id).filter(|worker| !worker.runs(task)) else {
+            return;
+        };
+        let Some(entry) = self.tasks.get_mut(&task) else { return };
+        let is_news = entry.withdraw(Withdrawal::Recalled(reason));
+        if is_news && matches!(worker.state, State::Busy { .. }) {
+            self.actions.push_back(Action::Recall(id, task));
+        }
+    }
+
+    /// Kills every worker; what stands behind a window's first task is resolved when it is gone.
+    fn kill_everything(&mut self) {
+        let running = Resolution::CancelledRunning(CancelReason::Shutdown);
+        let alive: Vec<_> = self.workers.keys().copied().collect();
+        for id in alive {
+            match self.workers[&id].state {
+                State::Dying { .. } => {}
+                State::Busy { .. } => self.stop_running(id, running),
+                _ => self.kill(id, Verdict::Excused),
+            }
+        }
+        self.cancel_pending(CancelReason::Shutdown, None);
+    }
+}

@@ -1,0 +1,240 @@
+//! Cancels, by a task's caller and by the pool, wherever the task is.
+
+use super::super::{Action, CancelReason, Config, Event, Resolution, Submission};
+use super::*;
+
+const CANCELLED: Resolution = Resolution::Cancelled(CancelReason::Asked);
+const STOPPED: Resolution = Resolution::CancelledRunning(CancelReason::Asked);
+const SHUT_DOWN: Resolution = Resolution::Cancelled(CancelReason::Shutdown);
+
+fn recall(id: u64) -> Action {
+    Action::Recall(worker(1), TaskId(id))
+}
+
+fn late_with(id: u64, resolution: Resolution) -> [Action; 2] {
+    [Action::Kill(worker(1)), resolve(id, resolution)]
+}
+
+#[test]
+fn a_cancelled_pending_task_never_starts() {
+    let mut bench = Bench::new(config(1));
+    bench.submit(task(1));
+    bench.submit(task(2));
+    assert_eq!(bench.cancel(1), [resolve(1, CANCELLED)]);
+    assert_eq!(bench.tell(Event::Ready(worker(1))), [run(1, &[2]), start(2)]);
+}
+
+#[test]
+fn cancel_of_a_task_that_is_done_or_unknown_does_nothing() {
+    let mut bench = one_worker_with(&[1], as_it_is);
+    bench.finish(1, 1);
+    assert_eq!(bench.cancel(1), []);
+    assert_eq!(bench.cancel_running(1), []);
+    assert_eq!(bench.cancel(99), []);
+}
+
+#[test]
+fn a_task_taken_back_in_a_window_is_handed_back_in_its_turn() {
+    let mut bench = one_worker_with(&[1, 2, 3], as_it_is);
+    assert_eq!(bench.cancel(2), [], "its worker has seen it on its page");
+    assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished)], "nobody says it started");
+    assert_eq!(bench.hand_back(1, 2), [resolve(2, CANCELLED), start(3)]);
+    assert_eq!(bench.timeout(), None);
+}
+
+#[test]
+fn a_first_task_taken_back_is_waited_for_as_long_as_a_hand_back_takes() {
+    let mut bench = one_worker_with(&[1, 2], as_it_is);
+    assert_eq!(bench.cancel(1), []);
+    bench.wait_until(RECALL_TIMEOUT);
+    assert_eq!(bench.hand_back(1, 1), [resolve(1, CANCELLED), start(2)]);
+    assert_eq!(bench.timeout(), None);
+}
+
+#[test]
+fn a_task_that_is_not_handed_back_in_time_costs_its_worker_and_nobody_else() {
+    let strict = Config { requeues_max: 0, losses_in_a_row_max: Some(1), ..config(1) };
+    let mut bench = Bench::new(strict);
+    bench.submit_chunk(&[1, 2], as_it_is);
+    bench.tell(Event::Ready(worker(1)));
+    bench.cancel(1);
+    assert_eq!(bench.time_out_at(RECALL_TIMEOUT), late_with(1, CANCELLED));
+    assert_eq!(bench.hand_back(1, 1), [], "too late");
+    assert_eq!(bench.exit(1, None), [Action::Spawn(worker(2))], "without a pause");
+    assert_eq!(bench.tell(Event::Ready(worker(2))), [run(2, &[2]), start(2)]);
+}
+
+#[test]
+fn the_time_to_hand_back_counts_from_the_tasks_turn() {
+    let mut bench = one_worker_with(&[1, 2], as_it_is);
+    bench.cancel(2);
+    bench.wait_until(70);
+    bench.finish(1, 1);
+    assert_eq!(bench.time_out_at(70 + RECALL_TIMEOUT), late_with(2, CANCELLED));
+}
+
+#[test]
+fn the_time_to_hand_back_is_not_prolonged_by_another_cancel() {
+    let mut bench = one_worker_with(&[1], as_it_is);
+    bench.cancel(1);
+    bench.wait_until(5);
+    bench.cancel(1);
+    assert_eq!(bench.timeout(), Some(RECALL_TIMEOUT));
+}
+
+#[test]
+fn the_time_to_hand_back_is_never_longer_than_the_wall_time() {
+    let short = |task| Submission { wall_time: Some(ms(RECALL_TIMEOUT - 1)), ..task };
+    let mut bench = one_worker_with(&[1, 2], short);
+    bench.cancel(2);
+    bench.wait_until(3);
+    bench.cancel(1);
+    assert_eq!(bench.timeout(), Some(RECALL_TIMEOUT - 1));
+    bench.hand_back(1, 1);
+    assert_eq!(bench.time_out_at(3 + RECALL_TIMEOUT - 1), late_with(2, CANCELLED));
+}
+
+#[test]
+fn a_worker_that_runs_what_was_taken_back_is_killed_and_not_believed() {
+    let mut bench = one_worker_with(&[1, 2], with_retry);
+    bench.cancel(1);
+    assert_eq!(bench.finish(1, 1), [Action::Kill(worker(1))]);
+    assert_eq!(bench.exit(1, Some(1)), [resolve(1, CANCELLED)]);
+    assert_eq!(bench.counts().pending_tasks, 1);
+}
+
+#[test]
+fn a_task_taken_back_in_a_window_is_not_queued_again() {
+    let mut bench = one_worker_with(&[1, 2, 3], as_it_is);
+    bench.cancel(2);
+    let gone = bench.exit(1, Some(1));
+    assert_eq!(gone, [resolve(1, Resolution::WorkerLost), resolve(2, CANCELLED)]);
+}
+
+#[test]
+fn a_task_taken_back_in_a_window_is_cancelled_though_its_page_says_it_ran() {
+    let mut bench = one_worker_with(&[1, 2], with_retry);
+    bench.cancel(2);
+    bench.finish(1, 1);
+    assert_eq!(bench.exit(1, Some(2)), [resolve(2, CANCELLED)]);
+}
+
+#[test]
+fn a_task_taken_back_behind_a_late_one_ends_with_the_worker() {
+    let mut bench = one_worker_with(&[1, 2], with_wall_time);
+    bench.time_out_at(WALL_TIME);
+    assert_eq!(bench.cancel(2), []);
+    assert_eq!(bench.exit(1, Some(1)), [resolve(2, CANCELLED)]);
+}
+
+#[test]
+fn a_task_taken_back_is_not_ended_as_a_running_one() {
+    let mut bench = one_worker_with(&[1], as_it_is);
+    bench.cancel(1);
+    assert_eq!(bench.cancel_running(1), [], "it does not run");
+    assert_eq!(bench.shut_down(ShutdownMode::Kill), late_with(1, CANCELLED));
+}
+
+#[test]
+fn cancel_of_a_running_task_frees_its_worker_and_spares_the_rest() {
+    let mut bench = one_worker_with(&[1, 2], as_it_is);
+    assert_eq!(bench.cancel_running(1), [Action::Kill(worker(1)), resolve(1, STOPPED)]);
+    assert_eq!(bench.exit(1, Some(1)), [Action::Spawn(worker(2))], "without a pause");
+    assert_eq!(bench.tell(Event::Ready(worker(2))), [run(2, &[2]), start(2)]);
+}
+
+#[test]
+fn a_task_that_started_behind_another_is_stopped_when_that_ones_answer_is_there() {
+    let mut bench = one_worker_with(&[1, 2, 3], as_it_is);
+    assert_eq!(bench.cancel_running(2), []);
+    let [kill, stopped] = late_with(2, STOPPED);
+    assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished), kill, stopped]);
+    assert_eq!(bench.exit(1, Some(2)), [Action::Spawn(worker(2))], "without a pause");
+    assert_eq!(bench.tell(Event::Ready(worker(2))), [run(2, &[3]), start(3)]);
+}
+
+#[test]
+fn a_task_to_be_stopped_that_dies_with_its_worker_is_as_good_as_stopped() {
+    let mut bench = one_worker_with(&[1, 2, 3], with_retry);
+    bench.cancel_running(2);
+    bench.cancel_running(3);
+    assert_eq!(bench.exit(1, Some(2)), [resolve(2, STOPPED), resolve(3, CANCELLED)]);
+}
+
+#[test]
+fn a_lost_task_can_be_ended_while_it_waits_to_be_tried_again() {
+    let mut bench = one_worker_with(&[1], with_retry);
+    bench.exit(1, Some(1));
+    assert_eq!(bench.cancel_running(1), [resolve(1, CANCELLED)]);
+}
+
+#[test]
+fn what_the_pool_wants_back_keeps_its_wall_time_because_it_may_have_started() {
+    let mut bench = one_worker_with(&[1, 2], with_wall_time);
+    assert_eq!(bench.shut_down(ShutdownMode::Cancel), [recall(2)]);
+    bench.wait_until(70);
+    assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished), start(2)]);
+    let late = late_with(2, Resolution::DeadlinePassed);
+    assert_eq!(bench.time_out_at(70 + WALL_TIME), late);
+}
+
+#[test]
+fn what_the_pool_wants_back_too_late_ends_as_any_other() {
+    let shutting_down = || {
+        let mut bench = one_worker_with(&[1, 2], with_retry);
+        bench.shut_down(ShutdownMode::Cancel);
+        bench.finish(1, 1);
+        bench
+    };
+    let finished = shutting_down().finish(1, 2);
+    assert_eq!(finished, [resolve(2, Resolution::Finished), Action::Close(worker(1))]);
+    assert_eq!(shutting_down().cancel_running(2), late_with(2, STOPPED));
+    let lost = [resolve(2, Resolution::WorkerLost), Action::Terminated];
+    assert_eq!(shutting_down().exit(1, Some(2)), lost);
+    let never_started = [resolve(2, SHUT_DOWN), Action::Terminated];
+    assert_eq!(shutting_down().exit(1, Some(1)), never_started);
+}
+
+#[test]
+fn the_pool_does_not_want_back_what_its_caller_took() {
+    let mut bench = one_worker_with(&[1, 2], as_it_is);
+    bench.cancel(2);
+    assert_eq!(bench.shut_down(ShutdownMode::Cancel), []);
+}
+
+#[test]
+fn a_caller_may_take_back_what_the_pool_wants() {
+    let mut bench = one_worker_with(&[1, 2], with_wall_time);
+    bench.shut_down(ShutdownMode::Cancel);
+    bench.cancel(2);
+    bench.finish(1, 1);
+    assert_eq!(bench.timeout(), Some(RECALL_TIMEOUT), "it never starts");
+    assert_eq!(bench.hand_back(1, 2)[0], resolve(2, CANCELLED));
+}
+
+#[test]
+fn a_withheld_task_makes_way_for_the_next() {
+    let withhold =
+        |bench: &mut Bench, id| bench.tell(Event::Withheld { worker: worker(1), task: TaskId(id) });
+    let mut bench = one_worker_with(&[1, 2, 3], as_it_is);
+    assert_eq!(withhold(&mut bench, 2), [resolve(2, CANCELLED)]);
+    assert_eq!(withhold(&mut bench, 1), [resolve(1, CANCELLED), start(3)]);
+    assert_eq!(bench.cancel(1), [], "the cancel that it was withheld for");
+    assert_eq!(withhold(&mut bench, 3), [resolve(3, CANCELLED)]);
+    assert_eq!(withhold(&mut bench, 3), [], "once");
+    assert_eq!(bench.submit(task(4)), [run(1, &[4]), start(4)], "its worker is free");
+}
+
+#[test]
+fn a_hundred_thousand_tasks_can_be_cancelled_one_by_one() {
+    const TASKS: u64 = 100_000;
+    let mut bench = Bench::new(config(1));
+    for id in 1..=TASKS {
+        bench.dispatcher.handle_event(Moment::ZERO, Event::Submit(task(id)));
+    }
+    for id in (1..=TASKS).rev() {
+        bench.dispatcher.handle_event(Moment::ZERO, Event::Cancel(TaskId(id)));
+    }
+    assert_eq!(bench.counts().pending_tasks, 0);
+    assert_eq!(bench.decided().len() as u64, 1 + TASKS, "one spawn, and a resolution each");
+}

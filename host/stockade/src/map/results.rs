@@ -1,0 +1,141 @@
+//! Results: tasks of a map that are under way, given out as their consumer wants them.
+//!
+//! Invariant: a task that was pushed is given out once, or cancelled.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+#[cfg(feature = "stream")]
+use std::task::{Context, Poll, ready};
+
+use super::Ended;
+use crate::RunError;
+use crate::completions::Completions;
+use crate::task::{TaskHandle, TaskResult};
+
+/// Tasks under way, or errors in their place; with the indices of their items.
+#[derive(Debug)]
+pub(super) struct Results<T: TaskResult> {
+    order: Order<T>,
+}
+
+type Slot<T> = Result<TaskHandle<T>, RunError>;
+
+#[derive(Debug)]
+enum Order<T: TaskResult> {
+    /// By the items' order.
+    Items(VecDeque<(usize, Slot<T>)>),
+    /// By completion.
+    Completion { under_way: BTreeMap<usize, Slot<T>>, ended: Arc<Completions> },
+}
+
+/// The deadline came first.
+#[derive(Debug)]
+pub(super) struct TimedOut;
+
+impl<T: TaskResult> Results<T> {
+    /// None yet, to be given out in the items' order.
+    pub(super) fn ordered() -> Self {
+        Self { order: Order::Items(VecDeque::new()) }
+    }
+
+    /// The same, to be given out as they end.
+    pub(super) fn unordered(mut self) -> Self {
+        let Order::Items(slots) = &mut self.order else { return self };
+        let slots = std::mem::take(slots);
+        let (under_way, ended) = (BTreeMap::new(), Arc::default());
+        let mut results = Self { order: Order::Completion { under_way, ended } };
+        for (index, slot) in slots {
+            results.push(index, slot);
+        }
+        results
+    }
+
+    /// How many are under way.
+    pub(super) fn len(&self) -> usize {
+        match &self.order {
+            Order::Items(slots) => slots.len(),
+            Order::Completion { under_way, .. } => under_way.len(),
+        }
+    }
+
+    /// Whether none is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds the task of the item with this index, or the error that it had.
+    pub(super) fn push(&mut self, index: usize, slot: Slot<T>) {
+        match &mut self.order {
+            Order::Items(slots) => slots.push_back((index, slot)),
+            Order::Completion { under_way, ended } => {
+                match &slot {
+                    Ok(task) => task.cell.follow(ended, index),
+                    Err(_) => ended.push(index),
+                }
+                under_way.insert(index, slot);
+            }
+        }
+    }
+
+    /// Blocks for the next that has ended; `None` where none is left.
+    pub(super) fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Ended<T>>, TimedOut> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        match &mut self.order {
+            Order::Items(slots) => {
+                if let Some((_, Ok(task))) = slots.front()
+                    && task.cell.wait(deadline).is_none()
+                {
+                    return Err(TimedOut);
+                }
+                Ok(slots.pop_front())
+            }
+            Order::Completion { under_way, ended } => {
+                let index = ended.next(deadline).ok_or(TimedOut)?;
+                Ok(under_way.remove_entry(&index))
+            }
+        }
+    }
+
+    /// As [`next`](Self::next), as a future does it.
+    #[cfg(feature = "stream")]
+    pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Ended<T>>> {
+        if self.is_empty() {
+            return Poll::Ready(None);
+        }
+        match &mut self.order {
+            Order::Items(slots) => {
+                if let Some((_, Ok(task))) = slots.front() {
+                    ready!(task.cell.poll(context));
+                }
+                Poll::Ready(slots.pop_front())
+            }
+            Order::Completion { under_way, ended } => {
+                let index = ready!(ended.poll_next(context));
+                Poll::Ready(under_way.remove_entry(&index))
+            }
+        }
+    }
+
+    /// Cancels what is under way, as far as it has not started, and forgets it.
+    pub(super) fn cancel(&mut self) {
+        let slots: Vec<_> = match &mut self.order {
+            Order::Items(slots) => slots.drain(..).map(|(_, slot)| slot).collect(),
+            Order::Completion { under_way, .. } => {
+                std::mem::take(under_way).into_values().collect()
+            }
+        };
+        for task in slots.into_iter().flatten() {
+            task.cancel();
+        }
+    }
+}
+
+impl<T: TaskResult> Drop for Results<T> {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
