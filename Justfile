@@ -83,3 +83,7 @@ deny:
 bench rounds="5": guests
     cargo build --release -p stockade-worker -p stockade-bench
     {{ target }}/release/stockade-bench {{ guests }}/wordcount.wasm {{ target }}/bench.jsonl {{ rounds }}
+
+# How long counters, queries and cancels take while 100,000 tasks are queued.
+queries: guests build
+    {{ target }}/debug/stockade-bench queries {{ guests }}/wordcount.wasm

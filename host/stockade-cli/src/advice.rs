@@ -88,6 +88,7 @@ impl From<SubmitError> for Error {
         match error {
             SubmitError::Broken(cause) => broken(&cause),
             SubmitError::Closed => described.with_exit(Exit::Internal),
+            SubmitError::Quarantined(_) => described.with_exit(Exit::WorkerLost).help(QUARANTINED),
             _ => described.help(INSPECT),
         }
     }
@@ -140,6 +141,7 @@ impl From<&TaskError> for Error {
                 "somebody killed the worker, or the machine is short of memory: the system's log \
                  tells; running it again does no harm",
             ),
+            TaskError::Quarantined(_) => described.with_exit(Exit::WorkerLost).help(QUARANTINED),
             TaskError::WorkerLost(_) => described
                 .help("a guest should not be able to do that: please report it, with the module"),
             TaskError::Decode(_) => described.help(
@@ -149,6 +151,10 @@ impl From<&TaskError> for Error {
         }
     }
 }
+
+const QUARANTINED: &str = "look at the first `worker-lost` line: if the guest did it, please report \
+                           it, with the module; if the machine is short of memory, use fewer \
+                           `--workers`";
 
 /// SIGKILL, on every Linux.
 const KILLED: i32 = 9;

@@ -5,21 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_wire::{
-    CompileStep, FunctionKind, Grants, HookCall, Instances, Invocation, Limits, Load,
-    MEMORY_BYTES_MAX, ModuleDescription, ModuleId, OUTPUT_BYTES_MAX, STDIO_BYTES_MAX, Setup,
-    TABLE_ELEMENTS_MAX, WorkerId,
+    CompileStep, FunctionKind, Grants, Instances, Limits, Load, MEMORY_BYTES_MAX,
+    ModuleDescription, ModuleId, OUTPUT_BYTES_MAX, STDIO_BYTES_MAX, Setup, TABLE_ELEMENTS_MAX,
+    WorkerId,
 };
 
-use crate::arguments::{self, Arguments};
+use crate::arguments::Arguments;
 use crate::compile::{Compiler, Interrupt, Source};
 use crate::dispatcher::Config;
+use crate::hooks::{ChosenHook, GivenHook, Hook};
 use crate::options::WhenFull;
-use crate::pool::{Blueprint, Hook};
+use crate::pool::Blueprint;
 use crate::prepare::Preparation;
 use crate::process::WorkerProgram;
-use crate::target::{Callable, CallableKind, Callables, ModuleEntry, Target, task_of};
+use crate::target::{Callables, ModuleEntry, Target};
 use crate::worker::Loadable;
-use crate::{BuildError, Pool, SubmitError};
+use crate::{BuildError, Pool};
 
 /// The most workers a pool may have.
 const WORKERS_MAX: usize = 1024;
@@ -63,34 +64,6 @@ struct Given {
 enum Contents {
     File(PathBuf),
     Bytes(Vec<u8>),
-}
-
-/// A function that frames the tasks, and its arguments: encoded once its target is known.
-struct GivenHook {
-    target: Target,
-    encode: Box<EncodeFor>,
-}
-
-/// A hook once its target is known.
-struct ChosenHook {
-    module: ModuleId,
-    function: String,
-    call: HookCall,
-}
-
-type EncodeFor = dyn Fn(&Callable) -> Result<Invocation, SubmitError> + Send;
-
-impl std::fmt::Debug for GivenHook {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.target.fmt(f)
-    }
-}
-
-impl GivenHook {
-    fn new(target: Target, given: impl Arguments + Clone + Send + 'static) -> Self {
-        let encode = move |callable: &Callable| arguments::encode(given.clone(), callable);
-        Self { target, encode: Box::new(encode) }
-    }
 }
 
 impl Default for PoolBuilder {
@@ -287,11 +260,11 @@ impl PoolBuilder {
             loadables.push(Loadable { load, artefact: Arc::new(artefact) });
             sources.push(source);
         }
-        let initializer = self.hook(&modules, FunctionKind::Initializer)?;
-        let finalizer = self.hook(&modules, FunctionKind::Finalizer)?;
-        let describe = |hook: &ChosenHook| {
-            Hook::new(&modules[hook.module.0 as usize], hook.function.clone(), &hook.call)
-        };
+        let initializer =
+            ChosenHook::choose(self.initializer.as_ref(), FunctionKind::Initializer, &modules)?;
+        let finalizer =
+            ChosenHook::choose(self.finalizer.as_ref(), FunctionKind::Finalizer, &modules)?;
+        let describe = |hook: &ChosenHook| Hook::of(hook, &modules);
         let (initializer_hook, finalizer_hook) =
             (initializer.as_ref().map(describe), finalizer.as_ref().map(describe));
         if let Some(hook) = finalizer {
@@ -395,85 +368,6 @@ impl PoolBuilder {
             losses_in_a_row_max: self.quarantine_after,
         }
     }
-
-    /// The initializer or finalizer to run: the caller's, else the manifest's if it needs nothing.
-    fn hook(
-        &self,
-        modules: &[ModuleEntry],
-        kind: FunctionKind,
-    ) -> Result<Option<ChosenHook>, BuildError> {
-        let (role, chosen) = match kind {
-            FunctionKind::Finalizer => ("finalizer", &self.finalizer),
-            _ => ("initializer", &self.initializer),
-        };
-        let failed = |source| BuildError::Hook { role, source };
-        if let Some(hook) = chosen {
-            let (id, callable) = hook_callable(modules, &hook.target, kind).map_err(failed)?;
-            let call = match &callable.kind {
-                CallableKind::Scalar { params, results }
-                    if params.is_empty() && results.is_empty() =>
-                {
-                    HookCall::Plain { export: callable.name.clone() }
-                }
-                _ => match (hook.encode)(&callable).map_err(failed)? {
-                    Invocation::Task(call) => HookCall::Task(call),
-                    _ => {
-                        return Err(failed(SubmitError::Signature {
-                            function: callable.name.clone(),
-                            problem: format!("a {role} is a task or takes and returns nothing"),
-                            signature: callable.signature(),
-                        }));
-                    }
-                },
-            };
-            return Ok(Some(ChosenHook { module: id, function: callable.name, call }));
-        }
-        for module in modules {
-            let Some(function) = module.description.functions.iter().find(|f| f.kind == kind)
-            else {
-                continue;
-            };
-            let callable = Callable { name: function.name.clone(), kind: task_of(function) };
-            let Ok(Invocation::Task(call)) = arguments::encode((), &callable) else {
-                return Err(failed(SubmitError::Signature {
-                    function: function.name.clone(),
-                    problem: format!(
-                        "module `{}` has this {role} and it needs arguments: give them with \
-                         `.{role}(\"{}\", (…,))`",
-                        module.name, function.name
-                    ),
-                    signature: callable.signature(),
-                }));
-            };
-            let function = function.name.clone();
-            return Ok(Some(ChosenHook {
-                module: module.id,
-                function,
-                call: HookCall::Task(call),
-            }));
-        }
-        Ok(None)
-    }
-}
-
-/// Finds a hook by name: among the manifest's of that kind first, then among everything callable.
-fn hook_callable(
-    modules: &[ModuleEntry],
-    target: &Target,
-    kind: FunctionKind,
-) -> Result<(ModuleId, Callable), SubmitError> {
-    for module in modules {
-        let declared =
-            module.description.functions.iter().find(|function| {
-                function.kind == kind && target.names(&module.name, &function.name)
-            });
-        if let Some(function) = declared {
-            let callable = Callable { name: function.name.clone(), kind: task_of(function) };
-            return Ok((module.id, callable));
-        }
-    }
-    let (module, callable) = crate::target::resolve(modules, target)?;
-    Ok((module.id, callable.clone()))
 }
 
 fn between(name: &'static str, given: u64, least: u64, most: u64) -> Result<(), BuildError> {

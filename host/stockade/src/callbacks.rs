@@ -72,10 +72,8 @@ impl Callbacks {
         if inner.idle < inner.jobs.len() {
             self.grow(&mut inner);
         }
-        let ended = mem::take(&mut inner.ended);
         drop(inner);
         self.shared.changed.notify_all();
-        join(ended);
     }
 
     /// Waits until every callback so far has run, at most until `deadline`; from then on no thread
@@ -125,6 +123,9 @@ impl Callbacks {
 impl Threads {
     /// A thread's life.
     fn work(&self) {
+        // Here, because whoever hands over a job must not wait for anybody.
+        let ended = mem::take(&mut lock(&self.inner).ended);
+        join(ended);
         let mut inner = lock(&self.inner);
         let mut idle_until = None;
         loop {
@@ -149,7 +150,7 @@ impl Threads {
                 break;
             }
         }
-        // Whoever starts the next thread, or closes, joins this one.
+        // The next thread joins this one, or whoever closes.
         if let Some(this) = inner.running.remove(&thread::current().id()) {
             inner.ended.push(this);
         }

@@ -26,7 +26,7 @@ use crate::completions::Completions;
 use crate::link::Link;
 use crate::report::{Status, TaskReport};
 use crate::shape::Shape;
-use crate::sync::{Condvar, Mutex, MutexGuard, lock, wait};
+use crate::sync::{Condvar, Mutex, MutexGuard, lock, wait, wake};
 use crate::task::Output;
 use crate::{CancelReason, TaskError};
 
@@ -201,9 +201,7 @@ impl TaskCell {
         let callbacks = mem::take(&mut inner.callbacks);
         drop(inner);
         self.changed.notify_all();
-        for waker in wakers {
-            waker.wake();
-        }
+        wakers.into_iter().for_each(wake);
         for (follower, number) in followers {
             follower.push(number);
         }

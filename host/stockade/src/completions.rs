@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 
 use std::task::Waker;
 
-use crate::sync::{Condvar, Mutex, lock, wait};
+use crate::sync::{Condvar, Mutex, lock, wait, wake};
 
 /// Where tasks say that they have ended.
 #[derive(Debug, Default)]
@@ -37,9 +37,7 @@ impl Completions {
         let waker = inner.waker.take();
         drop(inner);
         self.said.notify_one();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        waker.into_iter().for_each(wake);
     }
 
     /// The next number, if one was said.

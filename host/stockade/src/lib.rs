@@ -101,6 +101,7 @@ mod driver;
 mod entry;
 mod error;
 mod gather;
+mod hooks;
 mod link;
 mod map;
 mod number;
@@ -130,11 +131,12 @@ pub use error::{
     TaskError, WorkerExit,
 };
 pub use gather::{AsDone, CollectError, TaskFilter, WaitTimeout, as_done, collect, wait};
+pub use hooks::Hook;
 #[cfg(feature = "stream")]
 pub use map::MapStream;
 pub use map::{Map, MapAll, Singles};
 pub use options::{TaskOptions, WhenFull};
-pub use pool::{Hook, JoinTimeout, Pool};
+pub use pool::{JoinTimeout, Pool};
 pub use process::WorkerProgram;
 pub use report::{Status, TaskReport};
 pub use self_test::{TestError, TestPath};

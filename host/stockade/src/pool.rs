@@ -18,12 +18,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use stockade_wire::{HookCall, Limits, ModuleDescription, Setup};
+use stockade_wire::{Limits, ModuleDescription, Setup};
 
 use crate::callbacks::Callbacks;
-use crate::cancelled::{CancelledTask, GivenArguments};
+use crate::cancelled::CancelledTask;
 use crate::dispatcher::{ChunkId, Config, Dispatcher, RequestId, ShutdownMode};
 use crate::driver::{Command as DriverCommand, Driver, Parts};
+use crate::hooks::Hook;
 use crate::link::Link;
 use crate::options::WhenFull;
 use crate::prepare::Preparation;
@@ -49,28 +50,6 @@ pub(crate) struct Blueprint {
     pub(crate) preparation: Option<Preparation>,
     pub(crate) initializer: Option<Hook>,
     pub(crate) finalizer: Option<Hook>,
-}
-
-/// A function that frames the tasks, and what it is called with.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Hook {
-    /// The module's name and the function's.
-    pub target: (String, String),
-    /// What it is called with.
-    pub arguments: GivenArguments,
-}
-
-impl Hook {
-    pub(crate) fn new(module: &ModuleEntry, function: String, call: &HookCall) -> Self {
-        let arguments = match call {
-            HookCall::Task(call) => {
-                GivenArguments::Encoded { codec: call.codec, bytes: call.input.clone() }
-            }
-            HookCall::Plain { .. } => GivenArguments::Scalars(Vec::new()),
-        };
-        Self { target: (module.name.clone(), function), arguments }
-    }
 }
 
 /// A pool of worker processes that run the functions of its modules.
@@ -247,11 +226,7 @@ impl Pool {
     /// [`SubmitError::Closed`] from the start of its shutdown, else [`SubmitError::Broken`] with the
     /// cause.
     pub fn check(&self) -> Result<(), SubmitError> {
-        let shared = &self.core.link.shared;
-        if shared.is_closed() {
-            return Err(SubmitError::Closed);
-        }
-        shared.broken().map_or(Ok(()), |cause| Err(SubmitError::Broken(cause)))
+        self.core.check()
     }
 
     /// The workers that are alive, as the driver last saw them, with the memory they have now.

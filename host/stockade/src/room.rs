@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::sync::{Condvar, Mutex, lock, wait};
+use crate::sync::{Condvar, Mutex, lock, wait, wake};
 
 /// The places of one pool.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Room {
         let wakers = std::mem::take(&mut inner.wakers);
         drop(inner);
         self.freed.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 }
 
@@ -105,7 +105,7 @@ impl Drop for Place {
         let wakers = std::mem::take(&mut inner.wakers);
         drop(inner);
         self.room.freed.notify_one();
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 }
 

@@ -232,7 +232,8 @@ impl Pool {
 }
 
 impl Core {
-    fn check(&self) -> Result<(), SubmitError> {
+    /// Whether the pool takes tasks.
+    pub(crate) fn check(&self) -> Result<(), SubmitError> {
         let shared = &self.link.shared;
         if shared.is_closed() {
             return Err(SubmitError::Closed);

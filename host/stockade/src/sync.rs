@@ -15,13 +15,22 @@ pub(crate) use std::{
     thread,
 };
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
+use std::task::Waker;
 use std::time::Instant;
 
 /// Takes a lock. What our locks guard is sound at every moment at which code under them could
 /// panic, so a poisoned one still holds a sound value.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Wakes a task of somebody's executor. A waker that panics, which none should, is its owner's
+/// trouble and not that of the thread that wakes.
+pub(crate) fn wake(waker: Waker) {
+    // The panic itself was reported by the panic hook.
+    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
 }
 
 /// Waits for a change; `None` once `deadline` has come.

@@ -69,6 +69,7 @@ fn kind(error: &TaskError) -> &'static str {
         TaskError::Decode(_) => "undecodable",
         TaskError::Cancelled(_) => "cancelled",
         TaskError::Broken(_) => "pool-broken",
+        TaskError::Quarantined(_) => "quarantined",
         _ => "other",
     }
 }

@@ -192,7 +192,12 @@ impl<'a> Session<'a> {
         for ((slot, number, bytes), submitted) in places.into_iter().zip(submitted) {
             match submitted {
                 Ok(handle) => self.follow(slot, UnderWay { handle, number, bytes }),
-                Err(error @ (SubmitError::Closed | SubmitError::Broken(_))) => {
+                // No later line would fare better.
+                Err(
+                    error @ (SubmitError::Closed
+                    | SubmitError::Broken(_)
+                    | SubmitError::Quarantined(_)),
+                ) => {
                     self.drop_line(slot);
                     self.stop(Stop::Failed(error.into()));
                 }
@@ -240,7 +245,7 @@ impl<'a> Session<'a> {
             // No call here asks for bytes.
             Ok(Written::Bytes(_)) => self.drop_line(slot),
             Err(TaskError::Cancelled(_)) => self.drop_line(slot),
-            Err(error @ TaskError::Broken(_)) => {
+            Err(error @ (TaskError::Broken(_) | TaskError::Quarantined(_))) => {
                 self.drop_line(slot);
                 self.stop(Stop::Failed(Error::from(&error)));
             }

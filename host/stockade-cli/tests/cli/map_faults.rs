@@ -78,6 +78,22 @@ fn every_worker_killed_at_any_time_costs_no_line_but_those_they_ran() {
 }
 
 #[test]
+fn a_map_whose_every_line_costs_a_worker_ends_with_a_word_about_it() {
+    let (_folder, guest) = module(STUCK_BELOW_0);
+    let options = args!["map", guest, "f", "--workers", "1", "--wall-time", "none"];
+    let mut running = stockade(options).start();
+    running.write(&"-1\n".repeat(100));
+    drop(running.stdin.take());
+    for _ in 0..10 {
+        let worker = running.busy_worker(TICKS);
+        kill_process(worker, Signal::KILL).unwrap();
+    }
+    let ended = running.end();
+    ended.fails(69, &["is under quarantine: 10 workers in a row died of its tasks"]);
+    assert_eq!(ended.stdout().matches("worker-lost").count(), 10);
+}
+
+#[test]
 fn a_task_that_takes_too_long_costs_its_line_only() {
     let (_folder, guest) = module(STUCK_BELOW_0);
     let ended =

@@ -200,11 +200,15 @@ impl Running {
     /// it is in the middle of a task.
     pub(crate) fn busy_worker(&self, ticks: u64) -> Pid {
         let used = |pid: Pid| stat(pid.as_raw_nonzero().get()).map_or(0, |stat| stat.ticks);
-        let before: Vec<_> = self.workers().into_iter().map(|pid| (pid, used(pid))).collect();
+        let mut before: Vec<(Pid, u64)> = Vec::new();
         let started = Instant::now();
         loop {
-            if let Some((pid, _)) = before.iter().find(|(pid, then)| used(*pid) >= then + ticks) {
-                return *pid;
+            for pid in self.workers() {
+                match before.iter().find(|(known, _)| *known == pid) {
+                    Some((_, then)) if used(pid) >= then + ticks => return pid,
+                    Some(_) => {}
+                    None => before.push((pid, used(pid))),
+                }
             }
             assert!(started.elapsed() < PATIENCE, "no worker is busy");
             std::thread::yield_now();

@@ -16,7 +16,7 @@ use super::{Filled, Map, MapAll, result_of};
 use crate::RunError;
 use crate::arguments::Arguments;
 use crate::room::Patience;
-use crate::sync::{Condvar, Mutex, lock, wait};
+use crate::sync::{Condvar, Mutex, lock, wait, wake};
 use crate::task::TaskResult;
 
 /// A [`Map`] or a [`MapAll`] as a stream. See [`Map::into_stream`].
@@ -174,7 +174,7 @@ impl TimerState {
                 Some(again) => waker = again,
                 None => {
                     let due = lock(&self.waker).take();
-                    return due.into_iter().for_each(Waker::wake);
+                    return due.into_iter().for_each(wake);
                 }
             }
         }

@@ -1,0 +1,142 @@
+//! Hooks: the functions that frame a pool's tasks, its initializer and its finalizer, from what the
+//! builder is given to what workers are sent.
+//!
+//! Deliberately absent: when they run, and what their failure means.
+
+use std::fmt;
+
+use stockade_wire::{FunctionKind, HookCall, Invocation, ModuleId};
+
+use crate::arguments::{self, Arguments};
+use crate::cancelled::GivenArguments;
+use crate::target::{Callable, CallableKind, ModuleEntry, Target, task_of};
+use crate::{BuildError, SubmitError};
+
+/// A function that frames the tasks, and what it is called with.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Hook {
+    /// The module's name and the function's.
+    pub target: (String, String),
+    /// What it is called with.
+    pub arguments: GivenArguments,
+}
+
+impl Hook {
+    pub(crate) fn of(chosen: &ChosenHook, modules: &[ModuleEntry]) -> Self {
+        let module = modules.iter().find(|module| module.id == chosen.module);
+        let module = module.map(|module| module.name.clone()).unwrap_or_default();
+        let arguments = match &chosen.call {
+            HookCall::Task(call) => {
+                GivenArguments::Encoded { codec: call.codec, bytes: call.input.clone() }
+            }
+            HookCall::Plain { .. } => GivenArguments::Scalars(Vec::new()),
+        };
+        Self { target: (module, chosen.function.clone()), arguments }
+    }
+}
+
+/// A function that frames the tasks, and its arguments: encoded once its target is known.
+pub(crate) struct GivenHook {
+    target: Target,
+    encode: Box<EncodeFor>,
+}
+
+/// A hook once its target is known.
+pub(crate) struct ChosenHook {
+    pub(crate) module: ModuleId,
+    pub(crate) function: String,
+    pub(crate) call: HookCall,
+}
+
+type EncodeFor = dyn Fn(&Callable) -> Result<Invocation, SubmitError> + Send;
+
+impl fmt::Debug for GivenHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.target.fmt(f)
+    }
+}
+
+impl GivenHook {
+    pub(crate) fn new(target: Target, given: impl Arguments + Clone + Send + 'static) -> Self {
+        let encode = move |callable: &Callable| arguments::encode(given.clone(), callable);
+        Self { target, encode: Box::new(encode) }
+    }
+}
+
+impl ChosenHook {
+    /// The initializer or finalizer to run: the caller's, else the manifest's if it needs nothing.
+    pub(crate) fn choose(
+        given: Option<&GivenHook>,
+        kind: FunctionKind,
+        modules: &[ModuleEntry],
+    ) -> Result<Option<Self>, BuildError> {
+        let role = match kind {
+            FunctionKind::Finalizer => "finalizer",
+            _ => "initializer",
+        };
+        let failed = |source| BuildError::Hook { role, source };
+        if let Some(hook) = given {
+            let (id, callable) = hook_callable(modules, &hook.target, kind).map_err(failed)?;
+            let call = match &callable.kind {
+                CallableKind::Scalar { params, results }
+                    if params.is_empty() && results.is_empty() =>
+                {
+                    HookCall::Plain { export: callable.name.clone() }
+                }
+                _ => match (hook.encode)(&callable).map_err(failed)? {
+                    Invocation::Task(call) => HookCall::Task(call),
+                    _ => {
+                        return Err(failed(SubmitError::Signature {
+                            function: callable.name.clone(),
+                            problem: format!("a {role} is a task or takes and returns nothing"),
+                            signature: callable.signature(),
+                        }));
+                    }
+                },
+            };
+            return Ok(Some(Self { module: id, function: callable.name, call }));
+        }
+        for module in modules {
+            let Some(function) = module.description.functions.iter().find(|f| f.kind == kind)
+            else {
+                continue;
+            };
+            let callable = Callable { name: function.name.clone(), kind: task_of(function) };
+            let Ok(Invocation::Task(call)) = arguments::encode((), &callable) else {
+                return Err(failed(SubmitError::Signature {
+                    function: function.name.clone(),
+                    problem: format!(
+                        "module `{}` has this {role} and it needs arguments: give them with \
+                         `.{role}(\"{}\", (…,))`",
+                        module.name, function.name
+                    ),
+                    signature: callable.signature(),
+                }));
+            };
+            let function = function.name.clone();
+            return Ok(Some(Self { module: module.id, function, call: HookCall::Task(call) }));
+        }
+        Ok(None)
+    }
+}
+
+/// Finds a hook by name: among the manifest's of that kind first, then among everything callable.
+fn hook_callable(
+    modules: &[ModuleEntry],
+    target: &Target,
+    kind: FunctionKind,
+) -> Result<(ModuleId, Callable), SubmitError> {
+    for module in modules {
+        let declared =
+            module.description.functions.iter().find(|function| {
+                function.kind == kind && target.names(&module.name, &function.name)
+            });
+        if let Some(function) = declared {
+            let callable = Callable { name: function.name.clone(), kind: task_of(function) };
+            return Ok((module.id, callable));
+        }
+    }
+    let (module, callable) = crate::target::resolve(modules, target)?;
+    Ok((module.id, callable.clone()))
+}
