@@ -63,6 +63,18 @@
 //! full speed; `interruptible` makes a deadline a trap with a backtrace instead, at a cost.
 //! [`Grants`] open directories and environment variables; by default a guest reaches nothing.
 //!
+//! # Tasks
+//!
+//! [`TaskHandle`] waits, polls, awaits and cancels; [`TaskHandle::on_done`] calls back on threads of
+//! the pool's own. [`wait`], [`collect`], [`as_done`] and [`TaskFilter`] follow several at once.
+//! [`TaskOptions`] give one task a priority, retries after a lost worker, tighter limits, a label.
+//! A cancel is exact: where it says true, the task's code never runs.
+//!
+//! [`Pool::map`] is lazy and bounded, [`Pool::map_all`] eager; both in order or as results come, in
+//! chunks if need be, and as `futures` streams with the feature `stream`.
+//! [`PoolBuilder::max_pending_tasks`] bounds what waits, and [`WhenFull`] says what a submission does
+//! then.
+//!
 //! # Errors
 //!
 //! One type for each question: [`BuildError`], could the pool be built; [`SubmitError`], was the task
@@ -74,9 +86,12 @@
 //!
 //! Workers are processes of the program `stockade-worker` (see [`PoolBuilder::worker_program`]).
 //! They start when there is work, are replaced when they die, and close when idle; none outlives the
-//! pool's program, however that ends. Nothing of this crate parses WebAssembly or links an engine:
-//! modules are compiled in processes of their own, and every byte that comes back from a worker is
-//! checked.
+//! pool's program, however that ends. [`Pool::join`] empties a pool, [`Pool::drain`],
+//! [`Pool::shutdown`] and [`Pool::kill`] end it; a module whose tasks kill worker after worker is put
+//! under [`Quarantine`]. [`Pool::test`] tells whether all of it works where it is to run.
+//!
+//! Nothing of this crate parses WebAssembly or links an engine: modules are compiled in processes of
+//! their own, and every byte that comes back from a worker is checked.
 //!
 //! # What is not promised yet
 //!

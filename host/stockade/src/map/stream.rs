@@ -32,6 +32,21 @@ impl<T: TaskResult, I> Map<T, I> {
     ///
     /// Taking an item from the source must not block for long, as with any stream that is made of
     /// an iterator.
+    ///
+    /// ```no_run
+    /// # async fn count(pool: stockade::Pool) -> Result<(), stockade::RunError> {
+    /// use std::future::poll_fn;
+    /// use std::pin::Pin;
+    /// use futures_core::Stream;
+    ///
+    /// let mut counts = pool.map::<u64, _, _>("word_count", ["to be", "or not"]).into_stream();
+    /// // What `StreamExt::next` of the futures crate does.
+    /// while let Some(count) = poll_fn(|cx| Pin::new(&mut counts).poll_next(cx)).await {
+    ///     println!("{}", count?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_stream(self) -> MapStream<Self> {
         MapStream { map: self, timer: None, ended: false }
     }
