@@ -6,6 +6,7 @@ target := "target"
 guests := target / "wasm32-wasip1/guest"
 out := target / "demo"
 stockade := target / "debug/stockade"
+miri := "MIRIFLAGS=-Zmiri-env-forward=STOCKADE_SEEDS CARGO_TARGET_DIR=" + target / "miri cargo +nightly miri test --quiet"
 
 [private]
 default:
@@ -71,6 +72,22 @@ simulate seeds="100000":
 # Every interleaving of the host and a worker on one slot of the status page; a build of its own.
 loom:
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR={{ target }}/loom cargo test -p stockade-wire --release --lib --quiet -- slot
+
+# Undefined behaviour in whatever makes no system calls; a few minutes, half a minute more for each seed.
+miri seeds="1": miri-component
+    {{ miri }} -p stockade-abi -p stockade-wire --lib
+    {{ miri }} -p stockade-guest --lib --test arguments --test results
+    {{ miri }} -p stockade --lib -- dispatcher shape codec number scalar \
+        --skip dispatcher::sim --skip hundred_thousand --skip shape::tests::property --skip mutilated \
+        --skip claimed_length --skip elements_without_bytes
+    STOCKADE_SEEDS={{ seeds }} {{ miri }} -p stockade --lib -- sim::no_seed_finds_a_fault
+
+# Adds the interpreter to the nightly toolchain, and says so, unless it is there.
+[private]
+miri-component:
+    @[[ $(rustup component list --toolchain nightly --installed 2> /dev/null | grep -cE '^(miri|rust-src)') == 2 ]] \
+        || { echo "Adding Miri to the nightly toolchain ..."; rustup component add miri rust-src --toolchain nightly; } \
+        || { echo "Miri was not run: it cannot be had here"; exit 1; }
 
 # Licences and sources of all dependencies, and advisories where their database can be had.
 deny:

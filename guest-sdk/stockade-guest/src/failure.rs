@@ -118,6 +118,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes, for every byte of a long record")]
     fn data_that_does_not_fit_is_left_out() {
         let (length, record) = encoded("no".to_owned(), Some("7".repeat(ERROR_BYTES_MAX)));
 
@@ -126,6 +127,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes, for every byte of a long message")]
     fn message_that_does_not_fit_is_cut_between_characters() {
         // Control characters take six bytes each in JSON, the worst case.
         for character in ["é", "\u{1}"] {

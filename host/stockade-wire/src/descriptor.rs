@@ -241,6 +241,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "sends descriptors")]
     fn a_message_above_the_inline_limit_arrives_through_a_sealed_file() {
         let (mut sender, mut receiver) = pair();
         for bytes in [0, INLINE_BYTES_MAX - 10, INLINE_BYTES_MAX, 3 << 20] {
@@ -252,6 +253,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "sends descriptors")]
     fn descriptors_keep_the_order_of_their_messages() {
         let (mut sender, mut receiver) = pair();
         let (first, second) = (sealed_file("a", b"1").unwrap(), sealed_file("b", b"22").unwrap());
@@ -266,6 +268,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "sends on a real socket")]
     fn a_peer_that_never_reads_makes_the_sender_full_instead_of_blocked() {
         let (mut sender, _receiver) = pair();
         let message = vec![0u8; 32 << 10];
@@ -274,6 +277,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "sends descriptors")]
     fn an_unsealed_body_is_refused() {
         let (sender, mut receiver) = pair();
         let file = memory_file("open").unwrap();
@@ -283,6 +287,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "seals a memory file")]
     fn a_sealed_file_can_be_neither_written_nor_resized() {
         let mut file = sealed_file("sealed", b"abc").unwrap();
         assert!(is_sealed(&file));

@@ -204,6 +204,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "maps a memory file")]
     fn both_sides_see_the_same_page() {
         let (host, worker) = both_sides();
         assert_eq!(host.started(), None);
@@ -216,6 +217,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "maps a memory file")]
     fn a_task_that_was_taken_back_does_not_start_and_is_not_told_as_started() {
         let (host, worker) = both_sides();
         host.offer(0, TaskId(1));
@@ -229,6 +231,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "maps a memory file")]
     fn a_slot_that_does_not_exist_holds_no_task() {
         let (host, worker) = both_sides();
         let last = u8::try_from(SLOTS_MAX - 1).unwrap();
@@ -242,6 +245,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "seals a memory file")]
     fn a_page_that_could_shrink_is_refused() {
         let file = memory_file("page").unwrap();
         file.set_len(PAGE_BYTES as u64).unwrap();

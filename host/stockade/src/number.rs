@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(Number::from((1u64 << 53) + 1).to_f64(), None);
         assert_eq!(Number::from(-(1i64 << 24)).to_f32(), Some(-16_777_216.0));
         assert_eq!(Number::from(-(1i64 << 24) - 1).to_f32(), None);
-        assert_eq!(Number::from(i128::MIN).to_f64(), Some(-(2f64.powi(127))));
+        assert_eq!(Number::from(i128::MIN).to_f64(), Some(-((1u128 << 127) as f64)));
         assert_eq!(Number::from(i128::MAX).to_f64(), None);
         assert_eq!(Number::from(u128::MAX).to_f32(), None);
         assert_eq!(Number::from(0).to_f32(), Some(0.0));
