@@ -93,7 +93,7 @@ fn idle_timeout(rng: &mut Rng) -> Option<Duration> {
 fn plan_group(world: &mut World) {
     let at = world.rng.millis(0, 100);
     let chunk = world.rng.chance(60).then_some(ChunkId(world.tasks));
-    let wall_time = world.rng.chance(60).then(|| world.rng.millis(4, 30));
+    let wall_time = world.rng.chance(60).then(|| world.rng.millis(2, 30));
     let retries = if world.rng.chance(30) { world.rng.between(1, 3) as u32 } else { 0 };
     let (mut module, mut priority) = (any_module(world), any_priority(world));
     let most = if world.rng.chance(30) { 1 } else { 7 };
