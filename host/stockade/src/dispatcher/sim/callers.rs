@@ -157,6 +157,10 @@ impl Callers {
         if taken_back {
             world.revoked.insert(task);
             world.tell_soon(Event::Cancel(task));
+            if world.rng.chance(20) {
+                let at = world.now + world.rng.millis(0, 6);
+                world.at(at, Happening::Look { task, even_running: true });
+            }
         } else if even_running {
             world.tell_soon(Event::CancelRunning(task));
         }

@@ -59,6 +59,15 @@ fn a_request_is_answered_when_its_last_worker_starts() {
 }
 
 #[test]
+fn what_is_still_to_start_counts_against_the_maximum() {
+    let mut bench = Bench::new(Config { needs_preparation: true, ..config(2) });
+    bench.spawn_workers(1);
+    assert_eq!(bench.tell(Event::SpawnWorkers { request: RequestId(2), count: Some(2) }), []);
+    let answers = [spawned(1), Action::Spawned(RequestId(2), 1)];
+    assert_eq!(bench.tell(Event::Prepared)[2..], answers);
+}
+
+#[test]
 fn a_request_is_answered_though_the_pool_breaks() {
     let mut bench = Bench::new(Config { needs_preparation: true, ..config(2) });
     bench.spawn_workers(2);
