@@ -57,10 +57,10 @@ impl Oracle {
         assert!(!self.broken && self.shutdown < Some(ShutdownMode::Cancel), "no worker to no end");
         assert!(now >= self.paused_until, "a pause follows a failure");
         assert!(self.requested > 0 || self.misses_worker(), "no worker without work");
-        self.requested = self.requested.saturating_sub(1);
-        let unserved = |request: &&mut Request| request.started < request.granted;
-        if let Some(request) = self.requests.iter_mut().find(unserved) {
-            request.started += 1;
+        if self.requested > 0 {
+            self.requested -= 1;
+            let unserved = |request: &&mut Request| request.started < request.granted;
+            self.requests.iter_mut().find(unserved).expect("somebody asked").started += 1;
         }
         self.workers.insert(id, Worker::new(now));
         assert!(self.active() <= self.config.workers_max, "too many workers");
