@@ -64,7 +64,7 @@ impl Dispatcher {
             let suspect = index == 0 && verdict == Verdict::AtFault;
             let fate = match last_lost {
                 Some(last) if index <= last => task.lost(refusal),
-                _ => task.returned(suspect && last_lost.is_none(), refusal),
+                _ => task.returned(suspect, refusal),
             };
             match fate {
                 Fate::Again => again.push(id),

@@ -134,7 +134,7 @@ pub(crate) enum Event {
         /// Whether it was taken back before it started; then it was never run.
         recalled: bool,
     },
-    /// The driver did not send this task of a batch, because its caller has cancelled it meanwhile.
+    /// The driver did not send this task of a batch, because its caller has taken it back meanwhile.
     /// Said while the batch is being sent, so an [`Action::Start`] of it may still follow; the worker
     /// will never hear of it, and it counts as one of those the worker was given.
     Withheld {

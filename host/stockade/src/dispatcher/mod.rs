@@ -17,6 +17,9 @@
 //! it is gone: only then can its status page tell the task that it had started, which is lost, from
 //! those behind it, which another worker runs.
 //!
+//! A task that its caller takes back on that page never starts, wherever it stands: what is left to
+//! do is to have it handed back. A module whose tasks cost one worker after the other is quarantined.
+//!
 //! Invariant: a task is in the queue, in one window, or resolved; and it is resolved once. Whatever
 //! a worker sends, in whatever state, costs at most that worker and its window.
 //!

@@ -10,7 +10,7 @@ use stockade_wire::{TaskId, WorkerId};
 
 use super::super::{Action, Event, Submission};
 use super::process::Process;
-use super::world::World;
+use super::world::{Happening, World};
 
 /// Where the driver holds a task to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -111,12 +111,18 @@ impl Callers {
     }
 
     /// Whether a task goes to the worker that it is meant for.
-    pub(super) fn send(&mut self, worker: WorkerId, task: TaskId, world: &World) -> bool {
-        let is_sent = !world.revoked.contains(&task);
-        if is_sent {
-            self.places.insert(task, Place::Sent(worker));
+    pub(super) fn send(&mut self, worker: WorkerId, task: TaskId, world: &mut World) -> bool {
+        if world.revoked.contains(&task) {
+            return false;
         }
-        is_sent
+        self.places.insert(task, Place::Sent(worker));
+        // The races are about the moments before and after the start.
+        if world.rng.chance(8) {
+            let at = world.now + world.rng.millis(0, 8);
+            let even_running = world.rng.chance(50);
+            world.at(at, Happening::Look { task, even_running });
+        }
+        true
     }
 
     /// A worker is gone: what it held and nobody else got waits again.
@@ -151,6 +157,10 @@ impl Callers {
         if taken_back {
             world.revoked.insert(task);
             world.tell_soon(Event::Cancel(task));
+            if world.rng.chance(20) {
+                let at = world.now + world.rng.millis(0, 6);
+                world.at(at, Happening::Look { task, even_running: true });
+            }
         } else if even_running {
             world.tell_soon(Event::CancelRunning(task));
         }

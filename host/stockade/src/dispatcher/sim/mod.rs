@@ -232,7 +232,7 @@ impl Simulation {
     /// Sends a batch but for those tasks whose callers have taken them back.
     fn send(&mut self, id: WorkerId, batch: Vec<TaskId>) {
         let (sent, withheld): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|task| self.callers.send(id, *task, &self.world));
+            batch.into_iter().partition(|task| self.callers.send(id, *task, &mut self.world));
         let sent: Vec<_> = sent.into_iter().map(|task| self.oracle.job(task)).collect();
         self.processes.get_mut(&id).unwrap().run(&sent, &mut self.world);
         for task in withheld {

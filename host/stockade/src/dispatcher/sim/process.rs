@@ -212,6 +212,10 @@ impl Process {
         self.phase = Phase::Running(task);
         self.page = Some(task);
         self.starts.push(task);
+        if world.rng.chance(5) {
+            let at = world.now + world.rng.millis(0, 1);
+            world.at(at, Happening::Look { task, even_running: true });
+        }
         if world.crashes(module) {
             return self.plan(world, 0, 10, Step::Crash);
         }

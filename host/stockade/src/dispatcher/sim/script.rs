@@ -62,7 +62,7 @@ fn config(rng: &mut Rng) -> Config {
         idle_timeout: idle_timeout(rng),
         start_timeout: Duration::from_millis(30),
         close_timeout: Duration::from_millis(15),
-        recall_timeout: Duration::from_millis(4),
+        recall_timeout: rng.millis(2, 10),
         window_tasks_max: rng.between(1, 6) as usize,
         window_bytes_max: rng.between(30, 120) as usize,
         needs_preparation: rng.chance(30),
@@ -93,7 +93,7 @@ fn idle_timeout(rng: &mut Rng) -> Option<Duration> {
 fn plan_group(world: &mut World) {
     let at = world.rng.millis(0, 100);
     let chunk = world.rng.chance(60).then_some(ChunkId(world.tasks));
-    let wall_time = world.rng.chance(60).then(|| world.rng.millis(4, 30));
+    let wall_time = world.rng.chance(60).then(|| world.rng.millis(2, 30));
     let retries = if world.rng.chance(30) { world.rng.between(1, 3) as u32 } else { 0 };
     let (mut module, mut priority) = (any_module(world), any_priority(world));
     let most = if world.rng.chance(30) { 1 } else { 7 };
@@ -102,7 +102,7 @@ fn plan_group(world: &mut World) {
         let task = TaskId(world.tasks);
         let inline_bytes = world.rng.below(50) as usize;
         // Callers do not mix these in a chunk, and nothing relies on that.
-        if world.rng.chance(8) {
+        if world.rng.chance(15) {
             (module, priority) = (any_module(world), any_priority(world));
         }
         let submission =
@@ -126,8 +126,12 @@ fn any_priority(world: &mut World) -> i32 {
 }
 
 fn plan_pool_calls(world: &mut World) {
-    for number in 0..world.rng.below(6) {
-        let at = world.rng.millis(0, 150);
+    let mut at = Duration::ZERO;
+    for number in 0..world.rng.below(7) {
+        // Several at a time, too.
+        if world.rng.chance(80) {
+            at = world.rng.millis(0, 150);
+        }
         let call = match world.rng.below(9) {
             0..3 => {
                 let count = world.rng.chance(60).then(|| world.rng.below(6) as usize);

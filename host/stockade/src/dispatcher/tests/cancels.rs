@@ -1,6 +1,6 @@
 //! Cancels, by a task's caller and by the pool, wherever the task is.
 
-use super::super::{Action, CancelReason, Config, Event, Resolution, Submission};
+use super::super::{Action, CancelReason, Config, Event, Hook, Resolution, Submission};
 use super::*;
 
 const CANCELLED: Resolution = Resolution::Cancelled(CancelReason::Asked);
@@ -200,6 +200,20 @@ fn the_pool_does_not_want_back_what_its_caller_took() {
     let mut bench = one_worker_with(&[1, 2], as_it_is);
     bench.cancel(2);
     assert_eq!(bench.shut_down(ShutdownMode::Cancel), []);
+}
+
+#[test]
+fn the_pool_wants_a_task_back_once_and_for_its_first_reason() {
+    let mut bench = Bench::new(config(2));
+    bench.spawn_workers(2);
+    bench.submit_chunk(&[1, 2], as_it_is);
+    bench.tell(Event::Ready(worker(1)));
+    let failed = Event::HookFailed { worker: worker(2), hook: Hook::Initializer };
+    assert_eq!(bench.tell(failed)[2..], [recall(2)]);
+    assert_eq!(bench.shut_down(ShutdownMode::Cancel), []);
+    bench.finish(1, 1);
+    let cancelled = resolve(2, Resolution::Cancelled(CancelReason::Broken));
+    assert_eq!(bench.hand_back(1, 2)[0], cancelled);
 }
 
 #[test]

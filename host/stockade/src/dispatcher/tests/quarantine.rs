@@ -168,6 +168,23 @@ fn what_a_quarantined_module_runs_finishes_and_what_it_has_sent_is_wanted_back()
 }
 
 #[test]
+fn a_module_is_quarantined_while_the_pool_shuts_down_too() {
+    let mut bench = about_to_lose(1, &[1, 2]);
+    bench.shut_down(ShutdownMode::Drain);
+    let ends = [
+        quarantine(7),
+        resolve(1, Resolution::WorkerLost),
+        resolve(2, QUARANTINED),
+        Action::Terminated,
+    ];
+    assert_eq!(bench.exit(2, Some(1)), ends);
+    let mut bench = about_to_lose(1, &[1]);
+    bench.shut_down(ShutdownMode::Cancel);
+    let ends = [quarantine(7), resolve(1, Resolution::WorkerLost), Action::Terminated];
+    assert_eq!(bench.exit(2, Some(1)), ends);
+}
+
+#[test]
 fn a_module_is_quarantined_once() {
     let mut bench = about_to_lose(2, &[1]);
     bench.submit(with_retry(of_module(7)(task(2))));

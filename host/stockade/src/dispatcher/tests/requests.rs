@@ -14,18 +14,20 @@ fn spawn_as_needed(bench: &mut Bench) -> Vec<Action> {
 
 #[test]
 fn a_request_without_a_number_is_for_every_pending_task_that_no_worker_is_free_for() {
-    let mut bench = one_worker_with_room_for_three(&[1, 2, 3, 4]);
+    let mut bench = one_worker_of(3, &[1, 2, 3, 4]);
     // Three tasks of one chunk are pending behind the first, and nobody is free.
     assert_eq!(spawn_as_needed(&mut bench), [spawn(2), spawn(3), spawned(2)], "the maximum");
     assert_eq!(spawn_as_needed(&mut bench), [spawned(0)]);
+    let mut bench = one_worker_of(9, &[1, 2, 3]);
+    assert_eq!(spawn_as_needed(&mut bench), [spawn(2), spawn(3), spawned(2)], "the need");
 }
 
 #[test]
 fn a_request_without_a_number_counts_those_that_start_and_those_that_are_free() {
-    let mut bench = one_worker_with_room_for_three(&[1, 2, 3]);
+    let mut bench = one_worker_of(9, &[1, 2, 3]);
     bench.spawn_workers(1);
     assert_eq!(spawn_as_needed(&mut bench), [spawn(3), spawned(1)], "two pending, one starting");
-    let mut bench = one_worker_with_room_for_three(&[1, 2]);
+    let mut bench = one_worker_of(9, &[1, 2]);
     bench.spawn_workers(1);
     bench.tell(Event::Ready(worker(2)));
     assert_eq!(spawn_as_needed(&mut bench), [spawned(0)], "one pending, one free");
@@ -33,7 +35,7 @@ fn a_request_without_a_number_counts_those_that_start_and_those_that_are_free() 
 
 #[test]
 fn a_request_without_a_number_counts_those_that_were_asked_for_before() {
-    let mut bench = one_worker_with_room_for_three(&[1, 2]);
+    let mut bench = one_worker_of(9, &[1, 2]);
     bench.submit(task(3));
     bench.tell(Event::SpawnFailed(worker(2)));
     assert_eq!(spawn_as_needed(&mut bench), [], "in the pause: two pending, nobody free");
@@ -54,6 +56,15 @@ fn a_request_is_answered_when_its_last_worker_starts() {
     assert_eq!(bench.spawn_workers(2), [Action::Prepare]);
     let spawned_two = [spawn(1), spawn(2), spawned(2)];
     assert_eq!(bench.tell(Event::Prepared), spawned_two);
+}
+
+#[test]
+fn what_is_still_to_start_counts_against_the_maximum() {
+    let mut bench = Bench::new(Config { needs_preparation: true, ..config(2) });
+    bench.spawn_workers(1);
+    assert_eq!(bench.tell(Event::SpawnWorkers { request: RequestId(2), count: Some(2) }), []);
+    let answers = [spawned(1), Action::Spawned(RequestId(2), 1)];
+    assert_eq!(bench.tell(Event::Prepared)[2..], answers);
 }
 
 #[test]
@@ -90,18 +101,19 @@ fn a_request_that_is_cut_short_is_told_what_had_started() {
 
 #[test]
 fn requests_that_wait_together_lose_from_the_latest() {
+    // Four processes that retire are as many as a pool of two workers may have.
     let mut bench = Bench::ready(Config { tasks_per_worker_max: Some(1), ..config(2) });
-    bench.submit(task(1));
-    bench.submit(task(2));
-    bench.finish(1, 1);
-    bench.submit(task(3));
+    for id in 1..=4 {
+        bench.submit(task(id));
+    }
     bench.tell(Event::Ready(worker(3)));
-    assert_eq!(bench.spawn_workers(1), [spawn(4), spawned(1)]);
-    let again = Event::SpawnWorkers { request: RequestId(2), count: Some(1) };
-    assert_eq!(bench.tell(again), []);
-    let late = Event::SpawnWorkers { request: RequestId(3), count: Some(1) };
-    assert_eq!(bench.tell(late), [], "granted none, answered with the other");
-    let answers = [Action::Spawned(RequestId(2), 0), Action::Spawned(RequestId(3), 0)];
+    bench.tell(Event::Ready(worker(4)));
+    assert_eq!(bench.spawn_workers(1), []);
+    assert_eq!(bench.tell(Event::SpawnWorkers { request: RequestId(2), count: Some(1) }), []);
+    bench.finish(1, 2);
+    let gone = bench.exit(1, Some(2));
+    assert_eq!(gone, [spawn(5)], "for the first, who still waits with the other");
+    let answers = [spawned(1), Action::Spawned(RequestId(2), 0)];
     assert_eq!(bench.shut_down(ShutdownMode::Drain), answers);
 }
 
@@ -117,9 +129,9 @@ fn a_request_is_answered_though_the_worker_that_started_for_it_dies() {
     assert_eq!(bench.finish(2, 1), [resolve(1, Resolution::Finished)]);
 }
 
-/// A pool of at most three workers, of which one holds these tasks of one chunk.
-fn one_worker_with_room_for_three(tasks: &[u64]) -> Bench {
-    let mut bench = Bench::new(config(3));
+/// A pool of at most so many workers, of which one holds these tasks of one chunk.
+fn one_worker_of(workers_max: usize, tasks: &[u64]) -> Bench {
+    let mut bench = Bench::new(config(workers_max));
     bench.submit_chunk(tasks, as_it_is);
     bench.tell(Event::Ready(worker(1)));
     bench

@@ -6,7 +6,7 @@ use super::super::super::{
     Action, BrokenCause, CancelReason, Hook, Moment, RequestId, ShutdownMode,
 };
 use super::super::coverage::Coverage;
-use super::{Oracle, Worker};
+use super::{Oracle, Request, Worker};
 
 impl Oracle {
     /// An action was decided.
@@ -57,7 +57,11 @@ impl Oracle {
         assert!(!self.broken && self.shutdown < Some(ShutdownMode::Cancel), "no worker to no end");
         assert!(now >= self.paused_until, "a pause follows a failure");
         assert!(self.requested > 0 || self.misses_worker(), "no worker without work");
-        self.requested = self.requested.saturating_sub(1);
+        if self.requested > 0 {
+            self.requested -= 1;
+            let unserved = |request: &&mut Request| request.started < request.granted;
+            self.requests.iter_mut().find(unserved).expect("somebody asked").started += 1;
+        }
         self.workers.insert(id, Worker::new(now));
         assert!(self.active() <= self.config.workers_max, "too many workers");
         assert!(self.workers.len() <= 2 * self.config.workers_max, "too many processes");
@@ -108,13 +112,12 @@ impl Oracle {
 
     fn answer(&mut self, request: RequestId, workers: usize, coverage: &mut Coverage) {
         assert_eq!(self.requested, 0, "answered when everything that was granted has started");
-        let index = self.requests.iter().position(|(asked, _)| *asked == request);
-        let (_, granted) = self.requests.remove(index.expect("answered once"));
-        assert!(workers <= granted, "no more than was granted");
+        let index = self.requests.iter().position(|asked| asked.id == request);
+        let Request { granted, started, .. } = self.requests.remove(index.expect("answered once"));
+        assert_eq!(workers, started, "answered with what started for it");
         if workers < granted {
             coverage.see("situation: a request was cut short");
         }
-        self.dropped -= granted - workers;
     }
 
     fn close(&mut self, now: Moment, id: WorkerId, coverage: &mut Coverage) {

@@ -4,7 +4,7 @@ use stockade_wire::{TaskId, WorkerId};
 
 use super::super::super::{CancelReason, Event, Hook, Moment, RequestId, ShutdownMode, Submission};
 use super::super::coverage::Coverage;
-use super::{Exit, Oracle, Task, Worker};
+use super::{Exit, Oracle, Request, Task, Worker};
 
 impl Oracle {
     /// A timeout is about to be handled.
@@ -121,7 +121,7 @@ impl Oracle {
         let is_open = self.shutdown.is_none() && !self.broken;
         let granted = if is_open { count.unwrap_or(needed).min(room) } else { 0 };
         self.requested += granted;
-        self.requests.push((request, granted));
+        self.requests.push(Request { id: request, granted, started: 0 });
     }
 
     fn ready(&mut self, now: Moment, id: WorkerId) {

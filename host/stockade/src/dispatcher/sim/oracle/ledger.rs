@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use stockade_wire::TaskId;
 
-use super::super::super::{CancelReason, Moment, Phase, Resolution, Submission};
+use super::super::super::{CancelReason, Moment, Phase, RequestId, Resolution, Submission};
 
 pub(super) struct Task {
     pub(super) submission: Submission,
@@ -132,6 +132,14 @@ impl Worker {
     pub(super) fn failed(&self) -> bool {
         self.is_at_fault() && (!self.ready || self.finished == 0)
     }
+}
+
+/// Somebody who asked for workers.
+pub(super) struct Request {
+    pub(super) id: RequestId,
+    pub(super) granted: usize,
+    /// How many of these have started; those of the first who ask start first.
+    pub(super) started: usize,
 }
 
 /// A worker's end.

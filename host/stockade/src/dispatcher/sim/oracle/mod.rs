@@ -13,9 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stockade_wire::{ModuleId, TaskId, WorkerId};
 
-use super::super::{CancelReason, Config, Hook, Moment, RequestId, ShutdownMode};
+use super::super::{CancelReason, Config, Hook, Moment, ShutdownMode};
 use super::process::Job;
-use ledger::{Exit, Task, Worker};
+use ledger::{Exit, Request, Task, Worker};
 
 pub(super) struct Oracle {
     config: Config,
@@ -26,10 +26,8 @@ pub(super) struct Oracle {
     workers_spawned: u64,
     /// Spawns that somebody asked for and that were not yet seen.
     requested: usize,
-    /// What was granted to whom, until that is answered.
-    requests: Vec<(RequestId, usize)>,
-    /// Granted workers that will not start, and of which nobody was told so far.
-    dropped: usize,
+    /// Those who wait for an answer, the first first.
+    requests: Vec<Request>,
     preparing: bool,
     prepared: bool,
     idle_timeout_set_at: Moment,
@@ -68,7 +66,6 @@ impl Oracle {
             workers_spawned: 0,
             requested: 0,
             requests: Vec::new(),
-            dropped: 0,
             preparing: false,
             idle_timeout_set_at: Moment::ZERO,
             shutdown: None,
@@ -140,7 +137,7 @@ impl Oracle {
 
     /// No worker that was asked for starts any more.
     fn drop_requests(&mut self) {
-        self.dropped += std::mem::take(&mut self.requested);
+        self.requested = 0;
     }
 
     fn is_empty(&self) -> bool {
