@@ -7,11 +7,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stockade_wire::{Finished, HostMessage, Invocation, Limits, Outcome, Run, WorkerId};
+use stockade_wire::{ChunkId, Finished, HostMessage, Invocation, Limits, Outcome, Run, WorkerId};
 
 use crate::cancelled::{CancelledTask, GivenArguments};
 use crate::cell::{Completed, TaskCell};
-use crate::dispatcher::{CancelReason as DispatchCancel, ChunkId, Resolution, Submission};
+use crate::dispatcher::{CancelReason as DispatchCancel, Resolution, Submission};
 use crate::report::{Status, TaskReport};
 use crate::room::Place;
 use crate::task::Output;

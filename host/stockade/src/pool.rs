@@ -18,11 +18,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use stockade_wire::{Limits, ModuleDescription, Setup};
+use stockade_wire::{ChunkId, Limits, ModuleDescription, Setup};
 
 use crate::callbacks::Callbacks;
 use crate::cancelled::CancelledTask;
-use crate::dispatcher::{ChunkId, Config, Dispatcher, RequestId, ShutdownMode};
+use crate::dispatcher::{Config, Dispatcher, RequestId, ShutdownMode};
 use crate::driver::{Command as DriverCommand, Driver, Parts};
 use crate::hooks::Hook;
 use crate::link::Link;

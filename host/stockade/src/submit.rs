@@ -9,12 +9,11 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde::Serialize;
-use stockade_wire::{Codec, HostMessage, Invocation, ModuleId, Run, Stdin, TaskId};
+use stockade_wire::{ChunkId, Codec, HostMessage, Invocation, ModuleId, Run, Stdin, TaskId};
 
 use crate::arguments::{self, Arguments};
 use crate::cell::{TaskCell, TaskInfo};
 use crate::command::Command;
-use crate::dispatcher::ChunkId;
 use crate::driver::Command as DriverCommand;
 use crate::entry::{Schedule, TaskEntry};
 use crate::map::{Map, MapAll, Singles};
@@ -336,8 +335,7 @@ impl Core {
         let info = TaskInfo { id, target: target.to_string(), label, codec, result_shape };
         let cell = Arc::new(TaskCell::new(info, self.link.clone()));
         let limits = options.limits.as_ref().unwrap_or(&self.blueprint.setup.limits).clone();
-        let share =
-            company.chunk.filter(|_| company.shares).map(|chunk| stockade_wire::ChunkId(chunk.0));
+        let share = company.chunk.filter(|_| company.shares);
         let run = Run { task: id, module, invocation, limits, slot: 0, share };
         let schedule =
             Schedule { chunk: company.chunk, priority: options.priority, retries: options.retries };

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use stockade_wire::{ModuleId, TaskId, WorkerId};
+use stockade_wire::{ChunkId, ModuleId, TaskId, WorkerId};
 
 /// A point in time, as the span since the pool was made. Only the driver reads a clock.
 pub(crate) type Moment = Duration;
@@ -52,10 +52,6 @@ pub(crate) struct Config {
     pub(crate) losses_in_a_row_max: Option<u32>,
 }
 
-/// Consecutive tasks with the same chunk travel in one batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ChunkId(pub(crate) u64);
-
 /// Names one [`Event::SpawnWorkers`], so that its answer finds whoever asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RequestId(pub(crate) u64);
@@ -70,7 +66,7 @@ pub(crate) struct Submission {
     /// Higher goes first; within one, first come, first served. Strict: a lower one waits for as
     /// long as a higher one has tasks in the queue. What runs is not interrupted.
     pub(crate) priority: i32,
-    /// What it may travel with.
+    /// Consecutive tasks with the same chunk travel in one batch.
     pub(crate) chunk: Option<ChunkId>,
     /// What it takes of a window.
     pub(crate) inline_bytes: usize,

@@ -49,8 +49,8 @@ use std::collections::{BTreeMap, VecDeque};
 use stockade_wire::{TaskId, WorkerId};
 
 pub(crate) use event::{
-    Action, BrokenCause, CancelReason, ChunkId, Config, Counts, Event, Hook, Moment, Phase,
-    RequestId, Resolution, ShutdownMode, Submission,
+    Action, BrokenCause, CancelReason, Config, Counts, Event, Hook, Moment, Phase, RequestId,
+    Resolution, ShutdownMode, Submission,
 };
 
 use budget::Budget;

@@ -11,9 +11,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use stockade_wire::TaskId;
-
-use super::ChunkId;
+use stockade_wire::{ChunkId, TaskId};
 
 /// Where a task stands: lower is earlier. Never used twice by one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use stockade_wire::{ModuleId, TaskId};
+use stockade_wire::{ChunkId, ModuleId, TaskId};
 
-use super::super::{ChunkId, Config, Event, Moment, RequestId, ShutdownMode, Submission};
+use super::super::{Config, Event, Moment, RequestId, ShutdownMode, Submission};
 use super::coverage::Coverage;
 use super::rng::Rng;
 use super::world::{Agenda, Happening, World};

@@ -13,11 +13,11 @@ mod workers;
 
 use std::time::Duration;
 
-use stockade_wire::{ModuleId, TaskId, WorkerId};
+use stockade_wire::{ChunkId, ModuleId, TaskId, WorkerId};
 
 use super::{
-    Action, ChunkId, Config, Counts, Dispatcher, Event, Moment, RequestId, Resolution,
-    ShutdownMode, Submission,
+    Action, Config, Counts, Dispatcher, Event, Moment, RequestId, Resolution, ShutdownMode,
+    Submission,
 };
 
 const START_TIMEOUT: u64 = 1_000;
