@@ -73,7 +73,7 @@ simulate seeds="100000":
 loom:
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR={{ target }}/loom cargo test -p stockade-wire --release --lib --quiet -- slot
 
-# Undefined behaviour in whatever makes no system calls; a few minutes, half a minute more for each seed.
+# Undefined behaviour in whatever makes no system calls; a few minutes, and up to one more for each seed.
 miri seeds="1": miri-component
     {{ miri }} -p stockade-abi -p stockade-wire --lib
     {{ miri }} -p stockade-guest --lib --test arguments --test results
