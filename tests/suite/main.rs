@@ -5,6 +5,7 @@
 mod building;
 mod calling;
 mod commands;
+mod conformance;
 mod ending;
 mod handles;
 mod hooks;
