@@ -83,6 +83,7 @@ fn cancelled_tasks() {
     let pending: Vec<_> = (1..4).map(|i| pool.submit::<i32>("square", (i,)).unwrap()).collect();
     assert!(pending[1].cancel(), "its owner's own cancel is no business of the list");
     std::thread::scope(|scope| {
+        let _at_end = gates.open_at_end();
         let ending = scope.spawn(|| pool.shutdown());
         assert!(stockade::wait(&pending, None));
         gates.open(0);

@@ -12,6 +12,7 @@ fn with_defaults() {
     let gates = Gates::new();
     let pool = gates.pool(4).build().unwrap();
     let results: Vec<i32> = std::thread::scope(|scope| {
+        let _at_end = gates.open_at_end();
         let map = scope.spawn(|| pool.starmap("add_at_gate", pairs(10)).collect::<Result<_, _>>());
         // Where asyncpal keeps one worker busy, this keeps every worker busy.
         (0..4).for_each(|number| gates.until_somebody_waits_at(number));
@@ -28,6 +29,7 @@ fn with_custom_chunk_size() {
     let gates = Gates::new();
     let pool = gates.held_pool(4);
     let results: Vec<i32> = std::thread::scope(|scope| {
+        let _at_end = gates.open_at_end();
         let map = pool.starmap("add", pairs(10)).chunk_size(5);
         let map = scope.spawn(|| map.collect::<Result<_, _>>());
         eventually("both chunks", || pool.count_pending_tasks() == 10);
@@ -44,6 +46,7 @@ fn with_buffer_size() {
     let gates = Gates::new();
     let pool = gates.pool(7).build().unwrap();
     let results: Vec<i32> = std::thread::scope(|scope| {
+        let _at_end = gates.open_at_end();
         let map = pool.starmap("add_at_gate", pairs(10)).chunk_size(1).buffer_size(3);
         let map = scope.spawn(|| map.collect::<Result<_, _>>());
         (0..3).for_each(|number| gates.until_somebody_waits_at(number));

@@ -1,5 +1,5 @@
-//! What asyncpal keeps in a module of helpers, where it shows here: chunks, time that runs out, what
-//! an error leads to, and names.
+//! What asyncpal keeps in a module of helpers, where it shows here: chunks, time that runs out,
+//! what an error leads to, and names.
 
 use std::error::Error;
 use std::time::Duration;
@@ -92,6 +92,7 @@ fn null_timeout() {
     let pool = gates.pool(1).build().unwrap();
     let handle = pool.submit::<i32>("square_at_gate", (2,)).unwrap();
     std::thread::scope(|scope| {
+        let _at_end = gates.open_at_end();
         let waits = [scope.spawn(|| handle.wait(None)), scope.spawn(|| pool.join(None).is_ok())];
         gates.until_somebody_waits_at(2);
         assert!(waits.iter().all(|wait| !wait.is_finished()));

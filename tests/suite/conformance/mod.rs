@@ -5,6 +5,8 @@
 //! workers, counting, sizes, joining, properties     the pool and its workers
 //! broken_pools, check, run, submit                  what a pool in each state answers
 //! lazy_maps … eager_starmaps, misc                  maps, chunks, time, error chains
+//! futures, numbered as theirs                       handles, alone and together
+//! defects, numbered as they were found              what goes wrong there and cannot here
 //! upstream.txt ─┐
 //! defects.txt  ─┴─► table ─► docs/conformance.md    which of theirs is which of ours
 //! ```
@@ -19,8 +21,10 @@
 mod broken_pools;
 mod check;
 mod counting;
+mod defects;
 mod eager_maps;
 mod eager_starmaps;
+mod futures;
 mod joining;
 mod lazy_maps;
 mod lazy_starmaps;
@@ -88,6 +92,19 @@ impl Gates {
 
     fn open_all(&self) {
         (0..10).for_each(|number| self.open(number));
+    }
+
+    /// Opens all when dropped, so that a test that fails leaves nobody waiting.
+    fn open_at_end(&self) -> impl Drop {
+        struct OpenAtEnd<'a>(&'a Gates);
+
+        impl Drop for OpenAtEnd<'_> {
+            fn drop(&mut self) {
+                self.0.open_all();
+            }
+        }
+
+        OpenAtEnd(self)
     }
 
     fn until_somebody_waits_at(&self, number: i32) {

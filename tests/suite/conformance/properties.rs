@@ -13,6 +13,7 @@ fn closed_property() {
     gates.until_somebody_waits_at(1);
     assert!(!pool.is_closed());
     std::thread::scope(|scope| {
+        let _at_end = gates.open_at_end();
         let ending = scope.spawn(|| pool.shutdown());
         // From the beginning of its end, while a task still runs.
         eventually("the pool to be closed", || pool.is_closed());
@@ -32,6 +33,7 @@ fn terminated_property() {
     gates.until_somebody_waits_at(1);
     assert!(!pool.is_terminated());
     std::thread::scope(|scope| {
+        let _at_end = gates.open_at_end();
         let ending = scope.spawn(|| pool.shutdown());
         eventually("the pool to be closed", || pool.is_closed());
         // Not before the task and the worker have ended.
