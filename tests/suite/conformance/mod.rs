@@ -33,6 +33,7 @@ mod properties;
 mod run;
 mod sizes;
 mod submit;
+mod table;
 mod workers;
 
 use std::time::Duration;
