@@ -3,25 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stockade::{
-    BrokenError, JoinTimeout, PoolBuilder, RunError, SubmitError, TaskError, WorkerProgram,
-};
-use stockade_tests::{Folder, Gate, eventually, int, numbers, script, worker_program};
+use stockade::{BrokenError, JoinTimeout, PoolBuilder, RunError, SubmitError, TaskError};
+use stockade_tests::{Folder, Gate, eventually, int, numbers, workers_that_fail_when_released};
 
 use super::comes_back;
 
-/// A pool whose workers wait until there is `release` in the folder, and then fail to start.
+/// A pool that breaks once there is `release` in the folder.
 fn breaks_when_released() -> (Folder, PoolBuilder) {
-    let folder = Folder::new();
-    let real = worker_program();
-    let release = folder.path().join("release");
-    let text = format!(
-        "case \"$1\" in *compiler) exec {} \"$1\";; esac\n\
-         while [ ! -e {} ]; do sleep 0.01; done\nexit 3",
-        real.display(),
-        release.display()
-    );
-    let program = WorkerProgram::Path(script(&folder, &text));
+    let (folder, program) = workers_that_fail_when_released();
     (folder, numbers().worker_program(program))
 }
 
