@@ -1,29 +1,48 @@
 //! A program that uses pools, for what can be seen only from outside of one.
 //!
 //! `host busy MODULE` keeps two workers busy for ever, writes their process numbers to stdout, and
-//! waits to be killed. `host many MODULE` makes pools and ends them in every way, and writes how many
+//! waits to be killed. `host return MODULE`, `host drop MODULE` and `host exit MODULE` do the same and
+//! end by themselves: with the pool alive in a static, with the pool dropped, and in the middle of
+//! everything. `host many MODULE` makes pools and ends them in every way, and writes how many
 //! descriptors and threads it has after the first round and after the last.
 
 use std::io::Write;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use stockade::{Limits, Pool};
+use stockade::{Limits, Pool, TaskHandle};
+
+/// The pool that nobody drops.
+static POOL: OnceLock<Pool> = OnceLock::new();
+
+/// The exit code by which a test knows that it was this program that ended itself.
+const EXIT_CODE: i32 = 7;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mode = arguments.next().context("the first argument is what to do")?;
     let module = arguments.next().context("the second argument is a module")?;
     match mode.as_str() {
-        "busy" => busy(&module),
+        "busy" => Ok(busy(&module)?.1.result()?),
+        "return" => {
+            POOL.set(busy(&module)?.0).map_err(|_| anyhow::anyhow!("there is a pool already"))
+        }
+        "drop" => busy(&module).map(drop),
+        "exit" => {
+            let _pool = busy(&module)?;
+            std::process::exit(EXIT_CODE)
+        }
         "many" => many(&module),
         unknown => bail!("unknown mode {unknown}"),
     }
 }
 
-fn busy(module: &str) -> Result<()> {
+/// A pool whose workers are busy for ever, and one of their tasks.
+fn busy(module: &str) -> Result<(Pool, TaskHandle<()>)> {
     let limits = Limits::default().wall_time(None);
-    let pool = Pool::dual().module(module).limits(limits).build()?;
+    let builder = Pool::dual().module(module).limits(limits);
+    let pool = builder.shutdown_grace_period(Duration::from_millis(100)).build()?;
     let handles = [pool.submit::<()>("spin", ())?, pool.submit::<()>("spin", ())?];
     while handles.iter().any(|handle| handle.progress().is_none()) {
         std::thread::yield_now();
@@ -33,9 +52,8 @@ fn busy(module: &str) -> Result<()> {
         writeln!(stdout, "{}", worker.pid)?;
     }
     stdout.flush()?;
-    drop(stdout);
-    handles[0].result()?;
-    Ok(())
+    let [handle, _] = handles;
+    Ok((pool, handle))
 }
 
 fn many(module: &str) -> Result<()> {

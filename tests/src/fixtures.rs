@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use stockade::{Bytes, Pool, PoolBuilder};
+use stockade::{Bytes, Pool, PoolBuilder, WorkerProgram};
 
 /// Functions over numbers, and every trap there is. See the file.
 const NUMBERS: &str = include_str!("../fixtures/numbers.wat");
@@ -99,6 +99,20 @@ pub fn script(folder: &Folder, text: &str) -> PathBuf {
     drop(stdin);
     assert!(writer.wait().expect("the shell ends").success());
     path
+}
+
+/// A worker program whose compilers are real and whose workers fail to start, but not before there is
+/// `release` in the folder: a pool breaks at the moment that the test chooses.
+pub fn workers_that_fail_when_released() -> (Folder, WorkerProgram) {
+    let folder = Folder::new();
+    let text = format!(
+        "case \"$1\" in *compiler) exec {} \"$1\";; esac\n\
+         while [ ! -e {} ]; do sleep 0.01; done\nexit 3",
+        worker_program().display(),
+        folder.path().join("release").display()
+    );
+    let program = WorkerProgram::Path(script(&folder, &text));
+    (folder, program)
 }
 
 /// The repository's folder.

@@ -17,7 +17,7 @@ mod waiting;
 
 pub use fixtures::{
     Folder, TASKS, guest, guest_pool, int, name_for_a_pool, numbers, repository, script, tasks,
-    two_ints, wat, wat_file, worker_program,
+    two_ints, wat, wat_file, worker_program, workers_that_fail_when_released,
 };
 pub use gate::Gate;
 pub use processes::{

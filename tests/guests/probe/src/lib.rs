@@ -54,6 +54,19 @@ fn greet(name: String, times: u32, mark: Option<char>) -> String {
     vec![format!("hello {name}{mark}"); times as usize].join(" ")
 }
 
+/// Takes parameters that have names of other things, and gives them back.
+#[task]
+fn collide(
+    target: String,
+    self_: u32,
+    timeout: f64,
+    args: Vec<u32>,
+    kwargs: HashMap<String, u32>,
+    input: bool,
+) -> (String, u32, f64, Vec<u32>, HashMap<String, u32>, bool) {
+    (target, self_, timeout, args, kwargs, input)
+}
+
 /// An error that callers can match on.
 #[derive(Debug, Serialize)]
 #[serde(crate = "stockade_guest::serde")]
