@@ -130,7 +130,7 @@ impl Imp {
     fn forged(&mut self, task: TaskId) -> WorkerMessage {
         let text = forged_text(self.worker);
         let error = GuestError { message: text.clone(), location: None, data: None };
-        match self.random.below(14) {
+        match self.random.below(20) {
             0 => WorkerMessage::Ready,
             1 => WorkerMessage::Closed,
             2 => WorkerMessage::Loaded(ModuleId(self.random.below(2) as u32)),
@@ -139,11 +139,11 @@ impl Imp {
             5 => WorkerMessage::Initialized { state_bytes: self.random.number() },
             6 => WorkerMessage::InitializerFailed(Failure::Error(error)),
             7 => WorkerMessage::FinalizerFailed(Failure::Error(error)),
-            8 => WorkerMessage::Emitted(task, text.into()),
-            9 => WorkerMessage::Emitted(TaskId(0), text.into()),
-            10 => finished(task, Outcome::Recalled),
-            11 => finished(task, Outcome::Scalars(vec![Scalar::I32(7)])),
-            12 => finished(task, Outcome::Failed(Failure::Error(error))),
+            8..11 => WorkerMessage::Emitted(task, text.into()),
+            11 => WorkerMessage::Emitted(TaskId(0), text.into()),
+            12 => finished(task, Outcome::Recalled),
+            13 => finished(task, Outcome::Scalars(vec![Scalar::I32(7)])),
+            14..17 => finished(task, Outcome::Failed(Failure::Error(error))),
             _ => finished(task, Outcome::Returned(text.into())),
         }
     }
