@@ -279,7 +279,8 @@ impl Ledger {
         self.give_up();
     }
 
-    pub(crate) fn violation(&self, what: String) {
+    pub(crate) fn violation(&self, mut what: String) {
+        what.truncate(what.floor_char_boundary(400));
         let mut violations = lock(&self.violations);
         if violations.len() < VIOLATIONS_MAX {
             violations.push(what);
@@ -296,11 +297,12 @@ impl Ledger {
         }
     }
 
-    fn give_up(&self) {
+    /// Says that there is no sense in going on.
+    pub(crate) fn give_up(&self) {
         self.gave_up.store(true, Ordering::Relaxed);
     }
 
-    /// Whether there is no sense in going on.
+    /// Whether somebody said so.
     pub(crate) fn gave_up(&self) -> bool {
         self.gave_up.load(Ordering::Relaxed)
     }

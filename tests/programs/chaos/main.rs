@@ -62,16 +62,16 @@ fn main() -> Result<ExitCode> {
          meets, the machine decides as well.",
         run.tasks, run.seed
     )?;
+    // Not kept locked: a run without hope ends from within.
+    drop(out);
     let (figures, violations) = run.play()?;
+    let mut out = std::io::stdout().lock();
     table::print(&mut out, &figures)?;
     if violations.is_empty() {
         writeln!(out, "\nNothing happened that must not. Seed {}", run.seed)?;
         return Ok(ExitCode::SUCCESS);
     }
-    writeln!(out, "\n{} violations:", violations.len())?;
-    for violation in &violations {
-        writeln!(out, "- {violation}")?;
-    }
+    table::list(&mut out, &violations)?;
     writeln!(out, "Seed {}", run.seed)?;
     Ok(ExitCode::FAILURE)
 }
@@ -108,6 +108,7 @@ impl Run {
         let mut figures = Figures::default();
 
         calm(&pool, &ledger);
+        self.end_without_hope(&ledger);
         let calm_before = Census::take();
 
         storm.set_rages(true)?;
@@ -115,8 +116,10 @@ impl Run {
         let outside = self.rage(&pool, &ledger, watch, &mut figures);
         storm.set_rages(false)?;
         leave_nothing(&pool, &ledger, "after the storm");
+        self.end_without_hope(&ledger);
 
         calm(&pool, &ledger);
+        self.end_without_hope(&ledger);
         let calm_after = Census::take();
         let inside = storm.noted()?;
         self.explain(&ledger, &outside, &inside, &mut figures);
@@ -182,6 +185,7 @@ impl Run {
                     figures.resident_warm_bytes = figures.resident_warm_bytes.max(resident);
                 }
                 watch.show(settled, disturbances.load(Ordering::Relaxed), ledger);
+                self.end_without_hope(ledger);
             }
             over.store(true, Ordering::Relaxed);
             weather.join()
@@ -190,6 +194,16 @@ impl Run {
         figures.time = started.elapsed();
         figures.tasks = ledger.settled();
         outside.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Ends the program where threads wait for what will not come: there is no other way out.
+    fn end_without_hope(self, ledger: &Ledger) {
+        if ledger.gave_up() {
+            // Nobody may be reading.
+            let _ = table::list(&mut std::io::stdout(), &ledger.violations());
+            let _ = writeln!(std::io::stdout(), "The run was given up. Seed {}", self.seed);
+            std::process::exit(1);
+        }
     }
 
     /// How much of the storm is over, as far as tasks and time tell.
@@ -249,8 +263,11 @@ fn calm(pool: &Pool, ledger: &Ledger) {
 
 /// Waits until the pool is empty, which it then must be.
 fn leave_nothing(pool: &Pool, ledger: &Ledger, when: &str) {
-    let joined = pool.join(Some(2 * PATIENCE));
-    ledger.demand(joined.is_ok(), || format!("{when}: {joined:?}"));
+    if let Err(error) = pool.join(Some(2 * PATIENCE)) {
+        let pending = pool.count_pending_tasks();
+        ledger.violation(format!("{when}: {error}; {pending} tasks are pending"));
+        ledger.give_up();
+    }
     let counts = [
         pool.count_pending_tasks(),
         pool.count_workers(),

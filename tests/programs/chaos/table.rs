@@ -11,7 +11,7 @@ use crate::ledger::Ledger;
 /// How often progress is told where no terminal shows a bar.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Tells how far the storm is, and ends the program where it does not get on.
+/// Tells how far the storm is, and sees where it does not get on.
 #[derive(Debug)]
 pub(crate) struct Watch {
     bar: ProgressBar,
@@ -50,16 +50,21 @@ impl Watch {
         }
         if settled > self.moved.1 {
             self.moved = (now, settled);
-        } else if now - self.moved.0 > 4 * PATIENCE {
-            // Threads wait for what will not come, so that this is the only way out.
-            let _ = writeln!(io::stderr(), "stuck at {settled} tasks: {:#?}", ledger.violations());
-            std::process::exit(1);
+        } else if now - self.moved.0 > 2 * PATIENCE {
+            ledger.violation(format!("no task has ended for {:?}", 2 * PATIENCE));
+            ledger.give_up();
         }
     }
 
     pub(crate) fn finish(self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Lists the violations.
+pub(crate) fn list(out: &mut impl Write, violations: &[String]) -> io::Result<()> {
+    writeln!(out, "\n{} violations:", violations.len())?;
+    violations.iter().try_for_each(|violation| writeln!(out, "- {violation}"))
 }
 
 /// Figures of one run.
