@@ -66,6 +66,10 @@ impl Imp {
         loop {
             std::thread::sleep(self.random.millis(CALM_MILLIS.0, CALM_MILLIS.1));
             let mischief = self.random.one_of(&Mischief::ALL);
+            if mischief == Mischief::Page && page().is_err() {
+                // Not set up yet, and what does not happen must not be noted.
+                continue;
+            }
             if !self.storm.rages() || self.storm.note(self.worker, mischief).is_err() {
                 return;
             }

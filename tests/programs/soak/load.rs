@@ -13,6 +13,9 @@ use crate::sample::Sampler;
 /// What the initializer leaves in every instance.
 pub(crate) const BASE: u64 = 1_000_000_007;
 
+/// Violations that are told.
+const VIOLATIONS_MAX: usize = 50;
+
 /// Items of one map.
 const MAP_ITEMS: u64 = 64;
 
@@ -78,13 +81,15 @@ impl<'a> Load<'a> {
             let mut random = Random::new(seed);
             loop {
                 let phase = started.elapsed().as_secs_f64() / length.as_secs_f64();
-                if phase >= 1.0 {
+                if phase >= 1.0 || self.gave_up() {
                     break;
                 }
                 // The square of a sine rises from nothing and falls to nothing, gently at both ends.
                 let wanted = (phase * std::f64::consts::PI).sin().powi(2) * crest;
-                while handles.len() < wanted as usize {
-                    handles.extend(self.submit(&mut random));
+                while handles.len() < wanted as usize
+                    && let Some(submitted) = self.submit(&mut random)
+                {
+                    handles.push_back(submitted);
                 }
                 self.note(sampler);
                 // The oldest is mostly done first; the others end meanwhile.
@@ -94,7 +99,9 @@ impl<'a> Load<'a> {
                 }
             }
             over.store(true, Ordering::Relaxed);
-            for (number, handle) in handles {
+            while !self.gave_up()
+                && let Some((number, handle)) = handles.pop_front()
+            {
                 self.settle(number, handle);
                 self.note(sampler);
             }
@@ -146,7 +153,7 @@ impl<'a> Load<'a> {
 
     /// Maps over many items, one map after the other, by both orders in turn.
     fn keep_mapping(&self, mut random: Random, over: &AtomicBool) {
-        while !over.load(Ordering::Relaxed) && self.violations().is_empty() {
+        while !over.load(Ordering::Relaxed) && !self.gave_up() {
             let first = self.next.fetch_add(MAP_ITEMS, Ordering::Relaxed);
             let inputs = (first..first + MAP_ITEMS).map(|number| input(number, 1_000_000));
             let mut map = self.pool.starmap::<Bytes, _, _>("nap", inputs).timeout(2 * PATIENCE);
@@ -188,8 +195,17 @@ impl<'a> Load<'a> {
         }
     }
 
-    fn violation(&self, what: String) {
-        self.violations.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    pub(crate) fn violation(&self, mut what: String) {
+        what.truncate(what.floor_char_boundary(400));
+        let mut violations = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
+        if violations.len() < VIOLATIONS_MAX {
+            violations.push(what);
+        }
+    }
+
+    /// Whether there is no sense in going on: nothing may go wrong here.
+    pub(crate) fn gave_up(&self) -> bool {
+        !self.violations.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     pub(crate) fn violations(&self) -> Vec<String> {

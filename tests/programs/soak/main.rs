@@ -58,7 +58,7 @@ fn main() -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "soak: {minutes} minutes, seed {seed}")?;
     let soak = Soak::begin(seed)?;
-    let (waves, samples, violations) = soak.run(Duration::from_secs_f64(minutes * 60.0))?;
+    let (waves, samples, violations) = soak.run(Duration::from_secs_f64(minutes * 60.0));
     let files = sample::write(&samples)?;
     std::fs::write(&files.plot, plot::svg(&samples))?;
     report(&mut out, &waves)?;
@@ -107,18 +107,22 @@ impl Soak {
         Ok(Self { pool, random: Random::new(seed.into()), before, started: Instant::now() })
     }
 
-    fn run(mut self, time: Duration) -> Result<(Vec<Wave>, Vec<Sample>, Vec<String>)> {
+    fn run(mut self, time: Duration) -> (Vec<Wave>, Vec<Sample>, Vec<String>) {
         let load = Load::new(&self.pool);
         let sampler = Sampler::start(self.started);
         let mut waves: Vec<Wave> = Vec::new();
         let mut pools = 0;
-        while self.started.elapsed() < time && load.violations().is_empty() {
+        while self.started.elapsed() < time && !load.gave_up() {
             let seed = self.random.number();
-            pools += std::thread::scope(|scope| {
+            let beside = std::thread::scope(|scope| {
                 let beside = scope.spawn(|| beside::make_and_drop(seed, WAVE / 2));
                 load.wave(&sampler, seed, WAVE, CREST_TASKS);
                 beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })?;
+            });
+            match beside {
+                Ok(made) => pools += made,
+                Err(error) => load.violation(format!("a pool beside: {error:?}")),
+            }
             let workers = load.workers.load(Ordering::Relaxed);
             self.settle(&load, &sampler, seed);
             let census = Census::take();
@@ -137,7 +141,7 @@ impl Soak {
         let mut violations = load.violations();
         drop(load);
         violations.extend(self.end());
-        Ok((waves, samples, violations))
+        (waves, samples, violations)
     }
 
     /// A trough: the pool shrinks by itself, or is joined.
