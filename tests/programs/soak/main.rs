@@ -124,7 +124,8 @@ impl Soak {
                 Err(error) => load.violation(format!("a pool beside: {error:?}")),
             }
             let workers = load.workers.load(Ordering::Relaxed);
-            self.settle(&load, &sampler, seed);
+            let joins = waves.len() % 3 == 2;
+            self.settle(&load, &sampler, joins);
             let census = Census::take();
             let wave = Wave {
                 time: self.started.elapsed(),
@@ -144,10 +145,10 @@ impl Soak {
         (waves, samples, violations)
     }
 
-    /// A trough: the pool shrinks by itself, or is joined.
-    fn settle(&self, load: &Load<'_>, sampler: &Sampler, seed: u64) {
+    /// A trough: the pool shrinks by itself, or where `joins` because it is joined.
+    fn settle(&self, load: &Load<'_>, sampler: &Sampler, joins: bool) {
         let trough = Instant::now();
-        if seed.is_multiple_of(3) {
+        if joins {
             let joined = self.pool.join(Some(2 * PATIENCE));
             load.demand(joined.is_ok(), || format!("in a trough: {joined:?}"));
         }
