@@ -137,8 +137,9 @@ impl Ledger {
         report: &TaskReport,
     ) -> End {
         let cancelled = matches!(result, Err(TaskError::Cancelled(_)));
-        if asked == Asked::Cancel(true) && !cancelled {
-            self.violation(format!("{order:?} was cancelled and ended as {result:?}"));
+        // What `cancel` says is final, either way.
+        if matches!(asked, Asked::Cancel(said) if said != cancelled) {
+            self.violation(format!("{order:?}, asked {asked:?}, ended as {result:?}"));
         }
         let status = match result {
             Ok(_) => Status::Completed,
