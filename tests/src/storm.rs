@@ -176,3 +176,37 @@ fn paths(pool: &str) -> io::Result<[PathBuf; 2]> {
     let folder = program.ancestors().nth(2).unwrap_or(&program).join("chaos");
     Ok([folder.join(format!("{pool}.storm")), folder.join(format!("{pool}.log"))])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forged_text_names_its_forger_and_nothing_else_does() {
+        assert_eq!(forger_of(forged_text(WorkerId(12)).as_bytes()), Some(WorkerId(12)));
+        assert_eq!(forger_of(b"forged by worker "), None);
+        assert_eq!(forger_of(b"\xff"), None);
+    }
+
+    #[test]
+    fn a_workers_number_is_read_from_its_name() {
+        assert_eq!(worker_of_name(&format!("{}-worker-7", pool_name(1))), Some(WorkerId(7)));
+        assert_eq!(worker_of_name("worker"), None);
+    }
+
+    #[test]
+    fn what_workers_note_is_read_back_in_order() {
+        let pool = format!("test{}", std::process::id());
+        let storm = Storm::create(&pool).unwrap();
+        assert!(!storm.rages());
+        storm.set_rages(true).unwrap();
+        let worker = Storm::open(&pool).unwrap();
+        assert!(worker.rages());
+        for (number, mischief) in (1..).zip(Mischief::ALL) {
+            worker.note(WorkerId(number), mischief).unwrap();
+        }
+        let expected: Vec<_> = (1..).map(WorkerId).zip(Mischief::ALL).collect();
+        assert_eq!(storm.noted().unwrap(), expected);
+        storm.remove().unwrap();
+    }
+}
