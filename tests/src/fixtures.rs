@@ -13,6 +13,9 @@ const NUMBERS: &str = include_str!("../fixtures/numbers.wat");
 /// Tasks in the ABI's own terms. See the file.
 pub const TASKS: &str = include_str!("../fixtures/tasks.wat");
 
+/// Tasks whose results can be checked, for long runs. See the file.
+pub const RELIABILITY: &str = include_str!("../fixtures/reliability.wat");
+
 /// A pool of one worker over the functions of `fixtures/numbers.wat`.
 pub fn numbers() -> PoolBuilder {
     wat(NUMBERS)

@@ -1,27 +1,37 @@
 //! Helpers for tests of real pools: fixtures to run, processes to watch, and waiting for events.
 //!
 //! ```text
+//! census     what this process holds of the system
 //! fixtures   modules, and builders over them: numbers(), tasks(), wat("(module …)"), guest("probe")
 //! gate       a guest that waits until the test lets it go on
 //! processes  what a pool leaves in the system's tables; killing and stopping workers
+//! random     numbers that a seed decides
+//! storm      what `chaos` and `chaos-worker` agree on
 //! waiting    eventually(), until_running(), block_on()
 //! ```
 //!
 //! Nothing here sleeps for a fixed time and nothing measures one: what cannot be waited for on an
 //! event is polled until it holds, and fails after [`PATIENCE`].
 
+mod census;
 mod fixtures;
 mod gate;
 mod processes;
+mod random;
+mod storm;
 mod waiting;
 
+pub use census::{Census, children_of, resident_bytes, resident_peak_bytes};
+
 pub use fixtures::{
-    Folder, TASKS, guest, guest_pool, int, name_for_a_pool, numbers, repository, script, tasks,
-    two_ints, wat, wat_file, worker_program, workers_that_fail_when_released,
+    Folder, RELIABILITY, TASKS, guest, guest_pool, int, name_for_a_pool, numbers, repository,
+    script, tasks, two_ints, wat, wat_file, worker_program, workers_that_fail_when_released,
 };
 pub use gate::Gate;
 pub use processes::{
     continue_process, descriptors_of, is_alive, is_gone, kill, make_inheritable, own_children,
     processes_named, stop_process, threads_named,
 };
-pub use waiting::{PATIENCE, block_on, eventually, until_running};
+pub use random::{Random, mix, seed_of_now};
+pub use storm::{Mischief, Storm, forged_text, forger_of, pool_name, worker_of_name};
+pub use waiting::{PATIENCE, block_on, block_on_for, eventually, until_running};

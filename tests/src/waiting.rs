@@ -35,8 +35,16 @@ pub fn until_running<T: TaskResult>(handle: &TaskHandle<T>) {
     });
 }
 
-/// The smallest executor: runs `future` to its end on this thread.
+/// Runs `future` to its end on this thread.
+///
+/// # Panics
+/// After [`PATIENCE`].
 pub fn block_on<F: Future>(future: F) -> F::Output {
+    block_on_for(future, PATIENCE).expect("the future ends in time")
+}
+
+/// The smallest executor: runs `future` on this thread until it ends or `time` has passed.
+pub fn block_on_for<F: Future>(future: F, time: Duration) -> Option<F::Output> {
     struct Unpark(Thread);
 
     impl Wake for Unpark {
@@ -48,10 +56,14 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
+    let deadline = Instant::now() + time;
     loop {
         match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park_timeout(PATIENCE),
+            Poll::Ready(output) => return Some(output),
+            Poll::Pending => {
+                let left = deadline.checked_duration_since(Instant::now())?;
+                std::thread::park_timeout(left);
+            }
         }
     }
 }

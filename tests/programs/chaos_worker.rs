@@ -1,0 +1,178 @@
+//! A worker that is the real one, with a thread beside it that makes mischief.
+//!
+//! The thread waits for a random time, does one thing that a guest which took the process over
+//! could do, notes it, and waits again, for as long as the storm rages and the process lives. Its
+//! sequence is decided by the run's seed and the worker's number. As a compiler it is the real one.
+#![allow(unsafe_code)]
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::net::Shutdown;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Context, Result, bail};
+use stockade::{GuestError, WorkerId};
+use stockade_tests::{Mischief, Random, Storm, forged_text, worker_of_name};
+use stockade_wire::{
+    Captured, Failure, Finished, Metrics, ModuleId, Outcome, Role, SOCKET_DESCRIPTOR, Scalar,
+    TaskId, WorkerMessage, frame,
+};
+
+/// How long a worker behaves between two mischiefs, in milliseconds.
+const CALM_MILLIS: (u64, u64) = (1, 300);
+
+fn main() -> Result<()> {
+    let role = std::env::args().nth(1).and_then(|argument| Role::from_argument(&argument));
+    if role == Some(Role::Worker) {
+        // Everything is opened now: later the worker gives up what it needs to open files.
+        let imp = Imp::new()?;
+        if imp.storm.rages() {
+            std::thread::Builder::new().name("imp".into()).spawn(move || imp.run())?;
+        }
+    }
+    stockade_worker::run_if_worker();
+    bail!("started by hand")
+}
+
+/// Who makes the mischief.
+struct Imp {
+    worker: WorkerId,
+    storm: Storm,
+    /// The worker's own socket under another number.
+    socket: UnixStream,
+    random: Random,
+}
+
+impl Imp {
+    fn new() -> Result<Self> {
+        let name = std::env::args().next().context("no name")?;
+        let worker = worker_of_name(&name).context("no worker's name")?;
+        let pool = name.split('-').next().unwrap_or_default();
+        let seed = pool.strip_prefix("chaos").context("no chaos")?;
+        let seed = u64::from_str_radix(seed, 16)?;
+        // SAFETY: whoever starts a worker leaves its socket there, and nothing has closed it yet.
+        let socket = unsafe { BorrowedFd::borrow_raw(SOCKET_DESCRIPTOR) };
+        Ok(Self {
+            worker,
+            storm: Storm::open(pool)?,
+            socket: socket.try_clone_to_owned()?.into(),
+            random: Random::of_part(seed, worker.0),
+        })
+    }
+
+    fn run(mut self) {
+        loop {
+            std::thread::sleep(self.random.millis(CALM_MILLIS.0, CALM_MILLIS.1));
+            let mischief = self.random.one_of(&Mischief::ALL);
+            if mischief == Mischief::Page && page().is_err() {
+                // Not set up yet, and what does not happen must not be noted.
+                continue;
+            }
+            if !self.storm.rages() || self.storm.note(self.worker, mischief).is_err() {
+                return;
+            }
+            // Fails where the host or the worker's own thread was quicker.
+            let _ = self.make(mischief);
+        }
+    }
+
+    fn make(&mut self, mischief: Mischief) -> io::Result<()> {
+        match mischief {
+            Mischief::Noise => {
+                let count = self.random.one_of(&[1, 3, 4, 8, 64, 5000, 100_000]);
+                let noise = self.random.bytes(count);
+                self.socket.write_all(&noise)
+            }
+            Mischief::Forgery => {
+                let task = self.aim();
+                let mut bytes = Vec::new();
+                let message = self.forged(task);
+                frame::encode_inline(&message, &mut bytes).map_err(io::Error::other)?;
+                self.socket.write_all(&bytes)
+            }
+            Mischief::HalfFrame => self.socket.write_all(&[100, 0, 0, 0, 5]),
+            Mischief::Page => {
+                let at = self.random.below(64) * 8;
+                let words = self.random.between(1, 64) as usize;
+                let nonsense = if self.random.per_mille(500) {
+                    self.random.bytes(8 * words)
+                } else {
+                    self.aim().0.to_le_bytes().repeat(words)
+                };
+                page()?.write_all_at(&nonsense, at)
+            }
+            Mischief::Hangup => {
+                let how = [Shutdown::Read, Shutdown::Write, Shutdown::Both];
+                self.socket.shutdown(self.random.one_of(&how))
+            }
+            Mischief::Exit => std::process::exit(self.random.below(3) as i32),
+            Mischief::Abort => std::process::abort(),
+        }
+    }
+
+    /// A task's number: most likely one near those that this worker has, which other workers have.
+    fn aim(&mut self) -> TaskId {
+        const TASKS_MAX: u64 = 1 << 40;
+        let mut words = [0; 512];
+        // Without a page there is nothing to aim by.
+        let _ = page().and_then(|page| page.read_exact_at(&mut words, 0));
+        // Whatever the page's layout is: words that could be numbers of tasks.
+        let words = words.chunks_exact(8).filter_map(|word| word.try_into().ok());
+        let near: Vec<_> = words
+            .map(u64::from_le_bytes)
+            .filter(|number| (1..TASKS_MAX).contains(number))
+            .collect();
+        TaskId(match near.as_slice() {
+            [] => self.random.below(1000),
+            _ if self.random.per_mille(100) => self.random.number(),
+            near => (self.random.one_of(near) + self.random.below(400)).saturating_sub(200),
+        })
+    }
+
+    fn forged(&mut self, task: TaskId) -> WorkerMessage {
+        let text = forged_text(self.worker);
+        let error = GuestError { message: text.clone(), location: None, data: None };
+        match self.random.below(20) {
+            0 => WorkerMessage::Ready,
+            1 => WorkerMessage::Closed,
+            2 => WorkerMessage::Loaded(ModuleId(self.random.below(2) as u32)),
+            3 => WorkerMessage::LoadFailed(ModuleId(0), text),
+            4 => WorkerMessage::SetupFailed(text),
+            5 => WorkerMessage::Initialized { state_bytes: self.random.number() },
+            6 => WorkerMessage::InitializerFailed(Failure::Error(error)),
+            7 => WorkerMessage::FinalizerFailed(Failure::Error(error)),
+            8..11 => WorkerMessage::Emitted(task, text.into()),
+            11 => WorkerMessage::Emitted(TaskId(0), text.into()),
+            12 => finished(task, Outcome::Recalled),
+            13 => finished(task, Outcome::Scalars(vec![Scalar::I32(7)])),
+            14..17 => finished(task, Outcome::Failed(Failure::Error(error))),
+            _ => finished(task, Outcome::Returned(text.into())),
+        }
+    }
+}
+
+/// The status page as a file: mapped, and sealed against nothing but resizing.
+fn page() -> io::Result<File> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let path = entry?.path();
+        let target = std::fs::read_link(&path).unwrap_or_default();
+        if target.to_string_lossy().contains("stockade-status") {
+            return OpenOptions::new().read(true).write(true).open(path);
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+fn finished(task: TaskId, outcome: Outcome) -> WorkerMessage {
+    WorkerMessage::Finished(Box::new(Finished {
+        task,
+        outcome,
+        metrics: Metrics::default(),
+        stdout: Captured::default(),
+        stderr: Captured::default(),
+        log: Vec::new(),
+        log_dropped: 0,
+    }))
+}
