@@ -173,7 +173,7 @@ impl Storm {
 /// Where both files of the pool are: beside the folder of this program.
 fn paths(pool: &str) -> io::Result<[PathBuf; 2]> {
     let program = std::env::current_exe()?;
-    let folder = program.ancestors().nth(2).unwrap_or(&program).join("chaos");
+    let folder = program.ancestors().nth(2).unwrap_or(&program).join("storm");
     Ok([folder.join(format!("{pool}.storm")), folder.join(format!("{pool}.log"))])
 }
 
