@@ -7,7 +7,9 @@ use std::time::Duration;
 use stockade::{
     BuildError, Map, Pool, RunError, SubmitError, TaskError, TaskHandle, TaskOptions, WhenFull,
 };
-use stockade_tests::{Gate, PATIENCE, eventually, int, numbers, tasks, two_ints};
+use stockade_tests::{
+    Gate, PATIENCE, eventually, int, numbers, tasks, two_ints, workers_that_fail_when_released,
+};
 
 type Submitted = Result<TaskHandle<Vec<u8>>, SubmitError>;
 
@@ -160,25 +162,19 @@ fn a_shutdown_and_a_kill_send_away_who_is_blocked() {
 
 #[test]
 fn a_break_sends_away_who_is_blocked() {
-    let gate = Gate::new();
-    let builder = gate.tasks().finalizer("fail", int(0)).max_workers(2).max_tasks_per_worker(2);
-    let pool = builder.max_pending_tasks(1).build().unwrap();
-    let running = [gate.occupy(&pool), pool.submit("spin", int(0)).unwrap()];
-    stockade_tests::until_running(&running[1]);
+    let (folder, program) = workers_that_fail_when_released();
+    let pool = tasks().worker_program(program).max_pending_tasks(1).build().unwrap();
     let pending = submit(&pool, 1, WhenFull::Fail).unwrap();
-    let blocked = submit_aside(&pool, WhenFull::Block);
-    // The first worker goes on to the pending task, its last, then closes and fails in doing so.
-    gate.open();
-    let submitted = answer(&blocked);
-    running[0].result().unwrap();
-    pending.result().unwrap();
-    eventually("the pool to break", || pool.is_broken());
-    if let Ok(handle) = submitted {
-        // It was let in by the start of the pending one.
-        assert!(matches!(handle.result(), Ok(_) | Err(TaskError::Broken(_))), "{handle:?}");
+    let blocked: Vec<_> = [WhenFull::Block, WhenFull::Block, WhenFull::Wait(PATIENCE * 2)]
+        .map(|how| submit_aside(&pool, how))
+        .into();
+    assert!(is_full(submit(&pool, 7, WhenFull::Fail), 1));
+    folder.file("release", "");
+    for submitted in &blocked {
+        assert!(matches!(answer(submitted), Err(SubmitError::Broken(_))));
     }
+    assert!(matches!(pending.result(), Err(TaskError::Broken(_))));
     assert!(matches!(submit(&pool, 7, WhenFull::Block), Err(SubmitError::Broken(_))));
-    running[1].cancel_running();
 }
 
 #[test]
