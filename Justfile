@@ -72,6 +72,10 @@ simulate seeds="100000":
 loom:
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR={{ target }}/loom cargo test -p stockade-wire --release --lib --quiet -- slot
 
+# What threads of the host share, in thousands of orders of its steps; a build of its own.
+shuttle schedules="2000":
+    STOCKADE_SCHEDULES={{ schedules }} RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR={{ target }}/shuttle cargo test -p stockade --lib --features stream --quiet -- models
+
 # Licences and sources of all dependencies, and advisories where their database can be had.
 deny:
     @command -v cargo-deny > /dev/null || cargo install cargo-deny --locked

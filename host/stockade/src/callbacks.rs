@@ -18,8 +18,9 @@ use std::{fmt, mem};
 use crate::sync::thread::{self, JoinHandle, ThreadId};
 use crate::sync::{Condvar, Mutex, lock, wait};
 
-/// Threads that run callbacks at a time. So many may block before another waits.
-const CALLBACK_THREADS_MAX: usize = 32;
+/// Threads that run callbacks at a time. So many may block before another waits. Few in models, so
+/// that these come to the limit.
+const CALLBACK_THREADS_MAX: usize = if cfg!(shuttle) { 2 } else { 32 };
 
 /// How long a thread without a callback stays.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -165,6 +166,9 @@ fn join(threads: Vec<JoinHandle<()>>) {
         let _ = thread.join();
     }
 }
+
+#[cfg(all(test, shuttle))]
+mod models;
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
