@@ -114,6 +114,22 @@ fn jobs_beyond_the_threads_wait_for_their_turn() {
 }
 
 #[test]
+fn jobs_that_close_together_wait_for_neither_each_other_nor_themselves() {
+    check(Time::Stands, || {
+        let (callbacks, runs) = (callbacks(), Runs::of(3));
+        for number in 0..3 {
+            let (own, job) = (callbacks.clone(), runs.job(number));
+            callbacks.run(move || {
+                own.close(None);
+                job();
+                own.close(None);
+            });
+        }
+        end(&callbacks, &runs);
+    });
+}
+
+#[test]
 fn the_end_waits_for_what_jobs_add() {
     check(Time::Flies, || {
         let (callbacks, runs) = (callbacks(), Runs::of(2));
