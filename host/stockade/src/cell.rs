@@ -386,3 +386,6 @@ impl TaskCell {
         });
     }
 }
+
+#[cfg(all(test, shuttle))]
+mod models;
