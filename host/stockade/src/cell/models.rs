@@ -255,3 +255,44 @@ fn a_callback_runs_once_unless_it_is_removed_and_then_never() {
         assert_eq!(counts, [1, 2 - removed, 2]);
     });
 }
+
+/// Who has seen the end may shut the pool down at once, and ends the process then.
+#[test]
+fn callbacks_are_waited_for_by_whoever_has_seen_the_end() {
+    check(Time::Stands, || {
+        let (cell, _told) = task();
+        let calls = Arc::new(AtomicUsize::new(0));
+        cell.on_done(count(&calls));
+        race_to_the_end(&cell);
+        cell.wait_for_end();
+        cell.link.callbacks.close(None);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn callbacks_run_one_after_the_other_in_the_order_in_which_they_were_added() {
+    check(Time::Stands, || {
+        let (cell, _told) = task();
+        let (running, order) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let racers = race_to_the_end(&cell);
+        for number in 0..3 {
+            let (running, order) = (running.clone(), order.clone());
+            cell.on_done(move |_| {
+                assert!(!running.swap(true, Ordering::Relaxed), "two at a time");
+                pause();
+                lock(&order).push(number);
+                running.store(false, Ordering::Relaxed);
+                if number == 1 {
+                    // Without the report of a panic, which would be one a schedule.
+                    std::panic::resume_unwind(Box::new("on purpose"));
+                }
+            });
+        }
+        for racer in racers {
+            racer.join().unwrap();
+        }
+        cell.link.callbacks.close(None);
+        assert_eq!(*lock(&order), [0, 1, 2]);
+    });
+}
