@@ -85,11 +85,17 @@ fn jobs_run_by_themselves_without_an_end_to_wake_them() {
 
 #[test]
 fn a_job_that_blocks_holds_up_no_other() {
-    check(Time::Flies, || {
-        let (callbacks, gate) = (callbacks(), Arc::new(Completions::default()));
-        let (wait_for, open) = (gate.clone(), gate);
-        callbacks.run(move || assert_eq!(wait_for.next(None), Some(7)));
-        callbacks.run(move || open.push(7));
+    check(Time::Stands, || {
+        let callbacks = callbacks();
+        let [gate, heard] = [(); 2].map(|()| Arc::new(Completions::default()));
+        // Leaves a thread idle, which is not enough for two.
+        let said = heard.clone();
+        callbacks.run(move || said.push(0));
+        assert_eq!(heard.next(None), Some(0));
+        let (wait_for, said) = (gate.clone(), heard.clone());
+        callbacks.run(move || said.push(wait_for.next(None).unwrap_or_default()));
+        callbacks.run(move || gate.push(7));
+        assert_eq!(heard.next(None), Some(7));
         end(&callbacks, &Runs::of(0));
     });
 }

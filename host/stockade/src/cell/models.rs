@@ -207,15 +207,25 @@ fn who_waits_hears_of_the_end_whenever_it_comes() {
 fn items_come_in_order_and_end_with_the_task() {
     check(Time::Stands, || {
         let (cell, _told) = task();
-        spawn(&cell, |cell| {
-            assert!(cell.claim(Sent { page: page(), slot: 0 }));
-            cell.start();
-            cell.emit(vec![1]);
-            cell.emit(vec![2]);
-            cell.finish(returned(cell));
-        });
+        let read = Arc::new(Completions::default());
+        let driver = {
+            let read = read.clone();
+            spawn(&cell, move |cell| {
+                assert!(cell.claim(Sent { page: page(), slot: 0 }));
+                cell.start();
+                cell.emit(vec![1]);
+                // The task is still running when its first item is read.
+                assert_eq!(read.next(None), Some(1));
+                cell.emit(vec![2]);
+                cell.emit(vec![3]);
+                cell.finish(returned(cell))
+            })
+        };
+        assert_eq!(cell.next_emitted(), Some(vec![1]));
+        read.push(1);
         let items: Vec<_> = std::iter::from_fn(|| cell.next_emitted()).collect();
-        assert_eq!(items, [vec![1], vec![2]]);
+        assert_eq!(items, [vec![2], vec![3]]);
+        assert!(driver.join().unwrap());
     });
 }
 

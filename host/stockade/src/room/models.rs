@@ -74,8 +74,9 @@ fn a_closed_room_holds_nobody_up_whatever_he_waits_for() {
             .map(|patience| spawn(&room, move |room| room.take(patience).unwrap()));
         let closers = [0, 1].map(|_| spawn(&room, |room| room.close()));
         closers.into_iter().for_each(|closer| closer.join().unwrap());
+        // Kept, so that nobody is let in by another's leaving.
+        let _kept = takers.map(|taker| taker.join().unwrap());
         assert!(room.take(Patience::None).is_some());
-        takers.into_iter().for_each(|taker| drop(taker.join().unwrap()));
     });
 }
 

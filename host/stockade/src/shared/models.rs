@@ -27,10 +27,6 @@ fn spawn<T: Send + 'static>(
     thread::spawn(move || act(&shared))
 }
 
-fn broken() -> BrokenError {
-    BrokenError::WorkersCannotStart(String::new())
-}
-
 /// A task as the driver holds it, and what its handles tell.
 fn task(shared: &Arc<Shared>, id: u64, place: Option<Place>) -> (TaskEntry, Receiver<Command>) {
     let (commands, told) = unbounded();
@@ -86,21 +82,39 @@ fn the_end_is_heard_whenever_somebody_begins_to_wait_for_it() {
 }
 
 /// Whoever waited for room, and finds himself let in without a place being freed, sees why.
-#[test]
-fn who_waits_for_room_at_the_end_of_a_pool_finds_out_what_has_ended_it() {
-    check(Time::Stands, || {
+fn let_in_by(ends: &'static [fn(&Shared)]) {
+    check(Time::Stands, move || {
         let shared = shared(1);
         let _held = shared.room().unwrap().take(Patience::None).unwrap();
         let takers = [0, 1].map(|_| {
             spawn(&shared, |shared| {
-                let _place = shared.room().unwrap().take(Patience::Endless).unwrap();
+                let place = shared.room().unwrap().take(Patience::Endless).unwrap();
                 assert!(shared.is_closed() || shared.broken().is_some());
+                place
             })
         });
-        let breaker = spawn(&shared, |shared| shared.break_with(broken()));
-        let closer = spawn(&shared, |shared| assert!(shared.close()));
-        takers.into_iter().chain([breaker, closer]).for_each(|thread| thread.join().unwrap());
+        ends.iter().for_each(|end| drop(spawn(&shared, |shared| end(shared))));
+        let _kept = takers.map(|taker| taker.join().unwrap());
     });
+}
+
+fn break_it(shared: &Shared) {
+    shared.break_with(BrokenError::WorkersCannotStart(String::new()));
+}
+
+fn close_it(shared: &Shared) {
+    assert!(shared.close());
+}
+
+#[test]
+fn who_waits_for_room_when_the_pool_breaks_is_let_in_and_sees_why() {
+    let_in_by(&[break_it]);
+}
+
+#[test]
+fn who_waits_for_room_when_the_pool_closes_is_let_in_and_sees_why() {
+    let_in_by(&[close_it]);
+    let_in_by(&[close_it, break_it]);
 }
 
 /// The whole way of a submission: nobody waits for ever, and every task that got through ends.
