@@ -73,6 +73,10 @@ simulate seeds="100000":
 loom:
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR={{ target }}/loom cargo test -p stockade-wire --release --lib --quiet -- slot
 
+# What threads of the host share, in thousands of orders of its steps; a build of its own.
+shuttle schedules="2000":
+    STOCKADE_SCHEDULES={{ schedules }} RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR={{ target }}/shuttle cargo test -p stockade --lib --features stream --quiet -- models
+
 # Undefined behaviour in whatever makes no system calls; a few minutes, and up to one more for each seed.
 miri seeds="1": miri-component
     {{ miri }} -p stockade-abi -p stockade-wire --lib

@@ -18,8 +18,9 @@ use std::{fmt, mem};
 use crate::sync::thread::{self, JoinHandle, ThreadId};
 use crate::sync::{Condvar, Mutex, lock, wait};
 
-/// Threads that run callbacks at a time. So many may block before another waits.
-const CALLBACK_THREADS_MAX: usize = 32;
+/// Threads that run callbacks at a time. So many may block before another waits. Few in models, so
+/// that these come to the limit.
+const CALLBACK_THREADS_MAX: usize = if cfg!(shuttle) { 2 } else { 32 };
 
 /// How long a thread without a callback stays.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,7 +47,8 @@ struct Inner {
     running: HashMap<ThreadId, JoinHandle<()>>,
     /// Threads that are past their last deed.
     ended: Vec<JoinHandle<()>>,
-    /// Those that wait in `close`, called by their own jobs: nobody waits for these.
+    /// Those of the running that wait in `close`, called by their own jobs: they do not wait for each
+    /// other.
     closers: Vec<ThreadId>,
     /// No thread stays without a job any more.
     closed: bool,
@@ -78,18 +80,21 @@ impl Callbacks {
 
     /// Waits until every callback so far has run, at most until `deadline`; from then on no thread
     /// stays when it has nothing to run. A callback that calls this does not wait for itself, nor for
-    /// others that call it.
+    /// others that call it, nor for what only their threads are left to run.
     pub(crate) fn close(&self, deadline: Option<Instant>) {
         let this = thread::current().id();
         let mut inner = lock(&self.shared.inner);
         inner.closed = true;
-        inner.closers.push(this);
+        let by_callback = inner.running.contains_key(&this);
+        if by_callback {
+            inner.closers.push(this);
+        }
         if !inner.jobs.is_empty() {
             // For a thread that could not be made before.
             self.grow(&mut inner);
         }
         self.shared.changed.notify_all();
-        while inner.running.keys().any(|thread| !inner.closers.contains(thread)) {
+        while inner.running.keys().any(|thread| !by_callback || !inner.closers.contains(thread)) {
             inner = match wait(&self.shared.changed, inner, deadline) {
                 Some(changed) => changed,
                 None => {
@@ -166,6 +171,9 @@ fn join(threads: Vec<JoinHandle<()>>) {
         let _ = thread.join();
     }
 }
+
+#[cfg(all(test, shuttle))]
+mod models;
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {

@@ -90,8 +90,10 @@ struct Inner {
     wakers: Vec<Waker>,
     /// Told the number when the task ends.
     followers: Vec<(Arc<Completions>, usize)>,
-    callbacks: Vec<Callback>,
+    callbacks: VecDeque<Callback>,
     callbacks_added: u64,
+    /// The task has ended, and somebody calls its callbacks or is about to.
+    calling: bool,
 }
 
 /// What [`TaskHandle::remove_callback`](crate::TaskHandle::remove_callback) takes.
@@ -117,8 +119,9 @@ impl TaskCell {
             progress: None,
             wakers: Vec::new(),
             followers: Vec::new(),
-            callbacks: Vec::new(),
+            callbacks: VecDeque::new(),
             callbacks_added: 0,
+            calling: false,
         };
         let (inner, changed) = (Mutex::new(inner), Condvar::new());
         Self { info, link, submitted: Instant::now(), inner, changed }
@@ -198,14 +201,14 @@ impl TaskCell {
         inner.state = State::Done(Arc::new(completed));
         let wakers = mem::take(&mut inner.wakers);
         let followers = mem::take(&mut inner.followers);
-        let callbacks = mem::take(&mut inner.callbacks);
+        // Before anybody can see the end: who sees it and ends the pool has them waited for.
+        self.call(&mut inner);
         drop(inner);
         self.changed.notify_all();
         wakers.into_iter().for_each(wake);
         for (follower, number) in followers {
             follower.push(number);
         }
-        self.call(callbacks);
     }
 
     /// Cancels the task unless its code has started. Says whether it is cancelled now.
@@ -349,12 +352,9 @@ impl TaskCell {
         let mut inner = self.lock();
         let id = CallbackId(inner.callbacks_added);
         inner.callbacks_added += 1;
-        let callback = Callback { id, call: Box::new(call) };
+        inner.callbacks.push_back(Callback { id, call: Box::new(call) });
         if matches!(inner.state, State::Done(_)) {
-            drop(inner);
-            self.call(vec![callback]);
-        } else {
-            inner.callbacks.push(callback);
+            self.call(&mut inner);
         }
         id
     }
@@ -363,24 +363,38 @@ impl TaskCell {
     pub(crate) fn remove_callback(&self, id: CallbackId) -> bool {
         let mut inner = self.lock();
         let index = inner.callbacks.iter().position(|callback| callback.id == id);
-        let removed = index.map(|index| inner.callbacks.remove(index));
+        let removed = index.and_then(|index| inner.callbacks.remove(index));
         // What it captured may be dropped with locks of its own.
         drop(inner);
         removed.is_some()
     }
 
-    /// One after the other, in the order in which they were added; none is spared by another's panic.
-    fn call(self: &Arc<Self>, callbacks: Vec<Callback>) {
-        if callbacks.is_empty() {
+    /// Has the callbacks called, unless they are being called already.
+    fn call(self: &Arc<Self>, inner: &mut Inner) {
+        if inner.calling || inner.callbacks.is_empty() {
             return;
         }
+        inner.calling = true;
         let cell = self.clone();
-        self.link.callbacks.run(move || {
-            for callback in callbacks {
-                let cell = cell.clone();
-                // The panic itself was reported by the panic hook.
-                let _ = catch_unwind(AssertUnwindSafe(move || (callback.call)(cell)));
-            }
-        });
+        // Never waits for one of its jobs, so none can wait for this lock meanwhile.
+        self.link.callbacks.run(move || cell.call_all());
+    }
+
+    /// One after the other, in the order in which they were added; none is spared by another's panic.
+    fn call_all(self: &Arc<Self>) {
+        loop {
+            let mut inner = self.lock();
+            let Some(callback) = inner.callbacks.pop_front() else {
+                inner.calling = false;
+                return;
+            };
+            drop(inner);
+            let cell = self.clone();
+            // The panic itself was reported by the panic hook.
+            let _ = catch_unwind(AssertUnwindSafe(move || (callback.call)(cell)));
+        }
     }
 }
+
+#[cfg(all(test, shuttle))]
+mod models;

@@ -68,6 +68,9 @@ impl Completions {
     }
 }
 
+#[cfg(all(test, shuttle))]
+mod models;
+
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;

@@ -109,6 +109,9 @@ impl Drop for Place {
     }
 }
 
+#[cfg(all(test, shuttle))]
+mod models;
+
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use std::time::Duration;

@@ -221,3 +221,6 @@ impl Shared {
         true
     }
 }
+
+#[cfg(all(test, shuttle))]
+mod models;

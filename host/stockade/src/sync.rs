@@ -1,48 +1,37 @@
 //! Locks and threads, as the shared parts of the host use them: the system's, or the model checker's when the
-//! crate is built to be checked (`--cfg shuttle`).
+//! crate's tests are built to be checked (`--cfg shuttle`).
 //!
 //! Everything that threads of a caller and threads of a pool share is built on these, so that
-//! `just shuttle` can run it in every order of its steps.
+//! `just shuttle` can run it in every order of its steps:
+//!
+//! | State | Shared between | Checked by |
+//! |---|---|---|
+//! | [`Room`](crate::room::Room) | callers that wait for room, the driver that frees it | `room::models` |
+//! | [`Completions`](crate::completions::Completions) | whoever ends tasks, one follower of several | `completions::models` |
+//! | [`Callbacks`](crate::callbacks::Callbacks) | whoever ends tasks, callback threads, who shuts down | `callbacks::models` |
+//! | [`TaskCell`](crate::cell::TaskCell) | handles, the driver, and through its page the worker | `cell::models` |
+//! | [`Shared`](crate::shared::Shared) | callers, who shuts down, the driver | `shared::models` |
+//! | a slot of the status page | the host, the worker's process | loom, in `stockade-wire` |
+//!
+//! Deliberately absent: atomics and channels. What is here of atomics is one flag or a counter each,
+//! where one step is the whole story; and the channels to the driver are crossbeam's own.
 
 #[cfg(shuttle)]
-pub(crate) use shuttle::{
-    sync::{Condvar, Mutex, MutexGuard},
-    thread,
-};
+pub(crate) mod model;
 #[cfg(not(shuttle))]
-pub(crate) use std::{
-    sync::{Condvar, Mutex, MutexGuard},
-    thread,
-};
+mod system;
+
+#[cfg(shuttle)]
+pub(crate) use model::{Condvar, Mutex, MutexGuard, lock, thread, wait};
+#[cfg(not(shuttle))]
+pub(crate) use system::{Condvar, Mutex, MutexGuard, lock, thread, wait};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::PoisonError;
 use std::task::Waker;
-use std::time::Instant;
-
-/// Takes a lock. What our locks guard is sound at every moment at which code under them could
-/// panic, so a poisoned one still holds a sound value.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Wakes a task of somebody's executor. A waker that panics, which none should, is its owner's
 /// trouble and not that of the thread that wakes.
 pub(crate) fn wake(waker: Waker) {
     // The panic itself was reported by the panic hook.
     let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-}
-
-/// Waits for a change; `None` once `deadline` has come.
-pub(crate) fn wait<'a, T>(
-    changed: &Condvar,
-    guard: MutexGuard<'a, T>,
-    deadline: Option<Instant>,
-) -> Option<MutexGuard<'a, T>> {
-    let Some(deadline) = deadline else {
-        return Some(changed.wait(guard).unwrap_or_else(PoisonError::into_inner));
-    };
-    let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
-    let (guard, _) = changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner);
-    Some(guard)
 }
