@@ -9,7 +9,8 @@ use stockade::{Grants, Pool, PoolBuilder, TaskHandle};
 
 use crate::{Folder, eventually, int, tasks, until_running};
 
-/// Where guests wait until the test opens it. Dropping it opens it.
+/// Where guests wait until the test opens it. Once it is dropped, whoever waits there goes on waiting
+/// until its wall time.
 #[derive(Debug, Default)]
 pub struct Gate(Folder);
 

@@ -30,7 +30,7 @@ pub use fixtures::{
 pub use gate::Gate;
 pub use processes::{
     continue_process, descriptors_of, is_alive, is_gone, kill, make_inheritable, own_children,
-    processes_named, stop_process, threads_named,
+    processes_named, starve, stop_process, threads_named,
 };
 pub use random::{Random, mix, seed_of_now};
 pub use storm::{Mischief, Storm, forged_text, forger_of, pool_name, worker_of_name};

@@ -86,6 +86,15 @@ pub fn continue_process(pid: u32) {
     signal(pid, libc::SIGCONT);
 }
 
+/// Lets the system give a process no more memory.
+pub fn starve(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).expect("a process number");
+    let none = rustix::process::Rlimit { current: Some(4096), maximum: Some(4096) };
+    for resource in [rustix::process::Resource::Data, rustix::process::Resource::As] {
+        rustix::process::prlimit(Some(pid), resource, none.clone()).expect("a worker of ours");
+    }
+}
+
 fn signal(pid: u32, signal: i32) {
     let pid = libc::pid_t::try_from(pid).expect("a process number");
     assert!(pid > 1, "not one process");

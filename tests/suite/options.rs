@@ -3,8 +3,10 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use stockade::{Limits, Pool, RunError, SubmitError, TaskError, TaskFilter, TaskOptions};
-use stockade_tests::{Gate, eventually, int, kill, numbers, tasks, two_ints};
+use stockade::{
+    Limits, Pool, RunError, SubmitError, TaskError, TaskFilter, TaskOptions, WorkerState,
+};
+use stockade_tests::{Gate, eventually, int, kill, numbers, starve, tasks, two_ints};
 
 fn options() -> TaskOptions {
     TaskOptions::default()
@@ -196,4 +198,40 @@ fn a_label_is_told_by_handle_report_and_list() {
     let cancelled = pool.cancelled_tasks();
     let labels: Vec<_> = cancelled.iter().map(|task| task.label.as_deref()).collect();
     assert_eq!(labels, [Some("the first"), Some("the second"), None]);
+}
+
+#[test]
+fn a_worker_that_gets_no_memory_is_lost_and_its_task_is_not_to_blame() {
+    // An instance of another module than the last is mapped anew, which takes memory.
+    let other = stockade_tests::wat_file(stockade_tests::TASKS);
+    let pool = tasks().module_as("other", other).build().unwrap();
+    let echo = |module, options: TaskOptions| {
+        let handle = pool.submit_with::<Vec<u8>>((module, "echo"), int(7), options).unwrap();
+        handle.result()
+    };
+    echo("test", options()).unwrap();
+    starve(pool.workers()[0].pid);
+    let lost = echo("other", options()).unwrap_err();
+    assert!(matches!(lost, TaskError::WorkerLost(_)), "{lost:?}");
+    // Another worker has memory.
+    echo("test", options()).unwrap();
+    starve(pool.workers()[0].pid);
+    assert_eq!(echo("other", options().retries(1)).unwrap(), 7_i32.to_le_bytes());
+}
+
+#[test]
+fn items_of_a_lost_attempt_are_not_those_of_the_next() {
+    let gate = Gate::new();
+    let pool = gate.tasks().max_workers(2).build().unwrap();
+    // An idle worker takes the task over at once.
+    pool.spawn_workers(2).unwrap();
+    eventually("two idle workers", || pool.count_free_workers() == 2);
+    let handle = pool.submit_with::<()>("emit_around_gate", int(0), options().retries(1)).unwrap();
+    gate.until_somebody_waits();
+    let busy = || pool.workers().into_iter().find(|worker| worker.state == WorkerState::Busy);
+    let first = busy().expect("one has the task").pid;
+    kill(first);
+    eventually("the next attempt", || busy().is_some_and(|worker| worker.pid != first));
+    gate.open();
+    assert_eq!(handle.emitted::<stockade::Bytes>().count(), 2);
 }

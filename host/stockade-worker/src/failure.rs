@@ -84,6 +84,16 @@ pub(crate) fn failure_of(error: &wasmtime::Error, state: &GuestState) -> Failure
     }
 }
 
+/// Whether a call failed for want of memory that the system would not give this process: none of the
+/// guest's doing, whose own growth is refused without an error.
+pub(crate) fn is_out_of_memory(error: &wasmtime::Error) -> bool {
+    error.chain().any(|cause| {
+        let of_system = cause.downcast_ref::<std::io::Error>();
+        of_system.is_some_and(|error| error.kind() == std::io::ErrorKind::OutOfMemory)
+            || cause.downcast_ref::<rustix::io::Errno>() == Some(&rustix::io::Errno::NOMEM)
+    })
+}
+
 fn host_trap_failure(trap: &HostTrap, error: &wasmtime::Error, state: &GuestState) -> Failure {
     match trap {
         HostTrap::Exit(code) => Failure::Exited(*code),

@@ -49,6 +49,22 @@ pub(crate) enum LoadError {
     Initializer(Failure),
 }
 
+/// Why a task has no outcome.
+#[derive(Debug)]
+pub(crate) enum Unfinished {
+    /// An initializer that had to run again first failed; none of the task's own code has run.
+    Initializer(Failure),
+    /// The system gives this process no memory. The task is not to blame, and another process may
+    /// fare better.
+    OutOfMemory,
+}
+
+impl From<Failure> for Unfinished {
+    fn from(failure: Failure) -> Self {
+        Self::Initializer(failure)
+    }
+}
+
 /// Modules and their instances.
 #[derive(Debug)]
 pub(crate) struct Runtime {
@@ -165,9 +181,8 @@ impl Runtime {
     /// descriptors that came with it.
     ///
     /// # Errors
-    /// The failure of an initializer that had to run again first; the task stands announced on the
-    /// status page then, and none of its own code has run.
-    pub(crate) fn run(&mut self, run: Run, stdio: Vec<OwnedFd>) -> Result<Finished, Failure> {
+    /// [`Unfinished`]; the task stands announced on the status page then.
+    pub(crate) fn run(&mut self, run: Run, stdio: Vec<OwnedFd>) -> Result<Finished, Unfinished> {
         let lifetime = self.lifetime(&run);
         let Run { task, module: id, mut invocation, limits, slot, share: _ } = run;
         // Before the start: to give back the memory of others is no part of this task.
@@ -176,12 +191,15 @@ impl Runtime {
             return Ok(recalled(task));
         }
         let watch = Stopwatch::start();
-        let Some(module) = self.modules.get_mut(&id) else { return Err(not_loaded(id)) };
+        let Some(module) = self.modules.get_mut(&id) else { return Err(not_loaded(id).into()) };
         let guest = module.instance(lifetime, &mut self.shared, &self.factory)?;
         let (codec, input) = take_input(&mut invocation);
         let call = Call::new(task, codec, input, &limits, watch.started);
         let (mut guest, called) =
             self.factory.call(&module.template, guest, call, &limits, &invocation, stdio);
+        if called.as_ref().is_err_and(failure::is_out_of_memory) {
+            return Err(Unfinished::OutOfMemory);
+        }
         let ended = called.is_err();
         let outcome = called.unwrap_or_else(|error| Outcome::Failed(guest.failure(&error)));
         let usage = guest.end();

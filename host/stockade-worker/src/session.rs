@@ -33,7 +33,7 @@ use stockade_wire::{
 use crate::engine;
 use crate::factory::FactoryError;
 use crate::guest::Outbox;
-use crate::runtime::{LoadError, Runtime};
+use crate::runtime::{LoadError, Runtime, Unfinished};
 use crate::sandbox::SandboxError;
 use crate::wasi::{self, GrantError};
 
@@ -55,6 +55,9 @@ pub(crate) enum SessionError {
     /// The host runs a task of a module that was not loaded.
     #[error("protocol error: module {0} was not loaded")]
     UnknownModule(ModuleId),
+    /// The system gives this process no memory, so it is of no use any more.
+    #[error("the system gives no memory")]
+    OutOfMemory,
     /// The worker could not be set up, as the host was told.
     #[error("cannot set the worker up: {0}")]
     Setup(#[from] SetupError),
@@ -194,7 +197,10 @@ impl Session {
             Ok(finished) => {
                 (WorkerMessage::Finished(Box::new(finished)), ControlFlow::Continue(()))
             }
-            Err(failure) => (WorkerMessage::InitializerFailed(failure), ControlFlow::Break(())),
+            Err(Unfinished::Initializer(failure)) => {
+                (WorkerMessage::InitializerFailed(failure), ControlFlow::Break(()))
+            }
+            Err(Unfinished::OutOfMemory) => return Err(SessionError::OutOfMemory),
         };
         self.outbox.send(&answer)?;
         Ok(flow)

@@ -33,6 +33,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 const WINDOW_TASKS_MAX: usize = 128;
 const WINDOW_BYTES_MAX: usize = 96 << 10;
 
+// A task's place in a batch is its slot on the worker's page.
+const _: () = assert!(WINDOW_TASKS_MAX <= stockade_wire::SLOTS_MAX);
+
 /// A pool in the making. See [`Pool::builder`].
 #[derive(Debug)]
 pub struct PoolBuilder {

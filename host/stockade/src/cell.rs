@@ -140,6 +140,8 @@ impl TaskCell {
         // Before the task is sent, so that the worker finds its slot filled.
         sent.page.offer(sent.slot, self.info.id);
         inner.state = State::Claimed(sent);
+        // Of an attempt that was lost.
+        inner.emitted.clear();
         true
     }
 
