@@ -61,7 +61,8 @@ fn workers_for(submit: impl FnOnce(&Pool) -> MapAll<i32>, expected: Vec<i32>) ->
     });
     gates.begin();
     assert_eq!(map.collect::<Result<Vec<_>, _>>().unwrap(), expected);
-    pool.count_workers()
+    // Counters may still be those of a moment ago when a result comes; this list is not.
+    pool.workers().len()
 }
 
 #[test]
