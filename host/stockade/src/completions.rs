@@ -70,7 +70,8 @@ impl Completions {
     }
 }
 
-#[cfg(all(test, shuttle))]
+#[cfg(test)]
+#[cfg(shuttle)]
 mod models;
 
 #[cfg(all(test, not(shuttle)))]
