@@ -172,7 +172,8 @@ fn join(threads: Vec<JoinHandle<()>>) {
     }
 }
 
-#[cfg(all(test, shuttle))]
+#[cfg(test)]
+#[cfg(shuttle)]
 mod models;
 
 #[cfg(all(test, not(shuttle)))]

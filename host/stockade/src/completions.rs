@@ -68,7 +68,8 @@ impl Completions {
     }
 }
 
-#[cfg(all(test, shuttle))]
+#[cfg(test)]
+#[cfg(shuttle)]
 mod models;
 
 #[cfg(all(test, not(shuttle)))]

@@ -109,7 +109,8 @@ impl Drop for Place {
     }
 }
 
-#[cfg(all(test, shuttle))]
+#[cfg(test)]
+#[cfg(shuttle)]
 mod models;
 
 #[cfg(all(test, not(shuttle)))]

@@ -16,6 +16,7 @@
 //! Deliberately absent: atomics and channels. What is here of atomics is one flag or a counter each,
 //! where one step is the whole story; and the channels to the driver are crossbeam's own.
 
+#[cfg(test)]
 #[cfg(shuttle)]
 pub(crate) mod model;
 #[cfg(not(shuttle))]
