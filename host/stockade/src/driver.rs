@@ -329,6 +329,7 @@ impl Driver {
     }
 
     fn perform(&mut self) {
+        let mut counts_are_shown = false;
         while let Some(action) = self.parts.dispatcher.poll_action() {
             match action {
                 Action::Prepare => self.prepare(),
@@ -354,6 +355,11 @@ impl Driver {
                     }
                 }
                 Action::Resolve(task, resolution) => {
+                    // Before the task's handles hear of its end: who asks then finds it counted.
+                    if !counts_are_shown {
+                        self.parts.shared.show_counts(self.parts.dispatcher.counts());
+                        counts_are_shown = true;
+                    }
                     if let Some(mut entry) = self.tasks.remove(&task) {
                         entry.resolve(resolution, self.last_exit.clone());
                     }

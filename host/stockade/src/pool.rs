@@ -259,7 +259,8 @@ impl Pool {
     }
 
     /// Tasks that the pool itself cancelled, by its shutdown or because it broke, in the order of
-    /// their submission, with what is needed to submit them elsewhere. Those that a handle cancelled
+    /// their submission, with what is needed to submit them elsewhere; after a [`kill`](Self::kill)
+    /// those that were running, too. Those that a handle cancelled
     /// are not among them. Kept until the pool is dropped.
     pub fn cancelled_tasks(&self) -> Vec<CancelledTask> {
         self.core.link.shared.cancelled_tasks()

@@ -167,13 +167,18 @@ impl Shared {
 
     /// Driver: how much there is of everything, and what each worker is doing.
     pub(crate) fn publish(&self, counts: Counts, phases: impl Iterator<Item = (WorkerId, Phase)>) {
-        *lock(&self.counts) = counts;
+        self.show_counts(counts);
         let mut workers = lock(&self.workers);
         for (worker, phase) in phases {
             if let Some(info) = workers.get_mut(&worker) {
                 info.state = phase.into();
             }
         }
+    }
+
+    /// Driver: how much there is of everything.
+    pub(crate) fn show_counts(&self, counts: Counts) {
+        *lock(&self.counts) = counts;
     }
 
     pub(crate) fn counts(&self) -> Counts {

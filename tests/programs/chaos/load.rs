@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use stockade::{Bytes, Map, Pool, RunError, TaskHandle};
+use stockade::{Bytes, Map, Pool, RunError, TaskHandle, TaskOptions};
 use stockade_tests::{PATIENCE, Random, block_on_for};
 
 use crate::ledger::{Asked, End, Ledger};
@@ -59,9 +59,13 @@ impl<'a> Load<'a> {
         first.min(self.tasks)..(first + count).min(self.tasks)
     }
 
-    /// Submits an order. Where tasks can be given retries, this is the place for some.
+    /// Submits an order; some may be tried again, some go before others.
     fn order(&self, order: Order) -> Option<(Order, TaskHandle<Bytes>)> {
-        match self.pool.submit(order.target(), order.input()) {
+        let mut random = Random::of_part(self.seed.into(), !order.number);
+        let retries = if random.per_mille(500) { random.between(1, 3) } else { 0 };
+        let priority = if random.per_mille(100) { 1 } else { 0 };
+        let options = TaskOptions::default().retries(retries as u32).priority(priority);
+        match self.pool.submit_with(order.target(), order.input(), options) {
             Ok(handle) => Some((order, handle)),
             Err(error) => {
                 self.ledger.refused(order, &error);
@@ -136,7 +140,7 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Nobody waits for these. Once handles can call back at a task's end, these should.
+    /// Nobody waits for these.
     fn dropped(&self, random: &mut Random, numbers: Range<u64>) {
         let kept = self.orders(numbers);
         let dropped = kept.len() as u64;
