@@ -91,7 +91,7 @@ pub fn starve(pid: u32) {
     let pid = rustix::process::Pid::from_raw(pid as i32).expect("a process number");
     let none = rustix::process::Rlimit { current: Some(4096), maximum: Some(4096) };
     for resource in [rustix::process::Resource::Data, rustix::process::Resource::As] {
-        rustix::process::prlimit(Some(pid), resource, none.clone()).expect("a worker of ours");
+        rustix::process::prlimit(Some(pid), resource, none).expect("a worker of ours");
     }
 }
 
