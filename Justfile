@@ -123,5 +123,5 @@ bench rounds="5": guests
     {{ target }}/release/stockade-bench {{ guests }}/wordcount.wasm {{ target }}/bench.jsonl {{ rounds }}
 
 # How long counters, queries and cancels take while 100,000 tasks are queued.
-queries: guests build
-    {{ target }}/debug/stockade-bench queries {{ guests }}/wordcount.wasm
+queries: build
+    {{ target }}/debug/stockade-bench queries

@@ -1,8 +1,8 @@
 //! Stockade beside bare references, measured in turns.
 //!
 //! Usage: `stockade-bench MODULE FIGURES [ROUNDS]`, where MODULE is the example guest `wordcount`.
-//! Prints a table and writes a JSON line for each figure to FIGURES. `stockade-bench queries MODULE`
-//! measures how long a pool's owner waits for answers while very many tasks are queued.
+//! Prints a table and writes a JSON line for each figure to FIGURES. `stockade-bench queries` measures
+//! how long a pool's owner waits for answers while very many tasks are queued.
 //!
 //! Each round measures a figure and its reference one after the other, so that a machine whose speed
 //! drifts moves both; what counts is the median of the rounds' ratios.
@@ -29,7 +29,7 @@ const LINE: &str = "the quick brown fox jumps over the lazy dog and sleeps";
 fn main() -> Result<()> {
     let mut args = std::env::args_os().skip(1).map(PathBuf::from).peekable();
     if args.next_if(|first| first.as_os_str() == "queries").is_some() {
-        return queries::main(args);
+        return queries::measure(&mut std::io::stdout().lock());
     }
     let module = args.next().context("usage: stockade-bench MODULE FIGURES [ROUNDS]")?;
     let figures_file = args.next().context("usage: stockade-bench MODULE FIGURES [ROUNDS]")?;
