@@ -94,21 +94,16 @@ miri-component:
         || { echo "Miri was not run: it cannot be had here"; exit 1; }
 
 # Very many short tasks while workers are killed, stopped, starved and turned into liars: minutes.
-chaos tasks="1000000" seed="" seconds="": reliability
+chaos tasks="1000000" seed="" seconds="": build
     {{ target }}/debug/chaos {{ tasks }} "{{ seed }}" {{ seconds }}
 
 # The same for about a minute: as many tasks as two busy cores do in that time, and no more than it.
-chaos-short seed="": reliability
+chaos-short seed="": build
     {{ target }}/debug/chaos 300000 "{{ seed }}" 60
 
 # Rising and falling load for some minutes: nothing may be lost, and nothing may grow.
-soak minutes="10" seed="": reliability
+soak minutes="10" seed="": build
     {{ target }}/debug/soak {{ minutes }} {{ seed }}
-
-[private]
-reliability:
-    @echo "Building the pool, its workers and what disturbs them (several minutes the first time) ..."
-    cargo build --workspace --bins
 
 # Licences and sources of all dependencies, and advisories where their database can be had.
 deny:
