@@ -14,10 +14,9 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, bail};
 use stockade::{GuestError, WorkerId};
-use stockade_tests::{Mischief, Random, Storm, forged_text, worker_of_name};
+use stockade_tests::{Mischief, Random, Storm, finished, forged_text, worker_of_name};
 use stockade_wire::{
-    Captured, Failure, Finished, Metrics, ModuleId, Outcome, Role, SOCKET_DESCRIPTOR, Scalar,
-    TaskId, WorkerMessage, frame,
+    Failure, ModuleId, Outcome, Role, SOCKET_DESCRIPTOR, Scalar, TaskId, WorkerMessage, frame,
 };
 
 /// How long a worker behaves between two mischiefs, in milliseconds.
@@ -163,16 +162,4 @@ fn page() -> io::Result<File> {
         }
     }
     Err(io::ErrorKind::NotFound.into())
-}
-
-fn finished(task: TaskId, outcome: Outcome) -> WorkerMessage {
-    WorkerMessage::Finished(Box::new(Finished {
-        task,
-        outcome,
-        metrics: Metrics::default(),
-        stdout: Captured::default(),
-        stderr: Captured::default(),
-        log: Vec::new(),
-        log_dropped: 0,
-    }))
 }

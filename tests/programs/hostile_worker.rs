@@ -11,11 +11,12 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use stockade_tests::finished;
 use stockade_wire::descriptor::{Receiver, Sender};
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
-    Captured, Failure, Finished, HostMessage, Metrics, ModuleId, Outcome, Role, Run, Scalar, Setup,
-    StatusPage, TaskId, WorkerMessage,
+    Captured, Failure, HostMessage, ModuleId, Outcome, Role, Run, Scalar, Setup, StatusPage,
+    TaskId, WorkerMessage,
 };
 
 fn main() -> Result<()> {
@@ -190,16 +191,4 @@ fn sleep() -> ! {
 
 fn lie() -> Failure {
     Failure::Guest("a lie".into())
-}
-
-fn finished(task: TaskId, outcome: Outcome) -> WorkerMessage {
-    WorkerMessage::Finished(Box::new(Finished {
-        task,
-        outcome,
-        metrics: Metrics::default(),
-        stdout: Captured::default(),
-        stderr: Captured::default(),
-        log: Vec::new(),
-        log_dropped: 0,
-    }))
 }

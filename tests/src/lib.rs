@@ -3,6 +3,7 @@
 //! ```text
 //! census     what this process holds of the system
 //! fixtures   modules, and builders over them: numbers(), tasks(), wat("(module …)"), guest("probe")
+//! forgery    messages that a worker makes up
 //! gate       a guest that waits until the test lets it go on
 //! processes  what a pool leaves in the system's tables; killing and stopping workers
 //! random     numbers that a seed decides
@@ -15,6 +16,7 @@
 
 mod census;
 mod fixtures;
+mod forgery;
 mod gate;
 mod processes;
 mod random;
@@ -27,6 +29,7 @@ pub use fixtures::{
     Folder, RELIABILITY, TASKS, guest, guest_pool, int, name_for_a_pool, numbers, repository,
     script, tasks, two_ints, wat, wat_file, worker_program, workers_that_fail_when_released,
 };
+pub use forgery::finished;
 pub use gate::Gate;
 pub use processes::{
     continue_process, descriptors_of, is_alive, is_gone, kill, make_inheritable, own_children,

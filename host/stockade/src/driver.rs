@@ -21,16 +21,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use stockade_wire::{
-    Failure, Finished, HostMessage, ModuleId, Outcome, Setup, TaskId, WorkerId, WorkerMessage,
+    Finished, HostMessage, ModuleId, Outcome, Setup, TaskId, WorkerId, WorkerMessage,
 };
 
 use crate::cell::Sent;
 use crate::dispatcher::{Action, BrokenCause, Dispatcher, Event, Hook, RequestId, ShutdownMode};
 use crate::entry::{RunState, TaskEntry};
 use crate::prepare::{Preparation, PreparationThread};
+use crate::reasons::Reasons;
 use crate::shared::{Shared, WorkerInfo, WorkerState};
 use crate::worker::{Heard, Loadable, WorkerProcess};
-use crate::{BrokenError, Quarantine, TaskError, WorkerExit};
+use crate::{BrokenError, Quarantine, WorkerExit};
 
 /// What callers ask of the driver.
 #[derive(Debug)]
@@ -82,10 +83,7 @@ pub(crate) struct Driver {
     spawners: HashMap<u64, Sender<usize>>,
     prepared_module: Option<ModuleId>,
     preparing: Option<PreparationThread>,
-    /// Why the pool broke, for when the dispatcher says that it did.
-    failed_hook: Option<Failure>,
-    failed_preparation: Option<BrokenError>,
-    failed_start: String,
+    reasons: Reasons,
     /// How the worker ended whose `Exited` is being handled.
     last_exit: Option<WorkerExit>,
     terminated: bool,
@@ -111,9 +109,7 @@ impl Driver {
             joiners: HashMap::new(),
             spawners: HashMap::new(),
             preparing: None,
-            failed_hook: None,
-            failed_preparation: None,
-            failed_start: String::new(),
+            reasons: Reasons::default(),
             last_exit: None,
             terminated: false,
         }
@@ -206,7 +202,7 @@ impl Driver {
                 self.event(Event::Prepared);
             }
             Command::Prepared(Err(error)) => {
-                self.failed_preparation = Some(error);
+                self.reasons.preparation = Some(error);
                 self.event(Event::PreparationFailed);
             }
             Command::Shutdown(mode) => self.event(Event::Shutdown(mode)),
@@ -233,11 +229,11 @@ impl Driver {
                 self.event(Event::Misbehaved(worker));
             }
             WorkerMessage::InitializerFailed(failure) if self.has_hook(Hook::Initializer) => {
-                self.failed_hook = Some(failure);
+                self.reasons.hook = Some(failure);
                 self.event(Event::HookFailed { worker, hook: Hook::Initializer });
             }
             WorkerMessage::FinalizerFailed(failure) if self.has_hook(Hook::Finalizer) => {
-                self.failed_hook = Some(failure);
+                self.reasons.hook = Some(failure);
                 self.event(Event::HookFailed { worker, hook: Hook::Finalizer });
             }
             // An initializer or a finalizer belongs to no task: its items go nowhere.
@@ -311,7 +307,7 @@ impl Driver {
         let started = page.started();
         self.parts.shared.worker_gone(worker);
         // What it said itself tells most, then what was wrong with what it said.
-        self.failed_start = match failure {
+        self.reasons.start = match failure {
             Some(failure) => format!("{}: {failure}", exit.worker),
             None => exit.to_string(),
         };
@@ -400,7 +396,7 @@ impl Driver {
             Ok(thread) => self.preparing = Some(thread),
             Err(error) => {
                 let reason = crate::RefusedReason::Compiler(error.to_string());
-                self.failed_preparation = Some(BrokenError::Preparation(reason));
+                self.reasons.preparation = Some(BrokenError::Preparation(reason));
                 self.note(Event::PreparationFailed);
             }
         }
@@ -425,7 +421,7 @@ impl Driver {
                 self.workers.insert(id, process);
             }
             Err(error) => {
-                self.failed_start = error.to_string();
+                self.reasons.start = error.to_string();
                 self.note(Event::SpawnFailed(id));
             }
         }
@@ -489,23 +485,7 @@ impl Driver {
     }
 
     fn break_with(&mut self, cause: BrokenCause) {
-        let hook = |failure: Option<Failure>| {
-            let unknown = || Failure::Guest("it did not say why".into());
-            TaskError::from_failure(
-                failure.unwrap_or_else(unknown),
-                self.parts.setup.limits.wall_time,
-            )
-        };
-        let error = match cause {
-            BrokenCause::Initializer => BrokenError::Initializer(hook(self.failed_hook.take())),
-            BrokenCause::Finalizer => BrokenError::Finalizer(hook(self.failed_hook.take())),
-            BrokenCause::Preparation => self.failed_preparation.take().unwrap_or_else(|| {
-                BrokenError::WorkersCannotStart("the module could not be prepared".into())
-            }),
-            BrokenCause::WorkersCannotStart => {
-                BrokenError::WorkersCannotStart(std::mem::take(&mut self.failed_start))
-            }
-        };
+        let error = self.reasons.take(cause, self.parts.setup.limits.wall_time);
         self.parts.shared.break_with(error);
     }
 }

@@ -124,6 +124,7 @@ mod options;
 mod pool;
 mod prepare;
 mod process;
+mod reasons;
 mod report;
 mod room;
 mod scalar;

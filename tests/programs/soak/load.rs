@@ -130,8 +130,7 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Takes a result, now as a thread and now as a future. Once handles can call back at a task's
-    /// end, this is the place for the third way.
+    /// Takes a result, now as a thread and now as a future.
     fn settle(&self, number: u64, mut handle: TaskHandle<Bytes>) {
         let result = if number.is_multiple_of(4) {
             self.awaited.fetch_add(1, Ordering::Relaxed);
