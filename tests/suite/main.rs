@@ -2,6 +2,7 @@
 // Every function here is a part of a test.
 #![allow(clippy::unwrap_used)]
 
+mod attacks;
 mod building;
 mod calling;
 mod commands;

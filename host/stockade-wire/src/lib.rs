@@ -24,6 +24,7 @@ mod compile;
 mod grants;
 mod ids;
 mod limits;
+mod lockdown;
 mod message;
 mod outcome;
 mod slot;
@@ -42,6 +43,7 @@ pub use limits::{
     EngineSettings, Limits, MEMORY_BYTES_MAX, Metering, OUTPUT_BYTES_MAX, STDIO_BYTES_MAX,
     TABLE_ELEMENTS_MAX,
 };
+pub use lockdown::{Layer, LayerReport, Level, Lockdown, LockdownReport};
 pub use message::{
     Call, CommandCall, HookCall, HostMessage, Instances, Invocation, Load, Run, Setup, Stdin,
     StdioSink, WorkerMessage,

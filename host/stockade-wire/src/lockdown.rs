@@ -1,0 +1,251 @@
+//! Lockdown: the layers that confine a process, which of them a pool wants, and what became of each.
+
+use std::fmt;
+
+use crate::codec::{Decode, Encode};
+
+/// A layer between what took a process over and the machine.
+///
+/// Each holds by itself; which of them stops what is in `docs/security.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[non_exhaustive]
+pub enum Layer {
+    /// No environment, and no descriptors but three empty streams and the socket.
+    Inheritance,
+    /// `no_new_privs`: no program that it executes gives it more rights.
+    NoNewPrivs,
+    /// It dies with its host.
+    ParentDeath,
+    /// A session of its own, away from the host's terminal.
+    Session,
+    /// Its own user, process, network and IPC namespaces: there is nobody else, and no network.
+    Namespaces,
+    /// No capability, and not root.
+    Privileges,
+    /// Not dumpable: processes of the same user can neither trace it nor read its memory.
+    Undumpable,
+    /// Limits of the kernel on memory, descriptors, files, processes and core files.
+    ResourceLimits,
+    /// Landlock: no file but the granted directories, no TCP, no signal or abstract socket beyond
+    /// itself.
+    Landlock,
+    /// Memory that was writable never becomes executable.
+    WriteXorExecute,
+    /// A filter of system calls: any that its role does not need ends the process.
+    Seccomp,
+}
+
+impl Layer {
+    /// Every layer, in the order in which they are put on.
+    pub const ALL: [Self; 11] = [
+        Self::Inheritance,
+        Self::NoNewPrivs,
+        Self::ParentDeath,
+        Self::Session,
+        Self::Namespaces,
+        Self::Privileges,
+        Self::Undumpable,
+        Self::ResourceLimits,
+        Self::Landlock,
+        Self::WriteXorExecute,
+        Self::Seccomp,
+    ];
+
+    /// Its name, as in reports: `seccomp`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inheritance => "inheritance",
+            Self::NoNewPrivs => "no-new-privs",
+            Self::ParentDeath => "parent-death",
+            Self::Session => "session",
+            Self::Namespaces => "namespaces",
+            Self::Privileges => "privileges",
+            Self::Undumpable => "undumpable",
+            Self::ResourceLimits => "resource-limits",
+            Self::Landlock => "landlock",
+            Self::WriteXorExecute => "write-xor-execute",
+            Self::Seccomp => "seccomp",
+        }
+    }
+
+    /// The layer of that name.
+    ///
+    /// ```
+    /// use stockade_wire::Layer;
+    /// assert!(Layer::ALL.iter().all(|layer| Layer::from_name(layer.name()) == Some(*layer)));
+    /// ```
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|layer| layer.name() == name)
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How much of the lockdown a pool insists on, and what it does without.
+///
+/// By default every layer is put on that the machine has, and none is insisted on.
+///
+/// ```
+/// use stockade_wire::{Layer, Lockdown};
+///
+/// let lockdown = Lockdown::default().require([Layer::Seccomp, Layer::Landlock]);
+/// assert!(lockdown.is_required(Layer::Seccomp));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Lockdown {
+    required: Vec<Layer>,
+    without: Vec<Layer>,
+    explains_violations: bool,
+}
+
+impl Lockdown {
+    /// Refuses to run anything in a process where one of `layers` is not put on in full.
+    #[must_use]
+    pub fn require(mut self, layers: impl IntoIterator<Item = Layer>) -> Self {
+        self.required.extend(layers);
+        self
+    }
+
+    /// Refuses to run anything in a process where any layer is not put on in full.
+    #[must_use]
+    pub fn require_all(self) -> Self {
+        self.require(Layer::ALL)
+    }
+
+    /// Leaves `layer` off: for finding out what it costs or what it gets in the way of. The report
+    /// says so; [`Layer::Inheritance`] cannot be left off.
+    #[must_use]
+    pub fn without(mut self, layer: Layer) -> Self {
+        self.without.push(layer);
+        self
+    }
+
+    /// Whether a process names the system call that its filter refused, on its standard error, which
+    /// it then shares with the host, before it dies of it. By default it just dies.
+    #[must_use]
+    pub fn explain_violations(mut self, explains: bool) -> Self {
+        self.explains_violations = explains;
+        self
+    }
+
+    /// Whether `layer` is insisted on.
+    pub fn is_required(&self, layer: Layer) -> bool {
+        self.required.contains(&layer)
+    }
+
+    /// Whether `layer` is put on where the machine has it.
+    pub fn is_wanted(&self, layer: Layer) -> bool {
+        layer == Layer::Inheritance || !self.without.contains(&layer)
+    }
+
+    /// Whether a refused system call is named.
+    pub fn explains_violations(&self) -> bool {
+        self.explains_violations
+    }
+}
+
+/// How much of a layer is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum Level {
+    /// Nothing of it.
+    None,
+    /// A part of it; the reason says which is missing.
+    Partial,
+    /// All of it.
+    Full,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Partial => "partial",
+            Self::Full => "full",
+        })
+    }
+}
+
+/// What became of one layer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LayerReport {
+    /// Which.
+    pub layer: Layer,
+    /// How much of it is on, as the process found afterwards.
+    pub level: Level,
+    /// What is missing and why; where all of it is on, what that is.
+    pub reason: String,
+}
+
+/// What became of every layer, in the order of [`Layer::ALL`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LockdownReport(pub Vec<LayerReport>);
+
+impl LockdownReport {
+    /// How much of `layer` is on; nothing where the report does not speak of it.
+    pub fn level(&self, layer: Layer) -> Level {
+        self.layer(layer).map_or(Level::None, |report| report.level)
+    }
+
+    /// What became of `layer`.
+    pub fn layer(&self, layer: Layer) -> Option<&LayerReport> {
+        self.0.iter().find(|report| report.layer == layer)
+    }
+
+    /// Whether the process may be called sandboxed, which none is without its system-call filter.
+    pub fn is_sandboxed(&self) -> bool {
+        self.level(Layer::Seccomp) == Level::Full
+    }
+
+    /// The layers that `lockdown` requires and that are not on in full, in the order of
+    /// [`Layer::ALL`].
+    pub fn missing(&self, lockdown: &Lockdown) -> Vec<LayerReport> {
+        let missing =
+            |layer: &Layer| lockdown.is_required(*layer) && self.level(*layer) < Level::Full;
+        let report = |layer| {
+            self.layer(layer).cloned().unwrap_or_else(|| LayerReport {
+                layer,
+                level: Level::None,
+                reason: "nothing was said of it".into(),
+            })
+        };
+        Layer::ALL.into_iter().filter(missing).map(report).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(levels: &[(Layer, Level)]) -> LockdownReport {
+        let layer = |&(layer, level)| LayerReport { layer, level, reason: String::new() };
+        LockdownReport(levels.iter().map(layer).collect())
+    }
+
+    #[test]
+    fn what_is_required_and_not_full_is_missing_even_where_nothing_is_said_of_it() {
+        let lockdown =
+            Lockdown::default().require([Layer::Seccomp, Layer::Landlock, Layer::Session]);
+        let report = report(&[(Layer::Landlock, Level::Partial), (Layer::Session, Level::Full)]);
+        let missing: Vec<_> = report.missing(&lockdown).iter().map(|layer| layer.layer).collect();
+        assert_eq!(missing, [Layer::Landlock, Layer::Seccomp]);
+        assert_eq!(report.missing(&Lockdown::default()), []);
+    }
+
+    #[test]
+    fn nothing_is_sandboxed_without_its_whole_filter() {
+        assert!(report(&[(Layer::Seccomp, Level::Full)]).is_sandboxed());
+        assert!(!report(&[(Layer::Seccomp, Level::Partial)]).is_sandboxed());
+        assert!(!report(&[(Layer::Landlock, Level::Full)]).is_sandboxed());
+    }
+
+    #[test]
+    fn what_is_inherited_is_never_left_off() {
+        let lockdown = Lockdown::default().without(Layer::Inheritance).without(Layer::Seccomp);
+        assert!(lockdown.is_wanted(Layer::Inheritance));
+        assert!(!lockdown.is_wanted(Layer::Seccomp));
+    }
+}

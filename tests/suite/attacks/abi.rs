@@ -1,0 +1,1 @@
+//! 31–41: what a guest says to its worker.

@@ -1,0 +1,26 @@
+//! The catalogue of attacks: what a hostile module, a hostile worker or bad luck will try, and what
+//! is seen when they do.
+//!
+//! ```text
+//! execution  1–21   what code does while it runs
+//! modules   22–30   what a module is made of
+//! abi       31–41   what it says to its worker
+//! wasi      42–60   what it asks of the system
+//! worker    61–79   what native code does that has taken a worker or a compiler over
+//! catalogue.txt ─┐
+//! seen(n, …) ────┴─► page ─► docs/security.md, one row a number
+//! ```
+//!
+//! Invariant: the test of number 7 is named `a07_…` and ends with `seen(7, …)`, whose words come
+//! from what the test saw. Whatever else belongs to a number is tested beside it under its own name.
+//!
+//! Deliberately absent: what a well-behaved guest may do; that is the rest of the suite.
+
+mod abi;
+mod execution;
+mod modules;
+mod page;
+mod wasi;
+mod worker;
+
+use page::seen;

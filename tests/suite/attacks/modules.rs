@@ -1,0 +1,1 @@
+//! 22–30: what a module is made of.

@@ -1,0 +1,1 @@
+//! 42–60: what a guest asks of the system.
