@@ -1,10 +1,8 @@
 //! The compiler role: one module from its bytes to its artefact, or to the reason why not.
 //!
 //! ```text
-//! wasm ─ source ─► binary ─ admission ─► admitted ─ description ─► ModuleDescription
-//!        text is      │     valid, no feature off,
-//!        parsed       │     imports provided, within limits
-//!                     └─ snapshot: instrument, or set the state ─► engine ─► artefact
+//! wasm ─ stockade_module::binary ─► binary ─ stockade_module::admit ─► ModuleDescription
+//!                                     └─ snapshot: instrument, or set the state ─► engine ─► artefact
 //! ```
 //!
 //! A hostile module may cost this process any amount of time and memory, so the process is small
@@ -12,12 +10,7 @@
 //!
 //! Invariant: nothing of the module is ever run here, and no file is opened.
 
-mod admission;
-mod description;
-mod features;
-mod manifest;
 mod snapshot;
-mod source;
 
 use std::fs::File;
 use std::io;
@@ -25,16 +18,16 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use rustix::process::Resource;
+use stockade_module::{admit, binary, refusal};
 use stockade_wire::descriptor::{self, Receiver, SendError, Sender};
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    CompileReply, CompileRequest, CompileStep, EngineSettings, ModuleDescription, Refusal,
-    RefusalKind,
+    CompileReply, CompileRequest, CompileStep, ModuleDescription, Refusal, RefusalKind,
 };
 use wasmtime::Engine;
 
 use crate::sandbox::{self, SandboxError};
-use crate::{engine, failure, socket};
+use crate::{engine, socket};
 
 /// The most bytes of a module.
 const WASM_BYTES_MAX: u64 = 32 << 20;
@@ -154,9 +147,9 @@ pub(crate) fn compile(
     wasm: &[u8],
     state: Option<&[u8]>,
 ) -> Result<Compiled, Refusal> {
-    let binary = source::binary(wasm, request.text)?;
+    let binary = binary(wasm, request.text)?;
     let engine = engine::for_compiler(&request.engine).map_err(|error| engine_failed(&error))?;
-    let description = admit(&engine, &request.engine, &binary)?;
+    let description = admit(&binary, &request.engine)?;
     let (description, artefact) = match request.step {
         CompileStep::Describe => (description, Vec::new()),
         CompileStep::Compile => (description, precompile(&engine, &binary)?),
@@ -167,7 +160,7 @@ pub(crate) fn compile(
             let state = state.ok_or_else(|| internal("a snapshot without its state"))?;
             let binary = snapshot::apply(&binary, state)?;
             // Its memory begins larger now, and its data came out of a guest.
-            let description = admit(&engine, &request.engine, &binary)?;
+            let description = admit(&binary, &request.engine)?;
             (description, precompile(&engine, &binary)?)
         }
     };
@@ -177,18 +170,6 @@ pub(crate) fn compile(
         return Err(Refusal { kind: RefusalKind::Limit, message });
     }
     Ok(Compiled { description, artefact })
-}
-
-fn admit(
-    engine: &Engine,
-    settings: &EngineSettings,
-    binary: &[u8],
-) -> Result<ModuleDescription, Refusal> {
-    let types = admission::validate(binary)?;
-    let outline = description::Outline::read(binary, &types)?;
-    admission::check_imports(engine, &outline)?;
-    admission::check_limits(settings, &outline)?;
-    outline.describe()
 }
 
 fn precompile(engine: &Engine, binary: &[u8]) -> Result<Vec<u8>, Refusal> {
@@ -201,8 +182,4 @@ fn engine_failed(error: &wasmtime::Error) -> Refusal {
 
 fn internal(message: &str) -> Refusal {
     refusal(RefusalKind::Internal, message)
-}
-
-fn refusal(kind: RefusalKind, message: &str) -> Refusal {
-    Refusal { kind, message: failure::bounded(message) }
 }

@@ -7,29 +7,14 @@
 use std::fs;
 use std::num::NonZeroUsize;
 
+use stockade_module::{FEATURES, PAGE_BYTES, TABLES_MAX};
 use stockade_wire::{EngineSettings, MEMORY_BYTES_MAX};
 use wasmtime::{
     Config, Enabled, Engine, PoolingAllocationConfig, Strategy, WasmBacktraceDetails, WasmFeatures,
 };
 
-/// What guests may use of WebAssembly: what toolchains emit for `wasm32-wasip1`, and no more.
-pub(crate) const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
-    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
-    .union(WasmFeatures::SIGN_EXTENSION)
-    .union(WasmFeatures::MULTI_VALUE)
-    .union(WasmFeatures::BULK_MEMORY)
-    .union(WasmFeatures::REFERENCE_TYPES)
-    .union(WasmFeatures::SIMD)
-    .union(WasmFeatures::FLOATS);
-
-/// The most tables that a module may have.
-pub(crate) const TABLES_MAX: u32 = 4;
-
 /// The most frames of a backtrace.
 pub(crate) const BACKTRACE_FRAMES_MAX: usize = 32;
-
-/// The size of a WebAssembly page.
-pub(crate) const PAGE_BYTES: u64 = 64 << 10;
 
 /// Instances alive at once: one, and in a pool whose instances outlive tasks one for each module.
 const INSTANCES_MAX: u32 = 16;

@@ -3,17 +3,15 @@
 //! Everything that comes from the guest is bounded here: messages, the number of a backtrace's
 //! frames and the length of their names.
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 
 use stockade_abi::ErrorRecord;
+use stockade_module::{Bounded, bounded};
 use stockade_wire::{Failure, GuestError, TrapKind};
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::engine::BACKTRACE_FRAMES_MAX;
 use crate::guest::GuestState;
-
-/// The most bytes of a message of ours.
-const MESSAGE_BYTES_MAX: usize = 4 << 10;
 
 /// The most bytes of a function's name in a backtrace.
 const FRAME_NAME_BYTES_MAX: usize = 256;
@@ -170,47 +168,6 @@ fn readable(name: &str) -> String {
         },
     };
     text.finish()
-}
-
-/// `text`, cut to the length of a message.
-pub(crate) fn bounded(text: &str) -> String {
-    let mut bounded = Bounded::new(MESSAGE_BYTES_MAX);
-    let _ = bounded.write_str(text);
-    bounded.finish()
-}
-
-/// Text that stops at a limit and says that it did.
-#[derive(Debug)]
-struct Bounded {
-    text: String,
-    limit: usize,
-    cut: bool,
-}
-
-impl Bounded {
-    fn new(limit: usize) -> Self {
-        Self { text: String::new(), limit, cut: false }
-    }
-
-    fn finish(mut self) -> String {
-        if self.cut {
-            self.text.push('…');
-        }
-        self.text
-    }
-}
-
-impl Write for Bounded {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = self.limit - self.text.len();
-        if text.len() <= room {
-            self.text.push_str(text);
-            return Ok(());
-        }
-        self.text.push_str(&text[..text.floor_char_boundary(room)]);
-        self.cut = true;
-        Err(fmt::Error)
-    }
 }
 
 #[cfg(test)]

@@ -298,7 +298,7 @@ impl Guest {
 }
 
 fn wrong_export(export: &str, wanted: &str) -> wasmtime::Error {
-    wasmtime::Error::msg(failure::bounded(&format!(
+    wasmtime::Error::msg(stockade_module::bounded(&format!(
         "the module has no export `{export}` that is {wanted}"
     )))
 }

@@ -3,8 +3,8 @@
 //! ```text
 //! run_if_worker ── role ──► worker::run ──► session ──► Runtime ──► Guest (Store + Instance)
 //!                  │                        the loop    modules      hostcalls, wasi, poll
-//!                  └──────► compiler::run ──► admission ─► description ─► artefact
-//!                                             may it run?  what is in it?  native code
+//!                  └──────► compiler::run ──► stockade_module::admit ─► artefact
+//!                                             may it run, what is in it  native code
 //! ```
 //!
 //! | where | what it owns |

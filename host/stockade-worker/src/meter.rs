@@ -4,10 +4,9 @@
 //! together. Invariant: the count never falls below what the instance really has. Where a growth
 //! that was allowed fails afterwards the count stays too high, to the guest's loss alone.
 
+use stockade_module::TABLES_MAX;
 use stockade_wire::Limits;
 use wasmtime::ResourceLimiter;
-
-use crate::engine::TABLES_MAX;
 
 /// Counts for one instance.
 #[derive(Debug, Default)]

@@ -251,7 +251,7 @@ impl Runtime {
         let mut guest = self.factory.called(&module.template, Some(hook))?;
         guest
             .write_state(file, state_bytes_max)
-            .map_err(|error| Failure::Guest(failure::bounded(&error.to_string())))
+            .map_err(|error| Failure::Guest(stockade_module::bounded(&error.to_string())))
     }
 
     /// Runs the finalizers, each once; a module's failure does not keep the next from its own.

@@ -4,6 +4,7 @@ mod compiler;
 mod guests;
 mod hooks;
 mod hostile;
+mod imports;
 mod limits;
 mod session;
 mod sharing;

@@ -6,12 +6,13 @@
 
 use std::pin::pin;
 
+use stockade_module::refusal;
 use stockade_wire::{Refusal, RefusalKind};
 use wasmparser::{Parser, Payload};
 use wasmtime_wasi::runtime::poll_noop;
 use wasmtime_wizer::{ModuleContext, Wizer};
 
-use super::{internal, refusal};
+use super::internal;
 use crate::state::State;
 
 /// `binary` with all its state exported.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use stockade_wire::{Refusal, RefusalKind};
 
-use super::refusal;
+use crate::refusal;
 
 const MAGIC: &[u8] = b"\0asm";
 const MODULE_VERSION: [u8; 4] = [1, 0, 0, 0];
@@ -32,7 +32,7 @@ const FORMATS: &[(&[u8], &str)] = &[
 ///
 /// # Errors
 /// A refusal that says what the bytes look like, or where the text does not parse.
-pub(super) fn binary(bytes: &[u8], text: bool) -> Result<Cow<'_, [u8]>, Refusal> {
+pub fn binary(bytes: &[u8], text: bool) -> Result<Cow<'_, [u8]>, Refusal> {
     if let Some(rest) = bytes.strip_prefix(MAGIC) {
         check_version(rest)?;
         return Ok(Cow::Borrowed(bytes));

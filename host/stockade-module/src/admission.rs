@@ -1,32 +1,47 @@
 //! Admission: whether a module may run here, with the cause named where it may not.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use stockade_abi::import;
-use stockade_wire::{Codec, EngineSettings, Grants, Limits, Refusal, RefusalKind, ValueType};
-use wasmparser::Validator;
+use stockade_wire::{EngineSettings, ModuleDescription, Refusal, RefusalKind};
 use wasmparser::types::Types;
-use wasmtime::{Engine, Extern, Linker, Store, ValType};
+use wasmparser::{Validator, WasmFeatures};
 
-use super::description::{self, Outline, Signature, quoted};
-use super::{engine_failed, features, refusal};
-use crate::call::{Call, NO_TASK};
-use crate::engine::{FEATURES, TABLES_MAX};
-use crate::guest::GuestState;
-use crate::hostcalls;
-use crate::wasi::{Clock, Plan};
+use crate::description::{self, Outline, Signature, quoted};
+use crate::imports::{WASI, provided};
+use crate::{features, refusal};
+
+/// What guests may use of WebAssembly: what toolchains emit for `wasm32-wasip1`, and no more.
+pub const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
+    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
+    .union(WasmFeatures::SIGN_EXTENSION)
+    .union(WasmFeatures::MULTI_VALUE)
+    .union(WasmFeatures::BULK_MEMORY)
+    .union(WasmFeatures::REFERENCE_TYPES)
+    .union(WasmFeatures::SIMD)
+    .union(WasmFeatures::FLOATS);
+
+/// The most tables that a module may have.
+pub const TABLES_MAX: u32 = 4;
 
 /// The most imports that a module may have; there are fewer than a hundred to be had.
 const IMPORTS_MAX: usize = 1000;
 
-const WASI: &str = "wasi_snapshot_preview1";
+/// Says what is in the binary module `binary`, if it may run in an engine of `settings`.
+///
+/// # Errors
+/// The reason why it may not.
+pub fn admit(binary: &[u8], settings: &EngineSettings) -> Result<ModuleDescription, Refusal> {
+    let types = validate(binary)?;
+    let outline = Outline::read(binary, &types)?;
+    check_imports(&outline)?;
+    check_limits(settings, &outline)?;
+    outline.describe()
+}
 
 /// Validates a binary module.
 ///
 /// # Errors
 /// A refusal that names the features it should not use, or the place where it is malformed.
-pub(super) fn validate(binary: &[u8]) -> Result<Types, Refusal> {
+fn validate(binary: &[u8]) -> Result<Types, Refusal> {
     let error = match Validator::new_with_features(FEATURES).validate_all(binary) {
         Ok(types) => return Ok(types),
         Err(error) => error,
@@ -54,8 +69,7 @@ fn join(names: &[&str]) -> String {
 ///
 /// # Errors
 /// A refusal that names the first that is not.
-pub(super) fn check_imports(engine: &Engine, outline: &Outline<'_>) -> Result<(), Refusal> {
-    let mut provided = Provided::new(engine).map_err(|error| engine_failed(&error))?;
+fn check_imports(outline: &Outline<'_>) -> Result<(), Refusal> {
     let imports = &outline.imports;
     if imports.len() > IMPORTS_MAX {
         let message = format!("it has {} imports, where {IMPORTS_MAX} are allowed", imports.len());
@@ -63,7 +77,7 @@ pub(super) fn check_imports(engine: &Engine, outline: &Outline<'_>) -> Result<()
     }
     for import in imports {
         let name = format!("`{}.{}`", quoted(import.module), quoted(import.name));
-        let Some(provided) = provided.signature(import.module, import.name) else {
+        let Some(provided) = provided(import.module, import.name) else {
             let why = format!("it imports {name}, which is not provided{}", hint(import.module));
             return Err(refusal(RefusalKind::Import, &why));
         };
@@ -72,6 +86,7 @@ pub(super) fn check_imports(engine: &Engine, outline: &Outline<'_>) -> Result<()
             let why = format!("it imports {name} as a {what}, where it is a function");
             return Err(refusal(RefusalKind::Import, &why));
         };
+        let provided = Signature::of(provided);
         if *imported != provided {
             let why = format!("it imports {name} as {imported}, where it is {provided}");
             return Err(refusal(RefusalKind::Import, &why));
@@ -95,51 +110,11 @@ fn hint(module: &str) -> &'static str {
     }
 }
 
-/// What a guest may import: the very definitions that a worker links, so that the two cannot differ.
-struct Provided {
-    linker: Linker<GuestState>,
-    store: Store<GuestState>,
-}
-
-impl Provided {
-    fn new(engine: &Engine) -> wasmtime::Result<Self> {
-        // A store to look definitions up in; no guest will ever be in it.
-        let plan = Plan::function(Arc::new(Grants::none()), Clock::start());
-        let call = Call::new(NO_TASK, Codec::Raw, Vec::new(), &Limits::default(), Instant::now());
-        let store = Store::new(engine, GuestState::new(plan, None, call));
-        Ok(Self { linker: hostcalls::linker(engine)?, store })
-    }
-
-    /// The type of the function `module.name`, if there is one.
-    fn signature(&mut self, module: &str, name: &str) -> Option<Signature> {
-        let found = self.linker.get(&mut self.store, module, name).ok()?;
-        let Extern::Func(function) = found else { return None };
-        let ty = function.ty(&self.store);
-        Some(Signature {
-            params: ty.params().map(|ty| value_type(&ty)).collect(),
-            results: ty.results().map(|ty| value_type(&ty)).collect(),
-        })
-    }
-}
-
-fn value_type(ty: &ValType) -> ValueType {
-    match ty {
-        ValType::I32 => ValueType::I32,
-        ValType::I64 => ValueType::I64,
-        ValType::F32 => ValueType::F32,
-        ValType::F64 => ValueType::F64,
-        ValType::V128 | ValType::Ref(_) => ValueType::Other,
-    }
-}
-
 /// Checks what the module needs from the start against the limits of its tasks.
 ///
 /// # Errors
 /// A refusal that names the limit.
-pub(super) fn check_limits(
-    settings: &EngineSettings,
-    outline: &Outline<'_>,
-) -> Result<(), Refusal> {
+fn check_limits(settings: &EngineSettings, outline: &Outline<'_>) -> Result<(), Refusal> {
     let limit = |message: String| Err(refusal(RefusalKind::Limit, &message));
     let memory = outline.memory_min_bytes();
     if memory > settings.memory_bytes {

@@ -28,7 +28,7 @@ const OFF: &[(WasmFeatures, &str)] = &[
 ];
 
 /// The names of the features that are off and that `binary` uses, if nothing else is wrong with it.
-pub(super) fn used(binary: &[u8]) -> Option<Vec<&'static str>> {
+pub(crate) fn used(binary: &[u8]) -> Option<Vec<&'static str>> {
     let all = WasmFeatures::all();
     if !is_valid(binary, all) {
         return None;

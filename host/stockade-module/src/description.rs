@@ -11,8 +11,11 @@ use stockade_wire::{
 use wasmparser::types::{CoreTypeId, Types};
 use wasmparser::{ExternalKind, FuncType, Parser, Payload, TypeRef, ValType};
 
-use super::{manifest, refusal};
-use crate::engine::PAGE_BYTES;
+use crate::imports::Provided;
+use crate::{manifest, refusal};
+
+/// The size of a WebAssembly page.
+pub const PAGE_BYTES: u64 = 64 << 10;
 
 /// The most exports that are described.
 const EXPORTS_MAX: usize = 10_000;
@@ -25,9 +28,9 @@ const WARNINGS_MAX: usize = 20;
 
 /// What is to be known of a module, as references into it.
 #[derive(Debug, Default)]
-pub(super) struct Outline<'a> {
-    pub(super) imports: Vec<ImportOutline<'a>>,
-    pub(super) tables: Vec<u64>,
+pub(crate) struct Outline<'a> {
+    pub(crate) imports: Vec<ImportOutline<'a>>,
+    pub(crate) tables: Vec<u64>,
     exports: Vec<(&'a str, ExportType)>,
     memory_min_pages: Vec<u64>,
     manifest: Vec<&'a [u8]>,
@@ -37,19 +40,26 @@ pub(super) struct Outline<'a> {
 
 /// An import.
 #[derive(Debug)]
-pub(super) struct ImportOutline<'a> {
-    pub(super) module: &'a str,
-    pub(super) name: &'a str,
-    pub(super) ty: TypeRef,
+pub(crate) struct ImportOutline<'a> {
+    pub(crate) module: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) ty: TypeRef,
     /// Where it is a function.
-    pub(super) signature: Option<Signature>,
+    pub(crate) signature: Option<Signature>,
 }
 
 /// A function's type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Signature {
-    pub(super) params: Vec<ValueType>,
-    pub(super) results: Vec<ValueType>,
+pub(crate) struct Signature {
+    pub(crate) params: Vec<ValueType>,
+    pub(crate) results: Vec<ValueType>,
+}
+
+impl Signature {
+    /// The type of what is provided.
+    pub(crate) fn of(provided: &Provided) -> Self {
+        Self { params: provided.params.to_vec(), results: provided.results.to_vec() }
+    }
 }
 
 impl fmt::Display for Signature {
@@ -67,7 +77,7 @@ impl<'a> Outline<'a> {
     ///
     /// # Errors
     /// Where it is malformed after all.
-    pub(super) fn read(binary: &'a [u8], types: &Types) -> Result<Self, Refusal> {
+    pub(crate) fn read(binary: &'a [u8], types: &Types) -> Result<Self, Refusal> {
         let mut outline = Self { wasm_bytes: binary.len() as u64, ..Self::default() };
         for payload in Parser::new(0).parse_all(binary) {
             let read = payload.and_then(|payload| outline.add(payload, types));
@@ -120,14 +130,14 @@ impl<'a> Outline<'a> {
     }
 
     /// Bytes of memory that an instance begins with.
-    pub(super) fn memory_min_bytes(&self) -> u64 {
+    pub(crate) fn memory_min_bytes(&self) -> u64 {
         self.memory_min_pages
             .iter()
             .fold(0, |sum, pages| sum.saturating_add(pages.saturating_mul(PAGE_BYTES)))
     }
 
     /// Table elements that an instance begins with.
-    pub(super) fn table_min_elements(&self) -> u64 {
+    pub(crate) fn table_min_elements(&self) -> u64 {
         self.tables.iter().fold(0, |sum, elements| sum.saturating_add(*elements))
     }
 
@@ -135,7 +145,7 @@ impl<'a> Outline<'a> {
     ///
     /// # Errors
     /// Where its manifest was written for another version of the guest ABI.
-    pub(super) fn describe(&self) -> Result<ModuleDescription, Refusal> {
+    pub(crate) fn describe(&self) -> Result<ModuleDescription, Refusal> {
         let mut warnings = Warnings::default();
         let functions = manifest::functions(&self.manifest, &self.exports, &mut warnings)?;
         let mut exports = Vec::new();
@@ -202,7 +212,7 @@ fn value_type(ty: &ValType) -> ValueType {
 }
 
 /// What an import that is no function is, in a word.
-pub(super) fn type_name(ty: TypeRef) -> &'static str {
+pub(crate) fn type_name(ty: TypeRef) -> &'static str {
     match ty {
         TypeRef::Func(_) | TypeRef::FuncExact(_) => "function",
         TypeRef::Table(_) => "table",
@@ -213,7 +223,7 @@ pub(super) fn type_name(ty: TypeRef) -> &'static str {
 }
 
 /// A guest's name for a message: without control characters, and no longer than a line.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     const SHOWN_MAX: usize = 100;
     let mut shown: String = name.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();
     if name.chars().nth(SHOWN_MAX).is_some() {
@@ -224,14 +234,14 @@ pub(super) fn quoted(name: &str) -> String {
 
 /// Warnings, of which a hostile module could cause any number.
 #[derive(Debug, Default)]
-pub(super) struct Warnings {
+pub(crate) struct Warnings {
     texts: Vec<String>,
     beyond: usize,
 }
 
 impl Warnings {
     /// Adds a warning, or counts it where there are many already.
-    pub(super) fn push(&mut self, text: String) {
+    pub(crate) fn push(&mut self, text: String) {
         if self.texts.len() < WARNINGS_MAX {
             self.texts.push(text);
         } else {

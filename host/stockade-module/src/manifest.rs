@@ -8,8 +8,8 @@ use stockade_wire::{
     ExportType, Function, FunctionKind, Parameter, Refusal, RefusalKind, ValueType,
 };
 
-use super::description::{Warnings, quoted};
-use super::refusal;
+use crate::description::{Warnings, quoted};
+use crate::refusal;
 
 /// The most bytes of a manifest, all its sections together.
 const MANIFEST_BYTES_MAX: usize = 1 << 20;
@@ -30,7 +30,7 @@ const PARAMETERS_MAX: usize = 64;
 ///
 /// # Errors
 /// A refusal where a record was written for another version of the guest ABI.
-pub(super) fn functions(
+pub(crate) fn functions(
     sections: &[&[u8]],
     exports: &[(&str, ExportType)],
     warnings: &mut Warnings,
