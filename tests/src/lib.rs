@@ -1,6 +1,7 @@
 //! Helpers for tests of real pools: fixtures to run, processes to watch, and waiting for events.
 //!
 //! ```text
+//! bombs      modules that are small to send and large to take
 //! census     what this process holds of the system
 //! fixtures   modules, and builders over them: numbers(), tasks(), wat("(module …)"), guest("probe")
 //! forgery    messages that a worker makes up
@@ -14,6 +15,7 @@
 //! Nothing here sleeps for a fixed time and nothing measures one: what cannot be waited for on an
 //! event is polled until it holds, and fails after [`PATIENCE`].
 
+pub mod bombs;
 mod census;
 mod fixtures;
 mod forgery;

@@ -6,6 +6,7 @@ mod attacks;
 mod building;
 mod calling;
 mod commands;
+mod compile_limits;
 mod conformance;
 mod ending;
 mod handles;

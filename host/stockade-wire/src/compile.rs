@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::EngineSettings;
 use crate::codec::{Decode, Encode};
+use crate::{CompileLimits, EngineSettings};
 
 /// What the host asks of a compiler, with two or three descriptors: the module in a sealed memory
 /// file, a memory file to write the artefact to, and for [`CompileStep::Snapshot`] the state.
@@ -15,8 +15,8 @@ pub struct CompileRequest {
     pub engine: EngineSettings,
     /// Whether the module may be in the text format.
     pub text: bool,
-    /// The most bytes that the artefact may have.
-    pub artefact_bytes_max: u64,
+    /// What it may use.
+    pub limits: CompileLimits,
 }
 
 /// Which step of a module's way to its artefact.

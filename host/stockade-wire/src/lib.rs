@@ -21,6 +21,7 @@ pub mod descriptor;
 pub mod frame;
 
 mod compile;
+mod compile_limits;
 mod grants;
 mod ids;
 mod limits;
@@ -35,6 +36,9 @@ mod page;
 pub use compile::{
     CompileReply, CompileRequest, CompileStep, Export, ExportType, Function, FunctionKind, Import,
     ModuleDescription, Parameter, Refusal, RefusalKind, ValueType,
+};
+pub use compile_limits::{
+    COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_TIME_MAX, CompileLimits,
 };
 pub use grants::{DirectoryGrant, Grants};
 pub use ids::{ChunkId, ModuleId, TaskId, WorkerId};

@@ -22,27 +22,19 @@ use stockade_module::{admit, binary, refusal};
 use stockade_wire::descriptor::{self, Receiver, SendError, Sender};
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    CompileReply, CompileRequest, CompileStep, ModuleDescription, Refusal, RefusalKind,
+    CompileLimits, CompileReply, CompileRequest, CompileStep, ModuleDescription, Refusal,
+    RefusalKind,
 };
 use wasmtime::Engine;
 
 use crate::sandbox::{self, SandboxError};
 use crate::{engine, socket};
 
-/// The most bytes of a module.
-const WASM_BYTES_MAX: u64 = 32 << 20;
-
 /// The most bytes of the state beside it: the memory that a snapshot may hold, and what surrounds it.
 const STATE_BYTES_MAX: u64 = crate::state::SNAPSHOT_MEMORY_BYTES_MAX + (1 << 20);
 
 /// The most bytes of a request.
 const REQUEST_BYTES_MAX: usize = 64 << 10;
-
-/// Processor time for one module.
-const CPU_SECONDS_MAX: u64 = 30;
-
-/// Memory for one module.
-const DATA_BYTES_MAX: u64 = 2 << 30;
 
 /// Why there was no reply.
 #[derive(Debug, thiserror::Error)]
@@ -73,14 +65,14 @@ pub(crate) enum CompilerError {
 /// [`CompilerError`]; a module that is refused is an answer and no error.
 pub(crate) fn run() -> Result<(), CompilerError> {
     let socket = socket::take_inherited().map_err(CompilerError::Socket)?;
-    confine()?;
+    sandbox::no_core_file()?;
     let mut receiver =
         Receiver::new(socket.try_clone().map_err(CompilerError::Socket)?, REQUEST_BYTES_MAX);
     let Some(request) = receiver.receive::<CompileRequest>()? else { return Ok(()) };
     let mut next = || receiver.take_descriptor().ok_or(CompilerError::Descriptors);
     let (wasm, artefact) = (next()?, File::from(next()?));
     let state = if request.step == CompileStep::Snapshot { Some(next()?) } else { None };
-    sandbox::lower_limit(Resource::Fsize, request.artefact_bytes_max, "limit files")?;
+    limit(&request.limits)?;
     let reply = match read_and_compile(&request, wasm, state) {
         Ok(Compiled { description, artefact: bytes }) => {
             artefact.write_all_at(&bytes, 0).map_err(CompilerError::Write)?;
@@ -91,12 +83,13 @@ pub(crate) fn run() -> Result<(), CompilerError> {
     Ok(Sender::new(socket).send(&reply)?)
 }
 
-fn confine() -> Result<(), SandboxError> {
-    sandbox::no_core_file()?;
+/// Has the kernel hold this process to `limits`. Nothing of the module is read before.
+fn limit(limits: &CompileLimits) -> Result<(), SandboxError> {
     // The signal at the soft limit tells the host what happened; the kill a second later is sure.
-    let (soft, hard) = (CPU_SECONDS_MAX, CPU_SECONDS_MAX + 1);
+    let (soft, hard) = (limits.cpu_seconds(), limits.cpu_seconds().saturating_add(1));
     sandbox::lower_limits(Resource::Cpu, soft, hard, "limit processor time")?;
-    sandbox::lower_limit(Resource::Data, DATA_BYTES_MAX, "limit memory")
+    sandbox::lower_limit(Resource::Data, limits.memory_bytes, "limit memory")?;
+    sandbox::lower_limit(Resource::Fsize, limits.artefact_bytes, "limit files")
 }
 
 fn read_and_compile(
@@ -108,7 +101,7 @@ fn read_and_compile(
     if !descriptor::is_sealed(&wasm) {
         return Err(internal("the module is not in a sealed memory file"));
     }
-    let wasm = read(&wasm, WASM_BYTES_MAX, "the module")?;
+    let wasm = read(&wasm, request.limits.module_bytes, "the module")?;
     let state = match state {
         None => None,
         Some(state) => Some(read(&File::from(state), STATE_BYTES_MAX, "the initialised state")?),
@@ -164,9 +157,12 @@ pub(crate) fn compile(
             (description, precompile(&engine, &binary)?)
         }
     };
-    let (bytes, bytes_max) = (artefact.len() as u64, request.artefact_bytes_max);
+    let (bytes, bytes_max) = (artefact.len() as u64, request.limits.artefact_bytes);
     if bytes > bytes_max {
-        let message = format!("its code has {bytes} bytes, where {bytes_max} are allowed");
+        let message = format!(
+            "its compiled form has {bytes} bytes, where {bytes_max} are allowed (the limit \
+             `CompileLimits::artefact_bytes`)"
+        );
         return Err(Refusal { kind: RefusalKind::Limit, message });
     }
     Ok(Compiled { description, artefact })

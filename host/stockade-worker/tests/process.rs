@@ -13,9 +13,9 @@ use std::process::{Child, Command, Stdio};
 use stockade_wire::descriptor::{Receiver, Sender, memory_file, seal, sealed_file};
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
-    CompileReply, CompileRequest, CompileStep, Grants, HostMessage, Instances, Invocation, Limits,
-    Load, ModuleId, Outcome, RefusalKind, Role, Run, SOCKET_DESCRIPTOR, Scalar, Setup, StatusPage,
-    TaskId, WorkerId, WorkerMessage,
+    CompileLimits, CompileReply, CompileRequest, CompileStep, Grants, HostMessage, Instances,
+    Invocation, Limits, Load, ModuleId, Outcome, RefusalKind, Role, Run, SOCKET_DESCRIPTOR, Scalar,
+    Setup, StatusPage, TaskId, WorkerId, WorkerMessage,
 };
 
 /// A process in one of the two roles, and the host's end of its socket.
@@ -64,13 +64,13 @@ impl Process {
 }
 
 /// Has a compiler process do `step`; answers its reply and the artefact, sealed.
-fn compile(source: &str, artefact_bytes_max: u64) -> (CompileReply, File) {
+fn compile(source: &str, artefact_bytes: u64) -> (CompileReply, File) {
     let mut compiler = Process::start(Role::Compiler);
     let request = CompileRequest {
         step: CompileStep::Compile,
         engine: Limits::default().engine_settings(),
         text: true,
-        artefact_bytes_max,
+        limits: CompileLimits::default().artefact_bytes(artefact_bytes),
     };
     let wasm = sealed_file("wasm", source.as_bytes()).unwrap();
     let artefact = memory_file("artefact").unwrap();

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_wire::{
-    CompileStep, FunctionKind, Grants, Instances, Limits, Load, MEMORY_BYTES_MAX,
-    ModuleDescription, ModuleId, OUTPUT_BYTES_MAX, STDIO_BYTES_MAX, Setup, TABLE_ELEMENTS_MAX,
-    WorkerId,
+    COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_TIME_MAX, CompileLimits, CompileStep,
+    FunctionKind, Grants, Instances, Limits, Load, MEMORY_BYTES_MAX, ModuleDescription, ModuleId,
+    OUTPUT_BYTES_MAX, STDIO_BYTES_MAX, Setup, TABLE_ELEMENTS_MAX, WorkerId,
 };
 
 use crate::arguments::Arguments;
@@ -45,6 +45,7 @@ pub struct PoolBuilder {
     idle_timeout: Option<Duration>,
     max_tasks_per_worker: Option<u64>,
     limits: Limits,
+    compile_limits: CompileLimits,
     grants: Grants,
     instances: Instances,
     initializer: Option<GivenHook>,
@@ -78,6 +79,7 @@ impl Default for PoolBuilder {
             idle_timeout: Some(Duration::from_secs(60)),
             max_tasks_per_worker: None,
             limits: Limits::default(),
+            compile_limits: CompileLimits::default(),
             grants: Grants::none(),
             instances: Instances::PerTask,
             initializer: None,
@@ -147,6 +149,22 @@ impl PoolBuilder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// What compiling one module may use. Default: [`CompileLimits::default`].
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use stockade::{CompileLimits, Pool};
+    ///
+    /// let limits = CompileLimits::default().cpu_time(Duration::from_secs(5));
+    /// let pool = Pool::builder().module("tasks.wasm").compile_limits(limits).build()?;
+    /// # Ok::<(), stockade::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn compile_limits(mut self, limits: CompileLimits) -> Self {
+        self.compile_limits = limits;
         self
     }
 
@@ -241,12 +259,16 @@ impl PoolBuilder {
     pub fn build(self) -> Result<Pool, BuildError> {
         self.check()?;
         let program = WorkerProgram::find(self.worker_program.as_ref())?;
-        let compiler = Compiler { program: program.clone(), engine: self.limits.engine_settings() };
+        let compiler = Compiler {
+            program: program.clone(),
+            engine: self.limits.engine_settings(),
+            limits: self.compile_limits.clone(),
+        };
         let mut modules = Vec::new();
         let mut loadables = Vec::new();
         let mut sources = Vec::new();
         for (number, given) in self.modules.iter().enumerate() {
-            let source = read(given)?;
+            let source = read(given, compiler.limits.module_bytes)?;
             let (description, artefact) = compiler
                 .compile(&source, CompileStep::Compile, None, &Interrupt::default())
                 .map_err(|reason| BuildError::Refused { name: given.name.clone(), reason })?;
@@ -327,6 +349,7 @@ impl PoolBuilder {
         if limits.wall_time.is_some_and(|time| time.is_zero()) {
             return Err(setting("wall_time", "0".into(), "it must be longer".into()));
         }
+        check_compile_limits(&self.compile_limits)?;
         if self.modules.is_empty() {
             return Err(BuildError::NoModule);
         }
@@ -384,27 +407,44 @@ fn setting(setting: &'static str, given: String, allowed: String) -> BuildError 
     BuildError::Setting { setting, given, allowed }
 }
 
-fn read(given: &Given) -> Result<Source, BuildError> {
+fn check_compile_limits(limits: &CompileLimits) -> Result<(), BuildError> {
+    let (least, most) = (COMPILE_MEMORY_BYTES_MIN, COMPILE_BYTES_MAX);
+    between("compile_limits.memory_bytes", limits.memory_bytes, least, most)?;
+    between("compile_limits.module_bytes", limits.module_bytes, 1, most)?;
+    between("compile_limits.artefact_bytes", limits.artefact_bytes, 1, most)?;
+    for (name, time) in [
+        ("compile_limits.cpu_time", limits.cpu_time),
+        ("compile_limits.wall_time", limits.wall_time),
+    ] {
+        if time.is_zero() || time > COMPILE_TIME_MAX {
+            let allowed = format!("it must be longer than 0 and at most {COMPILE_TIME_MAX:?}");
+            return Err(setting(name, format!("{time:?}"), allowed));
+        }
+    }
+    Ok(())
+}
+
+fn read(given: &Given, bytes_max: u64) -> Result<Source, BuildError> {
     let refused = |reason| BuildError::Refused { name: given.name.clone(), reason };
     match &given.contents {
         Contents::Bytes(bytes) => {
-            Source::from_bytes(given.name.clone(), bytes, false).map_err(refused)
+            Source::from_bytes(given.name.clone(), bytes, false, bytes_max).map_err(refused)
         }
         Contents::File(path) => {
             let text = path.extension().is_some_and(|extension| extension == "wat");
-            let bytes = read_bounded(path)
+            let bytes = read_bounded(path, bytes_max)
                 .map_err(|source| BuildError::ReadModule { path: path.clone(), source })?;
-            Source::from_bytes(given.name.clone(), &bytes, text).map_err(refused)
+            Source::from_bytes(given.name.clone(), &bytes, text, bytes_max).map_err(refused)
         }
     }
 }
 
 /// Reads a file, but not much more of it than a module may have: it may be a device without end.
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+fn read_bounded(path: &Path, bytes_max: u64) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path)?;
-    file.take(crate::compile::MODULE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -430,11 +470,12 @@ pub fn inspect(
         name: path.as_ref().display().to_string(),
         contents: Contents::File(path.as_ref().to_path_buf()),
     };
-    let source = read(&given)?;
+    let limits = CompileLimits::default();
+    let source = read(&given, limits.module_bytes)?;
     // The widest limits: what a module holds does not depend on what its tasks may use.
     let widest =
         Limits::default().memory_bytes(MEMORY_BYTES_MAX).table_elements(TABLE_ELEMENTS_MAX);
-    let compiler = Compiler { program, engine: widest.engine_settings() };
+    let compiler = Compiler { program, engine: widest.engine_settings(), limits };
     let (description, _) = compiler
         .compile(&source, CompileStep::Describe, None, &Interrupt::default())
         .map_err(|reason| BuildError::Refused { name: given.name, reason })?;

@@ -11,26 +11,17 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use stockade_wire::descriptor::{self, Sender};
 use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
-    CompileReply, CompileRequest, CompileStep, EngineSettings, ModuleDescription, Refusal,
-    RefusalKind, Role, codec,
+    CompileLimits, CompileReply, CompileRequest, CompileStep, EngineSettings, ModuleDescription,
+    Refusal, RefusalKind, Role, codec,
 };
 
 use crate::RefusedReason;
 use crate::process;
-
-/// The most bytes a module may have.
-pub(crate) const MODULE_BYTES_MAX: u64 = 32 << 20;
-
-/// The most bytes an artefact may have.
-const ARTEFACT_BYTES_MAX: u64 = 128 << 20;
-
-/// The most time a compiler may take; it limits its own processor time to half of that.
-const COMPILE_WALL_TIME: Duration = Duration::from_secs(60);
 
 /// The most bytes of a compiler's reply: a description of a module with very many exports.
 const REPLY_BYTES_MAX: usize = 64 << 20;
@@ -51,12 +42,10 @@ impl Source {
         name: String,
         bytes: &[u8],
         text: bool,
+        bytes_max: u64,
     ) -> Result<Self, RefusedReason> {
-        if bytes.len() as u64 > MODULE_BYTES_MAX {
-            return Err(RefusedReason::Limit(format!(
-                "it has {} bytes, where {MODULE_BYTES_MAX} are allowed",
-                bytes.len()
-            )));
+        if bytes.len() as u64 > bytes_max {
+            return Err(beyond("module_bytes", format!("it has more than {bytes_max} bytes")));
         }
         let wasm = descriptor::sealed_file("stockade-module", bytes).map_err(system)?;
         Ok(Self { name, wasm: wasm.into(), text })
@@ -100,11 +89,12 @@ impl Interrupt {
 pub(crate) struct Compiler {
     pub(crate) program: PathBuf,
     pub(crate) engine: EngineSettings,
+    pub(crate) limits: CompileLimits,
 }
 
 impl Compiler {
     /// Takes `source` one `step` on its way, in a process of its own. Blocks for at most
-    /// [`COMPILE_WALL_TIME`]. The artefact comes back sealed, and empty for
+    /// the wall time of its limits. The artefact comes back sealed, and empty for
     /// [`CompileStep::Describe`].
     pub(crate) fn compile(
         &self,
@@ -118,20 +108,23 @@ impl Compiler {
             step,
             engine: self.engine.clone(),
             text: source.text,
-            artefact_bytes_max: ARTEFACT_BYTES_MAX,
+            limits: self.limits.clone(),
         };
         let mut descriptors = vec![source.wasm.as_fd(), artefact.as_fd()];
         descriptors.extend(state.map(AsFd::as_fd));
 
         let (reply, exit) = exchange(&self.program, &request, &descriptors, interrupt)?;
+        let died = |exit| died(exit, &self.limits);
         let description = match reply {
             Ok(Some(CompileReply::Compiled(description))) => description,
             Ok(Some(CompileReply::Refused(refusal))) => return Err(refused(refusal)),
             Ok(None) => return Err(died(exit)),
             Err(FrameError::Io(error)) if timed_out(&error) => {
-                return Err(RefusedReason::Limit(format!(
-                    "compiling it takes longer than {COMPILE_WALL_TIME:?}"
-                )));
+                let time = self.limits.wall_time;
+                return Err(beyond(
+                    "wall_time",
+                    format!("compiling it takes longer than {time:?}"),
+                ));
             }
             // It ended by itself, and not because it was no longer wanted.
             Err(_) if exit.signal() != Some(libc::SIGKILL) => {
@@ -143,10 +136,8 @@ impl Compiler {
                 )));
             }
         };
-        if artefact.metadata().map_err(system)?.len() > ARTEFACT_BYTES_MAX {
-            return Err(RefusedReason::Limit(format!(
-                "its compiled form exceeds {ARTEFACT_BYTES_MAX} bytes"
-            )));
+        if artefact.metadata().map_err(system)?.len() > self.limits.artefact_bytes {
+            return Err(artefact_beyond(&self.limits));
         }
         descriptor::seal(&artefact).map_err(system)?;
         Ok((description, artefact))
@@ -170,7 +161,7 @@ fn exchange(
         sender.try_send(request, descriptors).map_err(io::Error::other)
     })();
     let reply = match asked {
-        Ok(()) => read_reply(&socket),
+        Ok(()) => read_reply(&socket, Instant::now() + request.limits.wall_time),
         Err(error) => Err(FrameError::Io(error)),
     };
     // It has answered, failed, or run out of time: nothing more is wanted of it. One that was dying
@@ -180,8 +171,7 @@ fn exchange(
     Ok((reply, exit))
 }
 
-fn read_reply(socket: &UnixStream) -> Reply {
-    let deadline = Instant::now() + COMPILE_WALL_TIME;
+fn read_reply(socket: &UnixStream, deadline: Instant) -> Reply {
     let stream = DeadlineStream { socket, deadline };
     let mut frames = FrameReader::new(stream, REPLY_BYTES_MAX);
     match frames.read()? {
@@ -218,17 +208,19 @@ fn system(error: io::Error) -> RefusedReason {
     RefusedReason::Compiler(format!("its compiler cannot be run: {error}"))
 }
 
-fn died(exit: ExitStatus) -> RefusedReason {
+fn died(exit: ExitStatus, limits: &CompileLimits) -> RefusedReason {
     match (exit.signal(), exit.code()) {
-        (Some(libc::SIGXCPU), _) => RefusedReason::Limit(
-            "compiling it takes more processor time than a compiler has".into(),
-        ),
-        (Some(libc::SIGXFSZ), _) => {
-            RefusedReason::Limit(format!("its compiled form exceeds {ARTEFACT_BYTES_MAX} bytes"))
+        (Some(libc::SIGXCPU), _) => {
+            let seconds = limits.cpu_seconds();
+            beyond("cpu_time", format!("compiling it takes more than {seconds} s of a processor"))
         }
-        (Some(libc::SIGABRT), _) => RefusedReason::Limit(
-            "its compiler gave up, most likely for want of memory beyond its limit".into(),
-        ),
+        (Some(libc::SIGXFSZ), _) => artefact_beyond(limits),
+        (Some(libc::SIGABRT), _) => {
+            let bytes = limits.memory_bytes;
+            let why =
+                format!("its compiler gave up, most likely for want of more than {bytes} bytes");
+            beyond("memory_bytes", why)
+        }
         (Some(signal), _) => {
             RefusedReason::Compiler(format!("its compiler was killed by signal {signal}"))
         }
@@ -237,6 +229,16 @@ fn died(exit: ExitStatus) -> RefusedReason {
             code.unwrap_or_default()
         )),
     }
+}
+
+fn artefact_beyond(limits: &CompileLimits) -> RefusedReason {
+    let bytes = limits.artefact_bytes;
+    beyond("artefact_bytes", format!("its compiled form has more than {bytes} bytes"))
+}
+
+/// A refusal by one of the [`CompileLimits`], which is named.
+fn beyond(limit: &str, what: String) -> RefusedReason {
+    RefusedReason::Limit(format!("{what} (the limit `CompileLimits::{limit}`)"))
 }
 
 fn refused(refusal: Refusal) -> RefusedReason {

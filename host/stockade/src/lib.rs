@@ -158,9 +158,9 @@ pub use report::{Status, TaskReport};
 pub use self_test::{TestError, TestPath};
 pub use shared::{WorkerInfo, WorkerState};
 pub use stockade_wire::{
-    Captured, Codec, DirectoryGrant, Export, ExportType, Function, FunctionKind, Grants,
-    GuestError, Import, Instances, Limits, LogLine, ModuleDescription, Parameter, Scalar, TaskId,
-    TrapKind, ValueType, WorkerId,
+    Captured, Codec, CompileLimits, DirectoryGrant, Export, ExportType, Function, FunctionKind,
+    Grants, GuestError, Import, Instances, Limits, LogLine, ModuleDescription, Parameter, Scalar,
+    TaskId, TrapKind, ValueType, WorkerId,
 };
 pub use target::Target;
 pub use task::{Output, TaskDuration, TaskHandle, TaskResult};

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use stockade_wire::{CompileStep, Load, ModuleId};
+use stockade_wire::{CompileLimits, CompileStep, Load, ModuleId};
 
 use crate::arguments::Bytes;
 use crate::compile::{Compiler, Interrupt, Source};
@@ -113,9 +113,14 @@ impl Pool {
 /// A pool as `blueprint` says, with the module of these tests beside its own.
 fn second(blueprint: &Blueprint) -> Result<Pool, Box<dyn Error + Send + Sync>> {
     let mut blueprint = blueprint.clone();
-    let compiler =
-        Compiler { program: blueprint.program.clone(), engine: blueprint.setup.engine.clone() };
-    let source = Source::from_bytes(MODULE_NAME.into(), MODULE.as_bytes(), true)?;
+    let compiler = Compiler {
+        program: blueprint.program.clone(),
+        engine: blueprint.setup.engine.clone(),
+        // The module is small and ours.
+        limits: CompileLimits::default(),
+    };
+    let bytes_max = compiler.limits.module_bytes;
+    let source = Source::from_bytes(MODULE_NAME.into(), MODULE.as_bytes(), true, bytes_max)?;
     let (description, artefact) =
         compiler.compile(&source, CompileStep::Compile, None, &Interrupt::default())?;
     let id = ModuleId(u32::try_from(blueprint.modules.len())?);

@@ -81,9 +81,9 @@ fn an_artefact_at_its_limit_is_written_and_one_byte_more_is_refused() {
     let limits = Limits::default();
     let mut request = request(CompileStep::Compile, &limits);
     let bytes = compiler::compile(&request, b"(module)", None).unwrap().artefact.len() as u64;
-    request.artefact_bytes_max = bytes;
+    request.limits.artefact_bytes = bytes;
     assert!(compiler::compile(&request, b"(module)", None).is_ok());
-    request.artefact_bytes_max = bytes - 1;
+    request.limits.artefact_bytes = bytes - 1;
     let refusal = compiler::compile(&request, b"(module)", None).unwrap_err();
     assert_eq!(refusal.kind, RefusalKind::Limit);
 }

@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 use stockade_wire::descriptor::{Receiver, Sender, sealed_file};
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
-    Call, ChunkId, Codec, CommandCall, CompileRequest, CompileStep, Failure, Finished, Grants,
-    HookCall, HostMessage, Instances, Invocation, Limits, Load, ModuleDescription, ModuleId,
-    Outcome, Refusal, Run, SLOTS_MAX, Scalar, Setup, StatusPage, Stdin, StdioSink, TaskId,
-    WorkerId, WorkerMessage,
+    Call, ChunkId, Codec, CommandCall, CompileLimits, CompileRequest, CompileStep, Failure,
+    Finished, Grants, HookCall, HostMessage, Instances, Invocation, Limits, Load,
+    ModuleDescription, ModuleId, Outcome, Refusal, Run, SLOTS_MAX, Scalar, Setup, StatusPage,
+    Stdin, StdioSink, TaskId, WorkerId, WorkerMessage,
 };
 
 use crate::compiler;
@@ -51,7 +51,7 @@ pub(super) fn request(step: CompileStep, limits: &Limits) -> CompileRequest {
         step,
         engine: limits.engine_settings(),
         text: true,
-        artefact_bytes_max: 128 << 20,
+        limits: CompileLimits::default(),
     }
 }
 
