@@ -5,22 +5,26 @@
 //! sequence is decided by the run's seed and the worker's number. As a compiler it is the real one.
 #![allow(unsafe_code)]
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::SealFlags;
 use stockade::{GuestError, WorkerId};
 use stockade_tests::{Mischief, Random, Storm, finished, forged_text, worker_of_name};
 use stockade_wire::{
-    Failure, ModuleId, Outcome, Role, SOCKET_DESCRIPTOR, Scalar, TaskId, WorkerMessage, frame,
+    Failure, LockdownReport, ModuleId, Outcome, Role, SOCKET_DESCRIPTOR, Scalar, TaskId,
+    WorkerMessage, frame,
 };
 
 /// How long a worker behaves between two mischiefs, in milliseconds.
 const CALM_MILLIS: (u64, u64) = (1, 300);
+
+/// No descriptor of a worker has this number or a higher one.
+const DESCRIPTORS_END: i32 = 64;
 
 fn main() -> Result<()> {
     let role = std::env::args().nth(1).and_then(|argument| Role::from_argument(&argument));
@@ -103,8 +107,8 @@ impl Imp {
                 page()?.write_all_at(&nonsense, at)
             }
             Mischief::Hangup => {
-                let how = [Shutdown::Read, Shutdown::Write, Shutdown::Both];
-                self.socket.shutdown(self.random.one_of(&how))
+                hang_up();
+                Ok(())
             }
             Mischief::Exit => std::process::exit(self.random.below(3) as i32),
             Mischief::Abort => std::process::abort(),
@@ -134,7 +138,7 @@ impl Imp {
         let text = forged_text(self.worker);
         let error = GuestError { message: text.clone(), location: None, data: None };
         match self.random.below(20) {
-            0 => WorkerMessage::Ready,
+            0 => WorkerMessage::Ready(LockdownReport(Vec::new())),
             1 => WorkerMessage::Closed,
             2 => WorkerMessage::Loaded(ModuleId(self.random.below(2) as u32)),
             3 => WorkerMessage::LoadFailed(ModuleId(0), text),
@@ -152,14 +156,28 @@ impl Imp {
     }
 }
 
-/// The status page as a file: mapped, and sealed against nothing but resizing.
+/// The status page as a file: mapped, and sealed against nothing but resizing, which tells it from
+/// any other. Found by asking every number, because a worker opens no files any more.
 fn page() -> io::Result<File> {
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        let path = entry?.path();
-        let target = std::fs::read_link(&path).unwrap_or_default();
-        if target.to_string_lossy().contains("stockade-status") {
-            return OpenOptions::new().read(true).write(true).open(path);
+    const OTHERS: SealFlags = SealFlags::WRITE.union(SealFlags::FUTURE_WRITE);
+    for number in SOCKET_DESCRIPTOR..DESCRIPTORS_END {
+        // SAFETY: a borrow only long enough to ask the kernel what the number stands for, and to
+        // make a second handle of it; on a closed one the calls fail.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        let is_page = rustix::fs::fcntl_get_seals(descriptor)
+            .is_ok_and(|seals| seals.contains(SealFlags::SHRINK) && !seals.intersects(OTHERS));
+        if is_page {
+            return Ok(File::from(descriptor.try_clone_to_owned()?));
         }
     }
     Err(io::ErrorKind::NotFound.into())
+}
+
+/// Closes the socket under every number that it has.
+fn hang_up() {
+    for number in SOCKET_DESCRIPTOR..DESCRIPTORS_END {
+        // SAFETY: whoever owns a descriptor here loses it, and the process with it: it is what
+        // somebody does who took the process over.
+        unsafe { libc::close(number) };
+    }
 }

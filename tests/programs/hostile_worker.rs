@@ -15,8 +15,8 @@ use stockade_tests::finished;
 use stockade_wire::descriptor::{Receiver, Sender};
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
-    Captured, Failure, HostMessage, ModuleId, Outcome, Role, Run, Scalar, Setup, StatusPage,
-    TaskId, WorkerMessage,
+    Captured, Failure, HostMessage, LockdownReport, ModuleId, Outcome, Role, Run, Scalar, Setup,
+    StatusPage, TaskId, WorkerMessage,
 };
 
 fn main() -> Result<()> {
@@ -48,7 +48,7 @@ fn work() -> Result<()> {
     let page = StatusPage::open(page.into())?;
     let sender = Sender::new(socket.try_clone()?);
     let mut worker = Worker { socket, sender, receiver, page, tasks: Vec::new() };
-    worker.say(&WorkerMessage::Ready)?;
+    worker.say(&WorkerMessage::Ready(LockdownReport(Vec::new())))?;
     let mut evil = evil_of(&setup);
     loop {
         match worker.receiver.receive()? {
@@ -143,7 +143,7 @@ impl Worker {
                 self.say(&finished(first, seven()))?;
             },
             "ready-without-end" => loop {
-                self.say(&WorkerMessage::Ready)?;
+                self.say(&WorkerMessage::Ready(LockdownReport(Vec::new())))?;
             },
             "loaded-again" => self.say(&WorkerMessage::Loaded(ModuleId(0)))?,
             "closed" => self.say(&WorkerMessage::Closed)?,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use stockade::{Bytes, Pool, PoolBuilder, WorkerProgram};
+use stockade::{Bytes, Lockdown, Pool, PoolBuilder, WorkerProgram};
 
 /// Functions over numbers, and every trap there is. See the file.
 const NUMBERS: &str = include_str!("../fixtures/numbers.wat");
@@ -28,12 +28,18 @@ pub fn tasks() -> PoolBuilder {
 
 /// A pool of one worker over the module that `wat` holds in the text format.
 pub fn wat(wat: &str) -> PoolBuilder {
-    Pool::single().name(name_for_a_pool()).module_as("test", wat_file(wat))
+    single().module_as("test", wat_file(wat))
+}
+
+/// A pool of one worker, which names the system call that it dies of, should it do so.
+fn single() -> PoolBuilder {
+    let lockdown = Lockdown::default().explain_violations(true);
+    Pool::single().name(name_for_a_pool()).lockdown(lockdown)
 }
 
 /// A pool of one worker over the guest `name`.
 pub fn guest_pool(name: &str) -> PoolBuilder {
-    Pool::single().name(name_for_a_pool()).module(guest(name))
+    single().module(guest(name))
 }
 
 /// A name that no other pool has, short enough to stand whole before `-worker` where the system

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! bombs      modules that are small to send and large to take
+//! escape     native code in a worker, as if a guest had broken out
 //! census     what this process holds of the system
 //! fixtures   modules, and builders over them: numbers(), tasks(), wat("(module …)"), guest("probe")
 //! forgery    messages that a worker makes up
@@ -16,6 +17,9 @@
 //! event is polled until it holds, and fails after [`PATIENCE`].
 
 pub mod bombs;
+#[cfg(target_arch = "x86_64")]
+pub mod escape;
+
 mod census;
 mod fixtures;
 mod forgery;

@@ -1,9 +1,17 @@
-//! Messages between the host and a compiler: one request, one reply, then the process is gone.
+//! Messages between the host and a compiler, which then is gone.
+//!
+//! ```text
+//! host                                  compiler
+//!   │── Confinement ──────────────────────►│  locks itself down
+//!   │◄───────── Ready | ConfinementFailed ─│
+//!   │── CompileRequest + module … ────────►│  reads the first hostile byte
+//!   │◄─────────────── Compiled | Refused ──│  then end of file
+//! ```
 
 use std::fmt;
 
 use crate::codec::{Decode, Encode};
-use crate::{CompileLimits, EngineSettings};
+use crate::{CompileLimits, EngineSettings, LockdownReport};
 
 /// What the host asks of a compiler, with two or three descriptors: the module in a sealed memory
 /// file, a memory file to write the artefact to, and for [`CompileStep::Snapshot`] the state.
@@ -35,6 +43,10 @@ pub enum CompileStep {
 /// What a compiler answers. Hostile until checked.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum CompileReply {
+    /// Locked down, so far as this says; before anything of the module is read.
+    Ready(LockdownReport),
+    /// A layer that is required could not be put on.
+    ConfinementFailed(String),
     /// Done, with the artefact written.
     Compiled(ModuleDescription),
     /// The module is refused.

@@ -47,7 +47,7 @@ pub use limits::{
     EngineSettings, Limits, MEMORY_BYTES_MAX, Metering, OUTPUT_BYTES_MAX, STDIO_BYTES_MAX,
     TABLE_ELEMENTS_MAX,
 };
-pub use lockdown::{Layer, LayerReport, Level, Lockdown, LockdownReport};
+pub use lockdown::{Confinement, Layer, LayerReport, Level, Lockdown, LockdownReport, Namespaces};
 pub use message::{
     Call, CommandCall, HookCall, HostMessage, Instances, Invocation, Load, Run, Setup, Stdin,
     StdioSink, WorkerMessage,

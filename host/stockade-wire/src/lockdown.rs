@@ -116,6 +116,13 @@ impl Lockdown {
         self.require(Layer::ALL)
     }
 
+    /// The same without anything required: for finding out what there is.
+    #[must_use]
+    pub fn require_nothing(mut self) -> Self {
+        self.required.clear();
+        self
+    }
+
     /// Leaves `layer` off: for finding out what it costs or what it gets in the way of. The report
     /// says so; [`Layer::Inheritance`] cannot be left off.
     #[must_use]
@@ -140,6 +147,11 @@ impl Lockdown {
     /// Whether `layer` is put on where the machine has it.
     pub fn is_wanted(&self, layer: Layer) -> bool {
         layer == Layer::Inheritance || !self.without.contains(&layer)
+    }
+
+    /// Whether anything is insisted on.
+    pub fn requires_anything(&self) -> bool {
+        !self.required.is_empty()
     }
 
     /// Whether a refused system call is named.
@@ -216,6 +228,53 @@ impl LockdownReport {
     }
 }
 
+/// What a process must know to confine itself: the first thing that it is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Confinement {
+    /// Which layers are wanted, and which are required.
+    pub lockdown: Lockdown,
+    /// Where the host is: what is in none of these is apart from it.
+    pub host: Namespaces,
+    /// Why the process was not started in namespaces of its own, where it was not.
+    pub namespaces_refused: Option<String>,
+}
+
+/// The namespaces of a process, by the numbers that the kernel gives them; zero is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Namespaces {
+    /// Users and capabilities.
+    pub user: u64,
+    /// Processes.
+    pub pid: u64,
+    /// Network devices and ports.
+    pub net: u64,
+    /// System V shared memory and message queues.
+    pub ipc: u64,
+}
+
+impl Namespaces {
+    /// Those of the calling process. Opens files, so it must be asked before that is forbidden.
+    pub fn of_this_process() -> Self {
+        let number = |name: &str| {
+            let found = std::fs::metadata(format!("/proc/self/ns/{name}"));
+            found.map_or(0, |found| std::os::unix::fs::MetadataExt::ino(&found))
+        };
+        Self { user: number("user"), pid: number("pid"), net: number("net"), ipc: number("ipc") }
+    }
+
+    /// The names of those that are not known to differ from `other`'s.
+    pub fn shared_with(&self, other: &Self) -> Vec<&'static str> {
+        let all = [
+            ("user", self.user, other.user),
+            ("process", self.pid, other.pid),
+            ("network", self.net, other.net),
+            ("IPC", self.ipc, other.ipc),
+        ];
+        let shared = all.into_iter().filter(|(_, own, other)| *own == 0 || own == other);
+        shared.map(|(name, ..)| name).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +299,14 @@ mod tests {
         assert!(report(&[(Layer::Seccomp, Level::Full)]).is_sandboxed());
         assert!(!report(&[(Layer::Seccomp, Level::Partial)]).is_sandboxed());
         assert!(!report(&[(Layer::Landlock, Level::Full)]).is_sandboxed());
+    }
+
+    #[test]
+    fn a_namespace_that_cannot_be_told_apart_counts_as_shared() {
+        let host = Namespaces { user: 1, pid: 2, net: 3, ipc: 4 };
+        let own = Namespaces { user: 5, pid: 2, net: 0, ipc: 6 };
+        assert_eq!(own.shared_with(&host), ["process", "network"]);
+        assert_eq!(Namespaces::of_this_process().shared_with(&host), [""; 0]);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! host                                  worker
 //!   │── Setup + status page ──────────────►│  sets itself up, locks itself down
 //!   │◄──────────────────────────── Ready ──│
-//!   │── Load + artefact ──────────────────►│  for each module; per-worker initializer runs here
-//!   │◄──────────────── Loaded | InitializerFailed | LoadFailed
+//!   │── Load + artefact … ────────────────►│  all modules; then per-worker initializers
+//!   │◄──────────────── Loaded | InitializerFailed | LoadFailed, for each
 //!   │── Run … Run … ──────────────────────►│  in order, one at a time; see the status page
 //!   │◄────────── Emitted*, Finished, … ────│  one Finished for every Run, in the same order
 //!   │── Close ────────────────────────────►│  finalizers
@@ -14,8 +14,8 @@
 
 use crate::codec::{Decode, Encode};
 use crate::{
-    ChunkId, Codec, EngineSettings, Failure, Finished, Grants, Limits, ModuleId, Scalar, TaskId,
-    WorkerId,
+    ChunkId, Codec, Confinement, EngineSettings, Failure, Finished, Grants, Limits, LockdownReport,
+    ModuleId, Scalar, TaskId, WorkerId,
 };
 
 /// What the host says to a worker.
@@ -56,6 +56,10 @@ pub struct Setup {
     pub grants: Grants,
     /// Whether instances outlive tasks.
     pub instances: Instances,
+    /// What to give up.
+    pub confinement: Confinement,
+    /// How many modules follow. Once the last is mapped no more code can be.
+    pub modules: u32,
 }
 
 /// How long an instance lives.
@@ -181,8 +185,8 @@ pub enum StdioSink {
 /// What a worker says to its host. Hostile until checked.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum WorkerMessage {
-    /// Set up and locked down.
-    Ready,
+    /// Set up and locked down, so far as this says.
+    Ready(LockdownReport),
     /// The worker could not set itself up.
     SetupFailed(String),
     /// A module is ready to run.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A hostile module may cost this process any amount of time and memory, so the process is small
-//! and alone: it reads one request, under limits of the kernel, writes one reply and is gone.
+//! and alone: locked down before it reads one request, under limits of the kernel, it writes one
+//! reply and is gone.
 //!
 //! Invariant: nothing of the module is ever run here, and no file is opened.
 
@@ -22,12 +23,12 @@ use stockade_module::{admit, binary, refusal};
 use stockade_wire::descriptor::{self, Receiver, SendError, Sender};
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    CompileLimits, CompileReply, CompileRequest, CompileStep, ModuleDescription, Refusal,
-    RefusalKind,
+    COMPILE_BYTES_MAX, CompileLimits, CompileReply, CompileRequest, CompileStep, Confinement,
+    Limits, LockdownReport, ModuleDescription, Refusal, RefusalKind,
 };
 use wasmtime::Engine;
 
-use crate::sandbox::{self, SandboxError};
+use crate::lockdown::{self, Ceilings, Inherited, Lock, LockdownError, Paths, Profile};
 use crate::{engine, socket};
 
 /// The most bytes of the state beside it: the memory that a snapshot may hold, and what surrounds it.
@@ -36,15 +37,21 @@ const STATE_BYTES_MAX: u64 = crate::state::SNAPSHOT_MEMORY_BYTES_MAX + (1 << 20)
 /// The most bytes of a request.
 const REQUEST_BYTES_MAX: usize = 64 << 10;
 
+/// Descriptors it may have open: a handful.
+const DESCRIPTORS_MAX: u64 = 64;
+
 /// Why there was no reply.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CompilerError {
     /// No pool started this process.
     #[error("no socket from a pool: {0}")]
     Socket(#[source] io::Error),
-    /// A limit could not be set.
+    /// It is not locked down as it must be.
     #[error(transparent)]
-    Sandbox(#[from] SandboxError),
+    Lockdown(#[from] LockdownError),
+    /// A limit could not be set.
+    #[error("cannot set a limit: {0}")]
+    Limit(String),
     /// The socket gave no request.
     #[error(transparent)]
     Receive(#[from] FrameError),
@@ -64,15 +71,24 @@ pub(crate) enum CompilerError {
 /// # Errors
 /// [`CompilerError`]; a module that is refused is an answer and no error.
 pub(crate) fn run() -> Result<(), CompilerError> {
+    let inherited = Inherited::look();
     let socket = socket::take_inherited().map_err(CompilerError::Socket)?;
-    sandbox::no_core_file()?;
     let mut receiver =
         Receiver::new(socket.try_clone().map_err(CompilerError::Socket)?, REQUEST_BYTES_MAX);
+    let mut sender = Sender::new(socket);
+    let Some(confinement) = receiver.receive()? else { return Ok(()) };
+    match confine(confinement, inherited) {
+        Ok(report) => sender.send(&CompileReply::Ready(report))?,
+        Err(error) => {
+            sender.send(&CompileReply::ConfinementFailed(error.to_string()))?;
+            return Err(error.into());
+        }
+    }
     let Some(request) = receiver.receive::<CompileRequest>()? else { return Ok(()) };
     let mut next = || receiver.take_descriptor().ok_or(CompilerError::Descriptors);
     let (wasm, artefact) = (next()?, File::from(next()?));
     let state = if request.step == CompileStep::Snapshot { Some(next()?) } else { None };
-    limit(&request.limits)?;
+    limit(&request.limits).map_err(CompilerError::Limit)?;
     let reply = match read_and_compile(&request, wasm, state) {
         Ok(Compiled { description, artefact: bytes }) => {
             artefact.write_all_at(&bytes, 0).map_err(CompilerError::Write)?;
@@ -80,16 +96,33 @@ pub(crate) fn run() -> Result<(), CompilerError> {
         }
         Err(refusal) => CompileReply::Refused(refusal),
     };
-    Ok(Sender::new(socket).send(&reply)?)
+    Ok(sender.send(&reply)?)
+}
+
+/// Locks this process down. Everything that it will need is open already.
+fn confine(
+    confinement: Confinement,
+    inherited: Inherited,
+) -> Result<LockdownReport, LockdownError> {
+    let ceilings = Ceilings {
+        data_bytes: COMPILE_BYTES_MAX,
+        descriptors: DESCRIPTORS_MAX,
+        file_bytes: Some(COMPILE_BYTES_MAX),
+    };
+    // The first engine of a process installs handlers of signals, which no filter lets it do later.
+    drop(engine::for_compiler(&Limits::default().engine_settings()));
+    let mut lock = Lock::begin(confinement, inherited);
+    lock.enter(&ceilings, &Paths::default());
+    lock.close(&ceilings, Profile::Compiler)
 }
 
 /// Has the kernel hold this process to `limits`. Nothing of the module is read before.
-fn limit(limits: &CompileLimits) -> Result<(), SandboxError> {
+fn limit(limits: &CompileLimits) -> Result<(), String> {
     // The signal at the soft limit tells the host what happened; the kill a second later is sure.
     let (soft, hard) = (limits.cpu_seconds(), limits.cpu_seconds().saturating_add(1));
-    sandbox::lower_limits(Resource::Cpu, soft, hard, "limit processor time")?;
-    sandbox::lower_limit(Resource::Data, limits.memory_bytes, "limit memory")?;
-    sandbox::lower_limit(Resource::Fsize, limits.artefact_bytes, "limit files")
+    lockdown::lower(Resource::Cpu, soft, hard)?;
+    lockdown::lower(Resource::Data, limits.memory_bytes, limits.memory_bytes)?;
+    lockdown::lower(Resource::Fsize, limits.artefact_bytes, limits.artefact_bytes)
 }
 
 fn read_and_compile(
@@ -111,8 +144,10 @@ fn read_and_compile(
 
 /// Reads a file whose descriptor, and so its offset, is shared with others.
 fn read(file: &File, bytes_max: u64, what: &str) -> Result<Vec<u8>, Refusal> {
-    let length =
-        file.metadata().map_err(|error| internal(&format!("cannot read {what}: {error}")))?.len();
+    // Not by `File::metadata`, which asks in a way that could name any file.
+    let status = rustix::fs::fstat(file)
+        .map_err(|error| internal(&format!("cannot read {what}: {error}")))?;
+    let length = u64::try_from(status.st_size).unwrap_or(0);
     if length > bytes_max {
         let message = format!("{what} has {length} bytes, where {bytes_max} are allowed");
         return Err(Refusal { kind: RefusalKind::Limit, message });

@@ -6,12 +6,15 @@
 
 use std::fs;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use stockade_module::{FEATURES, PAGE_BYTES, TABLES_MAX};
 use stockade_wire::{EngineSettings, MEMORY_BYTES_MAX};
 use wasmtime::{
     Config, Enabled, Engine, PoolingAllocationConfig, Strategy, WasmBacktraceDetails, WasmFeatures,
 };
+
+use crate::artefact::Code;
 
 /// The most frames of a backtrace.
 pub(crate) const BACKTRACE_FRAMES_MAX: usize = 32;
@@ -30,11 +33,11 @@ const KEEP_RESIDENT_BYTES: usize = 4 << 20;
 /// As [`KEEP_RESIDENT_BYTES`], for tables.
 const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
 
-/// The engine of a worker.
+/// The engine of a worker, whose code `code` publishes.
 ///
 /// # Errors
 /// Where the system refuses the address space for the pool.
-pub(crate) fn for_worker(settings: &EngineSettings) -> wasmtime::Result<Engine> {
+pub(crate) fn for_worker(settings: &EngineSettings, code: Arc<Code>) -> wasmtime::Result<Engine> {
     let memory_bytes = settings.memory_bytes.clamp(PAGE_BYTES, MEMORY_BYTES_MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(INSTANCES_MAX)
@@ -57,7 +60,7 @@ pub(crate) fn for_worker(settings: &EngineSettings) -> wasmtime::Result<Engine> 
         }
     }
     let mut config = config(settings);
-    config.allocation_strategy(pool);
+    config.allocation_strategy(pool).with_custom_code_memory(Some(code));
     Engine::new(&config)
 }
 

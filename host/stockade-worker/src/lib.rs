@@ -14,7 +14,7 @@
 //! | `runtime`, `factory`, `guest` | modules, how long instances live, one invocation after another |
 //! | `call`, `hostcalls`, `failure` | one invocation's input and output, the guest ABI, how it failed |
 //! | `wasi`, `capture`, `poll`, `meter` | WASI with nothing granted, bounded output, sleeping, limits |
-//! | `sandbox` | what the process gives up before the first guest runs |
+//! | `lockdown` | what a process gives up before the first hostile byte |
 //! | `compiler` and below | one module from bytes to artefact, or the reason why not |
 //!
 //! Invariant: a worker never compiles, and a compiler never runs a guest.
@@ -44,7 +44,7 @@ mod alarm;
 mod artefact;
 mod engine;
 
-mod sandbox;
+mod lockdown;
 mod socket;
 
 mod compiler;

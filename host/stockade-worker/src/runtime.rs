@@ -29,7 +29,7 @@ use stockade_wire::{
 };
 use wasmtime::Engine;
 
-use crate::artefact::{self, ArtefactError};
+use crate::artefact::{self, ArtefactError, Code};
 use crate::call::Call;
 use crate::factory::{Factory, FactoryError, Template};
 use crate::failure;
@@ -44,9 +44,6 @@ pub(crate) enum LoadError {
     /// It imports what this worker does not provide.
     #[error("cannot link the module: {0}")]
     Link(wasmtime::Error),
-    /// Its initializer failed.
-    #[error("the initializer failed")]
-    Initializer(Failure),
 }
 
 /// Why a task has no outcome.
@@ -69,6 +66,7 @@ impl From<Failure> for Unfinished {
 #[derive(Debug)]
 pub(crate) struct Runtime {
     factory: Factory,
+    code: Arc<Code>,
     modules: BTreeMap<ModuleId, LoadedModule>,
     instances: Instances,
     shared: Option<Shared>,
@@ -139,30 +137,39 @@ impl Runtime {
     /// [`FactoryError`]
     pub(crate) fn new(
         engine: Engine,
+        code: Arc<Code>,
         setup: Setup,
         outbox: Outbox,
         page: StatusPage,
     ) -> Result<Self, FactoryError> {
         let instances = setup.instances;
         let factory = Factory::new(engine, setup, Link { outbox, page: Arc::new(page) })?;
-        Ok(Self { factory, modules: BTreeMap::new(), instances, shared: None })
+        Ok(Self { factory, code, modules: BTreeMap::new(), instances, shared: None })
     }
 
-    /// Loads a module; one that lives as long as the worker and has an initializer starts living.
+    /// Maps a module. Nothing of it runs.
     ///
     /// # Errors
     /// [`LoadError`]
     pub(crate) fn load(&mut self, load: Load, artefact: File) -> Result<(), LoadError> {
         let Load { module: id, initializer, finalizer, initialized, .. } = load;
-        let module = artefact::load(&self.factory.engine, artefact)?;
+        let module = artefact::load(&self.factory.engine, &self.code, artefact)?;
         let template = self.factory.template(&module, initialized, initializer);
         let template = template.map_err(LoadError::Link)?;
-        let mut living = None;
-        if self.instances == Instances::PerWorker && template.initializer.is_some() {
-            let guest = self.factory.initialized(&template).map_err(LoadError::Initializer)?;
-            living = Some(guest);
+        self.modules.insert(id, LoadedModule { template, finalizer, living: None });
+        Ok(())
+    }
+
+    /// Starts a loaded module: one that lives as long as the worker and has an initializer begins to
+    /// live.
+    ///
+    /// # Errors
+    /// The initializer's failure.
+    pub(crate) fn start(&mut self, module: ModuleId) -> Result<(), Failure> {
+        let Some(loaded) = self.modules.get_mut(&module) else { return Err(not_loaded(module)) };
+        if self.instances == Instances::PerWorker && loaded.template.initializer.is_some() {
+            loaded.living = Some(self.factory.initialized(&loaded.template)?);
         }
-        self.modules.insert(id, LoadedModule { template, finalizer, living });
         Ok(())
     }
 

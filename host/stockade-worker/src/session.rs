@@ -1,10 +1,11 @@
 //! The session: a worker's message loop.
 //!
 //! ```text
-//! Setup ─► engine, confine, Runtime ─► Ready
-//!   ┌─────────────────────────────────────────────────────────────┐
-//!   │ Load ─► Loaded    Run ─► Runtime ─► Finished, maybe Recalled │  one message after another
-//!   └──────────────────────────────┬──────────────────────────────┘
+//! Setup ─► engine, enter, threads, close ─► Ready
+//! Load … ─► mapped, all of them ─► seal ─► initializers ─► Loaded …
+//!   ┌───────────────────────────────────────────┐
+//!   │ Run ─► Runtime ─► Finished, maybe Recalled │  one message after another
+//!   └─────────────────────┬─────────────────────┘
 //! Close ─► finalizers ─► Closed
 //! ```
 //!
@@ -22,19 +23,21 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use stockade_wire::descriptor::{Receiver, SendError, Sender};
 use stockade_wire::frame::{FRAME_BYTES_MAX, FrameError};
 use stockade_wire::{
-    HookCall, HostMessage, Invocation, Load, ModuleId, PageError, Run, SLOTS_MAX, Setup,
+    HookCall, HostMessage, Invocation, LockdownReport, ModuleId, PageError, Run, SLOTS_MAX, Setup,
     StatusPage, Stdin, StdioSink, WorkerMessage,
 };
 
+use crate::artefact::Code;
 use crate::engine;
 use crate::factory::FactoryError;
 use crate::guest::Outbox;
-use crate::runtime::{LoadError, Runtime, Unfinished};
-use crate::sandbox::SandboxError;
+use crate::lockdown::LockdownError;
+use crate::runtime::{Runtime, Unfinished};
 use crate::wasi::{self, GrantError};
 
 /// What ended a session other than the host's wish.
@@ -75,23 +78,37 @@ pub(crate) enum SetupError {
     /// Without an engine.
     #[error("cannot make the engine: {0}")]
     Engine(#[from] wasmtime::Error),
-    /// Without a step of its confinement.
+    /// Without a layer of the lockdown.
     #[error(transparent)]
-    Sandbox(#[from] SandboxError),
+    Lockdown(#[from] LockdownError),
     /// Without its runtime.
     #[error(transparent)]
     Runtime(#[from] FactoryError),
 }
 
-/// Serves the host at the other end of `socket` until it closes. `confine` runs once, when the
-/// engine exists and before any guest does.
+/// What a process gives up on the way of its session, each step once and in this order.
+pub(crate) trait Confine {
+    /// When the engine exists, and no other thread does.
+    fn enter(&mut self, setup: &Setup);
+
+    /// When every thread exists, before the first module.
+    ///
+    /// # Errors
+    /// [`LockdownError`], and nothing may run here then.
+    fn close(&mut self) -> Result<LockdownReport, LockdownError>;
+
+    /// When the last module is mapped, before any code of one runs.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    fn seal(&mut self) -> Result<(), LockdownError>;
+}
+
+/// Serves the host at the other end of `socket` until it closes.
 ///
 /// # Errors
 /// [`SessionError`]; the socket is closed either way.
-pub(crate) fn serve(
-    socket: UnixStream,
-    confine: impl FnOnce(&Setup) -> Result<(), SandboxError>,
-) -> Result<(), SessionError> {
+pub(crate) fn serve(socket: UnixStream, mut confine: impl Confine) -> Result<(), SessionError> {
     let mut receiver = Receiver::new(socket.try_clone()?, FRAME_BYTES_MAX);
     let outbox = Outbox::new(Sender::new(socket));
     let setup = match receiver.receive()? {
@@ -103,28 +120,36 @@ pub(crate) fn serve(
     // Without one, wasmtime-wasi would start a runtime of several threads at its first call.
     let threadless = tokio::runtime::Builder::new_current_thread().build()?;
     let _entered = threadless.enter();
-    let runtime = match set_up(setup, page, outbox.clone(), confine) {
-        Ok(runtime) => runtime,
+    let modules = setup.modules;
+    let (runtime, report) = match set_up(setup, page, outbox.clone(), &mut confine) {
+        Ok(set_up) => set_up,
         Err(error) => {
             outbox.send(&WorkerMessage::SetupFailed(error.to_string()))?;
             return Err(error.into());
         }
     };
-    outbox.send(&WorkerMessage::Ready)?;
-    Session { receiver, outbox, runtime }.run()
+    outbox.send(&WorkerMessage::Ready(report))?;
+    let mut session = Session { receiver, outbox, runtime };
+    if session.load_all(modules, &mut confine)?.is_continue() {
+        session.run()?;
+    }
+    Ok(())
 }
 
 fn set_up(
     setup: Setup,
     page: File,
     outbox: Outbox,
-    confine: impl FnOnce(&Setup) -> Result<(), SandboxError>,
-) -> Result<Runtime, SetupError> {
+    confine: &mut impl Confine,
+) -> Result<(Runtime, LockdownReport), SetupError> {
     let page = StatusPage::open(page)?;
     wasi::check(&setup.grants)?;
-    let engine = engine::for_worker(&setup.engine)?;
-    confine(&setup)?;
-    Ok(Runtime::new(engine, setup, outbox, page)?)
+    let code = Arc::new(Code::new());
+    let engine = engine::for_worker(&setup.engine, Arc::clone(&code))?;
+    confine.enter(&setup);
+    let runtime = Runtime::new(engine, code, setup, outbox, page)?;
+    let report = confine.close()?;
+    Ok((runtime, report))
 }
 
 fn descriptor(receiver: &mut Receiver) -> Result<OwnedFd, SessionError> {
@@ -151,7 +176,7 @@ impl Session {
     fn handle(&mut self, message: HostMessage) -> Result<ControlFlow<()>, SessionError> {
         match message {
             HostMessage::Setup(_) => Err(SessionError::Protocol("a second setup")),
-            HostMessage::Load(load) => self.load(load),
+            HostMessage::Load(_) => Err(SessionError::Protocol("more modules than announced")),
             HostMessage::Run(run) => self.run_task(run),
             HostMessage::Initialize { module, call, state_bytes_max } => {
                 self.initialize(module, &call, state_bytes_max)
@@ -160,23 +185,44 @@ impl Session {
         }
     }
 
-    fn load(&mut self, load: Load) -> Result<ControlFlow<()>, SessionError> {
-        let artefact = File::from(descriptor(&mut self.receiver)?);
-        let module = load.module;
-        if self.runtime.has(module) {
-            return Err(SessionError::Protocol("a module is loaded twice"));
+    /// Maps the modules that the setup announced, gives up what that took, and starts those that
+    /// live as long as the worker. No code of any runs before all are mapped.
+    fn load_all(
+        &mut self,
+        modules: u32,
+        confine: &mut impl Confine,
+    ) -> Result<ControlFlow<()>, SessionError> {
+        let mut mapped = Vec::new();
+        while mapped.len() < modules as usize {
+            let load = match self.receiver.receive()? {
+                None => return Ok(ControlFlow::Break(())),
+                Some(HostMessage::Load(load)) => load,
+                Some(HostMessage::Close) => return self.close(),
+                Some(_) => return Err(SessionError::Protocol("a message before the modules")),
+            };
+            let artefact = File::from(descriptor(&mut self.receiver)?);
+            let module = load.module;
+            if self.runtime.has(module) {
+                return Err(SessionError::Protocol("a module is loaded twice"));
+            }
+            let failed = self.runtime.load(load, artefact).err().map(|error| error.to_string());
+            mapped.push((module, failed));
         }
-        let (answer, flow) = match self.runtime.load(load, artefact) {
-            Ok(()) => (WorkerMessage::Loaded(module), ControlFlow::Continue(())),
-            Err(LoadError::Initializer(failure)) => {
-                (WorkerMessage::InitializerFailed(failure), ControlFlow::Break(()))
-            }
-            Err(error) => {
-                (WorkerMessage::LoadFailed(module, error.to_string()), ControlFlow::Continue(()))
-            }
-        };
-        self.outbox.send(&answer)?;
-        Ok(flow)
+        confine.seal().map_err(SetupError::from)?;
+        for (module, failed) in mapped {
+            let answer = match failed {
+                Some(why) => WorkerMessage::LoadFailed(module, why),
+                None => match self.runtime.start(module) {
+                    Ok(()) => WorkerMessage::Loaded(module),
+                    Err(failure) => {
+                        self.outbox.send(&WorkerMessage::InitializerFailed(failure))?;
+                        return Ok(ControlFlow::Break(()));
+                    }
+                },
+            };
+            self.outbox.send(&answer)?;
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     fn run_task(&mut self, run: Run) -> Result<ControlFlow<()>, SessionError> {

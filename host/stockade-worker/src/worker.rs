@@ -2,8 +2,19 @@
 
 use std::io;
 
-use crate::session::{self, SessionError};
-use crate::{sandbox, socket};
+use stockade_wire::{Limits, LockdownReport, Setup};
+
+use crate::lockdown::{
+    self, Ceilings, FILE_BYTES_MAX, Files, Inherited, Lock, LockdownError, Paths, Profile,
+};
+use crate::session::{self, Confine, SessionError};
+use crate::socket;
+
+/// Descriptors a worker may have open. Queued commands hold up to three each.
+const DESCRIPTORS_MAX: u64 = 1024;
+
+/// Memory beside instances and what moves through: modules, tables, the engine, the allocator.
+const DATA_BYTES_BASE: u64 = 512 << 20;
 
 /// Why a worker ended other than by its host's wish.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +32,61 @@ pub(crate) enum WorkerError {
 /// # Errors
 /// [`WorkerError`]
 pub(crate) fn run() -> Result<(), WorkerError> {
+    let inherited = Inherited::look();
     let socket = socket::take_inherited().map_err(WorkerError::Socket)?;
-    Ok(session::serve(socket, sandbox::confine)?)
+    Ok(session::serve(socket, Confined { inherited: Some(inherited), lock: None })?)
+}
+
+/// The confinement of a real process.
+struct Confined {
+    inherited: Option<Inherited>,
+    lock: Option<(Lock, Ceilings, Files)>,
+}
+
+impl Confine for Confined {
+    fn enter(&mut self, setup: &Setup) {
+        lockdown::name_process(&setup.name);
+        let Some(inherited) = self.inherited.take() else { return };
+        let mut lock = Lock::begin(setup.confinement.clone(), inherited);
+        let (ceilings, files) = (ceilings(setup), files(setup));
+        lock.enter(&ceilings, &Paths::granted(&setup.grants));
+        // To a guest a file that would become too long is an error number.
+        lockdown::tolerate_long_files();
+        self.lock = Some((lock, ceilings, files));
+    }
+
+    fn close(&mut self) -> Result<LockdownReport, LockdownError> {
+        match &mut self.lock {
+            Some((lock, ceilings, files)) => lock.close(ceilings, Profile::Worker(*files)),
+            None => Ok(LockdownReport(Vec::new())),
+        }
+    }
+
+    fn seal(&mut self) -> Result<(), LockdownError> {
+        self.lock.as_mut().map_or(Ok(()), |(lock, _, files)| lock.seal(*files))
+    }
+}
+
+/// What a worker for `setup` may take: memory for every instance that can be alive or is kept warm,
+/// one for each module and one that ends, and what moves through it.
+fn ceilings(setup: &Setup) -> Ceilings {
+    let Limits { memory_bytes, output_bytes, .. } = setup.limits;
+    let instances = u64::from(setup.modules).saturating_add(1);
+    Ceilings {
+        data_bytes: memory_bytes
+            .saturating_mul(instances)
+            .saturating_add(output_bytes.saturating_mul(4))
+            .saturating_add(DATA_BYTES_BASE),
+        descriptors: DESCRIPTORS_MAX,
+        file_bytes: (files(setup) == Files::Write).then_some(FILE_BYTES_MAX),
+    }
+}
+
+fn files(setup: &Setup) -> Files {
+    let granted = setup.grants.directories();
+    match granted.iter().any(|grant| grant.writable) {
+        true => Files::Write,
+        false if granted.is_empty() => Files::None,
+        false => Files::Read,
+    }
 }

@@ -8,14 +8,14 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use stockade_wire::descriptor::{Receiver, Sender, memory_file, seal, sealed_file};
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
-    CompileLimits, CompileReply, CompileRequest, CompileStep, Grants, HostMessage, Instances,
-    Invocation, Limits, Load, ModuleId, Outcome, RefusalKind, Role, Run, SOCKET_DESCRIPTOR, Scalar,
-    Setup, StatusPage, TaskId, WorkerId, WorkerMessage,
+    CompileLimits, CompileReply, CompileRequest, CompileStep, Confinement, Grants, HostMessage,
+    Instances, Invocation, Limits, Load, Lockdown, ModuleId, Outcome, RefusalKind, Role, Run,
+    SOCKET_DESCRIPTOR, Scalar, Setup, StatusPage, TaskId, WorkerId, WorkerMessage,
 };
 
 /// A process in one of the two roles, and the host's end of its socket.
@@ -29,7 +29,7 @@ impl Process {
     fn start(role: Role) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_stockade-worker"));
-        command.arg(role.argument()).env_clear().stderr(Stdio::null());
+        command.arg(role.argument()).env_clear();
         let socket = OwnedFd::from(theirs);
         // SAFETY: between fork and exec only dup2 is called, which is async-signal-safe. Whatever
         // had that number in the child is replaced, as it is meant to be.
@@ -63,6 +63,12 @@ impl Process {
     }
 }
 
+/// As any, and a refused system call is named.
+fn confinement() -> Confinement {
+    let lockdown = Lockdown::default().explain_violations(true);
+    Confinement { lockdown, ..Confinement::default() }
+}
+
 /// Has a compiler process do `step`; answers its reply and the artefact, sealed.
 fn compile(source: &str, artefact_bytes: u64) -> (CompileReply, File) {
     let mut compiler = Process::start(Role::Compiler);
@@ -74,6 +80,9 @@ fn compile(source: &str, artefact_bytes: u64) -> (CompileReply, File) {
     };
     let wasm = sealed_file("wasm", source.as_bytes()).unwrap();
     let artefact = memory_file("artefact").unwrap();
+    compiler.sender.try_send(&confinement(), &[]).unwrap();
+    let ready = compiler.receiver.receive().unwrap();
+    assert!(matches!(ready, Some(CompileReply::Ready(_))), "{ready:?}");
     compiler.sender.try_send(&request, &[wasm.as_fd(), artefact.as_fd()]).unwrap();
     let reply = compiler.receiver.receive().unwrap().unwrap();
     assert_eq!(compiler.end(), Some(0));
@@ -91,9 +100,11 @@ fn setup(worker: &mut Process) -> StatusPage {
         limits,
         grants: Grants::none(),
         instances: Instances::PerTask,
+        confinement: confinement(),
+        modules: 1,
     };
     worker.send(&HostMessage::Setup(setup), &[page.descriptor()]);
-    assert_eq!(worker.receive(), Some(WorkerMessage::Ready));
+    assert!(matches!(worker.receive(), Some(WorkerMessage::Ready(_))));
     page
 }
 

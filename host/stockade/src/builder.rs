@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use stockade_wire::{
     COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_TIME_MAX, CompileLimits, CompileStep,
-    FunctionKind, Grants, Instances, Limits, Load, MEMORY_BYTES_MAX, ModuleDescription, ModuleId,
-    OUTPUT_BYTES_MAX, STDIO_BYTES_MAX, Setup, TABLE_ELEMENTS_MAX, WorkerId,
+    Confinement, FunctionKind, Grants, Instances, Limits, Load, Lockdown, MEMORY_BYTES_MAX,
+    ModuleDescription, ModuleId, OUTPUT_BYTES_MAX, STDIO_BYTES_MAX, Setup, TABLE_ELEMENTS_MAX,
+    WorkerId,
 };
 
 use crate::arguments::Arguments;
@@ -20,7 +21,7 @@ use crate::prepare::Preparation;
 use crate::process::WorkerProgram;
 use crate::target::{Callables, ModuleEntry, Target};
 use crate::worker::Loadable;
-use crate::{BuildError, Pool};
+use crate::{BuildError, Pool, lockdown};
 
 /// The most workers a pool may have.
 const WORKERS_MAX: usize = 1024;
@@ -55,6 +56,7 @@ pub struct PoolBuilder {
     max_pending_tasks: Option<usize>,
     when_full: WhenFull,
     quarantine_after: Option<u32>,
+    lockdown: Lockdown,
 }
 
 /// A module as the caller gave it.
@@ -89,6 +91,7 @@ impl Default for PoolBuilder {
             max_pending_tasks: None,
             when_full: WhenFull::Block,
             quarantine_after: Some(10),
+            lockdown: Lockdown::default(),
         }
     }
 }
@@ -251,6 +254,14 @@ impl PoolBuilder {
         self
     }
 
+    /// Which layers of the lockdown are required, and which are left off. Default: every layer that
+    /// the machine has, none required; see [`Pool::lockdown`].
+    #[must_use]
+    pub fn lockdown(mut self, lockdown: Lockdown) -> Self {
+        self.lockdown = lockdown;
+        self
+    }
+
     /// Reads and compiles the modules and starts the pool's thread; no worker yet. Blocks for as
     /// long as compiling takes.
     ///
@@ -259,10 +270,13 @@ impl PoolBuilder {
     pub fn build(self) -> Result<Pool, BuildError> {
         self.check()?;
         let program = WorkerProgram::find(self.worker_program.as_ref())?;
+        let setup = self.setup();
+        lockdown::check(&program, &setup)?;
         let compiler = Compiler {
             program: program.clone(),
-            engine: self.limits.engine_settings(),
+            engine: setup.engine.clone(),
             limits: self.compile_limits.clone(),
+            lockdown: self.lockdown.clone(),
         };
         let mut modules = Vec::new();
         let mut loadables = Vec::new();
@@ -295,14 +309,6 @@ impl PoolBuilder {
         if let Some(hook) = finalizer {
             loadables[hook.module.0 as usize].load.finalizer = Some(hook.call);
         }
-        let setup = Setup {
-            worker: WorkerId(0),
-            name: format!("{}-initializer", self.name),
-            engine: compiler.engine.clone(),
-            limits: self.limits.clone(),
-            grants: self.grants.clone(),
-            instances: self.instances,
-        };
         let mut preparation = None;
         if let Some(ChosenHook { module, call, .. }) = initializer {
             let index = module.0 as usize;
@@ -334,6 +340,21 @@ impl PoolBuilder {
             finalizer: finalizer_hook,
         };
         Pool::start(blueprint).map_err(BuildError::Thread)
+    }
+
+    /// What workers are told before they have a number and a name.
+    fn setup(&self) -> Setup {
+        let lockdown = self.lockdown.clone();
+        Setup {
+            worker: WorkerId(0),
+            name: format!("{}-initializer", self.name),
+            engine: self.limits.engine_settings(),
+            limits: self.limits.clone(),
+            grants: self.grants.clone(),
+            instances: self.instances,
+            confinement: Confinement { lockdown, ..Confinement::default() },
+            modules: 0,
+        }
     }
 
     fn check(&self) -> Result<(), BuildError> {
@@ -475,7 +496,8 @@ pub fn inspect(
     // The widest limits: what a module holds does not depend on what its tasks may use.
     let widest =
         Limits::default().memory_bytes(MEMORY_BYTES_MAX).table_elements(TABLE_ELEMENTS_MAX);
-    let compiler = Compiler { program, engine: widest.engine_settings(), limits };
+    let lockdown = Lockdown::default();
+    let compiler = Compiler { program, engine: widest.engine_settings(), limits, lockdown };
     let (description, _) = compiler
         .compile(&source, CompileStep::Describe, None, &Interrupt::default())
         .map_err(|reason| BuildError::Refused { name: given.name, reason })?;

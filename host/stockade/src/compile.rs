@@ -5,10 +5,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -16,12 +16,12 @@ use std::time::Instant;
 use stockade_wire::descriptor::{self, Sender};
 use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
-    CompileLimits, CompileReply, CompileRequest, CompileStep, EngineSettings, ModuleDescription,
-    Refusal, RefusalKind, Role, codec,
+    CompileLimits, CompileReply, CompileRequest, CompileStep, EngineSettings, Lockdown,
+    ModuleDescription, Refusal, RefusalKind, Role, codec,
 };
 
 use crate::RefusedReason;
-use crate::process;
+use crate::process::{self, Process};
 
 /// The most bytes of a compiler's reply: a description of a module with very many exports.
 const REPLY_BYTES_MAX: usize = 64 << 20;
@@ -90,6 +90,7 @@ pub(crate) struct Compiler {
     pub(crate) program: PathBuf,
     pub(crate) engine: EngineSettings,
     pub(crate) limits: CompileLimits,
+    pub(crate) lockdown: Lockdown,
 }
 
 impl Compiler {
@@ -113,11 +114,19 @@ impl Compiler {
         let mut descriptors = vec![source.wasm.as_fd(), artefact.as_fd()];
         descriptors.extend(state.map(AsFd::as_fd));
 
-        let (reply, exit) = exchange(&self.program, &request, &descriptors, interrupt)?;
+        let (reply, exit) = self.exchange(&request, &descriptors, interrupt)?;
         let died = |exit| died(exit, &self.limits);
         let description = match reply {
             Ok(Some(CompileReply::Compiled(description))) => description,
             Ok(Some(CompileReply::Refused(refusal))) => return Err(refused(refusal)),
+            Ok(Some(CompileReply::ConfinementFailed(why))) => {
+                return Err(RefusedReason::Compiler(format!(
+                    "its compiler is not confined: {why}"
+                )));
+            }
+            Ok(Some(CompileReply::Ready(_))) => {
+                return Err(RefusedReason::Compiler("its compiler answers out of turn".into()));
+            }
             Ok(None) => return Err(died(exit)),
             Err(FrameError::Io(error)) if timed_out(&error) => {
                 let time = self.limits.wall_time;
@@ -142,38 +151,50 @@ impl Compiler {
         descriptor::seal(&artefact).map_err(system)?;
         Ok((description, artefact))
     }
+
+    /// Asks one process and waits for its end, whatever it answers.
+    fn exchange(
+        &self,
+        request: &CompileRequest,
+        descriptors: &[BorrowedFd<'_>],
+        interrupt: &Interrupt,
+    ) -> Result<(Reply, ExitStatus), RefusedReason> {
+        let name = "stockade-compiler";
+        let mut process =
+            process::start(&self.program, Role::Compiler, name, &self.lockdown).map_err(system)?;
+        let reply = converse(&process, request, descriptors, interrupt);
+        // It has answered, failed, or run out of time: nothing more is wanted of it. One that was
+        // dying already keeps the cause of its death.
+        process.child.kill();
+        let exit = process.child.wait().map_err(system)?;
+        Ok((reply, exit))
+    }
 }
 
 type Reply = Result<Option<CompileReply>, FrameError>;
 
-/// Asks one compiler and waits for its end, whatever it answers.
-fn exchange(
-    program: &Path,
+/// Sends the request once the compiler has said that it is confined.
+fn converse(
+    process: &Process,
     request: &CompileRequest,
-    descriptors: &[std::os::fd::BorrowedFd<'_>],
+    descriptors: &[BorrowedFd<'_>],
     interrupt: &Interrupt,
-) -> Result<(Reply, ExitStatus), RefusedReason> {
-    let (mut child, socket) =
-        process::start(program, Role::Compiler, "stockade-compiler").map_err(system)?;
-    let asked = (|| {
-        interrupt.watch(&socket)?;
-        let mut sender = Sender::new(socket.try_clone()?);
-        sender.try_send(request, descriptors).map_err(io::Error::other)
-    })();
-    let reply = match asked {
-        Ok(()) => read_reply(&socket, Instant::now() + request.limits.wall_time),
-        Err(error) => Err(FrameError::Io(error)),
-    };
-    // It has answered, failed, or run out of time: nothing more is wanted of it. One that was dying
-    // already keeps the cause of its death.
-    let _ = child.kill();
-    let exit = child.wait().map_err(system)?;
-    Ok((reply, exit))
+) -> Reply {
+    let socket = &process.socket;
+    interrupt.watch(socket)?;
+    let mut sender = Sender::new(socket.try_clone()?);
+    let deadline = Instant::now() + request.limits.wall_time;
+    let mut frames = FrameReader::new(DeadlineStream { socket, deadline }, REPLY_BYTES_MAX);
+    sender.try_send(&process.confinement, &[]).map_err(io::Error::other)?;
+    match read_reply(&mut frames)? {
+        Some(CompileReply::Ready(_)) => {}
+        other => return Ok(other),
+    }
+    sender.try_send(request, descriptors).map_err(io::Error::other)?;
+    read_reply(&mut frames)
 }
 
-fn read_reply(socket: &UnixStream, deadline: Instant) -> Reply {
-    let stream = DeadlineStream { socket, deadline };
-    let mut frames = FrameReader::new(stream, REPLY_BYTES_MAX);
+fn read_reply(frames: &mut FrameReader<DeadlineStream<'_>>) -> Reply {
     match frames.read()? {
         None => Ok(None),
         Some(Body::Inline(body)) => Ok(Some(codec::decode(body)?)),
@@ -221,6 +242,9 @@ fn died(exit: ExitStatus, limits: &CompileLimits) -> RefusedReason {
                 format!("its compiler gave up, most likely for want of more than {bytes} bytes");
             beyond("memory_bytes", why)
         }
+        (Some(libc::SIGSYS), _) => RefusedReason::Compiler(
+            "its compiler made a forbidden system call and was killed for it".into(),
+        ),
         (Some(signal), _) => {
             RefusedReason::Compiler(format!("its compiler was killed by signal {signal}"))
         }

@@ -217,7 +217,7 @@ impl Driver {
         };
         let Some(process) = self.workers.get_mut(&worker) else { return };
         match message {
-            WorkerMessage::Ready if !process.is_set_up => process.is_set_up = true,
+            WorkerMessage::Ready(_) if !process.is_set_up => process.is_set_up = true,
             WorkerMessage::Loaded(_) if process.modules_left > 0 => {
                 process.modules_left -= 1;
                 if process.modules_left == 0 {
@@ -241,7 +241,7 @@ impl Driver {
             WorkerMessage::Emitted(task, item) => self.emitted(worker, task, item),
             WorkerMessage::Finished(finished) => self.finished(worker, finished),
             WorkerMessage::Closed => self.event(Event::Closed(worker)),
-            WorkerMessage::Ready
+            WorkerMessage::Ready(_)
             | WorkerMessage::Loaded(_)
             | WorkerMessage::Initialized { .. }
             | WorkerMessage::InitializerFailed(_)

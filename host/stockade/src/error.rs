@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use stockade_wire::{Failure, GuestError, TrapKind};
 
+use crate::LockdownError;
+
 /// Why a pool could not be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -72,6 +74,9 @@ pub enum BuildError {
         /// Why.
         source: SubmitError,
     },
+    /// The lockdown that the builder requires cannot be had, or is not known.
+    #[error(transparent)]
+    Lockdown(#[from] LockdownError),
     /// The pool's thread could not be started.
     #[error("cannot start the pool's thread")]
     Thread(#[source] io::Error),

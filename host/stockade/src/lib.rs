@@ -118,6 +118,7 @@ mod error;
 mod gather;
 mod hooks;
 mod link;
+mod lockdown;
 mod map;
 mod number;
 mod options;
@@ -148,6 +149,7 @@ pub use error::{
 };
 pub use gather::{AsDone, CollectError, TaskFilter, WaitTimeout, as_done, collect, wait};
 pub use hooks::Hook;
+pub use lockdown::{LockdownError, PoolLockdown, lockdown};
 #[cfg(feature = "stream")]
 pub use map::MapStream;
 pub use map::{Map, MapAll, Singles};
@@ -159,8 +161,9 @@ pub use self_test::{TestError, TestPath};
 pub use shared::{WorkerInfo, WorkerState};
 pub use stockade_wire::{
     Captured, Codec, CompileLimits, DirectoryGrant, Export, ExportType, Function, FunctionKind,
-    Grants, GuestError, Import, Instances, Limits, LogLine, ModuleDescription, Parameter, Scalar,
-    TaskId, TrapKind, ValueType, WorkerId,
+    Grants, GuestError, Import, Instances, Layer, LayerReport, Level, Limits, Lockdown,
+    LockdownReport, LogLine, ModuleDescription, Parameter, Scalar, TaskId, TrapKind, ValueType,
+    WorkerId,
 };
 pub use target::Target;
 pub use task::{Output, TaskDuration, TaskHandle, TaskResult};

@@ -13,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
@@ -33,7 +33,7 @@ use crate::room::Room;
 use crate::shared::{Shared, WorkerInfo};
 use crate::target::ModuleEntry;
 use crate::worker::Loadable;
-use crate::{BrokenError, PoolBuilder, SubmitError};
+use crate::{BrokenError, LockdownError, PoolBuilder, PoolLockdown, SubmitError, lockdown};
 
 /// What the builder leaves to be started.
 #[derive(Clone)]
@@ -70,6 +70,7 @@ pub(crate) struct Core {
     pub(crate) task_count: AtomicU64,
     chunk_count: AtomicU64,
     request_count: AtomicU64,
+    lockdown: OnceLock<PoolLockdown>,
 }
 
 impl fmt::Debug for Pool {
@@ -154,6 +155,7 @@ impl Pool {
             task_count: AtomicU64::new(0),
             chunk_count: AtomicU64::new(0),
             request_count: AtomicU64::new(0),
+            lockdown: OnceLock::new(),
         });
         core.link.lead_to(Arc::downgrade(&core));
         Ok(Self { core })
@@ -194,6 +196,29 @@ impl Pool {
     /// What one task may use.
     pub fn limits(&self) -> &Limits {
         &self.core.blueprint.setup.limits
+    }
+
+    /// What became of each layer of the lockdown in this pool's workers and compilers. The first call
+    /// asks one process of each role, started for it alone, and blocks for the few milliseconds that
+    /// takes; the answer is kept.
+    ///
+    /// # Errors
+    /// [`LockdownError`] where such a process could not be asked.
+    ///
+    /// ```no_run
+    /// # let pool = stockade::Pool::builder().module("tasks.wasm").build()?;
+    /// for layer in &pool.lockdown()?.worker.0 {
+    ///     println!("{:18} {:8} {}", layer.layer, layer.level, layer.reason);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn lockdown(&self) -> Result<&PoolLockdown, LockdownError> {
+        if let Some(known) = self.core.lockdown.get() {
+            return Ok(known);
+        }
+        let Blueprint { program, setup, .. } = &self.core.blueprint;
+        let found = lockdown::ask(program, setup)?;
+        Ok(self.core.lockdown.get_or_init(|| found))
     }
 
     /// What runs before the first task, and with what.

@@ -18,7 +18,8 @@ use stockade_wire::{
 };
 
 use crate::compile::{Compiler, DeadlineStream, Interrupt, Source, timed_out};
-use crate::{BrokenError, RefusedReason, TaskError, process};
+use crate::process::{self, Process};
+use crate::{BrokenError, RefusedReason, TaskError};
 
 /// What is to be prepared: one module and its initializer.
 #[derive(Clone, Debug)]
@@ -70,8 +71,11 @@ impl Preparation {
         interrupt: &Interrupt,
     ) -> Result<File, BrokenError> {
         let state = descriptor::memory_file("stockade-state").map_err(failed)?;
-        let (mut child, socket) =
-            process::start(&self.compiler.program, Role::Worker, &setup.name).map_err(failed)?;
+        let lockdown = &setup.confinement.lockdown;
+        let Process { mut child, socket, confinement } =
+            process::start(&self.compiler.program, Role::Worker, &setup.name, lockdown)
+                .map_err(failed)?;
+        let setup = &Setup { confinement, modules: 1, ..setup.clone() };
         let outcome = (|| {
             interrupt.watch(&socket).map_err(failed)?;
             let mut sender = Sender::new(socket.try_clone().map_err(failed)?);
@@ -82,7 +86,7 @@ impl Preparation {
             self.await_state(FrameReader::new(stream, setup.limits.frame_bytes()), wall_time)
         })();
         // Whether it has answered or not: nothing more is wanted of it.
-        let _ = child.kill();
+        child.kill();
         child.wait().map_err(failed)?;
         outcome?;
         descriptor::seal(&state).map_err(failed)?;
@@ -134,7 +138,7 @@ impl Preparation {
                 Err(error) => return Err(failed(error)),
             };
             match message {
-                WorkerMessage::Ready | WorkerMessage::Loaded(_) => {}
+                WorkerMessage::Ready(_) | WorkerMessage::Loaded(_) => {}
                 // An initializer belongs to no task: its items go nowhere.
                 WorkerMessage::Emitted(..) => {}
                 WorkerMessage::Initialized { .. } => return Ok(()),

@@ -1,19 +1,24 @@
 //! Processes: finding the worker program, and starting it with nothing but its socket.
 //!
+//! [`child`] owns the system's part of a start and of an end.
+//!
 //! Whoever starts a process owns it alone: only the owner signals it and only the owner waits for
 //! it, so no signal can reach a process that took over its number.
 #![allow(unsafe_code)]
 
+mod child;
+
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
-use stockade_wire::{Role, SOCKET_DESCRIPTOR};
+use stockade_wire::{Confinement, Lockdown, Namespaces, Role};
+
+pub(crate) use child::Child;
+use child::{Plan, Started};
 
 use crate::BuildError;
 
@@ -73,25 +78,32 @@ fn is_executable(path: &Path) -> bool {
     unsafe { libc::access(path.as_ptr(), libc::X_OK) == 0 }
 }
 
-/// Starts `program` in `role`, called `name` in process lists. Blocks for the fork and exec, about
-/// a millisecond. The process ends with the calling *thread* at the latest.
-pub(crate) fn start(program: &Path, role: Role, name: &str) -> io::Result<(Child, UnixStream)> {
-    let (ours, theirs) = UnixStream::pair()?;
-    let mut command = Command::new(program);
-    command
-        .arg0(name)
-        .arg(role.argument())
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let socket = theirs.as_raw_fd();
-    let host = std::process::id();
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed; `child_setup` makes
-    // plain system calls and allocates nothing.
-    unsafe { command.pre_exec(move || child_setup(socket, host)) };
-    Ok((command.spawn()?, ours))
+/// A process as it was started.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    /// The host's end.
+    pub(crate) socket: UnixStream,
+    /// What it is to be told first.
+    pub(crate) confinement: Confinement,
+}
+
+/// Starts `program` in `role`, called `name` in process lists. Blocks until it is executed, about a
+/// millisecond. The process ends with the calling *thread* at the latest.
+pub(crate) fn start(
+    program: &Path,
+    role: Role,
+    name: &str,
+    lockdown: &Lockdown,
+) -> io::Result<Process> {
+    static HOST: OnceLock<Namespaces> = OnceLock::new();
+    let (socket, theirs) = UnixStream::pair()?;
+    let argument = role.argument();
+    let plan = Plan { program, name, argument: &argument, socket: theirs.into(), lockdown };
+    let Started { child, namespaces_refused } = child::spawn(plan)?;
+    let host = *HOST.get_or_init(Namespaces::of_this_process);
+    let confinement = Confinement { lockdown: lockdown.clone(), host, namespaces_refused };
+    Ok(Process { child, socket, confinement })
 }
 
 /// Resident memory of a process that it does not share through files, in bytes; `None` where it is
@@ -106,38 +118,14 @@ pub(crate) fn memory_of(pid: u32) -> Option<u64> {
     Some(resident.saturating_sub(shared) * u64::try_from(page_bytes).ok()?)
 }
 
-/// Runs in the child, between fork and exec.
-fn child_setup(socket: RawFd, host: u32) -> io::Result<()> {
-    fn check(result: libc::c_int) -> io::Result<()> {
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-    // SAFETY: each of these is an async-signal-safe system call on plain numbers.
-    unsafe {
-        if socket == SOCKET_DESCRIPTOR {
-            // `dup2` onto itself would leave close-on-exec set.
-            check(libc::fcntl(socket, libc::F_SETFD, 0))?;
-        } else {
-            check(libc::dup2(socket, SOCKET_DESCRIPTOR))?;
-        }
-        // Nothing that this program left open without close-on-exec reaches a worker.
-        let first = SOCKET_DESCRIPTOR as libc::c_uint + 1;
-        let flags = libc::CLOSE_RANGE_CLOEXEC as libc::c_int;
-        check(libc::close_range(first, libc::c_uint::MAX, flags))?;
-        // A worker never gains privileges, and never outlives its host.
-        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-        if libc::getppid() != host as libc::pid_t {
-            // The host died before the death signal was set: nobody is left to work for.
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
-        }
-        // Its own session: the terminal's Ctrl-C is for the host to answer.
-        check(libc::setsid())?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::process::ExitStatusExt;
+
+    use stockade_wire::Layer;
+
     use super::*;
 
     #[test]
@@ -149,22 +137,71 @@ mod tests {
         assert_eq!(tried, [PathBuf::from("/nonexistent/worker")]);
     }
 
+    /// What the shell does as a worker: it writes to descriptor 3.
+    fn shell(text: &str, lockdown: &Lockdown) -> (String, std::process::ExitStatus) {
+        let folder = std::env::temp_dir();
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = folder.join(format!("stockade-shell-{}-{number}", std::process::id()));
+        // Written by another process: a descriptor of ours, inherited by a child that another test
+        // starts at this moment, would keep the file from being run.
+        let write = format!("cat > {0} && chmod +x {0}", path.display());
+        let mut writer = std::process::Command::new("/bin/sh")
+            .args(["-c", &write])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let text = format!("#!/bin/sh\n{text}\n");
+        writer.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(writer.wait().unwrap().success());
+        let mut process = start(&path, Role::Worker, "a name", lockdown).unwrap();
+        let mut said = String::new();
+        process.socket.read_to_string(&mut said).unwrap();
+        let status = process.child.wait().unwrap();
+        std::fs::remove_file(path).unwrap();
+        (said, status)
+    }
+
     #[test]
     fn a_child_gets_its_socket_and_three_empty_streams_and_nothing_else() {
-        // A program that is no worker: the shell lists what it was given.
         let leaked = std::fs::File::open("/dev/null").unwrap();
         // SAFETY: clears close-on-exec of a descriptor that this test owns.
         assert_eq!(unsafe { libc::fcntl(leaked.as_raw_fd(), libc::F_SETFD, 0) }, 0);
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let mut command = Command::new("/bin/ls");
-        command.arg("/proc/self/fd").env_clear();
-        let socket = theirs.as_raw_fd();
-        let host = std::process::id();
-        // SAFETY: as in `start`.
-        unsafe { command.pre_exec(move || child_setup(socket, host)) };
-        let listed = String::from_utf8(command.output().unwrap().stdout).unwrap();
-        // The fourth beyond the three streams and the socket is the listing's own.
-        assert_eq!(listed.split_whitespace().count(), 5, "{listed}");
-        drop((ours, leaked));
+        // The shell's own descriptor for its script is 10 or above, and the listing's is its own.
+        let (listed, status) = shell("ls /proc/self/fd >&3; env >&3", &Lockdown::default());
+        let listed: Vec<_> = listed.split_whitespace().collect();
+        assert_eq!(listed[..4], ["0", "1", "2", "3"], "{listed:?}");
+        assert!(status.success());
+        drop(leaked);
+    }
+
+    #[test]
+    fn a_child_that_cannot_be_executed_says_why() {
+        let lockdown = Lockdown::default();
+        let error = start(Path::new("/nonexistent"), Role::Worker, "x", &lockdown).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn exit_codes_of_a_first_process_that_stand_for_signals_are_signals() {
+        for (code, signal) in [(134, Some(libc::SIGABRT)), (152, Some(libc::SIGXCPU)), (133, None)]
+        {
+            let (_, status) = shell(&format!("exit {code}"), &Lockdown::default());
+            let in_namespace = cfg!(target_os = "linux") && status.code().is_none();
+            assert_eq!(status.signal(), signal.filter(|_| in_namespace), "{code}");
+            let lockdown = Lockdown::default().without(Layer::Namespaces);
+            assert_eq!(shell(&format!("exit {code}"), &lockdown).1.code(), Some(code));
+        }
+    }
+
+    #[test]
+    fn a_killed_child_is_waited_for_once() {
+        let mut process =
+            start(Path::new("/bin/cat"), Role::Worker, "cat", &Lockdown::default()).unwrap();
+        process.child.kill();
+        let status = process.child.wait().unwrap();
+        assert!(status.signal() == Some(libc::SIGKILL) || status.code().is_some());
+        process.child.kill();
+        assert_eq!(process.child.wait().unwrap(), status);
     }
 }

@@ -118,6 +118,7 @@ fn second(blueprint: &Blueprint) -> Result<Pool, Box<dyn Error + Send + Sync>> {
         engine: blueprint.setup.engine.clone(),
         // The module is small and ours.
         limits: CompileLimits::default(),
+        lockdown: blueprint.setup.confinement.lockdown.clone(),
     };
     let bytes_max = compiler.limits.module_bytes;
     let source = Source::from_bytes(MODULE_NAME.into(), MODULE.as_bytes(), true, bytes_max)?;

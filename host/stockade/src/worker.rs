@@ -9,7 +9,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Child;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -21,7 +20,7 @@ use stockade_wire::{
 };
 
 use crate::WorkerExit;
-use crate::process;
+use crate::process::{self, Child, Process};
 
 /// What a reader heard from its worker.
 #[derive(Debug)]
@@ -73,7 +72,10 @@ impl WorkerProcess {
         let page = Arc::new(StatusPage::create().map_err(io::Error::other)?);
         let (name, id) = (setup.name.clone(), setup.worker);
         let frame_bytes_max = setup.limits.frame_bytes();
-        let (child, socket) = process::start(program, Role::Worker, &name)?;
+        let Process { child, socket, confinement } =
+            process::start(program, Role::Worker, &name, &setup.confinement.lockdown)?;
+        let modules_count = u32::try_from(modules.len()).unwrap_or(u32::MAX);
+        let setup = Setup { confinement, modules: modules_count, ..setup };
         let incoming = socket.try_clone()?;
         let mut worker = Self {
             name,
@@ -126,8 +128,7 @@ impl WorkerProcess {
 
     /// Ends the process; its reader then reports the end of the stream.
     pub(crate) fn kill(&mut self) {
-        // Fails only for a process that is waited for, and only this owner waits.
-        let _ = self.child.kill();
+        self.child.kill();
     }
 
     /// Takes leave of a worker whose stream has ended: makes sure that it is gone, and says how.

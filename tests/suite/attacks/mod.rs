@@ -17,6 +17,8 @@
 //! Deliberately absent: what a well-behaved guest may do; that is the rest of the suite.
 
 mod abi;
+#[cfg(target_arch = "x86_64")]
+mod escape;
 mod execution;
 mod modules;
 mod page;

@@ -40,6 +40,23 @@ pub(super) fn seen(number: usize, what: &str) {
     page.set(number, what);
 }
 
+/// Compares what the page has between the markers of `part` with `text`, or writes it there.
+///
+/// # Panics
+/// Where the page says something else, unless it is to be changed.
+pub(super) fn compare_between(part: &str, text: &str) {
+    let page = Page::open();
+    let (begin, end) =
+        (format!("<!-- {part}: made by a test -->\n"), format!("<!-- end of {part} -->"));
+    let (before, rest) = page.text.split_once(&begin).expect("the page has the first marker");
+    let (there, after) = rest.split_once(&end).expect("the page has the second marker");
+    if Page::is_to_be_changed() {
+        fs::write(&page.path, format!("{before}{begin}{text}{end}{after}")).unwrap();
+    } else {
+        assert_eq!(there, text, "{part}: run: {UPDATE}");
+    }
+}
+
 #[test]
 fn docs_security_has_a_row_for_every_attack() {
     let mut page = Page::open();

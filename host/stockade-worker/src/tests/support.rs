@@ -8,14 +8,15 @@ use std::thread::JoinHandle;
 use stockade_wire::descriptor::{Receiver, Sender, sealed_file};
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
-    Call, ChunkId, Codec, CommandCall, CompileLimits, CompileRequest, CompileStep, Failure,
-    Finished, Grants, HookCall, HostMessage, Instances, Invocation, Limits, Load,
-    ModuleDescription, ModuleId, Outcome, Refusal, Run, SLOTS_MAX, Scalar, Setup, StatusPage,
-    Stdin, StdioSink, TaskId, WorkerId, WorkerMessage,
+    Call, ChunkId, Codec, CommandCall, CompileLimits, CompileRequest, CompileStep, Confinement,
+    Failure, Finished, Grants, HookCall, HostMessage, Instances, Invocation, Limits, Load,
+    LockdownReport, ModuleDescription, ModuleId, Outcome, Refusal, Run, SLOTS_MAX, Scalar, Setup,
+    StatusPage, Stdin, StdioSink, TaskId, WorkerId, WorkerMessage,
 };
 
 use crate::compiler;
-use crate::session::{self, SessionError};
+use crate::lockdown::LockdownError;
+use crate::session::{self, Confine, SessionError};
 
 /// The only module of most tests.
 pub(super) const MODULE: ModuleId = ModuleId(0);
@@ -67,15 +68,36 @@ pub(super) fn compile(
     Ok((compiled.description, artefact))
 }
 
+/// A session in a thread of the tests' own process gives up nothing.
+pub(super) struct Unconfined;
+
+impl Confine for Unconfined {
+    fn enter(&mut self, _: &Setup) {}
+
+    fn close(&mut self) -> Result<LockdownReport, LockdownError> {
+        Ok(LockdownReport(Vec::new()))
+    }
+
+    fn seal(&mut self) -> Result<(), LockdownError> {
+        Ok(())
+    }
+}
+
 /// A worker to be.
 pub(super) struct Builder {
+    modules: u32,
     limits: Limits,
     instances: Instances,
     grants: Grants,
 }
 
 pub(super) fn worker() -> Builder {
-    Builder { limits: Limits::default(), instances: Instances::PerTask, grants: Grants::none() }
+    Builder {
+        modules: 1,
+        limits: Limits::default(),
+        instances: Instances::PerTask,
+        grants: Grants::none(),
+    }
 }
 
 impl Builder {
@@ -86,6 +108,11 @@ impl Builder {
 
     pub(super) fn per_worker(mut self) -> Self {
         self.instances = Instances::PerWorker;
+        self
+    }
+
+    pub(super) fn modules(mut self, modules: u32) -> Self {
+        self.modules = modules;
         self
     }
 
@@ -104,6 +131,8 @@ impl Builder {
             limits: self.limits,
             grants: self.grants,
             instances: self.instances,
+            confinement: Confinement::default(),
+            modules: self.modules,
         });
         let page = worker.page.descriptor().try_clone_to_owned().unwrap();
         worker.with(|mut worker| {
@@ -114,7 +143,7 @@ impl Builder {
 
     pub(super) fn start(self) -> Worker {
         let mut worker = self.launch();
-        assert_eq!(worker.receive(), Some(WorkerMessage::Ready));
+        assert!(matches!(worker.receive(), Some(WorkerMessage::Ready(_))));
         worker
     }
 
@@ -140,7 +169,7 @@ impl Worker {
     /// A session that has been told nothing yet.
     pub(super) fn unset(limits: Limits) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let thread = std::thread::spawn(move || session::serve(theirs, |_| Ok(())));
+        let thread = std::thread::spawn(move || session::serve(theirs, Unconfined));
         Self {
             limits,
             page: StatusPage::create().unwrap(),

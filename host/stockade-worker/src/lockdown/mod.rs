@@ -1,0 +1,184 @@
+//! The lockdown: what a process gives up before the first hostile byte.
+//!
+//! Whoever escapes from WebAssembly runs native code here, and is to find nothing to do. Each layer
+//! holds by itself; `docs/security.md` tells which stop what.
+//!
+//! | step | when | where |
+//! |---|---|---|
+//! | environment, descriptors, namespaces, `no_new_privs`, death with the host, session | before exec | the host |
+//! | the engine, which opens `/proc/self/pagemap`; grants are looked at | | [`session`](crate::session) |
+//! | own users, no privileges, not dumpable, limits, Landlock | before any thread | [`Lock::enter`] |
+//! | the alarm's thread | | |
+//! | no processes, no memory that turns executable, system-call filter | last | [`Lock::close`] |
+//! | no executable memory at all | once the modules are mapped | [`Lock::seal`] |
+//!
+//! The engine comes first because the page map belongs to root once a process is not dumpable: for
+//! any other user fast resets would silently be gone. Landlock is the calling thread's and its
+//! children's, so it comes before there are others; a limit of no processes forbids threads too, so
+//! it comes after.
+//!
+//! Invariant: a layer counts as on only if the process finds it on afterwards, whatever it tried.
+
+mod limits;
+mod memory;
+mod own;
+mod paths;
+mod privileges;
+mod seccomp;
+
+use stockade_wire::{Confinement, Layer, LayerReport, Level, LockdownReport};
+
+pub(crate) use limits::{Ceilings, FILE_BYTES_MAX, lower};
+pub(crate) use own::{Inherited, name_process, tolerate_long_files};
+pub(crate) use paths::Paths;
+pub(crate) use seccomp::{Files, Profile};
+
+/// A layer that is required and not on.
+#[derive(Debug, thiserror::Error)]
+#[error("the required layer `{}` is not on in full: {}", .0.layer, .0.reason)]
+pub(crate) struct LockdownError(LayerReport);
+
+/// What a process finds of a layer.
+type Found = (Level, String);
+
+/// The lockdown of this process, step by step.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    confinement: Confinement,
+    report: Vec<LayerReport>,
+}
+
+impl Lock {
+    /// Begins with what the process came with.
+    pub(crate) fn begin(confinement: Confinement, inherited: Inherited) -> Self {
+        let mut lock = Self { confinement, report: Vec::new() };
+        lock.found(Layer::Inheritance, || inherited.found());
+        lock
+    }
+
+    /// Gives up what must be given up before there are threads. `paths` are what stays of the file
+    /// system; with any, root stays root so that it can read what it granted.
+    pub(crate) fn enter(&mut self, ceilings: &Ceilings, paths: &Paths) {
+        own::name_signals();
+        own::one_arena();
+        let Confinement { lockdown, host, namespaces_refused } = self.confinement.clone();
+        self.found(Layer::NoNewPrivs, own::no_new_privs);
+        self.put(
+            Layer::Namespaces,
+            || {
+                privileges::enter_own_users(
+                    &host,
+                    !paths.is_empty(),
+                    lockdown.is_wanted(Layer::Privileges),
+                )
+            },
+            || privileges::namespaces_found(&host, namespaces_refused.as_deref()),
+        );
+        self.put(Layer::Privileges, || privileges::drop_all(!paths.is_empty()), privileges::found);
+        // A change of user takes the signal away, so it is asked for once more.
+        self.put(Layer::ParentDeath, own::die_with_host, own::dies_with_host);
+        self.found(Layer::Session, own::session);
+        self.put(Layer::Undumpable, own::become_undumpable, own::is_undumpable);
+        self.put(Layer::ResourceLimits, || ceilings.lower(), || ceilings.found());
+        if lockdown.is_wanted(Layer::Landlock) {
+            let (level, reason) = paths.keep_only();
+            self.report.push(LayerReport { layer: Layer::Landlock, level, reason });
+        } else {
+            self.left_off(Layer::Landlock);
+        }
+    }
+
+    /// Gives up the rest, but for what loading modules takes.
+    ///
+    /// # Errors
+    /// [`LockdownError`] for the first layer that is required and not on in full.
+    pub(crate) fn close(
+        &mut self,
+        ceilings: &Ceilings,
+        profile: Profile,
+    ) -> Result<LockdownReport, LockdownError> {
+        let lockdown = self.confinement.lockdown.clone();
+        if lockdown.is_wanted(Layer::ResourceLimits)
+            && let Err(why) = ceilings.forbid_processes()
+        {
+            self.weaken(Layer::ResourceLimits, why);
+        }
+        self.put(Layer::WriteXorExecute, memory::refuse_to_gain_execution, memory::found);
+        let explains = lockdown.explains_violations();
+        self.put(Layer::Seccomp, || seccomp::put_on(profile, explains), seccomp::found);
+        self.credit_filter();
+        let mut report = LockdownReport(std::mem::take(&mut self.report));
+        report.0.sort_by_key(|layer| layer.layer);
+        match report.missing(&lockdown).into_iter().next() {
+            None => Ok(report),
+            Some(missing) => Err(LockdownError(missing)),
+        }
+    }
+
+    /// Gives up what only loading modules takes.
+    ///
+    /// # Errors
+    /// [`LockdownError`], where a filter could be put on before and no longer.
+    pub(crate) fn seal(&mut self, files: Files) -> Result<(), LockdownError> {
+        let lockdown = &self.confinement.lockdown;
+        if !lockdown.is_wanted(Layer::Seccomp) || seccomp::found().0 == Level::None {
+            return Ok(());
+        }
+        seccomp::seal(files, lockdown.explains_violations()).map_err(|reason| {
+            LockdownError(LayerReport { layer: Layer::Seccomp, level: Level::Partial, reason })
+        })
+    }
+
+    /// Puts `layer` on, unless it is to be left off, and notes what is found.
+    fn put(
+        &mut self,
+        layer: Layer,
+        put: impl FnOnce() -> Result<(), String>,
+        found: impl FnOnce() -> Found,
+    ) {
+        if !self.confinement.lockdown.is_wanted(layer) {
+            self.left_off(layer);
+            return;
+        }
+        let tried = put();
+        let (level, found) = found();
+        let reason = match tried {
+            Err(why) if level < Level::Full => format!("{found}: {why}"),
+            _ => found,
+        };
+        self.report.push(LayerReport { layer, level, reason });
+    }
+
+    /// Notes what is found of a `layer` that the host put on.
+    fn found(&mut self, layer: Layer, found: impl FnOnce() -> Found) {
+        self.put(layer, || Ok(()), found);
+    }
+
+    fn left_off(&mut self, layer: Layer) {
+        let reason = "the pool leaves it off".to_owned();
+        self.report.push(LayerReport { layer, level: Level::None, reason });
+    }
+
+    /// Notes that a filter brought `no_new_privs` along, where that was left off.
+    fn credit_filter(&mut self) {
+        let is_on = |report: &LayerReport| report.level == Level::Full;
+        let filtered =
+            self.report.iter().any(|report| report.layer == Layer::Seccomp && is_on(report));
+        let of_layer = |report: &&mut LayerReport| report.layer == Layer::NoNewPrivs;
+        if let Some(report) = self.report.iter_mut().find(of_layer)
+            && filtered
+            && !is_on(report)
+        {
+            report.level = Level::Full;
+            report.reason = "the filter of system calls brought it along".into();
+        }
+    }
+
+    /// Takes back that all of a layer is on.
+    fn weaken(&mut self, layer: Layer, why: String) {
+        for report in self.report.iter_mut().filter(|report| report.layer == layer) {
+            report.level = report.level.min(Level::Partial);
+            report.reason = why.clone();
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Users, capabilities and namespaces: what the process may do for who it is.
+//!
+//! An ordinary user's process is started in a user namespace of its own, without which it could have
+//! no other. Root's is started in the others at once, becomes nobody here, and then enters a user
+//! namespace where nobody is all there is.
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::io;
+
+use rustix::process::{Gid, Uid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use stockade_wire::{Level, Namespaces};
+
+use super::Found;
+use super::own::in_words;
+
+/// Who root becomes: the number that stands for nobody on any Linux.
+const NOBODY: u32 = 65_534;
+
+/// Enters a user namespace, unless the process was started in one. With `drops`, root becomes nobody
+/// before, unless it `stays` who it is for the sake of what it granted.
+pub(super) fn enter_own_users(host: &Namespaces, stays: bool, drops: bool) -> Result<(), String> {
+    if Namespaces::of_this_process().user != host.user {
+        return Ok(());
+    }
+    if drops && !stays {
+        become_nobody()?;
+    }
+    // A change of user made this root's own: the maps below could not be written.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
+        .map_err(in_words)?;
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    // SAFETY: the process has one thread, as the call requires, and shares nothing with others.
+    if unsafe { libc::unshare(libc::CLONE_NEWUSER) } < 0 {
+        return Err(format!("no user namespace: {}", io::Error::last_os_error()));
+    }
+    fs::write("/proc/self/setgroups", "deny")
+        .and_then(|()| fs::write("/proc/self/uid_map", format!("{user} {user} 1")))
+        .and_then(|()| fs::write("/proc/self/gid_map", format!("{group} {group} 1")))
+        .map_err(|error| format!("cannot map its user: {error}"))
+}
+
+/// What the process finds of its namespaces, where the host's are `host`.
+pub(super) fn namespaces_found(host: &Namespaces, refused: Option<&str>) -> Found {
+    let shared = Namespaces::of_this_process().shared_with(host);
+    let why = refused.map(|why| format!(": {why}")).unwrap_or_default();
+    match shared.len() {
+        0 => (Level::Full, "its own users, processes, network and IPC".into()),
+        4 => (Level::None, format!("shares all with its host{why}")),
+        _ => (Level::Partial, format!("shares {} with its host{why}", shared.join(", "))),
+    }
+}
+
+/// Gives up root, unless it `stays`, and every capability.
+pub(super) fn drop_all(stays: bool) -> Result<(), String> {
+    let became = if stays { Ok(()) } else { become_nobody() };
+    // SAFETY: a system call on plain numbers.
+    let cleared =
+        unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+    if cleared < 0 {
+        return Err(format!("ambient capabilities stay: {}", io::Error::last_os_error()));
+    }
+    let none = CapabilitySet::empty();
+    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    rustix::thread::set_capabilities(None, none).map_err(in_words)?;
+    became
+}
+
+fn become_nobody() -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    // SAFETY: the process has one thread; the functions of the C library, which change all threads,
+    // and these, which change one, are then the same.
+    unsafe {
+        if libc::setgroups(0, std::ptr::null()) < 0
+            || libc::setresgid(group.as_raw(), group.as_raw(), group.as_raw()) < 0
+            || libc::setresuid(user.as_raw(), user.as_raw(), user.as_raw()) < 0
+        {
+            return Err(format!("cannot become nobody: {}", io::Error::last_os_error()));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn found() -> Found {
+    let capable = rustix::thread::capabilities(None).map_or(true, |sets| {
+        !(sets.effective.is_empty() && sets.permitted.is_empty() && sets.inheritable.is_empty())
+    });
+    match (rustix::process::getuid().is_root() || rustix::process::geteuid().is_root(), capable) {
+        (false, false) => (Level::Full, "an ordinary user without capabilities".into()),
+        (true, false) => (
+            Level::Partial,
+            "root without capabilities, so that it reads the directories that root granted".into(),
+        ),
+        (_, true) => (Level::None, "it has capabilities".into()),
+    }
+}

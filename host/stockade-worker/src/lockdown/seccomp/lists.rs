@@ -1,0 +1,135 @@
+//! The lists: every system call that a role may make once it is locked down, each with its reason.
+//!
+//! A call that is on no list ends the process. Whoever took it over can therefore read and write
+//! the descriptors that it has, map and unmap its own memory, look at the clock, and end itself.
+//!
+//! Numbers come from the target's own table, so each architecture has its own lists; what exists on
+//! one only is marked.
+
+use libc::{
+    F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_SETFL, FUTEX_CLOCK_REALTIME,
+    FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAKE, FUTEX_WAKE_BITSET,
+    MADV_DONTNEED, MADV_FREE, MAP_ANONYMOUS, MAP_SHARED, MREMAP_MAYMOVE, PR_GET_SECCOMP,
+    PR_SET_NO_NEW_PRIVS, PROT_EXEC, PROT_READ,
+};
+
+use super::rule::Condition::{Is, IsBut, OwnProcess, Without};
+use super::rule::{Rule, allow, allow_if};
+
+const EXECUTABLE: u32 = PROT_EXEC as u32;
+const CLOCK: u32 = FUTEX_CLOCK_REALTIME as u32;
+
+/// `PAGEMAP_SCAN`, which finds the pages that a guest wrote to: `_IOWR('f', 16, struct pm_scan_arg)`
+/// of linux/fs.h.
+const PAGEMAP_SCAN: u32 = 0xc060_6610;
+
+const fn private(operation: i32) -> u32 {
+    (operation | FUTEX_PRIVATE_FLAG) as u32
+}
+
+/// What any Rust program does that talks over a socket and manages its own memory.
+pub(super) const BOTH: &[Rule] = &[
+    allow(libc::SYS_read, "its socket"),
+    allow(libc::SYS_write, "its socket, and a last word on stderr"),
+    allow(libc::SYS_recvmsg, "messages with descriptors"),
+    allow_if(libc::SYS_recvfrom, &[Is(5, 0)], "messages"),
+    allow_if(libc::SYS_sendto, &[Is(5, 0)], "messages, to nobody but its socket's other end"),
+    allow(libc::SYS_close, "descriptors that came with messages"),
+    allow(libc::SYS_pread64, "files that the host handed over, whose offset is shared"),
+    allow(libc::SYS_pwrite64, "results into files that the host handed over"),
+    allow(libc::SYS_fstat, "the length of a file that the host handed over"),
+    allow_if(libc::SYS_fcntl, &[Is(1, F_GET_SEALS as u32)], "whether a file is sealed"),
+    allow_if(libc::SYS_fcntl, &[Is(1, F_GETFD as u32)], "whether a descriptor is open"),
+    allow_if(libc::SYS_fcntl, &[Is(1, F_DUPFD_CLOEXEC as u32)], "a second handle of a file"),
+    allow_if(
+        libc::SYS_mmap,
+        &[Without(2, EXECUTABLE), Without(3, MAP_SHARED as u32)],
+        "private memory, never executable",
+    ),
+    allow_if(libc::SYS_mprotect, &[Without(2, EXECUTABLE)], "memory that grows, never executable"),
+    allow(libc::SYS_munmap, "memory given back"),
+    allow(libc::SYS_brk, "the allocator's heap"),
+    allow_if(libc::SYS_mremap, &[Is(3, MREMAP_MAYMOVE as u32)], "the allocator's large blocks"),
+    allow_if(libc::SYS_madvise, &[Is(2, MADV_DONTNEED as u32)], "memory emptied"),
+    allow_if(libc::SYS_madvise, &[Is(2, MADV_FREE as u32)], "memory emptied"),
+    allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAIT))], "locks of its own"),
+    allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAKE))], "locks of its own"),
+    allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAIT_BITSET))], "waits with an end"),
+    allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAKE_BITSET))], "waits with an end"),
+    allow(libc::SYS_sched_yield, "contended locks"),
+    allow(libc::SYS_clock_gettime, "clocks, where they need a system call"),
+    allow(libc::SYS_clock_getres, "clocks"),
+    allow(libc::SYS_getrandom, "seeds of hash tables, and a guest's randomness"),
+    allow(libc::SYS_sigaltstack, "the stack of signal handlers"),
+    allow(libc::SYS_rt_sigprocmask, "around an abort"),
+    allow(libc::SYS_rt_sigreturn, "the way back from a trap's handler"),
+    allow(libc::SYS_restart_syscall, "a sleep that a stop interrupted"),
+    allow(libc::SYS_gettid, "an abort"),
+    allow(libc::SYS_getpid, "an abort"),
+    allow_if(libc::SYS_tgkill, &[OwnProcess(0)], "an abort: a signal to itself"),
+    allow_if(libc::SYS_prctl, &[Is(0, PR_GET_SECCOMP as u32)], "whether this filter is on"),
+    allow(libc::SYS_exit, "a thread's end"),
+    allow(libc::SYS_exit_group, "its own end"),
+];
+
+/// What only a worker does.
+pub(super) const WORKER: &[Rule] = &[
+    allow(libc::SYS_statx, "the length of an artefact, before it is mapped"),
+    allow_if(
+        libc::SYS_mmap,
+        &[Is(2, (PROT_READ | PROT_EXEC) as u32), Without(3, (MAP_ANONYMOUS | MAP_SHARED) as u32)],
+        "code, from a sealed file; until the last module is mapped",
+    ),
+    allow_if(
+        libc::SYS_seccomp,
+        &[Is(0, libc::SECCOMP_SET_MODE_FILTER), Is(1, libc::SECCOMP_FILTER_FLAG_TSYNC as u32)],
+        "the second filter; until it is on",
+    ),
+    allow_if(libc::SYS_prctl, &[Is(0, PR_SET_NO_NEW_PRIVS as u32)], "the second filter"),
+    allow_if(libc::SYS_ioctl, &[Is(1, PAGEMAP_SCAN)], "which pages a guest wrote to"),
+    allow(libc::SYS_readv, "a command's stdin"),
+    allow(libc::SYS_writev, "a command's stdout and stderr"),
+    allow(libc::SYS_clock_nanosleep, "a guest that sleeps, to its deadline at most"),
+];
+
+/// What only a compiler does.
+pub(super) const COMPILER: &[Rule] = &[allow_if(
+    libc::SYS_prlimit64,
+    &[Is(0, 0)],
+    "its own limits, lowered to what the request says",
+)];
+
+/// What guests do in a directory that was granted; where it is, Landlock decides.
+pub(super) const READING_FILES: &[Rule] = &[
+    allow(libc::SYS_openat, "files"),
+    allow(libc::SYS_openat2, "files, without leaving a directory"),
+    allow(libc::SYS_newfstatat, "what is known of a file"),
+    allow(libc::SYS_statx, "what is known of a file"),
+    allow(libc::SYS_fstatfs, "what is known of a file system"),
+    allow(libc::SYS_getdents64, "directories"),
+    allow(libc::SYS_readlinkat, "symbolic links"),
+    #[cfg(target_arch = "x86_64")]
+    allow(libc::SYS_readlink, "symbolic links"),
+    allow(libc::SYS_lseek, "places in files"),
+    allow(libc::SYS_preadv, "files"),
+    allow(libc::SYS_fadvise64, "advice about files"),
+    allow_if(libc::SYS_fcntl, &[Is(1, F_GETFL as u32)], "a file's flags"),
+    allow_if(libc::SYS_fcntl, &[Is(1, F_SETFL as u32)], "a file's flags"),
+];
+
+/// What guests do in a directory that was granted for writing.
+pub(super) const WRITING_FILES: &[Rule] = &[
+    allow(libc::SYS_pwritev, "files"),
+    allow(libc::SYS_ftruncate, "files"),
+    allow(libc::SYS_fallocate, "files"),
+    allow(libc::SYS_fsync, "files"),
+    allow(libc::SYS_fdatasync, "files"),
+    allow(libc::SYS_utimensat, "times of files"),
+    allow(libc::SYS_mkdirat, "directories"),
+    allow(libc::SYS_unlinkat, "files and directories"),
+    #[cfg(target_arch = "x86_64")]
+    allow(libc::SYS_renameat, "files and directories"),
+    allow(libc::SYS_renameat2, "files and directories"),
+    allow(libc::SYS_linkat, "links"),
+    allow(libc::SYS_symlinkat, "links"),
+];

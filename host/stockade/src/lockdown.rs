@@ -1,0 +1,204 @@
+//! Lockdown as a pool's owner sees it: what became of each layer in both roles, found out by asking
+//! one process of each.
+//!
+//! Such a process confines itself as every other of its role does, says how far it came, and ends;
+//! no guest is ever in it. A report is believed because nothing hostile has run before it is made.
+//!
+//! Invariant: where a layer is required, every process checks it by itself before it reads anything
+//! hostile. The question here only gives the answer sooner, and as a value.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use stockade_wire::descriptor::Sender;
+use stockade_wire::frame::{Body, FrameReader};
+use stockade_wire::{
+    CompileReply, HostMessage, LayerReport, Lockdown, LockdownReport, Role, Setup, StatusPage,
+    WorkerMessage, codec,
+};
+
+use crate::compile::DeadlineStream;
+use crate::process::{self, Process};
+use crate::{BuildError, Grants, Instances, Limits, WorkerId, WorkerProgram};
+
+/// What became of each layer in a pool's processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolLockdown {
+    /// In its workers, which run guests.
+    pub worker: LockdownReport,
+    /// In its compilers, which read modules.
+    pub compiler: LockdownReport,
+}
+
+impl PoolLockdown {
+    /// Whether both roles may be called sandboxed, which none is without its system-call filter.
+    pub fn is_sandboxed(&self) -> bool {
+        self.worker.is_sandboxed() && self.compiler.is_sandboxed()
+    }
+
+    /// The layers that `lockdown` requires and that are not on in full, by the role's name.
+    pub fn missing(&self, lockdown: &Lockdown) -> Vec<(&'static str, LayerReport)> {
+        let of = |role, report: &LockdownReport| {
+            let missing = report.missing(lockdown);
+            missing.into_iter().map(move |layer| (role, layer)).collect::<Vec<_>>()
+        };
+        [of("worker", &self.worker), of("compiler", &self.compiler)].concat()
+    }
+}
+
+/// Why a pool's lockdown is not as required, or not known.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockdownError {
+    /// A layer that is required is not on in full.
+    #[error(
+        "a {role} would run without the required layer `{}` in full: {}; `stockade doctor` lists \
+         every layer of this machine",
+        missing.layer, missing.reason
+    )]
+    Missing {
+        /// Which process.
+        role: &'static str,
+        /// The first such layer.
+        missing: LayerReport,
+    },
+    /// It could not be started or spoken to.
+    #[error("cannot ask a {role} for its lockdown: {source}")]
+    Unreachable {
+        /// Which process.
+        role: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It could not set itself up.
+    #[error("a {role} could not set itself up: {why}")]
+    SetUp {
+        /// Which process.
+        role: &'static str,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What this machine has of each layer of the `lockdown`, without a pool: for a program that checks
+/// before it starts, and for `stockade doctor`. Blocks for as long as two processes take to start, a
+/// few milliseconds.
+///
+/// # Errors
+/// [`BuildError::NoWorkerProgram`], [`BuildError::Lockdown`] where a process cannot be asked.
+///
+/// ```no_run
+/// use stockade::{Layer, Level, Lockdown};
+///
+/// let found = stockade::lockdown(&Lockdown::default(), None)?;
+/// if found.worker.level(Layer::Landlock) < Level::Full {
+///     eprintln!("files are kept from guests by fewer layers than they could be");
+/// }
+/// # Ok::<(), stockade::BuildError>(())
+/// ```
+pub fn lockdown(
+    lockdown: &Lockdown,
+    worker_program: Option<&WorkerProgram>,
+) -> Result<PoolLockdown, BuildError> {
+    let program = WorkerProgram::find(worker_program)?;
+    let limits = Limits::default();
+    let setup = Setup {
+        worker: WorkerId(0),
+        name: "stockade-doctor".into(),
+        engine: limits.engine_settings(),
+        limits,
+        grants: Grants::none(),
+        instances: Instances::PerTask,
+        confinement: stockade_wire::Confinement {
+            lockdown: lockdown.clone(),
+            ..stockade_wire::Confinement::default()
+        },
+        modules: 0,
+    };
+    ask(&program, &setup).map_err(BuildError::Lockdown)
+}
+
+/// How long a process may take to confine itself; it is a matter of milliseconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The most bytes of a report.
+const REPORT_BYTES_MAX: usize = 64 << 10;
+
+/// Makes sure that processes with `setup` have what it requires.
+pub(crate) fn check(program: &Path, setup: &Setup) -> Result<(), LockdownError> {
+    let lockdown = &setup.confinement.lockdown;
+    if !lockdown.requires_anything() {
+        return Ok(());
+    }
+    match ask(program, setup)?.missing(lockdown).into_iter().next() {
+        None => Ok(()),
+        Some((role, missing)) => Err(LockdownError::Missing { role, missing }),
+    }
+}
+
+/// Asks one process of each role, as they would be with `setup` but for what it requires.
+pub(crate) fn ask(program: &Path, setup: &Setup) -> Result<PoolLockdown, LockdownError> {
+    let lockdown = setup.confinement.lockdown.clone().require_nothing();
+    let worker = of_role(program, Role::Worker, "worker", &lockdown, |process, sender| {
+        let page = StatusPage::create().map_err(std::io::Error::other)?;
+        let confinement = process.confinement.clone();
+        let setup = Setup { confinement, modules: 0, ..setup.clone() };
+        let sent = sender.try_send(&HostMessage::Setup(setup), &[page.descriptor()]);
+        sent.map_err(std::io::Error::other)?;
+        Ok(match read(process)? {
+            WorkerMessage::Ready(report) => Ok(report),
+            WorkerMessage::SetupFailed(why) => Err(why),
+            _ => Err("it answers out of turn".into()),
+        })
+    })?;
+    let compiler = of_role(program, Role::Compiler, "compiler", &lockdown, |process, sender| {
+        sender.try_send(&process.confinement, &[]).map_err(std::io::Error::other)?;
+        Ok(match read(process)? {
+            CompileReply::Ready(report) => Ok(report),
+            CompileReply::ConfinementFailed(why) => Err(why),
+            _ => Err("it answers out of turn".into()),
+        })
+    })?;
+    Ok(PoolLockdown { worker, compiler })
+}
+
+fn of_role(
+    program: &Path,
+    role: Role,
+    name: &'static str,
+    lockdown: &Lockdown,
+    converse: impl FnOnce(&Process, &mut Sender) -> std::io::Result<Result<LockdownReport, String>>,
+) -> Result<LockdownReport, LockdownError> {
+    let unreachable = |source| LockdownError::Unreachable { role: name, source };
+    let mut process =
+        process::start(program, role, "stockade-doctor", lockdown).map_err(unreachable)?;
+    let said = process.socket.try_clone().and_then(|socket| {
+        let mut sender = Sender::new(socket);
+        converse(&process, &mut sender)
+    });
+    process.child.kill();
+    let ended = process.child.wait();
+    match said {
+        Ok(Ok(report)) => Ok(report),
+        Ok(Err(why)) => Err(LockdownError::SetUp { role: name, why }),
+        Err(source) => match ended.as_ref().map(ToString::to_string) {
+            // What it died of says more than that it said nothing.
+            Ok(status) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(LockdownError::SetUp { role: name, why: status })
+            }
+            _ => Err(unreachable(source)),
+        },
+    }
+}
+
+fn read<M: codec::Decode<()>>(process: &Process) -> std::io::Result<M> {
+    let stream = DeadlineStream { socket: &process.socket, deadline: Instant::now() + PATIENCE };
+    let mut frames = FrameReader::new(stream, REPORT_BYTES_MAX);
+    match frames.read() {
+        Ok(Some(Body::Inline(body))) => codec::decode(body).map_err(std::io::Error::other),
+        Ok(Some(Body::OutOfLine(_))) => Err(std::io::ErrorKind::InvalidData.into()),
+        Ok(None) => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        Err(error) => Err(std::io::Error::other(error)),
+    }
+}

@@ -1,0 +1,89 @@
+//! A compiler that plants native code: what a compile bomb could do that took its compiler over.
+//!
+//! ```text
+//! host ◄──► planter ◄──► the real compiler        as a compiler: everything is passed on, and at
+//!              └─ plants machine code in the       the end the functions of the artefact replaced
+//!                 artefact's functions
+//! host ◄──► the real worker                        as a worker: nothing but the real one
+//! ```
+//!
+//! Functions are replaced in order, see [`stockade_tests::escape`]. So whatever a test calls is native
+//! code in a worker that is locked down as any other.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use stockade_tests::escape::planted;
+use stockade_wire::descriptor::{Receiver, Sender};
+use stockade_wire::frame::FRAME_BYTES_MAX;
+use stockade_wire::{
+    CompileReply, CompileRequest, CompileStep, Confinement, Role, SOCKET_DESCRIPTOR,
+};
+
+fn main() -> Result<()> {
+    let argument = std::env::args().nth(1).context("started by hand")?;
+    let name = std::env::args().next().unwrap_or_default();
+    match Role::from_argument(&argument) {
+        Some(Role::Worker) => Err(Command::new(stockade_tests::worker_program())
+            .arg0(name)
+            .arg(argument)
+            .exec()
+            .into()),
+        Some(Role::Compiler) => compile(&argument),
+        None => bail!("{argument} is no role"),
+    }
+}
+
+fn compile(argument: &str) -> Result<()> {
+    // SAFETY: whoever starts a compiler leaves its socket there; nothing else here uses the number.
+    let host = unsafe { UnixStream::from_raw_fd(SOCKET_DESCRIPTOR) };
+    let mut from_host = Receiver::new(host.try_clone()?, FRAME_BYTES_MAX);
+    let mut to_host = Sender::new(host);
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut compiler = real_compiler(argument, theirs)?;
+    let mut from_compiler = Receiver::new(ours.try_clone()?, FRAME_BYTES_MAX);
+    let mut to_compiler = Sender::new(ours);
+
+    let Some(confinement) = from_host.receive::<Confinement>()? else { return Ok(()) };
+    to_compiler.try_send(&confinement, &[])?;
+    let ready: CompileReply = from_compiler.receive()?.context("no report")?;
+    to_host.send(&ready)?;
+
+    let Some(request) = from_host.receive::<CompileRequest>()? else { return Ok(()) };
+    let mut next = || from_host.take_descriptor().context("no descriptor");
+    let (wasm, artefact) = (next()?, File::from(next()?));
+    to_compiler.try_send(&request, &[wasm.as_fd(), artefact.as_fd()])?;
+    let reply: CompileReply = from_compiler.receive()?.context("no reply")?;
+    compiler.wait()?;
+    if request.step == CompileStep::Compile && matches!(reply, CompileReply::Compiled(_)) {
+        let mut bytes = vec![0; usize::try_from(artefact.metadata()?.len())?];
+        artefact.read_exact_at(&mut bytes, 0)?;
+        for (offset, code) in planted(&bytes).context("no functions to replace")? {
+            artefact.write_all_at(code, offset)?;
+        }
+    }
+    to_host.send(&reply)?;
+    Ok(())
+}
+
+fn real_compiler(argument: &str, socket: UnixStream) -> Result<std::process::Child> {
+    let mut command = Command::new(stockade_tests::worker_program());
+    command.arg(argument).env_clear();
+    let socket = OwnedFd::from(socket);
+    // SAFETY: between fork and exec only dup2 is called, which is async-signal-safe. What had that
+    // number in the child is replaced, as it is meant to be.
+    unsafe {
+        command.pre_exec(move || {
+            let mut place = ManuallyDrop::new(OwnedFd::from_raw_fd(SOCKET_DESCRIPTOR));
+            Ok(rustix::io::dup2(&socket, &mut place)?)
+        });
+    }
+    Ok(command.spawn()?)
+}
