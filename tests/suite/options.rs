@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use stockade::{
-    Limits, Pool, RunError, SubmitError, TaskError, TaskFilter, TaskOptions, WorkerState,
+    Layer, Limits, Lockdown, Pool, RunError, SubmitError, TaskError, TaskFilter, TaskOptions,
+    WorkerState,
 };
 use stockade_tests::{Gate, eventually, int, kill, numbers, starve, tasks, two_ints};
 
@@ -204,7 +205,9 @@ fn a_label_is_told_by_handle_report_and_list() {
 fn a_worker_that_gets_no_memory_is_lost_and_its_task_is_not_to_blame() {
     // An instance of another module than the last is mapped anew, which takes memory.
     let other = stockade_tests::wat_file(stockade_tests::TASKS);
-    let pool = tasks().module_as("other", other).build().unwrap();
+    // The limits of a process of another user are not this one's to lower.
+    let lockdown = Lockdown::default().without(Layer::Privileges);
+    let pool = tasks().lockdown(lockdown).module_as("other", other).build().unwrap();
     let echo = |module, options: TaskOptions| {
         let handle = pool.submit_with::<Vec<u8>>((module, "echo"), int(7), options).unwrap();
         handle.result()

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use stockade::{
-    BrokenError, Bytes, Limits, PoolBuilder, RunError, Status, SubmitError, TaskError,
-    WorkerProgram,
+    BrokenError, Bytes, Layer, Limits, Lockdown, PoolBuilder, RunError, Status, SubmitError,
+    TaskError, WorkerProgram,
 };
 use stockade_tests::{
     Folder, Gate, continue_process, eventually, int, is_alive, is_gone, kill, numbers,
@@ -268,7 +268,9 @@ fn workers_that(worker: &str) -> (Folder, PoolBuilder) {
     let real = stockade_tests::worker_program();
     let compiler = format!("case \"$1\" in *compiler) exec {} \"$1\";; esac", real.display());
     let path = stockade_tests::script(&folder, &format!("{compiler}\n{worker}"));
-    let builder = numbers().worker_program(WorkerProgram::Path(path));
+    // In a process namespace of its own nothing that a shell does to itself would end it.
+    let lockdown = Lockdown::default().without(Layer::Namespaces);
+    let builder = numbers().lockdown(lockdown).worker_program(WorkerProgram::Path(path));
     (folder, builder)
 }
 

@@ -6,6 +6,7 @@
 //! tasks all have the same limit almost never wakes it.
 
 use std::io;
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -34,17 +35,23 @@ struct State {
 }
 
 impl Alarm {
-    /// Starts the thread. It keeps no engine alive.
+    /// Starts the thread and waits until it runs. It keeps no engine alive.
     ///
     /// # Errors
     /// Where the system refuses a thread.
     pub(crate) fn start(engine: &Engine) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (theirs, engine) = (Arc::clone(&shared), engine.weak());
-        let thread = std::thread::Builder::new()
-            .name("alarm".into())
-            .stack_size(128 << 10)
-            .spawn(move || theirs.wait_for_deadlines(&engine))?;
+        let (is_up, up) = mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name("alarm".into()).stack_size(128 << 10).spawn(
+            move || {
+                drop(is_up);
+                theirs.wait_for_deadlines(&engine);
+            },
+        )?;
+        // A thread that begins makes system calls that it may not make once the process is locked
+        // down. The channel ends when it has; nothing is ever sent.
+        let _ = up.recv();
         Ok(Self { shared, thread: Some(thread) })
     }
 

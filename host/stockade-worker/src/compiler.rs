@@ -144,10 +144,8 @@ fn read_and_compile(
 
 /// Reads a file whose descriptor, and so its offset, is shared with others.
 fn read(file: &File, bytes_max: u64, what: &str) -> Result<Vec<u8>, Refusal> {
-    // Not by `File::metadata`, which asks in a way that could name any file.
-    let status = rustix::fs::fstat(file)
+    let length = descriptor::file_bytes(file)
         .map_err(|error| internal(&format!("cannot read {what}: {error}")))?;
-    let length = u64::try_from(status.st_size).unwrap_or(0);
     if length > bytes_max {
         let message = format!("{what} has {length} bytes, where {bytes_max} are allowed");
         return Err(Refusal { kind: RefusalKind::Limit, message });

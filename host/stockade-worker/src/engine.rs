@@ -64,6 +64,13 @@ pub(crate) fn for_worker(settings: &EngineSettings, code: Arc<Code>) -> wasmtime
     Engine::new(&config)
 }
 
+/// Bytes that an engine for `settings` maps for tables at once, whether they are used or not.
+pub(crate) fn table_bytes(settings: &EngineSettings) -> u64 {
+    // A reference is one pointer.
+    let elements = settings.table_elements.saturating_mul(u64::from(INSTANCES_MAX * TABLES_MAX));
+    elements.saturating_mul(8)
+}
+
 /// The engine of a compiler.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ use std::io;
 
 use stockade_wire::{Limits, LockdownReport, Setup};
 
+use crate::engine;
 use crate::lockdown::{
     self, Ceilings, FILE_BYTES_MAX, Files, Inherited, Lock, LockdownError, Paths, Profile,
 };
@@ -13,7 +14,7 @@ use crate::socket;
 /// Descriptors a worker may have open. Queued commands hold up to three each.
 const DESCRIPTORS_MAX: u64 = 1024;
 
-/// Memory beside instances and what moves through: modules, tables, the engine, the allocator.
+/// Memory beside instances and what moves through: modules, the engine, the allocator.
 const DATA_BYTES_BASE: u64 = 512 << 20;
 
 /// Why a worker ended other than by its host's wish.
@@ -76,6 +77,7 @@ fn ceilings(setup: &Setup) -> Ceilings {
         data_bytes: memory_bytes
             .saturating_mul(instances)
             .saturating_add(output_bytes.saturating_mul(4))
+            .saturating_add(engine::table_bytes(&setup.engine))
             .saturating_add(DATA_BYTES_BASE),
         descriptors: DESCRIPTORS_MAX,
         file_bytes: (files(setup) == Files::Write).then_some(FILE_BYTES_MAX),

@@ -149,6 +149,8 @@ impl Run {
             .max_workers(4)
             .limits(limits)
             .shutdown_grace_period(Duration::from_secs(5))
+            // The limits of a process of another user are not this one's to lower.
+            .lockdown(Lockdown::default().without(Layer::Privileges))
             .worker_program(WorkerProgram::Path(beside_this_program("chaos-worker")?));
         Ok(pool.build()?)
     }

@@ -56,6 +56,8 @@ pub(super) const BOTH: &[Rule] = &[
     allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAKE))], "locks of its own"),
     allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAIT_BITSET))], "waits with an end"),
     allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAKE_BITSET))], "waits with an end"),
+    // The kernel wakes whoever joins a thread as if the two were of two processes.
+    allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, FUTEX_WAIT_BITSET as u32)], "a thread's end"),
     allow(libc::SYS_sched_yield, "contended locks"),
     allow(libc::SYS_clock_gettime, "clocks, where they need a system call"),
     allow(libc::SYS_clock_getres, "clocks"),
@@ -112,14 +114,21 @@ pub(super) const READING_FILES: &[Rule] = &[
     allow(libc::SYS_readlink, "symbolic links"),
     allow(libc::SYS_lseek, "places in files"),
     allow(libc::SYS_preadv, "files"),
+    allow(libc::SYS_preadv2, "files"),
     allow(libc::SYS_fadvise64, "advice about files"),
     allow_if(libc::SYS_fcntl, &[Is(1, F_GETFL as u32)], "a file's flags"),
+    allow_if(
+        libc::SYS_prlimit64,
+        &[Is(0, 0), Is(1, libc::RLIMIT_NOFILE)],
+        "descriptors that are kept from guests",
+    ),
     allow_if(libc::SYS_fcntl, &[Is(1, F_SETFL as u32)], "a file's flags"),
 ];
 
 /// What guests do in a directory that was granted for writing.
 pub(super) const WRITING_FILES: &[Rule] = &[
     allow(libc::SYS_pwritev, "files"),
+    allow(libc::SYS_pwritev2, "the ends of files"),
     allow(libc::SYS_ftruncate, "files"),
     allow(libc::SYS_fallocate, "files"),
     allow(libc::SYS_fsync, "files"),
