@@ -280,7 +280,7 @@ pub fn data_segments(count: usize) -> Vec<u8> {
 
 /// A memory of so many pages, with one byte of data in its first page and one in its last.
 pub fn sparse_data(pages: usize) -> Vec<u8> {
-    let last = (pages << 16) - 1;
+    let last = ((pages << 16) - 1) as u32 as i32;
     let data =
         [&[2, 0, I32_CONST, 0, END, 1, b'a', 0, I32_CONST][..], &signed(last), &[END, 1, b'b']];
     Binary::new()
@@ -294,14 +294,20 @@ pub fn sparse_data(pages: usize) -> Vec<u8> {
         .bytes()
 }
 
-/// A number as the format writes constants: signed, so the top bit of its last byte stays clear.
-fn signed(number: usize) -> Vec<u8> {
-    let mut bytes = leb(number);
-    if let Some(last) = bytes.last_mut().filter(|last| **last & 0x40 != 0) {
-        *last |= 0x80;
-        bytes.push(0);
+/// A number as the format writes constants.
+fn signed(number: i32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = number;
+    loop {
+        let low = (rest & 0x7f) as u8;
+        rest >>= 7;
+        // What is left out must be copies of the last bit that is there.
+        if (rest == 0 && low & 0x40 == 0) || (rest == -1 && low & 0x40 != 0) {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
     }
-    bytes
 }
 
 /// Names for very many functions, of which there is one.

@@ -20,6 +20,7 @@ mod abi;
 mod execution;
 mod modules;
 mod page;
+mod scene;
 mod wasi;
 mod worker;
 
