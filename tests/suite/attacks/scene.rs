@@ -45,7 +45,8 @@ impl Scene {
 
     fn start(add: impl FnOnce(PoolBuilder) -> PoolBuilder) -> Self {
         let gate = Gate::new();
-        let pool = add(gate.tasks().max_workers(2)).build().unwrap();
+        let builder = add(gate.tasks().max_workers(2).idle_timeout(None));
+        let pool = builder.build().unwrap();
         let neighbour = pool.submit((INNOCENT, "wait"), int(0)).unwrap();
         until_running(&neighbour);
         Self { gate, pool, neighbour }

@@ -18,7 +18,7 @@ struct Bystander(Pool);
 
 impl Bystander {
     fn new() -> Self {
-        let pool = numbers().build().unwrap();
+        let pool = numbers().idle_timeout(None).build().unwrap();
         pool.run::<()>("nothing", ()).unwrap();
         Self(pool)
     }
