@@ -232,6 +232,24 @@ pub fn many_functions(count: usize) -> Vec<u8> {
     Binary::of_functions(&vec![vec![0, LOCAL_GET, 0, END]; count]).bytes()
 }
 
+/// Functions whose references are all taken, so that each instance keeps a record of each, and
+/// globals, of which it keeps every one.
+pub fn records(functions_referred_to: usize, globals: usize) -> Vec<u8> {
+    let count = functions_referred_to;
+    let indices: Vec<u8> = (0..count).flat_map(leb).collect();
+    // A declaration: nothing is put into any table.
+    let elements = [&[1, 3, 0][..], &leb(count), &indices].concat();
+    let global = [I32, 1, I32_CONST, 0, END];
+    Binary::new()
+        .section(Section::Type, F_TYPES)
+        .section(Section::Function, [leb(count.max(1)), vec![0; count.max(1)]].concat())
+        .section(Section::Global, [leb(globals), global.repeat(globals)].concat())
+        .section(Section::Export, F_EXPORT)
+        .section(Section::Element, elements)
+        .section(Section::Code, functions(&vec![vec![0, LOCAL_GET, 0, END]; count.max(1)]))
+        .bytes()
+}
+
 /// One function of blocks in blocks.
 pub fn nesting(depth: usize) -> Vec<u8> {
     let mut code = body(0);

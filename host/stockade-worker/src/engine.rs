@@ -36,7 +36,7 @@ const INSTANCES_MAX: u32 = 16;
 
 /// Bookkeeping of one instance, which grows with the functions in its tables: enough for the largest
 /// interpreters that are compiled to WebAssembly.
-const INSTANCE_BYTES_MAX: usize = 8 << 20;
+pub(crate) const INSTANCE_BYTES_MAX: usize = 8 << 20;
 
 /// How much of a memory that a task dirtied is put back page by page rather than unmapped. Only
 /// with a page map, which finds the dirty pages; without one all of it would be written every time.

@@ -12,7 +12,7 @@ use wasmtime::{Engine, Extern, Linker, Store, ValType};
 use super::description::{self, Outline, Signature, quoted};
 use super::{engine_failed, features, refusal};
 use crate::call::{Call, NO_TASK};
-use crate::engine::{FEATURES, TABLES_MAX};
+use crate::engine::{FEATURES, INSTANCE_BYTES_MAX, TABLES_MAX};
 use crate::guest::GuestState;
 use crate::hostcalls;
 use crate::wasi::{Clock, Plan};
@@ -149,6 +149,14 @@ pub(super) fn check_limits(
     if outline.tables.len() > TABLES_MAX as usize {
         let tables = outline.tables.len();
         return limit(format!("it has {tables} tables, where {TABLES_MAX} are allowed"));
+    }
+    // Workers would fail to load it, one after the other.
+    let (records, allowed) = (outline.instance_bytes(), INSTANCE_BYTES_MAX as u64);
+    if records > allowed {
+        return limit(format!(
+            "its globals and the functions it refers to need {records} bytes in each instance, where \
+             {allowed} are allowed"
+        ));
     }
     let elements = outline.table_min_elements();
     if elements > settings.table_elements {

@@ -72,6 +72,25 @@ fn a27_compile_bombs_are_held_to_the_compilers_limits() {
     );
 }
 
+/// No worker has room for its instances, which without this would be seen only when one worker after
+/// the other fails to load it: the end of a pool with other modules as well.
+#[test]
+fn records_that_no_worker_has_room_for_are_refused() {
+    const BYTES_MAX: usize = 8 << 20;
+    const FUNCTIONS: usize = 2000;
+    let beside = Bystander::new();
+    // As many as there is room for, by what a record of each takes.
+    let globals = (BYTES_MAX - (64 << 10) - FUNCTIONS * 32) / 16;
+    let pool = module(&bombs::records(FUNCTIONS, globals)).build().unwrap();
+    assert_eq!(pool.run::<i32>("f", (7,)).unwrap(), 7);
+    assert_eq!(pool.workers()[0].id.0, 1);
+    for (functions, globals) in [(FUNCTIONS, globals + 1), (1, 1_000_000), (300_000, 0)] {
+        let bytes = bombs::records(functions, globals);
+        let reason = beside.sees_refused("records", module(&bytes));
+        assert!(matches!(reason, RefusedReason::Limit(_)), "{functions}, {globals}: {reason:?}");
+    }
+}
+
 #[test]
 fn a28_artefact_bomb_is_refused_by_size() {
     const ARTEFACT_MAX: u64 = 1 << 20;
