@@ -262,6 +262,17 @@ pub fn nesting(depth: usize) -> Vec<u8> {
     Binary::of_functions(&[code]).bytes()
 }
 
+/// One function of conditions in conditions, each of which gives a number: seconds of work, and
+/// gigabytes of it.
+pub fn ifs(depth: usize) -> Vec<u8> {
+    let mut code = body(0);
+    code.extend([LOCAL_GET, 0, IF, I32].repeat(depth));
+    get(&mut code, 0);
+    code.extend([ELSE, LOCAL_GET, 0, END].repeat(depth));
+    code.push(END);
+    Binary::of_functions(&[code]).bytes()
+}
+
 /// One function of 1000 blocks and a jump to any of them by a table of so many entries.
 pub fn br_table(targets: usize) -> Vec<u8> {
     const BLOCKS: usize = 1000;

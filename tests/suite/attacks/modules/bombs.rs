@@ -40,12 +40,14 @@ fn a27_compile_bombs_are_held_to_the_compilers_limits() {
         assert_eq!(pool.run::<i32>("f", (7,)).unwrap(), 7, "{what}");
         beside.goes_on();
     }
-    // One that reaches the limit on memory.
+    // Two that reach the limit on memory.
     let little = CompileLimits::default().memory_bytes(64 << 20);
-    let builder = module(&bombs::diamonds(60_000, 2000)).compile_limits(little);
-    let reason = beside.sees_refused("memory", builder);
-    let RefusedReason::Limit(words) = &reason else { panic!("{reason:?}") };
-    assert!(words.contains("memory_bytes"), "{words}");
+    for bytes in [bombs::diamonds(60_000, 2000), bombs::ifs(50_000)] {
+        let builder = module(&bytes).compile_limits(little.clone());
+        let reason = beside.sees_refused("memory", builder);
+        let RefusedReason::Limit(words) = &reason else { panic!("{reason:?}") };
+        assert!(words.contains("memory_bytes"), "{words}");
+    }
     // Nested in the text format, which is read in the same process.
     let text = format!("(module (func {}{}))", "(block ".repeat(100_000), ")".repeat(100_000));
     assert!(stockade_tests::wat(&text).build().is_ok());
