@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use stockade::{
-    BuildError, Grants, Limits, Pool, PoolBuilder, RefusedReason, SubmitError, WorkerProgram,
+    BuildError, Command, Grants, Instances, Limits, Pool, PoolBuilder, RefusedReason, SubmitError,
+    TaskOptions, WorkerProgram,
 };
 use stockade_tests::{Folder, guest, name_for_a_pool, numbers, own_children, tasks, wat};
 
@@ -159,6 +160,39 @@ fn settings_are_taken_to_their_bounds_and_refused_beyond() {
 fn two_modules_of_one_name_are_refused() {
     let error = error_of(numbers().module_as("test", guest("wordcount")));
     assert!(matches!(error, BuildError::Setting { setting: "module", .. }), "{error:?}");
+}
+
+#[test]
+fn as_many_modules_live_in_a_worker_as_it_has_room_for() {
+    const MODULES_MAX: usize = 16;
+    let program = r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (global $calls (mut i32) (i32.const 0))
+        (func (export "next") (result i32)
+            (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+            (global.get $calls))
+        (func (export "_start") (call $exit (i32.const 3))))"#;
+    let file = stockade_tests::wat_file(program);
+    let pool = |modules: usize, instances| {
+        let add = |builder: PoolBuilder, n: usize| builder.module_as(n.to_string(), &file);
+        (0..modules).fold(Pool::single(), add).instances(instances)
+    };
+    let full = pool(MODULES_MAX, Instances::PerWorker).build().unwrap();
+    for expected in 1..=2 {
+        for module in 0..MODULES_MAX {
+            let target = (&module.to_string()[..], "next");
+            assert_eq!(full.run::<i32>(target, ()).unwrap(), expected, "{module}");
+        }
+    }
+    // With all of them alive, a command has room for an instance of its own.
+    let (command, options) = (Command::new("exit"), TaskOptions::default());
+    let handle = full.submit_command_with(("0", "_start"), command, options).unwrap();
+    assert_eq!(handle.result().unwrap().exit_code, 3);
+    let error = error_of(pool(MODULES_MAX + 1, Instances::PerWorker));
+    assert!(matches!(error, BuildError::Setting { setting: "module", .. }), "{error:?}");
+    let many = pool(MODULES_MAX + 1, Instances::PerTask).build().unwrap();
+    assert_eq!(many.run::<i32>(("16", "next"), ()).unwrap(), 1);
 }
 
 #[test]

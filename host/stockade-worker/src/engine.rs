@@ -7,7 +7,7 @@
 use std::fs;
 use std::num::NonZeroUsize;
 
-use stockade_wire::{EngineSettings, MEMORY_BYTES_MAX};
+use stockade_wire::{EngineSettings, MEMORY_BYTES_MAX, MODULES_LIVING_MAX};
 use wasmtime::{
     Config, Enabled, Engine, PoolingAllocationConfig, Strategy, WasmBacktraceDetails, WasmFeatures,
 };
@@ -31,8 +31,9 @@ pub(crate) const BACKTRACE_FRAMES_MAX: usize = 32;
 /// The size of a WebAssembly page.
 pub(crate) const PAGE_BYTES: u64 = 64 << 10;
 
-/// Instances alive at once: one, and in a pool whose instances outlive tasks one for each module.
-const INSTANCES_MAX: u32 = 16;
+/// Instances alive at once: one, and in a pool whose instances outlive tasks one for each module
+/// besides, because a command runs in one of its own.
+const INSTANCES_MAX: u32 = MODULES_LIVING_MAX as u32 + 1;
 
 /// Bookkeeping of one instance, which grows with the functions in its tables: enough for the largest
 /// interpreters that are compiled to WebAssembly.
