@@ -232,6 +232,24 @@ pub fn many_functions(count: usize) -> Vec<u8> {
     Binary::of_functions(&vec![vec![0, LOCAL_GET, 0, END]; count]).bytes()
 }
 
+/// Functions whose references are all taken, so that each instance keeps a record of each, and
+/// globals, of which it keeps every one.
+pub fn records(functions_referred_to: usize, globals: usize) -> Vec<u8> {
+    let count = functions_referred_to;
+    let indices: Vec<u8> = (0..count).flat_map(leb).collect();
+    // A declaration: nothing is put into any table.
+    let elements = [&[1, 3, 0][..], &leb(count), &indices].concat();
+    let global = [I32, 1, I32_CONST, 0, END];
+    Binary::new()
+        .section(Section::Type, F_TYPES)
+        .section(Section::Function, [leb(count.max(1)), vec![0; count.max(1)]].concat())
+        .section(Section::Global, [leb(globals), global.repeat(globals)].concat())
+        .section(Section::Export, F_EXPORT)
+        .section(Section::Element, elements)
+        .section(Section::Code, functions(&vec![vec![0, LOCAL_GET, 0, END]; count.max(1)]))
+        .bytes()
+}
+
 /// One function of blocks in blocks.
 pub fn nesting(depth: usize) -> Vec<u8> {
     let mut code = body(0);
@@ -240,6 +258,17 @@ pub fn nesting(depth: usize) -> Vec<u8> {
     code.extend([BR_IF, 5]);
     code.extend([END].repeat(depth));
     get(&mut code, 0);
+    code.push(END);
+    Binary::of_functions(&[code]).bytes()
+}
+
+/// One function of conditions in conditions, each of which gives a number: seconds of work, and
+/// gigabytes of it.
+pub fn ifs(depth: usize) -> Vec<u8> {
+    let mut code = body(0);
+    code.extend([LOCAL_GET, 0, IF, I32].repeat(depth));
+    get(&mut code, 0);
+    code.extend([ELSE, LOCAL_GET, 0, END].repeat(depth));
     code.push(END);
     Binary::of_functions(&[code]).bytes()
 }
@@ -280,7 +309,7 @@ pub fn data_segments(count: usize) -> Vec<u8> {
 
 /// A memory of so many pages, with one byte of data in its first page and one in its last.
 pub fn sparse_data(pages: usize) -> Vec<u8> {
-    let last = (pages << 16) - 1;
+    let last = ((pages << 16) - 1) as u32 as i32;
     let data =
         [&[2, 0, I32_CONST, 0, END, 1, b'a', 0, I32_CONST][..], &signed(last), &[END, 1, b'b']];
     Binary::new()
@@ -294,14 +323,20 @@ pub fn sparse_data(pages: usize) -> Vec<u8> {
         .bytes()
 }
 
-/// A number as the format writes constants: signed, so the top bit of its last byte stays clear.
-fn signed(number: usize) -> Vec<u8> {
-    let mut bytes = leb(number);
-    if let Some(last) = bytes.last_mut().filter(|last| **last & 0x40 != 0) {
-        *last |= 0x80;
-        bytes.push(0);
+/// A number as the format writes constants.
+fn signed(number: i32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = number;
+    loop {
+        let low = (rest & 0x7f) as u8;
+        rest >>= 7;
+        // What is left out must be copies of the last bit that is there.
+        if (rest == 0 && low & 0x40 == 0) || (rest == -1 && low & 0x40 != 0) {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
     }
-    bytes
 }
 
 /// Names for very many functions, of which there is one.

@@ -42,11 +42,22 @@ pub fn guest_pool(name: &str) -> PoolBuilder {
     single().module(guest(name))
 }
 
-/// A name that no other pool has, short enough to stand whole before `-worker` where the system
-/// keeps 15 bytes of a name.
+/// A name that no other pool of this machine has, also where another suite runs at the same time,
+/// and short enough to stand whole before `-worker` where the system keeps 15 bytes of a name.
 pub fn name_for_a_pool() -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
-    format!("p{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("{}{}", in_letters(std::process::id().into(), 5), in_letters(number, 3))
+}
+
+/// The last so many digits of a number in base 36: five hold any process number, and three as many
+/// pools as one process will ever have.
+fn in_letters(number: u64, digits: u32) -> String {
+    let digit = |place| {
+        let digit = number / 36_u64.pow(place) % 36;
+        char::from_digit(digit as u32, 36).expect("a digit of base 36")
+    };
+    (0..digits).rev().map(digit).collect()
 }
 
 /// The file of a module in the text format. Files are named by their contents and shared.
@@ -55,7 +66,9 @@ pub fn wat_file(wat: &str) -> PathBuf {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let mut hasher = DefaultHasher::new();
     wat.hash(&mut hasher);
-    let folder = std::env::temp_dir().join("stockade-test-modules");
+    // A folder of each user's own: what one has made another may not change.
+    let user = rustix::process::getuid().as_raw();
+    let folder = std::env::temp_dir().join(format!("stockade-test-modules-{user}"));
     std::fs::create_dir_all(&folder).expect("the temporary directory can be written");
     let file = folder.join(format!("{:016x}.wat", hasher.finish()));
     // Written aside and renamed, so that a test beside this one never reads half of it.

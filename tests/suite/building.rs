@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use stockade::{
-    BuildError, Grants, Limits, Pool, PoolBuilder, RefusedReason, SubmitError, WorkerProgram,
+    BuildError, Command, Grants, Instances, Limits, Pool, PoolBuilder, RefusedReason, SubmitError,
+    TaskOptions, WorkerProgram,
 };
 use stockade_tests::{Folder, guest, name_for_a_pool, numbers, own_children, tasks, wat};
 
@@ -83,83 +84,6 @@ fn a_file_in_the_text_format_is_read_by_its_name_only() {
 }
 
 #[test]
-fn wasm_that_is_cut_off_anywhere_is_refused() {
-    let whole = std::fs::read(guest("linecount")).unwrap();
-    assert!(bytes(whole.clone()).build().is_ok());
-    // Eight bytes are a whole module, an empty one.
-    for length in [5, 7, 9, 100, whole.len() / 2, whole.len() - 1] {
-        let reason = refusal_of(bytes(&whole[..length]));
-        assert!(matches!(reason, RefusedReason::Malformed(_)), "{length}: {reason:?}");
-    }
-}
-
-#[test]
-fn flipped_bits_are_refused_or_harmless() {
-    let whole = std::fs::read(guest("linecount")).unwrap();
-    for position in (0..whole.len()).step_by(whole.len() / 12) {
-        let mut flipped = whole.clone();
-        flipped[position] ^= 0x55;
-        // Either is right: a bit in a string is nobody's business. A compiler that dies is not.
-        if let Err(error) = bytes(flipped).build() {
-            let BuildError::Refused { reason, .. } = &error else {
-                panic!("{position}: {error:?}")
-            };
-            let blamed = !matches!(reason, RefusedReason::Compiler(_));
-            assert!(blamed, "{position}: {reason:?}");
-        }
-    }
-    assert!(own_children().is_empty(), "a process is left");
-}
-
-#[test]
-fn features_that_are_off_are_named() {
-    for (feature, module) in [
-        ("threads", "(module (memory 1 1 shared))"),
-        ("memory64", "(module (memory i64 1))"),
-        ("multi-memory", "(module (memory 1) (memory 1))"),
-        ("tail calls", "(module (func $f (return_call $f)))"),
-        ("exceptions", "(module (tag $t) (func (throw $t)))"),
-        ("garbage collection", "(module (type (struct (field i32))))"),
-        (
-            "relaxed SIMD",
-            "(module (func (param v128 v128) (result v128)
-                (i8x16.relaxed_swizzle (local.get 0) (local.get 1))))",
-        ),
-    ] {
-        let RefusedReason::Feature(words) = refusal_of(wat(module)) else {
-            panic!("{feature}: expected a feature")
-        };
-        assert!(words.contains(feature), "{feature}: {words}");
-    }
-}
-
-#[test]
-fn a_component_is_refused_as_one() {
-    let reason = refusal_of(bytes(&b"\0asm\x0d\0\x01\0"[..]));
-    let RefusedReason::Feature(words) = reason else { panic!("{reason:?}") };
-    assert!(words.contains("component"), "{words}");
-}
-
-#[test]
-fn imports_that_nobody_provides_are_named() {
-    for (import, module) in [
-        ("env.magic", r#"(module (import "env" "magic" (func)))"#),
-        ("stockade.no_such_call", r#"(module (import "stockade" "no_such_call" (func)))"#),
-        ("stockade.progress", r#"(module (import "stockade" "progress" (memory 1)))"#),
-        (
-            "wasi_snapshot_preview1.fd_write",
-            r#"(module (import "wasi_snapshot_preview1" "fd_write" (func (param i64))))"#,
-        ),
-        ("stockade.task_id", r#"(module (import "stockade" "task_id" (func (result i32))))"#),
-    ] {
-        let RefusedReason::Import(words) = refusal_of(wat(module)) else {
-            panic!("{import}: expected an import")
-        };
-        assert!(words.contains(import), "{words}");
-    }
-}
-
-#[test]
 fn memory_and_tables_at_their_limits_are_taken_and_beyond_them_refused() {
     let limits = || Limits::default().memory_bytes(2 << 16).table_elements(10);
     let memory = |pages| wat(&format!("(module (memory {pages}))")).limits(limits());
@@ -236,6 +160,39 @@ fn settings_are_taken_to_their_bounds_and_refused_beyond() {
 fn two_modules_of_one_name_are_refused() {
     let error = error_of(numbers().module_as("test", guest("wordcount")));
     assert!(matches!(error, BuildError::Setting { setting: "module", .. }), "{error:?}");
+}
+
+#[test]
+fn as_many_modules_live_in_a_worker_as_it_has_room_for() {
+    const MODULES_MAX: usize = 16;
+    let program = r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (global $calls (mut i32) (i32.const 0))
+        (func (export "next") (result i32)
+            (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+            (global.get $calls))
+        (func (export "_start") (call $exit (i32.const 3))))"#;
+    let file = stockade_tests::wat_file(program);
+    let pool = |modules: usize, instances| {
+        let add = |builder: PoolBuilder, n: usize| builder.module_as(n.to_string(), &file);
+        (0..modules).fold(Pool::single(), add).instances(instances)
+    };
+    let full = pool(MODULES_MAX, Instances::PerWorker).build().unwrap();
+    for expected in 1..=2 {
+        for module in 0..MODULES_MAX {
+            let target = (&module.to_string()[..], "next");
+            assert_eq!(full.run::<i32>(target, ()).unwrap(), expected, "{module}");
+        }
+    }
+    // With all of them alive, a command has room for an instance of its own.
+    let (command, options) = (Command::new("exit"), TaskOptions::default());
+    let handle = full.submit_command_with(("0", "_start"), command, options).unwrap();
+    assert_eq!(handle.result().unwrap().exit_code, 3);
+    let error = error_of(pool(MODULES_MAX + 1, Instances::PerWorker));
+    assert!(matches!(error, BuildError::Setting { setting: "module", .. }), "{error:?}");
+    let many = pool(MODULES_MAX + 1, Instances::PerTask).build().unwrap();
+    assert_eq!(many.run::<i32>(("16", "next"), ()).unwrap(), 1);
 }
 
 #[test]

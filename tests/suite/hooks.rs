@@ -364,43 +364,6 @@ fn a_finalizer_that_fails_breaks_the_pool_and_takes_back_no_result() {
 }
 
 #[test]
-fn a_finalizer_that_traps_at_the_shutdown_breaks_the_pool_and_does_not_hold_it_up() {
-    let pool = tasks().finalizer("trap", int(0)).build().unwrap();
-    pool.run::<Vec<u8>>("count", int(0)).unwrap();
-    assert!(pool.shutdown());
-    let cause = pool.broken().expect("a broken pool");
-    let trapped = matches!(&*cause, BrokenError::Finalizer(TaskError::Trap { .. }));
-    assert!(trapped, "{cause:?}");
-    assert!(processes_named(pool.name()).is_empty());
-}
-
-#[test]
-fn a_finalizer_that_loops_is_killed_after_the_grace_period() {
-    let limits = Limits::default().wall_time(None);
-    let builder = tasks().limits(limits).finalizer("spin", int(0)).shutdown_grace_period(SHORT);
-    let pool = builder.build().unwrap();
-    let handle = pool.submit::<Vec<u8>>("count", int(0)).unwrap();
-    handle.result().unwrap();
-    assert!(pool.shutdown());
-    assert!(processes_named(pool.name()).is_empty());
-    assert!(handle.result().is_ok());
-}
-
-#[test]
-fn a_finalizer_breaks_the_pool_while_another_worker_finishes_its_task() {
-    let gate = Gate::new();
-    let builder = tasks().grants(gate.grants()).finalizer("fail", int(0));
-    let pool = builder.max_workers(2).max_tasks_per_worker(1).build().unwrap();
-    let running = pool.submit::<Vec<u8>>("wait", int(0)).unwrap();
-    stockade_tests::until_running(&running);
-    pool.run::<Vec<u8>>("count", int(0)).unwrap();
-    eventually("the pool to break", || pool.is_broken());
-    assert_eq!(running.status(), Status::Running);
-    gate.open();
-    running.result().unwrap();
-}
-
-#[test]
 fn a_pool_can_be_shut_down_while_its_initializer_runs() {
     for kill in [false, true] {
         let gate = Gate::new();

@@ -61,17 +61,6 @@ fn an_interruptible_task_ends_at_its_deadline_with_a_backtrace_and_its_worker_li
 }
 
 #[test]
-fn a_task_that_fills_memory_without_end_ends_at_its_deadline() {
-    for interruptible in [false, true] {
-        let limits = limits().wall_time(SHORT).interruptible(interruptible);
-        let pool = numbers().limits(limits).build().unwrap();
-        let error = failed(pool.run::<()>("fill_for_ever", ()));
-        assert!(matches!(error, TaskError::Deadline { .. }), "{error:?}");
-        assert_eq!(pool.run::<i32>("add", (1, 2)).unwrap(), 3);
-    }
-}
-
-#[test]
 fn an_interruptible_task_in_a_host_call_ends_at_its_deadline_too() {
     let limits = limits().wall_time(SHORT).interruptible(true);
     let pool = tasks().limits(limits).build().unwrap();
@@ -82,18 +71,6 @@ fn an_interruptible_task_in_a_host_call_ends_at_its_deadline_too() {
         assert!(ended, "{name}: {error:?}");
     }
     assert_eq!(pool.run::<Vec<u8>>("echo", Bytes(vec![7])).unwrap(), [7]);
-}
-
-#[test]
-fn a_start_function_that_loops_ends_at_the_tasks_deadline() {
-    let looping = r#"(module (func $s (loop $l (br $l))) (start $s) (func (export "f")))"#;
-    for interruptible in [false, true] {
-        let limits = limits().wall_time(SHORT).interruptible(interruptible);
-        let pool = wat(looping).limits(limits).build().unwrap();
-        let error = failed(pool.run::<()>("f", ()));
-        assert!(matches!(error, TaskError::Deadline { .. }), "{error:?}");
-        assert!(pool.check().is_ok());
-    }
 }
 
 #[test]

@@ -22,6 +22,10 @@ pub const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
 /// The most tables that a module may have.
 pub const TABLES_MAX: u32 = 4;
 
+/// Bookkeeping of one instance, which grows with the functions in its tables: enough for the largest
+/// interpreters that are compiled to WebAssembly.
+pub const INSTANCE_BYTES_MAX: usize = 8 << 20;
+
 /// The most imports that a module may have; there are fewer than a hundred to be had.
 const IMPORTS_MAX: usize = 1000;
 
@@ -124,6 +128,14 @@ fn check_limits(settings: &EngineSettings, outline: &Outline<'_>) -> Result<(), 
     if outline.tables.len() > TABLES_MAX as usize {
         let tables = outline.tables.len();
         return limit(format!("it has {tables} tables, where {TABLES_MAX} are allowed"));
+    }
+    // Workers would fail to load it, one after the other.
+    let (records, allowed) = (outline.instance_bytes(), INSTANCE_BYTES_MAX as u64);
+    if records > allowed {
+        return limit(format!(
+            "its globals and the functions it refers to need {records} bytes in each instance, where \
+             {allowed} are allowed"
+        ));
     }
     let elements = outline.table_min_elements();
     if elements > settings.table_elements {

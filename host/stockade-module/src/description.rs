@@ -3,13 +3,16 @@
 //! Read from a module that has been validated. What a description may hold is bounded, because a
 //! module may have a million exports with names of many kilobytes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use stockade_wire::{
     Export, ExportType, Import, ModuleDescription, Refusal, RefusalKind, ValueType,
 };
 use wasmparser::types::{CoreTypeId, Types};
-use wasmparser::{ExternalKind, FuncType, Parser, Payload, TypeRef, ValType};
+use wasmparser::{
+    ConstExpr, ElementItems, ExternalKind, FuncType, Operator, Parser, Payload, TypeRef, ValType,
+};
 
 use crate::imports::Provided;
 use crate::{manifest, refusal};
@@ -26,12 +29,23 @@ const NAME_BYTES_MAX: usize = 1024;
 /// The most warnings.
 const WARNINGS_MAX: usize = 20;
 
+/// What an instance keeps of a global, and of a function that is referred to: wasmtime 48's
+/// `VMGlobalDefinition` and `VMFuncRef`.
+const GLOBAL_BYTES: u64 = 16;
+const FUNCTION_BYTES: u64 = 32;
+
+/// What an instance keeps beside those: itself, its imports, tables and memory.
+const INSTANCE_BYTES: u64 = 64 << 10;
+
 /// What is to be known of a module, as references into it.
 #[derive(Debug, Default)]
 pub(crate) struct Outline<'a> {
     pub(crate) imports: Vec<ImportOutline<'a>>,
     pub(crate) tables: Vec<u64>,
     exports: Vec<(&'a str, ExportType)>,
+    globals: u64,
+    /// Functions that anything but a direct call refers to.
+    referred_to: BTreeSet<u32>,
     memory_min_pages: Vec<u64>,
     manifest: Vec<&'a [u8]>,
     has_start: bool,
@@ -117,7 +131,32 @@ impl<'a> Outline<'a> {
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export?;
+                    if matches!(export.kind, ExternalKind::Func) {
+                        self.referred_to.insert(export.index);
+                    }
                     self.exports.push((export.name, export_type(types, export.kind, export.index)));
+                }
+            }
+            Payload::GlobalSection(section) => {
+                for global in section {
+                    self.globals += 1;
+                    self.refer(&global?.init_expr)?;
+                }
+            }
+            Payload::ElementSection(section) => {
+                for element in section {
+                    match element?.items {
+                        ElementItems::Functions(functions) => {
+                            for function in functions {
+                                self.referred_to.insert(function?);
+                            }
+                        }
+                        ElementItems::Expressions(_, expressions) => {
+                            for expression in expressions {
+                                self.refer(&expression?)?;
+                            }
+                        }
+                    }
                 }
             }
             Payload::StartSection { .. } => self.has_start = true,
@@ -127,6 +166,23 @@ impl<'a> Outline<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Notes the functions that a constant refers to.
+    fn refer(&mut self, expression: &ConstExpr<'_>) -> wasmparser::Result<()> {
+        for operator in expression.get_operators_reader() {
+            if let Operator::RefFunc { function_index } = operator? {
+                self.referred_to.insert(function_index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that an instance takes beside its memory and its tables' elements; never less than
+    /// what it really takes.
+    pub(super) fn instance_bytes(&self) -> u64 {
+        let functions = self.referred_to.len() as u64;
+        INSTANCE_BYTES + self.globals * GLOBAL_BYTES + functions * FUNCTION_BYTES
     }
 
     /// Bytes of memory that an instance begins with.

@@ -44,8 +44,8 @@ pub use grants::{DirectoryGrant, Grants};
 pub use ids::{ChunkId, ModuleId, TaskId, WorkerId};
 pub use limits::EMIT_OVERHEAD_BYTES;
 pub use limits::{
-    EngineSettings, Limits, MEMORY_BYTES_MAX, Metering, OUTPUT_BYTES_MAX, STDIO_BYTES_MAX,
-    TABLE_ELEMENTS_MAX,
+    EngineSettings, Limits, MEMORY_BYTES_MAX, MODULES_LIVING_MAX, Metering, OUTPUT_BYTES_MAX,
+    STDIO_BYTES_MAX, TABLE_ELEMENTS_MAX,
 };
 pub use lockdown::{Confinement, Layer, LayerReport, Level, Lockdown, LockdownReport, Namespaces};
 pub use message::{

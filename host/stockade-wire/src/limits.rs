@@ -53,6 +53,10 @@ pub const STDIO_BYTES_MAX: u64 = 16 << 20;
 /// The most that [`Limits::memory_bytes`] may be: all that 32-bit addresses reach.
 pub const MEMORY_BYTES_MAX: u64 = 4 << 30;
 
+/// The most modules of a pool whose instances live as long as its workers: each worker may hold an
+/// instance of every one.
+pub const MODULES_LIVING_MAX: usize = 16;
+
 /// The most that [`Limits::table_elements`] may be.
 pub const TABLE_ELEMENTS_MAX: u64 = 10_000_000;
 

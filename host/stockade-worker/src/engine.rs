@@ -8,8 +8,8 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use stockade_module::{FEATURES, PAGE_BYTES, TABLES_MAX};
-use stockade_wire::{EngineSettings, MEMORY_BYTES_MAX};
+use stockade_module::{FEATURES, INSTANCE_BYTES_MAX, PAGE_BYTES, TABLES_MAX};
+use stockade_wire::{EngineSettings, MEMORY_BYTES_MAX, MODULES_LIVING_MAX};
 use wasmtime::{
     Config, Enabled, Engine, PoolingAllocationConfig, Strategy, WasmBacktraceDetails, WasmFeatures,
 };
@@ -19,12 +19,9 @@ use crate::artefact::Code;
 /// The most frames of a backtrace.
 pub(crate) const BACKTRACE_FRAMES_MAX: usize = 32;
 
-/// Instances alive at once: one, and in a pool whose instances outlive tasks one for each module.
-const INSTANCES_MAX: u32 = 16;
-
-/// Bookkeeping of one instance, which grows with the functions in its tables: enough for the largest
-/// interpreters that are compiled to WebAssembly.
-const INSTANCE_BYTES_MAX: usize = 8 << 20;
+/// Instances alive at once: one, and in a pool whose instances outlive tasks one for each module
+/// besides, because a command runs in one of its own.
+const INSTANCES_MAX: u32 = MODULES_LIVING_MAX as u32 + 1;
 
 /// How much of a memory that a task dirtied is put back page by page rather than unmapped. Only
 /// with a page map, which finds the dirty pages; without one all of it would be written every time.

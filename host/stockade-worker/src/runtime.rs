@@ -188,16 +188,19 @@ impl Runtime {
     /// descriptors that came with it.
     ///
     /// # Errors
-    /// [`Unfinished`]; the task stands announced on the status page then.
+    /// [`Unfinished`]; the task stands announced on the status page then, unless it was its instance
+    /// that could not be initialised.
     pub(crate) fn run(&mut self, run: Run, stdio: Vec<OwnedFd>) -> Result<Finished, Unfinished> {
         let lifetime = self.lifetime(&run);
         let Run { task, module: id, mut invocation, limits, slot, share: _ } = run;
         // Before the start: to give back the memory of others is no part of this task.
         self.end_shared_unless(id, lifetime);
+        let watch = Stopwatch::start();
+        // Before the start too: a task for which there is no initialised instance has not run.
+        self.revive(id, lifetime)?;
         if !self.factory.link.page.start(slot, task) {
             return Ok(recalled(task));
         }
-        let watch = Stopwatch::start();
         let Some(module) = self.modules.get_mut(&id) else { return Err(not_loaded(id).into()) };
         let guest = module.instance(lifetime, &mut self.shared, &self.factory)?;
         let (codec, input) = take_input(&mut invocation);
@@ -226,6 +229,22 @@ impl Runtime {
         };
         let Usage { stdout, stderr, log, log_dropped, .. } = usage;
         Ok(Finished { task, outcome, metrics, stdout, stderr, log, log_dropped })
+    }
+
+    /// Makes the instance that lives as long as the worker anew, where a trap has ended it and an
+    /// initializer must run in its successor.
+    ///
+    /// # Errors
+    /// The initializer's failure.
+    fn revive(&mut self, id: ModuleId, lifetime: Lifetime) -> Result<(), Failure> {
+        if lifetime == Lifetime::Worker
+            && let Some(module) = self.modules.get_mut(&id)
+            && module.living.is_none()
+            && module.template.initializer.is_some()
+        {
+            module.living = Some(self.factory.initialized(&module.template)?);
+        }
+        Ok(())
     }
 
     fn lifetime(&self, run: &Run) -> Lifetime {

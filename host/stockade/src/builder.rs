@@ -7,8 +7,8 @@ use std::time::Duration;
 use stockade_wire::{
     COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_TIME_MAX, CompileLimits, CompileStep,
     Confinement, FunctionKind, Grants, Instances, Limits, Load, Lockdown, MEMORY_BYTES_MAX,
-    ModuleDescription, ModuleId, OUTPUT_BYTES_MAX, STDIO_BYTES_MAX, Setup, TABLE_ELEMENTS_MAX,
-    WorkerId,
+    MODULES_LIVING_MAX, ModuleDescription, ModuleId, OUTPUT_BYTES_MAX, STDIO_BYTES_MAX, Setup,
+    TABLE_ELEMENTS_MAX, WorkerId,
 };
 
 use crate::arguments::Arguments;
@@ -373,6 +373,12 @@ impl PoolBuilder {
         check_compile_limits(&self.compile_limits)?;
         if self.modules.is_empty() {
             return Err(BuildError::NoModule);
+        }
+        if self.instances == Instances::PerWorker && self.modules.len() > MODULES_LIVING_MAX {
+            let given = format!("given {} times", self.modules.len());
+            let allowed =
+                format!("with an instance per worker a pool may have {MODULES_LIVING_MAX} modules");
+            return Err(setting("module", given, allowed));
         }
         for (index, module) in self.modules.iter().enumerate() {
             if self.modules[..index].iter().any(|other| other.name == module.name) {

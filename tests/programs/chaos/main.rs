@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use stockade::{Bytes, Limits, Pool, WorkerId, WorkerProgram};
+use stockade::{Bytes, Layer, Limits, Lockdown, Pool, WorkerId, WorkerProgram};
 use stockade_tests::{
     Census, Mischief, PATIENCE, RELIABILITY, Storm, pool_name, processes_named,
     resident_peak_bytes, seed_of_now, threads_named, wat,

@@ -11,8 +11,8 @@
 //! seen(n, …) ────┴─► page ─► docs/security.md, one row a number
 //! ```
 //!
-//! Invariant: the test of number 7 is named `a07_…` and ends with `seen(7, …)`, whose words come
-//! from what the test saw. Whatever else belongs to a number is tested beside it under its own name.
+//! Invariant: the test of number 7 is named `a07_…` and ends by telling [`seen`] of number 7, in words
+//! that come from what the test saw. Whatever else belongs to a number is tested beside it under its own name.
 //!
 //! Deliberately absent: what a well-behaved guest may do; that is the rest of the suite.
 
@@ -22,6 +22,7 @@ mod escape;
 mod execution;
 mod modules;
 mod page;
+mod scene;
 mod wasi;
 mod worker;
 

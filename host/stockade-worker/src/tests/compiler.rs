@@ -143,18 +143,6 @@ fn malformed_binaries_are_refused_with_the_place() {
 }
 
 #[test]
-fn flipped_bits_are_refused_or_harmless_and_never_a_crash() {
-    let good = wat::parse_str(guest("(func (export \"f\") (result i32) (i32.const 1))")).unwrap();
-    for position in 0..good.len() {
-        for bit in [0x01, 0x40, 0x80] {
-            let mut bad = good.clone();
-            bad[position] ^= bit;
-            let _ = describe(&bad);
-        }
-    }
-}
-
-#[test]
 fn features_that_are_off_are_named() {
     for (source, name) in [
         ("(module (memory 1 1 shared))", "threads"),
@@ -328,4 +316,64 @@ fn names_and_numbers_of_exports_are_bounded() {
         describe(format!("(module (func (export \"{long}\")) (func (export \"y\")))")).unwrap();
     assert_eq!(described.exports.len(), 1);
     assert!(described.warnings[0].len() < 300);
+}
+
+/// A module with a section of every kind, and names for what is in it.
+const EVERY_SECTION: &str = r#"(module $all
+    (type $t (func (param i32) (result i32)))
+    (import "stockade" "progress" (func $progress (param i64 i64)))
+    (table $table (export "t") 2 4 funcref)
+    (memory (export "memory") 1 2)
+    (global $g (export "g") (mut i32) (i32.const 7))
+    (func $f (export "f") (type $t) (local $l v128)
+        (call $progress (i64.const 1) (i64.const 2))
+        (block $b (result i32)
+            (br_table $b $b (local.get 0) (i32.and (local.get 0) (i32.const 1))))
+        (if (result i32) (then (memory.init $d (i32.const 0) (i32.const 0) (i32.const 1))
+                               (call_indirect (type $t) (i32.const 1) (i32.const 0)))
+                         (else (i32.load8_u (local.get 0)))))
+    (func $s)
+    (start $s)
+    (elem (i32.const 0) $f)
+    (elem declare func $s)
+    (data (i32.const 0) "active")
+    (data $d "passive")
+    (@custom "stockade.tasks" "{\"abi\":1,\"kind\":\"task\",\"name\":\"f\",\"export\":\"f\"}"))"#;
+
+/// That what was made of `bytes` is an artefact, or a refusal that blames the module.
+#[track_caller]
+fn assert_taken_or_blamed(step: CompileStep, bytes: &[u8], what: impl std::fmt::Display) {
+    match compile(step, &Limits::default(), bytes, None) {
+        Ok(_) => {}
+        Err(refusal) => {
+            assert_ne!(refusal.kind, RefusalKind::Internal, "{what}: {refusal}");
+            assert!(refusal.message.len() < 5000, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_module_with_every_section_may_be_cut_and_flipped_anywhere() {
+    let good = wat::parse_str(EVERY_SECTION).unwrap();
+    assert!(compile(CompileStep::Compile, &Limits::default(), &good, None).is_ok());
+    for length in 0..good.len() {
+        assert_taken_or_blamed(
+            CompileStep::Compile,
+            &good[..length],
+            format_args!("cut at {length}"),
+        );
+    }
+    for bit in 0..good.len() * 8 {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        assert_taken_or_blamed(CompileStep::Compile, &bad, format_args!("bit {bit}"));
+    }
+    for byte in 0..good.len() {
+        for value in [0x00, 0x7f, 0xff] {
+            let mut bad = good.clone();
+            bad[byte] = value;
+            let what = format_args!("byte {byte} as {value:#x}");
+            assert_taken_or_blamed(CompileStep::Describe, &bad, what);
+        }
+    }
 }

@@ -1,1 +1,0 @@
-//! 1–21: what code does while it runs.

@@ -1,1 +1,0 @@
-//! 22–30: what a module is made of.
