@@ -13,7 +13,7 @@
 //! | `engine`, `alarm`, `artefact` | the engine both roles agree on, deadlines, loading code |
 //! | `runtime`, `factory`, `guest` | modules, how long instances live, one invocation after another |
 //! | `call`, `hostcalls`, `failure` | one invocation's input and output, the guest ABI, how it failed |
-//! | `wasi`, `capture`, `poll`, `meter` | WASI with nothing granted, bounded output, sleeping, limits |
+//! | `wasi`, `capture`, `poll`, `meter`, `reserve` | WASI with nothing granted, bounded output, sleeping, limits |
 //! | `sandbox` | what the process gives up before the first guest runs |
 //! | `compiler` and below | one module from bytes to artefact, or the reason why not |
 //!
@@ -35,6 +35,7 @@ mod hostcalls;
 
 mod capture;
 mod poll;
+mod reserve;
 mod wasi;
 
 mod failure;
