@@ -159,10 +159,21 @@ pub struct Folder(PathBuf);
 impl Folder {
     /// A new one.
     pub fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// A new one for very many files: in memory, where the system has a place for that.
+    pub fn in_memory() -> Self {
+        let shared_memory = Path::new("/dev/shm");
+        let writable = rustix::fs::access(shared_memory, rustix::fs::Access::WRITE_OK).is_ok();
+        if writable { Self::below(shared_memory) } else { Self::new() }
+    }
+
+    fn below(place: &Path) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("stockade-test-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        let path = place.join(name);
         std::fs::create_dir_all(&path).expect("the temporary directory can be written");
         Self(path)
     }

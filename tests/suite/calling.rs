@@ -69,35 +69,6 @@ fn json_numbers_are_taken_where_they_fit() {
 }
 
 #[test]
-fn arguments_that_do_not_fit_are_refused_before_anything_runs() {
-    let pool = numbers().build().unwrap();
-    let refusals = [
-        pool.run::<i32>("add", ()),
-        pool.run::<i32>("add", (1,)),
-        pool.run::<i32>("add", (1, 2, 3)),
-        pool.run::<i32>("add", (1, "2")),
-        pool.run::<i32>("add", (1, 2.0)),
-        pool.run::<i32>("add", ((1, 2),)),
-        pool.run::<i32>("add", ((), 1, 2)),
-        pool.run::<i32>("add", (1, i64::from(u32::MAX) + 1)),
-        pool.run::<i32>("add", (1, i64::from(i32::MIN) - 1)),
-        pool.run::<i32>("same_i64", (i128::from(u64::MAX) + 1,)),
-        pool.run::<i32>("same_i64", (i128::from(i64::MIN) - 1,)),
-        pool.run::<i32>("same_f32", (1e39,)),
-        pool.run::<i32>("nothing", (1,)),
-        pool.run::<i32>("add", stockade::Bytes(vec![1, 2])),
-    ];
-    for (number, refusal) in refusals.into_iter().enumerate() {
-        let error = refused(refusal.unwrap_err());
-        assert!(matches!(error, SubmitError::Signature { .. }), "{number}: {error:?}");
-    }
-    assert_eq!(pool.count_workers(), 0, "a worker was started for nothing");
-    // Both sides of the ranges.
-    assert_eq!(pool.run::<u32>("same_i32", (u32::MAX,)).unwrap(), u32::MAX);
-    assert_eq!(pool.run::<i32>("same_i32", (i64::from(i32::MIN),)).unwrap(), i32::MIN);
-}
-
-#[test]
 fn a_result_of_another_type_than_the_callers_fails_that_task_alone() {
     let pool = numbers().build().unwrap();
     let error = failed(pool.run::<String>("add", (1, 2)).unwrap_err());

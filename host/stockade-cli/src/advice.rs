@@ -94,12 +94,30 @@ impl From<SubmitError> for Error {
     }
 }
 
+/// What a task's error says, a guest's words as they are: with their line ends, and for whoever shows
+/// them to escape. The library's own text of it is one line.
+pub(crate) fn words(error: &TaskError) -> String {
+    match error {
+        TaskError::Guest(guest) => format!("the task failed: {}", guest.message),
+        TaskError::BadArguments(guest) => {
+            format!("the task refused its arguments: {}", guest.message)
+        }
+        TaskError::Panic { error, .. } => {
+            let place = error.location.as_ref().map(|at| format!(" (at {at})"));
+            format!("the task panicked: {}{}", error.message, place.unwrap_or_default())
+        }
+        _ => error.to_string(),
+    }
+}
+
 impl From<&TaskError> for Error {
     fn from(error: &TaskError) -> Self {
         let described = match error {
             // Its cause comes with it.
             TaskError::Broken(cause) => return broken(cause),
-            _ => Self::described(exit_of(error), error).backtrace(error.backtrace()),
+            _ => Self::described(exit_of(error), error)
+                .with_message(words(error))
+                .backtrace(error.backtrace()),
         };
         match error {
             TaskError::Guest(guest) => match &guest.data {

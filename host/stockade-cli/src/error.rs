@@ -52,6 +52,13 @@ impl Error {
         self
     }
 
+    /// The same error in other words.
+    #[must_use]
+    pub(crate) fn with_message(mut self, message: String) -> Self {
+        self.message = message;
+        self
+    }
+
     /// Puts `message` before this error, whose own message becomes the first cause.
     #[must_use]
     pub(crate) fn preceded_by(mut self, message: String) -> Self {

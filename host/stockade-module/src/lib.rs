@@ -29,7 +29,7 @@ mod manifest;
 
 mod text;
 
-pub use admission::{FEATURES, TABLES_MAX, admit};
+pub use admission::{FEATURES, INSTANCE_BYTES_MAX, TABLES_MAX, admit};
 pub use description::PAGE_BYTES;
 pub use imports::{IMPORTS, Provided};
 pub use source::binary;

@@ -26,6 +26,7 @@ use crate::call::{Call, NO_TASK};
 use crate::capture::Capture;
 use crate::guest::{Guest, GuestState, Link};
 use crate::hostcalls;
+use crate::reserve::Reserve;
 use crate::wasi::{Clock, Input, Output, Plan};
 
 /// Why a factory could not be had.
@@ -59,6 +60,7 @@ pub(crate) struct Factory {
     /// For initializers and finalizers.
     limits: Limits,
     grants: Arc<Grants>,
+    reserve: Reserve,
     clock: Clock,
     pub(crate) link: Link,
 }
@@ -82,6 +84,7 @@ impl Factory {
             engine,
             metering,
             limits: setup.limits,
+            reserve: Reserve::new(&setup.grants),
             grants: Arc::new(setup.grants),
             clock: Clock::start(),
             link,
@@ -122,6 +125,7 @@ impl Factory {
         stdio: Vec<OwnedFd>,
     ) -> (Guest, wasmtime::Result<Outcome>) {
         let deadline = call.interrupt_at();
+        let _kept = self.reserve.keep();
         let (guest, called) = match guest {
             Some(mut guest) => {
                 guest.begin(call, limits);
@@ -162,6 +166,7 @@ impl Factory {
     ) -> Result<Guest, Failure> {
         let call = self.hook_call(hook);
         let deadline = call.interrupt_at();
+        let _kept = self.reserve.keep();
         let plan = Plan::function(Arc::clone(&self.grants), self.clock);
         let mut guest = self.guest(plan, call, &self.limits);
         self.watch(deadline);
@@ -182,6 +187,7 @@ impl Factory {
     pub(crate) fn call_hook(&self, guest: &mut Guest, hook: &HookCall) -> Result<(), Failure> {
         let call = self.hook_call(Some(hook));
         let deadline = call.interrupt_at();
+        let _kept = self.reserve.keep();
         guest.begin(call, &self.limits);
         self.watch(deadline);
         let called = guest.invoke_hook(hook);

@@ -18,7 +18,10 @@ use stockade_wire::{
     Captured, Failure, HookCall, Invocation, Limits, LogLine, Metering, Outcome, Scalar,
     StatusPage, WorkerMessage,
 };
-use wasmtime::{Engine, Instance, InstancePre, ModuleExport, Store, UpdateDeadline, Val, ValType};
+use wasmtime::{
+    Engine, Extern, Instance, InstancePre, Memory, ModuleExport, Store, UpdateDeadline, Val,
+    ValType,
+};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::call::Call;
@@ -63,7 +66,8 @@ pub(crate) struct GuestState {
     pub(crate) plan: Plan,
     /// None in a compiler, where host calls have types and no caller.
     pub(crate) link: Option<Link>,
-    pub(crate) memory_export: Option<ModuleExport>,
+    /// The memory that pointers refer to, once the instance is made.
+    pub(crate) memory: Option<Memory>,
     wasi: Option<WasiP1Ctx>,
 }
 
@@ -76,7 +80,7 @@ impl std::fmt::Debug for GuestState {
 impl GuestState {
     /// The state of a guest that is about to make `call`.
     pub(crate) fn new(plan: Plan, link: Option<Link>, call: Call) -> Self {
-        Self { call, meter: Meter::default(), plan, link, memory_export: None, wasi: None }
+        Self { call, meter: Meter::default(), plan, link, memory: None, wasi: None }
     }
 
     /// The WASI context, built now if this is the guest's first WASI call.
@@ -168,8 +172,10 @@ impl Guest {
         memory: Option<ModuleExport>,
         initialize: bool,
     ) -> Called<()> {
-        self.store.data_mut().memory_export = memory;
-        self.instance = Some(module.instantiate(&mut self.store)?);
+        let instance = module.instantiate(&mut self.store)?;
+        let memory = memory.and_then(|export| instance.get_module_export(&mut self.store, &export));
+        self.store.data_mut().memory = memory.and_then(Extern::into_memory);
+        self.instance = Some(instance);
         if initialize { self.call_plain("_initialize") } else { Ok(()) }
     }
 

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use stockade_abi::import;
+use stockade_abi::{MEMORY_EXPORT, import};
 use stockade_wire::WorkerMessage;
 use wasmtime::{Caller, Extern, Linker};
 
@@ -133,11 +133,16 @@ fn add_signals(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
 pub(crate) fn memory_and_state<'a>(
     guest: &'a mut Guest<'_>,
 ) -> Result<(&'a mut [u8], &'a mut GuestState), HostTrap> {
-    let export = guest.data().memory_export.ok_or(HostTrap::NoMemory)?;
-    match guest.get_module_export(&export) {
-        Some(Extern::Memory(memory)) => Ok(memory.data_and_store_mut(guest)),
-        _ => Err(HostTrap::NoMemory),
-    }
+    let memory = match guest.data().memory {
+        Some(memory) => memory,
+        // Its start function runs. By name, because nothing else holds where the caller is no
+        // instance at all, as with a host call that a module exports as its own function.
+        None => match guest.get_export(MEMORY_EXPORT) {
+            Some(Extern::Memory(memory)) => memory,
+            _ => return Err(HostTrap::NoMemory),
+        },
+    };
+    Ok(memory.data_and_store_mut(guest))
 }
 
 fn slice(memory: &[u8], pointer: u32, length: u32) -> Result<&[u8], HostTrap> {

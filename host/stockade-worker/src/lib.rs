@@ -13,7 +13,8 @@
 //! | `engine`, `alarm`, `artefact` | the engine both roles agree on, deadlines, loading code |
 //! | `runtime`, `factory`, `guest` | modules, how long instances live, one invocation after another |
 //! | `call`, `hostcalls`, `failure` | one invocation's input and output, the guest ABI, how it failed |
-//! | `wasi`, `capture`, `poll`, `meter` | WASI with nothing granted, bounded output, sleeping, limits |
+//! | `wasi`, `poll` | WASI with nothing granted, sleeping |
+//! | `capture`, `meter`, `reserve` | bounded output, limits, descriptors that guests leave |
 //! | `lockdown` | what a process gives up before the first hostile byte |
 //! | `compiler` and below | one module from bytes to artefact, or the reason why not |
 //!
@@ -35,6 +36,7 @@ mod hostcalls;
 
 mod capture;
 mod poll;
+mod reserve;
 mod wasi;
 
 mod failure;

@@ -2,7 +2,8 @@
 //! the task accepted ([`SubmitError`]), how did it end ([`TaskError`]), what broke the pool
 //! ([`BrokenError`])?
 //!
-//! Callers match on variants; the texts are for people.
+//! Callers match on variants; the texts are for people. What a guest or its module says stands in a
+//! text escaped, and as it was in the field.
 
 use std::fmt;
 use std::io;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use stockade_wire::{Failure, GuestError, TrapKind};
 
 use crate::LockdownError;
+use crate::shown::{Line, Lines};
 
 /// Why a pool could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -92,25 +94,25 @@ fn list(paths: &[PathBuf]) -> String {
 #[non_exhaustive]
 pub enum RefusedReason {
     /// It is no WebAssembly module.
-    #[error("{0}")]
+    #[error("{}", Lines(.0))]
     NotWasm(String),
     /// It is truncated, corrupt or not valid.
-    #[error("{0}")]
+    #[error("{}", Lines(.0))]
     Malformed(String),
     /// It uses a feature that is off, or is a component.
-    #[error("{0}")]
+    #[error("{}", Lines(.0))]
     Feature(String),
     /// It imports what is not provided.
-    #[error("{0}")]
+    #[error("{}", Lines(.0))]
     Import(String),
     /// It exceeds a limit: the pool's, or the compiler's on size, time or memory.
-    #[error("{0}")]
+    #[error("{}", Lines(.0))]
     Limit(String),
     /// What its initializer did cannot be snapshotted.
-    #[error("{0}")]
+    #[error("{}", Lines(.0))]
     Snapshot(String),
     /// The compiler failed in a way that is not the module's fault as far as it is known.
-    #[error("{0}")]
+    #[error("{}", Lines(.0))]
     Compiler(String),
 }
 
@@ -164,7 +166,7 @@ pub enum SubmitError {
     /// The module has no such function.
     #[error(
         "module `{module}` has no function `{function}`{}; it has {}",
-        suggestion.as_ref().map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default(),
+        suggestion.as_ref().map(|name| format!(" (did you mean `{}`?)", Line(name))).unwrap_or_default(),
         names(available)
     )]
     UnknownFunction {
@@ -178,7 +180,12 @@ pub enum SubmitError {
         available: Vec<String>,
     },
     /// The arguments do not fit the function's signature.
-    #[error("`{function}` cannot be called so: {problem}; its signature is {signature}")]
+    #[error(
+        "`{}` cannot be called so: {}; its signature is {}",
+        Line(function),
+        Line(problem),
+        Line(signature)
+    )]
     Signature {
         /// The function.
         function: String,
@@ -188,7 +195,7 @@ pub enum SubmitError {
         signature: String,
     },
     /// The arguments have no encoded form.
-    #[error("the arguments of `{function}` cannot be encoded: {reason}")]
+    #[error("the arguments of `{}` cannot be encoded: {}", Line(function), Line(reason))]
     Encode {
         /// The function.
         function: String,
@@ -202,7 +209,8 @@ fn names(names: &[String]) -> String {
     if names.is_empty() {
         return "none".into();
     }
-    let mut shown: Vec<_> = names.iter().take(SHOWN_MAX).map(|name| format!("`{name}`")).collect();
+    let mut shown: Vec<_> =
+        names.iter().take(SHOWN_MAX).map(|name| format!("`{}`", Line(name))).collect();
     if names.len() > SHOWN_MAX {
         shown.push(format!("{} more", names.len() - SHOWN_MAX));
     }
@@ -214,13 +222,13 @@ fn names(names: &[String]) -> String {
 #[non_exhaustive]
 pub enum TaskError {
     /// The task returned an error.
-    #[error("the task failed: {}", .0.message)]
+    #[error("the task failed: {}", Line(&.0.message))]
     Guest(GuestError),
     /// The task panicked.
     #[error(
         "the task panicked: {}{}",
-        error.message,
-        error.location.as_ref().map(|at| format!(" (at {at})")).unwrap_or_default()
+        Line(&error.message),
+        error.location.as_ref().map(|at| format!(" (at {})", Line(at))).unwrap_or_default()
     )]
     Panic {
         /// Message and location.
@@ -229,7 +237,7 @@ pub enum TaskError {
         backtrace: Vec<String>,
     },
     /// The task could not decode its arguments.
-    #[error("the task refused its arguments: {}", .0.message)]
+    #[error("the task refused its arguments: {}", Line(&.0.message))]
     BadArguments(GuestError),
     /// The guest trapped.
     #[error("the guest trapped: {kind}")]
@@ -273,7 +281,7 @@ pub enum TaskError {
     #[error("the task exited with code {0} instead of returning")]
     Exited(i32),
     /// The guest broke the rules of the ABI.
-    #[error("the guest broke the rules: {0}")]
+    #[error("the guest broke the rules: {}", Line(.0))]
     Abi(String),
     /// Its worker died while the task ran.
     #[error("the task's worker was lost: {0}")]
@@ -288,7 +296,7 @@ pub enum TaskError {
     #[error("the task was cancelled: {0}")]
     Quarantined(Arc<Quarantine>),
     /// The result is not what the caller's type expects.
-    #[error("the task's result cannot be decoded: {0}")]
+    #[error("the task's result cannot be decoded: {}", Line(.0))]
     Decode(String),
 }
 

@@ -132,6 +132,7 @@ mod scalar;
 mod self_test;
 mod shape;
 mod shared;
+mod shown;
 mod submit;
 mod sync;
 mod target;

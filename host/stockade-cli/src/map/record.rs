@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use stockade::{Fault, SubmitError, TaskError};
 
+use crate::advice::words;
 use crate::{escape, json};
 
 /// Why a line has no result.
@@ -49,7 +50,7 @@ impl Problem {
             details.push(("backtrace", error.backtrace().into()));
         }
         let (kind, fault) = (kind(error), fault(error.fault()));
-        Self { kind, fault, message: error.to_string(), details }
+        Self { kind, fault, message: words(error), details }
     }
 }
 

@@ -213,3 +213,35 @@ fn options_that_make_no_sense() {
     with("--init-arg", "x=1").fails(64, &["declares no initializer", "--init NAME"]);
     with("--init", "nothing").fails(64, &["initializer", "no function `nothing`"]);
 }
+
+/// Says on every way there is what would be lines of this command's own, and clears the screen.
+const FORGER: &str = r#"(module
+  (import "stockade" "log" (func $log (param i32 i32 i32)))
+  (import "stockade" "error_write" (func $error (param i32 i32)))
+  (import "wasi_snapshot_preview1" "fd_write"
+    (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\40\00\00\00\1e\00\00\00")
+  (data (i32.const 64) "a\r\nerror: b\nhelp: c\1b[2J\00\c2\9bm\ff")
+  (func (export "forge") (result i32)
+    (call $log (i32.const 1) (i32.const 64) (i32.const 30))
+    (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))
+    (drop (call $fd_write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 16)))
+    (call $error (i32.const 64) (i32.const 30))
+    (i32.const 1)))"#;
+
+#[test]
+fn a_guest_that_forges_lines() {
+    let (_folder, guest) = module(FORGER);
+    let ended = stockade(args!["run", guest, "forge"]).end();
+    ended.fails(67, &["error: the task failed: a\\r\n  error: b\n  help: c\\u{1b}[2J"]);
+    for line in ended.stderr.lines() {
+        let own = ["error: the task failed: a", "stdout | ", "stderr | ", "log error | ", "  "];
+        assert!(own.iter().any(|own| line.starts_with(own)), "{line:?}");
+        assert!(!line.contains(char::is_control), "{line:?}");
+    }
+    for way in ["stdout", "stderr", "log error"] {
+        let shown = format!("{way} | help: c\\u{{1b}}[2J\\u{{0}}\\u{{9b}}m");
+        assert!(ended.stderr.contains(&shown), "{way}: {}", ended.stderr);
+    }
+}

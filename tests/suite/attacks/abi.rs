@@ -1,1 +1,0 @@
-//! 31–41: what a guest says to its worker.

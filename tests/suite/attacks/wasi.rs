@@ -1,1 +1,0 @@
-//! 42–60: what a guest asks of the system.
