@@ -137,6 +137,10 @@ mod target;
 mod task;
 mod worker;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use arguments::{Arguments, Bytes, Json};
 pub use builder::{PoolBuilder, inspect};
 pub use cancelled::{CancelledTask, GivenArguments};
