@@ -27,13 +27,13 @@ use crate::process;
 pub(crate) const MODULE_BYTES_MAX: u64 = 32 << 20;
 
 /// The most bytes an artefact may have.
-const ARTEFACT_BYTES_MAX: u64 = 128 << 20;
+pub(crate) const ARTEFACT_BYTES_MAX: u64 = 128 << 20;
 
 /// The most time a compiler may take; it limits its own processor time to half of that.
 const COMPILE_WALL_TIME: Duration = Duration::from_secs(60);
 
 /// The most bytes of a compiler's reply: a description of a module with very many exports.
-const REPLY_BYTES_MAX: usize = 64 << 20;
+pub(crate) const REPLY_BYTES_MAX: usize = 64 << 20;
 
 /// A module before it is compiled.
 #[derive(Clone, Debug)]

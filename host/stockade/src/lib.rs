@@ -104,6 +104,7 @@ compile_error!("Stockade's workers are contained by means that only Linux has: b
 
 mod arguments;
 mod builder;
+mod cache;
 mod callbacks;
 mod cancelled;
 mod cell;
