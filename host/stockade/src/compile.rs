@@ -114,12 +114,7 @@ impl Compiler {
         interrupt: &Interrupt,
     ) -> Result<(ModuleDescription, File), RefusedReason> {
         let artefact = descriptor::memory_file("stockade-artefact").map_err(system)?;
-        let request = CompileRequest {
-            step,
-            engine: self.engine.clone(),
-            text: source.text,
-            artefact_bytes_max: ARTEFACT_BYTES_MAX,
-        };
+        let request = self.request(source, step);
         let mut descriptors = vec![source.wasm.as_fd(), artefact.as_fd()];
         descriptors.extend(state.map(AsFd::as_fd));
 
@@ -150,6 +145,17 @@ impl Compiler {
         }
         descriptor::seal(&artefact).map_err(system)?;
         Ok((description, artefact))
+    }
+
+    /// What a compiler is asked, which is all that it makes an artefact from beside the module and
+    /// a state.
+    pub(crate) fn request(&self, source: &Source, step: CompileStep) -> CompileRequest {
+        CompileRequest {
+            step,
+            engine: self.engine.clone(),
+            text: source.text,
+            artefact_bytes_max: ARTEFACT_BYTES_MAX,
+        }
     }
 }
 

@@ -140,6 +140,7 @@ mod worker;
 
 pub use arguments::{Arguments, Bytes, Json};
 pub use builder::{PoolBuilder, inspect};
+pub use cache::{Cache, CacheCheck, CacheEntry, CacheError, Distrust};
 pub use cancelled::{CancelledTask, GivenArguments};
 pub use cell::CallbackId;
 pub use command::{Command, CommandOutput};

@@ -19,10 +19,11 @@ use std::io::{self, Read};
 use stockade_wire::ModuleDescription;
 use stockade_wire::codec::{self, CodecError};
 
+use super::trust::Distrust;
 use crate::compile::{ARTEFACT_BYTES_MAX, REPLY_BYTES_MAX};
 
 /// Which form an entry has. One of another form is compiled again.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"stockade";
 
@@ -62,6 +63,8 @@ impl std::fmt::Debug for Secret {
 /// Why an entry is not used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EntryError {
+    #[error("{0}")]
+    Untrusted(Distrust),
     #[error("it has {0} bytes, which no entry has")]
     Size(u64),
     #[error("it is no cache entry")]
@@ -78,8 +81,8 @@ pub(crate) enum EntryError {
     Code,
     #[error("its description is unusable: {0}")]
     Description(#[from] CodecError),
-    #[error("it cannot be read: {0}")]
-    Read(#[from] io::Error),
+    #[error("it cannot be read or written: {0}")]
+    Io(#[from] io::Error),
 }
 
 /// A header whose lengths are within their limits; it may still be forged.
