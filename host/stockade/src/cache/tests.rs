@@ -27,9 +27,10 @@ impl Scratch {
         &self.0
     }
 
-    /// Makes `path` another user's; false where this user may not.
-    pub(super) fn give_away(&self, path: &Path) -> bool {
-        std::os::unix::fs::lchown(path, Some(65_534), None).is_ok()
+    /// Makes `path` another user's and says whose; `None` where this user may not.
+    pub(super) fn give_away(&self, path: &Path) -> Option<u32> {
+        let other = trust::this_user() + 1;
+        std::os::unix::fs::lchown(path, Some(other), None).ok().map(|()| other)
     }
 }
 
