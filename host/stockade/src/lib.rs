@@ -90,6 +90,9 @@
 //! [`Pool::shutdown`] and [`Pool::kill`] end it; a module whose tasks kill worker after worker is put
 //! under [`Quarantine`]. [`Pool::test`] tells whether all of it works where it is to run.
 //!
+//! A module is compiled whenever a pool is built, unless [`PoolBuilder::cache`] names a [`Cache`] where
+//! what was compiled is kept; what somebody changed there is compiled again.
+//!
 //! Nothing of this crate parses WebAssembly or links an engine: modules are compiled in processes of
 //! their own, and every byte that comes back from a worker is checked.
 //!

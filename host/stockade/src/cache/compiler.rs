@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use stockade_wire::{CompileStep, EngineSettings, ModuleDescription};
 
-use super::program;
 use super::store::Store;
 use crate::RefusedReason;
 use crate::compile::{Compiler, Interrupt, Source};
@@ -46,16 +45,13 @@ impl CachedCompiler {
             return self.compiler.compile(source, step, state, interrupt);
         };
         let request = self.compiler.request(source, step.clone());
-        let key = store.key(&self.compiler.program, &request, &source.wasm);
-        if let Some(found) = key.and_then(|(_, key)| store.lookup(&key)) {
+        let identity = store.key(self.program(), &request, &source.wasm);
+        if let Some(found) = identity.and_then(|(_, key)| store.lookup(&key)) {
             return Ok(found);
         }
         let made = self.compiler.compile(source, step, state, interrupt)?;
-        // Where the program was replaced meanwhile, nobody knows which of the two made it.
-        if let Some((hash, key)) = key
-            && program::hash(&self.compiler.program).is_ok_and(|now| now == hash)
-        {
-            store.insert(&key, &made.0, &made.1);
+        if let Some(identity) = identity {
+            store.keep(self.program(), identity, &made.0, &made.1);
         }
         Ok(made)
     }

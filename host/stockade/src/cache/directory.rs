@@ -55,17 +55,28 @@ impl Directory {
     /// Opens the directory `path`, made where there is none.
     ///
     /// # Errors
+    /// [`CacheError`], where it cannot be made or opened, or is not ours alone.
+    pub(super) fn open_or_make(path: &Path) -> Result<Self, CacheError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|error| CacheError::unusable(path, error))?;
+        Self::open(path)
+    }
+
+    /// Opens the directory `path`.
+    ///
+    /// # Errors
     /// [`CacheError`], where it cannot be opened or is not ours alone.
     pub(super) fn open(path: &Path) -> Result<Self, CacheError> {
         // Without a slash at its end, which would follow a link after all.
         let path = path.components().as_path();
         let unusable = |error: io::Error| CacheError::unusable(path, error);
         let untrusted = |why| CacheError::Untrusted { path: path.to_path_buf(), why };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
         let descriptor = match rustix::fs::open(path, DIRECTORY_FLAGS, Mode::empty()) {
             Ok(descriptor) => descriptor,
-            // Which of the two it is depends on the file system.
-            Err(Errno::LOOP | Errno::NOTDIR) => return Err(untrusted(Distrust::Link)),
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+                return Err(untrusted(if is_link { Distrust::Link } else { Distrust::Kind }));
+            }
             Err(error) => return Err(unusable(error.into())),
         };
         let facts = Facts::of(&descriptor).map_err(unusable)?;
@@ -95,7 +106,7 @@ impl Directory {
         };
         let facts = Facts::of(&file)?;
         facts.check_entry(this_user()).map_err(EntryError::Untrusted)?;
-        copy_sealed(&file, facts.bytes, key, secret).map(Some)
+        copy_sealed(file, facts.bytes, key, secret).map(Some)
     }
 
     /// Writes the entry of `key`, in place of what is there; says how many bytes it has, or
@@ -235,9 +246,10 @@ impl Directory {
 }
 
 /// Copies an open entry of `bytes` to memory of this process and to a sealed file, then verifies
-/// that.
+/// that. Reads every byte of it once, so that nothing can be checked in one state and used in
+/// another.
 fn copy_sealed(
-    mut file: &File,
+    mut file: impl Read,
     bytes: u64,
     key: &EntryKey,
     secret: &Secret,

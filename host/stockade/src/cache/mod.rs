@@ -43,21 +43,25 @@ const BYTES_MAX_DEFAULT: u64 = 1 << 30;
 
 /// Where artefacts are kept between pools; see [`PoolBuilder::cache`](crate::PoolBuilder::cache).
 ///
-/// ```
+/// ```standalone_crate
 /// use stockade::{Cache, Pool};
 ///
 /// # let folder = std::env::temp_dir().join(format!("stockade-doc-{}", std::process::id()));
 /// # std::env::set_current_dir("../../target/wasm32-wasip1/guest")?;
-/// # let pool = || -> Result<Pool, stockade::BuildError> {
 /// let cache = Cache::in_directory(folder.join("artefacts")).key_file(folder.join("cache.key"));
-/// # Pool::builder().module("wordcount.wasm").cache(cache)
-/// #   .worker_program(stockade::WorkerProgram::Path("../../debug/stockade-worker".into())).build()
-/// # };
+///
 /// // The first pool compiles its module; those after it, in this program or another, do not.
 /// for _ in 0..2 {
-///     let pool = pool()?;
+///     let pool = Pool::builder()
+///         .module("wordcount.wasm")
+///         .cache(cache.clone())
+/// #       .worker_program(stockade::WorkerProgram::Path("../../debug/stockade-worker".into()))
+///         .build()?;
 ///     assert_eq!(pool.run::<u64>("word_count", ("to be or not to be",))?, 6);
 /// }
+///
+/// assert_eq!(cache.entries()?.len(), 1);
+/// assert!(cache.verify()?.iter().all(|check| check.problem.is_none()));
 /// # std::fs::remove_dir_all(folder)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -154,7 +158,7 @@ impl Cache {
     /// is read.
     ///
     /// # Errors
-    /// [`CacheError`], as for [`build`](crate::PoolBuilder::build).
+    /// [`CacheError`], as for [`build`](crate::PoolBuilder::build), and where there is no directory.
     pub fn entries(&self) -> Result<Vec<CacheEntry>, CacheError> {
         let directory = Directory::open(&self.directory)?;
         Ok(self.list(&directory)?.iter().map(CacheEntry::of).collect())
@@ -163,7 +167,7 @@ impl Cache {
     /// Removes every entry, of every domain; says how many. Pools that run are not disturbed.
     ///
     /// # Errors
-    /// [`CacheError`]; some entries may be removed then.
+    /// [`CacheError`], as for [`entries`](Self::entries); some entries may be removed then.
     pub fn clear(&self) -> Result<usize, CacheError> {
         let directory = Directory::open(&self.directory)?;
         let unusable = |error| CacheError::unusable(&self.directory, error);
@@ -174,13 +178,13 @@ impl Cache {
         Ok(removed)
     }
 
-    /// Reads and verifies every entry, of every domain, and changes nothing. Blocks for as long as
+    /// Reads and verifies every entry, of every domain, and changes none. Blocks for as long as
     /// reading them takes.
     ///
     /// # Errors
-    /// [`CacheError`], as for [`build`](crate::PoolBuilder::build). An entry that is wrong is no
-    /// error.
+    /// [`CacheError`], as for [`entries`](Self::entries). An entry that is wrong is no error.
     pub fn verify(&self) -> Result<Vec<CacheCheck>, CacheError> {
+        Directory::open(&self.directory)?;
         let store = self.open(&Grants::none())?;
         let checks = self.list(store.directory())?.into_iter().filter_map(|listed| {
             let problem = match store.read(&listed.key) {
@@ -196,7 +200,7 @@ impl Cache {
 
     /// Opens the directory and the key, for a pool whose guests get `grants`.
     pub(crate) fn open(&self, grants: &Grants) -> Result<Store, CacheError> {
-        let directory = Directory::open(&self.directory)?;
+        let directory = Directory::open_or_make(&self.directory)?;
         let key = match &self.key_file {
             Some(path) => path.clone(),
             None => secret::default_file()?,

@@ -79,6 +79,20 @@ impl Store {
         self.directory.read(key, &self.secret)
     }
 
+    /// Keeps what was made for `key` by what was `program`, if it still is: where its file was
+    /// replaced meanwhile, nobody knows which of the two made it.
+    pub(super) fn keep(
+        &self,
+        program: &Path,
+        (hash, key): (ProgramHash, EntryKey),
+        description: &ModuleDescription,
+        artefact: &File,
+    ) {
+        if program::hash(program).is_ok_and(|now| now == hash) {
+            self.insert(&key, description, artefact);
+        }
+    }
+
     /// Keeps what was compiled for `key`, if there is room for it.
     pub(super) fn insert(&self, key: &EntryKey, description: &ModuleDescription, artefact: &File) {
         let entry = name_of(key);

@@ -154,3 +154,37 @@ fn an_entry_larger_than_the_whole_cache_is_not_kept_and_costs_no_other() {
     insert(&small(bytes), 2, 1000);
     assert_eq!(there(), [false, true]);
 }
+
+#[test]
+fn what_a_program_made_that_was_replaced_meanwhile_is_not_kept() {
+    let scratch = Scratch::new();
+    let store = store(&scratch);
+    let program = scratch.path().join("program");
+    fs::write(&program, "one").unwrap();
+    let hash = program::hash(&program).unwrap();
+    let artefact = descriptor::sealed_file("test", b"code").unwrap();
+    let keep = |number| {
+        let key = EntryKey([number; 32]);
+        store.keep(&program, (hash, key), &ModuleDescription::default(), &artefact);
+        store.lookup(&key).is_some()
+    };
+    assert!(keep(1));
+    fs::write(&program, "two").unwrap();
+    assert!(!keep(2));
+    fs::remove_file(&program).unwrap();
+    assert!(!keep(3));
+}
+
+#[test]
+fn a_cache_that_is_only_looked_at_is_not_made() {
+    let scratch = Scratch::new();
+    let cache = cache(&scratch);
+    let missing = |error| match error {
+        CacheError::Unusable { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    };
+    assert!(missing(cache.entries().unwrap_err()));
+    assert!(missing(cache.clear().unwrap_err()));
+    assert!(missing(cache.verify().unwrap_err()));
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+}

@@ -21,7 +21,7 @@ struct Cache {
 impl Cache {
     fn new() -> Self {
         let scratch = Scratch::new();
-        let directory = Directory::open(&scratch.path().join("cache")).unwrap();
+        let directory = Directory::open_or_make(&scratch.path().join("cache")).unwrap();
         let cache = Self { scratch, directory };
         cache.write(&KEY, "right");
         cache
@@ -70,7 +70,7 @@ fn set_mode(path: &Path, mode: u32) {
 
 #[track_caller]
 fn refusal_of(path: &Path) -> Distrust {
-    match Directory::open(path) {
+    match Directory::open_or_make(path) {
         Err(CacheError::Untrusted { why, .. }) => why,
         other => panic!("expected distrust, got {other:?}"),
     }
@@ -129,7 +129,10 @@ fn a_directory_of_another_user_is_no_cache() {
 fn a_file_in_the_directorys_place_is_named_with_the_cause() {
     let cache = Cache::new();
     let path = cache.entry(&KEY);
-    let Err(CacheError::Unusable { path: named, .. }) = Directory::open(&path) else {
+    let Err(CacheError::Untrusted { why: Distrust::Kind, .. }) = Directory::open(&path) else {
+        panic!("expected a file of the wrong kind")
+    };
+    let Err(CacheError::Unusable { path: named, .. }) = Directory::open_or_make(&path) else {
         panic!("expected an unusable directory")
     };
     assert_eq!(named, path);
