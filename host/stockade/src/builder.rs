@@ -11,6 +11,7 @@ use stockade_wire::{
 };
 
 use crate::arguments::Arguments;
+use crate::cache::{Cache, CachedCompiler};
 use crate::compile::{Compiler, Interrupt, Source};
 use crate::dispatcher::Config;
 use crate::hooks::{ChosenHook, GivenHook, Hook};
@@ -50,6 +51,7 @@ pub struct PoolBuilder {
     initializer: Option<GivenHook>,
     finalizer: Option<GivenHook>,
     worker_program: Option<WorkerProgram>,
+    cache: Option<Cache>,
     shutdown_grace_period: Duration,
     max_pending_tasks: Option<usize>,
     when_full: WhenFull,
@@ -83,6 +85,7 @@ impl Default for PoolBuilder {
             initializer: None,
             finalizer: None,
             worker_program: None,
+            cache: None,
             shutdown_grace_period: Duration::from_secs(30),
             max_pending_tasks: None,
             when_full: WhenFull::Block,
@@ -200,6 +203,14 @@ impl PoolBuilder {
         self
     }
 
+    /// Keeps compiled modules in `cache`, so that the next pool, of this program or another, need not
+    /// compile them again. Default: every pool compiles its modules.
+    #[must_use]
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
     /// How long a shutdown waits for running tasks that have no wall time, and for finalizers.
     /// Default: 30 s.
     #[must_use]
@@ -241,7 +252,12 @@ impl PoolBuilder {
     pub fn build(self) -> Result<Pool, BuildError> {
         self.check()?;
         let program = WorkerProgram::find(self.worker_program.as_ref())?;
-        let compiler = Compiler { program: program.clone(), engine: self.limits.engine_settings() };
+        let engine = self.limits.engine_settings();
+        let cache = self.cache.as_ref().map(|cache| cache.open(&self.grants));
+        let compiler = CachedCompiler::new(
+            Compiler { program: program.clone(), engine: engine.clone() },
+            cache.transpose().map_err(BuildError::Cache)?,
+        );
         let mut modules = Vec::new();
         let mut loadables = Vec::new();
         let mut sources = Vec::new();
@@ -276,7 +292,7 @@ impl PoolBuilder {
         let setup = Setup {
             worker: WorkerId(0),
             name: format!("{}-initializer", self.name),
-            engine: compiler.engine.clone(),
+            engine,
             limits: self.limits.clone(),
             grants: self.grants.clone(),
             instances: self.instances,

@@ -27,13 +27,13 @@ use crate::process;
 pub(crate) const MODULE_BYTES_MAX: u64 = 32 << 20;
 
 /// The most bytes an artefact may have.
-const ARTEFACT_BYTES_MAX: u64 = 128 << 20;
+pub(crate) const ARTEFACT_BYTES_MAX: u64 = 128 << 20;
 
 /// The most time a compiler may take; it limits its own processor time to half of that.
 const COMPILE_WALL_TIME: Duration = Duration::from_secs(60);
 
 /// The most bytes of a compiler's reply: a description of a module with very many exports.
-const REPLY_BYTES_MAX: usize = 64 << 20;
+pub(crate) const REPLY_BYTES_MAX: usize = 64 << 20;
 
 /// A module before it is compiled.
 #[derive(Clone, Debug)]
@@ -114,12 +114,7 @@ impl Compiler {
         interrupt: &Interrupt,
     ) -> Result<(ModuleDescription, File), RefusedReason> {
         let artefact = descriptor::memory_file("stockade-artefact").map_err(system)?;
-        let request = CompileRequest {
-            step,
-            engine: self.engine.clone(),
-            text: source.text,
-            artefact_bytes_max: ARTEFACT_BYTES_MAX,
-        };
+        let request = self.request(source, step);
         let mut descriptors = vec![source.wasm.as_fd(), artefact.as_fd()];
         descriptors.extend(state.map(AsFd::as_fd));
 
@@ -150,6 +145,17 @@ impl Compiler {
         }
         descriptor::seal(&artefact).map_err(system)?;
         Ok((description, artefact))
+    }
+
+    /// What a compiler is asked, which is all that it makes an artefact from beside the module and
+    /// a state.
+    pub(crate) fn request(&self, source: &Source, step: CompileStep) -> CompileRequest {
+        CompileRequest {
+            step,
+            engine: self.engine.clone(),
+            text: source.text,
+            artefact_bytes_max: ARTEFACT_BYTES_MAX,
+        }
     }
 }
 

@@ -17,13 +17,14 @@ use stockade_wire::{
     WorkerMessage, codec,
 };
 
-use crate::compile::{Compiler, DeadlineStream, Interrupt, Source, timed_out};
+use crate::cache::CachedCompiler;
+use crate::compile::{DeadlineStream, Interrupt, Source, timed_out};
 use crate::{BrokenError, RefusedReason, TaskError, process};
 
 /// What is to be prepared: one module and its initializer.
 #[derive(Clone, Debug)]
 pub(crate) struct Preparation {
-    pub(crate) compiler: Compiler,
+    pub(crate) compiler: CachedCompiler,
     pub(crate) source: Source,
     pub(crate) module: ModuleId,
     pub(crate) initializer: HookCall,
@@ -44,12 +45,12 @@ impl Preparation {
     /// Makes the initialised artefact. Blocks until it is there, its parts' limits are reached, or
     /// `interrupt` ends it.
     pub(crate) fn run(&self, interrupt: &Interrupt) -> Result<Arc<File>, BrokenError> {
-        let compile = |compiler: &Compiler, step, state: Option<&File>| {
+        let compile = |compiler: &CachedCompiler, step, state: Option<&File>| {
             let made = compiler.compile(&self.source, step, state, interrupt);
             made.map(|(_, artefact)| artefact).map_err(BrokenError::Preparation)
         };
         let setup = self.initializer_setup();
-        let checked = Compiler { engine: setup.engine.clone(), ..self.compiler.clone() };
+        let checked = self.compiler.for_engine(setup.engine.clone());
         let instrumented = compile(&checked, CompileStep::Instrument, None)?;
         let state = self.initialize(&setup, &instrumented, interrupt)?;
         Ok(Arc::new(compile(&self.compiler, CompileStep::Snapshot, Some(&state))?))
@@ -71,7 +72,7 @@ impl Preparation {
     ) -> Result<File, BrokenError> {
         let state = descriptor::memory_file("stockade-state").map_err(failed)?;
         let (mut child, socket) =
-            process::start(&self.compiler.program, Role::Worker, &setup.name).map_err(failed)?;
+            process::start(self.compiler.program(), Role::Worker, &setup.name).map_err(failed)?;
         let outcome = (|| {
             interrupt.watch(&socket).map_err(failed)?;
             let mut sender = Sender::new(socket.try_clone().map_err(failed)?);
