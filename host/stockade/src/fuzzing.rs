@@ -5,8 +5,9 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stockade_wire::{Codec, Failure, Scalar};
+use stockade_wire::{Codec, Failure, ModuleDescription, Scalar};
 
+use crate::cache::{self, EntryKey, Secret};
 use crate::codec::{self, Unfit};
 use crate::shape::Shape;
 use crate::{TaskError, scalar};
@@ -36,4 +37,9 @@ pub fn scalars<T: DeserializeOwned>(results: &[Scalar]) -> Result<T, String> {
 /// What a caller is told of a failure.
 pub fn error(failure: Failure) -> TaskError {
     TaskError::from_failure(failure, None)
+}
+
+/// The description in the cache's entry `bytes`, if these are the entry of `key`.
+pub fn cache_entry(bytes: &[u8], key: [u8; 32], secret: [u8; 32]) -> Option<ModuleDescription> {
+    cache::verify(bytes, &EntryKey(key), &Secret(secret)).ok()
 }

@@ -1,9 +1,11 @@
 //! Modules, and what must hold of whatever is said about one.
 
-use stockade_module::{IMPORTS, TABLES_MAX};
+use stockade_module::IMPORTS;
 use stockade_wire::{
     EngineSettings, ExportType, Metering, ModuleDescription, Refusal, RefusalKind, ValueType,
 };
+
+use crate::rules;
 
 /// The most bytes of a message, and of the mark where it was cut.
 pub const MESSAGE_BYTES_MAX: usize = (4 << 10) + 3;
@@ -21,6 +23,11 @@ const PARAMETERS_MAX: usize = 64;
 /// The limits that modules are read under.
 pub const SETTINGS: EngineSettings =
     EngineSettings { memory_bytes: 16 << 20, table_elements: 10_000, metering: Metering::None };
+
+/// Keeps wasm-smith to what is admitted under these limits.
+pub fn admitted() -> wasm_smith::Config {
+    rules::admitted(SETTINGS.memory_bytes, SETTINGS.table_elements)
+}
 
 /// Checks what is said of a module, whatever its bytes.
 ///
@@ -75,47 +82,5 @@ fn check_functions(description: &ModuleDescription) {
         // One whose name is too long to be described is there all the same.
         let export = description.exports.iter().find(|export| export.name == function.export);
         assert!(export.is_none_or(|export| export.kind == task), "{function:?}");
-    }
-}
-
-/// A module that imports everything that is provided, for wasm-smith to choose from.
-pub fn provided() -> Vec<u8> {
-    let imports: String = IMPORTS
-        .iter()
-        .map(|import| {
-            let list = |types: &[ValueType]| {
-                types.iter().map(ValueType::to_string).collect::<Vec<_>>().join(" ")
-            };
-            let (params, results) = (list(import.params), list(import.results));
-            let (module, name) = (import.module, import.name);
-            format!("(import \"{module}\" \"{name}\" (func (param {params}) (result {results})))\n")
-        })
-        .collect();
-    wat::parse_str(format!("(module {imports})")).expect("a list of imports")
-}
-
-/// What wasm-smith may use of WebAssembly where the module is to be admitted.
-pub fn admitted() -> wasm_smith::Config {
-    wasm_smith::Config {
-        available_imports: Some(provided()),
-        max_memories: 1,
-        max_memory32_bytes: SETTINGS.memory_bytes,
-        max_tables: TABLES_MAX as usize,
-        max_table_elements: SETTINGS.table_elements / u64::from(TABLES_MAX),
-        acquire_release_atomics_enabled: false,
-        compact_imports_enabled: false,
-        custom_descriptors_enabled: false,
-        custom_page_sizes_enabled: false,
-        exceptions_enabled: false,
-        extended_const_enabled: false,
-        gc_enabled: false,
-        memory64_enabled: false,
-        multibyte_array_access_enabled: false,
-        relaxed_simd_enabled: false,
-        shared_everything_threads_enabled: false,
-        tail_call_enabled: false,
-        threads_enabled: false,
-        wide_arithmetic_enabled: false,
-        ..wasm_smith::Config::default()
     }
 }

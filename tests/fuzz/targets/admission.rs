@@ -44,7 +44,7 @@ fuzz_target!(|bytes: &[u8]| {
         Making::Admitted => {
             let Some(module) = smith(ADMITTED.clone(), &mut input) else { return };
             let answer = read(&module);
-            let refused = answer.err().filter(|refusal| !is_expected(refusal));
+            let refused = answer.err().filter(|refusal| refusal.kind != RefusalKind::Limit);
             assert!(refused.is_none(), "{refused:?}");
         }
         Making::Any => {
@@ -63,14 +63,19 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// Why a module may be refused that wasm-smith was to keep to the rules: it knows no setting for
-/// `externref`, and counts what tables and memories begin with one by one.
-fn is_expected(refusal: &Refusal) -> bool {
-    refusal.kind == RefusalKind::Limit
-        || refusal.message.starts_with("it uses garbage-collected references, which is off")
-}
-
+/// Small, because what is in functions is the validator's affair and takes most of the time.
 fn smith(config: Config, input: &mut Unstructured<'_>) -> Option<Vec<u8>> {
+    let config = Config {
+        max_data_segments: config.max_data_segments.min(4),
+        max_element_segments: config.max_element_segments.min(4),
+        max_exports: config.max_exports.min(20),
+        max_funcs: config.max_funcs.min(10),
+        max_globals: config.max_globals.min(10),
+        max_imports: config.max_imports.min(10),
+        max_instructions: config.max_instructions.min(10),
+        max_types: config.max_types.min(20),
+        ..config
+    };
     Module::new(config, input).ok().map(|module| module.to_bytes())
 }
 

@@ -210,7 +210,7 @@ fn part<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
 ///
 /// # Errors
 /// [`EntryError`]
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn verify(
     bytes: &[u8],
     key: &EntryKey,

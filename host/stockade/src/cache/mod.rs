@@ -33,6 +33,8 @@ mod store;
 mod trust;
 
 pub(crate) use compiler::CachedCompiler;
+#[cfg(feature = "fuzzing")]
+pub(crate) use entry::{EntryKey, Secret, verify};
 pub use trust::{CacheError, Distrust};
 
 use directory::Directory;
