@@ -8,6 +8,13 @@ out := target / "demo"
 stockade := target / "debug/stockade"
 miri := "MIRIFLAGS=-Zmiri-env-forward=STOCKADE_SEEDS CARGO_TARGET_DIR=" + target / "miri cargo +nightly miri test --quiet"
 
+# The address sanitizer is only in nightly toolchains; coverage and assertions are enough without.
+fuzz := target / "fuzz"
+fuzz_toolchain := if `rustup toolchain list 2> /dev/null | grep -c ^nightly || true` == "0" { "" } else { "+nightly" }
+fuzz_command := "cargo " + fuzz_toolchain + " fuzz"
+fuzz_options := "--fuzz-dir tests/fuzz --target-dir " + fuzz + if fuzz_toolchain == "+nightly" { "" } else { " -s none" }
+fuzz_limits := "-max_len=8192 -len_control=0 -timeout=20 -rss_limit_mb=4096 -print_final_stats=1"
+
 [private]
 default:
     @just --list --unsorted
@@ -62,6 +69,7 @@ wasm-target:
 # Formatting, lints and documentation, warnings denied.
 check:
     cargo fmt --all --check
+    cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
     cargo clippy --workspace --all-targets --quiet -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
@@ -104,6 +112,34 @@ chaos-short seed="": build
 # Rising and falling load for some minutes: nothing may be lost, and nothing may grow.
 soak minutes="10" seed="": build
     {{ target }}/debug/soak {{ minutes }} {{ seed }}
+
+# Very many modules that wasm-smith makes, each compiled and called in a real pool; `just smith 1 SEED NUMBER` tries one again.
+smith modules="10000" seed="" first="": build
+    {{ target }}/debug/smith {{ modules }} "{{ seed }}" "{{ first }}"
+
+# One fuzz target for so many seconds, on from its kept corpus: admission, cache, manifest, results, slots or wire.
+fuzz target_name seconds="60": cargo-fuzz
+    @mkdir -p {{ fuzz }}/corpus/{{ target_name }} {{ fuzz }}/findings/{{ target_name }}
+    {{ fuzz_command }} run {{ fuzz_options }} {{ target_name }} \
+        {{ fuzz }}/corpus/{{ target_name }} tests/fuzz/corpus/{{ target_name }} \
+        -- -max_total_time={{ seconds }} {{ fuzz_limits }} $(ls tests/fuzz/dictionaries/{{ target_name }}.dict 2> /dev/null | sed 's/^/-dict=/')
+
+# Every fuzz target on its kept corpus and for some seconds more; a build of its own.
+fuzz-short seconds="20": cargo-fuzz
+    @echo "Building the fuzz targets (some minutes the first time) ..."
+    {{ fuzz_command }} build {{ fuzz_options }}
+    @for name in $(ls tests/fuzz/targets | sed 's/\.rs$//'); do \
+        echo "== $name"; \
+        mkdir -p {{ fuzz }}/corpus/$name; \
+        {{ fuzz_command }} run {{ fuzz_options }} $name {{ fuzz }}/corpus/$name tests/fuzz/corpus/$name \
+            -- -max_total_time={{ seconds }} {{ fuzz_limits }} 2>&1 | tee {{ fuzz }}/$name.log | tail -n 1; \
+    done
+
+# Adds cargo-fuzz, and says so, unless it is there.
+[private]
+cargo-fuzz:
+    @command -v cargo-fuzz > /dev/null || { echo "Adding cargo-fuzz ..."; cargo install cargo-fuzz --locked; }
+    @echo "Fuzzing with {{ if fuzz_toolchain == "+nightly" { "the address sanitizer of the nightly toolchain" } else { "no sanitizer, on the stable toolchain" } }}."
 
 # Licences and sources of all dependencies, and advisories where their database can be had.
 deny:

@@ -11,6 +11,7 @@
 //! random     numbers that a seed decides
 //! storm      what `chaos` and `chaos-worker` agree on
 //! waiting    eventually(), until_running(), block_on()
+//! warnings   what the library warns of
 //! ```
 //!
 //! Nothing here sleeps for a fixed time and nothing measures one: what cannot be waited for on an
@@ -28,6 +29,7 @@ mod processes;
 mod random;
 mod storm;
 mod waiting;
+mod warnings;
 
 pub use census::{Census, children_of, resident_bytes, resident_peak_bytes};
 
@@ -44,3 +46,4 @@ pub use processes::{
 pub use random::{Random, mix, seed_of_now};
 pub use storm::{Mischief, Storm, forged_text, forger_of, pool_name, worker_of_name};
 pub use waiting::{PATIENCE, block_on, block_on_for, eventually, until_running};
+pub use warnings::warnings_of;

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod building;
+mod cache;
 mod calling;
 mod commands;
 mod compile_limits;

@@ -35,6 +35,10 @@ impl From<BuildError> for Error {
             BuildError::Grant { .. } => described
                 .with_exit(Exit::Missing)
                 .help("`--grant-dir` takes a directory that exists and that you can read"),
+            BuildError::Cache(_) => described.with_exit(Exit::Missing).help(
+                "`--cache` takes a directory that is yours alone (mode 0700), and keeps its key (mode \
+                 0600) in $XDG_STATE_HOME/stockade or ~/.local/state/stockade",
+            ),
             BuildError::Hook { role: "initializer", .. } => described
                 .with_exit(Exit::Call)
                 .help("name it with `--init`, and give its arguments with `--init-arg NAME=VALUE`")

@@ -238,6 +238,11 @@ pub(crate) struct PoolArgs {
     /// tasks
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Instances::PerTask, help_heading = "Instances")]
     pub(crate) instances: Instances,
+
+    /// Keep the compiled module in the directory DIR, made with mode 0700 where there is none, and
+    /// take it from there the next time
+    #[arg(long, value_name = "DIR", help_heading = "Cache")]
+    pub(crate) cache: Option<PathBuf>,
 }
 
 /// How long an instance lives.

@@ -30,6 +30,7 @@ mod run;
 
 mod output;
 mod report;
+mod warnings;
 
 mod escape;
 mod json;
@@ -46,7 +47,9 @@ use args::{Cli, Subcommand};
 
 fn main() -> ExitCode {
     stockade_worker::run_if_worker();
-    let ended = match Cli::parse().command {
+    let command = Cli::parse().command;
+    warnings::show();
+    let ended = match command {
         Subcommand::Run(args) => run::run(&args),
         Subcommand::Map(args) => map::run(&args),
         Subcommand::Inspect(args) => inspect::run(&args),

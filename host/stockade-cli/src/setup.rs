@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use stockade::{FunctionKind, Grants, Json, Limits, Pool, WorkerProgram};
+use stockade::{Cache, FunctionKind, Grants, Json, Limits, Pool, WorkerProgram};
 
 use crate::advice;
 use crate::args::{Instances, PoolArgs};
@@ -29,6 +29,9 @@ pub(crate) fn pool(module: &Path, args: &PoolArgs, workers: Option<usize>) -> Re
         });
     if let Some(workers) = workers {
         builder = builder.max_workers(workers);
+    }
+    if let Some(directory) = &args.cache {
+        builder = builder.cache(Cache::in_directory(directory));
     }
     if let Some((name, arguments)) = initializer(module, args)? {
         builder = builder.initializer(name, arguments);

@@ -15,7 +15,7 @@ use wasmparser::{
 };
 
 use crate::imports::Provided;
-use crate::{manifest, refusal};
+use crate::{bounded, manifest, refusal};
 
 /// The size of a WebAssembly page.
 pub const PAGE_BYTES: u64 = 64 << 10;
@@ -207,9 +207,9 @@ impl<'a> Outline<'a> {
         let mut exports = Vec::new();
         for (name, kind) in &self.exports {
             if name.len() > NAME_BYTES_MAX {
-                warnings.push(format!("export `{}`: its name is too long", quoted(name)));
+                warnings.push(&format!("export `{}`: its name is too long", quoted(name)));
             } else if exports.len() == EXPORTS_MAX {
-                warnings.push(format!("exports beyond the first {EXPORTS_MAX} are ignored"));
+                warnings.push(&format!("exports beyond the first {EXPORTS_MAX} are ignored"));
                 break;
             } else {
                 exports.push(Export { name: (*name).to_owned(), kind: kind.clone() });
@@ -296,10 +296,10 @@ pub(crate) struct Warnings {
 }
 
 impl Warnings {
-    /// Adds a warning, or counts it where there are many already.
-    pub(crate) fn push(&mut self, text: String) {
+    /// Adds a warning, bounded as every message, or counts it where there are many already.
+    pub(crate) fn push(&mut self, text: &str) {
         if self.texts.len() < WARNINGS_MAX {
-            self.texts.push(text);
+            self.texts.push(bounded(text));
         } else {
             self.beyond += 1;
         }

@@ -40,7 +40,7 @@ pub(crate) fn functions(
         let text = format!(
             "the manifest is ignored: it has {bytes} bytes, where {MANIFEST_BYTES_MAX} are allowed"
         );
-        warnings.push(text);
+        warnings.push(&text);
         return Ok(Vec::new());
     }
     let exports = exports.iter().map(|(name, kind)| (*name, kind)).collect();
@@ -133,7 +133,7 @@ impl Reader<'_> {
     }
 
     fn ignore(&mut self, why: &str) {
-        self.warnings.push(format!("manifest: ignored: {why}"));
+        self.warnings.push(&format!("manifest: ignored: {why}"));
     }
 }
 

@@ -12,6 +12,7 @@ use stockade_wire::{
 };
 
 use crate::arguments::Arguments;
+use crate::cache::{Cache, CachedCompiler};
 use crate::compile::{Compiler, Interrupt, Source};
 use crate::dispatcher::Config;
 use crate::hooks::{ChosenHook, GivenHook, Hook};
@@ -52,6 +53,7 @@ pub struct PoolBuilder {
     initializer: Option<GivenHook>,
     finalizer: Option<GivenHook>,
     worker_program: Option<WorkerProgram>,
+    cache: Option<Cache>,
     shutdown_grace_period: Duration,
     max_pending_tasks: Option<usize>,
     when_full: WhenFull,
@@ -87,6 +89,7 @@ impl Default for PoolBuilder {
             initializer: None,
             finalizer: None,
             worker_program: None,
+            cache: None,
             shutdown_grace_period: Duration::from_secs(30),
             max_pending_tasks: None,
             when_full: WhenFull::Block,
@@ -221,6 +224,14 @@ impl PoolBuilder {
         self
     }
 
+    /// Keeps compiled modules in `cache`, so that the next pool, of this program or another, need not
+    /// compile them again. Default: every pool compiles its modules.
+    #[must_use]
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
     /// How long a shutdown waits for running tasks that have no wall time, and for finalizers.
     /// Default: 30 s.
     #[must_use]
@@ -272,17 +283,21 @@ impl PoolBuilder {
         let program = WorkerProgram::find(self.worker_program.as_ref())?;
         let setup = self.setup();
         lockdown::check(&program, &setup)?;
-        let compiler = Compiler {
-            program: program.clone(),
-            engine: setup.engine.clone(),
-            limits: self.compile_limits.clone(),
-            lockdown: self.lockdown.clone(),
-        };
+        let cache = self.cache.as_ref().map(|cache| cache.open(&self.grants));
+        let compiler = CachedCompiler::new(
+            Compiler {
+                program: program.clone(),
+                engine: setup.engine.clone(),
+                limits: self.compile_limits.clone(),
+                lockdown: self.lockdown.clone(),
+            },
+            cache.transpose().map_err(BuildError::Cache)?,
+        );
         let mut modules = Vec::new();
         let mut loadables = Vec::new();
         let mut sources = Vec::new();
         for (number, given) in self.modules.iter().enumerate() {
-            let source = read(given, compiler.limits.module_bytes)?;
+            let source = read(given, self.compile_limits.module_bytes)?;
             let (description, artefact) = compiler
                 .compile(&source, CompileStep::Compile, None, &Interrupt::default())
                 .map_err(|reason| BuildError::Refused { name: given.name.clone(), reason })?;

@@ -24,7 +24,7 @@ use crate::RefusedReason;
 use crate::process::{self, Process};
 
 /// The most bytes of a compiler's reply: a description of a module with very many exports.
-const REPLY_BYTES_MAX: usize = 64 << 20;
+pub(crate) const REPLY_BYTES_MAX: usize = 64 << 20;
 
 /// A module before it is compiled.
 #[derive(Clone, Debug)]
@@ -105,12 +105,7 @@ impl Compiler {
         interrupt: &Interrupt,
     ) -> Result<(ModuleDescription, File), RefusedReason> {
         let artefact = descriptor::memory_file("stockade-artefact").map_err(system)?;
-        let request = CompileRequest {
-            step,
-            engine: self.engine.clone(),
-            text: source.text,
-            limits: self.limits.clone(),
-        };
+        let request = self.request(source, step);
         let mut descriptors = vec![source.wasm.as_fd(), artefact.as_fd()];
         descriptors.extend(state.map(AsFd::as_fd));
 
@@ -168,6 +163,17 @@ impl Compiler {
         process.child.kill();
         let exit = process.child.wait().map_err(system)?;
         Ok((reply, exit))
+    }
+
+    /// What a compiler is asked, which is all that it makes an artefact from beside the module and
+    /// a state.
+    pub(crate) fn request(&self, source: &Source, step: CompileStep) -> CompileRequest {
+        CompileRequest {
+            step,
+            engine: self.engine.clone(),
+            text: source.text,
+            limits: self.limits.clone(),
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use stockade_wire::{Failure, GuestError, TrapKind};
 
-use crate::LockdownError;
 use crate::shown::{Line, Lines};
+use crate::{CacheError, LockdownError};
 
 /// Why a pool could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,9 @@ pub enum BuildError {
         /// Why.
         reason: RefusedReason,
     },
+    /// The cache cannot be used as it is.
+    #[error("cannot use the cache")]
+    Cache(#[source] CacheError),
     /// A granted directory is not there.
     #[error("cannot grant the directory {}", path.display())]
     Grant {

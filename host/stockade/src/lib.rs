@@ -90,6 +90,9 @@
 //! [`Pool::shutdown`] and [`Pool::kill`] end it; a module whose tasks kill worker after worker is put
 //! under [`Quarantine`]. [`Pool::test`] tells whether all of it works where it is to run.
 //!
+//! A module is compiled whenever a pool is built, unless [`PoolBuilder::cache`] names a [`Cache`] where
+//! what was compiled is kept; what somebody changed there is compiled again.
+//!
 //! Nothing of this crate parses WebAssembly or links an engine: modules are compiled in processes of
 //! their own, and every byte that comes back from a worker is checked.
 //!
@@ -104,6 +107,7 @@ compile_error!("Stockade's workers are contained by means that only Linux has: b
 
 mod arguments;
 mod builder;
+mod cache;
 mod callbacks;
 mod cancelled;
 mod cell;
@@ -139,8 +143,13 @@ mod target;
 mod task;
 mod worker;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use arguments::{Arguments, Bytes, Json};
 pub use builder::{PoolBuilder, inspect};
+pub use cache::{Cache, CacheCheck, CacheEntry, CacheError, Distrust};
 pub use cancelled::{CancelledTask, GivenArguments};
 pub use cell::CallbackId;
 pub use command::{Command, CommandOutput};

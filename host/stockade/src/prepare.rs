@@ -17,14 +17,15 @@ use stockade_wire::{
     WorkerMessage, codec,
 };
 
-use crate::compile::{Compiler, DeadlineStream, Interrupt, Source, timed_out};
+use crate::cache::CachedCompiler;
+use crate::compile::{DeadlineStream, Interrupt, Source, timed_out};
 use crate::process::{self, Process};
 use crate::{BrokenError, RefusedReason, TaskError};
 
 /// What is to be prepared: one module and its initializer.
 #[derive(Clone, Debug)]
 pub(crate) struct Preparation {
-    pub(crate) compiler: Compiler,
+    pub(crate) compiler: CachedCompiler,
     pub(crate) source: Source,
     pub(crate) module: ModuleId,
     pub(crate) initializer: HookCall,
@@ -45,12 +46,12 @@ impl Preparation {
     /// Makes the initialised artefact. Blocks until it is there, its parts' limits are reached, or
     /// `interrupt` ends it.
     pub(crate) fn run(&self, interrupt: &Interrupt) -> Result<Arc<File>, BrokenError> {
-        let compile = |compiler: &Compiler, step, state: Option<&File>| {
+        let compile = |compiler: &CachedCompiler, step, state: Option<&File>| {
             let made = compiler.compile(&self.source, step, state, interrupt);
             made.map(|(_, artefact)| artefact).map_err(BrokenError::Preparation)
         };
         let setup = self.initializer_setup();
-        let checked = Compiler { engine: setup.engine.clone(), ..self.compiler.clone() };
+        let checked = self.compiler.for_engine(setup.engine.clone());
         let instrumented = compile(&checked, CompileStep::Instrument, None)?;
         let state = self.initialize(&setup, &instrumented, interrupt)?;
         Ok(Arc::new(compile(&self.compiler, CompileStep::Snapshot, Some(&state))?))
@@ -73,7 +74,7 @@ impl Preparation {
         let state = descriptor::memory_file("stockade-state").map_err(failed)?;
         let lockdown = &setup.confinement.lockdown;
         let Process { mut child, socket, confinement } =
-            process::start(&self.compiler.program, Role::Worker, &setup.name, lockdown)
+            process::start(self.compiler.program(), Role::Worker, &setup.name, lockdown)
                 .map_err(failed)?;
         let setup = &Setup { confinement, modules: 1, ..setup.clone() };
         let outcome = (|| {

@@ -17,6 +17,7 @@
 //! Deliberately absent: what a well-behaved guest may do; that is the rest of the suite.
 
 mod abi;
+mod cache;
 #[cfg(target_arch = "x86_64")]
 mod escape;
 mod execution;

@@ -2,7 +2,7 @@
 //!
 //! The form is bincode's with fixed widths, read here by hand because its bytes are hostile and a
 //! limit needs to know how many are left: no length is believed beyond them, elements without bytes
-//! are counted, and depth is bounded. Where the shape is not known the caller's type says what to
+//! and parts of tuples without them are counted, and depth is bounded. Where the shape is not known the caller's type says what to
 //! read. Nothing here blocks or allocates; that is up to the caller's type.
 
 mod input;
@@ -346,7 +346,7 @@ impl<'de> SeqAccess<'de> for &mut Elements<'_, 'de> {
         let read = |shape| move |input: &mut Input<'de>| seed.deserialize(Reader { input, shape });
         match self.shapes {
             Shapes::Each(shape) | Shapes::Entries(shape, _) => self.input.claimed(read(shape)),
-            Shapes::Parts(parts) => read(&parts[index])(self.input),
+            Shapes::Parts(parts) => self.input.part(read(&parts[index])),
             Shapes::OfCaller => read(&ANY)(self.input),
         }
         .map(Some)
@@ -372,7 +372,7 @@ impl<'de> MapAccess<'de> for &mut Elements<'_, 'de> {
             Shapes::Entries(_, shape) => shape,
             _ => &ANY,
         };
-        seed.deserialize(Reader { input: &mut *self.input, shape })
+        self.input.part(|input| seed.deserialize(Reader { input, shape }))
     }
 
     fn size_hint(&self) -> Option<usize> {

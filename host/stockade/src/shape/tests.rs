@@ -312,6 +312,24 @@ fn elements_without_bytes_are_counted_over_the_whole_result() {
     assert_eq!(returned::<Vec<((), u8)>>(&pairs, "TheirOwn").as_ref(), Ok(&pairs));
 }
 
+/// The module's text says how many parts a tuple has, and a result how often it is there.
+#[test]
+fn parts_without_bytes_are_counted_beside_the_bytes_of_the_result() {
+    let units = vec!["()"; 1000].join(",");
+    let rows = |text: &str, count: usize, row: &[u8]| {
+        let bytes = [&(count as u64).to_le_bytes()[..], &row.repeat(count)].concat();
+        decode::<Value>(&bytes, &Shape::of_result(text)).map(drop)
+    };
+    assert_eq!(rows(&format!("Vec<({units})>"), 1048, &[]), Ok(()));
+    assert!(rows(&format!("Vec<({units})>"), 1049, &[]).is_err());
+    let map = format!("HashMap<String, ({units})>");
+    assert_eq!(rows(&map, 1050, &[0; 8]), Ok(()));
+    assert!(rows(&map, 1060, &[0; 8]).is_err());
+    // Each byte pays for one part.
+    assert_eq!(rows("Vec<(u8, ())>", (1 << 20) + 1, &[7]), Ok(()));
+    assert!(rows("Vec<(u8, (), (), ())>", 1 << 20, &[7]).is_err());
+}
+
 #[test]
 fn depth_is_bounded() {
     #[derive(Serialize, Deserialize, PartialEq, Debug)]

@@ -14,16 +14,30 @@ const DEPTH_MAX: usize = 128;
 /// any number of them.
 const EMPTY_ELEMENTS_MAX: usize = 1 << 20;
 
+/// The most parts of tuples, and values of maps, that have no bytes, beside one for each byte that
+/// was read: the guest's own text says how many parts a tuple has, and its result how many tuples.
+const EMPTY_PARTS_MAX: usize = 1 << 20;
+
 /// What is left of a result, and of its limits.
 pub(super) struct Input<'de> {
     rest: &'de [u8],
+    /// Bytes of all of the result.
+    length: usize,
     depth: usize,
     empty_elements: usize,
+    /// So many were read.
+    empty_parts: usize,
 }
 
 impl<'de> Input<'de> {
     pub(super) fn new(bytes: &'de [u8]) -> Self {
-        Self { rest: bytes, depth: DEPTH_MAX, empty_elements: EMPTY_ELEMENTS_MAX }
+        Self {
+            rest: bytes,
+            length: bytes.len(),
+            depth: DEPTH_MAX,
+            empty_elements: EMPTY_ELEMENTS_MAX,
+            empty_parts: 0,
+        }
     }
 
     pub(super) fn bytes_left(&self) -> usize {
@@ -136,5 +150,22 @@ impl<'de> Input<'de> {
             })?;
         }
         Ok(element)
+    }
+
+    /// Reads a part of a tuple or the value of an entry, and counts it if it has no bytes.
+    pub(super) fn part<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let before = self.rest.len();
+        let part = read(self)?;
+        if self.rest.len() == before {
+            self.empty_parts += 1;
+            if self.empty_parts > EMPTY_PARTS_MAX + (self.length - self.rest.len()) {
+                let parts = self.empty_parts;
+                return Err(Error::custom(format_args!("{parts} parts of tuples have no bytes")));
+            }
+        }
+        Ok(part)
     }
 }

@@ -1,0 +1,229 @@
+//! Entries: what the bytes of a cache's file must be before anything of them is believed.
+//!
+//! ```text
+//! magic 8 │ version 4 │ key 32 │ description bytes 8 │ artefact bytes 8 │ code 32 │ description │ artefact
+//! └──────────────────────────── header: HEADER_BYTES ─────────────────────────────┘
+//! ```
+//!
+//! Numbers are little-endian. The code authenticates everything before and after it: BLAKE3, keyed
+//! with what only the cache's owner knows. Both lengths stand before it, so no byte can move from
+//! one part into the other.
+//!
+//! Invariant: a description is decoded only after the code was right. What is checked before that
+//! (magic, version, key, lengths) only saves work and finds better words.
+//!
+//! Deliberately absent: files. What stands here reads bytes that nobody else can change any more.
+
+use std::io::{self, Read};
+
+use stockade_wire::ModuleDescription;
+use stockade_wire::codec::{self, CodecError};
+
+use super::trust::Distrust;
+use crate::compile::{ARTEFACT_BYTES_MAX, REPLY_BYTES_MAX};
+
+/// Which form an entry has. One of another form is compiled again.
+pub(super) const VERSION: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"stockade";
+
+/// Bytes before an entry's description.
+pub(crate) const HEADER_BYTES: usize = 92;
+
+/// The most bytes a description may have: as many as a compiler may send.
+const DESCRIPTION_BYTES_MAX: u64 = REPLY_BYTES_MAX as u64;
+
+/// The most bytes an entry may have.
+pub(crate) const ENTRY_BYTES_MAX: u64 =
+    HEADER_BYTES as u64 + DESCRIPTION_BYTES_MAX + ARTEFACT_BYTES_MAX;
+
+/// Where each part of the header ends.
+const VERSION_AT: usize = MAGIC.len();
+const KEY_AT: usize = VERSION_AT + 4;
+const DESCRIPTION_AT: usize = KEY_AT + 32;
+const ARTEFACT_AT: usize = DESCRIPTION_AT + 8;
+const CODE_AT: usize = ARTEFACT_AT + 8;
+
+const _: () = assert!(CODE_AT + blake3::OUT_LEN == HEADER_BYTES);
+
+/// What an entry is of: everything that decides what a compiler makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryKey(pub(crate) [u8; 32]);
+
+/// What the cache's owner knows and nobody else who can write an entry.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(pub(crate) [u8; 32]);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Why an entry is not used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EntryError {
+    #[error("{0}")]
+    Untrusted(Distrust),
+    #[error("it has {0} bytes, which no entry has")]
+    Size(u64),
+    #[error("it is no cache entry")]
+    Magic,
+    #[error("its form is {0}, where {VERSION} is known")]
+    Version(u32),
+    #[error("it is the entry of something else")]
+    Key,
+    #[error("its description or its artefact is larger than allowed")]
+    Limit,
+    #[error("it has {found} bytes, where its header says {said}")]
+    Length { said: u64, found: u64 },
+    #[error("its authentication code is wrong")]
+    Code,
+    #[error("its description is unusable: {0}")]
+    Description(#[from] CodecError),
+    #[error("it cannot be read or written: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A header whose lengths are within their limits; it may still be forged.
+#[derive(Debug)]
+pub(crate) struct Header {
+    bytes: [u8; HEADER_BYTES],
+    pub(crate) description_bytes: usize,
+    pub(crate) artefact_bytes: u64,
+}
+
+impl Header {
+    /// Reads the header of a file of `entry_bytes` that should be the entry of `key`.
+    ///
+    /// # Errors
+    /// [`EntryError`]
+    pub(crate) fn parse(
+        bytes: [u8; HEADER_BYTES],
+        entry_bytes: u64,
+        key: &EntryKey,
+    ) -> Result<Self, EntryError> {
+        if bytes[..VERSION_AT] != MAGIC {
+            return Err(EntryError::Magic);
+        }
+        let version = u32::from_le_bytes(part(&bytes, VERSION_AT));
+        if version != VERSION {
+            return Err(EntryError::Version(version));
+        }
+        if part(&bytes, KEY_AT) != key.0 {
+            return Err(EntryError::Key);
+        }
+        let description_bytes = u64::from_le_bytes(part(&bytes, DESCRIPTION_AT));
+        let artefact_bytes = u64::from_le_bytes(part(&bytes, ARTEFACT_AT));
+        if description_bytes > DESCRIPTION_BYTES_MAX || artefact_bytes > ARTEFACT_BYTES_MAX {
+            return Err(EntryError::Limit);
+        }
+        let said = HEADER_BYTES as u64 + description_bytes + artefact_bytes;
+        if said != entry_bytes {
+            return Err(EntryError::Length { said, found: entry_bytes });
+        }
+        // Below its limit, which is far below what a `usize` holds.
+        Ok(Self { bytes, description_bytes: description_bytes as usize, artefact_bytes })
+    }
+
+    /// Checks the code over the header, the description and the artefact, then decodes the
+    /// description. None of them may change while or after this runs: memory of this process, and a
+    /// sealed file.
+    ///
+    /// # Errors
+    /// [`EntryError`]
+    pub(crate) fn verify(
+        &self,
+        description: &[u8],
+        artefact: impl Read,
+        secret: &Secret,
+    ) -> Result<ModuleDescription, EntryError> {
+        let (code, found) = code(&self.bytes[..CODE_AT], description, artefact, secret)?;
+        let said = self.description_bytes as u64 + self.artefact_bytes;
+        let found = description.len() as u64 + found;
+        if found != said {
+            return Err(EntryError::Length { said, found });
+        }
+        // Hashes compare in constant time, so a wrong code says nothing of the right one.
+        if code != blake3::Hash::from_bytes(part(&self.bytes, CODE_AT)) {
+            return Err(EntryError::Code);
+        }
+        Ok(codec::decode(description)?)
+    }
+}
+
+/// What stands before the artefact in the entry of `key`: the header and the description.
+///
+/// # Errors
+/// [`EntryError::Limit`], or where the artefact cannot be read.
+pub(crate) fn head(
+    key: &EntryKey,
+    description: &ModuleDescription,
+    artefact: impl Read,
+    artefact_bytes: u64,
+    secret: &Secret,
+) -> Result<Vec<u8>, EntryError> {
+    let mut encoded = Vec::new();
+    codec::encode(description, &mut encoded)?;
+    let description_bytes = encoded.len() as u64;
+    if description_bytes > DESCRIPTION_BYTES_MAX || artefact_bytes > ARTEFACT_BYTES_MAX {
+        return Err(EntryError::Limit);
+    }
+    let mut head = Vec::with_capacity(HEADER_BYTES + encoded.len());
+    head.extend(MAGIC);
+    head.extend(VERSION.to_le_bytes());
+    head.extend(key.0);
+    head.extend(description_bytes.to_le_bytes());
+    head.extend(artefact_bytes.to_le_bytes());
+    let (code, found) = code(&head, &encoded, artefact, secret)?;
+    if found != artefact_bytes {
+        return Err(EntryError::Length { said: artefact_bytes, found });
+    }
+    head.extend(code.as_bytes());
+    head.append(&mut encoded);
+    Ok(head)
+}
+
+/// The code of an entry, and how many bytes its artefact has; of more than an artefact may have,
+/// the rest is not read.
+fn code(
+    before: &[u8],
+    description: &[u8],
+    artefact: impl Read,
+    secret: &Secret,
+) -> io::Result<(blake3::Hash, u64)> {
+    let mut hasher = blake3::Hasher::new_keyed(&secret.0);
+    hasher.update(before).update(description);
+    let until = hasher.count();
+    hasher.update_reader(artefact.take(ARTEFACT_BYTES_MAX + 1))?;
+    Ok((hasher.finalize(), hasher.count() - until))
+}
+
+/// `N` bytes of a header.
+fn part<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
+    let mut part = [0; N];
+    part.copy_from_slice(&header[at..at + N]);
+    part
+}
+
+/// Verifies `bytes`, a whole entry, as the cache does part by part.
+///
+/// # Errors
+/// [`EntryError`]
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn verify(
+    bytes: &[u8],
+    key: &EntryKey,
+    secret: &Secret,
+) -> Result<ModuleDescription, EntryError> {
+    let size = bytes.len() as u64;
+    let Some((header, rest)) = bytes.split_first_chunk() else {
+        return Err(EntryError::Size(size));
+    };
+    let header = Header::parse(*header, size, key)?;
+    let (description, artefact) = rest.split_at(header.description_bytes);
+    header.verify(description, artefact, secret)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! What wasm-smith must keep to so that a module is admitted: features, imports, limits.
+//!
+//! A file of two programs: the fuzz targets, and `tests/programs/smith`.
+
+use stockade_module::{IMPORTS, TABLES_MAX};
+use stockade_wire::ValueType;
+use wasm_smith::Config;
+
+/// Keeps wasm-smith to what is admitted under limits of so many bytes and elements.
+pub(crate) fn admitted(memory_bytes: u64, table_elements: u64) -> Config {
+    Config {
+        available_imports: Some(provided()),
+        max_memories: 1,
+        max_memory32_bytes: memory_bytes,
+        max_tables: TABLES_MAX as usize,
+        max_table_elements: table_elements / u64::from(TABLES_MAX),
+        acquire_release_atomics_enabled: false,
+        compact_imports_enabled: false,
+        custom_descriptors_enabled: false,
+        custom_page_sizes_enabled: false,
+        exceptions_enabled: false,
+        extended_const_enabled: false,
+        gc_enabled: false,
+        memory64_enabled: false,
+        multibyte_array_access_enabled: false,
+        // There is no setting for `externref` alone, which is off.
+        reference_types_enabled: false,
+        relaxed_simd_enabled: false,
+        shared_everything_threads_enabled: false,
+        tail_call_enabled: false,
+        threads_enabled: false,
+        wide_arithmetic_enabled: false,
+        ..Config::default()
+    }
+}
+
+/// A module that imports everything that is provided, for wasm-smith to choose from.
+fn provided() -> Vec<u8> {
+    let list =
+        |types: &[ValueType]| types.iter().map(ValueType::to_string).collect::<Vec<_>>().join(" ");
+    let imports: String = IMPORTS
+        .iter()
+        .map(|import| {
+            let (params, results) = (list(import.params), list(import.results));
+            let (module, name) = (import.module, import.name);
+            format!("(import \"{module}\" \"{name}\" (func (param {params}) (result {results})))")
+        })
+        .collect();
+    wat::parse_str(format!("(module {imports})")).expect("a list of imports is a module")
+}

@@ -1,0 +1,106 @@
+//! Smith: very many modules that wasm-smith makes, each compiled and called in a real pool.
+//!
+//! ```text
+//! Forge: number ─► Made ─► admission here ─ refused ─► a pool of its own must refuse it alike
+//!                                │
+//!                                └─ admitted ─► 64 to a pool ─► calls ─► Tally
+//! ```
+//!
+//! `smith [MODULES] [SEED] [FIRST]`, each of which may be empty. Prints what became of the modules and
+//! their calls, and exits with 1 if anything did that must not: a module that is refused here and not
+//! there, a compiler or a worker that died, a task without an end, processes, threads, descriptors or
+//! memory left. Findings are kept in `target/smith/SEED-NUMBER.wasm`.
+//!
+//! A seed and a number always make the same module and the same calls: `smith 1 SEED NUMBER` tries
+//! one again.
+
+mod make;
+#[path = "../../fuzz/src/rules.rs"]
+mod rules;
+mod tally;
+mod trial;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result};
+use stockade_tests::{Census, seed_of_now};
+
+use make::Forge;
+use tally::Tally;
+
+/// What a module may have of memory and of tables.
+const MEMORY_BYTES: u64 = 16 << 20;
+const TABLE_ELEMENTS: u64 = 10_000;
+
+/// Modules of one pool. Each is compiled by a process of its own, but they share a worker.
+const POOL_MODULES: u64 = 64;
+
+/// How much more memory there may be at the end than after the first pools: what the allocator keeps
+/// in its arenas, and nothing for each of a million modules.
+const GROWTH_BYTES_MAX: u64 = 48 << 20;
+
+fn main() -> Result<ExitCode> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let number = |index: usize, what: &str| {
+        let text = arguments.get(index).filter(|text| !text.is_empty());
+        text.map(|text| text.parse::<u64>().with_context(|| format!("{what} is a number")))
+            .transpose()
+    };
+    let modules = number(0, "MODULES")?.unwrap_or(10_000);
+    let seed = number(1, "SEED")?.map(u32::try_from).transpose().context("SEED has 32 bits")?;
+    let seed = seed.unwrap_or_else(seed_of_now);
+    let first = number(2, "FIRST")?.unwrap_or(0);
+
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "smith: {modules} modules from number {first}, seed {seed}")?;
+    let tally = Tally::new(seed, modules);
+    try_all(&Forge::new(seed), seed, first, first + modules, &tally);
+    let findings = tally.print(&mut out)?;
+    if findings.is_empty() {
+        writeln!(out, "\nNothing happened that must not. Seed {seed}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    writeln!(out, "\n{} findings:", findings.len())?;
+    findings.iter().try_for_each(|finding| writeln!(out, "- {finding}"))?;
+    writeln!(out, "Seed {seed}")?;
+    Ok(ExitCode::FAILURE)
+}
+
+/// Tries the modules of a range of numbers, in several pools at a time.
+fn try_all(forge: &Forge, seed: u32, first: u64, end: u64, tally: &Tally) {
+    let next = AtomicU64::new(first);
+    // What is made once is made by the first pool.
+    try_next(forge, seed, &next, end, tally);
+    let before = Census::take();
+    // One more than processors: a pool waits for its compilers while another makes its modules.
+    let threads = std::thread::available_parallelism().map_or(2, |count| count.get() + 1);
+    std::thread::scope(|scope| {
+        let work = || while try_next(forge, seed, &next, end, tally) {};
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        // The scope by itself waits for their work, and not until they are gone.
+        let ended = threads.into_iter().map(|thread| thread.join());
+        ended.filter_map(Result::err).for_each(|panic| std::panic::resume_unwind(panic));
+    });
+    let after = Census::take();
+    let holdings = |census: Census| (census.descriptors, census.threads, census.children);
+    if holdings(before) != holdings(after) {
+        tally.finding(format!("before there was {before:?}, and after {after:?}"));
+    }
+    let grown = after.resident_bytes.saturating_sub(before.resident_bytes);
+    if grown > GROWTH_BYTES_MAX {
+        tally.finding(format!("memory grew by {grown} bytes"));
+    }
+}
+
+/// Tries the next pool's modules; false where there are none.
+fn try_next(forge: &Forge, seed: u32, next: &AtomicU64, end: u64, tally: &Tally) -> bool {
+    let from = next.fetch_add(POOL_MODULES, Ordering::Relaxed);
+    if from >= end || tally.has_enough() {
+        return false;
+    }
+    let numbers = from..end.min(from + POOL_MODULES);
+    trial::run(numbers.map(|number| forge.make(number)).collect(), seed, tally);
+    true
+}
