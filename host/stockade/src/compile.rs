@@ -27,7 +27,7 @@ use crate::process;
 pub(crate) const MODULE_BYTES_MAX: u64 = 32 << 20;
 
 /// The most bytes an artefact may have.
-pub(crate) const ARTEFACT_BYTES_MAX: u64 = 128 << 20;
+const ARTEFACT_BYTES_MAX: u64 = 128 << 20;
 
 /// The most time a compiler may take; it limits its own processor time to half of that.
 const COMPILE_WALL_TIME: Duration = Duration::from_secs(60);
