@@ -310,6 +310,25 @@ fn what_an_unfinished_write_left_is_ignored() {
     assert_eq!(fixture.cache().entries().unwrap().len(), 1);
 }
 
+#[test]
+fn an_entry_that_cannot_be_written_costs_a_warning_and_not_the_pool() {
+    let fixture = Fixture::new();
+    fixture.answer(7).build().unwrap();
+    let entry = fixture.entry();
+    fs::remove_file(&entry).unwrap();
+    fs::create_dir(&entry).unwrap();
+    fs::write(entry.join("kept"), "").unwrap();
+    for _ in 0..2 {
+        let (answer, warnings) = build(fixture.answer(7));
+        let [ignored, unwritten] = &warnings[..] else { panic!("two warnings: {warnings:?}") };
+        assert!(ignored.starts_with("ignored a cache entry"), "{ignored}");
+        assert!(unwritten.starts_with("cannot keep a module"), "{unwritten}");
+        assert_eq!(answer, 7);
+    }
+    assert_eq!(fs::read_dir(fixture.directory()).unwrap().count(), 1, "nothing is left over");
+    assert!(entry.join("kept").exists());
+}
+
 #[track_caller]
 fn refusal(builder: PoolBuilder) -> CacheError {
     match builder.build() {

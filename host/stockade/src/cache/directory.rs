@@ -240,6 +240,8 @@ impl Directory {
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let bytes = if is_file { u64::try_from(stat.st_size).ok()? } else { 0 };
         let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+        // Its type differs between architectures.
+        #[allow(clippy::useless_conversion)]
         let rest = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
         Some((bytes, SystemTime::UNIX_EPOCH.checked_add(seconds + rest)?))
     }

@@ -20,7 +20,7 @@ use stockade_wire::ModuleDescription;
 use stockade_wire::codec::{self, CodecError};
 
 use super::trust::Distrust;
-use crate::compile::{ARTEFACT_BYTES_MAX, REPLY_BYTES_MAX};
+use crate::compile::REPLY_BYTES_MAX;
 
 /// Which form an entry has. One of another form is compiled again.
 pub(super) const VERSION: u32 = 1;
@@ -32,6 +32,10 @@ pub(crate) const HEADER_BYTES: usize = 92;
 
 /// The most bytes a description may have: as many as a compiler may send.
 const DESCRIPTION_BYTES_MAX: u64 = REPLY_BYTES_MAX as u64;
+
+/// The most bytes an artefact may have that is kept: twice what a compiler may write by default.
+/// Whoever plants an entry makes its reader take so much memory for a moment, and no more.
+const ARTEFACT_BYTES_MAX: u64 = 256 << 20;
 
 /// The most bytes an entry may have.
 pub(crate) const ENTRY_BYTES_MAX: u64 =

@@ -82,7 +82,7 @@ fn processor() -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use stockade_wire::{CompileStep, Limits, descriptor};
+    use stockade_wire::{CompileLimits, CompileStep, Limits, descriptor};
 
     use super::*;
 
@@ -91,7 +91,7 @@ mod tests {
             step: CompileStep::Compile,
             engine: Limits::default().engine_settings(),
             text: false,
-            artefact_bytes_max: 1,
+            limits: CompileLimits::default(),
         }
     }
 
@@ -107,13 +107,14 @@ mod tests {
         assert_eq!(key("a", &program, &request(), &wasm(b"module")).unwrap(), first);
 
         let engine = Limits::default().fuel(1).engine_settings();
+        let tighter = CompileLimits::default().artefact_bytes(1 << 20);
         let larger = Limits::default().memory_bytes(1 << 30).engine_settings();
         let requests = [
             CompileRequest { step: CompileStep::Instrument, ..request() },
             CompileRequest { text: true, ..request() },
             CompileRequest { engine, ..request() },
             CompileRequest { engine: larger, ..request() },
-            CompileRequest { artefact_bytes_max: 2, ..request() },
+            CompileRequest { limits: tighter, ..request() },
         ];
         let mut keys = vec![first];
         keys.extend(requests.iter().map(|request| key("a", &program, request, &module).unwrap()));

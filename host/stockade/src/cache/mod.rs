@@ -149,7 +149,8 @@ impl Cache {
     }
 
     /// The most bytes of all entries together; those that were not used for longest are removed
-    /// beyond it. An entry larger than that is not kept. Default: 1 GiB.
+    /// beyond it. An entry larger than that is not kept, nor is any artefact above 256 MiB. Default:
+    /// 1 GiB.
     #[must_use]
     pub fn bytes_max(mut self, bytes: u64) -> Self {
         self.bytes_max = bytes;

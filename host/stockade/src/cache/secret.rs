@@ -5,6 +5,7 @@
 //! the key.
 #![allow(unsafe_code)]
 
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -23,10 +24,14 @@ const SECRET_BYTES: usize = 32;
 /// Where the key is unless the program says otherwise: in the user's own state, see the XDG Base
 /// Directory Specification.
 pub(super) fn default_file() -> Result<PathBuf, CacheError> {
+    file_in(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))
+}
+
+fn file_in(state: Option<OsString>, home: Option<OsString>) -> Result<PathBuf, CacheError> {
+    // A relative path there is invalid and to be ignored.
     let absolute =
-        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+        |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute(state).or_else(|| Some(absolute(home)?.join(".local/state")));
     state.map(|state| state.join("stockade/cache.key")).ok_or(CacheError::NoKeyFile)
 }
 
@@ -125,6 +130,20 @@ mod tests {
             Err(CacheError::Untrusted { why, .. }) => why,
             other => panic!("expected distrust, got {other:?}"),
         }
+    }
+
+    #[test]
+    fn a_key_is_in_the_users_state_unless_there_is_no_place_for_it() {
+        let file = |state: &str, home: &str| {
+            file_in(Some(state.into()), Some(home.into()))
+                .ok()
+                .map(|path| path.display().to_string())
+        };
+        assert_eq!(file("/s", "/h").as_deref(), Some("/s/stockade/cache.key"));
+        assert_eq!(file("", "/h").as_deref(), Some("/h/.local/state/stockade/cache.key"));
+        assert_eq!(file("s", "/h").as_deref(), Some("/h/.local/state/stockade/cache.key"));
+        assert_eq!(file("", "h"), None);
+        assert!(matches!(file_in(None, None), Err(CacheError::NoKeyFile)));
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Cache {
         Ok(read.map(|(description, artefact)| {
             assert!(descriptor::is_sealed(&artefact));
             let artefact = io::read_to_string(FromStart::of(&artefact)).unwrap();
-            assert_eq!(description.warnings, [artefact.clone()]);
+            assert_eq!(description.warnings, std::slice::from_ref(&artefact));
             artefact
         }))
     }
