@@ -120,6 +120,7 @@ mod hooks;
 mod link;
 mod map;
 mod number;
+mod oom;
 mod options;
 mod pool;
 mod prepare;
