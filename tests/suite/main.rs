@@ -10,7 +10,6 @@ mod conformance;
 mod ending;
 mod handles;
 mod hooks;
-mod hostile;
 mod isolation;
 mod limits;
 mod maps;
