@@ -388,7 +388,8 @@ pub struct WorkerExit {
     /// Whether memory ran out, as far as its host can tell: the worker said so with its exit code, or
     /// it was killed by a SIGKILL that its host had not sent, and the kernel had killed processes for
     /// want of memory while it lived. The kernel counts for the whole machine, so the latter is
-    /// likely and not certain.
+    /// likely and not certain. A worker that aborted because it could not go on without memory is not
+    /// told apart from others that aborted.
     pub out_of_memory: bool,
 }
 
