@@ -1,29 +1,50 @@
 //! A worker that does what no worker should: what a guest that took its worker over could do.
 //!
-//! As a compiler it is the real one. As a worker it answers every task with 7, but the first worker
-//! of a pool answers its first task as the pool's name asks, up to the first dot.
+//! As a compiler it is the real one, unless it inherited what it should not have. As a worker it
+//! answers every task with 7, but the first worker of a pool answers the first tasks that it holds
+//! together as the pool's name asks, up to the first dot. Where a gate is granted, workers become
+//! ready when it is open: so the test can see to it that there are as many.
 #![allow(unsafe_code)]
 
-use std::io::Write;
-use std::os::fd::FromRawFd;
+use std::fs::File;
+use std::io::{IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, RawFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use stockade_tests::finished;
-use stockade_wire::descriptor::{Receiver, Sender};
-use stockade_wire::frame::FRAME_BYTES_MAX;
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::FileType;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use stockade_tests::{HOSTILE_BATCH, finished};
+use stockade_wire::descriptor::{Receiver, Sender, memory_file, sealed_file};
+use stockade_wire::frame::{self, FRAME_BYTES_MAX};
 use stockade_wire::{
-    Captured, Failure, HostMessage, LockdownReport, ModuleId, Outcome, Role, Run, Scalar, Setup,
+    Captured, Failure, HostMessage, LockdownReport, Metrics, ModuleId, Outcome, Role, Run, Scalar,
+    Setup,
     StatusPage, TaskId, WorkerMessage,
 };
 
+/// What the page's words are: four, then one for each slot, which holds a task's number and in its
+/// lowest bits what became of it.
+const PAGE_WORDS: usize = 512;
+const WORDS_BEFORE_SLOTS: u64 = 4;
+const STATE_BITS: u32 = 2;
+const REVOKED: u64 = 3;
+
+/// The most descriptors that Linux takes beside one message.
+const DESCRIPTORS_MAX: usize = 253;
+
 fn main() -> Result<()> {
+    let inherited = inherited();
     let argument = std::env::args().nth(1).context("started by hand")?;
     match Role::from_argument(&argument) {
-        Some(Role::Worker) => work(),
+        Some(Role::Worker) => work(inherited),
         Some(Role::Compiler) => {
+            ensure!(inherited == stockade_tests::INHERITED, "a compiler inherited {inherited}");
             Err(Command::new(stockade_tests::worker_program()).arg(argument).exec().into())
         }
         None => bail!("{argument} is no role"),
@@ -35,19 +56,43 @@ struct Worker {
     sender: Sender,
     receiver: Receiver,
     page: StatusPage,
+    page_file: File,
+    name: String,
+    inherited: String,
     /// Tasks that came and are not answered.
     tasks: Vec<Run>,
 }
 
-fn work() -> Result<()> {
+/// The descriptors that this process began with, and what they are, and its environment.
+fn inherited() -> String {
+    let mut things = Vec::new();
+    for number in 0..RawFd::from(4096_u16) {
+        // SAFETY: only asked whether it is open; nothing else runs that could close it meanwhile.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        let Ok(status) = rustix::fs::fstat(descriptor) else { continue };
+        let what = match FileType::from_raw_mode(status.st_mode) {
+            FileType::Socket => "socket",
+            FileType::CharacterDevice if status.st_rdev == rustix::fs::makedev(1, 3) => "null",
+            _ => "something else",
+        };
+        things.push(format!("{number} {what}"));
+    }
+    things.extend(std::env::vars_os().map(|(name, _)| format!("${}", name.to_string_lossy())));
+    things.join(", ")
+}
+
+fn work(inherited: String) -> Result<()> {
     // SAFETY: whoever starts a worker leaves its socket there; nothing else here uses the number.
     let socket = unsafe { UnixStream::from_raw_fd(stockade_wire::SOCKET_DESCRIPTOR) };
     let mut receiver = Receiver::new(socket.try_clone()?, FRAME_BYTES_MAX);
     let Some(HostMessage::Setup(setup)) = receiver.receive()? else { bail!("no setup") };
     let page = receiver.take_descriptor().context("no page")?;
-    let page = StatusPage::open(page.into())?;
+    let page_file = File::from(page);
+    let page = StatusPage::open(page_file.try_clone()?)?;
     let sender = Sender::new(socket.try_clone()?);
-    let mut worker = Worker { socket, sender, receiver, page, tasks: Vec::new() };
+    let (name, tasks) = (setup.name.clone(), Vec::new());
+    let mut worker = Worker { socket, sender, receiver, page, page_file, name, inherited, tasks };
+    wait_at_gate(&setup);
     worker.say(&WorkerMessage::Ready(LockdownReport(Vec::new())))?;
     let mut evil = evil_of(&setup);
     loop {
@@ -58,8 +103,7 @@ fn work() -> Result<()> {
             }
             Some(HostMessage::Run(run)) => {
                 worker.tasks.push(run);
-                // All that were sent together.
-                if worker.receiver.is_ready()? {
+                if evil.is_some() && worker.tasks.len() < HOSTILE_BATCH {
                     continue;
                 }
                 if let Some(evil) = evil.take() {
@@ -74,6 +118,14 @@ fn work() -> Result<()> {
             Some(_) => {}
             None => return Ok(()),
         }
+    }
+}
+
+fn wait_at_gate(setup: &Setup) {
+    let Some(gate) = setup.grants.directories().first() else { return };
+    let open = gate.host().join("open");
+    while !open.exists() {
+        std::thread::sleep(Duration::from_micros(200));
     }
 }
 
@@ -100,6 +152,53 @@ impl Worker {
         Ok(())
     }
 
+    /// Answers everything as if nothing were, whatever its page says.
+    fn answer_all_blindly(&mut self) -> Result<()> {
+        for run in std::mem::take(&mut self.tasks) {
+            self.say(&finished(run.task, Outcome::Scalars(vec![Scalar::I32(7)])))?;
+        }
+        Ok(())
+    }
+
+    /// Says `message` with the same descriptor beside it so many times.
+    fn say_with(&mut self, message: &WorkerMessage, count: usize) -> Result<()> {
+        let mut bytes = Vec::new();
+        frame::encode_inline(message, &mut bytes)?;
+        // Named for the pool, so that the host can be searched for it.
+        let loot = memory_file(&self.name)?;
+        self.write_with(&bytes, &vec![loot.as_fd(); count])
+    }
+
+    fn write_with(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ensure!(ancillary.push(SendAncillaryMessage::ScmRights(descriptors)), "too many");
+        let bytes = [IoSlice::new(bytes)];
+        rustix::net::sendmsg(&self.socket, &bytes, &mut ancillary, SendFlags::empty())?;
+        Ok(())
+    }
+
+    /// Writes over the whole page: `word` of its place.
+    fn overwrite_page(&self, word: impl Fn(usize) -> u64) -> Result<()> {
+        let words: Vec<u8> = (0..PAGE_WORDS).flat_map(|at| word(at).to_le_bytes()).collect();
+        Ok(self.page_file.write_all_at(&words, 0)?)
+    }
+
+    /// Says which task is the last that it holds, and waits until its caller has taken it back.
+    fn await_cancel_of_last(&self) -> Result<()> {
+        let (first, last) = (&self.tasks[0], &self.tasks[self.tasks.len() - 1]);
+        self.page.progress(first.task, last.task.0, 0);
+        let revoked = ((last.task.0 << STATE_BITS) | REVOKED).to_le_bytes();
+        let at = 8 * (WORDS_BEFORE_SLOTS + u64::from(last.slot));
+        let mut word = [0; 8];
+        while word != revoked {
+            // Not a moment lost: its caller's command is on its way to the driver as well.
+            std::thread::yield_now();
+            self.page_file.read_exact_at(&mut word, at)?;
+        }
+        Ok(())
+    }
+
     /// Tells the page that `task` has started, whatever the host had to say there.
     fn claim_start(&self, task: TaskId) {
         self.page.offer(0, task);
@@ -121,6 +220,71 @@ impl Worker {
             "twice" => {
                 self.say(&finished(first, seven()))?;
                 self.say(&finished(first, seven()))?;
+            }
+            "what-was-taken-back" => {
+                self.await_cancel_of_last()?;
+                self.answer_all_blindly()?;
+            }
+            "forged-metrics" => {
+                let mut message = finished(first, seven());
+                if let WorkerMessage::Finished(finished) = &mut message {
+                    finished.metrics = Metrics {
+                        wall_time: Duration::MAX,
+                        cpu_time: Duration::MAX,
+                        fuel: Some(u64::MAX),
+                        memory_peak_bytes: u64::MAX,
+                    };
+                    finished.stdout = Captured { bytes: Vec::new(), dropped: u64::MAX };
+                    finished.log_dropped = u64::MAX;
+                }
+                self.say(&message)?;
+                self.tasks.remove(0);
+                return self.answer_all_blindly();
+            }
+            "forged-failure" => {
+                let failure = Failure::Memory { limit: 0, wanted: u64::MAX };
+                self.say(&finished(first, Outcome::Failed(failure)))?;
+                self.tasks.remove(0);
+                return self.answer_all_blindly();
+            }
+            "inherited" => {
+                let mut message = finished(first, seven());
+                if let WorkerMessage::Finished(finished) = &mut message {
+                    let bytes = self.inherited.clone().into_bytes();
+                    finished.stdout = Captured { bytes, dropped: 0 };
+                }
+                self.say(&message)?;
+                self.tasks.remove(0);
+                return self.answer_all_blindly();
+            }
+            "descriptors" => {
+                for count in [1, DESCRIPTORS_MAX] {
+                    let task = self.tasks.remove(0).task;
+                    self.say_with(&finished(task, seven()), count)?;
+                }
+                return self.answer_all_blindly();
+            }
+            "body-in-a-descriptor" => {
+                let mut bytes = Vec::new();
+                frame::encode_inline(&finished(first, seven()), &mut bytes)?;
+                let body = sealed_file(&self.name, &bytes[frame::HEADER_BYTES..])?;
+                let header = frame::out_of_line_header(bytes.len() - frame::HEADER_BYTES);
+                self.write_with(&header, &[body.as_fd()])?;
+            }
+            "page-of-ones" => {
+                self.overwrite_page(|_| u64::MAX)?;
+                return self.answer_all_blindly();
+            }
+            "page-backwards" => {
+                // Every word that of a task that was before, in every state that there is.
+                self.overwrite_page(|at| {
+                    (first.0.saturating_sub(1) << STATE_BITS) | (at as u64 % 4)
+                })?;
+                return self.answer_all_blindly();
+            }
+            "page-of-ones-and-death" => {
+                self.overwrite_page(|_| u64::MAX)?;
+                std::process::exit(0);
             }
             "too-much-output" => {
                 let mut message = finished(first, seven());
@@ -162,7 +326,10 @@ impl Worker {
                 self.socket.write_all(&[100, 0, 0, 0, 5])?;
                 sleep();
             }
-            "silence" => sleep(),
+            "silence" => {
+                self.page.progress(first, last.0, 0);
+                sleep();
+            }
             "started-another" => {
                 self.claim_start(last);
                 std::process::exit(0);
@@ -175,7 +342,13 @@ impl Worker {
                 self.claim_start(TaskId(0));
                 std::process::exit(0);
             }
-            "abort" => std::process::abort(),
+            "abort" => {
+                // SAFETY: raises a signal in this process; touches no memory.
+                unsafe { libc::raise(libc::SIGABRT) };
+                // That signal does not end the first process of a namespace: it exits as a shell would
+                // say it.
+                std::process::exit(128 + libc::SIGABRT);
+            }
             unknown => bail!("no such evil: {unknown}"),
         }
         // Whatever it did next, its host would not wait for it.

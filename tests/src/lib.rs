@@ -4,6 +4,7 @@
 //! bombs      modules that are small to send and large to take
 //! escape     native code in a worker, as if a guest had broken out
 //! census     what this process holds of the system
+//! cgroup     less memory for one process than the machine has
 //! fixtures   modules, and builders over them: numbers(), tasks(), wat("(module …)"), guest("probe")
 //! forgery    messages that a worker makes up
 //! gate       a guest that waits until the test lets it go on
@@ -22,6 +23,7 @@ pub mod bombs;
 pub mod escape;
 
 mod census;
+mod cgroup;
 mod fixtures;
 mod forgery;
 mod gate;
@@ -32,12 +34,13 @@ mod waiting;
 mod warnings;
 
 pub use census::{Census, children_of, resident_bytes, resident_peak_bytes};
+pub use cgroup::MemoryGroup;
 
 pub use fixtures::{
     Folder, RELIABILITY, TASKS, guest, guest_pool, int, name_for_a_pool, numbers, repository,
     script, tasks, two_ints, wat, wat_file, worker_program, workers_that_fail_when_released,
 };
-pub use forgery::finished;
+pub use forgery::{HOSTILE_BATCH, INHERITED, finished};
 pub use gate::Gate;
 pub use processes::{
     continue_process, descriptors_of, is_alive, is_gone, kill, make_inheritable, own_children,

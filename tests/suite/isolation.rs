@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use stockade::{Bytes, Grants, Instances, Limits, Pool, RunError, TaskError};
+use stockade::{Grants, Instances, Pool, RunError, TaskError};
 use stockade_tests::{Folder, guest_pool, int, numbers, tasks};
 
 fn count(pool: &Pool) -> i32 {
@@ -21,20 +21,6 @@ fn every_task_begins_with_the_same_state() {
     assert_eq!(pool.run::<i32>("next", ()).unwrap(), 1);
     assert_eq!(pool.run::<i32>("grow", (1,)).unwrap(), 1);
     assert_eq!(pool.run::<i32>("grow", (1,)).unwrap(), 1);
-}
-
-#[test]
-fn memory_that_one_task_filled_is_empty_for_the_next() {
-    let pool = guest_pool("probe").build().unwrap();
-    let before: Vec<String> = pool.run("remembered", ()).unwrap();
-    assert!(before.is_empty());
-    pool.run::<()>("remember", (vec!["secret"; 1000], 5_u64)).unwrap();
-    assert!(pool.run::<Vec<String>>("remembered", ()).unwrap().is_empty());
-    assert_eq!(pool.run::<u64>("count", ()).unwrap(), 1);
-    let pool = tasks().build().unwrap();
-    pool.run::<Vec<u8>>("start_counting_at", int(77)).unwrap();
-    let sum: Vec<u8> = pool.run("sum_of_page", int(0)).unwrap();
-    assert_eq!(sum, [0; 4]);
 }
 
 #[test]
@@ -173,36 +159,4 @@ fn two_grants_are_two_places() {
     assert!(change(&pool, "rename", "/one/file", "/two/taken").is_err());
     assert!(change(&pool, "rename", "/two/file", "/one/put").is_err());
     change(&pool, "remove", "/two/file", "").unwrap();
-}
-
-#[test]
-fn a_worker_has_no_environment_and_no_descriptors_of_the_hosts() {
-    // Inheritable, as a careless library would leave it.
-    let leak = std::fs::File::open("/dev/null").unwrap();
-    let number = stockade_tests::make_inheritable(&leak);
-    let pool = numbers().build().unwrap();
-    pool.run::<()>("nothing", ()).unwrap();
-    let pid = pool.workers()[0].pid;
-    // The streams, the socket, the status page, the module and the engine's own few.
-    let descriptors = stockade_tests::descriptors_of(pid);
-    assert!(descriptors.len() < 12, "{descriptors:?}");
-    let leaked = descriptors.iter().any(|(fd, to)| *fd == number && to == "/dev/null");
-    assert!(!leaked, "{descriptors:?}");
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    assert_eq!(String::from_utf8_lossy(&environment), "");
-}
-
-#[test]
-fn bytes_of_one_task_never_reach_another() {
-    let limits = Limits::default().memory_bytes(32 << 20);
-    let pool = tasks().limits(limits).max_workers(2).build().unwrap();
-    let inputs: Vec<_> =
-        (0..200u32).map(|i| vec![i as u8; 1 + (i as usize * 977) % 30_000]).collect();
-    let handles: Vec<_> = inputs
-        .iter()
-        .map(|input| pool.submit::<Vec<u8>>("echo", Bytes(input.clone())).unwrap())
-        .collect();
-    for (input, handle) in inputs.iter().zip(&handles) {
-        assert!(&handle.result().unwrap() == input);
-    }
 }

@@ -12,7 +12,6 @@ mod conformance;
 mod ending;
 mod handles;
 mod hooks;
-mod hostile;
 mod isolation;
 mod limits;
 mod maps;

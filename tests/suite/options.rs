@@ -7,7 +7,7 @@ use stockade::{
     Layer, Limits, Lockdown, Pool, RunError, SubmitError, TaskError, TaskFilter, TaskOptions,
     WorkerState,
 };
-use stockade_tests::{Gate, eventually, int, kill, numbers, starve, tasks, two_ints};
+use stockade_tests::{Gate, eventually, int, kill, numbers, tasks, two_ints};
 
 fn options() -> TaskOptions {
     TaskOptions::default()
@@ -199,27 +199,6 @@ fn a_label_is_told_by_handle_report_and_list() {
     let cancelled = pool.cancelled_tasks();
     let labels: Vec<_> = cancelled.iter().map(|task| task.label.as_deref()).collect();
     assert_eq!(labels, [Some("the first"), Some("the second"), None]);
-}
-
-#[test]
-fn a_worker_that_gets_no_memory_is_lost_and_its_task_is_not_to_blame() {
-    // An instance of another module than the last is mapped anew, which takes memory.
-    let other = stockade_tests::wat_file(stockade_tests::TASKS);
-    // The limits of a process of another user are not this one's to lower.
-    let lockdown = Lockdown::default().without(Layer::Privileges);
-    let pool = tasks().lockdown(lockdown).module_as("other", other).build().unwrap();
-    let echo = |module, options: TaskOptions| {
-        let handle = pool.submit_with::<Vec<u8>>((module, "echo"), int(7), options).unwrap();
-        handle.result()
-    };
-    echo("test", options()).unwrap();
-    starve(pool.workers()[0].pid);
-    let lost = echo("other", options()).unwrap_err();
-    assert!(matches!(lost, TaskError::WorkerLost(_)), "{lost:?}");
-    // Another worker has memory.
-    echo("test", options()).unwrap();
-    starve(pool.workers()[0].pid);
-    assert_eq!(echo("other", options().retries(1)).unwrap(), 7_i32.to_le_bytes());
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockade::{
-    BuildError, Fault, Limits, Pool, PoolBuilder, Quarantine, RunError, SubmitError, TaskError,
-    TaskHandle, TaskOptions,
+    BuildError, Limits, Pool, PoolBuilder, Quarantine, RunError, SubmitError, TaskError,
+    TaskOptions,
 };
 use stockade_tests::{Gate, eventually, int, is_gone, kill, numbers, until_running, wat_file};
 
@@ -13,12 +13,12 @@ const OTHER: &str = r#"(module
     (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))"#;
 
 /// A pool over the tasks and another module.
-fn two_modules(gate: &Gate) -> PoolBuilder {
+pub(crate) fn two_modules(gate: &Gate) -> PoolBuilder {
     gate.tasks().module_as("other", wat_file(OTHER)).quarantine_after(3)
 }
 
 /// Starts a task of the first module and kills its worker, so often.
-fn kill_workers(pool: &Pool, times: u32) {
+pub(crate) fn kill_workers(pool: &Pool, times: u32) {
     for _ in 0..times {
         let handle = pool.submit::<()>(("test", "spin"), int(0)).unwrap();
         until_running(&handle);
@@ -29,47 +29,12 @@ fn kill_workers(pool: &Pool, times: u32) {
     }
 }
 
-fn refusal(pool: &Pool) -> Option<Arc<Quarantine>> {
+pub(crate) fn refusal(pool: &Pool) -> Option<Arc<Quarantine>> {
     match pool.submit::<Vec<u8>>(("test", "echo"), int(1)) {
         Err(SubmitError::Quarantined(quarantine)) => Some(quarantine),
         Err(other) => panic!("{other:?}"),
         Ok(_) => None,
     }
-}
-
-#[test]
-fn a_module_that_kills_its_workers_is_quarantined_and_the_others_go_on() {
-    let gate = Gate::new();
-    let pool = two_modules(&gate).build().unwrap();
-    kill_workers(&pool, 2);
-    let last = pool.submit::<()>(("test", "spin"), int(0)).unwrap();
-    until_running(&last);
-    let pending: Vec<TaskHandle<Vec<u8>>> =
-        (0..5).map(|i| pool.submit(("test", "echo"), int(i)).unwrap()).collect();
-    let others: Vec<_> =
-        (0..5).map(|i| pool.submit::<i32>(("other", "add"), (i, 1)).unwrap()).collect();
-    let pid = pool.workers()[0].pid;
-    kill(pid);
-    assert!(matches!(last.result(), Err(TaskError::WorkerLost(_))));
-    for handle in &pending {
-        let error = handle.result().unwrap_err();
-        assert_eq!(error.fault(), Fault::Guest);
-        let TaskError::Quarantined(quarantine) = error else { panic!("{error:?}") };
-        assert_eq!((&quarantine.module[..], quarantine.deaths), ("test", 3));
-        assert_eq!((quarantine.last.pid, quarantine.last.signal), (pid, Some(9)));
-        assert!(handle.is_cancelled());
-    }
-    for (number, handle) in (0..).zip(others) {
-        assert_eq!(handle.result().unwrap(), number + 1);
-    }
-    let told = refusal(&pool).expect("a refusal");
-    assert_eq!((&told.module[..], told.deaths), ("test", 3));
-    let run = pool.run::<Vec<u8>>(("test", "echo"), int(1));
-    assert!(matches!(run, Err(RunError::Submit(SubmitError::Quarantined(_)))));
-    assert!(pool.check().is_ok() && !pool.is_broken(), "the pool itself is well");
-    let cancelled: Vec<_> = pool.cancelled_tasks().iter().map(|task| task.id).collect();
-    assert_eq!(cancelled, pending.iter().map(TaskHandle::task_id).collect::<Vec<_>>());
-    assert!(pool.shutdown());
 }
 
 #[test]

@@ -1,12 +1,11 @@
 //! Workers: when they start and close, how many there are, and what becomes of a pool whose workers
 //! die.
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use stockade::{
-    BrokenError, Bytes, Layer, Limits, Lockdown, PoolBuilder, RunError, Status, SubmitError,
-    TaskError, WorkerProgram,
+    BrokenError, Bytes, Layer, Lockdown, PoolBuilder, RunError, SubmitError, TaskError,
+    WorkerProgram,
 };
 use stockade_tests::{
     Folder, Gate, continue_process, eventually, int, is_alive, is_gone, kill, numbers,
@@ -123,31 +122,6 @@ fn a_worker_killed_at_the_very_moment_of_a_submission_costs_nothing() {
     }
 }
 
-#[test]
-fn a_killed_busy_worker_costs_the_task_that_it_ran_and_no_other() {
-    let gate = Gate::new();
-    let pool = tasks().grants(gate.grants()).build().unwrap();
-    let before = pool.submit::<Vec<u8>>("echo", int(1)).unwrap();
-    let running = pool.submit::<Vec<u8>>("wait", int(0)).unwrap();
-    let behind: Vec<_> =
-        (0..300).map(|i| pool.submit::<Vec<u8>>("echo", int(i)).unwrap()).collect();
-    until_running(&running);
-    let worker = pool.workers()[0].clone();
-    kill(worker.pid);
-    assert_eq!(before.result().unwrap(), 1_i32.to_le_bytes());
-    let TaskError::WorkerLost(exit) = running.result().unwrap_err() else { panic!() };
-    assert_eq!((exit.pid, exit.signal, exit.code), (worker.pid, Some(9), None));
-    assert_eq!(exit.worker, worker.name);
-    for (number, handle) in behind.iter().enumerate() {
-        assert_eq!(handle.result().unwrap(), (number as i32).to_le_bytes());
-        assert_eq!(handle.report().worker.unwrap().0, 2);
-    }
-    assert!(behind.iter().all(|handle| handle.report().attempt == 1), "none was started twice");
-    assert!(is_gone(worker.pid), "a zombie is left");
-    assert_eq!(running.status(), Status::Failed);
-    assert_eq!(running.progress(), Some((1, 2)));
-}
-
 /// Maps 10,000 numbers, kills the worker in the middle of number 5,000, and looks at what is left.
 fn map_with_a_death(chunk_size: usize) {
     const ITEMS: i32 = 10_000;
@@ -218,22 +192,6 @@ fn workers_killed_again_and_again_cost_at_most_one_item_each() {
     assert!(seen.iter().all(|seen| *seen));
     assert!(kills > 0 && lost <= kills, "{lost} lost by {kills} kills");
     assert!(pool.check().is_ok());
-}
-
-#[test]
-fn a_stopped_worker_is_killed_at_its_tasks_deadline() {
-    let gate = Gate::new();
-    let limits = Limits::default().wall_time(Duration::from_secs(2));
-    let pool = tasks().limits(limits).grants(gate.grants()).build().unwrap();
-    let stopped = pool.submit::<Vec<u8>>("wait", int(0)).unwrap();
-    until_running(&stopped);
-    let pid = pool.workers()[0].pid;
-    stop_process(pid);
-    gate.open();
-    let next = pool.submit::<Vec<u8>>("echo", Bytes(vec![7])).unwrap();
-    assert!(matches!(stopped.result(), Err(TaskError::Deadline { .. })));
-    assert_eq!(next.result().unwrap(), [7]);
-    eventually("the worker to be gone", || is_gone(pid));
 }
 
 #[test]
@@ -336,37 +294,6 @@ fn a_granted_directory_that_vanishes_breaks_the_pool_and_is_named() {
     let TaskError::Broken(cause) = &error else { panic!("{error:?}") };
     let BrokenError::WorkersCannotStart(why) = &**cause else { panic!("{cause:?}") };
     assert!(why.contains(&path), "{why}");
-}
-
-#[test]
-fn no_worker_outlives_a_host_that_is_killed() {
-    let module = stockade_tests::wat_file(
-        r#"(module
-            (import "stockade" "progress" (func $progress (param i64 i64)))
-            (func (export "spin") (result i32)
-                (call $progress (i64.const 1) (i64.const 1))
-                (loop $l (br $l))
-                (i32.const 0)))"#,
-    );
-    let mut host = Command::new(env!("CARGO_BIN_EXE_host"))
-        .arg("busy")
-        .arg(module)
-        .env("STOCKADE_WORKER", stockade_tests::worker_program())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let stdout = std::io::BufReader::new(host.stdout.take().unwrap());
-    let pids: Vec<u32> = std::io::BufRead::lines(stdout)
-        .take(2)
-        .map(|line| line.unwrap().parse().unwrap())
-        .collect();
-    assert_eq!(pids.len(), 2);
-    assert!(pids.iter().all(|pid| is_alive(*pid)));
-    host.kill().unwrap();
-    host.wait().unwrap();
-    for pid in pids {
-        eventually("the worker to be gone", || !is_alive(pid));
-    }
 }
 
 #[test]

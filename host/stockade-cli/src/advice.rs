@@ -159,6 +159,10 @@ impl From<&TaskError> for Error {
                 "a function returns; a program that exits is run without FUNCTION: `stockade run \
                  MODULE -- ARGV...`",
             ),
+            TaskError::WorkerLost(exit) if exit.out_of_memory => described.help(
+                "the machine is short of memory: use fewer `--workers`, or less `--memory`; running \
+                 it again does no harm",
+            ),
             TaskError::WorkerLost(exit) if exit.signal == Some(KILLED) => described.help(
                 "somebody killed the worker, or the machine is short of memory: the system's log \
                  tells; running it again does no harm",

@@ -64,6 +64,9 @@ pub const SOCKET_DESCRIPTOR: i32 = 3;
 /// The one argument that makes a program a worker or a compiler; see [`Role`].
 pub const ROLE_ARGUMENT: &str = "--stockade-role=";
 
+/// The exit code of a worker that ended because the system gave it no memory: that of `ENOMEM`.
+pub const OUT_OF_MEMORY_EXIT_CODE: i32 = 12;
+
 /// What a worker program is started as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {

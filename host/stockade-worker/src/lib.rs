@@ -72,15 +72,15 @@ pub fn run_if_worker() {
     let role = argument.as_ref().and_then(|text| text.to_str()).and_then(Role::from_argument);
     let ended = match role {
         None => return,
-        Some(Role::Worker) => worker::run().map_err(|error| error.to_string()),
-        Some(Role::Compiler) => compiler::run().map_err(|error| error.to_string()),
+        Some(Role::Worker) => worker::run().map_err(|error| (error.exit_code(), error.to_string())),
+        Some(Role::Compiler) => compiler::run().map_err(|error| (1, error.to_string())),
     };
     let code = match ended {
         Ok(()) => 0,
-        Err(message) => {
+        Err((code, message)) => {
             // Nobody is left to tell where stderr is closed.
             let _ = writeln!(std::io::stderr(), "stockade-worker: {message}");
-            1
+            code
         }
     };
     std::process::exit(code)

@@ -1,6 +1,9 @@
 //! The worker role: this process's socket and its way into the session.
 
 use std::io;
+use std::mem::ManuallyDrop;
+
+use stockade_wire::OUT_OF_MEMORY_EXIT_CODE;
 
 use stockade_wire::{Limits, LockdownReport, Setup};
 
@@ -28,6 +31,16 @@ pub(crate) enum WorkerError {
     Session(#[from] SessionError),
 }
 
+impl WorkerError {
+    /// What the process says of it as it exits, for want of anything else that is heard.
+    pub(crate) fn exit_code(&self) -> i32 {
+        match self {
+            Self::Session(SessionError::OutOfMemory) => OUT_OF_MEMORY_EXIT_CODE,
+            Self::Session(_) | Self::Socket(_) => 1,
+        }
+    }
+}
+
 /// Serves the host until it closes.
 ///
 /// # Errors
@@ -35,6 +48,9 @@ pub(crate) enum WorkerError {
 pub(crate) fn run() -> Result<(), WorkerError> {
     let inherited = Inherited::look();
     let socket = socket::take_inherited().map_err(WorkerError::Socket)?;
+    // Open for as long as the process lives. Its host hears the end and then makes sure that the
+    // process is gone, so by then the process must have said with its exit code how it ended.
+    let _kept = ManuallyDrop::new(socket.try_clone().map_err(WorkerError::Socket)?);
     Ok(session::serve(socket, Confined { inherited: Some(inherited), lock: None })?)
 }
 

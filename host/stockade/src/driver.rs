@@ -280,11 +280,13 @@ impl Driver {
         let Some(entry) = self.tasks.get_mut(&task) else {
             return self.event(Event::Misbehaved(worker));
         };
-        if entry.run.worker != Some(worker) || !entry.accepts(&finished) {
+        // By its caller, whose command may still be on its way.
+        let taken_back = entry.cell.done().is_some();
+        if entry.run.worker != Some(worker) || !entry.accepts(&finished) || taken_back && !recalled
+        {
             return self.event(Event::Misbehaved(worker));
         }
         entry.run.finished = Some(finished);
-        let taken_back = recalled && entry.cell.done().is_some();
         if let Some(process) = self.workers.get_mut(&worker) {
             process.sent.retain(|sent| *sent != task);
         }
@@ -292,7 +294,6 @@ impl Driver {
             self.parts.shared.worker_finished_task(worker);
         }
         if taken_back {
-            // Its caller has taken it back, and that command may still be on its way.
             self.event(Event::Cancel(task));
         }
         self.event(Event::Finished { worker, task, recalled });

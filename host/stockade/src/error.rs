@@ -401,22 +401,32 @@ pub struct WorkerExit {
     pub signal: Option<i32>,
     /// Its exit code.
     pub code: Option<i32>,
+    /// Whether memory ran out, as far as its host can tell: the worker said so with its exit code, or
+    /// it was killed by a SIGKILL that its host had not sent, and the kernel had killed processes for
+    /// want of memory while it lived. The kernel counts for the whole machine, so the latter is
+    /// likely and not certain. A worker that aborted because it could not go on without memory is not
+    /// told apart from others that aborted.
+    pub out_of_memory: bool,
 }
 
 impl WorkerExit {
     /// Of a worker of which nothing is known.
     pub(crate) fn unknown() -> Self {
-        Self { worker: "worker".into(), pid: 0, signal: None, code: None }
+        Self { worker: "worker".into(), pid: 0, signal: None, code: None, out_of_memory: false }
     }
 }
 
 impl fmt::Display for WorkerExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (process {}) ", self.worker, self.pid)?;
-        match (self.signal, self.code) {
-            (Some(signal), _) => write!(f, "was killed by {}", signal_name(signal)),
-            (None, Some(code)) => write!(f, "exited with code {code}"),
-            (None, None) => f.write_str("ended"),
+        match (self.signal, self.code, self.out_of_memory) {
+            (Some(signal), _, true) => {
+                write!(f, "was killed by {}, most likely for want of memory", signal_name(signal))
+            }
+            (Some(signal), _, false) => write!(f, "was killed by {}", signal_name(signal)),
+            (None, _, true) => f.write_str("gave up because the system gave it no memory"),
+            (None, Some(code), false) => write!(f, "exited with code {code}"),
+            (None, None, false) => f.write_str("ended"),
         }
     }
 }

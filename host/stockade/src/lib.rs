@@ -125,6 +125,7 @@ mod link;
 mod lockdown;
 mod map;
 mod number;
+mod oom;
 mod options;
 mod pool;
 mod prepare;

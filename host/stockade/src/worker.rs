@@ -16,11 +16,12 @@ use crossbeam_channel::Sender as ChannelSender;
 use stockade_wire::descriptor::{SendError, Sender};
 use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
-    HostMessage, Load, Role, Setup, StatusPage, TaskId, WorkerId, WorkerMessage, codec,
+    HostMessage, Load, OUT_OF_MEMORY_EXIT_CODE, Role, Setup, StatusPage, TaskId, WorkerId,
+    WorkerMessage, codec,
 };
 
-use crate::WorkerExit;
 use crate::process::{self, Child, Process};
+use crate::{WorkerExit, oom};
 
 /// What a reader heard from its worker.
 #[derive(Debug)]
@@ -57,6 +58,10 @@ pub(crate) struct WorkerProcess {
     /// What it said of itself, or what was found wrong with it.
     pub(crate) failure: Option<String>,
     child: Child,
+    /// Whether the host has ended it.
+    is_killed: bool,
+    /// The kernel's out-of-memory kills before it was started.
+    oom_kills: Option<u64>,
     sender: Sender,
     reader: Option<JoinHandle<()>>,
 }
@@ -72,6 +77,7 @@ impl WorkerProcess {
         let page = Arc::new(StatusPage::create().map_err(io::Error::other)?);
         let (name, id) = (setup.name.clone(), setup.worker);
         let frame_bytes_max = setup.limits.frame_bytes();
+        let oom_kills = oom::kills();
         let Process { child, socket, confinement } =
             process::start(program, Role::Worker, &name, &setup.confinement.lockdown)?;
         let modules_count = u32::try_from(modules.len()).unwrap_or(u32::MAX);
@@ -85,6 +91,8 @@ impl WorkerProcess {
             sent: Vec::new(),
             failure: None,
             child,
+            is_killed: false,
+            oom_kills,
             sender: Sender::new(socket),
             reader: None,
         };
@@ -128,22 +136,29 @@ impl WorkerProcess {
 
     /// Ends the process; its reader then reports the end of the stream.
     pub(crate) fn kill(&mut self) {
+        self.is_killed = true;
         self.child.kill();
     }
 
     /// Takes leave of a worker whose stream has ended: makes sure that it is gone, and says how.
     pub(crate) fn bury(mut self) -> WorkerExit {
+        let was_killed = self.is_killed;
         self.kill();
         let status = self.child.wait().ok();
         if let Some(reader) = self.reader.take() {
             // Its last act was to report the end that brought us here.
             let _ = reader.join();
         }
+        let signal = status.and_then(|status| status.signal());
+        let code = status.and_then(|status| status.code());
+        let by_kernel = || signal == Some(libc::SIGKILL) && !was_killed;
         WorkerExit {
             worker: self.name.clone(),
             pid: self.pid(),
-            signal: status.and_then(|status| status.signal()),
-            code: status.and_then(|status| status.code()),
+            signal,
+            code,
+            out_of_memory: code == Some(OUT_OF_MEMORY_EXIT_CODE)
+                || by_kernel() && oom::rose(self.oom_kills, oom::kills()),
         }
     }
 }

@@ -1,0 +1,237 @@
+//! 67–72: what a worker says to its host, and what a compiler does. Whatever one says, it costs at
+//! most itself and what it held.
+
+use std::time::Duration;
+
+use stockade::{BuildError, CancelReason, RefusedReason, TaskError, TaskHandle, WorkerProgram};
+use stockade_tests::{Folder, Gate, descriptors_of, eventually, numbers, script, worker_program};
+
+use super::super::seen;
+use super::{
+    Ends, assert_each_costs_its_worker_and_one_task, cost_of, cost_within, hostile, open, ten,
+};
+
+/// For tasks whose deadline is what ends them.
+const SHORT: Duration = Duration::from_secs(1);
+
+#[test]
+fn an_honest_worker_in_the_same_clothes_loses_nothing() {
+    let program = WorkerProgram::Path(env!("CARGO_BIN_EXE_hostile-worker").into());
+    let pool = numbers().worker_program(program).build().unwrap();
+    let results: Vec<i32> =
+        pool.starmap("add", (0..500).map(|i| (i, 1))).collect::<Result<_, _>>().unwrap();
+    assert!(results.iter().all(|result| *result == 7));
+    assert_eq!(pool.workers()[0].id.0, 1);
+}
+
+#[test]
+fn a67_half_a_frame_costs_its_worker_and_one_task() {
+    assert_each_costs_its_worker_and_one_task(&["half-a-frame"]);
+    let cost = cost_within("half-a-frame-and-silence", SHORT);
+    assert!(matches!(cost.errors[..], [TaskError::Deadline { .. }]), "{:?}", cost.errors);
+    assert!(!cost.survived);
+    seen(
+        67,
+        "at its deadline the worker is killed and one task of ten ends with it; one that exits instead loses that task at once",
+    );
+}
+
+#[test]
+fn a68_lengths_and_words_out_of_range_cost_at_most_their_worker_and_one_task() {
+    assert_each_costs_its_worker_and_one_task(&["long-frame", "frame-elsewhere", "no-message"]);
+    for evil in ["page-of-ones", "page-backwards"] {
+        let cost = cost_of(evil);
+        assert!(cost.errors.is_empty() && cost.survived, "{evil}: {:?}", cost.errors);
+    }
+    // Nobody can say any more what it had started, so all of it goes to another.
+    let cost = cost_of("page-of-ones-and-death");
+    assert!(cost.errors.is_empty() && !cost.survived, "{:?}", cost.errors);
+    seen(
+        68,
+        "a frame of 2 GiB: killed, one task of ten lost; a page of ones or of earlier numbers: no effect",
+    );
+}
+
+#[test]
+fn lies_about_what_has_started_cost_at_most_what_the_worker_held() {
+    let cost = cost_of("started-another");
+    let lost = |error: &TaskError| matches!(error, TaskError::WorkerLost(_));
+    assert!(cost.errors.len() == 10 && cost.errors.iter().all(lost), "{:?}", cost.errors);
+    for evil in ["started-nothing", "started-nonsense"] {
+        let cost = cost_of(evil);
+        assert!(cost.errors.is_empty() && !cost.survived, "{evil}: {:?}", cost.errors);
+    }
+}
+
+#[test]
+fn a69_answers_of_the_wrong_type_twice_or_to_nobody_cost_their_worker_and_one_task() {
+    let wrong_type = ["wrong-kind", "no-command", "recalled"];
+    let to_nobody = ["unknown-task", "no-task", "backwards", "items-of-another"];
+    assert_each_costs_its_worker_and_one_task(&wrong_type);
+    assert_each_costs_its_worker_and_one_task(&to_nobody);
+    let twice = cost_of("twice");
+    assert!(twice.errors.is_empty() && !twice.survived, "the first answer was right");
+    answer_after_a_cancel();
+    seen(
+        69,
+        "killed each time; wrong type or to nobody: one task of ten lost; twice: none; after a cancel: it stays cancelled",
+    );
+}
+
+/// A worker runs what its caller took back, and says so.
+fn answer_after_a_cancel() {
+    let gate = Gate::new();
+    let pool = hostile("what-was-taken-back", &gate).build().unwrap();
+    let handles = ten(&pool);
+    open(&gate, &pool, handles.len());
+    let ends = Ends::of(&handles);
+    let last_held = || handles.iter().find_map(TaskHandle::progress).map(|(last, _)| last);
+    eventually("the worker to say what it holds", || last_held().is_some());
+    let last = last_held().unwrap();
+    let is_cancelled = |handle: &TaskHandle<i32>| handle.task_id().0 == last;
+    let cancelled = handles.iter().find(|handle| is_cancelled(handle)).unwrap();
+    assert!(cancelled.cancel());
+    for handle in &handles {
+        match handle.result() {
+            Err(TaskError::Cancelled(CancelReason::Asked)) if is_cancelled(handle) => {}
+            other => assert_eq!(other.unwrap(), 7),
+        }
+    }
+    let next = pool.submit::<i32>("add", (1, 1)).unwrap();
+    assert_eq!(next.result().unwrap(), 7);
+    assert_eq!(next.report().worker.unwrap().0, 2, "whoever runs what was taken back is killed");
+    assert!(pool.shutdown());
+    ends.assert_once();
+    assert!(cancelled.is_cancelled());
+}
+
+#[test]
+fn a_message_out_of_place_costs_its_worker_and_one_task() {
+    assert_each_costs_its_worker_and_one_task(&[
+        "loaded-again",
+        "closed",
+        "initialized",
+        "load-failed",
+        // Of hooks that the pool does not have.
+        "initializer-failed",
+        "finalizer-failed",
+    ]);
+}
+
+#[test]
+fn more_than_the_limits_allow_costs_one_task() {
+    assert_each_costs_its_worker_and_one_task(&["too-much-output"]);
+    // Nothing that the host could see is wrong with the message: its caller finds out.
+    let cost = cost_of("too-many-results");
+    assert!(matches!(cost.errors[..], [TaskError::Decode(_)]), "{:?}", cost.errors);
+    assert!(cost.survived);
+}
+
+#[test]
+fn a70_descriptors_that_a_worker_attaches_never_reach_its_host() {
+    let gate = Gate::new();
+    let pool = hostile("descriptors", &gate).build().unwrap();
+    let handles = ten(&pool);
+    open(&gate, &pool, handles.len());
+    let ends = Ends::of(&handles);
+    assert!(handles.iter().all(|handle| handle.result().unwrap() == 7));
+    // What it attaches bears the pool's name.
+    let loot = |name: &str| {
+        let ours = descriptors_of(std::process::id());
+        ours.into_iter().filter(|(_, to)| to.contains(name)).collect::<Vec<_>>()
+    };
+    assert_eq!(loot(pool.name()), []);
+    let worker = pool.workers()[0].id;
+    assert_eq!(worker.0, 1, "it did nothing that its host could see");
+    assert!(pool.shutdown());
+    ends.assert_once();
+    // Where a message's body should be in a descriptor, there is none.
+    assert_each_costs_its_worker_and_one_task(&["body-in-a-descriptor"]);
+    seen(
+        70,
+        "1 and 253 descriptors beside right answers: the host has none of them and no task is lost; a body in a descriptor: killed, one task of ten lost",
+    );
+}
+
+#[test]
+fn a71_floods_and_silence_end_with_their_worker() {
+    assert_each_costs_its_worker_and_one_task(&["items-without-end", "ready-without-end"]);
+    let cost = cost_of("results-without-end");
+    assert!(cost.errors.is_empty() && !cost.survived, "the first answer was right");
+    let cost = cost_within("silence", SHORT);
+    assert!(matches!(cost.errors[..], [TaskError::Deadline { .. }]), "{:?}", cost.errors);
+    assert!(!cost.survived);
+    silence_beside_a_busy_worker();
+    seen(
+        71,
+        "killed: floods at once, one that never reads at its deadline; at most one task of ten lost, and other workers go on meanwhile",
+    );
+}
+
+/// A worker that neither reads nor answers has all the time of the world; the other does the rest.
+fn silence_beside_a_busy_worker() {
+    let limits = stockade::Limits::default().wall_time(None);
+    let gate = Gate::new();
+    let pool = hostile("silence", &gate).max_workers(2).limits(limits).build().unwrap();
+    let handles: Vec<_> = (0..20).flat_map(|_| ten(&pool)).collect();
+    open(&gate, &pool, handles.len());
+    let ends = Ends::of(&handles);
+    eventually("all but one chunk", || {
+        handles.iter().filter(|handle| !handle.is_done()).count() <= 10
+            && handles.iter().any(|handle| handle.progress().is_some())
+    });
+    let held = handles.iter().find(|handle| handle.progress().is_some()).unwrap();
+    assert!(!held.is_done());
+    held.cancel_running();
+    for handle in &handles {
+        match handle.result() {
+            Err(TaskError::Cancelled(CancelReason::WhileRunning)) => {
+                assert_eq!(handle.task_id(), held.task_id());
+            }
+            other => assert_eq!(other.unwrap(), 7),
+        }
+    }
+    assert!(pool.shutdown());
+    ends.assert_once();
+}
+
+#[test]
+fn a72_forged_metrics_and_failures_are_those_of_their_task_alone() {
+    let cost = cost_of("forged-metrics");
+    assert!(cost.errors.is_empty() && cost.survived, "{:?}", cost.errors);
+    let forged = cost.reports.iter().filter(|report| report.memory_peak_bytes == u64::MAX);
+    assert_eq!(forged.count(), 1);
+    let honest = cost.reports.iter().filter(|report| {
+        (report.cpu_time, report.fuel, report.memory_peak_bytes) == (Duration::ZERO, None, 0)
+            && (report.log_dropped, report.stdout.dropped) == (0, 0)
+    });
+    assert_eq!(honest.count(), 9);
+    let cost = cost_of("forged-failure");
+    assert!(cost.survived);
+    let forged = matches!(cost.errors[..], [TaskError::Memory { limit: 0, wanted: u64::MAX }]);
+    assert!(forged, "{:?}", cost.errors);
+    seen(
+        72,
+        "one task of ten has the forged report, or the forged failure; the nine others have their own",
+    );
+}
+
+#[test]
+fn a_compiler_that_answers_nonsense_refuses_the_module() {
+    let real = worker_program();
+    for nonsense in [
+        "head -c 1000 /dev/urandom >&3",
+        "printf '\\377\\377\\377\\177' >&3; exec sleep 1000",
+        "printf '\\004\\000\\000\\000abcd' >&3; exec sleep 1000",
+        "printf '\\100\\000\\000\\000abcd' >&3",
+        "kill -SEGV $$",
+        &format!("exec {} --stockade-role=worker", real.display()),
+    ] {
+        let folder = Folder::new();
+        let program = WorkerProgram::Path(script(&folder, nonsense));
+        let error = numbers().worker_program(program).build().unwrap_err();
+        let BuildError::Refused { reason, .. } = &error else { panic!("{nonsense}: {error:?}") };
+        assert!(matches!(reason, RefusedReason::Compiler(_)), "{nonsense}: {reason:?}");
+        assert!(stockade_tests::own_children().is_empty(), "{nonsense}");
+    }
+}
