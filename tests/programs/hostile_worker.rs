@@ -24,8 +24,7 @@ use stockade_wire::descriptor::{Receiver, Sender, memory_file, sealed_file};
 use stockade_wire::frame::{self, FRAME_BYTES_MAX};
 use stockade_wire::{
     Captured, Failure, HostMessage, LockdownReport, Metrics, ModuleId, Outcome, Role, Run, Scalar,
-    Setup,
-    StatusPage, TaskId, WorkerMessage,
+    Setup, StatusPage, TaskId, WorkerMessage,
 };
 
 /// What the page's words are: four, then one for each slot, which holds a task's number and in its

@@ -4,8 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use stockade::{
-    Layer, Limits, Lockdown, Pool, RunError, SubmitError, TaskError, TaskFilter, TaskOptions,
-    WorkerState,
+    Limits, Pool, RunError, SubmitError, TaskError, TaskFilter, TaskOptions, WorkerState,
 };
 use stockade_tests::{Gate, eventually, int, kill, numbers, tasks, two_ints};
 

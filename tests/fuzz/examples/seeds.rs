@@ -100,7 +100,7 @@ fn wire() -> Vec<Vec<u8>> {
     };
     let mut worker: Vec<_> = outcomes.into_iter().map(finished).collect();
     worker.extend([
-        WorkerMessage::Ready,
+        WorkerMessage::Ready(LockdownReport(Vec::new())),
         WorkerMessage::LoadFailed(ModuleId(0), "why".into()),
         WorkerMessage::Emitted(TaskId(1), vec![1]),
         WorkerMessage::Closed,
@@ -109,7 +109,7 @@ fn wire() -> Vec<Vec<u8>> {
         step: CompileStep::Compile,
         engine: limits.engine_settings(),
         text: true,
-        artefact_bytes_max: 1 << 20,
+        limits: CompileLimits::default(),
     };
     let refused = Refusal { kind: RefusalKind::Limit, message: "why".into() };
     let replies = [CompileReply::Compiled(description()), CompileReply::Refused(refused)];

@@ -46,12 +46,13 @@ type Found = (Level, String);
 pub(crate) struct Lock {
     confinement: Confinement,
     report: Vec<LayerReport>,
+    is_filtered: bool,
 }
 
 impl Lock {
     /// Begins with what the process came with.
     pub(crate) fn begin(confinement: Confinement, inherited: Inherited) -> Self {
-        let mut lock = Self { confinement, report: Vec::new() };
+        let mut lock = Self { confinement, report: Vec::new(), is_filtered: false };
         lock.found(Layer::Inheritance, || inherited.found());
         lock
     }
@@ -105,7 +106,17 @@ impl Lock {
         }
         self.put(Layer::WriteXorExecute, memory::refuse_to_gain_execution, memory::found);
         let explains = lockdown.explains_violations();
-        self.put(Layer::Seccomp, || seccomp::put_on(profile, explains), seccomp::found);
+        // A filter of somebody else's, of a container say, is none of ours: only success tells.
+        let filtered = match lockdown.is_wanted(Layer::Seccomp) {
+            false => Err("the pool leaves it off".to_owned()),
+            true => seccomp::put_on(profile, explains),
+        };
+        self.is_filtered = filtered.is_ok();
+        let (level, reason) = match filtered {
+            Ok(()) => (Level::Full, seccomp::SUMMARY.to_owned()),
+            Err(why) => (Level::None, why),
+        };
+        self.report.push(LayerReport { layer: Layer::Seccomp, level, reason });
         self.credit_filter();
         let mut report = LockdownReport(std::mem::take(&mut self.report));
         report.0.sort_by_key(|layer| layer.layer);
@@ -120,11 +131,10 @@ impl Lock {
     /// # Errors
     /// [`LockdownError`], where a filter could be put on before and no longer.
     pub(crate) fn seal(&mut self, files: Files) -> Result<(), LockdownError> {
-        let lockdown = &self.confinement.lockdown;
-        if !lockdown.is_wanted(Layer::Seccomp) || seccomp::found().0 == Level::None {
+        if !self.is_filtered {
             return Ok(());
         }
-        seccomp::seal(files, lockdown.explains_violations()).map_err(|reason| {
+        seccomp::seal(files, self.confinement.lockdown.explains_violations()).map_err(|reason| {
             LockdownError(LayerReport { layer: Layer::Seccomp, level: Level::Partial, reason })
         })
     }
@@ -161,13 +171,10 @@ impl Lock {
 
     /// Notes that a filter brought `no_new_privs` along, where that was left off.
     fn credit_filter(&mut self) {
-        let is_on = |report: &LayerReport| report.level == Level::Full;
-        let filtered =
-            self.report.iter().any(|report| report.layer == Layer::Seccomp && is_on(report));
         let of_layer = |report: &&mut LayerReport| report.layer == Layer::NoNewPrivs;
         if let Some(report) = self.report.iter_mut().find(of_layer)
-            && filtered
-            && !is_on(report)
+            && self.is_filtered
+            && report.level < Level::Full
         {
             report.level = Level::Full;
             report.reason = "the filter of system calls brought it along".into();

@@ -12,8 +12,9 @@ use stockade_tests::{Folder, worker_program};
 use stockade_wire::descriptor::{Receiver, Sender, memory_file, sealed_file};
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
-    CompileReply, CompileRequest, CompileStep, Grants, HostMessage, Instances, Invocation, Limits,
-    Load, ModuleId, Outcome, Role, Run, Scalar, Setup, StatusPage, TaskId, WorkerId, WorkerMessage,
+    CompileLimits, CompileReply, CompileRequest, CompileStep, Confinement, Grants, HostMessage,
+    Instances, Invocation, Limits, Load, ModuleId, Outcome, Role, Run, Scalar, Setup, StatusPage,
+    TaskId, WorkerId, WorkerMessage,
 };
 
 use super::super::seen;
@@ -70,10 +71,13 @@ fn artefact(limits: &Limits) -> Vec<u8> {
         step: CompileStep::Compile,
         engine: limits.engine_settings(),
         text: true,
-        artefact_bytes_max: 1 << 20,
+        limits: CompileLimits::default(),
     };
     let wasm = sealed_file("wasm", DOUBLE.as_bytes()).unwrap();
     let artefact = memory_file("artefact").unwrap();
+    compiler.sender.try_send(&Confinement::default(), &[]).unwrap();
+    let ready = compiler.receiver.receive().unwrap();
+    assert!(matches!(ready, Some(CompileReply::Ready(_))), "{ready:?}");
     compiler.sender.try_send(&request, &[wasm.as_fd(), artefact.as_fd()]).unwrap();
     let reply = compiler.receiver.receive().unwrap().unwrap();
     assert!(matches!(reply, CompileReply::Compiled(_)), "{reply:?}");
@@ -95,9 +99,11 @@ fn worker() -> (Process, StatusPage) {
         limits,
         grants: Grants::none(),
         instances: Instances::PerTask,
+        confinement: Confinement::default(),
+        modules: 1,
     };
     worker.send(&HostMessage::Setup(setup), &[page.descriptor()]);
-    assert_eq!(worker.receive(), Some(WorkerMessage::Ready));
+    assert!(matches!(worker.receive(), Some(WorkerMessage::Ready(_))));
     (worker, page)
 }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write, stderr};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use stockade::{Bytes, Limits, Status, TaskError, TaskHandle, TaskOptions};
+use stockade::{Bytes, Layer, Limits, Lockdown, Status, TaskError, TaskHandle, TaskOptions};
 use stockade_tests::{
     Folder, Gate, MemoryGroup, children_of, eventually, int, is_alive, is_gone, kill, script,
     starve, stop_process, tasks, until_running, wat, wat_file, worker_program,
@@ -77,7 +77,9 @@ fn a64_a_stopped_worker_is_killed_at_its_tasks_deadline() {
 fn a65_a_worker_that_gets_no_memory_is_lost_and_says_so() {
     // An instance of another module than the last is mapped anew, which takes memory.
     let other = wat_file(stockade_tests::TASKS);
-    let pool = tasks().module_as("other", other).build().unwrap();
+    // The limits of a process of another user are not this one's to lower.
+    let lockdown = Lockdown::default().without(Layer::Privileges);
+    let pool = tasks().lockdown(lockdown).module_as("other", other).build().unwrap();
     let echo = |module, options: TaskOptions| {
         let handle = pool.submit_with::<Vec<u8>>((module, "echo"), int(7), options).unwrap();
         handle.result()

@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use stockade::{
-    Limits, Pool, PoolBuilder, TaskError, TaskHandle, TaskReport, TaskResult, WorkerProgram,
+    Limits, Lockdown, Pool, PoolBuilder, TaskError, TaskHandle, TaskReport, TaskResult,
+    WorkerProgram,
 };
 use stockade_tests::{
     Gate, HOSTILE_BATCH, PATIENCE, eventually, name_for_a_pool, numbers, processes_named,
@@ -58,7 +59,8 @@ impl Ends {
 fn hostile(evil: &str, gate: &Gate) -> PoolBuilder {
     let program = WorkerProgram::Path(env!("CARGO_BIN_EXE_hostile-worker").into());
     let builder = numbers().name(format!("{evil}.{}", name_for_a_pool()));
-    builder.worker_program(program).grants(gate.grants())
+    // Its stderr is nobody's, as in production.
+    builder.worker_program(program).lockdown(Lockdown::default()).grants(gate.grants())
 }
 
 /// Submits ten tasks that go to a worker together, where none is ready before the pool knows of all.

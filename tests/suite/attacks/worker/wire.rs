@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use stockade::{BuildError, CancelReason, RefusedReason, TaskError, TaskHandle, WorkerProgram};
+use stockade::{
+    BuildError, CancelReason, Lockdown, RefusedReason, TaskError, TaskHandle, WorkerProgram,
+};
 use stockade_tests::{Folder, Gate, descriptors_of, eventually, numbers, script, worker_program};
 
 use super::super::seen;
@@ -17,7 +19,7 @@ const SHORT: Duration = Duration::from_secs(1);
 #[test]
 fn an_honest_worker_in_the_same_clothes_loses_nothing() {
     let program = WorkerProgram::Path(env!("CARGO_BIN_EXE_hostile-worker").into());
-    let pool = numbers().worker_program(program).build().unwrap();
+    let pool = numbers().lockdown(Lockdown::default()).worker_program(program).build().unwrap();
     let results: Vec<i32> =
         pool.starmap("add", (0..500).map(|i| (i, 1))).collect::<Result<_, _>>().unwrap();
     assert!(results.iter().all(|result| *result == 7));

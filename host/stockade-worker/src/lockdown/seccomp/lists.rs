@@ -9,8 +9,8 @@
 use libc::{
     F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_SETFL, FUTEX_CLOCK_REALTIME,
     FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAKE, FUTEX_WAKE_BITSET,
-    MADV_DONTNEED, MADV_FREE, MAP_ANONYMOUS, MAP_SHARED, MREMAP_MAYMOVE, PR_GET_SECCOMP,
-    PR_SET_NO_NEW_PRIVS, PROT_EXEC, PROT_READ,
+    MADV_DONTNEED, MADV_FREE, MAP_ANONYMOUS, MAP_SHARED, MREMAP_MAYMOVE, PR_SET_NO_NEW_PRIVS,
+    PROT_EXEC, PROT_READ,
 };
 
 use super::rule::Condition::{Is, IsBut, OwnProcess, Without};
@@ -69,7 +69,6 @@ pub(super) const BOTH: &[Rule] = &[
     allow(libc::SYS_gettid, "an abort"),
     allow(libc::SYS_getpid, "an abort"),
     allow_if(libc::SYS_tgkill, &[OwnProcess(0)], "an abort: a signal to itself"),
-    allow_if(libc::SYS_prctl, &[Is(0, PR_GET_SECCOMP as u32)], "whether this filter is on"),
     allow(libc::SYS_exit, "a thread's end"),
     allow(libc::SYS_exit_group, "its own end"),
 ];
@@ -101,7 +100,9 @@ pub(super) const COMPILER: &[Rule] = &[allow_if(
     "its own limits, lowered to what the request says",
 )];
 
-/// What guests do in a directory that was granted; where it is, Landlock decides.
+/// What guests do in a directory that was granted; where it is, Landlock decides. What they do with a
+/// file that is open stands here whatever was granted: one that is open for reading alone answers
+/// with an error number.
 pub(super) const READING_FILES: &[Rule] = &[
     allow(libc::SYS_openat, "files"),
     allow(libc::SYS_openat2, "files, without leaving a directory"),
@@ -116,6 +117,12 @@ pub(super) const READING_FILES: &[Rule] = &[
     allow(libc::SYS_preadv, "files"),
     allow(libc::SYS_preadv2, "files"),
     allow(libc::SYS_fadvise64, "advice about files"),
+    allow(libc::SYS_pwritev, "files"),
+    allow(libc::SYS_pwritev2, "the ends of files"),
+    allow(libc::SYS_ftruncate, "files"),
+    allow(libc::SYS_fallocate, "files"),
+    allow(libc::SYS_fsync, "files"),
+    allow(libc::SYS_fdatasync, "files"),
     allow_if(libc::SYS_fcntl, &[Is(1, F_GETFL as u32)], "a file's flags"),
     allow_if(
         libc::SYS_prlimit64,
@@ -127,12 +134,6 @@ pub(super) const READING_FILES: &[Rule] = &[
 
 /// What guests do in a directory that was granted for writing.
 pub(super) const WRITING_FILES: &[Rule] = &[
-    allow(libc::SYS_pwritev, "files"),
-    allow(libc::SYS_pwritev2, "the ends of files"),
-    allow(libc::SYS_ftruncate, "files"),
-    allow(libc::SYS_fallocate, "files"),
-    allow(libc::SYS_fsync, "files"),
-    allow(libc::SYS_fdatasync, "files"),
     allow(libc::SYS_utimensat, "times of files"),
     allow(libc::SYS_mkdirat, "directories"),
     allow(libc::SYS_unlinkat, "files and directories"),
