@@ -14,6 +14,7 @@ pub(crate) struct Figure {
     value: f64,
     reference: f64,
     ratio: f64,
+    difference: f64,
 }
 
 impl Figure {
@@ -26,12 +27,14 @@ impl Figure {
         mut value: impl FnMut() -> Result<f64>,
         mut reference: impl FnMut() -> Result<f64>,
     ) -> Result<Self> {
-        let (mut values, mut references, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut values, mut references) = (Vec::new(), Vec::new());
+        let (mut ratios, mut differences) = (Vec::new(), Vec::new());
         for _ in 0..rounds.max(1) {
             let (value, reference) = (value()?, reference()?);
             values.push(value);
             references.push(reference);
             ratios.push(value / reference);
+            differences.push(value - reference);
         }
         Ok(Self {
             name,
@@ -40,7 +43,13 @@ impl Figure {
             value: median(&mut values),
             reference: median(&mut references),
             ratio: median(&mut ratios),
+            difference: median(&mut differences),
         })
+    }
+
+    /// How much more the value is than its reference, by the median of the rounds.
+    pub(crate) fn difference(&self) -> f64 {
+        self.difference
     }
 
     /// As one line of the figures' file.
@@ -71,7 +80,7 @@ pub(crate) fn print(out: &mut impl Write, figures: &[Figure]) -> io::Result<()> 
         "figure", "value", "", "reference", "ratio"
     )?;
     for figure in figures {
-        let Figure { name, unit, value, reference, ratio, reference_name } = figure;
+        let Figure { name, unit, value, reference, ratio, reference_name, .. } = figure;
         writeln!(
             out,
             "{name:width$} {value:12.1} {unit:>8} {reference:12.1} {ratio:8.2}  {reference_name}"
@@ -85,12 +94,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratios_are_taken_round_by_round() {
+    fn ratios_and_differences_are_taken_round_by_round() {
         let (mut value, mut reference) = ([10.0, 20.0, 400.0].iter(), [1.0, 2.0, 4.0].iter());
         let next = |values: &mut std::slice::Iter<'_, f64>| Ok(*values.next().unwrap());
         let figure =
             Figure::measure("f", "u", "r", 3, || next(&mut value), || next(&mut reference))
                 .unwrap();
         assert_eq!((figure.value, figure.reference, figure.ratio), (20.0, 2.0, 10.0));
+        assert_eq!(figure.difference(), 18.0);
     }
 }

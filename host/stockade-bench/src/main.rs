@@ -2,12 +2,14 @@
 //!
 //! Usage: `stockade-bench MODULE FIGURES [ROUNDS]`, where MODULE is the example guest `wordcount`.
 //! Prints a table and writes a JSON line for each figure to FIGURES. `stockade-bench queries` measures
-//! how long a pool's owner waits for answers while very many tasks are queued.
+//! how long a pool's owner waits for answers while very many tasks are queued, and
+//! `stockade-bench lockdown MODULE [ROUNDS]` what the lockdown costs.
 //!
 //! Each round measures a figure and its reference one after the other, so that a machine whose speed
 //! drifts moves both; what counts is the median of the rounds' ratios.
 
 mod figure;
+mod lockdown;
 mod queries;
 mod reference;
 
@@ -16,7 +18,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use stockade::Pool;
+use stockade::{Pool, PoolBuilder};
 
 use figure::{Figure, median};
 
@@ -31,12 +33,13 @@ fn main() -> Result<()> {
     if args.next_if(|first| first.as_os_str() == "queries").is_some() {
         return queries::measure(&mut std::io::stdout().lock());
     }
+    if args.next_if(|first| first.as_os_str() == "lockdown").is_some() {
+        let module = args.next().context("usage: stockade-bench lockdown MODULE [ROUNDS]")?;
+        return lockdown::measure(&mut std::io::stdout().lock(), &module, rounds(args.next())?);
+    }
     let module = args.next().context("usage: stockade-bench MODULE FIGURES [ROUNDS]")?;
     let figures_file = args.next().context("usage: stockade-bench MODULE FIGURES [ROUNDS]")?;
-    let rounds = match args.next() {
-        Some(rounds) => rounds.to_string_lossy().parse().context("ROUNDS is a number")?,
-        None => 5,
-    };
+    let rounds = rounds(args.next())?;
 
     let pool = Pool::builder().module(&module).max_workers(WORKERS).build()?;
     pool.run::<u64>("word_count", (LINE,))?;
@@ -71,7 +74,7 @@ fn main() -> Result<()> {
             "µs",
             "process started and ended, median",
             rounds,
-            || first_task_micros(&module),
+            || first_task_micros(Pool::builder().module(&module)),
             || Ok(1e6 / reference::processes_per_second()?),
         )?,
     ];
@@ -83,6 +86,13 @@ fn main() -> Result<()> {
         .with_context(|| format!("cannot write {}", figures_file.display()))?;
     writeln!(out, "\n{WORKERS} workers, {rounds} rounds; written to {}", figures_file.display())?;
     Ok(())
+}
+
+fn rounds(given: Option<PathBuf>) -> Result<usize> {
+    match given {
+        Some(rounds) => rounds.to_string_lossy().parse().context("ROUNDS is a number"),
+        None => Ok(5),
+    }
 }
 
 /// Tasks a second through `map`, each in a fresh instance.
@@ -107,8 +117,8 @@ fn run_micros(pool: &Pool) -> Result<f64> {
 }
 
 /// Median time from a submission to its result in a pool that has no worker yet.
-fn first_task_micros(module: &std::path::Path) -> Result<f64> {
-    let pool = Pool::builder().module(module).max_tasks_per_worker(1).max_workers(1).build()?;
+fn first_task_micros(builder: PoolBuilder) -> Result<f64> {
+    let pool = builder.max_tasks_per_worker(1).max_workers(1).build()?;
     let mut micros = Vec::with_capacity(STARTS);
     for _ in 0..STARTS {
         let started = Instant::now();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, ValueEnum};
 
 use crate::exit;
-use crate::values::{DirGrant, EnvGrant, Given, Named, Size, WallTime};
+use crate::values::{DirGrant, EnvGrant, Given, Layers, Named, Size, WallTime};
 
 const ABOUT: &str =
     "Runs functions of untrusted WebAssembly modules in worker processes of their own";
@@ -39,6 +39,7 @@ pub(crate) enum Subcommand {
     Run(RunArgs),
     Map(MapArgs),
     Inspect(InspectArgs),
+    Doctor(DoctorArgs),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -194,6 +195,11 @@ pub(crate) struct InspectArgs {
 /// What the module's code may use and reach.
 #[derive(Debug, Args)]
 pub(crate) struct PoolArgs {
+    /// Run nothing unless these layers of the lockdown are on in full, as `stockade doctor` names
+    /// them; `all` stands for every one
+    #[arg(long, value_name = "LAYER", value_delimiter = ',')]
+    pub(crate) require: Vec<Layers>,
+
     /// Time for one task: 500ms, 2s, 1m, or none
     #[arg(long, value_name = "TIME", default_value = "1m", help_heading = "Limits")]
     pub(crate) wall_time: WallTime,
@@ -252,6 +258,28 @@ pub(crate) enum Instances {
     PerTask,
     /// One instance as long as its worker
     PerWorker,
+}
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  stockade doctor
+  stockade doctor --require seccomp,landlock && stockade run untrusted.wasm score 7
+";
+
+/// Show what confines a worker on this machine, layer by layer
+///
+/// Starts one worker and one compiler, which confine themselves as every other does, and shows what
+/// became of each layer.
+#[derive(Debug, Args)]
+#[command(after_help = format!("{DOCTOR_EXAMPLES}\n{}", exit::HELP))]
+pub(crate) struct DoctorArgs {
+    /// Fail unless these layers are on in full in both, by their names; `all` stands for every one
+    #[arg(long, value_name = "LAYER", value_delimiter = ',')]
+    pub(crate) require: Vec<Layers>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod target;
 
 mod arguments;
 mod command;
+mod doctor;
 mod inspect;
 mod map;
 mod run;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Subcommand::Run(args) => run::run(&args),
         Subcommand::Map(args) => map::run(&args),
         Subcommand::Inspect(args) => inspect::run(&args),
+        Subcommand::Doctor(args) => doctor::run(&args),
     };
     let exit = ended.unwrap_or_else(|error| {
         error.print();

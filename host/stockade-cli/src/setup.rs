@@ -7,6 +7,7 @@ use stockade::{Cache, FunctionKind, Grants, Json, Limits, Pool, WorkerProgram};
 use crate::advice;
 use crate::args::{Instances, PoolArgs};
 use crate::arguments;
+use crate::doctor;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::target;
@@ -23,6 +24,7 @@ pub(crate) fn pool(module: &Path, args: &PoolArgs, workers: Option<usize>) -> Re
         .worker_program(WorkerProgram::CurrentProgram)
         .limits(limits(args))
         .grants(grants(args)?)
+        .lockdown(doctor::required(&args.require))
         .instances(match args.instances {
             Instances::PerTask => stockade::Instances::PerTask,
             Instances::PerWorker => stockade::Instances::PerWorker,

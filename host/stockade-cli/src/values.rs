@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use stockade::Layer;
+
 /// A time, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WallTime(pub(crate) Option<Duration>);
@@ -31,6 +33,27 @@ impl FromStr for WallTime {
             return Err("it must be longer than 0".into());
         }
         Ok(Self(Some(time)))
+    }
+}
+
+/// Layers of the lockdown: one by its name, or all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layers(pub(crate) Vec<Layer>);
+
+impl FromStr for Layers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self(Layer::ALL.to_vec()));
+        }
+        match Layer::from_name(text) {
+            Some(layer) => Ok(Self(vec![layer])),
+            None => {
+                let known = Layer::ALL.map(Layer::name).join(", ");
+                Err(format!("the layers are {known}; `all` stands for every one"))
+            }
+        }
     }
 }
 

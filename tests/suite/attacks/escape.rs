@@ -378,7 +378,7 @@ fn a79_two_workers_cannot_touch_each_other() {
     }
     assert_eq!(abstract_socket(&Lockdown::default()), Act::Killed(libc::SIGSYS));
     assert!(holds(&abstract_socket(&Lockdown::default().without(Layer::Seccomp))));
-    assert!(holds(&abstract_socket(&only(&[Layer::Landlock]))));
+    assert!(holds(&abstract_socket(&only(&[Layer::NoNewPrivs, Layer::Landlock]))));
     assert!(holds(&abstract_socket(&only(&[Layer::Namespaces]))));
     // A check that could not fail would show nothing.
     assert!(matches!(abstract_socket(&only(&[])), Act::Done(_)));
