@@ -124,16 +124,16 @@ fuzz target_name seconds="60": cargo-fuzz
         {{ fuzz }}/corpus/{{ target_name }} tests/fuzz/corpus/{{ target_name }} \
         -- -max_total_time={{ seconds }} {{ fuzz_limits }} $(ls tests/fuzz/dictionaries/{{ target_name }}.dict 2> /dev/null | sed 's/^/-dict=/')
 
-# Every fuzz target on its kept corpus and for some seconds more; a build of its own.
+# Every fuzz target on its kept corpus and for some seconds more, as many at a time as there are processors; a build of its own.
 fuzz-short seconds="20": cargo-fuzz
     @echo "Building the fuzz targets (some minutes the first time) ..."
     {{ fuzz_command }} build {{ fuzz_options }}
-    @for name in $(ls tests/fuzz/targets | sed 's/\.rs$//'); do \
-        echo "== $name"; \
-        mkdir -p {{ fuzz }}/corpus/$name; \
-        {{ fuzz_command }} run {{ fuzz_options }} $name {{ fuzz }}/corpus/$name tests/fuzz/corpus/$name \
-            -- -max_total_time={{ seconds }} {{ fuzz_limits }} 2>&1 | tee {{ fuzz }}/$name.log | tail -n 1; \
-    done
+    @ls tests/fuzz/targets | sed 's/\.rs$//' | xargs -P "$(nproc)" -I NAME bash -c ' \
+        mkdir -p {{ fuzz }}/corpus/NAME; \
+        {{ fuzz_command }} run {{ fuzz_options }} NAME {{ fuzz }}/corpus/NAME tests/fuzz/corpus/NAME \
+            -- -max_total_time={{ seconds }} {{ fuzz_limits }} > {{ fuzz }}/NAME.log 2>&1 \
+            && echo "NAME: $(grep -E "^Done" {{ fuzz }}/NAME.log)" \
+            || { echo "NAME: a finding, see {{ fuzz }}/NAME.log"; grep -A 3 -E "panicked|ERROR" {{ fuzz }}/NAME.log; exit 255; }'
 
 # Adds cargo-fuzz, and says so, unless it is there.
 [private]

@@ -305,7 +305,7 @@ impl Warnings {
         }
     }
 
-    fn finish(mut self) -> Vec<String> {
+    pub(crate) fn finish(mut self) -> Vec<String> {
         if self.beyond > 0 {
             self.texts.push(format!("and {} more", self.beyond));
         }

@@ -175,3 +175,18 @@ fn cut(mut text: String, bytes_max: usize) -> String {
     text.truncate(text.floor_char_boundary(bytes_max));
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_that_quotes_a_manifest_is_as_long_as_a_message_at_most() {
+        let manifest = format!(r#"{{"abi":1,"kind":"{}"}}"#, "k".repeat(100_000));
+        let mut warnings = Warnings::default();
+        functions(&[manifest.as_bytes()], &[], &mut warnings).unwrap();
+        let texts = warnings.finish();
+        assert_eq!(texts.len(), 1);
+        assert!((1000..5000).contains(&texts[0].len()), "{} bytes", texts[0].len());
+    }
+}

@@ -51,8 +51,8 @@ pub fn decode<M: Decode<()>>(bytes: &[u8]) -> Result<M, CodecError> {
     // a type. No message is more than 36 times its encoded size: a list of exports without names.
     match bytes.len() {
         ..=0x400 => decode_within::<M, { 64 << 10 }>(bytes),
-        ..=0x4000 => decode_within::<M, { 1 << 20 }>(bytes),
-        ..=0x4_0000 => decode_within::<M, { 16 << 20 }>(bytes),
+        0x401..=0x4000 => decode_within::<M, { 1 << 20 }>(bytes),
+        0x4001..=0x4_0000 => decode_within::<M, { 16 << 20 }>(bytes),
         _ => decode_within::<M, FRAME_BYTES_MAX>(bytes),
     }
 }

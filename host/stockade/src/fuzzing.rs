@@ -21,9 +21,9 @@ pub fn result<T: DeserializeOwned>(
     codec::decode(codec, bytes, &Shape::of_result(type_text))
 }
 
-/// `value` as an argument of the type that a manifest writes as `type_text`.
+/// `value` as an argument of the very type that [`result()`] reads.
 pub fn argument<A: Serialize>(value: &A, type_text: &str) -> Result<Vec<u8>, String> {
-    codec::to_bincode(value, &Shape::of_parameter(type_text)).map_err(|unfit| match unfit {
+    codec::to_bincode(value, &Shape::of_result(type_text)).map_err(|unfit| match unfit {
         Unfit::Refused(refused) => refused.of_arguments(std::iter::once("x")),
         Unfit::Unwritable(reason) => reason,
     })

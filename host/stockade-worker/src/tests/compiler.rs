@@ -274,14 +274,6 @@ fn what_a_manifest_claims_in_vain_is_ignored_with_a_warning() {
 }
 
 #[test]
-fn a_warning_that_quotes_a_manifest_is_as_long_as_a_message_at_most() {
-    let manifest = record(&"k".repeat(100_000), "x", "a", "");
-    let described = describe(with_manifest(&manifest)).unwrap();
-    let length = described.warnings[0].len();
-    assert!((1000..5000).contains(&length), "{length} bytes");
-}
-
-#[test]
 fn of_two_functions_for_one_purpose_or_name_the_first_counts() {
     let manifest = [
         record("initializer", "one", "a", ""),
