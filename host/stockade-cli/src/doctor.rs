@@ -48,11 +48,8 @@ pub(crate) fn required(layers: &[Layers]) -> Lockdown {
 
 fn show(to: &mut dyn Write, found: &PoolLockdown) -> io::Result<()> {
     let bold = Style::new().bold();
-    writeln!(
-        to,
-        "{bold}{:18} {:8} {:9} {}{bold:#}",
-        "layer", "worker", "compiler", "what it means"
-    )?;
+    let head = ("layer", "worker", "compiler");
+    writeln!(to, "{bold}{:18} {:8} {:9} what it means{bold:#}", head.0, head.1, head.2)?;
     for layer in Layer::ALL {
         let (worker, compiler) = (&found.worker, &found.compiler);
         let reason = worker.layer(layer).map_or("", |report| &report.reason);

@@ -80,8 +80,10 @@ fn try_all(forge: &Forge, seed: u32, first: u64, end: u64, tally: &Tally) {
         let work = || while try_next(forge, seed, &next, end, tally) {};
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         // The scope by itself waits for their work, and not until they are gone.
-        let ended = threads.into_iter().map(|thread| thread.join());
-        ended.filter_map(Result::err).for_each(|panic| std::panic::resume_unwind(panic));
+        let ended: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+        if let Some(panic) = ended.into_iter().find_map(Result::err) {
+            std::panic::resume_unwind(panic);
+        }
     });
     let after = Census::take();
     let holdings = |census: Census| (census.descriptors, census.threads, census.children);

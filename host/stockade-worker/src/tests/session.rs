@@ -131,31 +131,49 @@ fn hanging_up_ends_the_session() {
 
 #[test]
 fn an_unsealed_artefact_is_refused_and_the_session_goes_on() {
-    let mut worker = worker().start();
+    let mut worker = worker().modules(2).start();
     let open = memory_file("open").unwrap();
     worker.load_artefact(&open, None, None, false);
+    worker.load_with(&echo(), None, None);
     let answer = worker.receive();
     assert!(
         matches!(answer, Some(WorkerMessage::LoadFailed(MODULE, why)) if why.contains("sealed"))
     );
-    worker.load(&echo());
+    assert_eq!(worker.receive(), Some(WorkerMessage::Loaded(MODULE)));
 }
 
 #[test]
 fn an_artefact_that_is_none_or_for_other_settings_is_refused() {
-    let mut worker = worker().start();
+    let mut worker = worker().modules(2).start();
     worker.load_artefact(&sealed_file("junk", b"junk").unwrap(), None, None, false);
-    assert!(matches!(worker.receive(), Some(WorkerMessage::LoadFailed(MODULE, _))));
     let metered = Limits::default().fuel(10);
     let step = stockade_wire::CompileStep::Compile;
     let (_, artefact) = super::support::compile(step, &metered, "(module)", None).unwrap();
     worker.load_artefact(&artefact, None, None, false);
     assert!(matches!(worker.receive(), Some(WorkerMessage::LoadFailed(MODULE, _))));
+    assert!(matches!(worker.receive(), Some(WorkerMessage::LoadFailed(MODULE, _))));
+}
+
+#[test]
+fn no_module_is_answered_or_run_before_all_that_were_announced_are_there() {
+    let mut worker = worker().modules(2).start();
+    worker.load_with(&echo(), None, None);
+    worker.submit(task("echo", b""), &[]);
+    assert_eq!(worker.receive(), None);
+    assert!(matches!(worker.end(), Err(SessionError::Protocol(_))));
+}
+
+#[test]
+fn one_module_more_than_was_announced_ends_the_session() {
+    let mut worker = worker().start_with(&echo());
+    worker.load_with(&echo(), None, None);
+    assert_eq!(worker.receive(), None);
+    assert!(matches!(worker.end(), Err(SessionError::Protocol(_))));
 }
 
 #[test]
 fn a_task_of_a_module_never_loaded_ends_the_session() {
-    let mut worker = worker().start();
+    let mut worker = worker().modules(0).start();
     worker.submit(task("echo", b""), &[]);
     assert_eq!(worker.receive(), None);
     assert!(matches!(worker.end(), Err(SessionError::UnknownModule(MODULE))));

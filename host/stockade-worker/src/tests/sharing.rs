@@ -122,7 +122,8 @@ fn a_command_neither_shares_nor_leaves_anything_to_share() {
 
 #[test]
 fn a_chunks_number_in_another_module_is_another_instance() {
-    let mut worker = worker().start_with(&counter());
+    let mut worker = worker().modules(2).start();
+    worker.load_with(&counter(), None, None);
     let second = ModuleId(1);
     let (_, artefact) = compile(CompileStep::Compile, &worker.limits, counter(), None).unwrap();
     let load = Load {
@@ -133,6 +134,7 @@ fn a_chunks_number_in_another_module_is_another_instance() {
         initialized: false,
     };
     worker.send(&HostMessage::Load(load), &[artefact.as_fd()]);
+    assert_eq!(worker.receive(), Some(WorkerMessage::Loaded(MODULE)));
     assert_eq!(worker.receive(), Some(WorkerMessage::Loaded(second)));
     let mut count_in = |module| {
         let mut run = worker.next_run(worker.limits.clone(), next());

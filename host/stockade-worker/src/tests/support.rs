@@ -111,6 +111,7 @@ impl Builder {
         self
     }
 
+    /// So many modules will follow; one, where nothing is said.
     pub(super) fn modules(mut self, modules: u32) -> Self {
         self.modules = modules;
         self
