@@ -32,7 +32,15 @@ fn main() -> Result<()> {
         // Everything is opened now: later the worker gives up what it needs to open files.
         let imp = Imp::new()?;
         if imp.storm.rages() {
-            std::thread::Builder::new().name("imp".into()).spawn(move || imp.run())?;
+            // A thread that begins makes system calls that it may not make in a locked-down process:
+            // it is waited for. The channel ends when it runs; nothing is ever sent.
+            let (is_up, up) = std::sync::mpsc::channel::<()>();
+            let begin = move || {
+                drop(is_up);
+                imp.run();
+            };
+            std::thread::Builder::new().name("imp".into()).spawn(begin)?;
+            let _ = up.recv();
         }
     }
     stockade_worker::run_if_worker();

@@ -144,13 +144,15 @@ impl Run {
 
     fn pool(self) -> Result<Pool> {
         let limits = Limits::default().wall_time(Duration::from_millis(1500));
+        // The limits of a process of another user are not this one's to lower. A system call that is
+        // refused is a violation here, so it is named.
+        let lockdown = Lockdown::default().without(Layer::Privileges).explain_violations(true);
         let pool = wat(RELIABILITY)
             .name(pool_name(self.seed))
             .max_workers(4)
             .limits(limits)
             .shutdown_grace_period(Duration::from_secs(5))
-            // The limits of a process of another user are not this one's to lower.
-            .lockdown(Lockdown::default().without(Layer::Privileges))
+            .lockdown(lockdown)
             .worker_program(WorkerProgram::Path(beside_this_program("chaos-worker")?));
         Ok(pool.build()?)
     }
