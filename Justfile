@@ -51,6 +51,25 @@ test: guests
     cargo test --workspace --no-run
     cargo test --workspace --quiet
 
+# The catalogue of attacks once more as nobody, for whom other layers hold than for root.
+attacks-as-nobody:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    suite=$(cargo test --workspace --no-run --message-format short 2>&1 | sed -n 's/.*(\(.*deps\/suite-[0-9a-f]*\))$/\1/p')
+    if [[ $(id -u) != 0 ]]; then
+        echo "not root: \`just test\` has tried the attacks as $(id -un)"
+        exit
+    fi
+    as_nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    if ! "${as_nobody[@]}" test -x "$suite"; then
+        echo "not tried as nobody, who cannot reach $suite"
+        exit
+    fi
+    home=$(mktemp -d)
+    chown 65534:65534 "$home"
+    trap 'rm -rf "$home"' EXIT
+    "${as_nobody[@]}" env HOME="$home" TMPDIR="$home" "$suite" --quiet attacks
+
 # The example guests, compiled to wasm32-wasip1; adds that target if it is missing.
 guests: wasm-target
     @mkdir -p {{ out }}
@@ -148,10 +167,10 @@ deny:
     @if cargo deny fetch db > /dev/null 2>&1; then cargo deny check advisories; \
     else echo "advisories were not checked: their database cannot be had here"; fi
 
-# Throughput and latency beside bare references, measured in turns; release builds, so several minutes the first time.
-bench rounds="5": guests
-    cargo build --release -p stockade-worker -p stockade-bench
-    {{ target }}/release/stockade-bench {{ guests }}/wordcount.wasm {{ target }}/bench.jsonl {{ rounds }}
+# Throughput and latency beside bare references, measured in turns, or `lockdown`: what that costs. Release builds, so several minutes the first time.
+bench what="" rounds="5": guests
+    cargo build --release --workspace --bins
+    {{ target }}/release/stockade-bench {{ what }} {{ guests }}/wordcount.wasm {{ if what == "" { target / "bench.jsonl" } else { "" } }} {{ rounds }}
 
 # How long counters, queries and cancels take while 100,000 tasks are queued.
 queries: build
