@@ -16,6 +16,12 @@
 //!
 //! Deliberately absent: threads, clocks, and any opinion on what a message means.
 
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+compile_error!(
+    "Stockade's workers are contained by means that only Linux has, on x86-64 and aarch64: build it \
+     for one of these"
+);
+
 pub mod codec;
 pub mod descriptor;
 pub mod frame;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use stockade_wire::{Failure, GuestError, TrapKind};
 
 use crate::shown::{Line, Lines};
-use crate::{CacheError, LockdownError};
+use crate::{CacheError, LockdownError, WorkerExit};
 
 /// Why a pool could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -388,64 +388,6 @@ impl fmt::Display for CancelReason {
             Self::Shutdown => " by the pool's shutdown",
         })
     }
-}
-
-/// How a worker process ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkerExit {
-    /// The worker's name.
-    pub worker: String,
-    /// Its process number.
-    pub pid: u32,
-    /// The signal that killed it.
-    pub signal: Option<i32>,
-    /// Its exit code.
-    pub code: Option<i32>,
-    /// Whether memory ran out, as far as its host can tell: the worker said so with its exit code, or
-    /// it was killed by a SIGKILL that its host had not sent, and the kernel had killed processes for
-    /// want of memory while it lived. The kernel counts for the whole machine, so the latter is
-    /// likely and not certain. A worker that aborted because it could not go on without memory is not
-    /// told apart from others that aborted.
-    pub out_of_memory: bool,
-}
-
-impl WorkerExit {
-    /// Of a worker of which nothing is known.
-    pub(crate) fn unknown() -> Self {
-        Self { worker: "worker".into(), pid: 0, signal: None, code: None, out_of_memory: false }
-    }
-}
-
-impl fmt::Display for WorkerExit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (process {}) ", self.worker, self.pid)?;
-        match (self.signal, self.code, self.out_of_memory) {
-            (Some(signal), _, true) => {
-                write!(f, "was killed by {}, most likely for want of memory", signal_name(signal))
-            }
-            (Some(signal), _, false) => write!(f, "was killed by {}", signal_name(signal)),
-            (None, _, true) => f.write_str("gave up because the system gave it no memory"),
-            (None, Some(code), false) => write!(f, "exited with code {code}"),
-            (None, None, false) => f.write_str("ended"),
-        }
-    }
-}
-
-fn signal_name(signal: i32) -> String {
-    let name = match signal {
-        libc::SIGKILL => "SIGKILL",
-        libc::SIGSEGV => "SIGSEGV",
-        libc::SIGABRT => "SIGABRT",
-        libc::SIGBUS => "SIGBUS",
-        libc::SIGILL => "SIGILL",
-        libc::SIGFPE => "SIGFPE",
-        libc::SIGSYS => "SIGSYS",
-        libc::SIGTERM => "SIGTERM",
-        libc::SIGXCPU => "SIGXCPU",
-        libc::SIGXFSZ => "SIGXFSZ",
-        _ => return format!("signal {signal}"),
-    };
-    name.into()
 }
 
 /// Why a module's tasks are no longer run: worker after worker died of them.

@@ -96,11 +96,21 @@
 //! Nothing of this crate parses WebAssembly or links an engine: modules are compiled in processes of
 //! their own, and every byte that comes back from a worker is checked.
 //!
-//! # What is not promised yet
+//! # What confines a worker
 //!
-//! A worker has an empty environment, no descriptors but its socket, no new privileges and resource
-//! limits, but system calls are not filtered yet: a guest that escapes the engine's sandbox is
-//! contained by process isolation alone.
+//! Workers and compilers lock themselves down before they read anything hostile: a filter of system
+//! calls, [Landlock](Layer::Landlock), namespaces and more, each layer where the machine has it.
+//! [`Pool::lockdown`] says what became of each, [`PoolBuilder::lockdown`] with [`Lockdown::require`]
+//! makes a missing one an error. What each stops, and what is not promised, is in the repository's
+//! `docs/threat-model.md`.
+//!
+//! ```no_run
+//! use stockade::{Layer, Lockdown, Pool};
+//!
+//! let lockdown = Lockdown::default().require([Layer::Seccomp, Layer::Landlock]);
+//! let pool = Pool::builder().module("untrusted.wasm").lockdown(lockdown).build()?;
+//! # Ok::<(), stockade::BuildError>(())
+//! ```
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("Stockade's workers are contained by means that only Linux has: build it for Linux");
@@ -119,6 +129,7 @@ mod dispatcher;
 mod driver;
 mod entry;
 mod error;
+mod exit;
 mod gather;
 mod hooks;
 mod link;
@@ -156,8 +167,9 @@ pub use cell::CallbackId;
 pub use command::{Command, CommandOutput};
 pub use error::{
     BrokenError, BuildError, CancelReason, Fault, Quarantine, RefusedReason, RunError, SubmitError,
-    TaskError, WorkerExit,
+    TaskError,
 };
+pub use exit::WorkerExit;
 pub use gather::{AsDone, CollectError, TaskFilter, WaitTimeout, as_done, collect, wait};
 pub use hooks::Hook;
 pub use lockdown::{LockdownError, PoolLockdown, lockdown};
