@@ -112,9 +112,6 @@
 //! # Ok::<(), stockade::BuildError>(())
 //! ```
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("Stockade's workers are contained by means that only Linux has: build it for Linux");
-
 mod arguments;
 mod builder;
 mod cache;
