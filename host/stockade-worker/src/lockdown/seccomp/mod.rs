@@ -210,6 +210,41 @@ mod tests {
         }
     }
 
+    /// The page's table of rules, so that whoever reads it need not read the lists.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn docs_security_lists_every_rule() {
+        use std::fmt::Write;
+
+        const BEGIN: &str = "<!-- calls: made by a test -->\n";
+        const END: &str = "<!-- end of calls -->";
+        const UPDATE: &str = "STOCKADE_UPDATE=1 cargo test -p stockade-worker docs_security";
+        let mut table = String::from("| system call | for | whose | |\n|---|---|---|---|\n");
+        for (whose, list) in [
+            ("both", lists::BOTH),
+            ("worker", lists::WORKER),
+            ("compiler", lists::COMPILER),
+            ("worker, with granted directories", lists::READING_FILES),
+            ("worker, with writable ones", lists::WRITING_FILES),
+        ] {
+            for Rule { number, conditions, reason } in list {
+                let number = usize::try_from(*number).unwrap();
+                let name = syscalls::Sysno::new(number).unwrap().name();
+                let some = if conditions.is_empty() { "" } else { "some arguments only" };
+                writeln!(table, "| `{name}` | {reason} | {whose} | {some} |").unwrap();
+            }
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/security.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = page.split_once(BEGIN).expect("the first marker");
+        let (there, after) = rest.split_once(END).expect("the second marker");
+        if std::env::var_os("STOCKADE_UPDATE").is_some() {
+            std::fs::write(path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+        } else {
+            assert!(there == table, "docs/security.md lists other rules; run: {UPDATE}");
+        }
+    }
+
     #[test]
     fn every_rule_has_a_reason() {
         for profile in EVERY {
