@@ -12,14 +12,14 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use stockade_tests::RoleProcess;
 use stockade_tests::escape::planted;
 use stockade_wire::descriptor::{Receiver, Sender};
 use stockade_wire::frame::FRAME_BYTES_MAX;
@@ -36,32 +36,29 @@ fn main() -> Result<()> {
             .arg(argument)
             .exec()
             .into()),
-        Some(Role::Compiler) => compile(&argument),
+        Some(Role::Compiler) => compile(),
         None => bail!("{argument} is no role"),
     }
 }
 
-fn compile(argument: &str) -> Result<()> {
+fn compile() -> Result<()> {
     // SAFETY: whoever starts a compiler leaves its socket there; nothing else here uses the number.
     let host = unsafe { UnixStream::from_raw_fd(SOCKET_DESCRIPTOR) };
     let mut from_host = Receiver::new(host.try_clone()?, FRAME_BYTES_MAX);
     let mut to_host = Sender::new(host);
-    let (ours, theirs) = UnixStream::pair()?;
-    let mut compiler = real_compiler(argument, theirs)?;
-    let mut from_compiler = Receiver::new(ours.try_clone()?, FRAME_BYTES_MAX);
-    let mut to_compiler = Sender::new(ours);
+    let mut compiler = RoleProcess::start(Role::Compiler);
 
     let Some(confinement) = from_host.receive::<Confinement>()? else { return Ok(()) };
-    to_compiler.try_send(&confinement, &[])?;
-    let ready: CompileReply = from_compiler.receive()?.context("no report")?;
+    compiler.sender.try_send(&confinement, &[])?;
+    let ready: CompileReply = compiler.receiver.receive()?.context("no report")?;
     to_host.send(&ready)?;
 
     let Some(request) = from_host.receive::<CompileRequest>()? else { return Ok(()) };
     let mut next = || from_host.take_descriptor().context("no descriptor");
     let (wasm, artefact) = (next()?, File::from(next()?));
-    to_compiler.try_send(&request, &[wasm.as_fd(), artefact.as_fd()])?;
-    let reply: CompileReply = from_compiler.receive()?.context("no reply")?;
-    compiler.wait()?;
+    compiler.sender.try_send(&request, &[wasm.as_fd(), artefact.as_fd()])?;
+    let reply: CompileReply = compiler.receiver.receive()?.context("no reply")?;
+    ensure!(compiler.end() == Some(0), "the compiler failed");
     if request.step == CompileStep::Compile && matches!(reply, CompileReply::Compiled(_)) {
         let mut bytes = vec![0; usize::try_from(artefact.metadata()?.len())?];
         artefact.read_exact_at(&mut bytes, 0)?;
@@ -71,19 +68,4 @@ fn compile(argument: &str) -> Result<()> {
     }
     to_host.send(&reply)?;
     Ok(())
-}
-
-fn real_compiler(argument: &str, socket: UnixStream) -> Result<std::process::Child> {
-    let mut command = Command::new(stockade_tests::worker_program());
-    command.arg(argument).env_clear();
-    let socket = OwnedFd::from(socket);
-    // SAFETY: between fork and exec only dup2 is called, which is async-signal-safe. What had that
-    // number in the child is replaced, as it is meant to be.
-    unsafe {
-        command.pre_exec(move || {
-            let mut place = ManuallyDrop::new(OwnedFd::from_raw_fd(SOCKET_DESCRIPTOR));
-            Ok(rustix::io::dup2(&socket, &mut place)?)
-        });
-    }
-    Ok(command.spawn()?)
 }

@@ -9,6 +9,7 @@
 //! forgery    messages that a worker makes up
 //! gate       a guest that waits until the test lets it go on
 //! processes  what a pool leaves in the system's tables; killing and stopping workers
+//! roles      workers and compilers without a pool, driven over their wire
 //! random     numbers that a seed decides
 //! storm      what `chaos` and `chaos-worker` agree on
 //! waiting    eventually(), until_running(), block_on()
@@ -19,7 +20,6 @@
 //! event is polled until it holds, and fails after [`PATIENCE`].
 
 pub mod bombs;
-#[cfg(target_arch = "x86_64")]
 pub mod escape;
 
 mod census;
@@ -29,6 +29,7 @@ mod forgery;
 mod gate;
 mod processes;
 mod random;
+mod roles;
 mod storm;
 mod waiting;
 mod warnings;
@@ -47,6 +48,7 @@ pub use processes::{
     processes_named, starve, stop_process, threads_named,
 };
 pub use random::{Random, mix, seed_of_now};
+pub use roles::{RoleProcess, compile_by_process, load};
 pub use storm::{Mischief, Storm, forged_text, forger_of, pool_name, worker_of_name};
 pub use waiting::{PATIENCE, block_on, block_on_for, eventually, until_running};
 pub use warnings::warnings_of;

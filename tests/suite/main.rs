@@ -17,6 +17,7 @@ mod limits;
 mod maps;
 mod options;
 mod quarantine;
+mod roles;
 mod room;
 mod self_test;
 mod sharing;

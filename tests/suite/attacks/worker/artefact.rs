@@ -2,19 +2,16 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
 
 use rustix::fs::SealFlags;
-use stockade_tests::{Folder, worker_program};
-use stockade_wire::descriptor::{Receiver, Sender, memory_file, sealed_file};
-use stockade_wire::frame::FRAME_BYTES_MAX;
+use stockade_tests::{Folder, RoleProcess, compile_by_process, load};
+use stockade_wire::descriptor::{memory_file, sealed_file};
 use stockade_wire::{
-    CompileLimits, CompileReply, CompileRequest, CompileStep, Confinement, Grants, HostMessage,
-    Instances, Invocation, Limits, Load, ModuleId, Outcome, Role, Run, Scalar, Setup, StatusPage,
-    TaskId, WorkerId, WorkerMessage,
+    CompileLimits, CompileReply, HostMessage, Invocation, Limits, ModuleId, Outcome, Run, Scalar,
+    StatusPage, TaskId, WorkerMessage,
 };
 
 use super::super::seen;
@@ -25,103 +22,25 @@ const DOUBLE: &str = r#"(module (func (export "double") (param i32) (result i32)
 /// The one module of a worker.
 const MODULE: ModuleId = ModuleId(7);
 
-/// A process in one of the two roles, and the host's end of its socket.
-struct Process {
-    child: Child,
-    sender: Sender,
-    receiver: Receiver,
-}
-
-impl Process {
-    fn start(role: Role) -> Self {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        // The shell puts the socket where a pool would.
-        let child = Command::new("/bin/sh")
-            .args(["-c", "exec \"$0\" \"$1\" 3<&0 0</dev/null"])
-            .arg(worker_program())
-            .arg(role.argument())
-            .env_clear()
-            .stdin(OwnedFd::from(theirs))
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let sender = Sender::new(ours.try_clone().unwrap());
-        Self { child, sender, receiver: Receiver::new(ours, FRAME_BYTES_MAX) }
-    }
-
-    fn send(&mut self, message: &HostMessage, descriptors: &[BorrowedFd<'_>]) {
-        self.sender.try_send(message, descriptors).unwrap();
-    }
-
-    fn receive(&mut self) -> Option<WorkerMessage> {
-        self.receiver.receive().unwrap()
-    }
-
-    /// Hangs up and answers the exit code.
-    fn end(mut self) -> Option<i32> {
-        drop((self.sender, self.receiver));
-        self.child.wait().unwrap().code()
-    }
-}
-
 /// What a compiler makes of [`DOUBLE`] for such limits.
 fn artefact(limits: &Limits) -> Vec<u8> {
-    let mut compiler = Process::start(Role::Compiler);
-    let request = CompileRequest {
-        step: CompileStep::Compile,
-        engine: limits.engine_settings(),
-        text: true,
-        limits: CompileLimits::default(),
-    };
-    let wasm = sealed_file("wasm", DOUBLE.as_bytes()).unwrap();
-    let artefact = memory_file("artefact").unwrap();
-    compiler.sender.try_send(&Confinement::default(), &[]).unwrap();
-    let ready = compiler.receiver.receive().unwrap();
-    assert!(matches!(ready, Some(CompileReply::Ready(_))), "{ready:?}");
-    compiler.sender.try_send(&request, &[wasm.as_fd(), artefact.as_fd()]).unwrap();
-    let reply = compiler.receiver.receive().unwrap().unwrap();
+    let (reply, artefact) = compile_by_process(DOUBLE, limits, CompileLimits::default());
     assert!(matches!(reply, CompileReply::Compiled(_)), "{reply:?}");
-    assert_eq!(compiler.end(), Some(0));
     let mut bytes = vec![0; artefact.metadata().unwrap().len() as usize];
     artefact.read_exact_at(&mut bytes, 0).unwrap();
     bytes
 }
 
 /// A worker that is ready to load a module, and its page.
-fn worker() -> (Process, StatusPage) {
-    let mut worker = Process::start(Role::Worker);
-    let page = StatusPage::create().unwrap();
-    let limits = Limits::default();
-    let setup = Setup {
-        worker: WorkerId(1),
-        name: "a73".into(),
-        engine: limits.engine_settings(),
-        limits,
-        grants: Grants::none(),
-        instances: Instances::PerTask,
-        confinement: Confinement::default(),
-        modules: 1,
-    };
-    worker.send(&HostMessage::Setup(setup), &[page.descriptor()]);
-    assert!(matches!(worker.receive(), Some(WorkerMessage::Ready(_))));
-    (worker, page)
-}
-
-fn load() -> HostMessage {
-    HostMessage::Load(Load {
-        module: MODULE,
-        name: "double".into(),
-        initializer: None,
-        finalizer: None,
-        initialized: false,
-    })
+fn worker() -> (RoleProcess, StatusPage) {
+    RoleProcess::worker("a73")
 }
 
 /// What a worker says of an artefact that it does not load.
 #[track_caller]
 fn refusal(artefact: &File) -> String {
     let (mut worker, _page) = worker();
-    worker.send(&load(), &[artefact.as_fd()]);
+    worker.send(&load(MODULE), &[artefact.as_fd()]);
     let answer = worker.receive();
     assert_eq!(worker.end(), Some(0), "{answer:?}");
     match answer {
@@ -169,7 +88,7 @@ fn a73_an_artefact_that_could_change_or_is_not_whole_is_refused() {
     // What is whole and sealed is loaded and runs.
     let (mut worker, page) = worker();
     let whole = sealed_file("artefact", &good).unwrap();
-    worker.send(&load(), &[whole.as_fd()]);
+    worker.send(&load(MODULE), &[whole.as_fd()]);
     assert_eq!(worker.receive(), Some(WorkerMessage::Loaded(MODULE)));
     page.offer(0, TaskId(9));
     let run = Run {
@@ -197,7 +116,7 @@ fn a73_an_artefact_that_could_change_or_is_not_whole_is_refused() {
 #[test]
 fn an_artefact_that_does_not_come_at_all_ends_the_session() {
     let (mut worker, _page) = worker();
-    worker.send(&load(), &[]);
+    worker.send(&load(MODULE), &[]);
     assert_eq!(worker.receive(), None);
     assert_eq!(worker.end(), Some(1));
 }

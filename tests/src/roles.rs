@@ -1,0 +1,127 @@
+//! Workers and compilers as a pool sees them: real processes, driven over their wire by a test.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command};
+
+use stockade_wire::descriptor::{Receiver, Sender, memory_file, seal, sealed_file};
+use stockade_wire::frame::FRAME_BYTES_MAX;
+use stockade_wire::{
+    CompileLimits, CompileReply, CompileRequest, CompileStep, Confinement, Grants, HostMessage,
+    Instances, Limits, Load, Lockdown, ModuleId, Role, Setup, StatusPage, WorkerId, WorkerMessage,
+};
+
+use crate::worker_program;
+
+/// A process in one of the two roles, and the host's end of its socket.
+///
+/// Its methods panic where the process or its socket fails otherwise than the protocol has it.
+#[derive(Debug)]
+pub struct RoleProcess {
+    child: Child,
+    /// What is said to it.
+    pub sender: Sender,
+    /// What it says.
+    pub receiver: Receiver,
+}
+
+impl RoleProcess {
+    /// Starts one.
+    pub fn start(role: Role) -> Self {
+        let (ours, theirs) = UnixStream::pair().expect("a socket");
+        // The shell puts the socket where a pool would.
+        let child = Command::new("/bin/sh")
+            .args(["-c", "exec \"$0\" \"$1\" 3<&0 0</dev/null"])
+            .arg(worker_program())
+            .arg(role.argument())
+            .env_clear()
+            .stdin(OwnedFd::from(theirs))
+            .spawn()
+            .expect("the shell runs");
+        let sender = Sender::new(ours.try_clone().expect("a descriptor"));
+        Self { child, sender, receiver: Receiver::new(ours, FRAME_BYTES_MAX) }
+    }
+
+    /// A worker that is ready to load one module, and its page.
+    pub fn worker(name: &str) -> (Self, StatusPage) {
+        let mut worker = Self::start(Role::Worker);
+        let page = StatusPage::create().expect("a page");
+        let limits = Limits::default();
+        let setup = Setup {
+            worker: WorkerId(1),
+            name: name.into(),
+            engine: limits.engine_settings(),
+            limits,
+            grants: Grants::none(),
+            instances: Instances::PerTask,
+            confinement: confinement(),
+            modules: 1,
+        };
+        worker.send(&HostMessage::Setup(setup), &[page.descriptor()]);
+        assert!(matches!(worker.receive(), Some(WorkerMessage::Ready(_))));
+        (worker, page)
+    }
+
+    /// Its process number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a message to a worker.
+    pub fn send(&mut self, message: &HostMessage, descriptors: &[BorrowedFd<'_>]) {
+        self.sender.try_send(message, descriptors).expect("a worker reads");
+    }
+
+    /// What a worker says next, or the end.
+    pub fn receive(&mut self) -> Option<WorkerMessage> {
+        self.receiver.receive().expect("a message")
+    }
+
+    /// Hangs up and answers the exit code.
+    pub fn end(mut self) -> Option<i32> {
+        drop((self.sender, self.receiver));
+        self.child.wait().expect("a child").code()
+    }
+}
+
+/// As any, and a refused system call is named.
+fn confinement() -> Confinement {
+    let lockdown = Lockdown::default().explain_violations(true);
+    Confinement { lockdown, ..Confinement::default() }
+}
+
+/// Has a compiler process compile the text `source`; answers its reply and the artefact, sealed.
+///
+/// # Panics
+/// Where it does not answer.
+pub fn compile_by_process(
+    source: &str,
+    limits: &Limits,
+    compile_limits: CompileLimits,
+) -> (CompileReply, File) {
+    let mut compiler = RoleProcess::start(Role::Compiler);
+    let request = CompileRequest {
+        step: CompileStep::Compile,
+        engine: limits.engine_settings(),
+        text: true,
+        limits: compile_limits,
+    };
+    let wasm = sealed_file("wasm", source.as_bytes()).expect("a memory file");
+    let artefact = memory_file("artefact").expect("a memory file");
+    compiler.sender.try_send(&confinement(), &[]).expect("a compiler reads");
+    let ready = compiler.receiver.receive().expect("a message");
+    assert!(matches!(ready, Some(CompileReply::Ready(_))), "{ready:?}");
+    let descriptors = [wasm.as_fd(), artefact.as_fd()];
+    compiler.sender.try_send(&request, &descriptors).expect("a compiler reads");
+    let reply = compiler.receiver.receive().expect("a message").expect("a reply");
+    assert_eq!(compiler.end(), Some(0));
+    seal(&artefact).expect("a memory file");
+    (reply, artefact)
+}
+
+/// The message that loads `module`, which has no hooks.
+pub fn load(module: ModuleId) -> HostMessage {
+    let name = "module".into();
+    HostMessage::Load(Load { module, name, initializer: None, finalizer: None, initialized: false })
+}
