@@ -138,7 +138,7 @@ smith modules="10000" seed="" first="": build
 
 # One fuzz target for so many seconds, on from its kept corpus: admission, cache, manifest, results, slots or wire.
 fuzz target_name seconds="60": cargo-fuzz
-    @mkdir -p {{ fuzz }}/corpus/{{ target_name }} {{ fuzz }}/findings/{{ target_name }}
+    @mkdir -p {{ fuzz }}/corpus/{{ target_name }}
     {{ fuzz_command }} run {{ fuzz_options }} {{ target_name }} \
         {{ fuzz }}/corpus/{{ target_name }} tests/fuzz/corpus/{{ target_name }} \
         -- -max_total_time={{ seconds }} {{ fuzz_limits }} $(ls tests/fuzz/dictionaries/{{ target_name }}.dict 2> /dev/null | sed 's/^/-dict=/')
