@@ -92,6 +92,11 @@ check:
     cargo clippy --workspace --all-targets --quiet -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
+# Whether it all compiles for aarch64 Linux; needs that target's C compiler (Debian: gcc-aarch64-linux-gnu).
+aarch64:
+    rustup target add aarch64-unknown-linux-gnu
+    CARGO_TARGET_DIR={{ target }}/aarch64 cargo check --target aarch64-unknown-linux-gnu -p stockade-cli -p stockade-worker -p stockade-bench -p stockade-tests
+
 # The dispatcher's simulator over many seeds; `STOCKADE_SEED=n just simulate` replays one.
 simulate seeds="100000":
     STOCKADE_SEEDS={{ seeds }} cargo test --workspace --lib --quiet -- dispatcher::sim
