@@ -239,7 +239,6 @@ fn holds(act: &Act) -> bool {
 #[test]
 fn docs_security_tells_which_layers_hold_what() {
     // What root may do without a lockdown differs from what others may, and the page is of root.
-    // SAFETY-free: a number of this process.
     if !rustix::process::geteuid().is_root() {
         return;
     }

@@ -17,7 +17,9 @@
 //! children's, so it comes before there are others; a limit of no processes forbids threads too, so
 //! it comes after.
 //!
-//! Invariant: a layer counts as on only if the process finds it on afterwards, whatever it tried.
+//! Invariant: a layer counts as on only if the process finds it on afterwards, whatever it tried. Of
+//! Landlock and the filter the kernel tells nothing that a container's own could not cause, so there
+//! it is the kernel's answer to putting them on that counts.
 
 mod limits;
 mod memory;
