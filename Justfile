@@ -46,7 +46,7 @@ demo: guests build
     @echo "Everything is in {{ out }}/. Next: {{ stockade }} inspect {{ guests }}/wordcount.wasm"
 
 # Every test: simulation, sessions, the command, real processes, documentation.
-test: guests
+test: guests build
     @echo "Building everything that is tested (several minutes the first time) ..."
     cargo test --workspace --no-run
     cargo test --workspace --quiet
