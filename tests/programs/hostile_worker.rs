@@ -20,11 +20,11 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::FileType;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use stockade_tests::{HOSTILE_BATCH, finished};
-use stockade_wire::descriptor::{Receiver, Sender, memory_file, sealed_file};
-use stockade_wire::frame::{self, FRAME_BYTES_MAX};
+use stockade_wire::descriptor::{Sender, memory_file, sealed_file};
+use stockade_wire::frame;
 use stockade_wire::{
-    Captured, Failure, HostMessage, LockdownReport, Metrics, ModuleId, Outcome, Role, Run, Scalar,
-    Setup, StatusPage, TaskId, WorkerMessage,
+    Captured, Failure, HostMessage, LockdownReport, Metrics, ModuleId, Outcome, Rings, Role, Run,
+    Scalar, Setup, StatusPage, TaskId, WorkerMessage, WorkerPort,
 };
 
 /// What the page's words are: four, then one for each slot, which holds a task's number and in its
@@ -53,7 +53,7 @@ fn main() -> Result<()> {
 struct Worker {
     socket: UnixStream,
     sender: Sender,
-    receiver: Receiver,
+    receiver: WorkerPort,
     page: StatusPage,
     page_file: File,
     name: String,
@@ -83,9 +83,13 @@ fn inherited() -> String {
 fn work(inherited: String) -> Result<()> {
     // SAFETY: whoever starts a worker leaves its socket there; nothing else here uses the number.
     let socket = unsafe { UnixStream::from_raw_fd(stockade_wire::SOCKET_DESCRIPTOR) };
-    let mut receiver = Receiver::new(socket.try_clone()?, FRAME_BYTES_MAX);
+    let mut receiver = WorkerPort::new(socket.try_clone()?)?;
     let Some(HostMessage::Setup(setup)) = receiver.receive()? else { bail!("no setup") };
     let page = receiver.take_descriptor().context("no page")?;
+    if setup.rings {
+        let rings = receiver.take_descriptor().context("no rings")?;
+        receiver.use_rings(&Rings::open(File::from(rings))?);
+    }
     let page_file = File::from(page);
     let page = StatusPage::open(page_file.try_clone()?)?;
     let sender = Sender::new(socket.try_clone()?);

@@ -57,6 +57,7 @@ impl RoleProcess {
             instances: Instances::PerTask,
             confinement: confinement(),
             modules: 1,
+            rings: false,
         };
         worker.send(&HostMessage::Setup(setup), &[page.descriptor()]);
         assert!(matches!(worker.receive(), Some(WorkerMessage::Ready(_))));

@@ -17,7 +17,8 @@ use rustix::net::{
 };
 
 use crate::codec::{self, Decode, Encode};
-use crate::frame::{self, Body, FrameError, FrameReader, INLINE_BYTES_MAX};
+use crate::frame::{self, Body, Filled, FrameError, FrameReader, INLINE_BYTES_MAX};
+use crate::indices::RingError;
 
 /// The most descriptors beside one frame: the out-of-line body and what its message carries.
 const FRAME_DESCRIPTORS_MAX: usize = 5;
@@ -77,6 +78,8 @@ pub fn file_bytes(file: impl AsFd) -> io::Result<u64> {
 pub struct Sender {
     socket: UnixStream,
     buffer: Vec<u8>,
+    /// Whole frames that wait to be sent together.
+    batch: Vec<u8>,
 }
 
 /// Why a message was not sent.
@@ -88,6 +91,9 @@ pub enum SendError {
     /// The peer's socket is full although what is in flight is bounded: it has stopped reading.
     #[error("the peer does not read its socket")]
     Full,
+    /// The peer's ring is of no more use.
+    #[error(transparent)]
+    Ring(#[from] RingError),
     /// The socket failed, usually because the peer is gone.
     #[error("cannot write to the socket: {0}")]
     Io(#[from] io::Error),
@@ -96,7 +102,7 @@ pub enum SendError {
 impl Sender {
     /// Sends through `socket`.
     pub fn new(socket: UnixStream) -> Self {
-        Self { socket, buffer: Vec::new() }
+        Self { socket, buffer: Vec::new(), batch: Vec::new() }
     }
 
     /// Sends `message` and waits for as long as the peer does not read. For a worker, whose host
@@ -105,11 +111,8 @@ impl Sender {
     /// # Errors
     /// [`SendError`], never [`SendError::Full`].
     pub fn send<M: Encode>(&mut self, message: &M) -> Result<(), SendError> {
-        self.buffer.clear();
-        frame::encode_inline(message, &mut self.buffer)?;
-        self.socket.write_all(&self.buffer)?;
-        self.buffer.shrink_to(INLINE_BYTES_MAX);
-        Ok(())
+        self.encode(message)?;
+        self.send_encoded()
     }
 
     /// Sends `message` with `descriptors` and never blocks. A body above [`INLINE_BYTES_MAX`]
@@ -122,18 +125,75 @@ impl Sender {
         message: &M,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), SendError> {
+        self.encode(message)?;
+        self.try_send_encoded(descriptors)
+    }
+
+    /// Writes `message` down, to be sent by one of the next two.
+    pub(crate) fn encode<M: Encode>(&mut self, message: &M) -> Result<(), SendError> {
         self.buffer.clear();
-        frame::encode_inline(message, &mut self.buffer)?;
-        let body_bytes = self.buffer.len() - frame::HEADER_BYTES;
-        if body_bytes <= INLINE_BYTES_MAX {
+        Ok(frame::encode_inline(message, &mut self.buffer)?)
+    }
+
+    /// The body of the message that was written down.
+    pub(crate) fn encoded(&self) -> &[u8] {
+        &self.buffer[frame::HEADER_BYTES..]
+    }
+
+    pub(crate) fn send_encoded(&mut self) -> Result<(), SendError> {
+        self.socket.write_all(&self.buffer)?;
+        self.buffer.shrink_to(INLINE_BYTES_MAX);
+        Ok(())
+    }
+
+    pub(crate) fn try_send_encoded(
+        &mut self,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), SendError> {
+        if self.encoded().len() <= INLINE_BYTES_MAX {
             return self.try_write(&self.buffer, descriptors);
         }
-        let file = sealed_file("stockade-message", &self.buffer[frame::HEADER_BYTES..])?;
+        let file = sealed_file("stockade-message", self.encoded())?;
+        let header = frame::out_of_line_header(self.encoded().len());
         self.buffer = Vec::new();
-        let header = frame::out_of_line_header(body_bytes);
         let mut all = vec![file.as_fd()];
         all.extend_from_slice(descriptors);
         self.try_write(&header, &all)
+    }
+
+    /// As [`try_send`](Self::try_send), and may keep the message until
+    /// [`flush_batch`](Self::flush_batch), so that several travel together.
+    pub(crate) fn try_send_batched<M: Encode>(
+        &mut self,
+        message: &M,
+        descriptors: &[BorrowedFd<'_>],
+        batch_bytes_max: usize,
+    ) -> Result<(), SendError> {
+        let before = self.batch.len();
+        frame::encode_inline(message, &mut self.batch)?;
+        if descriptors.is_empty() && self.batch.len() <= batch_bytes_max {
+            return Ok(());
+        }
+        let last = self.batch.split_off(before);
+        self.flush_batch()?;
+        self.buffer = last;
+        self.try_send_encoded(descriptors)
+    }
+
+    /// Sends what was kept.
+    pub(crate) fn flush_batch(&mut self) -> Result<(), SendError> {
+        if !self.batch.is_empty() {
+            self.try_write(&self.batch, &[])?;
+            self.batch.clear();
+        }
+        Ok(())
+    }
+
+    /// Rings a bell at the peer, which may be gone or have unread ones in plenty.
+    pub(crate) fn ring(&self) {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        // A bell that does not fit is behind others, and one that is torn is as loud.
+        let _ = rustix::net::send(&self.socket, &frame::BELL, flags);
     }
 
     fn try_write(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), SendError> {
@@ -206,11 +266,37 @@ impl Receiver {
     /// # Errors
     /// [`FrameError`]; the socket is of no further use then.
     pub fn receive<M: Decode<()>>(&mut self) -> Result<Option<M>, FrameError> {
-        let length = match self.frames.read()? {
-            None => return Ok(None),
-            Some(Body::Inline(bytes)) => return Ok(Some(codec::decode(bytes)?)),
-            Some(Body::OutOfLine(length)) => length,
-        };
+        match self.frames.read()? {
+            None => Ok(None),
+            Some(Body::Inline(bytes)) => Ok(Some(codec::decode(bytes)?)),
+            Some(Body::OutOfLine(length)) => self.read_file(length).map(Some),
+        }
+    }
+
+    /// Takes the next message if all of it has been read. Never blocks.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub(crate) fn take<M: Decode<()>>(&mut self) -> Result<Option<M>, FrameError> {
+        match self.frames.take()? {
+            None => Ok(None),
+            Some(Body::Inline(bytes)) => Ok(Some(codec::decode(bytes)?)),
+            Some(Body::OutOfLine(length)) => self.read_file(length).map(Some),
+        }
+    }
+
+    /// Blocks until something comes, a bell or a part of a message.
+    pub(crate) fn fill_once(&mut self) -> io::Result<Filled> {
+        loop {
+            match self.frames.fill_once() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                filled => return filled,
+            }
+        }
+    }
+
+    /// The message in the file that came beside its frame.
+    fn read_file<M: Decode<()>>(&mut self, length: usize) -> Result<M, FrameError> {
         let file = self.take_descriptor().map(File::from).ok_or(FrameError::Misplaced)?;
         if !is_sealed(&file) || file_bytes(&file)? != length as u64 {
             return Err(FrameError::Misplaced);
@@ -218,21 +304,7 @@ impl Receiver {
         let mut body = vec![0; length];
         // The sender's offset is shared with ours and stands at the end: read at a position.
         std::os::unix::fs::FileExt::read_exact_at(&file, &mut body, 0)?;
-        Ok(Some(codec::decode(&body)?))
-    }
-
-    /// Whether [`receive`](Self::receive) would find a message without waiting.
-    ///
-    /// # Errors
-    /// Where the socket cannot be polled.
-    pub fn is_ready(&self) -> io::Result<bool> {
-        if self.frames.has_frame() {
-            return Ok(true);
-        }
-        let socket = &self.frames.get_ref().socket;
-        let mut polled = [rustix::event::PollFd::new(socket, rustix::event::PollFlags::IN)];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        Ok(rustix::event::poll(&mut polled, Some(&now))? > 0)
+        Ok(codec::decode(&body)?)
     }
 
     /// Takes the next descriptor that came with a message.

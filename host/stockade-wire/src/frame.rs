@@ -2,11 +2,13 @@
 //!
 //! A frame is a little-endian `u32`, then a body. The number's low 31 bits are the body's length.
 //! With the high bit set the body is out of line: it lies in a descriptor that travels beside the
-//! frame, and the number is that body's length.
+//! frame, and the number is that body's length. A frame without a body is a bell: no message is that
+//! short, and all that it says is that the reader should look around.
 
 use std::io::{self, Read};
 
 use crate::codec::{self, CodecError, Encode};
+use crate::indices::RingError;
 
 /// The most bytes one message may have, in line or out of line.
 pub const FRAME_BYTES_MAX: usize = 256 << 20;
@@ -19,6 +21,12 @@ pub const INLINE_BYTES_MAX: usize = 64 << 10;
 pub const HEADER_BYTES: usize = 4;
 
 const OUT_OF_LINE: u32 = 1 << 31;
+
+/// A bell.
+pub const BELL: [u8; HEADER_BYTES] = [0; HEADER_BYTES];
+
+/// The most that is read at once in the hope of several frames.
+const READ_BYTES: usize = 16 << 10;
 
 /// What stopped a [`FrameReader`].
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +48,9 @@ pub enum FrameError {
     /// The body is not a message.
     #[error(transparent)]
     Codec(#[from] CodecError),
+    /// What is in shared memory is no ring.
+    #[error(transparent)]
+    Ring(#[from] RingError),
     /// A frame without the descriptor that holds its body, or with one where none is allowed.
     #[error("a frame's body is not where its header says")]
     Misplaced,
@@ -52,6 +63,17 @@ pub enum Body<'a> {
     Inline(&'a [u8]),
     /// In the next descriptor, with this many bytes.
     OutOfLine(usize),
+}
+
+/// What one read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// Bytes, and there may be more.
+    Some,
+    /// Bytes, and for this moment there were no more.
+    Drained,
+    /// The end of the stream.
+    End,
 }
 
 /// Appends `message` as an in-line frame.
@@ -94,7 +116,7 @@ impl<R: Read> FrameReader<R> {
         Self {
             stream,
             limit: limit.min(FRAME_BYTES_MAX),
-            buffer: vec![0; 16 << 10],
+            buffer: vec![0; READ_BYTES],
             start: 0,
             end: 0,
         }
@@ -117,6 +139,48 @@ impl<R: Read> FrameReader<R> {
             Some((_, true)) => true,
             Some((length, false)) => self.end - self.start >= HEADER_BYTES + length,
         }
+    }
+
+    /// Reads once, as much as comes, without waiting for a whole frame. Blocks where the stream does.
+    ///
+    /// # Errors
+    /// What the stream says, [`io::ErrorKind::WouldBlock`] included; nothing is lost then.
+    pub fn fill_once(&mut self) -> io::Result<Filled> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        if self.end == self.buffer.len() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            if self.end == self.buffer.len() {
+                // A long frame: room for as much again as has come of it.
+                self.buffer.resize(self.end * 2, 0);
+            }
+        }
+        let room = self.buffer.len() - self.end;
+        match self.stream.read(&mut self.buffer[self.end..])? {
+            0 => Ok(Filled::End),
+            count => {
+                self.end += count;
+                Ok(if count < room { Filled::Drained } else { Filled::Some })
+            }
+        }
+    }
+
+    /// Takes the next frame if all of it has been read, and the bells before it.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`]; the stream is of no further use then.
+    pub fn take(&mut self) -> Result<Option<Body<'_>>, FrameError> {
+        while self.header() == Some((0, false)) {
+            self.start += HEADER_BYTES;
+        }
+        if let Some((length, _)) = self.header()
+            && length > self.limit
+        {
+            return Err(FrameError::TooLong { claimed: length, limit: self.limit });
+        }
+        if self.has_frame() { self.read() } else { Ok(None) }
     }
 
     /// Blocks for the next frame; `None` at the end of the stream.

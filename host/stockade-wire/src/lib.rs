@@ -30,14 +30,20 @@ mod compile;
 mod compile_limits;
 mod grants;
 mod ids;
+mod indices;
 mod limits;
 mod lockdown;
+mod mapping;
 mod message;
 mod outcome;
 mod slot;
-// Maps real words, which a model checker's atomics are not.
+// These map real words, which a model checker's atomics are not.
 #[cfg(not(all(loom, test)))]
 mod page;
+#[cfg(not(all(loom, test)))]
+mod port;
+#[cfg(not(all(loom, test)))]
+mod ring;
 
 pub use compile::{
     CompileReply, CompileRequest, CompileStep, Export, ExportType, Function, FunctionKind, Import,
@@ -48,6 +54,7 @@ pub use compile_limits::{
 };
 pub use grants::{DirectoryGrant, Grants};
 pub use ids::{ChunkId, ModuleId, TaskId, WorkerId};
+pub use indices::RingError;
 pub use limits::EMIT_OVERHEAD_BYTES;
 pub use limits::{
     EngineSettings, Limits, MEMORY_BYTES_MAX, MODULES_LIVING_MAX, Metering, OUTPUT_BYTES_MAX,
@@ -62,7 +69,12 @@ pub use outcome::{
     Captured, Codec, Failure, Finished, GuestError, LogLine, Metrics, Outcome, Scalar, TrapKind,
 };
 #[cfg(not(all(loom, test)))]
-pub use page::{PageError, SLOTS_MAX, StatusPage};
+pub use {
+    mapping::MappingError,
+    page::{SLOTS_MAX, StatusPage},
+    port::{Bell, HostPort, WorkerPort},
+    ring::{RING_BODY_BYTES_MAX, RING_BYTES, Reader, Record, Rings, Writer},
+};
 
 /// The descriptor on which a worker finds its socket.
 pub const SOCKET_DESCRIPTOR: i32 = 3;

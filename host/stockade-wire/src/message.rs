@@ -21,7 +21,8 @@ use crate::{
 /// What the host says to a worker.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum HostMessage {
-    /// First of all, with the descriptor of the status page.
+    /// First of all, with the descriptors of the status page and, where there are any, of the rings:
+    /// every later message travels in those.
     Setup(Setup),
     /// A module to run, with the descriptor of its sealed artefact.
     Load(Load),
@@ -60,6 +61,8 @@ pub struct Setup {
     pub confinement: Confinement,
     /// How many modules follow. Once the last is mapped no more code can be.
     pub modules: u32,
+    /// Whether there are rings.
+    pub rings: bool,
 }
 
 /// How long an instance lives.

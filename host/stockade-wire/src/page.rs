@@ -11,22 +11,14 @@
 //! offer(slot, task) ──► Run { slot } ───────► start(slot, task) ─► true: runs, Finished
 //! revoke(slot, task) ─► true: never starts                      └► false: Finished(Recalled)
 //! ```
-//!
-//! Invariant: the file is sealed against resizing before it is mapped, because a page that vanishes
-//! under a mapping kills its reader.
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::ptr::NonNull;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::SealFlags;
-use rustix::mm::{MapFlags, ProtFlags};
-
 use crate::TaskId;
-use crate::descriptor::memory_file;
+use crate::mapping::{Mapping, MappingError};
 use crate::slot::Slot;
 
 /// Slots of a worker's page: the most tasks that may be on their way to it or in it.
@@ -46,73 +38,30 @@ struct Words {
     slots: [Slot; SLOTS_MAX],
 }
 
-/// A page that cannot be shared.
-#[derive(Debug, thiserror::Error)]
-pub enum PageError {
-    /// A system call failed.
-    #[error("cannot map the status page: {0}")]
-    Io(#[from] io::Error),
-    /// The descriptor is not a page that stays as long as it is.
-    #[error("the status page is not sealed against resizing")]
-    Unsealed,
-}
-
 /// One side's view of the status page.
 #[derive(Debug)]
-pub struct StatusPage {
-    words: NonNull<Words>,
-    file: File,
-}
-
-// SAFETY: the mapping lives until drop whatever thread drops it, and every access is atomic.
-unsafe impl Send for StatusPage {}
-// SAFETY: as above.
-unsafe impl Sync for StatusPage {}
+pub struct StatusPage(Mapping);
 
 impl StatusPage {
     /// Makes a page for one worker.
     ///
     /// # Errors
-    /// [`PageError::Io`] where memory files or mappings cannot be had.
-    pub fn create() -> Result<Self, PageError> {
-        let file = memory_file("stockade-status")?;
-        file.set_len(PAGE_BYTES as u64)?;
-        rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
-            .map_err(io::Error::from)?;
-        Self::open(file)
+    /// [`MappingError::Io`] where memory files or mappings cannot be had.
+    pub fn create() -> Result<Self, MappingError> {
+        Mapping::create("stockade-status", PAGE_BYTES).map(Self)
     }
 
     /// Maps the page that `file` holds.
     ///
     /// # Errors
-    /// [`PageError`]
-    pub fn open(file: File) -> Result<Self, PageError> {
-        let resize = SealFlags::GROW | SealFlags::SHRINK;
-        let sealed = rustix::fs::fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(resize));
-        if !sealed || file.metadata()?.len() != PAGE_BYTES as u64 {
-            return Err(PageError::Unsealed);
-        }
-        // SAFETY: a fresh mapping at an address the kernel picks aliases nothing of ours; the file
-        // has the mapped length and, sealed, keeps it.
-        let address = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                PAGE_BYTES,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                &file,
-                0,
-            )
-        }
-        .map_err(io::Error::from)?;
-        let words = NonNull::new(address.cast::<Words>())
-            .ok_or_else(|| io::Error::other("mapped at address zero"))?;
-        Ok(Self { words, file })
+    /// [`MappingError`]
+    pub fn open(file: File) -> Result<Self, MappingError> {
+        Mapping::open(file, PAGE_BYTES).map(Self)
     }
 
     /// The descriptor to hand to the other side.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.0.descriptor()
     }
 
     /// Host: lets `task` start, in a slot that it has to itself until it has ended. Before the task
@@ -180,21 +129,14 @@ impl StatusPage {
     fn words(&self) -> &Words {
         // SAFETY: the mapping is at least as large and as aligned as `Words`, lives as long as
         // `self`, and holds only atomics, for which any bit pattern is a value.
-        unsafe { self.words.as_ref() }
-    }
-}
-
-impl Drop for StatusPage {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `open` with this length; no reference outlives `self`. A failure would
-        // leak one page and is nothing to act on.
-        let _ = unsafe { rustix::mm::munmap(self.words.as_ptr().cast(), PAGE_BYTES) };
+        unsafe { self.0.start().cast::<Words>().as_ref() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::descriptor::memory_file;
 
     fn both_sides() -> (StatusPage, StatusPage) {
         let host = StatusPage::create().unwrap();
@@ -249,6 +191,6 @@ mod tests {
     fn a_page_that_could_shrink_is_refused() {
         let file = memory_file("page").unwrap();
         file.set_len(PAGE_BYTES as u64).unwrap();
-        assert!(matches!(StatusPage::open(file), Err(PageError::Unsealed)));
+        assert!(matches!(StatusPage::open(file), Err(MappingError::Unsealed)));
     }
 }

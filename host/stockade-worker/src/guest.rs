@@ -9,14 +9,16 @@
 //! Invariant: whoever gets an error from a guest drops it; no instance is called after a trap.
 
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use stockade_abi::Status;
-use stockade_wire::descriptor::{SendError, Sender};
+use stockade_wire::descriptor::SendError;
+use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    Captured, Failure, HookCall, Invocation, Limits, LogLine, Metering, Outcome, Scalar,
-    StatusPage, WorkerMessage,
+    Bell, Captured, Failure, HookCall, HostMessage, Invocation, Limits, LogLine, Metering, Outcome,
+    Scalar, StatusPage, WorkerMessage, WorkerPort,
 };
 use wasmtime::{
     Engine, Extern, Instance, InstancePre, Memory, ModuleExport, Store, UpdateDeadline, Val,
@@ -33,29 +35,48 @@ use crate::wasi::{Output, Plan};
 /// What calling into a guest came to: an outcome that it chose, or the error that ended it.
 type Called<T> = Result<T, wasmtime::Error>;
 
-/// The way to the host, shared by the session and the guest that emits items.
+/// The way to the host and back, shared by the session and the guest that emits items. One thread
+/// uses it, now from here and now from there.
 #[derive(Clone, Debug)]
-pub(crate) struct Outbox(Arc<Mutex<Sender>>);
+pub(crate) struct Host(Arc<Mutex<WorkerPort>>);
 
-impl Outbox {
-    /// Sends through `sender`.
-    pub(crate) fn new(sender: Sender) -> Self {
-        Self(Arc::new(Mutex::new(sender)))
+impl Host {
+    /// Talks through `port`.
+    pub(crate) fn new(port: WorkerPort) -> Self {
+        Self(Arc::new(Mutex::new(port)))
     }
 
-    /// Sends `message`, waiting for as long as the host does not read.
+    /// Sends `message`, waiting for as long as the host does not read, and rings for it.
     ///
     /// # Errors
     /// [`SendError`], usually because the host is gone.
-    pub(crate) fn send(&self, message: &WorkerMessage) -> Result<(), SendError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).send(message)
+    pub(crate) fn send(&self, message: &WorkerMessage, bell: Bell) -> Result<(), SendError> {
+        self.port().send(message, bell)
+    }
+
+    /// Blocks for the next message; `None` once the host has closed its end.
+    ///
+    /// # Errors
+    /// [`FrameError`]
+    pub(crate) fn receive(&self) -> Result<Option<HostMessage>, FrameError> {
+        self.port().receive()
+    }
+
+    /// Takes the next descriptor that came with a message.
+    pub(crate) fn take_descriptor(&self) -> Option<OwnedFd> {
+        self.port().take_descriptor()
+    }
+
+    fn port(&self) -> MutexGuard<'_, WorkerPort> {
+        // No code that holds the lock can panic halfway through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What a guest can reach its caller through while it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
-    pub(crate) outbox: Outbox,
+    pub(crate) host: Host,
     pub(crate) page: Arc<StatusPage>,
 }
 

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use stockade_abi::{MEMORY_EXPORT, import};
-use stockade_wire::WorkerMessage;
+use stockade_wire::{Bell, WorkerMessage};
 use wasmtime::{Caller, Extern, Linker};
 
 use crate::failure::HostTrap;
@@ -96,7 +96,7 @@ fn add_output(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         state.call.count_item(item.len() as u64)?;
         let message = WorkerMessage::Emitted(state.call.task, item.to_vec());
         let link = state.link.as_ref().ok_or(HostTrap::HostGone)?;
-        link.outbox.send(&message).map_err(|_| HostTrap::HostGone)?;
+        link.host.send(&message, Bell::Now).map_err(|_| HostTrap::HostGone)?;
         wasmtime::Result::Ok(())
     })?;
     Ok(())

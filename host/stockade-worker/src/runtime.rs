@@ -33,7 +33,7 @@ use crate::artefact::{self, ArtefactError, Code};
 use crate::call::Call;
 use crate::factory::{Factory, FactoryError, Template};
 use crate::failure;
-use crate::guest::{Guest, Link, Outbox, Usage};
+use crate::guest::{Guest, Host, Link, Usage};
 
 /// Why a module could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -139,11 +139,11 @@ impl Runtime {
         engine: Engine,
         code: Arc<Code>,
         setup: Setup,
-        outbox: Outbox,
+        host: Host,
         page: StatusPage,
     ) -> Result<Self, FactoryError> {
         let instances = setup.instances;
-        let factory = Factory::new(engine, setup, Link { outbox, page: Arc::new(page) })?;
+        let factory = Factory::new(engine, setup, Link { host, page: Arc::new(page) })?;
         Ok(Self { factory, code, modules: BTreeMap::new(), instances, shared: None })
     }
 

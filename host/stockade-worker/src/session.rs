@@ -25,17 +25,17 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use stockade_wire::descriptor::{Receiver, SendError, Sender};
-use stockade_wire::frame::{FRAME_BYTES_MAX, FrameError};
+use stockade_wire::descriptor::SendError;
+use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    HookCall, HostMessage, Invocation, LockdownReport, ModuleId, PageError, Run, SLOTS_MAX, Setup,
-    StatusPage, Stdin, StdioSink, WorkerMessage,
+    Bell, HookCall, HostMessage, Invocation, LockdownReport, MappingError, ModuleId, Rings, Run,
+    SLOTS_MAX, Setup, StatusPage, Stdin, StdioSink, WorkerMessage, WorkerPort,
 };
 
 use crate::artefact::Code;
 use crate::engine;
 use crate::factory::FactoryError;
-use crate::guest::Outbox;
+use crate::guest::Host;
 use crate::lockdown::LockdownError;
 use crate::runtime::{Runtime, Unfinished};
 use crate::wasi::{self, GrantError};
@@ -69,9 +69,9 @@ pub(crate) enum SessionError {
 /// Why a worker could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SetupError {
-    /// Without its status page.
+    /// Without the memory that it shares with its host.
     #[error(transparent)]
-    Page(#[from] PageError),
+    Memory(#[from] MappingError),
     /// Without a directory that was granted.
     #[error(transparent)]
     Grant(#[from] GrantError),
@@ -109,63 +109,73 @@ pub(crate) trait Confine {
 /// # Errors
 /// [`SessionError`]; the socket is closed either way.
 pub(crate) fn serve(socket: UnixStream, mut confine: impl Confine) -> Result<(), SessionError> {
-    let mut receiver = Receiver::new(socket.try_clone()?, FRAME_BYTES_MAX);
-    let outbox = Outbox::new(Sender::new(socket));
-    let setup = match receiver.receive()? {
+    let mut port = WorkerPort::new(socket)?;
+    let setup = match port.receive()? {
         None => return Ok(()),
         Some(HostMessage::Setup(setup)) => setup,
         Some(_) => return Err(SessionError::Protocol("a message before the setup")),
     };
-    let page = File::from(descriptor(&mut receiver)?);
+    let shared = share(&setup, &mut port);
+    let host = Host::new(port);
     // Without one, wasmtime-wasi would start a runtime of several threads at its first call.
     let threadless = tokio::runtime::Builder::new_current_thread().build()?;
     let _entered = threadless.enter();
     let modules = setup.modules;
-    let (runtime, report) = match set_up(setup, page, outbox.clone(), &mut confine) {
+    let set_up = shared.and_then(|page| set_up(setup, page, host.clone(), &mut confine));
+    let (runtime, report) = match set_up {
         Ok(set_up) => set_up,
         Err(error) => {
-            outbox.send(&WorkerMessage::SetupFailed(error.to_string()))?;
+            host.send(&WorkerMessage::SetupFailed(error.to_string()), Bell::Now)?;
             return Err(error.into());
         }
     };
-    outbox.send(&WorkerMessage::Ready(report))?;
-    let mut session = Session { receiver, outbox, runtime };
+    host.send(&WorkerMessage::Ready(report), Bell::Now)?;
+    let mut session = Session { host, runtime };
     if session.load_all(modules, &mut confine)?.is_continue() {
         session.run()?;
     }
     Ok(())
 }
 
+/// Maps what the host shares, and from then on talks through the rings, if there are any.
+fn share(setup: &Setup, port: &mut WorkerPort) -> Result<StatusPage, SetupError> {
+    let mut next = || port.take_descriptor().map(File::from).ok_or(MappingError::Unsealed);
+    let page = StatusPage::open(next()?)?;
+    if setup.rings {
+        let rings = Rings::open(next()?)?;
+        port.use_rings(&rings);
+    }
+    Ok(page)
+}
+
 fn set_up(
     setup: Setup,
-    page: File,
-    outbox: Outbox,
+    page: StatusPage,
+    host: Host,
     confine: &mut impl Confine,
 ) -> Result<(Runtime, LockdownReport), SetupError> {
-    let page = StatusPage::open(page)?;
     wasi::check(&setup.grants)?;
     let code = Arc::new(Code::new());
     let engine = engine::for_worker(&setup.engine, Arc::clone(&code))?;
     confine.enter(&setup);
-    let runtime = Runtime::new(engine, code, setup, outbox, page)?;
+    let runtime = Runtime::new(engine, code, setup, host, page)?;
     let report = confine.close()?;
     Ok((runtime, report))
 }
 
-fn descriptor(receiver: &mut Receiver) -> Result<OwnedFd, SessionError> {
-    receiver.take_descriptor().ok_or(SessionError::Protocol("a message without its descriptor"))
+fn descriptor(host: &Host) -> Result<OwnedFd, SessionError> {
+    host.take_descriptor().ok_or(SessionError::Protocol("a message without its descriptor"))
 }
 
 #[derive(Debug)]
 struct Session {
-    receiver: Receiver,
-    outbox: Outbox,
+    host: Host,
     runtime: Runtime,
 }
 
 impl Session {
     fn run(mut self) -> Result<(), SessionError> {
-        while let Some(message) = self.receiver.receive()? {
+        while let Some(message) = self.host.receive()? {
             if self.handle(message)?.is_break() {
                 break;
             }
@@ -194,13 +204,13 @@ impl Session {
     ) -> Result<ControlFlow<()>, SessionError> {
         let mut mapped = Vec::new();
         while mapped.len() < modules as usize {
-            let load = match self.receiver.receive()? {
+            let load = match self.host.receive()? {
                 None => return Ok(ControlFlow::Break(())),
                 Some(HostMessage::Load(load)) => load,
                 Some(HostMessage::Close) => return self.close(),
                 Some(_) => return Err(SessionError::Protocol("a message before the modules")),
             };
-            let artefact = File::from(descriptor(&mut self.receiver)?);
+            let artefact = File::from(descriptor(&self.host)?);
             let module = load.module;
             if self.runtime.has(module) {
                 return Err(SessionError::Protocol("a module is loaded twice"));
@@ -215,12 +225,12 @@ impl Session {
                 None => match self.runtime.start(module) {
                     Ok(()) => WorkerMessage::Loaded(module),
                     Err(failure) => {
-                        self.outbox.send(&WorkerMessage::InitializerFailed(failure))?;
+                        self.host.send(&WorkerMessage::InitializerFailed(failure), Bell::Now)?;
                         return Ok(ControlFlow::Break(()));
                     }
                 },
             };
-            self.outbox.send(&answer)?;
+            self.host.send(&answer, Bell::Now)?;
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -237,7 +247,7 @@ impl Session {
         }
         let mut stdio = Vec::new();
         for _ in 0..descriptors_of(&run.invocation) {
-            stdio.push(descriptor(&mut self.receiver)?);
+            stdio.push(descriptor(&self.host)?);
         }
         let (answer, flow) = match self.runtime.run(run, stdio) {
             Ok(finished) => {
@@ -248,7 +258,7 @@ impl Session {
             }
             Err(Unfinished::OutOfMemory) => return Err(SessionError::OutOfMemory),
         };
-        self.outbox.send(&answer)?;
+        self.host.send(&answer, Bell::Soon)?;
         Ok(flow)
     }
 
@@ -258,7 +268,7 @@ impl Session {
         call: &HookCall,
         state_bytes_max: u64,
     ) -> Result<ControlFlow<()>, SessionError> {
-        let file = File::from(descriptor(&mut self.receiver)?);
+        let file = File::from(descriptor(&self.host)?);
         if !self.runtime.has(module) {
             return Err(SessionError::UnknownModule(module));
         }
@@ -268,7 +278,7 @@ impl Session {
             }
             Err(failure) => (WorkerMessage::InitializerFailed(failure), ControlFlow::Break(())),
         };
-        self.outbox.send(&answer)?;
+        self.host.send(&answer, Bell::Now)?;
         Ok(flow)
     }
 
@@ -277,7 +287,7 @@ impl Session {
             Ok(()) => WorkerMessage::Closed,
             Err(failure) => WorkerMessage::FinalizerFailed(failure),
         };
-        self.outbox.send(&last)?;
+        self.host.send(&last, Bell::Now)?;
         Ok(ControlFlow::Break(()))
     }
 }

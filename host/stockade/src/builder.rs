@@ -366,6 +366,7 @@ impl PoolBuilder {
             instances: self.instances,
             confinement: Confinement { lockdown, ..Confinement::default() },
             modules: 0,
+            rings: true,
         }
     }
 

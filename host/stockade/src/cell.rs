@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use stockade_wire::{Codec, StatusPage, TaskId};
 
 use crate::completions::Completions;
+use crate::hub::{Awaited, Wakers};
 use crate::link::Link;
 use crate::report::{Status, TaskReport};
 use crate::shape::Shape;
@@ -186,31 +187,43 @@ impl TaskCell {
         }
     }
 
-    /// Ends the task, unless it has ended already. Says whether it was this that ended it.
-    pub(crate) fn finish(self: &Arc<Self>, completed: Completed) -> bool {
+    /// Ends the task, unless it has ended already, and leaves in `wakers` whom to wake for that.
+    /// Says whether it was this that ended it.
+    pub(crate) fn finish(self: &Arc<Self>, completed: Completed, wakers: &mut Wakers) -> bool {
         let inner = self.lock();
         if matches!(inner.state, State::Done(_)) {
             return false;
         }
-        self.finish_locked(inner, completed);
+        self.finish_locked(inner, completed, wakers);
         true
     }
 
-    fn finish_locked(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>, completed: Completed) {
+    fn finish_locked(
+        self: &Arc<Self>,
+        mut inner: MutexGuard<'_, Inner>,
+        completed: Completed,
+        wakers: &mut Wakers,
+    ) {
         if let State::Running { sent, .. } = &inner.state {
             inner.progress = sent.page.progress_of(self.info.id);
         }
         inner.state = State::Done(Arc::new(completed));
-        let wakers = mem::take(&mut inner.wakers);
+        wakers.append(&mut inner.wakers);
         let followers = mem::take(&mut inner.followers);
         // Before anybody can see the end: who sees it and ends the pool has them waited for.
         self.call(&mut inner);
         drop(inner);
         self.changed.notify_all();
-        wakers.into_iter().for_each(wake);
+        self.link.hub.done(self.awaited());
         for (follower, number) in followers {
-            follower.push(number);
+            wakers.extend(follower.push(number));
+            self.link.hub.done(follower.awaited());
         }
+    }
+
+    /// What a leader that waits for the task's end waits for.
+    fn awaited(&self) -> Awaited {
+        std::ptr::from_ref(self).addr() as Awaited
     }
 
     /// Cancels the task unless its code has started. Says whether it is cancelled now.
@@ -229,7 +242,9 @@ impl TaskCell {
             result: Err(TaskError::Cancelled(CancelReason::Asked)),
             report: self.blank_report(Status::Cancelled),
         };
-        self.finish_locked(inner, completed);
+        let mut wakers = Wakers::new();
+        self.finish_locked(inner, completed, &mut wakers);
+        wakers.into_iter().for_each(wake);
         true
     }
 
@@ -270,6 +285,10 @@ impl TaskCell {
         }
     }
 
+    fn is_done(&self) -> bool {
+        matches!(self.lock().state, State::Done(_))
+    }
+
     /// How long it has waited, and how long it has run.
     pub(crate) fn duration(&self) -> (Duration, Duration) {
         match &self.lock().state {
@@ -294,6 +313,11 @@ impl TaskCell {
 
     /// Blocks until the task has ended or `deadline` has come.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Option<Arc<Completed>> {
+        if let Some(completed) = self.done() {
+            return Some(completed);
+        }
+        // If nobody else does, this thread listens to the workers itself.
+        self.link.hub.lead(self.awaited(), deadline, || self.is_done());
         let mut inner = self.lock();
         loop {
             if let State::Done(completed) = &inner.state {
@@ -339,7 +363,7 @@ impl TaskCell {
         let mut inner = self.lock();
         if matches!(inner.state, State::Done(_)) {
             drop(inner);
-            follower.push(number);
+            follower.push(number).into_iter().for_each(wake);
         } else {
             inner.followers.push((follower.clone(), number));
         }

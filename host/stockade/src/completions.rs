@@ -14,7 +14,8 @@ use std::task::{Context, Poll};
 
 use std::task::Waker;
 
-use crate::sync::{Condvar, Mutex, lock, wait, wake};
+use crate::hub::Awaited;
+use crate::sync::{Condvar, Mutex, lock, wait};
 
 /// Where tasks say that they have ended.
 #[derive(Debug, Default)]
@@ -30,14 +31,25 @@ struct Inner {
 }
 
 impl Completions {
-    /// A task says its number.
-    pub(crate) fn push(&self, number: usize) {
+    /// A task says its number. Answers whom to wake for that.
+    #[must_use]
+    pub(crate) fn push(&self, number: usize) -> Option<Waker> {
         let mut inner = lock(&self.inner);
         inner.ended.push_back(number);
         let waker = inner.waker.take();
         drop(inner);
         self.said.notify_one();
-        waker.into_iter().for_each(wake);
+        waker
+    }
+
+    /// What a leader that waits for the next number waits for.
+    pub(crate) fn awaited(&self) -> Awaited {
+        std::ptr::from_ref(self).addr() as Awaited
+    }
+
+    /// Whether a number was said and not given out.
+    pub(crate) fn has_next(&self) -> bool {
+        !lock(&self.inner).ended.is_empty()
     }
 
     /// The next number, if one was said.
@@ -79,8 +91,8 @@ mod tests {
     #[test]
     fn numbers_come_out_in_the_order_of_the_ends_and_once() {
         let completions = Completions::default();
-        completions.push(7);
-        completions.push(3);
+        assert!(completions.push(7).is_none());
+        assert!(completions.push(3).is_none());
         assert_eq!(completions.next(None), Some(7));
         assert_eq!(completions.try_next(), Some(3));
         assert_eq!(completions.try_next(), None);
@@ -92,7 +104,7 @@ mod tests {
         let completions = Completions::default();
         std::thread::scope(|scope| {
             let next = scope.spawn(|| completions.next(None));
-            completions.push(1);
+            assert!(completions.push(1).is_none());
             assert_eq!(next.join().unwrap(), Some(1));
         });
     }

@@ -1,36 +1,44 @@
 //! The driver: performs what the dispatcher decides, and tells it what happened.
 //!
 //! ```text
-//! Pool, TaskHandle ──Command──►┐                        ┌──► WorkerProcess ──► socket
-//! reader threads ────Heard────►│ Driver ──Event──► Dispatcher
-//! clock ──────────────────────►┘        ◄──Action──     └──► TaskCell (results, in any order)
+//! Pool, TaskHandle ──Command──►┐                        ┌──► WorkerProcess ──► ring, socket
+//! workers ────WorkerMessage───►│ Driver ──Event──► Dispatcher
+//! clock ──────────────────────►┘        ◄──Action──     ├──► TaskCell (results, in any order)
+//!                                                       └──► Keeper (starts and ends of processes)
 //! ```
 //!
-//! One thread owns the clock, the processes and the payloads. It never blocks but on its channels
-//! and, for about a millisecond, on the start and the end of a process; so a worker that does not
-//! read, a caller that does not collect and a guest that does not end hold up nobody else.
+//! It owns the processes and the payloads, and works in whichever thread holds the
+//! [`Hub`](crate::hub::Hub)'s lock. It never blocks; so a worker that does not read, a caller that
+//! does not collect and a guest that does not end hold up nobody else.
 //!
 //! Deliberately absent: decisions. Which task runs where, and what a death means, is the
 //! [`Dispatcher`]'s to say.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use stockade_wire::frame::{Filled, FrameError};
 use stockade_wire::{
     Finished, HostMessage, ModuleId, Outcome, Setup, TaskId, WorkerId, WorkerMessage,
 };
 
+use crate::bells::Bells;
 use crate::cell::Sent;
-use crate::dispatcher::{Action, BrokenCause, Dispatcher, Event, Hook, RequestId, ShutdownMode};
+use crate::dispatcher::{
+    Action, BrokenCause, Dispatcher, Event, Hook, Moment, RequestId, ShutdownMode,
+};
 use crate::entry::{RunState, TaskEntry};
+use crate::hub::{Hub, Wakers};
+use crate::ids::IdMap;
+use crate::keeper::{Buried, Chore, Keeper};
 use crate::prepare::{Preparation, PreparationThread};
 use crate::reasons::Reasons;
 use crate::shared::{Shared, WorkerInfo, WorkerState};
-use crate::worker::{Heard, Loadable, WorkerProcess};
+use crate::worker::{Loadable, WorkerProcess};
 use crate::{BrokenError, Quarantine, WorkerExit};
 
 /// What callers ask of the driver.
@@ -53,13 +61,21 @@ pub(crate) enum Command {
     },
     JoinGivenUp(u64),
     Prepared(Result<Arc<std::fs::File>, BrokenError>),
+    /// The keeper has started a worker, or could not.
+    Started {
+        worker: WorkerId,
+        process: io::Result<Box<WorkerProcess>>,
+    },
+    /// The keeper has made sure that a worker is gone.
+    Buried(Box<Buried>),
     Shutdown(ShutdownMode),
 }
 
 /// What the driver is made of.
 pub(crate) struct Parts {
     pub(crate) dispatcher: Dispatcher,
-    pub(crate) program: PathBuf,
+    pub(crate) keeper: Keeper,
+    pub(crate) bells: Arc<Bells>,
     /// For every worker but its number and name.
     pub(crate) setup: Setup,
     pub(crate) pool_name: String,
@@ -67,16 +83,27 @@ pub(crate) struct Parts {
     pub(crate) preparation: Option<Preparation>,
     pub(crate) quarantine_after: Option<u32>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) commands: Receiver<Command>,
-    pub(crate) commands_sender: Sender<Command>,
+    pub(crate) hub: Weak<Hub>,
 }
 
 pub(crate) struct Driver {
     parts: Parts,
     epoch: Instant,
-    workers: HashMap<WorkerId, WorkerProcess>,
-    tasks: HashMap<TaskId, TaskEntry>,
-    heard: (Sender<HeardFrom>, Receiver<HeardFrom>),
+    /// The time of this turn.
+    now: Moment,
+    /// When the timer rings next.
+    timer: Option<Moment>,
+    workers: IdMap<WorkerId, WorkerProcess>,
+    /// Workers that the keeper has not started yet, and whether they are to end at once.
+    starting: BTreeMap<WorkerId, bool>,
+    /// What callers see of the workers.
+    infos: BTreeMap<WorkerId, WorkerInfo>,
+    tasks: IdMap<TaskId, TaskEntry>,
+    /// Workers that were sent something in this turn.
+    unflushed: Vec<WorkerId>,
+    /// Workers that had more to say than one turn hears, and whether their sockets have ended.
+    unheard: Vec<(WorkerId, bool)>,
+    wakers: Wakers,
     /// Callers of `join` that wait.
     joiners: HashMap<u64, Sender<()>>,
     /// Callers that asked for workers and wait for them.
@@ -89,13 +116,14 @@ pub(crate) struct Driver {
     terminated: bool,
 }
 
-type HeardFrom = (WorkerId, Heard);
+/// Commands of one turn, and messages of one worker in one turn.
+const BATCH_MAX: usize = 1024;
 
-/// Events handled before the clock and the counters are looked at again.
-const BATCH_MAX: usize = 256;
-
-/// How long a driver without any deadline sleeps: it has nothing to do then either.
-const IDLE_WAIT: Duration = Duration::from_secs(3600);
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").field("pool", &self.parts.pool_name).finish_non_exhaustive()
+    }
+}
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
@@ -103,9 +131,15 @@ impl Driver {
             prepared_module: parts.preparation.as_ref().map(|preparation| preparation.module),
             parts,
             epoch: Instant::now(),
-            workers: HashMap::new(),
-            tasks: HashMap::new(),
-            heard: crossbeam_channel::bounded(crate::worker::HEARD_MAX),
+            now: Moment::ZERO,
+            timer: None,
+            workers: IdMap::default(),
+            starting: BTreeMap::new(),
+            infos: BTreeMap::new(),
+            tasks: IdMap::default(),
+            unflushed: Vec::new(),
+            unheard: Vec::new(),
+            wakers: Wakers::new(),
             joiners: HashMap::new(),
             spawners: HashMap::new(),
             preparing: None,
@@ -115,56 +149,72 @@ impl Driver {
         }
     }
 
-    /// Runs until the pool has terminated.
-    pub(crate) fn run(mut self) {
-        let (commands, heard) = (self.parts.commands.clone(), self.heard.1.clone());
-        while !self.terminated {
-            self.publish();
-            let timeout = self.parts.dispatcher.poll_timeout();
-            let wait = timeout.map_or(IDLE_WAIT, |at| at.saturating_sub(self.epoch.elapsed()));
-            crossbeam_channel::select! {
-                recv(commands) -> command => if let Ok(command) = command { self.command(command) },
-                recv(heard) -> heard => if let Ok((worker, heard)) = heard { self.hear(worker, heard) },
-                default(wait) => {}
-            }
-            for _ in 0..BATCH_MAX {
-                // Both, so that neither a flood of tasks nor one of results starves the other.
-                let (command, heard) = (commands.try_recv(), heard.try_recv());
-                if command.is_err() && heard.is_err() {
-                    break;
-                }
-                if let Ok(command) = command {
-                    self.command(command);
-                }
-                if let Ok((worker, heard)) = heard {
-                    self.hear(worker, heard);
-                }
-            }
-            let now = self.epoch.elapsed();
-            if self.parts.dispatcher.poll_timeout().is_some_and(|at| at <= now) {
-                self.parts.dispatcher.handle_timeout(now);
-                self.perform();
+    /// Whether the pool has terminated, and nothing is left to do.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.terminated
+    }
+
+    /// Wakers of callers whose tasks have ended in this turn.
+    pub(crate) fn take_wakers(&mut self) -> Wakers {
+        std::mem::take(&mut self.wakers)
+    }
+
+    /// Does what is to be done: commands, what workers left unsaid, deadlines, and what the
+    /// dispatcher makes of it all. Ends every turn.
+    pub(crate) fn look_around(&mut self, commands: &Receiver<Command>) {
+        self.now = self.epoch.elapsed();
+        for command in commands.try_iter().take(BATCH_MAX) {
+            self.command(command);
+        }
+        for (worker, ended) in std::mem::take(&mut self.unheard) {
+            self.hear(worker, ended);
+        }
+        if self.parts.dispatcher.poll_timeout().is_some_and(|at| at <= self.now) {
+            // What has ended in time and was not rung for is not late.
+            self.hear_busy();
+            self.parts.dispatcher.handle_timeout(self.now);
+        }
+        self.perform();
+        for worker in std::mem::take(&mut self.unflushed) {
+            if let Some(process) = self.workers.get_mut(&worker)
+                && process.port.flush().is_err()
+            {
+                process.kill();
             }
         }
-        // Ends a preparation under way. Whatever is still in the channel ends as it is dropped.
-        self.preparing = None;
-        self.publish();
+        self.set_timer();
+        self.parts.shared.show_counts(self.parts.dispatcher.counts());
+        if !self.unheard.is_empty() {
+            self.parts.bells.ring();
+        }
     }
 
-    /// Shows callers how things stand.
-    fn publish(&self) {
-        let Parts { dispatcher, shared, .. } = &self.parts;
-        shared.publish(dispatcher.counts(), dispatcher.phases());
+    /// Has the timer ring no later than the next deadline. Most deadlines never come, so one that
+    /// moved away is not worth a system call.
+    fn set_timer(&mut self) {
+        self.timer = self.timer.filter(|at| *at > self.now);
+        if let Some(at) = self.parts.dispatcher.poll_timeout()
+            && self.timer.is_none_or(|timer| at < timer)
+        {
+            self.timer = Some(at);
+            self.parts.bells.set_timer(at.saturating_sub(self.now));
+        }
     }
 
+    /// The workers that are alive.
+    pub(crate) fn worker_infos(&self) -> Vec<WorkerInfo> {
+        let mut infos = self.infos.clone();
+        for (worker, phase) in self.parts.dispatcher.phases() {
+            if let Some(info) = infos.get_mut(&worker) {
+                info.state = phase.into();
+            }
+        }
+        infos.into_values().collect()
+    }
+
+    /// Tells the dispatcher what has happened; what it makes of that is performed later.
     fn event(&mut self, event: Event) {
-        self.parts.dispatcher.handle_event(self.epoch.elapsed(), event);
-        self.perform();
-    }
-
-    /// Tells the dispatcher while its actions are being performed; what follows is performed next.
-    fn note(&mut self, event: Event) {
-        self.parts.dispatcher.handle_event(self.epoch.elapsed(), event);
+        self.parts.dispatcher.handle_event(self.now, event);
     }
 
     fn command(&mut self, command: Command) {
@@ -205,16 +255,72 @@ impl Driver {
                 self.reasons.preparation = Some(error);
                 self.event(Event::PreparationFailed);
             }
+            Command::Started { worker, process } => self.started(worker, process),
+            Command::Buried(buried) => self.buried(*buried),
             Command::Shutdown(mode) => self.event(Event::Shutdown(mode)),
         }
     }
 
+    /// Hears all that a worker has to say, on its socket and in its ring; to the end where its socket
+    /// has `ended`, of which nobody will tell again.
+    pub(crate) fn hear(&mut self, worker: WorkerId, ended: bool) {
+        self.now = self.epoch.elapsed();
+        for _ in 0..BATCH_MAX {
+            let Some(process) = self.workers.get_mut(&worker) else { return };
+            let filled = process.port.fill();
+            if !self.hear_written(worker) {
+                self.unheard.push((worker, ended));
+                return;
+            }
+            match filled {
+                Ok(Filled::Some) => {}
+                Ok(Filled::Drained) if !ended => return,
+                Ok(Filled::Drained) => {}
+                // What it wrote before is heard: nothing follows.
+                Ok(Filled::End) => return self.lose(worker, None),
+                Err(error) => return self.lose(worker, Some(error)),
+            }
+        }
+        self.unheard.push((worker, ended));
+    }
+
+    /// Hears what workers with tasks have written and not rung for. Says whether that was anything.
+    pub(crate) fn hear_busy(&mut self) -> bool {
+        self.now = self.epoch.elapsed();
+        let busy = self.workers.iter().filter(|(_, process)| !process.sent.is_empty());
+        let busy: Vec<_> = busy.map(|(&worker, process)| (worker, process.heard)).collect();
+        let mut heard = false;
+        for (worker, before) in busy {
+            if !self.hear_written(worker) {
+                self.unheard.push((worker, false));
+            }
+            heard |= self.workers.get(&worker).is_none_or(|process| process.heard != before);
+        }
+        heard
+    }
+
+    /// Hears what is there without a system call. Says whether that was all of it.
+    fn hear_written(&mut self, worker: WorkerId) -> bool {
+        for _ in 0..BATCH_MAX {
+            let Some(process) = self.workers.get_mut(&worker) else { return true };
+            match process.port.take() {
+                Ok(Some(message)) => {
+                    process.heard += 1;
+                    self.message(worker, message);
+                }
+                Ok(None) if process.port.may_sleep() => return true,
+                Ok(None) => {}
+                Err(error) => {
+                    self.lose(worker, Some(error));
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
     /// Takes what a worker said: checks who may say it, then tells the dispatcher.
-    fn hear(&mut self, worker: WorkerId, heard: Heard) {
-        let message = match heard {
-            Heard::Message(message) => message,
-            Heard::End(error) => return self.bury(worker, error),
-        };
+    fn message(&mut self, worker: WorkerId, message: WorkerMessage) {
         let Some(process) = self.workers.get_mut(&worker) else { return };
         match message {
             WorkerMessage::Ready(_) if !process.is_set_up => process.is_set_up = true,
@@ -260,6 +366,8 @@ impl Driver {
     }
 
     fn emitted(&mut self, worker: WorkerId, task: TaskId, item: Vec<u8>) {
+        // Whether the task has started may be among what is not performed yet.
+        self.perform();
         let accepted = self.tasks.get_mut(&task).is_some_and(|entry| {
             entry.run.emitted_bytes += item.len() as u64 + stockade_wire::EMIT_OVERHEAD_BYTES;
             entry.run.worker == Some(worker)
@@ -288,10 +396,10 @@ impl Driver {
         }
         entry.run.finished = Some(finished);
         if let Some(process) = self.workers.get_mut(&worker) {
-            process.sent.retain(|sent| *sent != task);
+            process.answered(task);
         }
-        if !recalled {
-            self.parts.shared.worker_finished_task(worker);
+        if !recalled && let Some(info) = self.infos.get_mut(&worker) {
+            info.tasks_done += 1;
         }
         if taken_back {
             self.event(Event::Cancel(task));
@@ -299,14 +407,19 @@ impl Driver {
         self.event(Event::Finished { worker, task, recalled });
     }
 
-    fn bury(&mut self, worker: WorkerId, error: Option<stockade_wire::frame::FrameError>) {
+    /// A worker's stream has ended, or it sent what is no message: nothing more is heard of it.
+    fn lose(&mut self, worker: WorkerId, error: Option<FrameError>) {
         let Some(process) = self.workers.remove(&worker) else { return };
-        let (page, sent) = (process.page.clone(), process.sent.clone());
+        self.parts.bells.remove_worker(&process.port);
         let failure = process.failure.clone().or(error.map(|error| error.to_string()));
-        let exit = process.bury();
-        // Read after the death, when nothing writes it any more.
-        let started = page.started();
-        self.parts.shared.worker_gone(worker);
+        self.parts.keeper.add(Chore::Bury { worker, process: Box::new(process), failure });
+    }
+
+    fn buried(&mut self, buried: Buried) {
+        let Buried { worker, exit, started, sent, failure } = buried;
+        self.infos.remove(&worker);
+        // Before there is an exit to be told.
+        self.perform();
         // What it said itself tells most, then what was wrong with what it said.
         self.reasons.start = match failure {
             Some(failure) => format!("{}: {failure}", exit.worker),
@@ -314,6 +427,7 @@ impl Driver {
         };
         self.last_exit = Some(exit);
         self.event(Event::Exited { worker, started });
+        self.perform();
         self.last_exit = None;
         for task in sent {
             // What neither ended nor went to another worker just now waits in the queue again.
@@ -343,6 +457,9 @@ impl Driver {
                 }
                 Action::Close(worker) => self.tell(worker, &HostMessage::Close),
                 Action::Kill(worker) => {
+                    if let Some(doomed) = self.starting.get_mut(&worker) {
+                        *doomed = true;
+                    }
                     if let Some(process) = self.workers.get_mut(&worker) {
                         if process.modules_left > 0 {
                             let why = || "it did not become ready as a worker does".into();
@@ -358,22 +475,20 @@ impl Driver {
                         counts_are_shown = true;
                     }
                     if let Some(mut entry) = self.tasks.remove(&task) {
-                        entry.resolve(resolution, self.last_exit.clone());
+                        entry.resolve(resolution, self.last_exit.clone(), &mut self.wakers);
                     }
                 }
                 Action::Broken(cause) => self.break_with(cause),
                 Action::Quarantine(module) => self.quarantine(module),
                 Action::Spawned(request, count) => {
-                    // Before the one who asked looks.
-                    self.publish();
                     if let Some(started) = self.spawners.remove(&request.0) {
-                        // Holds one message; one who has gone wants none.
-                        let _ = started.try_send(count);
+                        // Behind the starts themselves.
+                        self.parts.keeper.add(Chore::Answer { started, count });
                     }
                 }
                 Action::Joined => {
                     // Before the joiners look.
-                    self.publish();
+                    self.parts.shared.show_counts(self.parts.dispatcher.counts());
                     for (_, joiner) in self.joiners.drain() {
                         // Holds one message; a joiner that has given up wants none.
                         let _ = joiner.try_send(());
@@ -386,46 +501,63 @@ impl Driver {
 
     fn prepare(&mut self) {
         let Some(preparation) = self.parts.preparation.take() else {
-            return self.note(Event::Prepared);
+            return self.event(Event::Prepared);
         };
-        let commands = self.parts.commands_sender.clone();
+        let hub = self.parts.hub.clone();
         let done = move |result| {
-            // Unbounded, so it never blocks; a driver that is gone wants no answer.
-            let _ = commands.send(Command::Prepared(result));
+            // A driver that is gone wants no answer.
+            if let Some(hub) = hub.upgrade() {
+                let _ = hub.tell(Command::Prepared(result));
+            }
         };
         match PreparationThread::start(preparation, done) {
             Ok(thread) => self.preparing = Some(thread),
             Err(error) => {
                 let reason = crate::RefusedReason::Compiler(error.to_string());
                 self.reasons.preparation = Some(BrokenError::Preparation(reason));
-                self.note(Event::PreparationFailed);
+                self.event(Event::PreparationFailed);
             }
         }
     }
 
     fn spawn(&mut self, id: WorkerId) {
+        self.starting.insert(id, false);
         let name = format!("{}-worker-{id}", self.parts.pool_name);
-        let setup = Setup { worker: id, name: name.clone(), ..self.parts.setup.clone() };
-        let heard = self.heard.0.clone();
-        match WorkerProcess::start(&self.parts.program, setup, &self.parts.modules, heard) {
-            Ok(process) => {
-                let info = WorkerInfo {
-                    id,
-                    name,
-                    pid: process.pid(),
-                    state: WorkerState::Starting,
-                    tasks_done: 0,
-                    memory_bytes: None,
-                    since: Instant::now(),
-                };
-                self.parts.shared.worker_started(info);
-                self.workers.insert(id, process);
-            }
+        let setup = Setup { worker: id, name, ..self.parts.setup.clone() };
+        let modules = self.parts.modules.clone();
+        self.parts.keeper.add(Chore::Start { setup: Box::new(setup), modules });
+    }
+
+    fn started(&mut self, id: WorkerId, process: io::Result<Box<WorkerProcess>>) {
+        let doomed = self.starting.remove(&id).unwrap_or(true);
+        let mut process = match process {
+            Ok(process) => process,
             Err(error) => {
                 self.reasons.start = error.to_string();
-                self.note(Event::SpawnFailed(id));
+                return self.event(Event::SpawnFailed(id));
             }
+        };
+        let info = WorkerInfo {
+            id,
+            name: process.name.clone(),
+            pid: process.pid(),
+            state: WorkerState::Starting,
+            tasks_done: 0,
+            memory_bytes: None,
+            since: Instant::now(),
+        };
+        self.infos.insert(id, info);
+        let heard = self.parts.bells.add_worker(id, &process.port);
+        if doomed || heard.is_err() {
+            process.kill();
         }
+        if let Err(error) = heard {
+            let failure = Some(error.to_string());
+            return self.parts.keeper.add(Chore::Bury { worker: id, process, failure });
+        }
+        self.workers.insert(id, *process);
+        // What it has said already, and from then on it rings.
+        self.hear(id, false);
     }
 
     fn send(&mut self, worker: WorkerId, tasks: &[TaskId]) {
@@ -446,15 +578,16 @@ impl Driver {
             let attempt = entry.run.attempt + 1;
             entry.run = RunState { worker: Some(worker), attempt, ..RunState::default() };
             let descriptors: Vec<_> = entry.descriptors.iter().map(AsFd::as_fd).collect();
-            process.sent.push(*task);
-            if process.send(&entry.message, &descriptors).is_err() {
+            process.sent.push_back(*task);
+            if process.port.send(&entry.message, &descriptors).is_err() {
                 // It reads nothing, or is gone: its reader will tell the rest.
                 process.kill();
                 break;
             }
         }
+        self.unflushed.push(worker);
         for task in withheld {
-            self.note(Event::Withheld { worker, task });
+            self.event(Event::Withheld { worker, task });
         }
     }
 
@@ -468,10 +601,11 @@ impl Driver {
 
     fn tell(&mut self, worker: WorkerId, message: &HostMessage) {
         if let Some(process) = self.workers.get_mut(&worker)
-            && process.send(message, &[]).is_err()
+            && process.port.send(message, &[]).is_err()
         {
             process.kill();
         }
+        self.unflushed.push(worker);
     }
 
     /// Said while the last of its workers' exits is handled.

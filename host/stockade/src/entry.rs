@@ -12,8 +12,10 @@ use stockade_wire::{ChunkId, Finished, HostMessage, Invocation, Limits, Outcome,
 use crate::cancelled::{CancelledTask, GivenArguments};
 use crate::cell::{Completed, TaskCell};
 use crate::dispatcher::{CancelReason as DispatchCancel, Resolution, Submission};
+use crate::hub::Wakers;
 use crate::report::{Status, TaskReport};
 use crate::room::Place;
+use crate::sync::wake;
 use crate::task::Output;
 use crate::{CancelReason, TaskError, WorkerExit};
 
@@ -118,8 +120,13 @@ impl TaskEntry {
         stdio_fits && kind_fits
     }
 
-    /// Ends the task as `resolution` says.
-    pub(crate) fn resolve(&mut self, resolution: Resolution, exit: Option<WorkerExit>) {
+    /// Ends the task as `resolution` says, and leaves in `wakers` whom to wake for that.
+    pub(crate) fn resolve(
+        &mut self,
+        resolution: Resolution,
+        exit: Option<WorkerExit>,
+        wakers: &mut Wakers,
+    ) {
         let wall_time = self.limits().wall_time;
         let mut finished = self.run.finished.take();
         let result = match (resolution, finished.as_mut()) {
@@ -154,7 +161,7 @@ impl TaskEntry {
             Err(_) => Status::Failed,
         };
         let report = self.report(status, finished);
-        self.finish(Completed { result, report });
+        self.finish(Completed { result, report }, wakers);
     }
 
     /// The error of a task that was cancelled, if by its caller then `asked`.
@@ -174,14 +181,14 @@ impl TaskEntry {
 
     /// Ends the task, and notes it where it was the pool that cancelled it: before its handles hear
     /// of it, so that who waits for them finds it in the list.
-    fn finish(&mut self, completed: Completed) {
+    fn finish(&mut self, completed: Completed, wakers: &mut Wakers) {
         use CancelReason::Shutdown;
         let by_pool = matches!(
             completed.result,
             Err(TaskError::Cancelled(Shutdown) | TaskError::Broken(_) | TaskError::Quarantined(_))
         );
         if !by_pool || self.cell.done().is_some() {
-            self.cell.finish(completed);
+            self.cell.finish(completed, wakers);
             return;
         }
         let shared = &self.cell.link.shared;
@@ -191,7 +198,7 @@ impl TaskEntry {
             label: self.cell.info.label.clone(),
             arguments: GivenArguments::of(self.order()),
         });
-        if !self.cell.finish(completed) {
+        if !self.cell.finish(completed, wakers) {
             // Its caller was faster.
             shared.not_cancelled(self.cell.info.id);
         }
@@ -227,7 +234,9 @@ impl Drop for TaskEntry {
         }
         let result = Err(TaskError::Cancelled(CancelReason::Shutdown));
         let report = self.report(Status::Cancelled, None);
-        self.finish(Completed { result, report });
+        let mut wakers = Wakers::new();
+        self.finish(Completed { result, report }, &mut wakers);
+        wakers.into_iter().for_each(wake);
     }
 }
 

@@ -113,6 +113,7 @@
 //! ```
 
 mod arguments;
+mod bells;
 mod builder;
 mod cache;
 mod callbacks;
@@ -129,6 +130,9 @@ mod error;
 mod exit;
 mod gather;
 mod hooks;
+mod hub;
+mod ids;
+mod keeper;
 mod link;
 mod lockdown;
 mod map;

@@ -2,10 +2,9 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use crossbeam_channel::Sender;
-
 use crate::callbacks::Callbacks;
 use crate::driver::Command;
+use crate::hub::Hub;
 use crate::pool::Core;
 use crate::shared::Shared;
 use crate::{Pool, SubmitError};
@@ -13,19 +12,15 @@ use crate::{Pool, SubmitError};
 /// What handles and the pool share.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) commands: Sender<Command>,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) callbacks: Callbacks,
     pub(crate) shared: Arc<Shared>,
     core: OnceLock<Weak<Core>>,
 }
 
 impl Link {
-    pub(crate) fn new(
-        commands: Sender<Command>,
-        callbacks: Callbacks,
-        shared: Arc<Shared>,
-    ) -> Self {
-        Self { commands, callbacks, shared, core: OnceLock::new() }
+    pub(crate) fn new(hub: Arc<Hub>, callbacks: Callbacks, shared: Arc<Shared>) -> Self {
+        Self { hub, callbacks, shared, core: OnceLock::new() }
     }
 
     /// Says which pool this leads to; the first time counts.
@@ -38,12 +33,11 @@ impl Link {
         self.core.get().and_then(Weak::upgrade).map(Pool::from_core)
     }
 
-    /// Tells the driver. Never blocks.
+    /// Tells the driver. Never waits for another thread.
     ///
     /// # Errors
     /// [`SubmitError::Closed`] where the driver has ended.
     pub(crate) fn tell(&self, command: Command) -> Result<(), SubmitError> {
-        // Unbounded, so it never blocks.
-        self.commands.send(command).map_err(|_| SubmitError::Closed)
+        self.hub.tell(command)
     }
 }

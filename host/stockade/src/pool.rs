@@ -20,11 +20,14 @@ use std::{fmt, io};
 
 use stockade_wire::{ChunkId, Limits, ModuleDescription, Setup};
 
+use crate::bells::Bells;
 use crate::callbacks::Callbacks;
 use crate::cancelled::CancelledTask;
 use crate::dispatcher::{Config, Dispatcher, RequestId, ShutdownMode};
 use crate::driver::{Command as DriverCommand, Driver, Parts};
 use crate::hooks::Hook;
+use crate::hub::Hub;
+use crate::keeper::Keeper;
 use crate::link::Link;
 use crate::options::WhenFull;
 use crate::prepare::Preparation;
@@ -125,28 +128,33 @@ impl Pool {
     }
 
     pub(crate) fn start(blueprint: Blueprint) -> io::Result<Self> {
-        let (sender, commands) = crossbeam_channel::unbounded();
         let room = blueprint.max_pending_tasks.map(|tasks| Arc::new(Room::new(tasks)));
         let shared = Arc::new(Shared::new(room, blueprint.config.idle_timeout));
         let callbacks = Callbacks::new(blueprint.name.clone());
-        let link = Arc::new(Link::new(sender.clone(), callbacks, shared.clone()));
+        let bells = Arc::new(Bells::new()?);
+        let hub = Arc::new(Hub::new(Some(bells.clone()), shared.clone()));
+        let link = Arc::new(Link::new(hub.clone(), callbacks, shared.clone()));
+        let keeper = Keeper::start(
+            format!("{}-keeper", blueprint.name),
+            blueprint.program.clone(),
+            Arc::downgrade(&hub),
+        )?;
         let parts = Parts {
             dispatcher: Dispatcher::new(blueprint.config.clone()),
-            program: blueprint.program.clone(),
+            keeper,
+            bells,
             setup: blueprint.setup.clone(),
             pool_name: blueprint.name.clone(),
             modules: blueprint.loadables.clone(),
             preparation: blueprint.preparation.clone(),
             quarantine_after: blueprint.config.losses_in_a_row_max,
-            shared: shared.clone(),
-            commands,
-            commands_sender: sender,
+            shared,
+            hub: Arc::downgrade(&hub),
         };
+        hub.begin(Driver::new(parts));
         let name = format!("{}-driver", blueprint.name);
         let driver = std::thread::Builder::new().name(name).spawn(move || {
-            // Even a driver that panics lets nobody wait for ever.
-            let _end = TerminateOnDrop(shared);
-            Driver::new(parts).run();
+            hub.serve();
         })?;
         let core = Arc::new(Core {
             blueprint,
@@ -256,7 +264,8 @@ impl Pool {
 
     /// The workers that are alive, as the driver last saw them, with the memory they have now.
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        let mut workers = self.core.link.shared.workers();
+        let workers = self.core.link.hub.ask(Driver::worker_infos);
+        let mut workers = workers.unwrap_or_default();
         for worker in &mut workers {
             worker.memory_bytes = process::memory_of(worker.pid);
         }
@@ -457,13 +466,5 @@ impl Core {
 impl Drop for Core {
     fn drop(&mut self) {
         self.shutdown();
-    }
-}
-
-struct TerminateOnDrop(Arc<Shared>);
-
-impl Drop for TerminateOnDrop {
-    fn drop(&mut self) {
-        self.0.terminate();
     }
 }

@@ -76,7 +76,7 @@ impl Preparation {
         let Process { mut child, socket, confinement } =
             process::start(self.compiler.program(), Role::Worker, &setup.name, lockdown)
                 .map_err(failed)?;
-        let setup = &Setup { confinement, modules: 1, ..setup.clone() };
+        let setup = &Setup { confinement, modules: 1, rings: false, ..setup.clone() };
         let outcome = (|| {
             interrupt.watch(&socket).map_err(failed)?;
             let mut sender = Sender::new(socket.try_clone().map_err(failed)?);

@@ -71,7 +71,6 @@ pub(crate) struct Shared {
     broken: OnceLock<Arc<BrokenError>>,
     quarantined: Mutex<BTreeMap<ModuleId, Arc<Quarantine>>>,
     counts: Mutex<Counts>,
-    workers: Mutex<BTreeMap<WorkerId, WorkerInfo>>,
     /// Where the number of pending tasks is limited.
     room: Option<Arc<Room>>,
     cancelled: Mutex<Vec<CancelledTask>>,
@@ -87,7 +86,6 @@ impl Shared {
             broken: OnceLock::new(),
             quarantined: Mutex::default(),
             counts: Mutex::default(),
-            workers: Mutex::default(),
             room,
             cancelled: Mutex::default(),
             idle_timeout: Mutex::new(idle_timeout),
@@ -165,17 +163,6 @@ impl Shared {
         *lock(&self.idle_timeout)
     }
 
-    /// Driver: how much there is of everything, and what each worker is doing.
-    pub(crate) fn publish(&self, counts: Counts, phases: impl Iterator<Item = (WorkerId, Phase)>) {
-        self.show_counts(counts);
-        let mut workers = lock(&self.workers);
-        for (worker, phase) in phases {
-            if let Some(info) = workers.get_mut(&worker) {
-                info.state = phase.into();
-            }
-        }
-    }
-
     /// Driver: how much there is of everything.
     pub(crate) fn show_counts(&self, counts: Counts) {
         *lock(&self.counts) = counts;
@@ -183,24 +170,6 @@ impl Shared {
 
     pub(crate) fn counts(&self) -> Counts {
         *lock(&self.counts)
-    }
-
-    pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
-        lock(&self.workers).values().cloned().collect()
-    }
-
-    pub(crate) fn worker_started(&self, info: WorkerInfo) {
-        lock(&self.workers).insert(info.id, info);
-    }
-
-    pub(crate) fn worker_finished_task(&self, worker: WorkerId) {
-        if let Some(info) = lock(&self.workers).get_mut(&worker) {
-            info.tasks_done += 1;
-        }
-    }
-
-    pub(crate) fn worker_gone(&self, worker: WorkerId) {
-        lock(&self.workers).remove(&worker);
     }
 
     /// Driver: no task and no worker is left, and none will come.

@@ -1,40 +1,25 @@
-//! One worker process as the driver holds it: the child, what is sent to it, what it is heard to
-//! say.
+//! One worker process as the driver holds it: the child, the way to it and back, and what it was sent.
 //!
-//! A thread of its own reads the worker's socket until it ends, so that everything a worker said
-//! before its death is known before its death is.
+//! Invariant: it is buried only once its stream has ended, so that everything a worker said before
+//! its death is known before its death is.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-use crossbeam_channel::Sender as ChannelSender;
-use stockade_wire::descriptor::{SendError, Sender};
-use stockade_wire::frame::{Body, FrameError, FrameReader};
+use stockade_wire::descriptor::SendError;
 use stockade_wire::{
-    HostMessage, Load, OUT_OF_MEMORY_EXIT_CODE, Role, Setup, StatusPage, TaskId, WorkerId,
-    WorkerMessage, codec,
+    HostMessage, HostPort, Load, OUT_OF_MEMORY_EXIT_CODE, Rings, Role, Setup, StatusPage, TaskId,
+    WorkerId,
 };
 
+use crate::keeper::Buried;
 use crate::process::{self, Child, Process};
 use crate::{WorkerExit, oom};
-
-/// What a reader heard from its worker.
-#[derive(Debug)]
-pub(crate) enum Heard {
-    /// A message; its sense is still to be checked.
-    Message(WorkerMessage),
-    /// The end of the stream, or bytes that are no message. Nothing follows.
-    End(Option<FrameError>),
-}
-
-/// Frames on their way from readers to the driver. Bounded: a worker that talks faster than the
-/// driver listens is held up by its own socket.
-pub(crate) const HEARD_MAX: usize = 1024;
 
 /// A module as workers get it.
 #[derive(Clone, Debug)]
@@ -53,8 +38,12 @@ pub(crate) struct WorkerProcess {
     pub(crate) is_set_up: bool,
     /// Modules it has not reported as loaded.
     pub(crate) modules_left: usize,
-    /// Tasks that were sent and not reported as finished: at most a window's.
-    pub(crate) sent: Vec<TaskId>,
+    /// Tasks that were sent and not reported as finished, in this order: at most a window's.
+    pub(crate) sent: VecDeque<TaskId>,
+    /// Messages that it has said.
+    pub(crate) heard: u64,
+    /// The way to it and back.
+    pub(crate) port: HostPort,
     /// What it said of itself, or what was found wrong with it.
     pub(crate) failure: Option<String>,
     child: Child,
@@ -62,39 +51,31 @@ pub(crate) struct WorkerProcess {
     is_killed: bool,
     /// The kernel's out-of-memory kills before it was started.
     oom_kills: Option<u64>,
-    sender: Sender,
-    reader: Option<JoinHandle<()>>,
 }
 
 impl WorkerProcess {
-    /// Starts a process, and sends it its setup and its modules.
-    pub(crate) fn start(
-        program: &Path,
-        setup: Setup,
-        modules: &[Loadable],
-        heard: ChannelSender<(WorkerId, Heard)>,
-    ) -> io::Result<Self> {
+    /// Starts a process, and sends it its setup and its modules. Blocks until it is executed.
+    pub(crate) fn start(program: &Path, setup: Setup, modules: &[Loadable]) -> io::Result<Self> {
         let page = Arc::new(StatusPage::create().map_err(io::Error::other)?);
-        let (name, id) = (setup.name.clone(), setup.worker);
+        let name = setup.name.clone();
         let frame_bytes_max = setup.limits.frame_bytes();
         let oom_kills = oom::kills();
         let Process { child, socket, confinement } =
             process::start(program, Role::Worker, &name, &setup.confinement.lockdown)?;
         let modules_count = u32::try_from(modules.len()).unwrap_or(u32::MAX);
         let setup = Setup { confinement, modules: modules_count, ..setup };
-        let incoming = socket.try_clone()?;
         let mut worker = Self {
             name,
             page,
             is_set_up: false,
             modules_left: modules.len(),
-            sent: Vec::new(),
+            sent: VecDeque::new(),
+            heard: 0,
+            port: HostPort::new(socket, frame_bytes_max)?,
             failure: None,
             child,
             is_killed: false,
             oom_kills,
-            sender: Sender::new(socket),
-            reader: None,
         };
         if let Err(error) = worker.introduce(setup, modules) {
             // One that is gone already tells by its end why; any other error is ours.
@@ -103,63 +84,60 @@ impl WorkerProcess {
             }
             worker.kill();
         }
-        let reader = std::thread::Builder::new()
-            .name(format!("{}-reader", worker.name))
-            .stack_size(256 << 10)
-            .spawn(move || read(id, FrameReader::new(incoming, frame_bytes_max), &heard))?;
-        worker.reader = Some(reader);
         Ok(worker)
     }
 
     fn introduce(&mut self, setup: Setup, modules: &[Loadable]) -> Result<(), SendError> {
-        let page = self.page.clone();
-        self.send(&HostMessage::Setup(setup), &[page.descriptor()])?;
+        // Where the system has no memory for them, the socket will do.
+        let rings = if setup.rings { Rings::create().ok() } else { None };
+        let setup = HostMessage::Setup(Setup { rings: rings.is_some(), ..setup });
+        let mut shared = vec![self.page.descriptor()];
+        shared.extend(rings.as_ref().map(Rings::descriptor));
+        self.port.send(&setup, &shared)?;
+        if let Some(rings) = &rings {
+            self.port.use_rings(rings);
+        }
         for module in modules {
             let load = HostMessage::Load(module.load.clone());
-            self.send(&load, &[module.artefact.as_fd()])?;
+            self.port.send(&load, &[module.artefact.as_fd()])?;
         }
-        Ok(())
+        self.port.flush()
+    }
+
+    /// It has answered a task.
+    pub(crate) fn answered(&mut self, task: TaskId) {
+        if let Some(index) = self.sent.iter().position(|sent| *sent == task) {
+            self.sent.remove(index);
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends without ever blocking: what is in flight is bounded below what a socket holds.
-    pub(crate) fn send(
-        &mut self,
-        message: &HostMessage,
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(), SendError> {
-        self.sender.try_send(message, descriptors)
-    }
-
-    /// Ends the process; its reader then reports the end of the stream.
+    /// Ends the process; its stream then ends.
     pub(crate) fn kill(&mut self) {
         self.is_killed = true;
         self.child.kill();
     }
 
     /// Takes leave of a worker whose stream has ended: makes sure that it is gone, and says how.
-    pub(crate) fn bury(mut self) -> WorkerExit {
+    /// Blocks until it is.
+    pub(crate) fn bury(mut self, worker: WorkerId, failure: Option<String>) -> Buried {
         let was_killed = self.is_killed;
         self.kill();
         let status = self.child.wait().ok();
-        if let Some(reader) = self.reader.take() {
-            // Its last act was to report the end that brought us here.
-            let _ = reader.join();
-        }
         let signal = status.and_then(|status| status.signal());
         let code = status.and_then(|status| status.code());
         let by_kernel = || signal == Some(libc::SIGKILL) && !was_killed;
-        WorkerExit {
-            worker: self.name.clone(),
-            pid: self.pid(),
-            signal,
-            code,
-            out_of_memory: code == Some(OUT_OF_MEMORY_EXIT_CODE)
-                || by_kernel() && oom::rose(self.oom_kills, oom::kills()),
-        }
+        let out_of_memory = code == Some(OUT_OF_MEMORY_EXIT_CODE)
+            || by_kernel() && oom::rose(self.oom_kills, oom::kills());
+        let name = self.name.clone();
+        let exit = WorkerExit { worker: name, pid: self.pid(), signal, code, out_of_memory };
+        // Read after the death, when nothing writes it any more.
+        let started = self.page.started();
+        let sent = std::mem::take(&mut self.sent).into();
+        Buried { worker, exit, started, sent, failure }
     }
 }
 
@@ -167,32 +145,5 @@ impl Drop for WorkerProcess {
     fn drop(&mut self) {
         self.kill();
         let _ = self.child.wait();
-    }
-}
-
-fn read(
-    worker: WorkerId,
-    mut frames: FrameReader<std::os::unix::net::UnixStream>,
-    heard: &ChannelSender<(WorkerId, Heard)>,
-) {
-    loop {
-        let next = match frames.read() {
-            Ok(None) => Heard::End(None),
-            // It ended without having read all that it was sent.
-            Err(FrameError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
-                Heard::End(None)
-            }
-            Ok(Some(Body::Inline(body))) => match codec::decode(body) {
-                Ok(message) => Heard::Message(message),
-                Err(error) => Heard::End(Some(error.into())),
-            },
-            Ok(Some(Body::OutOfLine(_))) => Heard::End(Some(FrameError::Misplaced)),
-            Err(error) => Heard::End(Some(error)),
-        };
-        let last = matches!(next, Heard::End(_));
-        // Blocks while the driver is behind; fails once the driver is gone.
-        if heard.send((worker, next)).is_err() || last {
-            return;
-        }
     }
 }

@@ -134,6 +134,7 @@ impl Builder {
             instances: self.instances,
             confinement: Confinement::default(),
             modules: self.modules,
+            rings: false,
         });
         let page = worker.page.descriptor().try_clone_to_owned().unwrap();
         worker.with(|mut worker| {

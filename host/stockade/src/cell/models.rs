@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::Receiver;
 use shuttle::sync::mpsc;
 
 use super::*;
 use crate::callbacks::Callbacks;
 use crate::driver::Command;
+use crate::hub::Hub;
 use crate::shared::Shared;
 use crate::sync::model::{Poller, Time, check, exhaust, far, pause};
 use crate::sync::thread::{self, JoinHandle};
@@ -16,9 +17,10 @@ const TASK: TaskId = TaskId(7);
 
 /// A task, and what its handles tell the driver.
 fn task() -> (Arc<TaskCell>, Receiver<Command>) {
-    let (commands, told) = unbounded();
     let shared = Arc::new(Shared::new(None, None));
-    let link = Link::new(commands, Callbacks::new("model".into()), shared);
+    let hub = Arc::new(Hub::new(None, shared.clone()));
+    let told = hub.told();
+    let link = Link::new(hub, Callbacks::new("model".into()), shared);
     let (id, target) = (TASK, String::new());
     let info = TaskInfo { id, target, label: None, codec: Codec::Raw, result_shape: None };
     (Arc::new(TaskCell::new(info, Arc::new(link))), told)
@@ -35,6 +37,14 @@ fn returned(cell: &TaskCell) -> Completed {
 
 fn shut_down(cell: &TaskCell) -> Completed {
     completed(cell, Err(TaskError::Cancelled(CancelReason::Shutdown)))
+}
+
+/// Ends a task as a driver does, which wakes whoever polls once it has nothing locked.
+fn finish(cell: &Arc<TaskCell>, completed: Completed) -> bool {
+    let mut wakers = Wakers::new();
+    let ended = cell.finish(completed, &mut wakers);
+    wakers.into_iter().for_each(wake);
+    ended
 }
 
 fn spawn<T: Send + 'static>(
@@ -77,7 +87,7 @@ fn drive(cell: &Arc<TaskCell>, page: &Arc<StatusPage>, recalls: bool) -> (bool, 
     let started = said.recv().unwrap();
     assert!(!(started && taken_back), "what was taken back has started");
     let outcome = if started { returned(cell) } else { shut_down(cell) };
-    (cell.finish(outcome), started)
+    (finish(&cell, outcome), started)
 }
 
 /// Callers and the driver settle who has ended the task, and how.
@@ -143,7 +153,7 @@ fn a_cancel_holds_across_the_death_of_a_worker() {
             if attempt == 0 {
                 cell.requeue();
             } else {
-                assert_eq!(started, cell.finish(returned(&cell)));
+                assert_eq!(started, finish(&cell, returned(&cell)));
             }
         }
         let cancelled = caller.join().unwrap();
@@ -154,7 +164,7 @@ fn a_cancel_holds_across_the_death_of_a_worker() {
 
 /// However the end comes: by the driver, or by a cancel at the same time.
 fn race_to_the_end(cell: &Arc<TaskCell>) -> [JoinHandle<bool>; 2] {
-    [spawn(cell, |cell| cell.finish(returned(cell))), spawn(cell, TaskCell::cancel)]
+    [spawn(cell, |cell| finish(cell, returned(cell))), spawn(cell, TaskCell::cancel)]
 }
 
 #[test]
@@ -198,7 +208,7 @@ fn everybody_who_waits_hears_of_the_end_and_of_the_same() {
 fn who_waits_hears_of_the_end_whenever_it_comes() {
     exhaust(Time::Stands, || {
         let (cell, _told) = task();
-        spawn(&cell, |cell| cell.finish(returned(cell)));
+        spawn(&cell, |cell| finish(cell, returned(cell)));
         cell.wait_for_end();
     });
 }
@@ -218,7 +228,7 @@ fn items_come_in_order_and_end_with_the_task() {
                 assert_eq!(read.next(None), Some(1));
                 cell.emit(vec![2]);
                 cell.emit(vec![3]);
-                cell.finish(returned(cell))
+                finish(cell, returned(cell))
             })
         };
         assert_eq!(cell.next_emitted(), Some(vec![1]));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::sync::model::{Poller, Time, check, exhaust, far};
 use crate::sync::thread::{self, JoinHandle};
+use crate::sync::wake;
 
 fn spawn<T: Send + 'static>(
     completions: &Arc<Completions>,
@@ -15,7 +16,9 @@ fn spawn<T: Send + 'static>(
 }
 
 fn push_all(completions: &Arc<Completions>, numbers: usize) -> Vec<JoinHandle<()>> {
-    let push = |number| spawn(completions, move |completions| completions.push(number));
+    let push = |number| {
+        spawn(completions, move |completions| completions.push(number).into_iter().for_each(wake))
+    };
     (0..numbers).map(push).collect()
 }
 

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use super::Ended;
 use crate::RunError;
 use crate::completions::Completions;
+use crate::sync::wake;
 use crate::task::{TaskHandle, TaskResult};
 
 /// Tasks under way, or errors in their place; with the indices of their items.
@@ -72,7 +73,8 @@ impl<T: TaskResult> Results<T> {
             Order::Completion { under_way, ended } => {
                 match &slot {
                     Ok(task) => task.cell.follow(ended, index),
-                    Err(_) => ended.push(index),
+                    // Whoever polls has polled before or polls after this.
+                    Err(_) => ended.push(index).into_iter().for_each(wake),
                 }
                 under_way.insert(index, slot);
             }
@@ -94,6 +96,11 @@ impl<T: TaskResult> Results<T> {
                 Ok(slots.pop_front())
             }
             Order::Completion { under_way, ended } => {
+                if let Some(task) = under_way.values().flatten().next() {
+                    // All of one pool: if nobody else does, this thread listens to its workers.
+                    let hub = &task.cell.link.hub;
+                    hub.lead(ended.awaited(), deadline, || ended.has_next());
+                }
                 let index = ended.next(deadline).ok_or(TimedOut)?;
                 Ok(under_way.remove_entry(&index))
             }

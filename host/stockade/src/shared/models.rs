@@ -1,6 +1,6 @@
 //! What a pool's callers and its driver share, in every order of its end: `just shuttle`.
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::Receiver;
 use stockade_wire::{Codec, HostMessage, Invocation, Limits, Run};
 
 use super::*;
@@ -9,6 +9,7 @@ use crate::cell::{TaskCell, TaskInfo};
 use crate::dispatcher::{CancelReason as DispatchCancel, Resolution};
 use crate::driver::Command;
 use crate::entry::{Schedule, TaskEntry};
+use crate::hub::{Hub, Wakers};
 use crate::link::Link;
 use crate::room::{Patience, Place};
 use crate::sync::model::{Time, check, exhaust, far};
@@ -29,8 +30,9 @@ fn spawn<T: Send + 'static>(
 
 /// A task as the driver holds it, and what its handles tell.
 fn task(shared: &Arc<Shared>, id: u64, place: Option<Place>) -> (TaskEntry, Receiver<Command>) {
-    let (commands, told) = unbounded();
-    let link = Arc::new(Link::new(commands, Callbacks::new("model".into()), shared.clone()));
+    let hub = Arc::new(Hub::new(None, shared.clone()));
+    let told = hub.told();
+    let link = Arc::new(Link::new(hub, Callbacks::new("model".into()), shared.clone()));
     let (id, target) = (TaskId(id), String::new());
     let info = TaskInfo { id, target, label: None, codec: Codec::Raw, result_shape: None };
     let run = Run {
@@ -142,7 +144,7 @@ fn every_submission_is_refused_or_its_task_ends_whenever_the_pool_does() {
         let driver = spawn(&shared, move |shared| {
             while let (false, Ok(mut entry)) = (shared.is_closed(), tasks.recv()) {
                 entry.place = None;
-                entry.resolve(Resolution::Finished, None);
+                entry.resolve(Resolution::Finished, None, &mut Wakers::new());
             }
             drop(tasks);
             shared.terminate();
@@ -174,7 +176,11 @@ fn the_list_has_the_tasks_that_the_pool_cancelled_and_no_others() {
         };
         let driver = thread::spawn(move || {
             let [mut resolved, dropped] = tasks;
-            resolved.resolve(Resolution::Cancelled(DispatchCancel::Shutdown), None);
+            resolved.resolve(
+                Resolution::Cancelled(DispatchCancel::Shutdown),
+                None,
+                &mut Wakers::new(),
+            );
             drop(dropped);
         });
         driver.join().unwrap();

@@ -1,0 +1,216 @@
+//! The indices of a ring, and who sleeps: what writer and reader agree on without a lock.
+//!
+//! ```text
+//! writer                                   reader
+//! bytes ─► publish(head) ─► wakes_reader?  written() ─► bytes ─► release(tail) ─► wakes_writer?
+//!                              │ bell                                │ bell
+//!                              ▼                                     ▼
+//!                      reader_may_sleep?                     writer_may_sleep?
+//! ```
+//!
+//! Head and tail count bytes since the ring was made and never turn back. Whoever finds nothing to
+//! do says that it sleeps, and looks once more; whoever changes an index looks afterwards whether
+//! the other sleeps. A fence between the two steps on either side makes at least one of them see
+//! the other, so no bell is forgotten, and whoever clears the mark rings it, so none rings twice.
+//!
+//! Invariant: the other side may write anything here. An index is compared with one's own, which is
+//! kept in private memory, before anything follows from it; a mark that lies costs a bell too many
+//! or, to the liar's own loss, one too few.
+
+// A model checker's atomics are larger than a word; only this file's tests see them.
+#[cfg(all(loom, test))]
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(all(loom, test)))]
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// Why a ring is of no more use, or has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RingError {
+    /// No room until the other side has read on.
+    #[error("the ring is full")]
+    Full,
+    /// The other side's index is none that it can have.
+    #[error("an index of the ring is out of its bounds")]
+    Index,
+    /// A record is longer than what was written, or than any may be.
+    #[error("a record of the ring is out of its bounds")]
+    Record,
+}
+
+/// A value with a cache line to itself, so that one side's writes do not slow the other's.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+struct Line<T>(T);
+
+/// One ring's indices. All zero is an empty ring whose sides are awake.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Indices {
+    head: Line<AtomicU64>,
+    tail: Line<AtomicU64>,
+    reader_sleeps: Line<AtomicU32>,
+    writer_sleeps: Line<AtomicU32>,
+}
+
+const AWAKE: u32 = 0;
+const ASLEEP: u32 = 1;
+
+impl Indices {
+    /// Reader: how far the writer says it has written.
+    pub(crate) fn head(&self) -> u64 {
+        self.head.0.load(Ordering::Acquire)
+    }
+
+    /// Writer: how far the reader says it has read.
+    pub(crate) fn tail(&self) -> u64 {
+        self.tail.0.load(Ordering::Acquire)
+    }
+
+    /// Writer: everything before `head` is written.
+    pub(crate) fn publish(&self, head: u64) {
+        self.head.0.store(head, Ordering::Release);
+    }
+
+    /// Reader: everything before `tail` is read, and its room free.
+    pub(crate) fn release(&self, tail: u64) {
+        self.tail.0.store(tail, Ordering::Release);
+    }
+
+    /// Writer, after it has published: whether the reader has to be woken, which is said once.
+    pub(crate) fn wakes_reader(&self) -> bool {
+        wakes(&self.reader_sleeps.0)
+    }
+
+    /// Reader, after it has released: whether the writer has to be woken, which is said once.
+    pub(crate) fn wakes_writer(&self) -> bool {
+        wakes(&self.writer_sleeps.0)
+    }
+
+    /// Reader, with everything before `tail` read: whether it may sleep until a bell rings. False
+    /// where more has been written meanwhile.
+    pub(crate) fn reader_may_sleep(&self, tail: u64) -> bool {
+        may_sleep(&self.reader_sleeps.0, || self.head() == tail)
+    }
+
+    /// Writer, without room behind `tail`: whether it may sleep until a bell rings. False where the
+    /// reader has read on meanwhile.
+    pub(crate) fn writer_may_sleep(&self, tail: u64) -> bool {
+        may_sleep(&self.writer_sleeps.0, || self.tail() == tail)
+    }
+}
+
+fn wakes(mark: &AtomicU32) -> bool {
+    fence(Ordering::SeqCst);
+    mark.load(Ordering::Relaxed) == ASLEEP && mark.swap(AWAKE, Ordering::AcqRel) == ASLEEP
+}
+
+fn may_sleep(mark: &AtomicU32, unchanged: impl Fn() -> bool) -> bool {
+    mark.store(ASLEEP, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    if unchanged() {
+        return true;
+    }
+    // Where the other side has cleared it already its bell rings for nothing.
+    mark.store(AWAKE, Ordering::Relaxed);
+    false
+}
+
+/// Every interleaving, and every reordering that the orderings allow: `just loom`.
+#[cfg(all(test, loom))]
+mod model {
+    use loom::sync::Arc;
+    use loom::sync::atomic::AtomicU64 as Word;
+    use loom::thread;
+
+    use super::*;
+
+    /// The reader goes to sleep while the writer writes: either it sees what was written, or a bell
+    /// is on its way.
+    #[test]
+    fn no_bell_is_forgotten() {
+        loom::model(|| {
+            let indices = Arc::new(Indices::default());
+            let writer = {
+                let indices = Arc::clone(&indices);
+                thread::spawn(move || {
+                    indices.publish(8);
+                    indices.wakes_reader()
+                })
+            };
+            let sleeps = indices.reader_may_sleep(0);
+            let rung = writer.join().unwrap();
+            assert!(!sleeps || rung, "asleep beside a record, and nobody rings");
+        });
+    }
+
+    #[test]
+    fn no_bell_for_room_is_forgotten() {
+        loom::model(|| {
+            let indices = Arc::new(Indices::default());
+            let reader = {
+                let indices = Arc::clone(&indices);
+                thread::spawn(move || {
+                    indices.release(8);
+                    indices.wakes_writer()
+                })
+            };
+            let sleeps = indices.writer_may_sleep(0);
+            let rung = reader.join().unwrap();
+            assert!(!sleeps || rung, "asleep beside room, and nobody rings");
+        });
+    }
+
+    /// What was written before an index is there for whoever has read the index.
+    #[test]
+    fn a_published_record_is_whole() {
+        loom::model(|| {
+            let shared = Arc::new((Indices::default(), Word::new(0)));
+            let writer = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    shared.1.store(42, Ordering::Relaxed);
+                    shared.0.publish(8);
+                })
+            };
+            if shared.0.head() == 8 {
+                assert_eq!(shared.1.load(Ordering::Relaxed), 42);
+            }
+            writer.join().unwrap();
+        });
+    }
+
+    /// Two records and one sleep: a reader that is woken and goes on is woken for the next too.
+    #[test]
+    fn every_record_is_read() {
+        loom::model(|| {
+            let indices = Arc::new(Indices::default());
+            let bells = Arc::new(Word::new(0));
+            let writer = {
+                let (indices, bells) = (Arc::clone(&indices), Arc::clone(&bells));
+                thread::spawn(move || {
+                    for head in [8, 16] {
+                        indices.publish(head);
+                        if indices.wakes_reader() {
+                            bells.fetch_add(1, Ordering::Release);
+                        }
+                    }
+                })
+            };
+            let mut heard = 0;
+            let mut tail = 0;
+            while tail < 16 {
+                let head = indices.head();
+                if head > tail {
+                    tail = head;
+                } else if indices.reader_may_sleep(tail) {
+                    // A bell rings, or has rung: the writer cannot end without it.
+                    while bells.load(Ordering::Acquire) == heard {
+                        thread::yield_now();
+                    }
+                    heard = bells.load(Ordering::Acquire);
+                }
+            }
+            writer.join().unwrap();
+        });
+    }
+}

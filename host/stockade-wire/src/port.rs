@@ -1,0 +1,322 @@
+//! Ports: the two ends of the way between a host and one worker.
+//!
+//! ```text
+//! HostPort                                              WorkerPort
+//!   send ─► ring, or announced there and on the socket ─► receive, which may sleep
+//!   flush ─► a bell, if the worker sleeps
+//!   take  ◄─ ring, or announced there and on the socket ◄─ send ─► a bell, now or soon, if the host
+//!   may_sleep, until the socket says something                     sleeps
+//! ```
+//!
+//! Messages come out in the order in which they went in, wherever they travelled. A worker's bells
+//! are lazy: while it has more to do, one stands for many results, because a system call for each
+//! would cost more than a short task. Whoever waits for a result that was not rung for finds it when
+//! the next bell rings or when the host looks by itself.
+//!
+//! Without rings, because the system gave no memory for them, every message travels on the socket,
+//! and several of a host's at a time.
+//!
+//! Invariant: a record announces a frame before the frame is written, so a frame that nothing
+//! announces is a message of its own.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use crate::descriptor::{Receiver, SendError, Sender};
+use crate::frame::{Body, FRAME_BYTES_MAX, Filled, FrameError, FrameReader};
+use crate::indices::RingError;
+use crate::ring::{RING_BODY_BYTES_MAX, Reader, Record, Rings, Writer};
+use crate::{HostMessage, WorkerMessage, codec};
+
+/// Results for which no bell was rung.
+const UNSIGNALLED_MAX: u32 = 32;
+
+/// How long after a bell the next one may come, unless there is nothing else to do: far more than a
+/// bell takes, and little beside what a person or a network notices.
+const BELL_INTERVAL: Duration = Duration::from_micros(100);
+
+/// Bytes of messages that wait to be written to a socket together.
+const BATCH_BYTES_MAX: usize = 16 << 10;
+
+/// A host's end. Nothing here blocks.
+#[derive(Debug)]
+pub struct HostPort {
+    frames: FrameReader<UnixStream>,
+    sender: Sender,
+    rings: Option<(Writer, Reader)>,
+    /// The record was taken, and its frame has not come whole.
+    announced: bool,
+    body: Vec<u8>,
+}
+
+impl HostPort {
+    /// Talks through `socket`, whose other end a worker has, and accepts messages of at most
+    /// `limit` bytes.
+    ///
+    /// # Errors
+    /// Where the socket cannot be set up.
+    pub fn new(socket: UnixStream, limit: usize) -> io::Result<Self> {
+        let incoming = socket.try_clone()?;
+        incoming.set_nonblocking(true)?;
+        Ok(Self {
+            frames: FrameReader::new(incoming, limit),
+            sender: Sender::new(socket),
+            rings: None,
+            announced: false,
+            body: Vec::new(),
+        })
+    }
+
+    /// Everything from the next message on travels in these rings, of which the worker has been told.
+    pub fn use_rings(&mut self, rings: &Rings) {
+        self.rings = Some(rings.host());
+    }
+
+    /// Sends `message` with `descriptors`. Its worker hears of it at the latest after
+    /// [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// [`SendError`]; the worker is of no further use.
+    pub fn send(
+        &mut self,
+        message: &HostMessage,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), SendError> {
+        let Some((writer, _)) = &mut self.rings else {
+            return self.sender.try_send_batched(message, descriptors, BATCH_BYTES_MAX);
+        };
+        self.sender.encode(message)?;
+        if descriptors.is_empty() {
+            match writer.push(self.sender.encoded()) {
+                Ok(()) => return Ok(()),
+                Err(RingError::Full) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match writer.announce() {
+            Ok(()) => self.sender.try_send_encoded(descriptors),
+            Err(RingError::Full) => Err(SendError::Full),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Wakes the worker if it sleeps beside what was sent.
+    ///
+    /// # Errors
+    /// [`SendError`]; the worker is of no further use.
+    pub fn flush(&mut self) -> Result<(), SendError> {
+        match &self.rings {
+            Some((writer, _)) if writer.wakes_reader() => self.sender.ring(),
+            Some(_) => {}
+            None => self.sender.flush_batch()?,
+        }
+        Ok(())
+    }
+
+    /// Takes the next message that is there, without a system call.
+    ///
+    /// # Errors
+    /// [`FrameError`]; the worker is of no further use.
+    pub fn take(&mut self) -> Result<Option<WorkerMessage>, FrameError> {
+        if let Some((_, reader)) = &mut self.rings
+            && !self.announced
+        {
+            match reader.next(&mut self.body)? {
+                Some(Record::Here) => return Ok(Some(codec::decode(&self.body)?)),
+                Some(Record::OnSocket) => self.announced = true,
+                None => {}
+            }
+        }
+        match self.frames.take()? {
+            None => Ok(None),
+            Some(Body::OutOfLine(_)) => Err(FrameError::Misplaced),
+            Some(Body::Inline(body)) => {
+                self.announced = false;
+                Ok(Some(codec::decode(body)?))
+            }
+        }
+    }
+
+    /// Reads once from the socket what has come there: bells, and parts of messages.
+    ///
+    /// # Errors
+    /// [`FrameError`]; the worker is of no further use.
+    pub fn fill(&mut self) -> Result<Filled, FrameError> {
+        match self.frames.fill_once() {
+            Ok(filled) => Ok(filled),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Filled::Drained),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Filled::Some),
+            // It ended without having read all that it was sent.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Filled::End),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// After everything was taken: whether there is nothing more until the socket says something.
+    pub fn may_sleep(&self) -> bool {
+        let Some((_, reader)) = &self.rings else { return true };
+        if reader.release() {
+            self.sender.ring();
+        }
+        // Whatever comes of an announced message comes on the socket.
+        self.announced || reader.may_sleep()
+    }
+}
+
+impl AsFd for HostPort {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.frames.get_ref().as_fd()
+    }
+}
+
+/// When a worker rings for what it sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bell {
+    /// At once.
+    Now,
+    /// With others of the next moments, or when there is nothing more to do.
+    Soon,
+}
+
+/// A worker's end, whose host is trusted and always reads.
+#[derive(Debug)]
+pub struct WorkerPort {
+    receiver: Receiver,
+    sender: Sender,
+    rings: Option<(Writer, Reader)>,
+    announced: bool,
+    body: Vec<u8>,
+    unsignalled: u32,
+    last_bell: Instant,
+}
+
+impl WorkerPort {
+    /// Talks through `socket`.
+    ///
+    /// # Errors
+    /// Where the system has no descriptors left.
+    pub fn new(socket: UnixStream) -> io::Result<Self> {
+        Ok(Self {
+            receiver: Receiver::new(socket.try_clone()?, FRAME_BYTES_MAX),
+            sender: Sender::new(socket),
+            rings: None,
+            announced: false,
+            body: Vec::new(),
+            unsignalled: 0,
+            last_bell: Instant::now(),
+        })
+    }
+
+    /// Everything from the next message on travels in these rings.
+    pub fn use_rings(&mut self, rings: &Rings) {
+        self.rings = Some(rings.worker());
+    }
+
+    /// Blocks for the next message; `None` once the host has closed its end.
+    ///
+    /// # Errors
+    /// [`FrameError`]; the port is of no further use then.
+    pub fn receive(&mut self) -> Result<Option<HostMessage>, FrameError> {
+        loop {
+            if let Some(message) = self.take()? {
+                return Ok(Some(message));
+            }
+            self.signal();
+            let sleeps = match &self.rings {
+                Some((_, reader)) if !self.announced => {
+                    // The host never sleeps for want of room.
+                    reader.release();
+                    reader.may_sleep()
+                }
+                _ => true,
+            };
+            if sleeps && self.receiver.fill_once()? == Filled::End {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn take(&mut self) -> Result<Option<HostMessage>, FrameError> {
+        if let Some((_, reader)) = &mut self.rings
+            && !self.announced
+        {
+            match reader.next(&mut self.body)? {
+                Some(Record::Here) => {
+                    reader.release();
+                    return Ok(Some(codec::decode(&self.body)?));
+                }
+                Some(Record::OnSocket) => self.announced = true,
+                None => {}
+            }
+        }
+        let message = self.receiver.take()?;
+        self.announced &= message.is_none();
+        Ok(message)
+    }
+
+    /// Takes the next descriptor that came with a message.
+    pub fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.receiver.take_descriptor()
+    }
+
+    /// Sends `message`, and waits for as long as there is no room for it.
+    ///
+    /// # Errors
+    /// [`SendError`], never [`SendError::Full`].
+    pub fn send(&mut self, message: &WorkerMessage, bell: Bell) -> Result<(), SendError> {
+        self.sender.encode(message)?;
+        if self.rings.is_none() {
+            return self.sender.send_encoded();
+        }
+        if self.sender.encoded().len() <= RING_BODY_BYTES_MAX {
+            self.write(|writer, body| writer.push(body))?;
+        } else {
+            self.write(|writer, _| writer.announce())?;
+            self.sender.send_encoded()?;
+        }
+        self.unsignalled += 1;
+        let now = Instant::now();
+        if bell == Bell::Now
+            || self.unsignalled >= UNSIGNALLED_MAX
+            || now.saturating_duration_since(self.last_bell) >= BELL_INTERVAL
+        {
+            self.last_bell = now;
+            self.signal();
+        }
+        Ok(())
+    }
+
+    /// Writes a record as soon as there is room.
+    fn write(
+        &mut self,
+        write: impl Fn(&mut Writer, &[u8]) -> Result<(), RingError>,
+    ) -> Result<(), SendError> {
+        while let Some((writer, _)) = &mut self.rings {
+            match write(writer, self.sender.encoded()) {
+                Ok(()) => break,
+                Err(RingError::Full) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.signal();
+            let sleeps = self.rings.as_ref().is_some_and(|(writer, _)| writer.may_sleep());
+            if sleeps && self.receiver.fill_once()? == Filled::End {
+                return Err(SendError::Io(io::ErrorKind::BrokenPipe.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Wakes the host if it sleeps beside results.
+    fn signal(&mut self) {
+        if self.unsignalled > 0
+            && let Some((writer, _)) = &self.rings
+        {
+            self.unsignalled = 0;
+            if writer.wakes_reader() {
+                self.sender.ring();
+            }
+        }
+    }
+}

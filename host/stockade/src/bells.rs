@@ -1,0 +1,186 @@
+//! Bells: what wakes a thread that waits for workers, in the kernel's hands.
+//!
+//! Workers' sockets, one timer and one bell of the host's own hang in one `epoll` set, each
+//! edge-triggered: an event goes to one of the threads that wait, and to the one that began to wait
+//! last. So the pool's own thread may wait there always, and a caller who waits for a result beside
+//! it is woken instead of it, without a word between the two. Nothing but speed depends on that
+//! order.
+//!
+//! Invariant: whoever is given an event acts on it, or passes it on.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
+use stockade_wire::WorkerId;
+
+/// Workers are counted from 1.
+const BELL: u64 = 0;
+const TIMER: u64 = u64::MAX;
+
+/// The most events of one wait; the others come with the next.
+const EVENTS_MAX: usize = 64;
+
+/// What has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rung {
+    /// A worker's socket says something, and perhaps has `ended` behind that.
+    Worker { worker: WorkerId, ended: bool },
+    /// The time has come that was set.
+    Timer,
+    /// Somebody rang.
+    Bell,
+}
+
+/// The set and what is always in it.
+#[derive(Debug)]
+pub(crate) struct Bells {
+    set: OwnedFd,
+    bell: OwnedFd,
+    timer: OwnedFd,
+}
+
+impl Bells {
+    /// A set without workers.
+    ///
+    /// # Errors
+    /// Where the system has no descriptors left.
+    pub(crate) fn new() -> io::Result<Self> {
+        let set = epoll::create(CreateFlags::CLOEXEC)?;
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        let bells = Self { set, bell, timer };
+        bells.add(BELL, bells.bell.as_fd())?;
+        bells.add(TIMER, bells.timer.as_fd())?;
+        Ok(bells)
+    }
+
+    /// Hears `worker` from now on, what it has said before included, until the descriptor is closed.
+    ///
+    /// # Errors
+    /// Where the system has no room left.
+    pub(crate) fn add_worker(&self, worker: WorkerId, socket: impl AsFd) -> io::Result<()> {
+        self.add(worker.0, socket.as_fd())
+    }
+
+    /// Hears a worker no more, and so gives up its socket.
+    pub(crate) fn remove_worker(&self, socket: impl AsFd) {
+        // Fails only for what is not in the set.
+        let _ = epoll::delete(&self.set, socket);
+    }
+
+    fn add(&self, name: u64, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+        Ok(epoll::add(&self.set, descriptor, EventData::new_u64(name), flags)?)
+    }
+
+    /// Wakes one of the threads that wait, or the next that does.
+    pub(crate) fn ring(&self) {
+        // A counter that is full has rung already.
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+
+    /// Lets the timer ring once, in `span` from now.
+    pub(crate) fn set_timer(&self, span: Duration) {
+        // All zero would stop it.
+        let it_value = timespec(span.max(Duration::from_nanos(1)));
+        let spec = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
+        // Fails only for times that are none.
+        let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec);
+    }
+
+    /// Blocks until something happens, `timeout` passes or a signal comes; puts what has happened into
+    /// `rung`, which is emptied first.
+    pub(crate) fn wait(&self, timeout: Option<Duration>, rung: &mut Vec<Rung>) {
+        rung.clear();
+        let mut events = [MaybeUninit::uninit(); EVENTS_MAX];
+        // A signal is nothing to act on: who waits looks around afterwards anyway.
+        if let Ok((events, _)) = epoll::wait(&self.set, &mut events, timeout.map(timespec).as_ref())
+        {
+            rung.extend(events.iter().map(what));
+        }
+    }
+}
+
+fn what(event: &Event) -> Rung {
+    // Packed, so it is copied out.
+    let (flags, name) = (event.flags, event.data.u64());
+    let ended = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
+    match name {
+        BELL => Rung::Bell,
+        TIMER => Rung::Timer,
+        worker => Rung::Worker { worker: WorkerId(worker), ended: flags.intersects(ended) },
+    }
+}
+
+fn timespec(span: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(span.subsec_nanos()),
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn next(bells: &Bells) -> Vec<Rung> {
+        let mut rung = Vec::new();
+        bells.wait(Some(Duration::from_secs(60)), &mut rung);
+        rung
+    }
+
+    fn nothing(bells: &Bells) -> bool {
+        let mut rung = vec![Rung::Bell];
+        bells.wait(Some(Duration::ZERO), &mut rung);
+        rung.is_empty()
+    }
+
+    #[test]
+    fn each_bell_is_heard_once() {
+        let bells = Bells::new().unwrap();
+        assert!(nothing(&bells));
+        bells.ring();
+        assert_eq!(next(&bells), [Rung::Bell]);
+        assert!(nothing(&bells));
+        bells.ring();
+        assert_eq!(next(&bells), [Rung::Bell]);
+    }
+
+    #[test]
+    fn the_timer_rings_once_and_can_be_set_again() {
+        let bells = Bells::new().unwrap();
+        for span in [Duration::ZERO, Duration::from_millis(1)] {
+            bells.set_timer(span);
+            assert_eq!(next(&bells), [Rung::Timer]);
+            assert!(nothing(&bells));
+        }
+    }
+
+    #[test]
+    fn a_worker_is_heard_from_what_it_has_said_to_its_end() {
+        let bells = Bells::new().unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"x").unwrap();
+        bells.add_worker(WorkerId(7), &ours).unwrap();
+        let worker = WorkerId(7);
+        assert_eq!(next(&bells), [Rung::Worker { worker, ended: false }]);
+        assert!(nothing(&bells), "unread, and told once");
+        theirs.write_all(b"y").unwrap();
+        assert_eq!(next(&bells), [Rung::Worker { worker, ended: false }]);
+        drop(theirs);
+        assert_eq!(next(&bells), [Rung::Worker { worker, ended: true }]);
+        bells.remove_worker(&ours);
+        assert!(nothing(&bells));
+    }
+}

@@ -1,0 +1,290 @@
+//! The hub: where callers, workers and the clock meet the driver, in whichever thread has the time.
+//!
+//! ```text
+//! callers ──tell──► commands ─┐
+//! workers ──bells─────────────┼──► turn: the driver, by whoever has its lock ──► wakers, after it
+//! clock ────timer─────────────┘
+//!
+//! the pool's own thread: waits for bells, always
+//! a caller that waits for a result: waits for bells too, if no other does, and so is woken first
+//! ```
+//!
+//! There is one driver and a lock around it, and no thread that it belongs to. Who has something to
+//! tell leaves it in the queue and takes the lock if it is free; who has the lock works until the
+//! queue is empty, and looks once more after giving it up. So nothing is left lying, nobody waits
+//! for the lock to be heard, and a call from one thread costs no other thread's waking.
+//!
+//! A caller that waits *leads*: it waits for bells itself, hears its worker's answer, and goes. One
+//! caller leads at a time, the others wait on their tasks' cells. What a leader waits for may be
+//! ended by another thread; that one rings for it.
+//!
+//! Invariant: nothing of a caller's runs under the lock; wakers are collected and called after it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::task::Waker;
+use std::thread::Thread;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::SubmitError;
+use crate::bells::{Bells, Rung};
+use crate::driver::{Command, Driver};
+use crate::shared::Shared;
+use crate::sync::wake;
+
+/// What a leader waits for, as a number that whoever ends it knows too; 0 is nothing.
+pub(crate) type Awaited = u64;
+
+/// Where all meet. It outlives the driver: then there is nothing left to do.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    /// `None` before the pool has begun and after it has ended.
+    driver: Mutex<Option<Driver>>,
+    commands: (Sender<Command>, Receiver<Command>),
+    /// None where there are no workers, as in the models of what callers share.
+    bells: Option<Arc<Bells>>,
+    shared: Arc<Shared>,
+    ended: AtomicBool,
+    /// Whether a caller waits for bells.
+    led: AtomicBool,
+    /// What for, while it does nothing else.
+    awaited: AtomicU64,
+    /// The pool's own thread, and whether it waits for a leader to take a bell.
+    own_thread: OnceLock<Thread>,
+    own_thread_waits: AtomicBool,
+}
+
+impl Hub {
+    /// A hub without a driver, whose commands stay where they are.
+    pub(crate) fn new(bells: Option<Arc<Bells>>, shared: Arc<Shared>) -> Self {
+        Self {
+            driver: Mutex::new(None),
+            commands: crossbeam_channel::unbounded(),
+            bells,
+            shared,
+            ended: AtomicBool::new(false),
+            led: AtomicBool::new(false),
+            awaited: AtomicU64::new(0),
+            own_thread: OnceLock::new(),
+            own_thread_waits: AtomicBool::new(false),
+        }
+    }
+
+    /// What is left for the driver, in tests that have none.
+    #[cfg(all(test, shuttle))]
+    pub(crate) fn told(&self) -> Receiver<Command> {
+        self.commands.1.clone()
+    }
+
+    /// Begins to work.
+    pub(crate) fn begin(&self, driver: Driver) {
+        *self.lock() = Some(driver);
+    }
+
+    /// Tells the driver. Works for it if nobody else does, and never waits for somebody who does.
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`] where the driver has ended.
+    pub(crate) fn tell(&self, command: Command) -> Result<(), SubmitError> {
+        if self.ended.load(Ordering::Acquire) {
+            return Err(SubmitError::Closed);
+        }
+        // Unbounded, and this side has the receiver too: it neither blocks nor fails.
+        let _ = self.commands.0.send(command);
+        self.catch_up();
+        Ok(())
+    }
+
+    /// Asks the driver, after everything that it was told before; `None` where it has ended. Waits
+    /// for whoever works for it, which is never for long.
+    pub(crate) fn ask<T>(&self, question: impl FnOnce(&Driver) -> T) -> Option<T> {
+        let guard = self.lock();
+        let mut answer = None;
+        self.turn(guard, |driver| {
+            driver.look_around(&self.commands.1);
+            answer = Some(question(driver));
+        });
+        answer
+    }
+
+    /// Works until the queue of commands is empty or somebody else works.
+    fn catch_up(&self) {
+        while !self.commands.1.is_empty() {
+            let guard = match self.driver.try_lock() {
+                Ok(guard) => guard,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                // Who has it looks at the queue again after giving it up.
+                Err(TryLockError::WouldBlock) => return,
+            };
+            if guard.is_none() {
+                if self.ended.load(Ordering::Acquire) {
+                    drop(guard);
+                    // What it held ends as it is dropped.
+                    self.commands.1.try_iter().for_each(drop);
+                }
+                return;
+            }
+            self.turn(guard, |driver| driver.look_around(&self.commands.1));
+        }
+    }
+
+    /// One turn of the driver, under its lock; then what had to wait for the lock's end.
+    fn turn(&self, mut guard: MutexGuard<'_, Option<Driver>>, work: impl FnOnce(&mut Driver)) {
+        let Some(driver) = guard.as_mut() else { return };
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            work(driver);
+            driver.take_wakers()
+        }));
+        let gone = match &worked {
+            Ok(_) if !driver.has_ended() => None,
+            // Even a driver that panics lets nobody wait for ever.
+            Ok(_) | Err(_) => guard.take(),
+        };
+        drop(guard);
+        if let Some(driver) = gone {
+            self.end(driver);
+        }
+        match worked {
+            Ok(wakers) => wakers.into_iter().for_each(wake),
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    /// The driver has nothing more to do: whatever is still in it ends as it is dropped.
+    fn end(&self, driver: Driver) {
+        self.ended.store(true, Ordering::Release);
+        drop(driver);
+        self.commands.1.try_iter().for_each(drop);
+        self.shared.terminate();
+        if let Some(bells) = &self.bells {
+            bells.ring();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Driver>> {
+        // A turn that panicked has taken the driver out.
+        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The life of the pool's own thread: serves whoever rings, until the driver has ended.
+    pub(crate) fn serve(&self) {
+        let Some(bells) = &self.bells else { return };
+        let _ = self.own_thread.set(std::thread::current());
+        let mut rung = Vec::new();
+        while !self.ended.load(Ordering::Acquire) {
+            bells.wait(None, &mut rung);
+            if rung.contains(&Rung::Bell) {
+                self.pass_on(bells);
+            }
+            self.hear(&rung);
+        }
+        // For a leader, if it was its bell that was heard here last.
+        bells.ring();
+    }
+
+    /// A bell that was heard here may have been for a leader that was about to wait. It is rung
+    /// again, and nobody else waits for bells until the leader has heard it.
+    fn pass_on(&self, bells: &Bells) {
+        if self.awaited.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        bells.ring();
+        self.own_thread_waits.store(true, Ordering::SeqCst);
+        while self.awaited.load(Ordering::SeqCst) != 0 && !self.ended.load(Ordering::Acquire) {
+            std::thread::park();
+        }
+        self.own_thread_waits.store(false, Ordering::SeqCst);
+    }
+
+    /// Has the driver hear what was rung for.
+    fn hear(&self, rung: &[Rung]) {
+        let guard = self.lock();
+        self.turn(guard, |driver| {
+            for rung in rung {
+                if let Rung::Worker { worker, ended } = *rung {
+                    driver.hear(worker, ended);
+                }
+            }
+            driver.look_around(&self.commands.1);
+        });
+        self.catch_up();
+    }
+
+    /// Waits for bells in the calling thread until `done` says so or `deadline` comes. False, at
+    /// once, where another caller does already. Whoever makes `done` true calls
+    /// [`done`](Self::done) with `awaited` after that.
+    pub(crate) fn lead(
+        &self,
+        awaited: Awaited,
+        deadline: Option<Instant>,
+        mut done: impl FnMut() -> bool,
+    ) -> bool {
+        let Some(bells) = &self.bells else { return false };
+        if self.ended.load(Ordering::Acquire) || self.led.swap(true, Ordering::Acquire) {
+            return false;
+        }
+        let mut rung = Vec::new();
+        while !done() && !self.ended.load(Ordering::Acquire) {
+            if self.look_around() {
+                continue;
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break;
+            }
+            self.awaited.store(awaited, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            rung.clear();
+            if !done() {
+                bells.wait(left, &mut rung);
+            }
+            self.stop_awaiting();
+            if !rung.is_empty() {
+                self.hear(&rung);
+            }
+        }
+        self.led.store(false, Ordering::Release);
+        if self.ended.load(Ordering::Acquire) {
+            // For the pool's own thread, if its bell was heard here.
+            bells.ring();
+        }
+        true
+    }
+
+    fn stop_awaiting(&self) {
+        self.awaited.store(0, Ordering::SeqCst);
+        if self.own_thread_waits.load(Ordering::SeqCst)
+            && let Some(thread) = self.own_thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    /// Hears what workers have written and not rung for. Says whether that was anything.
+    fn look_around(&self) -> bool {
+        let Ok(guard) = self.driver.try_lock() else { return false };
+        let mut heard = false;
+        self.turn(guard, |driver| {
+            heard = driver.hear_busy();
+            driver.look_around(&self.commands.1);
+        });
+        self.catch_up();
+        heard
+    }
+
+    /// Says that what a leader may wait for has come true.
+    pub(crate) fn done(&self, awaited: Awaited) {
+        fence(Ordering::SeqCst);
+        if self.awaited.load(Ordering::SeqCst) == awaited
+            && let Some(bells) = &self.bells
+        {
+            bells.ring();
+        }
+    }
+}
+
+/// Wakers of callers, to be called once the lock is given up.
+pub(crate) type Wakers = Vec<Waker>;

@@ -1,0 +1,107 @@
+//! The keeper: the thread that starts worker processes and sees them to their end.
+//!
+//! Both take about a millisecond, for which nobody else shall wait. And it must be one thread that
+//! lives as long as the pool: a worker is told to die with the *thread* that started it.
+//!
+//! Invariant: what it is given to do it does in that order, and answers each; whatever else the pool
+//! decides about a worker meanwhile happens after the answer.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Weak;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender};
+use stockade_wire::{Setup, TaskId, WorkerId};
+
+use crate::WorkerExit;
+use crate::driver::Command;
+use crate::hub::Hub;
+use crate::worker::{Loadable, WorkerProcess};
+
+/// What the keeper is to do.
+#[derive(Debug)]
+pub(crate) enum Chore {
+    /// Start a worker.
+    Start { setup: Box<Setup>, modules: Vec<Loadable> },
+    /// Make sure that a worker is gone whose stream has ended, or that is to end.
+    Bury { worker: WorkerId, process: Box<WorkerProcess>, failure: Option<String> },
+    /// Tell somebody that so many were started.
+    Answer { started: Sender<usize>, count: usize },
+}
+
+/// A worker that is gone.
+#[derive(Debug)]
+pub(crate) struct Buried {
+    pub(crate) worker: WorkerId,
+    pub(crate) exit: WorkerExit,
+    /// What its page says that it started last, read when nothing writes it any more.
+    pub(crate) started: Option<TaskId>,
+    /// What it had been sent and had not answered.
+    pub(crate) sent: Vec<TaskId>,
+    pub(crate) failure: Option<String>,
+}
+
+/// The thread. Dropping it waits until its last chore is done.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    chores: Option<Sender<Chore>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Starts the thread, which tells `hub` what it has done.
+    ///
+    /// # Errors
+    /// Where the system has no thread to give.
+    pub(crate) fn start(name: String, program: PathBuf, hub: Weak<Hub>) -> io::Result<Self> {
+        let (chores, todo) = crossbeam_channel::unbounded();
+        let thread =
+            std::thread::Builder::new().name(name).spawn(move || work(&program, &hub, &todo))?;
+        Ok(Self { chores: Some(chores), thread: Some(thread) })
+    }
+
+    /// Adds a chore. Never blocks.
+    pub(crate) fn add(&self, chore: Chore) {
+        if let Some(chores) = &self.chores {
+            // The thread ends only after this side.
+            let _ = chores.send(chore);
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.chores = None;
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            // A panic in it has been reported on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(program: &std::path::Path, hub: &Weak<Hub>, todo: &Receiver<Chore>) {
+    for chore in todo {
+        let done = match chore {
+            Chore::Start { setup, modules } => {
+                let worker = setup.worker;
+                let process = WorkerProcess::start(program, *setup, &modules).map(Box::new);
+                Command::Started { worker, process }
+            }
+            Chore::Bury { worker, process, failure } => {
+                Command::Buried(Box::new(process.bury(worker, failure)))
+            }
+            Chore::Answer { started, count } => {
+                // Holds one message; one who has gone wants none.
+                let _ = started.try_send(count);
+                continue;
+            }
+        };
+        // A pool that is gone wants no answer, and what was started ends as it is dropped.
+        if let Some(hub) = hub.upgrade() {
+            let _ = hub.tell(done);
+        }
+    }
+}
