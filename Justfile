@@ -101,9 +101,9 @@ aarch64:
 simulate seeds="100000":
     STOCKADE_SEEDS={{ seeds }} cargo test --workspace --lib --quiet -- dispatcher::sim
 
-# Every interleaving of the host and a worker on one slot of the status page; a build of its own.
+# Every interleaving of the host and a worker on a slot of the status page and on a ring's indices; a build of its own.
 loom:
-    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR={{ target }}/loom cargo test -p stockade-wire --release --lib --quiet -- slot
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR={{ target }}/loom cargo test -p stockade-wire --release --lib --quiet -- slot indices
 
 # What threads of the host share, in thousands of orders of its steps; a build of its own.
 shuttle schedules="2000":

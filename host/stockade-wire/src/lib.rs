@@ -1,16 +1,20 @@
 //! Host ⇄ worker: the messages, and how they travel.
 //!
 //! ```text
-//!  host                                              worker or compiler
-//!  HostMessage / CompileRequest ──Sender──► socket ──Receiver──► decoded, descriptors in order
-//!  WorkerMessage / CompileReply ◄─FrameReader── socket ◄──Sender── encoded
+//!  host                                              worker
+//!  HostMessage ──► HostPort ══ ring, or socket ══► WorkerPort ──► decoded, descriptors in order
+//!  WorkerMessage ◄────┘ ════ ring, or socket ═══════════┘
 //!  StatusPage ◄────────────── one shared page ──────────────► StatusPage
+//!                                                    compiler
+//!  CompileRequest ──Sender──► socket ──Receiver──► decoded
+//!  CompileReply ◄─FrameReader── socket ◄──Sender── encoded
 //! ```
 //!
-//! A [`frame`] is a length and a body; a body is one message in [`codec`]'s form. Small bodies
-//! travel in the socket, large ones from the host as a sealed memory file beside an empty frame, so
-//! that the host's driver never waits for a worker to read. Descriptors only ever travel from the
-//! host: its end reads with plain `read`, which makes the kernel drop whatever a worker attaches.
+//! A body is one message in [`codec`]'s form. Short ones travel in a ring of shared memory; longer
+//! ones, and those that bring descriptors, as a [`frame`] on the socket, and the longest from the
+//! host as a sealed memory file beside an empty frame, so that the host never waits for a worker to
+//! read. Descriptors only ever travel from the host: its end reads with plain `read`, which makes
+//! the kernel drop whatever a worker attaches.
 //!
 //! Invariant: every length is checked against a named limit before anything is allocated for it.
 //!
@@ -33,11 +37,12 @@ mod ids;
 mod indices;
 mod limits;
 mod lockdown;
-mod mapping;
 mod message;
 mod outcome;
 mod slot;
 // These map real words, which a model checker's atomics are not.
+#[cfg(not(all(loom, test)))]
+mod mapping;
 #[cfg(not(all(loom, test)))]
 mod page;
 #[cfg(not(all(loom, test)))]

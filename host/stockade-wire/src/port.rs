@@ -320,3 +320,7 @@ impl WorkerPort {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(miri))]
+mod tests;
