@@ -23,8 +23,8 @@ use stockade_tests::{HOSTILE_BATCH, finished};
 use stockade_wire::descriptor::{Sender, memory_file, sealed_file};
 use stockade_wire::frame;
 use stockade_wire::{
-    Captured, Failure, HostMessage, LockdownReport, Metrics, ModuleId, Outcome, Rings, Role, Run,
-    Scalar, Setup, StatusPage, TaskId, WorkerMessage, WorkerPort,
+    Captured, Failure, HostMessage, LockdownReport, Metrics, ModuleId, Outcome, RING_BYTES, Rings,
+    Role, Run, Scalar, Setup, StatusPage, TaskId, WorkerMessage, WorkerPort,
 };
 
 /// What the page's words are: four, then one for each slot, which holds a task's number and in its
@@ -33,6 +33,10 @@ const PAGE_WORDS: usize = 512;
 const WORDS_BEFORE_SLOTS: u64 = 4;
 const STATE_BITS: u32 = 2;
 const REVOKED: u64 = 3;
+
+/// Where the ring of a worker's records has its head, and its first record.
+const WORKERS_HEAD_AT: u64 = 256;
+const WORKERS_RECORDS_AT: u64 = 4096 + RING_BYTES as u64;
 
 /// The most descriptors that Linux takes beside one message.
 const DESCRIPTORS_MAX: usize = 253;
@@ -56,6 +60,7 @@ struct Worker {
     receiver: WorkerPort,
     page: StatusPage,
     page_file: File,
+    rings_file: File,
     name: String,
     inherited: String,
     /// Tasks that came and are not answered.
@@ -86,15 +91,14 @@ fn work(inherited: String) -> Result<()> {
     let mut receiver = WorkerPort::new(socket.try_clone()?)?;
     let Some(HostMessage::Setup(setup)) = receiver.receive()? else { bail!("no setup") };
     let page = receiver.take_descriptor().context("no page")?;
-    if setup.rings {
-        let rings = receiver.take_descriptor().context("no rings")?;
-        receiver.use_rings(&Rings::open(File::from(rings))?);
-    }
+    let rings_file = File::from(receiver.take_descriptor().context("no rings")?);
+    receiver.use_rings(&Rings::open(rings_file.try_clone()?)?);
     let page_file = File::from(page);
     let page = StatusPage::open(page_file.try_clone()?)?;
     let sender = Sender::new(socket.try_clone()?);
     let (name, tasks) = (setup.name.clone(), Vec::new());
-    let mut worker = Worker { socket, sender, receiver, page, page_file, name, inherited, tasks };
+    let mut worker =
+        Worker { socket, sender, receiver, page, page_file, rings_file, name, inherited, tasks };
     wait_at_gate(&setup);
     worker.say(&WorkerMessage::Ready(LockdownReport(Vec::new())))?;
     let mut evil = evil_of(&setup);
@@ -185,6 +189,14 @@ impl Worker {
     fn overwrite_page(&self, word: impl Fn(usize) -> u64) -> Result<()> {
         let words: Vec<u8> = (0..PAGE_WORDS).flat_map(|at| word(at).to_le_bytes()).collect();
         Ok(self.page_file.write_all_at(&words, 0)?)
+    }
+
+    /// Claims that its ring, in which it has written nothing, is written up to `head` and begins
+    /// with a record that says `header`; and rings.
+    fn overwrite_ring(&mut self, head: u64, header: u64) -> Result<()> {
+        self.rings_file.write_all_at(&header.to_le_bytes(), WORKERS_RECORDS_AT)?;
+        self.rings_file.write_all_at(&head.to_le_bytes(), WORKERS_HEAD_AT)?;
+        Ok(self.socket.write_all(&frame::BELL)?)
     }
 
     /// Says which task is the last that it holds, and waits until its caller has taken it back.
@@ -318,6 +330,19 @@ impl Worker {
             "finalizer-failed" => self.say(&WorkerMessage::FinalizerFailed(lie()))?,
             "initialized" => self.say(&WorkerMessage::Initialized { state_bytes: u64::MAX })?,
             "load-failed" => self.say(&WorkerMessage::LoadFailed(ModuleId(9), "no".into()))?,
+            "ring-index" => self.overwrite_ring(u64::MAX, 0)?,
+            "ring-index-ahead" => self.overwrite_ring(RING_BYTES as u64 + 8, 0)?,
+            "ring-index-askew" => self.overwrite_ring(7, 0)?,
+            "ring-record" => self.overwrite_ring(16, 9)?,
+            "ring-record-without-end" => self.overwrite_ring(RING_BYTES as u64, u64::MAX)?,
+            "ring-no-message" => self.overwrite_ring(16, 5)?,
+            "ring-announces-nothing" => {
+                self.overwrite_ring(8, 1 << 32)?;
+                sleep();
+            }
+            "bells-without-end" => loop {
+                self.socket.write_all(&frame::BELL)?;
+            },
             "long-frame" => self.socket.write_all(&0x7fff_ffff_u32.to_le_bytes())?,
             "frame-elsewhere" => self.socket.write_all(&0x8000_0004_u32.to_le_bytes())?,
             "no-message" => self.socket.write_all(&[4, 0, 0, 0, 255, 255, 255, 255])?,

@@ -287,12 +287,7 @@ impl Receiver {
 
     /// Blocks until something comes, a bell or a part of a message.
     pub(crate) fn fill_once(&mut self) -> io::Result<Filled> {
-        loop {
-            match self.frames.fill_once() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                filled => return filled,
-            }
-        }
+        self.frames.fill_once()
     }
 
     /// The message in the file that came beside its frame.

@@ -70,8 +70,8 @@ pub enum Body<'a> {
 pub enum Filled {
     /// Bytes, and there may be more.
     Some,
-    /// Bytes, and for this moment there were no more.
-    Drained,
+    /// Nothing for this moment.
+    Nothing,
     /// The end of the stream.
     End,
 }
@@ -144,7 +144,7 @@ impl<R: Read> FrameReader<R> {
     /// Reads once, as much as comes, without waiting for a whole frame. Blocks where the stream does.
     ///
     /// # Errors
-    /// What the stream says, [`io::ErrorKind::WouldBlock`] included; nothing is lost then.
+    /// What the stream says, other than that nothing has come.
     pub fn fill_once(&mut self) -> io::Result<Filled> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -157,12 +157,18 @@ impl<R: Read> FrameReader<R> {
                 self.buffer.resize(self.end * 2, 0);
             }
         }
-        let room = self.buffer.len() - self.end;
-        match self.stream.read(&mut self.buffer[self.end..])? {
-            0 => Ok(Filled::End),
-            count => {
-                self.end += count;
-                Ok(if count < room { Filled::Drained } else { Filled::Some })
+        loop {
+            match self.stream.read(&mut self.buffer[self.end..]) {
+                Ok(0) => return Ok(Filled::End),
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(Filled::Some);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Filled::Nothing);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }

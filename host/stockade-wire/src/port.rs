@@ -146,8 +146,6 @@ impl HostPort {
     pub fn fill(&mut self) -> Result<Filled, FrameError> {
         match self.frames.fill_once() {
             Ok(filled) => Ok(filled),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Filled::Drained),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Filled::Some),
             // It ended without having read all that it was sent.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Filled::End),
             Err(error) => Err(error.into()),

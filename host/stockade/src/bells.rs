@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
@@ -30,8 +30,8 @@ const EVENTS_MAX: usize = 64;
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rung {
-    /// A worker's socket says something, and perhaps has `ended` behind that.
-    Worker { worker: WorkerId, ended: bool },
+    /// A worker's socket says something, or has ended: it is to be read until there is no more.
+    Worker(WorkerId),
     /// The time has come that was set.
     Timer,
     /// Somebody rang.
@@ -104,19 +104,16 @@ impl Bells {
         // A signal is nothing to act on: who waits looks around afterwards anyway.
         if let Ok((events, _)) = epoll::wait(&self.set, &mut events, timeout.map(timespec).as_ref())
         {
-            rung.extend(events.iter().map(what));
+            rung.extend(events.iter().map(|event| what(event.data.u64())));
         }
     }
 }
 
-fn what(event: &Event) -> Rung {
-    // Packed, so it is copied out.
-    let (flags, name) = (event.flags, event.data.u64());
-    let ended = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
+fn what(name: u64) -> Rung {
     match name {
         BELL => Rung::Bell,
         TIMER => Rung::Timer,
-        worker => Rung::Worker { worker: WorkerId(worker), ended: flags.intersects(ended) },
+        worker => Rung::Worker(WorkerId(worker)),
     }
 }
 
@@ -173,13 +170,12 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"x").unwrap();
         bells.add_worker(WorkerId(7), &ours).unwrap();
-        let worker = WorkerId(7);
-        assert_eq!(next(&bells), [Rung::Worker { worker, ended: false }]);
+        assert_eq!(next(&bells), [Rung::Worker(WorkerId(7))]);
         assert!(nothing(&bells), "unread, and told once");
         theirs.write_all(b"y").unwrap();
-        assert_eq!(next(&bells), [Rung::Worker { worker, ended: false }]);
+        assert_eq!(next(&bells), [Rung::Worker(WorkerId(7))]);
         drop(theirs);
-        assert_eq!(next(&bells), [Rung::Worker { worker, ended: true }]);
+        assert_eq!(next(&bells), [Rung::Worker(WorkerId(7))]);
         bells.remove_worker(&ours);
         assert!(nothing(&bells));
     }

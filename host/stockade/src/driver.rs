@@ -101,8 +101,8 @@ pub(crate) struct Driver {
     tasks: IdMap<TaskId, TaskEntry>,
     /// Workers that were sent something in this turn.
     unflushed: Vec<WorkerId>,
-    /// Workers that had more to say than one turn hears, and whether their sockets have ended.
-    unheard: Vec<(WorkerId, bool)>,
+    /// Workers that had more to say than one turn hears.
+    unheard: Vec<WorkerId>,
     wakers: Wakers,
     /// Callers of `join` that wait.
     joiners: HashMap<u64, Sender<()>>,
@@ -166,8 +166,8 @@ impl Driver {
         for command in commands.try_iter().take(BATCH_MAX) {
             self.command(command);
         }
-        for (worker, ended) in std::mem::take(&mut self.unheard) {
-            self.hear(worker, ended);
+        for worker in std::mem::take(&mut self.unheard) {
+            self.hear(worker);
         }
         if self.parts.dispatcher.poll_timeout().is_some_and(|at| at <= self.now) {
             // What has ended in time and was not rung for is not late.
@@ -261,27 +261,24 @@ impl Driver {
         }
     }
 
-    /// Hears all that a worker has to say, on its socket and in its ring; to the end where its socket
-    /// has `ended`, of which nobody will tell again.
-    pub(crate) fn hear(&mut self, worker: WorkerId, ended: bool) {
+    /// Hears all that a worker has to say, on its socket and in its ring: nobody rings for it again.
+    pub(crate) fn hear(&mut self, worker: WorkerId) {
         self.now = self.epoch.elapsed();
         for _ in 0..BATCH_MAX {
             let Some(process) = self.workers.get_mut(&worker) else { return };
             let filled = process.port.fill();
             if !self.hear_written(worker) {
-                self.unheard.push((worker, ended));
-                return;
+                break;
             }
             match filled {
                 Ok(Filled::Some) => {}
-                Ok(Filled::Drained) if !ended => return,
-                Ok(Filled::Drained) => {}
+                Ok(Filled::Nothing) => return,
                 // What it wrote before is heard: nothing follows.
                 Ok(Filled::End) => return self.lose(worker, None),
                 Err(error) => return self.lose(worker, Some(error)),
             }
         }
-        self.unheard.push((worker, ended));
+        self.unheard.push(worker);
     }
 
     /// Hears what workers with tasks have written and not rung for. Says whether that was anything.
@@ -292,7 +289,7 @@ impl Driver {
         let mut heard = false;
         for (worker, before) in busy {
             if !self.hear_written(worker) {
-                self.unheard.push((worker, false));
+                self.unheard.push(worker);
             }
             heard |= self.workers.get(&worker).is_none_or(|process| process.heard != before);
         }
@@ -557,7 +554,7 @@ impl Driver {
         }
         self.workers.insert(id, *process);
         // What it has said already, and from then on it rings.
-        self.hear(id, false);
+        self.hear(id);
     }
 
     fn send(&mut self, worker: WorkerId, tasks: &[TaskId]) {

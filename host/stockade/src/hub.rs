@@ -204,8 +204,8 @@ impl Hub {
         let guard = self.lock();
         self.turn(guard, |driver| {
             for rung in rung {
-                if let Rung::Worker { worker, ended } = *rung {
-                    driver.hear(worker, ended);
+                if let Rung::Worker(worker) = *rung {
+                    driver.hear(worker);
                 }
             }
             driver.look_around(&self.commands.1);

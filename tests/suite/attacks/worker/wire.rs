@@ -41,6 +41,16 @@ fn a67_half_a_frame_costs_its_worker_and_one_task() {
 #[test]
 fn a68_lengths_and_words_out_of_range_cost_at_most_their_worker_and_one_task() {
     assert_each_costs_its_worker_and_one_task(&["long-frame", "frame-elsewhere", "no-message"]);
+    assert_each_costs_its_worker_and_one_task(&[
+        "ring-index",
+        "ring-index-ahead",
+        "ring-index-askew",
+        "ring-record",
+        "ring-record-without-end",
+        "ring-no-message",
+    ]);
+    let cost = cost_within("ring-announces-nothing", SHORT);
+    assert!(matches!(cost.errors[..], [TaskError::Deadline { .. }]), "{:?}", cost.errors);
     for evil in ["page-of-ones", "page-backwards"] {
         let cost = cost_of(evil);
         assert!(cost.errors.is_empty() && cost.survived, "{evil}: {:?}", cost.errors);
@@ -50,7 +60,7 @@ fn a68_lengths_and_words_out_of_range_cost_at_most_their_worker_and_one_task() {
     assert!(cost.errors.is_empty() && !cost.survived, "{:?}", cost.errors);
     seen(
         68,
-        "a frame of 2 GiB: killed, one task of ten lost; a page of ones or of earlier numbers: no effect",
+        "a frame of 2 GiB, or an index or a record of its ring out of bounds: killed, one task of ten lost; a page of ones or of earlier numbers: no effect",
     );
 }
 
@@ -163,6 +173,8 @@ fn a71_floods_and_silence_end_with_their_worker() {
     let cost = cost_within("silence", SHORT);
     assert!(matches!(cost.errors[..], [TaskError::Deadline { .. }]), "{:?}", cost.errors);
     assert!(!cost.survived);
+    let cost = cost_within("bells-without-end", SHORT);
+    assert!(matches!(cost.errors[..], [TaskError::Deadline { .. }]), "{:?}", cost.errors);
     silence_beside_a_busy_worker();
     seen(
         71,
