@@ -276,27 +276,28 @@ impl Driver {
 
     fn finished(&mut self, worker: WorkerId, finished: Box<Finished>) {
         let task = finished.task;
-        let recalled = finished.outcome == Outcome::Recalled;
+        if let Some(process) = self.workers.get_mut(&worker) {
+            // What comes out of its turn ends the worker.
+            process.sent.pop_front_if(|sent| *sent == task);
+        }
+        if finished.outcome == Outcome::Recalled {
+            // By its caller, whose command may still be on its way; or by us, and it may have ended.
+            if self.tasks.get(&task).is_some_and(|entry| entry.cell.done().is_some()) {
+                self.event(Event::Cancel(task));
+            }
+            return self.event(Event::HandedBack { worker, task });
+        }
         let Some(entry) = self.tasks.get_mut(&task) else {
             return self.event(Event::Misbehaved(worker));
         };
-        // By its caller, whose command may still be on its way.
-        let taken_back = entry.cell.done().is_some();
-        if entry.run.worker != Some(worker) || !entry.accepts(&finished) || taken_back && !recalled
-        {
+        let is_taken_back = entry.cell.done().is_some();
+        if entry.run.worker != Some(worker) || !entry.accepts(&finished) || is_taken_back {
             return self.event(Event::Misbehaved(worker));
         }
+        let wall_time = finished.metrics.wall_time;
         entry.run.finished = Some(finished);
-        if let Some(process) = self.workers.get_mut(&worker) {
-            process.sent.retain(|sent| *sent != task);
-        }
-        if !recalled {
-            self.parts.shared.worker_finished_task(worker);
-        }
-        if taken_back {
-            self.event(Event::Cancel(task));
-        }
-        self.event(Event::Finished { worker, task, recalled });
+        self.parts.shared.worker_finished_task(worker);
+        self.event(Event::Finished { worker, task, wall_time });
     }
 
     fn bury(&mut self, worker: WorkerId, error: Option<stockade_wire::frame::FrameError>) {
@@ -333,14 +334,7 @@ impl Driver {
                 Action::Spawn(worker) => self.spawn(worker),
                 Action::Run(worker, tasks) => self.send(worker, &tasks),
                 Action::Start(task) => self.start(task),
-                Action::Recall(_, task) => {
-                    if let Some(entry) = self.tasks.get_mut(&task)
-                        && !entry.cell.recall()
-                    {
-                        // The page says that it has started, before anybody here knew.
-                        entry.start();
-                    }
-                }
+                Action::Recall(worker, task) => self.recall(worker, task),
                 Action::Close(worker) => self.tell(worker, &HostMessage::Close),
                 Action::Kill(worker) => {
                     if let Some(process) = self.workers.get_mut(&worker) {
@@ -430,23 +424,24 @@ impl Driver {
 
     fn send(&mut self, worker: WorkerId, tasks: &[TaskId]) {
         let mut withheld = Vec::new();
-        for (index, task) in tasks.iter().enumerate() {
+        for task in tasks {
             let (Some(entry), Some(process)) =
                 (self.tasks.get_mut(task), self.workers.get_mut(&worker))
             else {
                 continue;
             };
-            // A batch goes only to a worker that holds nothing, and is no longer than there are slots.
-            let slot = index as u8;
+            // Free: a window holds no more tasks than there are slots.
+            let slot = process.next_slot;
             if !entry.cell.claim(Sent { page: process.page.clone(), slot }) {
                 withheld.push(*task);
                 continue;
             }
+            process.next_slot = (slot + 1) % stockade_wire::SLOTS_MAX as u8;
             entry.set_slot(slot);
             let attempt = entry.run.attempt + 1;
             entry.run = RunState { worker: Some(worker), attempt, ..RunState::default() };
             let descriptors: Vec<_> = entry.descriptors.iter().map(AsFd::as_fd).collect();
-            process.sent.push(*task);
+            process.sent.push_back(*task);
             if process.send(&entry.message, &descriptors).is_err() {
                 // It reads nothing, or is gone: its reader will tell the rest.
                 process.kill();
@@ -455,6 +450,21 @@ impl Driver {
         }
         for task in withheld {
             self.note(Event::Withheld { worker, task });
+        }
+    }
+
+    fn recall(&mut self, worker: WorkerId, task: TaskId) {
+        let is_there = self.workers.contains_key(&worker);
+        let holds = |entry: &&mut TaskEntry| is_there && entry.run.worker == Some(worker);
+        let Some(entry) = self.tasks.get_mut(&task).filter(holds) else { return };
+        if entry.cell.recall() {
+            entry.cell.requeue();
+            let attempt = entry.run.attempt - 1;
+            entry.run = RunState { attempt, ..RunState::default() };
+            self.note(Event::TakenBack { worker, task });
+        } else {
+            // The page says that it has started, before anybody here knew.
+            entry.start();
         }
     }
 

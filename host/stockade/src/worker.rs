@@ -4,6 +4,7 @@
 //! A thread of its own reads the worker's socket until it ends, so that everything a worker said
 //! before its death is known before its death is.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -53,8 +54,10 @@ pub(crate) struct WorkerProcess {
     pub(crate) is_set_up: bool,
     /// Modules it has not reported as loaded.
     pub(crate) modules_left: usize,
-    /// Tasks that were sent and not reported as finished: at most a window's.
-    pub(crate) sent: Vec<TaskId>,
+    /// Tasks that were sent and not answered, in the order of the sending: at most a window's.
+    pub(crate) sent: VecDeque<TaskId>,
+    /// The slot of the next task. Answers come in order, so the slots are free again in order.
+    pub(crate) next_slot: u8,
     /// What it said of itself, or what was found wrong with it.
     pub(crate) failure: Option<String>,
     child: Child,
@@ -88,7 +91,8 @@ impl WorkerProcess {
             page,
             is_set_up: false,
             modules_left: modules.len(),
-            sent: Vec::new(),
+            sent: VecDeque::new(),
+            next_slot: 0,
             failure: None,
             child,
             is_killed: false,
