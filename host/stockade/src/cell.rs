@@ -204,7 +204,7 @@ impl TaskCell {
         completed: Completed,
         wakers: &mut Wakers,
     ) {
-        if let State::Running { sent, .. } = &inner.state {
+        if let State::Claimed(sent) | State::Running { sent, .. } = &inner.state {
             inner.progress = sent.page.progress_of(self.info.id);
         }
         inner.state = State::Done(Arc::new(completed));

@@ -169,12 +169,14 @@ impl Driver {
         for worker in std::mem::take(&mut self.unheard) {
             self.hear(worker);
         }
+        self.perform();
         if self.parts.dispatcher.poll_timeout().is_some_and(|at| at <= self.now) {
             // What has ended in time and was not rung for is not late.
             self.hear_busy();
+            self.perform();
             self.parts.dispatcher.handle_timeout(self.now);
+            self.perform();
         }
-        self.perform();
         for worker in std::mem::take(&mut self.unflushed) {
             if let Some(process) = self.workers.get_mut(&worker)
                 && process.port.flush().is_err()
@@ -381,27 +383,29 @@ impl Driver {
 
     fn finished(&mut self, worker: WorkerId, finished: Box<Finished>) {
         let task = finished.task;
-        let recalled = finished.outcome == Outcome::Recalled;
-        let Some(entry) = self.tasks.get_mut(&task) else {
-            return self.event(Event::Misbehaved(worker));
-        };
-        // By its caller, whose command may still be on its way.
-        let taken_back = entry.cell.done().is_some();
-        if entry.run.worker != Some(worker) || !entry.accepts(&finished) || taken_back && !recalled
-        {
-            return self.event(Event::Misbehaved(worker));
-        }
-        entry.run.finished = Some(finished);
         if let Some(process) = self.workers.get_mut(&worker) {
             process.answered(task);
         }
-        if !recalled && let Some(info) = self.infos.get_mut(&worker) {
+        if finished.outcome == Outcome::Recalled {
+            // By its caller, whose command may still be on its way; or by us, and it may have ended.
+            if self.tasks.get(&task).is_some_and(|entry| entry.cell.done().is_some()) {
+                self.event(Event::Cancel(task));
+            }
+            return self.event(Event::HandedBack { worker, task });
+        }
+        let Some(entry) = self.tasks.get_mut(&task) else {
+            return self.event(Event::Misbehaved(worker));
+        };
+        let is_taken_back = entry.cell.done().is_some();
+        if entry.run.worker != Some(worker) || !entry.accepts(&finished) || is_taken_back {
+            return self.event(Event::Misbehaved(worker));
+        }
+        let wall_time = finished.metrics.wall_time;
+        entry.run.finished = Some(finished);
+        if let Some(info) = self.infos.get_mut(&worker) {
             info.tasks_done += 1;
         }
-        if taken_back {
-            self.event(Event::Cancel(task));
-        }
-        self.event(Event::Finished { worker, task, recalled });
+        self.event(Event::Finished { worker, task, wall_time });
     }
 
     /// A worker's stream has ended, or it sent what is no message: nothing more is heard of it.
@@ -444,14 +448,7 @@ impl Driver {
                 Action::Spawn(worker) => self.spawn(worker),
                 Action::Run(worker, tasks) => self.send(worker, &tasks),
                 Action::Start(task) => self.start(task),
-                Action::Recall(_, task) => {
-                    if let Some(entry) = self.tasks.get_mut(&task)
-                        && !entry.cell.recall()
-                    {
-                        // The page says that it has started, before anybody here knew.
-                        entry.start();
-                    }
-                }
+                Action::Recall(worker, task) => self.recall(worker, task),
                 Action::Close(worker) => self.tell(worker, &HostMessage::Close),
                 Action::Kill(worker) => {
                     if let Some(doomed) = self.starting.get_mut(&worker) {
@@ -559,23 +556,22 @@ impl Driver {
 
     fn send(&mut self, worker: WorkerId, tasks: &[TaskId]) {
         let mut withheld = Vec::new();
-        for (index, task) in tasks.iter().enumerate() {
+        for task in tasks {
             let (Some(entry), Some(process)) =
                 (self.tasks.get_mut(task), self.workers.get_mut(&worker))
             else {
                 continue;
             };
-            // A batch goes only to a worker that holds nothing, and is no longer than there are slots.
-            let slot = index as u8;
+            let slot = process.next_slot();
             if !entry.cell.claim(Sent { page: process.page.clone(), slot }) {
                 withheld.push(*task);
                 continue;
             }
+            process.sends(*task);
             entry.set_slot(slot);
             let attempt = entry.run.attempt + 1;
             entry.run = RunState { worker: Some(worker), attempt, ..RunState::default() };
             let descriptors: Vec<_> = entry.descriptors.iter().map(AsFd::as_fd).collect();
-            process.sent.push_back(*task);
             if process.port.send(&entry.message, &descriptors).is_err() {
                 // It reads nothing, or is gone: its reader will tell the rest.
                 process.kill();
@@ -585,6 +581,21 @@ impl Driver {
         self.unflushed.push(worker);
         for task in withheld {
             self.event(Event::Withheld { worker, task });
+        }
+    }
+
+    fn recall(&mut self, worker: WorkerId, task: TaskId) {
+        let is_there = self.workers.contains_key(&worker);
+        let holds = |entry: &&mut TaskEntry| is_there && entry.run.worker == Some(worker);
+        let Some(entry) = self.tasks.get_mut(&task).filter(holds) else { return };
+        if entry.cell.recall() {
+            entry.cell.requeue();
+            let attempt = entry.run.attempt - 1;
+            entry.run = RunState { attempt, ..RunState::default() };
+            self.event(Event::TakenBack { worker, task });
+        } else {
+            // The page says that it has started, before anybody here knew.
+            entry.start();
         }
     }
 

@@ -213,6 +213,10 @@ impl TaskEntry {
             report.wall_time = started.elapsed();
         }
         if let Some(finished) = finished {
+            if self.run.started.is_none() {
+                // It was answered before it was known to be next.
+                report.queue_wait = report.queue_wait.saturating_sub(finished.metrics.wall_time);
+            }
             report.wall_time = finished.metrics.wall_time;
             report.cpu_time = finished.metrics.cpu_time;
             report.fuel = finished.metrics.fuel;

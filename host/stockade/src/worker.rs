@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use stockade_wire::descriptor::SendError;
 use stockade_wire::{
-    HostMessage, HostPort, Load, OUT_OF_MEMORY_EXIT_CODE, Rings, Role, Setup, StatusPage, TaskId,
-    WorkerId,
+    HostMessage, HostPort, Load, OUT_OF_MEMORY_EXIT_CODE, Rings, Role, SLOTS_MAX, Setup,
+    StatusPage, TaskId, WorkerId,
 };
 
 use crate::keeper::Buried;
@@ -38,8 +38,10 @@ pub(crate) struct WorkerProcess {
     pub(crate) is_set_up: bool,
     /// Modules it has not reported as loaded.
     pub(crate) modules_left: usize,
-    /// Tasks that were sent and not reported as finished, in this order: at most a window's.
+    /// Tasks that were sent and not answered, in the order of the sending: at most a window's.
     pub(crate) sent: VecDeque<TaskId>,
+    /// The slot of the next task. Answers come in order, so the slots are free again in order.
+    next_slot: u8,
     /// Messages that it has said.
     pub(crate) heard: u64,
     /// The way to it and back.
@@ -70,6 +72,7 @@ impl WorkerProcess {
             is_set_up: false,
             modules_left: modules.len(),
             sent: VecDeque::new(),
+            next_slot: 0,
             heard: 0,
             port: HostPort::new(socket, frame_bytes_max)?,
             failure: None,
@@ -104,11 +107,21 @@ impl WorkerProcess {
         self.port.flush()
     }
 
-    /// It has answered a task.
+    /// The slot for the next task that is sent: free, as a window holds no more tasks than there are
+    /// slots.
+    pub(crate) fn next_slot(&self) -> u8 {
+        self.next_slot
+    }
+
+    /// A task is about to be sent, in that slot.
+    pub(crate) fn sends(&mut self, task: TaskId) {
+        self.next_slot = (self.next_slot + 1) % SLOTS_MAX as u8;
+        self.sent.push_back(task);
+    }
+
+    /// It has answered a task. What comes out of its turn is for the dispatcher to judge.
     pub(crate) fn answered(&mut self, task: TaskId) {
-        if let Some(index) = self.sent.iter().position(|sent| *sent == task) {
-            self.sent.remove(index);
-        }
+        self.sent.pop_front_if(|sent| *sent == task);
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -10,12 +10,12 @@ use stockade_wire::{TaskId, WorkerId};
 
 use super::task::Fate;
 use super::worker::{Verdict, Worker};
-use super::{BrokenCause, Dispatcher, Moment, Place};
+use super::{BrokenCause, Dispatcher, Moment};
 
 impl Dispatcher {
     /// A worker is gone; its page claims that `started` was started last.
     pub(super) fn exited(&mut self, now: Moment, id: WorkerId, started: Option<TaskId>) {
-        let Some(worker) = self.workers.remove(&id) else { return };
+        let Some(worker) = self.workers.remove(id) else { return };
         let verdict = worker.verdict();
         match verdict {
             Verdict::NeverReady => self.start_failed(now),
@@ -35,7 +35,7 @@ impl Dispatcher {
         self.budget.start_failed(now);
         // While another worker starts or serves, not every worker fails to start.
         let exhausted = self.budget.starts_failed() >= self.config.start_failures_max;
-        if exhausted && !self.workers.values().any(Worker::is_serving) {
+        if exhausted && self.workers.census().serving() == 0 {
             self.break_pool(BrokenCause::WorkersCannotStart);
         }
     }
@@ -43,38 +43,38 @@ impl Dispatcher {
     /// Holds a death against the module of the task that the worker had started, or else was about
     /// to. A worker that had no task has only itself to blame.
     fn blame(&mut self, worker: &Worker, started: Option<TaskId>) {
-        let culprit = worker.window().find(|task| Some(*task) == started).or(worker.front());
-        if let Some(task) = culprit.and_then(|task| self.tasks.get(&task)) {
-            let module = task.module;
+        let mut tasks = worker.window.tasks();
+        let first = tasks.next();
+        let named = first.into_iter().chain(tasks).find(|(task, _)| Some(*task) == started);
+        if let Some((_, key)) = named.or(first) {
+            let module = self.tasks[key].module;
             if self.losses.lost(module) {
                 self.quarantine(module);
             }
         }
     }
 
-    /// Decides what becomes of the tasks of a worker that is gone. Answers come before the exit, so
-    /// whatever stands before the task that it had started is as lost as that one.
+    /// Decides what becomes of the tasks of a worker that is gone; its ghosts are forgotten. Answers
+    /// come before the exit, so whatever stands before the task that it had started is as lost as that
+    /// one.
     fn reclaim(&mut self, worker: &Worker, started: Option<TaskId>, verdict: Verdict) {
-        let last_lost = worker.window().position(|task| Some(task) == started);
+        let last_lost = worker.window.tasks().position(|(task, _)| Some(task) == started);
         let mut again = Vec::new();
-        for (index, id) in worker.window().enumerate() {
-            let Some(module) = self.tasks.get(&id).map(|task| task.module) else { continue };
-            let refusal = self.refusal(module);
-            let Some(task) = self.tasks.get_mut(&id) else { continue };
-            let suspect = index == 0 && verdict == Verdict::AtFault;
+        for (index, (_, key)) in worker.window.tasks().enumerate() {
+            let refusal = self.refusal(self.tasks[key].module);
+            let task = &mut self.tasks[key];
             let fate = match last_lost {
                 Some(last) if index <= last => task.lost(refusal),
-                _ => task.returned(suspect, refusal),
+                _ if index == 0 && verdict == Verdict::AtFault => task.suspected(refusal),
+                _ => task.returned(refusal),
             };
             match fate {
-                Fate::Again => again.push(id),
-                Fate::Ends(resolution) => self.resolve(id, resolution),
+                Fate::Again => again.push(key),
+                Fate::Ends(resolution) => self.resolve(key, resolution),
             }
         }
-        for id in again.into_iter().rev() {
-            if let Some(task) = self.tasks.get_mut(&id) {
-                task.place = Place::Queued(self.queue.push_front(task.entry()));
-            }
+        for key in again.into_iter().rev() {
+            self.queue.push_front(&mut self.tasks, key);
         }
     }
 }

@@ -1,8 +1,21 @@
 //! The words between the dispatcher and its driver: events in, actions out.
 //!
 //! Every event about a worker may be late, forged or repeated, because a worker is hostile; every
-//! event about a task comes from the driver, which is not. Actions are performed in the order in
-//! which they are polled.
+//! event about a task comes from the driver, which is not. The driver tells any number of events,
+//! then polls actions until there are none, and performs each before it polls the next. Meanwhile it
+//! tells only what the actions themselves bring about: [`Event::TakenBack`], [`Event::Withheld`],
+//! [`Event::SpawnFailed`], [`Event::Prepared`] and [`Event::PreparationFailed`].
+//!
+//! ```text
+//! Run ──► worker runs it ─────────────────────────────────────► Finished      first in its window
+//!   └───► revoked on the page ─► Cancel, TakenBack ··· a ghost ··► HandedBack   likewise
+//!   └───► Withheld: never sent
+//! ```
+//!
+//! A worker answers what it is sent in the order of the sending, each sending once. A task that was
+//! revoked on its page ends or goes elsewhere at once, and leaves a ghost in that worker's window: an
+//! answer that is owed for nothing. The same task may be sent to the same worker again, behind its
+//! own ghost; the order tells their answers apart. A ghost keeps its slot until it is handed back.
 //!
 //! Deliberately absent: payloads, processes and handles. The driver keeps those by id.
 
@@ -27,15 +40,18 @@ pub(crate) struct Config {
     pub(crate) start_timeout: Duration,
     /// From a worker's `Close` until it is gone: its finalizers.
     pub(crate) close_timeout: Duration,
-    /// How long a task that its caller took back may stand first in its worker's window, if its
-    /// wall time is not shorter, before the worker is killed. All that the worker has to do in this
-    /// time is to hand it back. A task that the pool itself wants back has its ordinary wall time,
-    /// because it may have started.
+    /// How long a task that was taken back may stand first in its worker's window before the worker
+    /// is killed. All that the worker has to do in this time is to hand it back.
     pub(crate) recall_timeout: Duration,
-    /// Tasks one worker may hold, at least 1.
+    /// How much work a worker is given at a time, measured by how long its tasks took of late.
+    pub(crate) window_time: Duration,
+    /// Tasks one worker may hold, ghosts among them, at least 1.
     pub(crate) window_tasks_max: usize,
     /// Bytes in line that one worker may hold; a single task may have more.
     pub(crate) window_bytes_max: usize,
+    /// How long a task may stand first in a window before those behind it are taken back, and how
+    /// long a worker idles beside a window in which tasks wait before it gets some of them; not zero.
+    pub(crate) patience: Duration,
     /// Whether a snapshot has to be made before the first worker.
     pub(crate) needs_preparation: bool,
     /// Starts that may fail one after the other; the pool is broken by the last of them.
@@ -45,7 +61,7 @@ pub(crate) struct Config {
     /// The longest pause after a failed worker.
     pub(crate) backoff_max: Duration,
     /// How often a task may stand first in the window of a worker that dies without saying what it
-    /// had started, and be queued again.
+    /// had started, and be queued again. More than 255 counts as 255.
     pub(crate) requeues_max: u32,
     /// Deaths of workers that may be held against one module in a row, at least 1, until one of its
     /// tasks finishes; the last of them quarantines the module. `None` never does.
@@ -102,8 +118,8 @@ pub(crate) enum Event {
     /// A task is to be run.
     Submit(Submission),
     /// A task's caller has taken it back, so that it never starts: it stands in the queue, or was
-    /// revoked on its worker's page before the worker came to it. In a window it waits there for
-    /// its turn to be handed back. Said before a [`Finished`](Self::Finished) that reports just that.
+    /// revoked on its worker's page before the worker came to it. It ends at once, and leaves a ghost
+    /// in its window. Said before the [`HandedBack`](Self::HandedBack) that answers just that.
     Cancel(TaskId),
     /// A task's caller wants it ended though it has started, as far as its worker's page says. Where
     /// it stands behind another, that one's answer is still on its way.
@@ -121,18 +137,35 @@ pub(crate) enum Event {
     PreparationFailed,
     /// A worker is set up and has loaded every module.
     Ready(WorkerId),
-    /// A worker says that it is done with a task.
+    /// A worker says that it has run a task to its end.
     Finished {
         /// Who says so.
         worker: WorkerId,
         /// Which task.
         task: TaskId,
-        /// Whether it was taken back before it started; then it was never run.
-        recalled: bool,
+        /// How long it ran: the worker's own word, which decides how much it is given next.
+        wall_time: Duration,
+    },
+    /// A task was revoked on its worker's page: the answer to an [`Action::Recall`] that came in
+    /// time, said before the next action is polled. Where its caller was faster, this may be said or
+    /// not. Nothing is said where it came too late.
+    TakenBack {
+        /// Whose page says so.
+        worker: WorkerId,
+        /// Which task.
+        task: TaskId,
+    },
+    /// A worker says that it has not run a task because its page said so: whatever it answers as
+    /// recalled, whether or not the driver still knows the task.
+    HandedBack {
+        /// Who says so.
+        worker: WorkerId,
+        /// Which task.
+        task: TaskId,
     },
     /// The driver did not send this task of a batch, because its caller has taken it back meanwhile.
-    /// Said while the batch is being sent, so an [`Action::Start`] of it may still follow; the worker
-    /// will never hear of it, and it counts as one of those the worker was given.
+    /// Said before the next action is polled, though an [`Action::Start`] of it may still follow; the
+    /// worker will never hear of it, and it counts as one of those the worker was given.
     Withheld {
         /// To whom it was to be sent.
         worker: WorkerId,
@@ -176,15 +209,15 @@ pub(crate) enum Action {
     Prepare,
     /// Start a worker.
     Spawn(WorkerId),
-    /// Send these tasks, in this order, to a worker that has none. A task comes again if it was not
-    /// started, or lost and has retries left.
+    /// Send these tasks, in this order, to a worker, behind what it has. Several such actions about
+    /// one worker may follow each other. A task comes again if it was taken back, or not started, or
+    /// lost and has retries left.
     Run(WorkerId, Vec<TaskId>),
     /// This task is now first in its worker's window and thus as good as running. Not said of one
-    /// that its caller has taken back; but of one that the pool wanted back, since only its page can
-    /// tell whether that came in time.
+    /// that was answered before it was known to be first.
     Start(TaskId),
-    /// Revoke, on its worker's page, a task that is not first in its window. Where that is too late
-    /// it has started, and ends as any other.
+    /// Revoke, on its worker's page, a task that is not first in its window, and say
+    /// [`Event::TakenBack`]. Where that is too late, or the worker is gone, say nothing.
     Recall(WorkerId, TaskId),
     /// Ask a worker that has no task to run its finalizers and exit.
     Close(WorkerId),
@@ -256,7 +289,7 @@ pub(crate) enum Phase {
     Starting,
     /// Ready, without a task.
     Idle,
-    /// With tasks.
+    /// With tasks, or with ghosts.
     Busy,
     /// On its own way out.
     Closing,
@@ -271,9 +304,9 @@ pub(crate) struct Counts {
     pub(crate) workers: usize,
     /// Those not yet ready.
     pub(crate) starting: usize,
-    /// Those with a task.
+    /// Those with a task, or with a ghost.
     pub(crate) busy: usize,
-    /// Those ready and without a task.
+    /// Those ready and without either.
     pub(crate) free: usize,
     /// Those that close or were killed, and are not yet gone.
     pub(crate) leaving: usize,

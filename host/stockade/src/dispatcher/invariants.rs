@@ -1,4 +1,4 @@
-//! What is true of a dispatcher between any two events; checked by the simulator after each.
+//! What is true of a dispatcher once its actions are polled; checked by the simulator after each step.
 
 use super::{Dispatcher, Place, ShutdownMode, State};
 
@@ -12,39 +12,45 @@ impl Dispatcher {
 
     /// As many places as tasks, and every task at its own: so no place is empty or taken twice.
     fn check_places(&self) {
-        self.queue.check_invariants();
+        self.queue.check_invariants(&self.tasks);
         let mut places = self.queue.len();
-        for worker in self.workers.values() {
-            places += worker.window().count();
+        for (id, worker) in self.workers.iter() {
+            worker.window.check_invariants();
+            places += worker.window.live();
+            for (task, key) in worker.window.tasks() {
+                assert_eq!(self.tasks[key].id, task, "a window names its tasks");
+                assert_eq!(self.tasks[key].place, Place::Window(id), "task {task} is elsewhere");
+            }
         }
         assert_eq!(places, self.tasks.len(), "as many places as tasks");
-        for (&id, task) in &self.tasks {
-            let there = match task.place {
-                Place::Queued(position) => self.queue.at(position) == Some(id),
-                Place::Window(worker) => self.workers[&worker].window().any(|task| task == id),
-            };
-            assert!(there, "task {id} is elsewhere");
-            let queued = matches!(task.place, Place::Queued(_));
-            assert!(!queued || task.withdrawal.is_none(), "task {id} waits and is wanted back");
-            let refused = self.refusal(task.module).is_some();
-            assert!(!queued || !refused, "task {id} waits for nothing");
+        for (key, task) in self.tasks.iter() {
+            assert_eq!(self.tasks.find(task.id), Some(key), "task {} is not found", task.id);
+        }
+        for key in self.queue.iter(&self.tasks) {
+            let task = &self.tasks[key];
+            let is_queued = matches!(task.place, Place::Queued { .. });
+            assert!(is_queued && !task.is_stopped, "task {} is elsewhere", task.id);
+            assert!(self.refusal(task.module).is_none(), "task {} waits for nothing", task.id);
         }
     }
 
     fn check_workers(&self) {
-        let Self { config, .. } = self;
-        for (id, worker) in &self.workers {
-            let window = worker.window().count();
-            assert!(window <= config.window_tasks_max, "worker {id} holds too much");
-            if let State::Busy { .. } = worker.state {
-                assert!(window > 0, "worker {id} is busy with nothing");
-            }
+        let Self { config, workers, .. } = self;
+        workers.check_invariants(config);
+        for (id, worker) in workers.iter() {
+            let window = &worker.window;
+            assert!(window.len() <= config.window_tasks_max, "worker {id} holds too much");
+            let is_busy = matches!(worker.state, State::Busy(_));
+            let may_hold = is_busy || matches!(worker.state, State::Dying { .. });
+            assert!(!is_busy || !window.is_empty(), "worker {id} is busy with nothing");
+            assert!(may_hold || window.is_empty(), "worker {id} holds what it does not run");
             assert!(config.tasks_per_worker_max.is_none_or(|max| worker.assigned <= max));
             assert!(worker.finished <= worker.assigned);
         }
-        let wanted = self.workers_active() + self.requests.unspawned();
+        let census = workers.census();
+        let wanted = census.active + self.requests.unspawned();
         assert!(wanted <= config.workers_max, "more workers than allowed");
-        assert!(self.workers.len() <= 2 * config.workers_max, "more processes than allowed");
+        assert!(workers.len() <= 2 * config.workers_max, "more processes than allowed");
         let counts = self.counts();
         assert_eq!(
             counts.workers,
@@ -53,6 +59,8 @@ impl Dispatcher {
         );
         assert!(counts.free == 0 || self.queue.is_empty(), "a worker idles while a task waits");
         assert!(counts.free == 0 || (self.is_open() && !self.joining), "a worker idles to no end");
+        let is_uneven = census.idle > 0 && census.waiting > 0;
+        assert_eq!(self.uneven_since.is_some(), is_uneven, "somebody idles beside a full window");
     }
 
     fn check_ends(&self) {

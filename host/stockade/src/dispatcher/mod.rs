@@ -11,14 +11,19 @@
 //!                             └────────────┘
 //! ```
 //!
-//! The driver feeds it every event as it happens, wakes it at [`Dispatcher::poll_timeout`], and
-//! after either performs every [`Action`]. A worker gets a batch only when it has nothing else, so a
-//! slow task holds back nobody but the rest of its own chunk. A killed worker keeps its window until
-//! it is gone: only then can its status page tell the task that it had started, which is lost, from
-//! those behind it, which another worker runs.
+//! The driver feeds it events as they happen, any number at a time, wakes it at
+//! [`Dispatcher::poll_timeout`], and after either performs every [`Action`]. Events only take note;
+//! what follows from all of them together is decided when the next action is polled.
 //!
-//! A task that its caller takes back on that page never starts, wherever it stands: what is left to
-//! do is to have it handed back. A module whose tasks cost one worker after the other is quarantined.
+//! A worker without work gets a batch; once every worker has something to do, windows are deepened to
+//! [`Config::window_time`] of work, so that nobody waits for the host. What waits behind a slow task,
+//! or beside an idle worker, is taken back after [`Config::patience`]. A killed worker keeps its
+//! window until it is gone: only then can its status page tell the task that it had started, which is
+//! lost, from those behind it, which another worker runs.
+//!
+//! A task that is taken back on that page never starts, wherever it stands: it ends or is queued
+//! again at once, and its worker owes an answer for a ghost. A module whose tasks cost one worker
+//! after the other is quarantined.
 //!
 //! Invariant: a task is in the queue, in one window, or resolved; and it is resolved once. Whatever
 //! a worker sends, in whatever state, costs at most that worker and its window.
@@ -29,12 +34,18 @@
 mod budget;
 mod deaths;
 mod event;
+mod index;
 mod losses;
+mod pace;
 mod queue;
+mod recalls;
 mod requests;
+mod roster;
 mod schedule;
 mod stops;
 mod task;
+mod tasks;
+mod window;
 mod worker;
 
 #[cfg(test)]
@@ -44,7 +55,8 @@ mod sim;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use stockade_wire::{TaskId, WorkerId};
 
@@ -57,19 +69,23 @@ use budget::Budget;
 use losses::Losses;
 use queue::Queue;
 use requests::Requests;
+use roster::Roster;
 use schedule::Preparation;
-use task::{Place, Task, Withdrawal};
-use worker::{State, Verdict, Worker};
+use task::{Place, Task};
+use tasks::{Key, Tasks};
+use worker::{Front, State, Verdict, Worker};
 
 /// Decides everything about a pool's tasks and workers; performs nothing.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     config: Config,
-    /// Those that are not resolved. Ordered, as are the workers, so that a run can be replayed.
-    tasks: BTreeMap<TaskId, Task>,
+    /// Of the latest event or timeout.
+    now: Moment,
+    /// Whether something was noted and nothing has followed from it.
+    is_unsettled: bool,
+    tasks: Tasks,
     queue: Queue,
-    /// Those that are not gone.
-    workers: BTreeMap<WorkerId, Worker>,
+    workers: Roster,
     workers_spawned: u64,
     requests: Requests,
     preparation: Preparation,
@@ -79,6 +95,8 @@ pub(crate) struct Dispatcher {
     joining: bool,
     shutdown: Option<ShutdownMode>,
     terminated: bool,
+    /// Since when a worker has been idle while tasks waited in another's window.
+    uneven_since: Option<Moment>,
     actions: VecDeque<Action>,
 }
 
@@ -88,10 +106,13 @@ impl Dispatcher {
         debug_assert!(config.workers_max > 0 && config.window_tasks_max > 0);
         debug_assert!(config.tasks_per_worker_max != Some(0));
         debug_assert!(config.losses_in_a_row_max != Some(0));
+        debug_assert!(!config.patience.is_zero());
         Self {
-            tasks: BTreeMap::new(),
+            now: Moment::ZERO,
+            is_unsettled: false,
+            tasks: Tasks::default(),
             queue: Queue::default(),
-            workers: BTreeMap::new(),
+            workers: Roster::default(),
             workers_spawned: 0,
             requests: Requests::default(),
             preparation: Preparation::new(config.needs_preparation),
@@ -101,6 +122,7 @@ impl Dispatcher {
             joining: false,
             shutdown: None,
             terminated: false,
+            uneven_since: None,
             actions: VecDeque::new(),
             config,
         }
@@ -108,6 +130,7 @@ impl Dispatcher {
 
     /// Takes note of something that happened.
     pub(crate) fn handle_event(&mut self, now: Moment, event: Event) {
+        self.note(now);
         match event {
             Event::Submit(submission) => self.submit(&submission),
             Event::Cancel(task) => self.cancel(now, task),
@@ -116,9 +139,11 @@ impl Dispatcher {
             Event::Prepared => self.preparation.succeeded(),
             Event::PreparationFailed => self.preparation_failed(),
             Event::Ready(worker) => self.ready(now, worker),
-            Event::Finished { worker, task, recalled } => {
-                self.finished(now, worker, task, recalled)
+            Event::Finished { worker, task, wall_time } => {
+                self.finished(now, worker, task, wall_time)
             }
+            Event::TakenBack { worker, task } => self.taken_back(now, worker, task),
+            Event::HandedBack { worker, task } => self.handed_back(now, worker, task),
             Event::Withheld { worker, task } => self.withheld(now, worker, task),
             Event::HookFailed { worker, hook } => self.hook_failed(worker, hook),
             Event::Closed(worker) => self.closed(worker),
@@ -130,98 +155,72 @@ impl Dispatcher {
             Event::JoinGivenUp => self.joining = false,
             Event::Shutdown(mode) => self.shut_down(mode),
         }
-        self.schedule(now);
     }
 
-    /// Acts on every deadline that has passed. Afterwards [`poll_timeout`](Self::poll_timeout) is
-    /// later than `now`, unless a time limit is zero.
+    /// Acts on every deadline that has passed; before that, what workers have said is told. Once
+    /// every action is polled, [`poll_timeout`](Self::poll_timeout) is later than `now`, unless a time
+    /// limit is zero.
     pub(crate) fn handle_timeout(&mut self, now: Moment) {
-        let is_due = |worker: &Worker| {
-            worker.deadline(self.config.idle_timeout).is_some_and(|deadline| deadline <= now)
-        };
-        let due: Vec<_> =
-            self.workers.iter().filter(|(_, worker)| is_due(worker)).map(|(&id, _)| id).collect();
-        for id in due {
+        self.note(now);
+        while let Some(id) = self.workers.pop_due(now) {
             self.expire(now, id);
         }
-        self.schedule(now);
+        while let Some(id) = self.workers.idle_due(now, self.config.idle_timeout) {
+            self.close(now, id);
+        }
+        self.relieve(now);
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due, if no event comes first.
+    /// When [`handle_timeout`](Self::handle_timeout) is due, if no event comes first. Meant for when
+    /// every action is polled.
     pub(crate) fn poll_timeout(&self) -> Option<Moment> {
-        let idle_timeout = self.config.idle_timeout;
-        let deadlines = self.workers.values().filter_map(|worker| worker.deadline(idle_timeout));
-        deadlines.chain(self.next_spawn()).min()
+        debug_assert!(!self.is_unsettled, "something is still to follow from an event");
+        let due = self.workers.next_due(self.config.idle_timeout);
+        due.into_iter().chain(self.next_relief()).chain(self.next_spawn()).min()
     }
 
     /// The next thing to do, if anything is left to do.
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        // Not before: what is taken back is given away all at once, in its old order.
+        if self.is_unsettled && self.actions.is_empty() {
+            self.is_unsettled = false;
+            self.settle();
+        }
         self.actions.pop_front()
     }
 
     /// How much there is of everything.
     pub(crate) fn counts(&self) -> Counts {
-        let mut counts = Counts { workers: self.workers.len(), ..Counts::default() };
-        for (_, phase) in self.phases() {
-            match phase {
-                Phase::Starting => counts.starting += 1,
-                Phase::Busy => counts.busy += 1,
-                Phase::Idle => counts.free += 1,
-                Phase::Closing | Phase::Dying => counts.leaving += 1,
-            }
+        let census = self.workers.census();
+        Counts {
+            workers: self.workers.len(),
+            starting: census.starting,
+            busy: census.busy,
+            free: census.idle,
+            leaving: census.leaving,
+            pending_tasks: self.tasks.len() - census.running,
         }
-        counts.pending_tasks = self.tasks.len() - counts.busy;
-        counts
     }
 
     /// Where every worker is in its life.
     pub(crate) fn phases(&self) -> impl Iterator<Item = (WorkerId, Phase)> {
-        self.workers.iter().map(|(&id, worker)| (id, worker.phase()))
+        self.workers.iter().map(|(id, worker)| (id, worker.phase()))
+    }
+
+    fn note(&mut self, now: Moment) {
+        self.now = now;
+        self.is_unsettled = true;
     }
 
     fn submit(&mut self, submission: &Submission) {
         let &Submission { task, module, .. } = submission;
         let refusal = self.shutdown.map(|_| CancelReason::Shutdown).or(self.refusal(module));
         if let Some(reason) = refusal {
-            return self.resolve(task, Resolution::Cancelled(reason));
+            let cancelled = Resolution::Cancelled(reason);
+            return self.actions.push_back(Action::Resolve(task, cancelled));
         }
-        let position = self.queue.push_back(Task::entry_of(submission));
-        self.tasks.insert(task, Task::new(submission, position, self.config.requeues_max));
-    }
-
-    /// Ends a task that never starts, at once or when its worker hands it back.
-    fn cancel(&mut self, now: Moment, task: TaskId) {
-        let Some(id) = self.cancel_queued(task) else { return };
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let Some(entry) = self.tasks.get_mut(&task) else { return };
-        entry.withdraw(Withdrawal::Revoked);
-        if worker.runs(task) {
-            worker.hurry(now.saturating_add(self.config.recall_timeout));
-        }
-    }
-
-    /// Ends a task that has started, at once or, if another one's answer is on its way, after that.
-    fn cancel_running(&mut self, task: TaskId) {
-        let Some(id) = self.cancel_queued(task) else { return };
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let Some(entry) = self.tasks.get_mut(&task) else { return };
-        if worker.runs(task) && !entry.is_revoked() {
-            self.stop_running(id, Resolution::CancelledRunning(CancelReason::Asked));
-        } else {
-            entry.withdraw(Withdrawal::Stopped);
-        }
-    }
-
-    /// Ends a task that waits in the queue. Returns the worker of one that was sent.
-    fn cancel_queued(&mut self, task: TaskId) -> Option<WorkerId> {
-        match self.tasks.get(&task)?.place {
-            Place::Queued(position) => {
-                self.queue.remove(position);
-                self.resolve(task, Resolution::Cancelled(CancelReason::Asked));
-                None
-            }
-            Place::Window(worker) => Some(worker),
-        }
+        let key = self.tasks.insert(Task::new(submission, self.config.requeues_max));
+        self.queue.push_back(&mut self.tasks, key);
     }
 
     /// Grants somebody workers.
@@ -243,52 +242,35 @@ impl Dispatcher {
     }
 
     fn ready(&mut self, now: Moment, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(worker) = self.workers.get(id) else { return };
         if !matches!(worker.state, State::Starting { .. }) {
             return self.misbehaved(id);
         }
-        worker.state = State::Idle { since: now };
+        self.workers.change(id, |worker| worker.state = State::Idle { since: now });
         self.budget.started();
     }
 
-    fn finished(&mut self, now: Moment, id: WorkerId, task: TaskId, recalled: bool) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let Some(entry) = self.tasks.get(&task) else { return self.misbehaved(id) };
-        let resolution = match entry.withdrawal {
-            Some(Withdrawal::Revoked) if !recalled => return self.misbehaved(id),
-            _ if !recalled => Resolution::Finished,
-            Some(withdrawal) => Resolution::Cancelled(withdrawal.reason()),
-            None => return self.misbehaved(id),
-        };
-        if worker.front() != Some(task) {
-            return self.misbehaved(id);
-        }
-        worker.forget(task);
-        if !recalled {
+    fn finished(&mut self, now: Moment, id: WorkerId, task: TaskId, wall_time: Duration) {
+        let answered = self.workers.change(id, |worker| {
+            let key = worker.window.front().filter(|front| front.task == task)?.state.key()?;
+            worker.window.pop();
             worker.finished += 1;
-            self.budget.finished();
-            self.losses.finished(entry.module);
-        }
-        self.resolve(task, resolution);
-        self.advance(now, id);
-    }
-
-    fn withheld(&mut self, now: Moment, id: WorkerId, task: TaskId) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let was_front = worker.front() == Some(task);
-        let held = worker.window().any(|sent| sent == task);
-        if held {
-            worker.forget(task);
-            self.resolve(task, Resolution::Cancelled(CancelReason::Asked));
-        }
-        if was_front {
-            self.advance(now, id);
+            worker.pace.note(wall_time);
+            Some((key, worker.advance(now)))
+        });
+        let Some(answered) = answered else { return };
+        let Some((key, is_done)) = answered else { return self.misbehaved(id) };
+        self.budget.finished();
+        self.losses.finished(self.tasks[key].module);
+        self.resolve(key, Resolution::Finished);
+        if is_done {
+            self.close(now, id);
         }
     }
 
     fn hook_failed(&mut self, id: WorkerId, hook: Hook) {
-        let Some(worker) = self.workers.get(&id) else { return };
-        match (hook, &worker.state) {
+        let Some(worker) = self.workers.get(id) else { return };
+        match (hook, worker.state) {
             (_, State::Dying { .. }) => {}
             (Hook::Finalizer, State::Closing { .. }) => {
                 self.kill(id, Verdict::Excused);
@@ -303,14 +285,14 @@ impl Dispatcher {
     }
 
     fn closed(&mut self, id: WorkerId) {
-        if self.workers.get(&id).is_some_and(Worker::is_serving) {
+        if self.workers.get(id).is_some_and(Worker::is_serving) {
             self.misbehaved(id);
         }
     }
 
     /// Ends a worker that broke the protocol. One that is dying may say what it likes.
     fn misbehaved(&mut self, id: WorkerId) {
-        if let Some(worker) = self.workers.get(&id)
+        if let Some(worker) = self.workers.get(id)
             && !matches!(worker.state, State::Dying { .. })
         {
             self.kill(id, worker.verdict());
@@ -319,44 +301,42 @@ impl Dispatcher {
 
     /// Does what a worker's deadline is for.
     fn expire(&mut self, now: Moment, id: WorkerId) {
-        let Some(worker) = self.workers.get(&id) else { return };
+        let Some(worker) = self.workers.get(id) else { return };
         match worker.state {
             State::Starting { .. } | State::Closing { .. } => self.kill(id, worker.verdict()),
-            State::Idle { .. } => self.close(now, id),
-            State::Busy { .. } => self.stop_running(id, Resolution::DeadlinePassed),
-            State::Dying { .. } => {}
+            State::Busy(Front::Known { deadline, .. }) if deadline.is_some_and(|at| at <= now) => {
+                self.stop_running(id, Resolution::DeadlinePassed);
+            }
+            State::Busy(_) => self.lose_patience(id),
+            State::Idle { .. } | State::Dying { .. } => {}
         }
     }
 
-    /// Ends a worker's first task and, since that is the only way, the worker. Where the task's
-    /// caller knows it for cancelled, that is how it ends.
+    /// Ends what stands first in a window and, since that is the only way, the worker. Of a ghost,
+    /// the task has ended already.
     fn stop_running(&mut self, id: WorkerId, resolution: Resolution) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let Some(front) = worker.front() else { return };
-        worker.forget(front);
+        let first = self.workers.change(id, |worker| worker.window.pop()).flatten();
         self.kill(id, Verdict::Excused);
-        let revoked = self.tasks.get(&front).is_some_and(Task::is_revoked);
-        let cancelled = Resolution::Cancelled(CancelReason::Asked);
-        self.resolve(front, if revoked { cancelled } else { resolution });
+        if let Some(key) = first.and_then(|first| first.state.key()) {
+            self.resolve(key, resolution);
+        }
     }
 
+    /// Its window waits for its end.
     fn kill(&mut self, id: WorkerId, verdict: Verdict) {
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.die(verdict);
-            self.actions.push_back(Action::Kill(id));
-        }
+        self.workers.change(id, |worker| worker.state = State::Dying { verdict });
+        self.actions.push_back(Action::Kill(id));
     }
 
     fn close(&mut self, now: Moment, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&id) {
-            let deadline = now.saturating_add(self.config.close_timeout);
-            worker.state = State::Closing { deadline };
-            self.actions.push_back(Action::Close(id));
-        }
+        let deadline = now.saturating_add(self.config.close_timeout);
+        self.workers.change(id, |worker| worker.state = State::Closing { deadline });
+        self.actions.push_back(Action::Close(id));
     }
 
-    fn resolve(&mut self, task: TaskId, resolution: Resolution) {
-        self.tasks.remove(&task);
-        self.actions.push_back(Action::Resolve(task, resolution));
+    /// A task ends that has no place any more.
+    fn resolve(&mut self, key: Key, resolution: Resolution) {
+        self.actions.push_back(Action::Resolve(self.tasks[key].id, resolution));
+        self.tasks.remove(key);
     }
 }

@@ -1,15 +1,18 @@
-//! What follows from the state, whatever event led to it: tasks go to idle workers, workers without
-//! a purpose close, workers that are missing start, and the end is announced.
+//! What follows from the state, whatever events led to it: tasks go to idle workers, workers without
+//! a purpose close, workers that are missing start, windows that run low are filled, and the end is
+//! announced.
 //!
-//! Invariant: after [`Dispatcher::schedule`] no worker is idle while a task waits, and workers start
-//! only for tasks that no other worker is about to take, or because somebody asked for them.
+//! Invariant: after [`Dispatcher::settle`] no worker is idle while a task waits, workers start only
+//! for tasks that no other worker is about to take or because somebody asked for them, and a window
+//! grows only while every worker there may be is busy.
 //!
 //! Deliberately absent: the reasons. Nothing here looks at an event.
 
 use stockade_wire::WorkerId;
 
-use super::task::Withdrawal;
-use super::worker::{State, Worker};
+use super::queue::Portion;
+use super::window::SentState;
+use super::worker::{Front, State, Worker};
 use super::{Action, CancelReason, Dispatcher, Moment, Place, Resolution};
 
 /// The snapshot that has to be made before the first worker.
@@ -38,34 +41,21 @@ impl Preparation {
 }
 
 impl Dispatcher {
-    /// Brings everything in line with the state. Ends every event and every timeout.
-    pub(super) fn schedule(&mut self, now: Moment) {
+    /// Brings everything in line with the state, once for all events since the last time.
+    pub(super) fn settle(&mut self) {
+        let now = self.now;
+        self.attend(now);
         self.assign(now);
         self.close_superfluous(now);
-        self.spawn(now);
+        self.deepen(now);
         self.answer_requests();
         self.announce_end();
-    }
-
-    /// A worker's first task left its window: the next one starts, or the worker is free or done.
-    pub(super) fn advance(&mut self, now: Moment, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        if !matches!(worker.state, State::Busy { .. }) {
-            return;
-        }
-        if worker.front().is_some() {
-            return self.start_front(now, id);
-        }
-        if worker.tasks_left(self.config.tasks_per_worker_max) == 0 {
-            return self.close(now, id);
-        }
-        worker.state = State::Idle { since: now };
+        self.watch_crowds(now);
     }
 
     /// Workers that count against the maximum.
     pub(super) fn workers_active(&self) -> usize {
-        let tasks_max = self.config.tasks_per_worker_max;
-        self.workers.values().filter(|worker| worker.is_active(tasks_max)).count()
+        self.workers.census().active
     }
 
     /// When the next worker starts, if one is missing and nothing but the restart budget is against
@@ -75,61 +65,114 @@ impl Dispatcher {
         missing.then(|| self.budget.paused_until())
     }
 
+    /// Looks after the workers that something has happened to.
+    fn attend(&mut self, now: Moment) {
+        while let Some(id) = self.workers.next_touched() {
+            let worker = self.workers.get(id);
+            if worker.is_some_and(|worker| matches!(worker.state, State::Busy(Front::New))) {
+                self.start_front(now, id);
+            }
+            self.workers.refresh(id, &self.config);
+        }
+    }
+
+    /// Tasks go to idle workers, a batch each.
     fn assign(&mut self, now: Moment) {
         while !self.queue.is_empty()
-            && let Some(id) = self.last_idle()
-            && let Some(worker) = self.workers.get_mut(&id)
+            && let Some(id) = self.workers.last_idle()
+            && let Some(worker) = self.workers.get(id)
         {
-            let tasks_left = worker.tasks_left(self.config.tasks_per_worker_max);
-            let tasks_max = self.config.window_tasks_max.min(tasks_left);
-            let batch = self.queue.take_batch(tasks_max, self.config.window_bytes_max);
-            for task in &batch {
-                if let Some(task) = self.tasks.get_mut(task) {
-                    task.place = Place::Window(id);
-                }
-            }
-            worker.assigned += batch.len() as u64;
-            worker.state = State::Busy { window: batch.iter().copied().collect(), deadline: None };
-            self.actions.push_back(Action::Run(id, batch));
+            let room = worker.room(&self.config);
+            let portion = Portion {
+                tasks_max: worker.pace.depth().map_or(room, |depth| depth.min(room)),
+                bytes_max: self.config.window_bytes_max,
+                is_batch: true,
+            };
+            self.give(id, portion);
             self.start_front(now, id);
         }
     }
 
-    /// The clock of a window's first task begins to run.
-    fn start_front(&mut self, now: Moment, id: WorkerId) {
-        if let Some(Worker { state: State::Busy { window, deadline }, .. }) =
-            self.workers.get_mut(&id)
-            && let Some(&front) = window.front()
-            && let Some(task) = self.tasks.get(&front)
-        {
-            *deadline = task.deadline(now, self.config.recall_timeout);
-            match task.withdrawal {
-                None | Some(Withdrawal::Recalled(_)) => {
-                    self.actions.push_back(Action::Start(front))
-                }
-                Some(Withdrawal::Revoked) => {}
-                Some(Withdrawal::Stopped) => {
-                    self.stop_running(id, Resolution::CancelledRunning(CancelReason::Asked));
-                }
+    /// Workers that are missing start; then windows that have run low are filled, the lowest first,
+    /// while nobody could run the tasks any sooner. When few are left, everybody gets a share.
+    fn deepen(&mut self, now: Moment) {
+        loop {
+            // Once more, too: whoever is given its last tasks makes room for another.
+            self.spawn(now);
+            self.attend(now);
+            let census = self.workers.census();
+            if self.queue.is_empty() || census.idle + census.starting > 0 {
+                return;
+            }
+            let Some(id) = self.workers.hungriest() else { return };
+            let Some(worker) = self.workers.get(id) else { return };
+            let share = self.queue.len().div_ceil(census.active.max(1));
+            let room = worker.hunger(&self.config).unwrap_or_default();
+            let portion = Portion {
+                tasks_max: room.min(share),
+                bytes_max: self.config.window_bytes_max.saturating_sub(worker.window.bytes()),
+                is_batch: false,
+            };
+            if self.is_overdue(now, worker) || self.give(id, portion) == 0 {
+                self.workers.change(id, |worker| worker.is_sated = true);
             }
         }
     }
 
-    /// The worker that has been idle for the shortest time: its caches are warm, and the others'
-    /// idle timeouts go on.
-    fn last_idle(&self) -> Option<WorkerId> {
-        let idle = self.workers.iter().filter_map(|(&id, worker)| match worker.state {
-            State::Idle { since } => Some((since, id)),
-            _ => None,
+    /// Moves tasks from the queue to a window. Says how many.
+    fn give(&mut self, id: WorkerId, portion: Portion) -> usize {
+        let Self { workers, queue, tasks, config, actions, .. } = self;
+        let batch = workers.change(id, |worker| {
+            let mut batch = Vec::new();
+            queue.take(tasks, portion, |key, task| {
+                task.place = Place::Window(id);
+                worker.window.push(task.id, key, task.inline_bytes);
+                batch.push(task.id);
+            });
+            worker.assigned += batch.len() as u64;
+            worker.is_retired |= config.tasks_per_worker_max == Some(worker.assigned);
+            if matches!(worker.state, State::Idle { .. }) && !batch.is_empty() {
+                worker.state = State::Busy(Front::New);
+            }
+            batch
         });
-        idle.max().map(|(_, id)| id)
+        let batch = batch.unwrap_or_default();
+        let given = batch.len();
+        if given > 0 {
+            actions.push_back(Action::Run(id, batch));
+        }
+        given
+    }
+
+    /// The clock of what stands first in a window begins to run.
+    fn start_front(&mut self, now: Moment, id: WorkerId) {
+        let Some(front) = self.workers.get(id).and_then(|worker| worker.window.front()) else {
+            return;
+        };
+        let span = match front.state {
+            SentState::Ghost => Some(self.config.recall_timeout),
+            SentState::Live(key) | SentState::Recalled(key) => {
+                let task = &self.tasks[key];
+                if task.is_stopped {
+                    let stopped = Resolution::CancelledRunning(CancelReason::Asked);
+                    return self.stop_running(id, stopped);
+                }
+                self.actions.push_back(Action::Start(front.task));
+                task.wall_time()
+            }
+        };
+        let deadline = span.map(|span| now.saturating_add(span));
+        self.workers.change(id, |worker| {
+            worker.state = State::Busy(Front::Known { since: now, deadline });
+            worker.is_sated = false;
+        });
     }
 
     fn close_superfluous(&mut self, now: Moment) {
         if self.is_open() && !self.joining {
             return;
         }
-        while let Some(id) = self.last_idle() {
+        while let Some(id) = self.workers.last_idle() {
             self.close(now, id);
         }
     }
@@ -153,19 +196,19 @@ impl Dispatcher {
         self.requests.spawned();
         let id = WorkerId(self.workers_spawned);
         let deadline = now.saturating_add(self.config.start_timeout);
-        self.workers.insert(id, Worker::new(deadline));
+        self.workers.insert(id, Worker::new(deadline, self.config.window_time));
         self.actions.push_back(Action::Spawn(id));
     }
 
     /// Whether a worker should start, and may as far as numbers go. A pool that takes no more tasks
     /// has an empty queue and no request.
     fn misses_worker(&self) -> bool {
-        let counts = self.counts();
+        let census = self.workers.census();
         let wanted =
-            self.requests.unspawned() > 0 || self.queue.batches() > counts.starting + counts.free;
+            self.requests.unspawned() > 0 || self.queue.batches() > census.starting + census.idle;
         wanted
-            && self.workers_active() < self.config.workers_max
-            && counts.workers < self.config.workers_max.saturating_mul(2)
+            && census.active < self.config.workers_max
+            && self.workers.len() < self.config.workers_max.saturating_mul(2)
     }
 
     fn answer_requests(&mut self) {

@@ -8,12 +8,10 @@
 //!
 //! Deliberately absent: the end itself, which is announced when the last worker is gone.
 
-use stockade_wire::{ModuleId, TaskId, WorkerId};
+use stockade_wire::ModuleId;
 
 use super::worker::{State, Verdict};
-use super::{
-    Action, BrokenCause, CancelReason, Dispatcher, Place, Resolution, ShutdownMode, Withdrawal,
-};
+use super::{Action, BrokenCause, CancelReason, Dispatcher, Resolution, ShutdownMode};
 
 impl Dispatcher {
     /// Ends the pool, in this or a harsher way.
@@ -64,46 +62,32 @@ impl Dispatcher {
     }
 
     /// Cancels what waits in the queue and wants back what waits in windows: everything, or one
-    /// module's.
+    /// module's. What is taken back ends likewise, as nothing may wait for another worker.
     fn cancel_pending(&mut self, reason: CancelReason, only: Option<ModuleId>) {
-        let concerned = self
-            .tasks
-            .iter()
-            .filter(|(_, task)| only.is_none_or(|module| task.module == module))
-            .map(|(&id, task)| (id, task.place));
-        let (queued, sent): (Vec<_>, Vec<_>) =
-            concerned.partition(|(_, place)| matches!(place, Place::Queued(_)));
-        for (task, place) in queued.into_iter().chain(sent) {
-            match place {
-                Place::Queued(position) => {
-                    self.queue.remove(position);
-                    self.resolve(task, Resolution::Cancelled(reason));
-                }
-                Place::Window(worker) => self.recall(worker, task, reason),
+        let concerns = |module| only.is_none_or(|only| module == only);
+        let queued: Vec<_> = self.queue.iter(&self.tasks).collect();
+        for key in queued {
+            if concerns(self.tasks[key].module) {
+                self.queue.remove(&mut self.tasks, key);
+                self.resolve(key, Resolution::Cancelled(reason));
             }
         }
-    }
-
-    /// Wants a task back that has perhaps not started.
-    fn recall(&mut self, id: WorkerId, task: TaskId, reason: CancelReason) {
-        let Some(worker) = self.workers.get(&id).filter(|worker| !worker.runs(task)) else {
-            return;
-        };
-        let Some(entry) = self.tasks.get_mut(&task) else { return };
-        let is_news = entry.withdraw(Withdrawal::Recalled(reason));
-        if is_news && matches!(worker.state, State::Busy { .. }) {
-            self.actions.push_back(Action::Recall(id, task));
+        let busy = |state| matches!(state, State::Busy(_));
+        let holders = self.workers.iter().filter(|(_, worker)| busy(worker.state));
+        let holders: Vec<_> = holders.map(|(id, _)| id).collect();
+        for id in holders {
+            self.recall(id, usize::MAX, concerns);
         }
     }
 
     /// Kills every worker; what stands behind a window's first task is resolved when it is gone.
     fn kill_everything(&mut self) {
         let running = Resolution::CancelledRunning(CancelReason::Shutdown);
-        let alive: Vec<_> = self.workers.keys().copied().collect();
-        for id in alive {
-            match self.workers[&id].state {
+        let alive: Vec<_> = self.workers.iter().map(|(id, worker)| (id, worker.state)).collect();
+        for (id, state) in alive {
+            match state {
                 State::Dying { .. } => {}
-                State::Busy { .. } => self.stop_running(id, running),
+                State::Busy(_) => self.stop_running(id, running),
                 _ => self.kill(id, Verdict::Excused),
             }
         }

@@ -3,52 +3,23 @@
 //! Invariant: a task is in exactly one place, the queue or one worker's window, until it is resolved
 //! and forgotten.
 //!
-//! Deliberately absent: the payload, and anything that outlives the task's resolution.
+//! Deliberately absent: the payload, and anything that outlives the task's resolution. A million of
+//! these may wait, so they are kept small.
 
 use std::time::Duration;
 
-use stockade_wire::{ModuleId, WorkerId};
+use stockade_wire::{ChunkId, ModuleId, TaskId, WorkerId};
 
-use super::queue::{Entry, Position};
-use super::{CancelReason, Moment, Resolution, Submission};
+use super::tasks::Key;
+use super::{CancelReason, Resolution, Submission};
 
 /// Where a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Waits for a worker.
-    Queued(Position),
+    /// Waits for a worker, between these of its priority.
+    Queued { previous: Option<Key>, next: Option<Key> },
     /// Sent to a worker whose answer is outstanding.
     Window(WorkerId),
-}
-
-/// Somebody wants back a task that was already sent. A later one replaces an earlier one that is
-/// less than it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Withdrawal {
-    /// By the pool, if that comes in time: it may have started.
-    Recalled(CancelReason),
-    /// By its caller, who wants it ended because it has started.
-    Stopped,
-    /// By its caller, and in time: it never starts.
-    Revoked,
-}
-
-impl Withdrawal {
-    /// Why a task ends that is handed back, or never came to its turn.
-    pub(super) fn reason(self) -> CancelReason {
-        match self {
-            Self::Recalled(reason) => reason,
-            Self::Stopped | Self::Revoked => CancelReason::Asked,
-        }
-    }
-
-    fn rank(self) -> u8 {
-        match self {
-            Self::Recalled(_) => 1,
-            Self::Stopped => 2,
-            Self::Revoked => 3,
-        }
-    }
 }
 
 /// What becomes of a task whose worker is gone.
@@ -61,89 +32,88 @@ pub(super) enum Fate {
 /// An unresolved task.
 #[derive(Debug)]
 pub(super) struct Task {
+    pub(super) id: TaskId,
     pub(super) place: Place,
+    chunk: u64,
+    wall_time_nanos: u64,
     pub(super) module: ModuleId,
-    pub(super) withdrawal: Option<Withdrawal>,
-    entry: Entry,
-    wall_time: Option<Duration>,
+    pub(super) priority: i32,
+    /// What it takes of a window.
+    pub(super) inline_bytes: u32,
     retries_left: u32,
-    requeues_left: u32,
+    requeues_left: u8,
+    /// Its caller wants it ended because it has started.
+    pub(super) is_stopped: bool,
 }
 
+/// In place of a chunk or a wall time: there is none.
+const NONE: u64 = u64::MAX;
+
 impl Task {
-    /// A task that was just queued.
-    pub(super) fn new(submission: &Submission, position: Position, requeues_max: u32) -> Self {
+    /// A task that is about to be queued.
+    pub(super) fn new(submission: &Submission, requeues_max: u32) -> Self {
+        let &Submission { task, module, priority, chunk, inline_bytes, wall_time, retries } =
+            submission;
         Self {
-            place: Place::Queued(position),
-            module: submission.module,
-            withdrawal: None,
-            entry: Self::entry_of(submission),
-            wall_time: submission.wall_time,
-            retries_left: submission.retries,
-            requeues_left: requeues_max,
+            id: task,
+            place: Place::Queued { previous: None, next: None },
+            chunk: chunk.map_or(NONE, |chunk| chunk.0),
+            // Half a millennium is as good as for ever.
+            wall_time_nanos: wall_time
+                .map_or(NONE, |span| u64::try_from(span.as_nanos()).unwrap_or(NONE)),
+            module,
+            priority,
+            inline_bytes: u32::try_from(inline_bytes).unwrap_or(u32::MAX),
+            retries_left: retries,
+            requeues_left: u8::try_from(requeues_max).unwrap_or(u8::MAX),
+            is_stopped: false,
         }
     }
 
-    /// What the queue keeps of a submission.
-    pub(super) fn entry_of(submission: &Submission) -> Entry {
-        let &Submission { task, priority, chunk, inline_bytes, .. } = submission;
-        Entry { task, priority, chunk, inline_bytes }
+    /// How long it may run.
+    pub(super) fn wall_time(&self) -> Option<Duration> {
+        (self.wall_time_nanos != NONE).then(|| Duration::from_nanos(self.wall_time_nanos))
     }
 
-    /// What the queue keeps of it.
-    pub(super) fn entry(&self) -> Entry {
-        self.entry
+    fn chunk(&self) -> Option<ChunkId> {
+        (self.chunk != NONE).then_some(ChunkId(self.chunk))
     }
 
-    /// Until when it may stand first in a window, from `now` on. One that never starts only has to be
-    /// handed back.
-    pub(super) fn deadline(&self, now: Moment, recall_timeout: Duration) -> Option<Moment> {
-        let hand_back = self.is_revoked().then_some(recall_timeout);
-        self.wall_time.into_iter().chain(hand_back).min().map(|span| now.saturating_add(span))
-    }
-
-    /// Whether its caller took it back before it started.
-    pub(super) fn is_revoked(&self) -> bool {
-        self.withdrawal == Some(Withdrawal::Revoked)
-    }
-
-    /// Notes that it is wanted back. Returns whether nobody wanted it before.
-    pub(super) fn withdraw(&mut self, withdrawal: Withdrawal) -> bool {
-        let before = self.withdrawal.map_or(0, Withdrawal::rank);
-        if withdrawal.rank() > before {
-            self.withdrawal = Some(withdrawal);
-        }
-        before == 0
+    /// Whether it may travel in the batch that ends with `previous`.
+    pub(super) fn continues(&self, previous: Option<&Self>) -> bool {
+        self.chunk().is_some() && previous.is_some_and(|previous| previous.chunk == self.chunk)
     }
 
     /// Its worker died after starting it; `refusal` is why it may not wait for another.
     pub(super) fn lost(&mut self, refusal: Option<CancelReason>) -> Fate {
-        match self.withdrawal {
-            Some(Withdrawal::Stopped) => {
-                Fate::Ends(Resolution::CancelledRunning(CancelReason::Asked))
-            }
-            // Only a page that lies can say that it started.
-            Some(Withdrawal::Revoked) => Fate::Ends(Resolution::Cancelled(CancelReason::Asked)),
-            None if refusal.is_none() && self.retries_left > 0 => {
-                self.retries_left -= 1;
-                Fate::Again
-            }
-            Some(Withdrawal::Recalled(_)) | None => Fate::Ends(Resolution::WorkerLost),
+        if self.is_stopped {
+            return Fate::Ends(Resolution::CancelledRunning(CancelReason::Asked));
+        }
+        if refusal.is_some() || self.retries_left == 0 {
+            return Fate::Ends(Resolution::WorkerLost);
+        }
+        self.retries_left -= 1;
+        Fate::Again
+    }
+
+    /// It will not run where it was sent; `refusal` is why it may not wait for another worker.
+    pub(super) fn returned(&self, refusal: Option<CancelReason>) -> Fate {
+        let asked = self.is_stopped.then_some(CancelReason::Asked);
+        match asked.or(refusal) {
+            Some(reason) => Fate::Ends(Resolution::Cancelled(reason)),
+            None => Fate::Again,
         }
     }
 
-    /// Its worker died before starting it, for all that is known; `suspect` if it may have been what
-    /// the worker died of.
-    pub(super) fn returned(&mut self, suspect: bool, refusal: Option<CancelReason>) -> Fate {
-        if let Some(reason) = self.withdrawal.map(Withdrawal::reason).or(refusal) {
-            return Fate::Ends(Resolution::Cancelled(reason));
-        }
-        if suspect {
+    /// As [`returned`](Self::returned), but it may have been what its worker died of.
+    pub(super) fn suspected(&mut self, refusal: Option<CancelReason>) -> Fate {
+        let fate = self.returned(refusal);
+        if fate == Fate::Again {
             match self.requeues_left.checked_sub(1) {
                 Some(left) => self.requeues_left = left,
                 None => return Fate::Ends(Resolution::WorkerLost),
             }
         }
-        Fate::Again
+        fate
     }
 }

@@ -7,41 +7,57 @@
 //!    └──────────────┴───── Kill ────┴────────────────────────┴──► Dying ── Exited ┘
 //! ```
 //!
-//! Invariant: a `Busy` window is never empty. A `Dying` one keeps what is not yet resolved: until
-//! the worker is gone, nobody can say which of its tasks it had started.
+//! Invariant: a `Busy` worker's window is never empty. A `Dying` one keeps what is not yet resolved:
+//! until the worker is gone, nobody can say which of its tasks it had started.
 //!
 //! Deliberately absent: what anything here means for the pool.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use stockade_wire::TaskId;
 
-use super::{Moment, Phase};
+use super::pace::Pace;
+use super::window::Window;
+use super::{Config, Moment, Phase};
 
 /// What the dispatcher knows of a worker that is not gone.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) state: State,
-    /// Tasks it was ever given.
+    pub(super) window: Window,
+    pub(super) pace: Pace,
+    /// Tasks it was ever given and that were not taken back.
     pub(super) assigned: u64,
     /// Tasks it says that it ran to their end.
     pub(super) finished: u64,
+    /// Whether it gets no more tasks, having been given as many as one worker gets.
+    pub(super) is_retired: bool,
+    /// Whether nothing more goes behind the present first: that takes long, or there is no room.
+    pub(super) is_sated: bool,
 }
 
 /// Where a worker is in its life.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum State {
     /// Not yet ready.
     Starting { deadline: Moment },
-    /// Ready, without a task.
+    /// Ready, and its window is empty.
     Idle { since: Moment },
-    /// With tasks; the deadline is the first one's.
-    Busy { window: VecDeque<TaskId>, deadline: Option<Moment> },
+    /// With tasks or ghosts.
+    Busy(Front),
     /// Runs its finalizers.
     Closing { deadline: Moment },
     /// Killed, and not yet gone.
-    Dying { window: VecDeque<TaskId>, verdict: Verdict },
+    Dying { verdict: Verdict },
+}
+
+/// What stands first in a window.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Front {
+    /// Became so during the events that are being handled; nobody has said so.
+    New,
+    /// When it became so, and until when it may be.
+    Known { since: Moment, deadline: Option<Moment> },
 }
 
 /// Whose fault a worker's death is.
@@ -57,25 +73,62 @@ pub(super) enum Verdict {
 
 impl Worker {
     /// A worker that was just spawned.
-    pub(super) fn new(deadline: Moment) -> Self {
-        Self { state: State::Starting { deadline }, assigned: 0, finished: 0 }
-    }
-
-    /// When something has to be done about it if nothing happens before.
-    pub(super) fn deadline(&self, idle_timeout: Option<Duration>) -> Option<Moment> {
-        match &self.state {
-            State::Starting { deadline } | State::Closing { deadline } => Some(*deadline),
-            State::Idle { since } => idle_timeout.map(|timeout| since.saturating_add(timeout)),
-            State::Busy { deadline, .. } => *deadline,
-            State::Dying { .. } => None,
+    pub(super) fn new(deadline: Moment, window_time: Duration) -> Self {
+        Self {
+            state: State::Starting { deadline },
+            window: Window::default(),
+            pace: Pace::new(window_time),
+            assigned: 0,
+            finished: 0,
+            is_retired: false,
+            is_sated: false,
         }
     }
 
-    /// Brings the deadline of its first task forward.
-    pub(super) fn hurry(&mut self, latest: Moment) {
-        if let State::Busy { deadline, .. } = &mut self.state {
-            *deadline = Some(deadline.map_or(latest, |deadline| deadline.min(latest)));
+    /// What stood first in its window has left it: the next one does, or it is free. Says whether it
+    /// has done instead all that it was for.
+    pub(super) fn advance(&mut self, now: Moment) -> bool {
+        let is_done = self.window.is_empty() && self.is_retired;
+        if matches!(self.state, State::Busy(_)) {
+            match self.window.is_empty() {
+                false => self.state = State::Busy(Front::New),
+                true if !is_done => self.state = State::Idle { since: now },
+                true => return true,
+            }
         }
+        false
+    }
+
+    /// When something has to be done about it if nothing happens before. Of those that are idle, the
+    /// roster knows.
+    pub(super) fn deadline(&self, config: &Config) -> Option<Moment> {
+        match self.state {
+            State::Starting { deadline } | State::Closing { deadline } => Some(deadline),
+            State::Busy(Front::Known { since, deadline }) => {
+                let patience = since.saturating_add(config.patience);
+                let waits = config.workers_max > 1 && self.window.waiting() > 0;
+                deadline.into_iter().chain(waits.then_some(patience)).min()
+            }
+            State::Busy(Front::New) | State::Idle { .. } | State::Dying { .. } => None,
+        }
+    }
+
+    /// How many tasks it may get beyond those it has, if its window has run low.
+    pub(super) fn hunger(&self, config: &Config) -> Option<usize> {
+        let depth = self.pace.depth()?;
+        let live = self.window.live();
+        let may_get = matches!(self.state, State::Busy(_)) && !self.is_retired && !self.is_sated;
+        // At most half, so that refills come in batches.
+        (may_get && live.saturating_mul(2) <= depth)
+            .then(|| (depth - live).min(self.room(config)))
+            .filter(|room| *room > 0)
+    }
+
+    /// How many tasks may be sent to it.
+    pub(super) fn room(&self, config: &Config) -> usize {
+        let left = config.tasks_per_worker_max.map_or(u64::MAX, |max| max - self.assigned);
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        config.window_tasks_max.saturating_sub(self.window.len()).min(left)
     }
 
     /// Where it is in its life, for those who need to know no more.
@@ -83,53 +136,27 @@ impl Worker {
         match self.state {
             State::Starting { .. } => Phase::Starting,
             State::Idle { .. } => Phase::Idle,
-            State::Busy { .. } => Phase::Busy,
+            State::Busy(_) => Phase::Busy,
             State::Closing { .. } => Phase::Closing,
             State::Dying { .. } => Phase::Dying,
         }
     }
 
-    /// The tasks it was sent and has not answered.
-    pub(super) fn window(&self) -> impl Iterator<Item = TaskId> {
-        match &self.state {
-            State::Busy { window, .. } | State::Dying { window, .. } => Some(window),
-            _ => None,
-        }
-        .into_iter()
-        .flatten()
-        .copied()
+    /// Whether it is at work on a task, or as good as that.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.state, State::Busy(_)) && self.window.first().is_some()
     }
 
     /// Whether it is at work on this task, or as good as that.
     pub(super) fn runs(&self, task: TaskId) -> bool {
-        matches!(self.state, State::Busy { .. }) && self.front() == Some(task)
-    }
-
-    /// The task it has to answer next.
-    pub(super) fn front(&self) -> Option<TaskId> {
-        self.window().next()
-    }
-
-    /// Takes a task out of its window, at once if it is the front.
-    pub(super) fn forget(&mut self, task: TaskId) {
-        if let State::Busy { window, .. } | State::Dying { window, .. } = &mut self.state
-            && let Some(index) = window.iter().position(|sent| *sent == task)
-        {
-            window.remove(index);
-        }
-    }
-
-    /// How many more tasks it may be given.
-    pub(super) fn tasks_left(&self, tasks_max: Option<u64>) -> usize {
-        let left = tasks_max.map_or(u64::MAX, |max| max.saturating_sub(self.assigned));
-        usize::try_from(left).unwrap_or(usize::MAX)
+        self.is_running() && self.window.front().is_some_and(|front| front.task == task)
     }
 
     /// Whether it has a task or will get one: what counts against the pool's maximum.
-    pub(super) fn is_active(&self, tasks_max: Option<u64>) -> bool {
+    pub(super) fn is_active(&self) -> bool {
         match self.state {
             State::Starting { .. } | State::Idle { .. } => true,
-            State::Busy { .. } => self.tasks_left(tasks_max) > 0,
+            State::Busy(_) => !self.is_retired,
             State::Closing { .. } | State::Dying { .. } => false,
         }
     }
@@ -143,14 +170,9 @@ impl Worker {
     pub(super) fn verdict(&self) -> Verdict {
         match self.state {
             State::Starting { .. } => Verdict::NeverReady,
-            State::Idle { .. } | State::Busy { .. } => Verdict::AtFault,
+            State::Idle { .. } | State::Busy(_) => Verdict::AtFault,
             State::Closing { .. } => Verdict::Excused,
-            State::Dying { verdict, .. } => verdict,
+            State::Dying { verdict } => verdict,
         }
-    }
-
-    /// Marks it as killed; its window waits for its end.
-    pub(super) fn die(&mut self, verdict: Verdict) {
-        self.state = State::Dying { window: self.window().collect(), verdict };
     }
 }

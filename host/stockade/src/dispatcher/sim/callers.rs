@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use stockade_wire::{TaskId, WorkerId};
 
 use super::super::{Action, Event, Submission};
-use super::process::Process;
+use super::process::{Process, Revocation};
 use super::world::{Happening, World};
 
 /// Where the driver holds a task to be.
@@ -74,6 +74,9 @@ impl Callers {
             }
             Event::Cancel(task) => {
                 self.told.insert(*task);
+            }
+            Event::TakenBack { task, .. } => {
+                self.places.insert(*task, Place::Queued);
             }
             Event::Shutdown(_) => self.close(world),
             _ => {}
@@ -150,7 +153,8 @@ impl Callers {
             Some(Place::Queued) => true,
             Some(Place::Lost) => !even_running,
             Some(Place::Sent(worker)) => {
-                processes.get_mut(worker).is_some_and(|process| process.revoke(task))
+                let process = processes.get_mut(worker);
+                process.is_some_and(|process| process.revoke(task) == Revocation::Done)
             }
             Some(Place::Ended) => false,
         };

@@ -6,7 +6,7 @@ use super::super::{Action, BrokenCause, CancelReason, Event, Hook, Resolution, S
 
 /// Everything that has to be seen: every event, action and resolution, and the situations that the
 /// dispatcher's subtler rules are about.
-const EXPECTED: [&str; 80] = [
+const EXPECTED: [&str; 91] = [
     "event: submit",
     "event: cancel",
     "event: cancel running",
@@ -16,7 +16,8 @@ const EXPECTED: [&str; 80] = [
     "event: preparation failed",
     "event: ready",
     "event: finished",
-    "event: finished, recalled",
+    "event: taken back",
+    "event: handed back",
     "event: withheld",
     "event: initializer failed",
     "event: finalizer failed",
@@ -73,6 +74,16 @@ const EXPECTED: [&str; 80] = [
     "situation: a task was not handed back in time",
     "situation: a first task was taken back",
     "situation: a caller took back what the pool wanted",
+    "situation: a worker ran dry and was given more than a batch",
+    "situation: a busy worker was given more",
+    "situation: what was left was shared out",
+    "situation: nobody waited behind a slow task",
+    "situation: an idle worker was given another's tasks",
+    "situation: a task went back to the worker that had its ghost",
+    "situation: a ghost was answered as if it had run",
+    "situation: several events were told at once",
+    "situation: a worker died with ghosts",
+    "situation: a retired worker was given more after all",
     "situation: a hand-back overtook its cancel",
     "situation: a worker ran what was taken back",
     "situation: a task was stopped as its turn came",
@@ -141,8 +152,9 @@ fn name_of_event(event: &Event) -> &'static str {
         Event::Prepared => "event: prepared",
         Event::PreparationFailed => "event: preparation failed",
         Event::Ready(_) => "event: ready",
-        Event::Finished { recalled: false, .. } => "event: finished",
-        Event::Finished { recalled: true, .. } => "event: finished, recalled",
+        Event::Finished { .. } => "event: finished",
+        Event::TakenBack { .. } => "event: taken back",
+        Event::HandedBack { .. } => "event: handed back",
         Event::Withheld { .. } => "event: withheld",
         Event::HookFailed { hook: Hook::Initializer, .. } => "event: initializer failed",
         Event::HookFailed { hook: Hook::Finalizer, .. } => "event: finalizer failed",

@@ -31,7 +31,7 @@ use super::{Action, Dispatcher, Event, ShutdownMode};
 use callers::Callers;
 use coverage::Coverage;
 use oracle::Oracle;
-use process::Process;
+use process::{Process, Revocation};
 use script::Script;
 use world::{Happening, World};
 
@@ -113,8 +113,24 @@ impl Simulation {
         self.world.now = self.world.now.max(next.unwrap_or_default());
         if timeout_first {
             self.time_out();
-        } else if let Some(happening) = self.world.agenda.pop() {
+            return true;
+        }
+        let mut events = 0;
+        while self.world.agenda.next() == next
+            && let Some(happening) = self.world.agenda.pop()
+        {
+            events += usize::from(matches!(happening, Happening::Tell(_)));
             self.happen(happening);
+            // A driver may tell everything that has happened, and ask once what follows.
+            if self.world.rng.chance(60) {
+                break;
+            }
+        }
+        if events > 1 {
+            self.world.coverage.see("situation: several events were told at once");
+        }
+        if events > 0 {
+            self.perform();
         }
         true
     }
@@ -143,18 +159,16 @@ impl Simulation {
     /// dead worker held is known to wait again.
     fn tell_in_order(&mut self, event: Event) {
         match event {
-            Event::Finished { task, recalled: true, .. }
-                if self.callers.is_overtaken(task, &self.world) =>
-            {
+            Event::HandedBack { task, .. } if self.callers.is_overtaken(task, &self.world) => {
                 self.world.coverage.see("situation: a hand-back overtook its cancel");
-                self.tell(Event::Cancel(task));
-                self.tell(event);
+                self.hear(Event::Cancel(task));
+                self.hear(event);
             }
             Event::Exited { worker, .. } => {
-                self.tell(event);
+                self.hear(event);
                 self.callers.bury(worker, self.processes.get(&worker));
             }
-            event => self.tell(event),
+            event => self.hear(event),
         }
     }
 
@@ -169,14 +183,20 @@ impl Simulation {
         self.note(|| format!("{event:?}"));
         self.world.coverage.event(&event);
         self.callers.hear(&event, &mut self.world);
+        self.oracle.may_unretire = self.dispatcher.has_room();
         self.oracle.event(now, &event, &mut self.world.coverage);
         self.dispatcher.handle_event(now, event);
+        // What it has decided at once is judged before the next event; what it does with the rest,
+        // once it is asked.
+        while let Some(action) = self.dispatcher.actions.pop_front() {
+            self.act(action);
+        }
     }
 
     fn time_out(&mut self) {
         let now = self.world.now;
         self.note(|| "timeout".to_owned());
-        self.oracle.timeout();
+        self.oracle.timeout(now);
         self.dispatcher.handle_timeout(now);
         self.perform();
         let next = self.dispatcher.poll_timeout();
@@ -185,10 +205,6 @@ impl Simulation {
 
     fn perform(&mut self) {
         while let Some(action) = self.dispatcher.poll_action() {
-            self.note(|| format!("    {action:?}"));
-            self.world.coverage.action(&action);
-            self.oracle.action(self.world.now, &action, &mut self.world.coverage);
-            self.callers.act(&action, &mut self.world);
             self.act(action);
         }
         self.oracle.check_step(self.world.now, &self.dispatcher);
@@ -197,6 +213,10 @@ impl Simulation {
     }
 
     fn act(&mut self, action: Action) {
+        self.note(|| format!("    {action:?}"));
+        self.world.coverage.action(&action);
+        self.oracle.action(self.world.now, &action, &mut self.world.coverage);
+        self.callers.act(&action, &mut self.world);
         let Self { world, processes, .. } = self;
         let now = world.now;
         match action {
@@ -209,9 +229,19 @@ impl Simulation {
                 processes.insert(id, Process::spawn(id, world));
             }
             Action::Run(id, batch) => self.send(id, batch),
-            Action::Recall(id, task) => {
-                if !processes.get_mut(&id).unwrap().revoke(task) {
-                    world.coverage.see("situation: a recall came too late");
+            Action::Recall(worker, task) => {
+                match processes.get_mut(&worker).unwrap().revoke(task) {
+                    Revocation::Done => self.hear(Event::TakenBack { worker, task }),
+                    // Its caller has done so, and the dispatcher will hear of that too.
+                    Revocation::DoneBefore if world.rng.chance(50) => {
+                        self.hear(Event::TakenBack { worker, task });
+                    }
+                    Revocation::DoneBefore => {
+                        world.coverage.see("situation: a caller took back what the pool wanted");
+                    }
+                    Revocation::TooLate => {
+                        world.coverage.see("situation: a recall came too late");
+                    }
                 }
             }
             Action::Close(id) => processes.get_mut(&id).unwrap().close(world),

@@ -3,7 +3,7 @@
 //! It works while its messages and its death are still on their way, so that every race between the
 //! host's wishes and the worker's deeds takes place.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use stockade_wire::{ModuleId, TaskId, WorkerId};
@@ -17,6 +17,21 @@ pub(super) struct Job {
     pub(super) task: TaskId,
     pub(super) module: ModuleId,
     pub(super) wall_time: Option<Duration>,
+}
+
+/// A job as it arrived, in a slot of its own.
+struct Arrived {
+    job: Job,
+    /// Whether its slot says that it was taken back.
+    is_revoked: bool,
+}
+
+/// What a slot says to somebody who wants its task back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Revocation {
+    Done,
+    DoneBefore,
+    TooLate,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,9 +63,9 @@ enum Step {
 pub(super) struct Process {
     id: WorkerId,
     phase: Phase,
-    inbox: VecDeque<Job>,
-    /// What its page says was taken back.
-    revoked: BTreeSet<TaskId>,
+    inbox: VecDeque<Arrived>,
+    /// When it began to run what it runs.
+    began: Moment,
     close_asked: bool,
     page: Option<TaskId>,
     next: Step,
@@ -72,7 +87,7 @@ impl Process {
             id,
             phase: Phase::Starting,
             inbox: VecDeque::new(),
-            revoked: BTreeSet::new(),
+            began: world.now,
             close_asked: false,
             page: None,
             next: Step::BecomeReady,
@@ -96,14 +111,21 @@ impl Process {
     }
 
     pub(super) fn run(&mut self, batch: &[Job], world: &mut World) {
-        self.inbox.extend(batch);
+        self.inbox.extend(batch.iter().map(|&job| Arrived { job, is_revoked: false }));
         self.sent.extend(batch.iter().map(|job| job.task));
         self.notice(world);
     }
 
-    /// Takes a task back on its page, dead or alive. Returns whether it had not started.
-    pub(super) fn revoke(&mut self, task: TaskId) -> bool {
-        self.inbox.iter().any(|job| job.task == task) && self.revoked.insert(task)
+    /// Takes a task back on its page, dead or alive: what was sent last by that name.
+    pub(super) fn revoke(&mut self, task: TaskId) -> Revocation {
+        match self.inbox.iter_mut().rev().find(|arrived| arrived.job.task == task) {
+            Some(Arrived { is_revoked: true, .. }) => Revocation::DoneBefore,
+            Some(arrived) => {
+                arrived.is_revoked = true;
+                Revocation::Done
+            }
+            None => Revocation::TooLate,
+        }
     }
 
     pub(super) fn close(&mut self, world: &mut World) {
@@ -137,7 +159,9 @@ impl Process {
             (Step::Proceed, _) => self.proceed(world),
             (Step::Finish, Phase::Running(task)) => {
                 self.phase = Phase::Waiting;
-                self.say(Event::Finished { worker: self.id, task, recalled: false }, world);
+                let honest = world.now - self.began;
+                let wall_time = if world.fault() { world.any_time() } else { honest };
+                self.say(Event::Finished { worker: self.id, task, wall_time }, world);
                 self.proceed(world);
             }
             (Step::FinishSilently, _) => {
@@ -176,20 +200,25 @@ impl Process {
             return;
         }
         self.epoch += 1;
-        while let Some(&job) = self.inbox.front() {
+        while let Some(&Arrived { job, is_revoked }) = self.inbox.front() {
             let Job { task, wall_time, .. } = job;
-            let is_revoked = self.revoked.contains(&task);
             // Without a deadline nothing would end it: its own, or that of the hand-back.
-            let ends = wall_time.is_some() || world.revoked.contains(&task);
-            if ends && world.fault() && world.rng.chance(30) {
+            if (wall_time.is_some() || is_revoked) && world.fault() && world.rng.chance(30) {
                 return;
             }
             if is_revoked && world.fault() && world.rng.chance(30) {
-                world.coverage.see("situation: a worker ran what was taken back");
                 self.lied = true;
+                if world.rng.chance(50) {
+                    world.coverage.see("situation: a ghost was answered as if it had run");
+                    self.inbox.pop_front();
+                    let wall_time = world.any_time();
+                    self.say(Event::Finished { worker: self.id, task, wall_time }, world);
+                    continue;
+                }
+                world.coverage.see("situation: a worker ran what was taken back");
             } else if is_revoked {
                 self.inbox.pop_front();
-                self.say(Event::Finished { worker: self.id, task, recalled: true }, world);
+                self.say(Event::HandedBack { worker: self.id, task }, world);
                 continue;
             } else if world.fault() && world.rng.chance(20) {
                 return self.exit(world);
@@ -210,6 +239,7 @@ impl Process {
         let taken_back = world.revoked.contains(&task);
         assert!(self.lied || !taken_back, "task {task} starts after it was taken back");
         self.phase = Phase::Running(task);
+        self.began = world.now;
         self.page = Some(task);
         self.starts.push(task);
         if world.rng.chance(5) {
@@ -227,7 +257,8 @@ impl Process {
             5 => (15, 40, Step::Finish),
             6 if world.rng.chance(40) => (0, 10, Step::FailHook(Hook::Initializer)),
             0..10 => (0, 10, Step::Crash),
-            _ => (0, 12, Step::Finish),
+            _ if world.rng.chance(world.slow_percent) => (8, 60, Step::Finish),
+            _ => (0, world.task_millis_max, Step::Finish),
         };
         self.plan(world, first, last, step);
     }
@@ -252,7 +283,7 @@ impl Process {
             started = match world.rng.below(4) {
                 0 => None,
                 1 => Some(world.any_task()),
-                _ => self.inbox.back().map(|job| job.task),
+                _ => self.inbox.back().map(|arrived| arrived.job.task),
             };
         }
         if started != self.page {
@@ -277,12 +308,17 @@ impl Process {
             3 => Event::HookFailed { worker, hook: Hook::Finalizer },
             4 if self.phase == Phase::Gone => Event::Exited { worker, started: None },
             _ => {
-                let task = match (world.rng.below(3), self.phase) {
+                let task = match (world.rng.below(4), self.phase) {
                     (0, Phase::Running(task)) => task,
                     (1, _) => self.sent.last().copied().unwrap_or(TaskId(0)),
+                    (2, _) => self.inbox.front().map_or(TaskId(0), |arrived| arrived.job.task),
                     _ => world.any_task(),
                 };
-                Event::Finished { worker, task, recalled: world.rng.chance(40) }
+                if world.rng.chance(40) {
+                    Event::HandedBack { worker, task }
+                } else {
+                    Event::Finished { worker, task, wall_time: world.any_time() }
+                }
             }
         };
         self.say(lie, world);

@@ -10,7 +10,9 @@ use super::coverage::Coverage;
 use super::rng::Rng;
 use super::world::{Agenda, Happening, World};
 
-const TASKS_MAX: u64 = 20;
+const TASKS_MAX: u64 = 24;
+/// What a task has in line at most.
+pub(super) const INLINE_BYTES_MAX: usize = 49;
 
 pub(super) struct Script {
     pub(super) config: Config,
@@ -33,8 +35,12 @@ impl Script {
         let permits = if rng.chance(50) { TASKS_MAX } else { rng.between(1, 6) } as usize;
         let settles_open = rng.chance(50);
         let crash_percents = crash_percents(&mut rng, fault_percent);
+        let task_millis_max = [0, 1, 3, 12, 12][rng.below(5) as usize];
+        let slow_percent = [0, 0, 5, 20][rng.below(4) as usize];
         let mut world = World {
             rng,
+            task_millis_max,
+            slow_percent,
             now: Moment::ZERO,
             agenda: Agenda::default(),
             fault_percent,
@@ -63,8 +69,10 @@ fn config(rng: &mut Rng) -> Config {
         start_timeout: Duration::from_millis(30),
         close_timeout: Duration::from_millis(15),
         recall_timeout: rng.millis(2, 10),
-        window_tasks_max: rng.between(1, 6) as usize,
-        window_bytes_max: rng.between(30, 120) as usize,
+        window_time: rng.millis(1, 60),
+        window_tasks_max: rng.between(1, 8) as usize,
+        window_bytes_max: if rng.chance(50) { 10_000 } else { rng.between(30, 120) as usize },
+        patience: rng.millis(1, 20),
         needs_preparation: rng.chance(30),
         start_failures_max: rng.between(1, 5) as u32,
         backoff_min,
@@ -100,7 +108,7 @@ fn plan_group(world: &mut World) {
     for _ in 0..world.rng.between(1, most) {
         world.tasks += 1;
         let task = TaskId(world.tasks);
-        let inline_bytes = world.rng.below(50) as usize;
+        let inline_bytes = world.rng.between(1, INLINE_BYTES_MAX as u64) as usize;
         // Callers do not mix these in a chunk, and nothing relies on that.
         if world.rng.chance(15) {
             (module, priority) = (any_module(world), any_priority(world));

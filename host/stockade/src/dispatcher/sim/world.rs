@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
+use std::time::Duration;
 
 use stockade_wire::{ModuleId, TaskId, WorkerId};
 
@@ -55,6 +56,10 @@ pub(super) struct World {
     pub(super) fault_percent: u64,
     /// For every module, how often one of its tasks ends its worker.
     pub(super) crash_percents: Vec<u64>,
+    /// How long tasks usually take at most.
+    pub(super) task_millis_max: u64,
+    /// How many take much longer.
+    pub(super) slow_percent: u64,
     pub(super) tasks: u64,
     /// Tasks whose callers know that they will never start, whoever else has heard of it.
     pub(super) revoked: BTreeSet<TaskId>,
@@ -85,6 +90,11 @@ impl World {
     pub(super) fn end_faults(&mut self) {
         self.fault_percent = 0;
         self.crash_percents.fill(0);
+    }
+
+    /// A span that means nothing.
+    pub(super) fn any_time(&mut self) -> Duration {
+        [Duration::ZERO, Duration::MAX, Duration::from_millis(1)][self.rng.below(3) as usize]
     }
 
     /// A task that may or may not exist.

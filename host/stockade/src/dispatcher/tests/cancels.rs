@@ -34,20 +34,21 @@ fn cancel_of_a_task_that_is_done_or_unknown_does_nothing() {
 }
 
 #[test]
-fn a_task_taken_back_in_a_window_is_handed_back_in_its_turn() {
+fn a_task_taken_back_in_a_window_ends_at_once_and_is_handed_back_in_its_turn() {
     let mut bench = one_worker_with(&[1, 2, 3], as_it_is);
-    assert_eq!(bench.cancel(2), [], "its worker has seen it on its page");
+    assert_eq!(bench.cancel(2), [resolve(2, CANCELLED)], "its worker will see it on its page");
     assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished)], "nobody says it started");
-    assert_eq!(bench.hand_back(1, 2), [resolve(2, CANCELLED), start(3)]);
+    assert_eq!(bench.counts().pending_tasks, 1);
+    assert_eq!(bench.hand_back(1, 2), [start(3)]);
     assert_eq!(bench.timeout(), None);
 }
 
 #[test]
 fn a_first_task_taken_back_is_waited_for_as_long_as_a_hand_back_takes() {
     let mut bench = one_worker_with(&[1, 2], as_it_is);
-    assert_eq!(bench.cancel(1), []);
+    assert_eq!(bench.cancel(1), [resolve(1, CANCELLED)]);
     bench.wait_until(RECALL_TIMEOUT);
-    assert_eq!(bench.hand_back(1, 1), [resolve(1, CANCELLED), start(2)]);
+    assert_eq!(bench.hand_back(1, 1), [start(2)]);
     assert_eq!(bench.timeout(), None);
 }
 
@@ -58,7 +59,7 @@ fn a_task_that_is_not_handed_back_in_time_costs_its_worker_and_nobody_else() {
     bench.submit_chunk(&[1, 2], as_it_is);
     bench.tell(Event::Ready(worker(1)));
     bench.cancel(1);
-    assert_eq!(bench.time_out_at(RECALL_TIMEOUT), late_with(1, CANCELLED));
+    assert_eq!(bench.time_out_at(RECALL_TIMEOUT), [Action::Kill(worker(1))]);
     assert_eq!(bench.hand_back(1, 1), [], "too late");
     assert_eq!(bench.exit(1, None), [Action::Spawn(worker(2))], "without a pause");
     assert_eq!(bench.tell(Event::Ready(worker(2))), [run(2, &[2]), start(2)]);
@@ -70,7 +71,7 @@ fn the_time_to_hand_back_counts_from_the_tasks_turn() {
     bench.cancel(2);
     bench.wait_until(70);
     bench.finish(1, 1);
-    assert_eq!(bench.time_out_at(70 + RECALL_TIMEOUT), late_with(2, CANCELLED));
+    assert_eq!(bench.time_out_at(70 + RECALL_TIMEOUT), [Action::Kill(worker(1))]);
 }
 
 #[test]
@@ -83,15 +84,12 @@ fn the_time_to_hand_back_is_not_prolonged_by_another_cancel() {
 }
 
 #[test]
-fn the_time_to_hand_back_is_never_longer_than_the_wall_time() {
+fn a_task_that_was_taken_back_has_no_wall_time_any_more() {
     let short = |task| Submission { wall_time: Some(ms(RECALL_TIMEOUT - 1)), ..task };
-    let mut bench = one_worker_with(&[1, 2], short);
-    bench.cancel(2);
+    let mut bench = one_worker_with(&[1], short);
     bench.wait_until(3);
     bench.cancel(1);
-    assert_eq!(bench.timeout(), Some(RECALL_TIMEOUT - 1));
-    bench.hand_back(1, 1);
-    assert_eq!(bench.time_out_at(3 + RECALL_TIMEOUT - 1), late_with(2, CANCELLED));
+    assert_eq!(bench.time_out_at(3 + RECALL_TIMEOUT), [Action::Kill(worker(1))]);
 }
 
 #[test]
@@ -99,7 +97,7 @@ fn a_worker_that_runs_what_was_taken_back_is_killed_and_not_believed() {
     let mut bench = one_worker_with(&[1, 2], with_retry);
     bench.cancel(1);
     assert_eq!(bench.finish(1, 1), [Action::Kill(worker(1))]);
-    assert_eq!(bench.exit(1, Some(1)), [resolve(1, CANCELLED)]);
+    assert_eq!(bench.exit(1, Some(1)), [], "and its page is not, either");
     assert_eq!(bench.counts().pending_tasks, 1);
 }
 
@@ -107,24 +105,24 @@ fn a_worker_that_runs_what_was_taken_back_is_killed_and_not_believed() {
 fn a_task_taken_back_in_a_window_is_not_queued_again() {
     let mut bench = one_worker_with(&[1, 2, 3], as_it_is);
     bench.cancel(2);
-    let gone = bench.exit(1, Some(1));
-    assert_eq!(gone, [resolve(1, Resolution::WorkerLost), resolve(2, CANCELLED)]);
+    assert_eq!(bench.exit(1, Some(1)), [resolve(1, Resolution::WorkerLost)]);
+    assert_eq!(bench.counts().pending_tasks, 1);
 }
 
 #[test]
 fn a_task_taken_back_in_a_window_is_cancelled_though_its_page_says_it_ran() {
     let mut bench = one_worker_with(&[1, 2], with_retry);
-    bench.cancel(2);
+    assert_eq!(bench.cancel(2), [resolve(2, CANCELLED)]);
     bench.finish(1, 1);
-    assert_eq!(bench.exit(1, Some(2)), [resolve(2, CANCELLED)]);
+    assert_eq!(bench.exit(1, Some(2)), []);
 }
 
 #[test]
-fn a_task_taken_back_behind_a_late_one_ends_with_the_worker() {
+fn a_task_taken_back_behind_a_late_one_ends_before_the_worker() {
     let mut bench = one_worker_with(&[1, 2], with_wall_time);
     bench.time_out_at(WALL_TIME);
-    assert_eq!(bench.cancel(2), []);
-    assert_eq!(bench.exit(1, Some(1)), [resolve(2, CANCELLED)]);
+    assert_eq!(bench.cancel(2), [resolve(2, CANCELLED)]);
+    assert_eq!(bench.exit(1, Some(1)), []);
 }
 
 #[test]
@@ -132,7 +130,7 @@ fn a_task_taken_back_is_not_ended_as_a_running_one() {
     let mut bench = one_worker_with(&[1], as_it_is);
     bench.cancel(1);
     assert_eq!(bench.cancel_running(1), [], "it does not run");
-    assert_eq!(bench.shut_down(ShutdownMode::Kill), late_with(1, CANCELLED));
+    assert_eq!(bench.shut_down(ShutdownMode::Kill), [Action::Kill(worker(1))]);
 }
 
 #[test]
@@ -196,6 +194,16 @@ fn what_the_pool_wants_back_too_late_ends_as_any_other() {
 }
 
 #[test]
+fn what_the_pool_wants_back_in_time_ends_at_once_and_leaves_its_worker_an_answer_to_give() {
+    let mut bench = one_worker_with(&[1, 2], with_wall_time);
+    assert_eq!(bench.shut_down(ShutdownMode::Cancel), [recall(2)]);
+    assert_eq!(bench.take_back(1, 2), [resolve(2, SHUT_DOWN)]);
+    assert_eq!(bench.take_back(1, 2), [], "once");
+    assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished)]);
+    assert_eq!(bench.hand_back(1, 2), [Action::Close(worker(1))]);
+}
+
+#[test]
 fn the_pool_does_not_want_back_what_its_caller_took() {
     let mut bench = one_worker_with(&[1, 2], as_it_is);
     bench.cancel(2);
@@ -203,27 +211,26 @@ fn the_pool_does_not_want_back_what_its_caller_took() {
 }
 
 #[test]
-fn the_pool_wants_a_task_back_once_and_for_its_first_reason() {
+fn the_pool_wants_a_task_back_once() {
     let mut bench = Bench::new(config(2));
     bench.spawn_workers(2);
     bench.submit_chunk(&[1, 2], as_it_is);
     bench.tell(Event::Ready(worker(1)));
     let failed = Event::HookFailed { worker: worker(2), hook: Hook::Initializer };
     assert_eq!(bench.tell(failed)[2..], [recall(2)]);
-    assert_eq!(bench.shut_down(ShutdownMode::Cancel), []);
-    bench.finish(1, 1);
     let cancelled = resolve(2, Resolution::Cancelled(CancelReason::Broken));
-    assert_eq!(bench.hand_back(1, 2)[0], cancelled);
+    assert_eq!(bench.take_back(1, 2), [cancelled]);
+    assert_eq!(bench.shut_down(ShutdownMode::Cancel), []);
 }
 
 #[test]
 fn a_caller_may_take_back_what_the_pool_wants() {
     let mut bench = one_worker_with(&[1, 2], with_wall_time);
     bench.shut_down(ShutdownMode::Cancel);
-    bench.cancel(2);
+    assert_eq!(bench.cancel(2), [resolve(2, CANCELLED)]);
+    assert_eq!(bench.take_back(1, 2), [], "if anybody says so then");
     bench.finish(1, 1);
     assert_eq!(bench.timeout(), Some(RECALL_TIMEOUT), "it never starts");
-    assert_eq!(bench.hand_back(1, 2)[0], resolve(2, CANCELLED));
 }
 
 #[test]
@@ -246,9 +253,10 @@ fn a_hundred_thousand_tasks_can_be_cancelled_one_by_one() {
     for id in 1..=TASKS {
         bench.dispatcher.handle_event(Moment::ZERO, Event::Submit(task(id)));
     }
+    assert_eq!(bench.decided().len(), 1, "one spawn");
     for id in (1..=TASKS).rev() {
         bench.dispatcher.handle_event(Moment::ZERO, Event::Cancel(TaskId(id)));
     }
     assert_eq!(bench.counts().pending_tasks, 0);
-    assert_eq!(bench.decided().len() as u64, 1 + TASKS, "one spawn, and a resolution each");
+    assert_eq!(bench.decided().len() as u64, TASKS, "a resolution each");
 }

@@ -7,12 +7,13 @@ fn killed(id: u64) -> Vec<Action> {
     vec![Action::Kill(worker(id))]
 }
 
-fn everything_from(id: u64) -> [Event; 9] {
+fn everything_from(id: u64) -> [Event; 10] {
     let worker = worker(id);
     [
         Event::Ready(worker),
-        Event::Finished { worker, task: TaskId(1), recalled: false },
-        Event::Finished { worker, task: TaskId(u64::MAX), recalled: true },
+        Event::Finished { worker, task: TaskId(1), wall_time: Duration::MAX },
+        Event::HandedBack { worker, task: TaskId(1) },
+        Event::HandedBack { worker, task: TaskId(u64::MAX) },
         Event::HookFailed { worker, hook: Hook::Initializer },
         Event::HookFailed { worker, hook: Hook::Finalizer },
         Event::Closed(worker),
@@ -77,6 +78,22 @@ fn a_task_handed_back_unasked_kills() {
 }
 
 #[test]
+fn a_task_handed_back_twice_kills() {
+    let mut bench = one_worker_with(&[1, 2], as_it_is);
+    bench.cancel(1);
+    bench.hand_back(1, 1);
+    assert_eq!(bench.hand_back(1, 1), killed(1));
+}
+
+#[test]
+fn a_task_taken_back_and_answered_as_if_it_had_run_kills() {
+    let mut bench = one_worker_with(&[1, 2], as_it_is);
+    bench.cancel(2);
+    bench.finish(1, 1);
+    assert_eq!(bench.finish(1, 2), killed(1));
+}
+
+#[test]
 fn a_second_ready_kills() {
     let mut bench = Bench::ready(config(1));
     assert_eq!(bench.tell(Event::Ready(worker(1))), killed(1));
@@ -97,7 +114,7 @@ fn a_finalizer_that_was_not_due_kills_and_breaks_nothing() {
 
 #[test]
 fn a_dying_worker_may_say_what_it_likes() {
-    for event in everything_from(1).into_iter().take(7) {
+    for event in everything_from(1).into_iter().take(8) {
         let mut bench = one_worker_with(&[1], as_it_is);
         bench.cancel_running(1);
         assert_eq!(bench.tell(event), []);

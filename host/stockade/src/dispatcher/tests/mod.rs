@@ -9,6 +9,7 @@ mod priorities;
 mod quarantine;
 mod requests;
 mod tasks;
+mod windows;
 mod workers;
 
 use std::time::Duration;
@@ -24,6 +25,8 @@ const START_TIMEOUT: u64 = 1_000;
 const CLOSE_TIMEOUT: u64 = 500;
 const RECALL_TIMEOUT: u64 = 20;
 const WALL_TIME: u64 = 100;
+const WINDOW_TIME: u64 = 4;
+const PATIENCE: u64 = 15;
 const BACKOFF_MIN: u64 = 10;
 const BACKOFF_MAX: u64 = 80;
 const REQUEUES_MAX: u32 = 2;
@@ -40,8 +43,10 @@ fn config(workers_max: usize) -> Config {
         start_timeout: ms(START_TIMEOUT),
         close_timeout: ms(CLOSE_TIMEOUT),
         recall_timeout: ms(RECALL_TIMEOUT),
+        window_time: ms(WINDOW_TIME),
         window_tasks_max: 8,
         window_bytes_max: 1_000,
+        patience: ms(PATIENCE),
         needs_preparation: false,
         start_failures_max: 3,
         backoff_min: ms(BACKOFF_MIN),
@@ -130,8 +135,9 @@ impl Bench {
     }
 
     fn decided(&mut self) -> Vec<Action> {
+        let actions = std::iter::from_fn(|| self.dispatcher.poll_action()).collect();
         self.dispatcher.check_invariants();
-        std::iter::from_fn(|| self.dispatcher.poll_action()).collect()
+        actions
     }
 
     fn counts(&self) -> Counts {
@@ -155,12 +161,24 @@ impl Bench {
         }
     }
 
+    /// A task ends that took longer than a window, so that nothing is sent to go behind the next.
     fn finish(&mut self, id: u64, task: u64) -> Vec<Action> {
-        self.tell(Event::Finished { worker: worker(id), task: TaskId(task), recalled: false })
+        self.finish_after(2 * WINDOW_TIME, id, task)
+    }
+
+    /// A task ends that took so long, or so its worker says.
+    fn finish_after(&mut self, millis: u64, id: u64, task: u64) -> Vec<Action> {
+        let wall_time = ms(millis);
+        self.tell(Event::Finished { worker: worker(id), task: TaskId(task), wall_time })
+    }
+
+    /// The page says that a task was taken back.
+    fn take_back(&mut self, id: u64, task: u64) -> Vec<Action> {
+        self.tell(Event::TakenBack { worker: worker(id), task: TaskId(task) })
     }
 
     fn hand_back(&mut self, id: u64, task: u64) -> Vec<Action> {
-        self.tell(Event::Finished { worker: worker(id), task: TaskId(task), recalled: true })
+        self.tell(Event::HandedBack { worker: worker(id), task: TaskId(task) })
     }
 
     fn exit(&mut self, id: u64, started: Option<u64>) -> Vec<Action> {

@@ -162,8 +162,9 @@ fn what_a_quarantined_module_runs_finishes_and_what_it_has_sent_is_wanted_back()
     let ends =
         [quarantine(7), Action::Recall(worker(3), TaskId(3)), resolve(1, Resolution::WorkerLost)];
     assert_eq!(bench.exit(2, Some(1)), ends);
-    assert_eq!(bench.finish(3, 2), [resolve(2, Resolution::Finished), start(3)]);
-    assert_eq!(bench.hand_back(3, 3), [resolve(3, QUARANTINED)]);
+    assert_eq!(bench.take_back(3, 3), [resolve(3, QUARANTINED)]);
+    assert_eq!(bench.finish(3, 2), [resolve(2, Resolution::Finished)]);
+    assert_eq!(bench.hand_back(3, 3), []);
     assert_eq!(bench.submit(of_module(7)(task(4))), [resolve(4, QUARANTINED)], "none the less");
 }
 

@@ -2,11 +2,9 @@
 
 use stockade_wire::{TaskId, WorkerId};
 
-use super::super::super::{
-    Action, BrokenCause, CancelReason, Hook, Moment, RequestId, ShutdownMode,
-};
+use super::super::super::{Action, BrokenCause, Hook, Moment, RequestId, ShutdownMode};
 use super::super::coverage::Coverage;
-use super::{Oracle, Request, Worker};
+use super::{Oracle, Request, Sent, Worker};
 
 impl Oracle {
     /// An action was decided.
@@ -25,9 +23,7 @@ impl Oracle {
             Action::Spawn(id) => self.spawn(now, id),
             Action::Run(id, ref batch) => self.run(now, id, batch, coverage),
             Action::Start(id) => self.start(id),
-            Action::Recall(id, task) => {
-                assert!(self.must_recall.remove(&(id, task)), "recalled once, and for a reason");
-            }
+            Action::Recall(id, task) => self.recall(now, id, task),
             Action::Close(id) => self.close(now, id, coverage),
             Action::Kill(id) => self.kill(now, id, coverage),
             Action::Resolve(id, resolution) => self.resolve(now, id, resolution, coverage),
@@ -68,43 +64,118 @@ impl Oracle {
     }
 
     fn run(&mut self, now: Moment, id: WorkerId, batch: &[TaskId], coverage: &mut Coverage) {
-        let worker = self.workers.get_mut(&id).expect("work goes to the living");
-        assert!(worker.is_idle(), "work goes to idle workers");
-        assert!(!batch.is_empty() && batch.len() <= self.config.window_tasks_max);
-        worker.assigned += batch.len() as u64;
-        let tasks_max = self.config.tasks_per_worker_max;
-        assert!(tasks_max.is_none_or(|max| worker.assigned <= max), "a worker is used up");
-        if tasks_max == Some(worker.assigned) {
-            coverage.see("situation: a worker retired");
+        let worker = &self.workers[&id];
+        assert!(
+            worker.ready && worker.is_serving() && !worker.retired,
+            "work goes to who may work"
+        );
+        assert!(!batch.is_empty(), "work goes out");
+        let room = self.config.window_tasks_max - worker.window.len();
+        let depth = worker.depth(self.config.window_time);
+        let bytes: usize = batch.iter().map(|id| self.tasks[id].submission.inline_bytes).sum();
+        let bytes_fit = worker.bytes() + bytes <= self.config.window_bytes_max;
+        if worker.is_idle() {
+            let chunk = self.tasks[&batch[0]].submission.chunk;
+            let same = |id| chunk.is_some() && self.tasks[id].submission.chunk == chunk;
+            assert!(batch.len() == 1 || batch.iter().all(same), "a batch is of one chunk");
+            assert!(batch.len() == 1 || bytes_fit, "a window is too full");
+            assert!(batch.len() <= depth.unwrap_or(room).min(room), "a window is too deep");
+        } else {
+            self.check_deepening(now, worker, batch.len(), coverage);
+            assert!(bytes_fit && batch.len() <= room, "a window is too full");
         }
-        worker.begin(now);
-        worker.window.extend(batch);
-        let chunk = self.tasks[&batch[0]].submission.chunk;
-        let mut bytes = 0;
         for id in batch {
             assert!(!self.queue.is_empty(), "work that waits goes out");
             assert_eq!(self.queue.remove(0), *id, "work goes out in order");
             let task = &self.tasks[id];
             assert_eq!(task.resolution, None, "an ended task does not run");
-            assert!(!task.is_withdrawn(), "a cancelled task does not run");
+            assert!(!task.cancel_asked && !task.stop_asked, "a cancelled task does not run");
             let module = task.submission.module;
             assert!(!self.quarantined.contains(&module), "a quarantined module does not run");
-            assert!(batch.len() == 1 || chunk.is_some() && task.submission.chunk == chunk);
-            bytes += task.submission.inline_bytes;
             if task.losses > 0 {
                 coverage.see("situation: a task was retried");
             } else if task.returns > 0 {
                 coverage.see("situation: a task was queued again untouched");
             }
         }
-        assert!(batch.len() == 1 || bytes <= self.config.window_bytes_max, "a window is too full");
+        self.send(now, id, batch, coverage);
+    }
+
+    /// What has to be so where a worker is given more than it has.
+    fn check_deepening(&self, now: Moment, worker: &Worker, given: usize, coverage: &mut Coverage) {
+        let held = worker.tasks().count();
+        let depth = worker.depth(self.config.window_time).expect("a worker whose pace is known");
+        assert!(held * 2 <= depth, "a window is filled when it has run low");
+        assert!(held + given <= depth, "a window is too deep");
+        assert!(!self.is_overdue(now, worker), "nobody goes behind a slow task");
+        let starting = self.workers.values().filter(|worker| worker.is_starting()).count();
+        assert_eq!(self.idle() + starting, 0, "depth comes after parallelism");
+        let may_start = self.prepared && now >= self.paused_until && self.has_room();
+        assert!(!may_start || !self.misses_worker(), "depth comes after another worker");
+        let share = self.queue.len().div_ceil(self.active());
+        assert!(given <= share, "everybody gets a share");
+        let most = (depth - held).min(self.config.window_tasks_max - worker.window.len());
+        coverage.see(if given == share && given < most {
+            "situation: what was left was shared out"
+        } else {
+            "situation: a busy worker was given more"
+        });
+        if worker.front_since == now && held > 0 && !worker.announced {
+            coverage.see("situation: a worker ran dry and was given more than a batch");
+        }
+    }
+
+    fn send(&mut self, now: Moment, id: WorkerId, batch: &[TaskId], coverage: &mut Coverage) {
+        let Self { workers, tasks, config, .. } = self;
+        let worker = workers.get_mut(&id).unwrap();
+        if worker.window.is_empty() {
+            worker.begin(now);
+        }
+        for task in batch {
+            if worker.window.iter().any(|sent| sent.task == *task) {
+                coverage.see("situation: a task went back to the worker that had its ghost");
+            }
+            let bytes = tasks[task].submission.inline_bytes;
+            let sent = Sent { task: *task, ghost_since: None, is_recalled: false, bytes };
+            worker.window.push_back(sent);
+        }
+        worker.assigned += batch.len() as u64;
+        if let Some(max) = config.tasks_per_worker_max {
+            assert!(worker.assigned <= max, "a worker is used up");
+            if worker.was_retired {
+                coverage.see("situation: a retired worker was given more after all");
+            }
+            if worker.assigned == max {
+                worker.retired = true;
+                worker.was_retired = true;
+                coverage.see("situation: a worker retired");
+            }
+        }
+    }
+
+    /// A task is wanted back because it may not run, because it waits behind a slow one, or because
+    /// somebody idles; and the last of a window first.
+    fn recall(&mut self, now: Moment, id: WorkerId, task: TaskId) {
+        let must = self.must_recall.remove(&(id, task));
+        let is_slow = self.is_overdue(now, &self.workers[&id]);
+        let relieves = self.relief.is_some() && self.idle() > 0;
+        assert!(must || is_slow || relieves, "wanted back for a reason");
+        let worker = self.workers.get_mut(&id).unwrap();
+        assert!(!worker.killed, "what a dying worker has is waited for");
+        let index = worker.window.iter().rposition(|sent| sent.task == task).unwrap();
+        assert!(index > 0, "what is first has started");
+        let is_passed = |sent: &Sent| must || sent.is_ghost() || sent.is_recalled;
+        assert!(worker.window.iter().skip(index + 1).all(is_passed), "the last comes back first");
+        let sent = &mut worker.window[index];
+        assert!(!sent.is_ghost() && !sent.is_recalled, "wanted back once");
+        sent.is_recalled = true;
     }
 
     fn start(&mut self, id: TaskId) {
         let task = self.tasks.get_mut(&id).expect("a task that was submitted");
-        assert!(!task.is_revoked() && !task.stop_asked, "a cancelled task is not said to run");
+        assert!(!task.cancel_asked && !task.stop_asked, "a cancelled task is not said to run");
         task.started = true;
-        let holds = |worker: &&mut Worker| worker.window.front() == Some(&id);
+        let holds = |worker: &&mut Worker| worker.front() == Some(id);
         let worker = self.workers.values_mut().find(holds).expect("a front starts");
         assert!(!worker.killed && !worker.announced, "a front starts once");
         worker.announced = true;
@@ -129,8 +200,7 @@ impl Oracle {
         if idled_out && !stops {
             coverage.see("situation: a worker idled out");
         }
-        let retired = self.config.tasks_per_worker_max == Some(worker.assigned);
-        assert!(stops || retired || idled_out, "a worker closes for a reason");
+        assert!(stops || worker.retired || idled_out, "a worker closes for a reason");
         worker.close_at = Some(now);
     }
 
@@ -145,18 +215,19 @@ impl Oracle {
         } else if close_late {
             coverage.see("situation: a close timed out");
         }
-        let front = worker.window.front().map(|front| &self.tasks[front]);
+        let front = worker.front().map(|front| &self.tasks[&front]);
         let front_late = front.is_some_and(|task| {
             let wall_time = task.submission.wall_time;
             wall_time.is_some_and(|wall_time| now >= worker.front_since + wall_time)
         });
-        let hand_back_late = front
-            .and_then(|task| task.revoked_since)
-            .is_some_and(|since| now >= since.max(worker.front_since) + self.config.recall_timeout);
+        let hand_back_late =
+            worker.window.front().and_then(|sent| sent.ghost_since).is_some_and(|since| {
+                now >= since.max(worker.front_since) + self.config.recall_timeout
+            });
         if hand_back_late {
             coverage.see("situation: a task was not handed back in time");
         }
-        let stopped = front.is_some_and(|task| task.stop_asked && !task.is_revoked());
+        let stopped = front.is_some_and(|task| task.stop_asked);
         if stopped && now == worker.front_since && !worker.announced {
             coverage.see("situation: a task was stopped as its turn came");
         }
@@ -167,6 +238,10 @@ impl Oracle {
         assert!(reason || front_ends || ends, "a worker is killed for a reason");
         worker.excused |= ours && !worker.distrusted;
         worker.killed = true;
+        // The ghost that it was ended for is waited for no longer; a task's end follows.
+        if (hand_back_late || ends) && !worker.distrusted && worker.front().is_none() {
+            worker.window.pop_front();
+        }
     }
 
     fn break_pool(&mut self, cause: BrokenCause) {
@@ -182,6 +257,6 @@ impl Oracle {
         }
         self.broken = true;
         self.drop_requests();
-        self.withdraw_all(CancelReason::Broken, None);
+        self.withdraw_all(None);
     }
 }

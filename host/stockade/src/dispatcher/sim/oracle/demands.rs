@@ -1,12 +1,13 @@
 //! What must have been done: by the end of a step, and by the end of a life.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use stockade_wire::TaskId;
 
 use super::super::super::{Dispatcher, Moment, Resolution};
 use super::super::process::Process;
+use super::super::script::INLINE_BYTES_MAX;
 use super::{Oracle, Worker};
 
 impl Oracle {
@@ -21,18 +22,22 @@ impl Oracle {
         }
         assert!(self.must_recall.is_empty(), "{:?} have to be wanted back", self.must_recall);
         assert_eq!(self.must_quarantine, None, "a module has to be quarantined now");
-        assert!(dispatcher.queue.iter().eq(self.queue.iter().copied()), "the queue is another");
+        let queue = dispatcher.queue.iter(&dispatcher.tasks).map(|key| dispatcher.tasks[key].id);
+        assert!(queue.eq(self.queue.iter().copied()), "the queue is another");
         assert_eq!(dispatcher.shutdown, self.shutdown, "the harshest shutdown counts");
         let counts = dispatcher.counts();
         assert_eq!(counts.workers, self.workers.len());
-        let running = self.workers.values().filter(|w| !w.killed && !w.window.is_empty()).count();
-        assert_eq!(counts.busy, running);
+        let busy = self.workers.values().filter(|w| !w.killed && !w.window.is_empty()).count();
+        assert_eq!(counts.busy, busy);
+        let running = self.workers.values().filter(|worker| worker.is_running()).count();
         assert_eq!(counts.pending_tasks, self.unresolved - running);
         let phases = self.workers.iter().map(|(&id, worker)| (id, worker.phase()));
         assert!(dispatcher.phases().eq(phases), "a worker is elsewhere in its life");
         assert!(self.hook_failed.is_none() || self.broken, "a failed hook breaks the pool");
         self.check_deadlines(now);
         self.check_progress(now);
+        self.check_depth(now);
+        self.check_evenness(now);
         self.check_end();
     }
 
@@ -48,14 +53,17 @@ impl Oracle {
             } else if !worker.ready {
                 since(worker.spawned_at, Some(self.config.start_timeout), "start timeout");
             } else if let Some(front) = worker.window.front() {
-                let task = &self.tasks[front];
-                since(worker.front_since, task.submission.wall_time, "task's deadline");
-                if let Some(revoked_since) = task.revoked_since {
-                    let hand_back_since = revoked_since.max(worker.front_since);
+                if let Some(ghost_since) = front.ghost_since {
+                    let hand_back_since = ghost_since.max(worker.front_since);
                     since(hand_back_since, Some(self.config.recall_timeout), "recall timeout");
                 } else {
+                    let task = &self.tasks[&front.task];
+                    since(worker.front_since, task.submission.wall_time, "task's deadline");
                     assert!(!task.stop_asked, "a task that is to be ended runs");
                     assert!(worker.announced, "nobody heard of a start");
+                }
+                if self.config.workers_max > 1 && worker.waiting() > 0 {
+                    since(worker.front_since, Some(self.config.patience), "others' patience");
                 }
             } else {
                 // A shorter one may have passed when it was set; then it is due at once.
@@ -72,9 +80,7 @@ impl Oracle {
         assert!(idle == 0 || self.queue.is_empty(), "a worker idles while a task waits");
         let stops = self.shutdown.is_some() || self.broken || self.joining;
         assert!(idle == 0 || !stops, "a worker idles to no end");
-        let used_up = |worker: &Worker| {
-            worker.is_idle() && self.config.tasks_per_worker_max == Some(worker.assigned)
-        };
+        let used_up = |worker: &Worker| worker.is_idle() && worker.retired;
         assert!(!self.workers.values().any(used_up), "a used-up worker closes");
         if self.prepared && now >= self.paused_until {
             assert!(!self.misses_worker() || !self.has_room(), "a task waits for no worker");
@@ -84,6 +90,34 @@ impl Oracle {
             self.prepared || self.preparing || (self.queue.is_empty() && self.requested == 0),
             "nobody makes the snapshot"
         );
+    }
+
+    /// No window runs dry while tasks wait that could be in it.
+    fn check_depth(&self, now: Moment) {
+        let starting = self.workers.values().filter(|worker| worker.is_starting()).count();
+        if self.queue.is_empty() || starting > 0 {
+            return;
+        }
+        for (id, worker) in self.workers.iter().filter(|(_, worker)| worker.is_active()) {
+            let Some(depth) = worker.depth(self.config.window_time) else { continue };
+            let has_run_low = worker.tasks().count() * 2 <= depth;
+            let has_room = worker.window.len() < self.config.window_tasks_max
+                && worker.bytes() + INLINE_BYTES_MAX <= self.config.window_bytes_max;
+            let is_slow = self.is_overdue(now, worker);
+            assert!(!has_run_low || !has_room || is_slow, "worker {id} runs dry");
+        }
+    }
+
+    /// Nobody idles for long while tasks wait in another's window.
+    fn check_evenness(&mut self, now: Moment) {
+        let (idle, waiting) = (self.idle(), self.waiting());
+        if let Some(before) = self.relief.take() {
+            assert!(idle == 0 || waiting == 0 || waiting < before, "somebody idles for ever");
+        }
+        let is_uneven = idle > 0 && waiting > 0;
+        self.uneven_since = is_uneven.then(|| self.uneven_since.unwrap_or(now));
+        let in_time = |since: Moment| now <= since + self.config.patience;
+        assert!(self.uneven_since.is_none_or(in_time), "somebody idles beside a full window");
     }
 
     fn check_end(&self) {
@@ -110,9 +144,10 @@ impl Oracle {
         assert!(self.terminated && self.unresolved == 0 && self.workers.is_empty());
         let mut starts: BTreeMap<TaskId, Option<u32>> = BTreeMap::new();
         for process in processes {
-            for task in &process.sent {
-                let starts = starts.entry(*task).or_insert(Some(0));
-                let began = process.starts.iter().filter(|began| *began == task).count() as u32;
+            // One that was taken back may have been sent to the same process again.
+            for task in &BTreeSet::from_iter(&process.sent) {
+                let starts = starts.entry(**task).or_insert(Some(0));
+                let began = process.starts.iter().filter(|began| began == task).count() as u32;
                 *starts = starts.filter(|_| !process.lied).map(|starts| starts + began);
             }
         }

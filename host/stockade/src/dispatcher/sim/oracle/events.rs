@@ -1,21 +1,34 @@
 //! What every event means, before anybody has acted on it: what may follow, and what must.
 
+use std::time::Duration;
+
 use stockade_wire::{TaskId, WorkerId};
 
-use super::super::super::{CancelReason, Event, Hook, Moment, RequestId, ShutdownMode, Submission};
+use super::super::super::{Event, Hook, Moment, RequestId, ShutdownMode, Submission};
 use super::super::coverage::Coverage;
 use super::{Exit, Oracle, Request, Task, Worker};
 
 impl Oracle {
     /// A timeout is about to be handled.
-    pub(in super::super) fn timeout(&mut self) {
+    pub(in super::super) fn timeout(&mut self, now: Moment) {
+        self.forget_last();
+        if self.uneven_since.is_some_and(|since| now >= since + self.config.patience) {
+            self.uneven_since = None;
+            self.relief = Some(self.waiting());
+        }
+    }
+
+    fn forget_last(&mut self) {
         self.answer = None;
         self.exit = None;
     }
 
     /// An event is about to be handled.
     pub(in super::super) fn event(&mut self, now: Moment, event: &Event, coverage: &mut Coverage) {
-        self.timeout();
+        // It answers an action, amid what follows from the event before.
+        if !matches!(event, Event::TakenBack { .. }) {
+            self.forget_last();
+        }
         match *event {
             Event::Submit(ref submission) => self.submit(submission, coverage),
             Event::Cancel(task) => self.cancel(now, task, coverage),
@@ -24,13 +37,10 @@ impl Oracle {
             Event::Prepared => self.prepared |= self.preparing,
             Event::PreparationFailed => self.preparation_failed = true,
             Event::Ready(id) => self.ready(now, id),
-            Event::Finished { worker, task, recalled } => self.finished(worker, task, recalled),
-            Event::Withheld { worker, task } => {
-                if self.workers.get(&worker).is_some_and(|worker| worker.window.contains(&task)) {
-                    self.tasks.get_mut(&task).unwrap().withheld = true;
-                    self.must_end.push(task);
-                }
-            }
+            Event::Finished { worker, task, wall_time } => self.finished(worker, task, wall_time),
+            Event::TakenBack { worker, task } => self.taken_back(now, worker, task, coverage),
+            Event::HandedBack { worker, task } => self.handed_back(now, worker, task, coverage),
+            Event::Withheld { worker, task } => self.withheld(worker, task),
             Event::HookFailed { worker, hook } => self.hook_fails(worker, hook),
             Event::Closed(id) => {
                 if self.workers.get(&id).is_some_and(|worker| worker.close_at.is_none()) {
@@ -50,7 +60,7 @@ impl Oracle {
                 self.shutdown = self.shutdown.max(Some(mode));
                 self.drop_requests();
                 if self.shutdown >= Some(ShutdownMode::Cancel) {
-                    self.withdraw_all(CancelReason::Shutdown, None);
+                    self.withdraw_all(None);
                 }
                 if mode == ShutdownMode::Kill {
                     let alive = self.workers.iter().filter(|(_, worker)| !worker.killed);
@@ -79,41 +89,96 @@ impl Oracle {
     }
 
     fn cancel(&mut self, now: Moment, id: TaskId, coverage: &mut Coverage) {
-        let holder = self.workers.values().find(|worker| worker.window.contains(&id));
         let Some(task) = self.tasks.get_mut(&id).filter(|task| task.resolution.is_none()) else {
             return;
         };
         task.cancel_asked = true;
-        let Some(worker) = holder else { return self.must_end.push(id) };
-        task.revoked_since.get_or_insert(now);
-        if worker.window.front() == Some(&id) {
-            coverage.see("situation: a first task was taken back");
-        } else if task.recalled.is_some() {
-            coverage.see("situation: a caller took back what the pool wanted");
+        self.must_end.push(id);
+        let holder = self.workers.iter().find(|(_, worker)| worker.holds(id));
+        if let Some((&worker_id, worker)) = holder {
+            if worker.front() == Some(id) {
+                coverage.see("situation: a first task was taken back");
+            }
+            self.leave_ghost(now, worker_id, id);
         }
     }
 
     fn cancel_running(&mut self, id: TaskId, coverage: &mut Coverage) {
-        let holder = self.workers.values().find(|worker| worker.window.contains(&id));
+        let holder = self.workers.values().find(|worker| worker.holds(id));
         let Some(task) = self.tasks.get_mut(&id).filter(|task| task.resolution.is_none()) else {
             return;
         };
-        if task.is_revoked() {
-            return;
-        }
         task.stop_asked = true;
-        let runs = |worker: &Worker| !worker.killed && worker.window.front() == Some(&id);
+        let runs = |worker: &Worker| !worker.killed && worker.front() == Some(id);
         if holder.is_none_or(runs) {
             if holder.is_none() && task.losses > 0 {
                 coverage.see("situation: a lost task was ended in the queue");
             }
             self.must_end.push(id);
         }
+        for worker in self.workers.values_mut() {
+            let sent = worker.window.iter_mut().find(|sent| sent.task == id && !sent.is_ghost());
+            if let Some(sent) = sent {
+                sent.is_recalled = true;
+            }
+        }
+    }
+
+    /// A worker's latest sending of a task will come back, and counts as never made.
+    fn leave_ghost(&mut self, now: Moment, worker: WorkerId, id: TaskId) {
+        let window = &mut self.workers.get_mut(&worker).unwrap().window;
+        let sent = window.iter_mut().find(|sent| sent.task == id && !sent.is_ghost());
+        sent.expect("a task that is here").ghost_since = Some(now);
+        self.was_not_given(worker);
+    }
+
+    fn was_not_given(&mut self, worker: WorkerId) {
+        let worker = self.workers.get_mut(&worker).unwrap();
+        worker.assigned -= 1;
+        worker.retired &= !self.may_unretire;
+    }
+
+    fn taken_back(&mut self, now: Moment, worker: WorkerId, id: TaskId, coverage: &mut Coverage) {
+        if !self.workers.get(&worker).is_some_and(|worker| worker.holds(id)) {
+            return;
+        }
+        self.leave_ghost(now, worker, id);
+        let task = self.tasks.get_mut(&id).unwrap();
+        task.was_taken_back = true;
+        if task.stop_asked || self.refusal(id).is_some() {
+            self.must_end.push(id);
+            return;
+        }
+        if self.is_overdue(now, &self.workers[&worker]) {
+            coverage.see("situation: nobody waited behind a slow task");
+        } else if self.idle() > 0 {
+            coverage.see("situation: an idle worker was given another's tasks");
+        }
+        self.enqueue(id, false);
+    }
+
+    fn handed_back(&mut self, now: Moment, id: WorkerId, task: TaskId, coverage: &mut Coverage) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.window.front().is_some_and(|sent| sent.is_ghost() && sent.task == task) {
+            worker.window.pop_front();
+            worker.begin(now);
+            if self.tasks[&task].cancel_asked {
+                coverage.see("situation: a task was handed back to its caller");
+            }
+        } else {
+            self.distrust(id);
+        }
+    }
+
+    fn withheld(&mut self, id: WorkerId, task: TaskId) {
+        if self.workers.get(&id).is_some_and(|worker| worker.holds(task)) {
+            self.tasks.get_mut(&task).unwrap().withheld = true;
+            self.must_end.push(task);
+        }
     }
 
     fn request(&mut self, request: RequestId, count: Option<usize>) {
-        let holds = |worker: &&Worker| !worker.killed && !worker.window.is_empty();
-        let running = self.workers.values().filter(holds).count();
+        let running = self.workers.values().filter(|worker| worker.is_running()).count();
         let waits = |worker: &&Worker| worker.is_starting() || worker.is_idle();
         let coming = self.workers.values().filter(waits).count() + self.requested;
         let needed = (self.unresolved - running).saturating_sub(coming);
@@ -135,14 +200,11 @@ impl Oracle {
         }
     }
 
-    fn finished(&mut self, id: WorkerId, task: TaskId, recalled: bool) {
-        let Some(worker) = self.workers.get(&id) else { return };
-        let is_believable = |task: &Task| {
-            if recalled { task.is_withdrawn() } else { !task.is_revoked() }
-        };
-        let believable = worker.window.front() == Some(&task) && is_believable(&self.tasks[&task]);
-        if believable {
-            self.answer = Some((id, task, recalled));
+    fn finished(&mut self, id: WorkerId, task: TaskId, wall_time: Duration) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.front() == Some(task) {
+            worker.took(wall_time, self.config.window_time);
+            self.answer = Some((id, task));
             self.must_end.push(task);
         } else {
             self.distrust(id);
@@ -193,7 +255,10 @@ impl Oracle {
             self.blame(&worker, started);
         }
         let exit = Exit::new(&worker, started);
-        for (index, id) in worker.window.iter().enumerate() {
+        if exit.window.len() < worker.window.len() {
+            coverage.see("situation: a worker died with ghosts");
+        }
+        for (index, id) in exit.window.iter().enumerate() {
             let task = self.tasks.get_mut(id).unwrap();
             if index < exit.lost {
                 task.losses += 1;
@@ -203,7 +268,7 @@ impl Oracle {
             if task.losses > task.submission.retries || task.returns > self.config.requeues_max {
                 self.must_end.push(*id);
             }
-            if task.is_withdrawn() {
+            if task.stop_asked {
                 self.must_end.push(*id);
             }
             if self.quarantined.contains(&task.submission.module) {
@@ -216,12 +281,12 @@ impl Oracle {
         if exit.lost > 1 {
             coverage.see("situation: several tasks were lost together");
         }
-        for id in worker.window.iter().rev() {
+        for id in exit.window.iter().rev() {
             self.enqueue(*id, false);
         }
         let comes_back =
             |id: &TaskId| self.queue.first() != Some(id) && !self.must_end.contains(id);
-        if worker.window.front().is_some_and(comes_back) {
+        if exit.window.front().is_some_and(comes_back) {
             coverage.see("situation: a task came back behind a higher priority");
         }
         self.exit = Some(exit);
@@ -230,8 +295,8 @@ impl Oracle {
 
     /// Holds a death against the module of what the worker had started, or stood first.
     fn blame(&mut self, worker: &Worker, started: Option<TaskId>) {
-        let named = started.filter(|started| worker.window.contains(started));
-        let Some(culprit) = named.or(worker.window.front().copied()) else { return };
+        let named = started.filter(|started| worker.holds(*started));
+        let Some(culprit) = named.or(worker.tasks().next()) else { return };
         let module = self.tasks[&culprit].submission.module;
         self.record.push((module, false));
         let own = self.record.iter().rev().filter(|(other, _)| *other == module);
@@ -240,7 +305,7 @@ impl Oracle {
         if limit.is_some_and(|limit| losses as u64 >= u64::from(limit))
             && self.quarantined.insert(module)
         {
-            self.withdraw_all(CancelReason::Quarantined, Some(module));
+            self.withdraw_all(Some(module));
         }
     }
 }

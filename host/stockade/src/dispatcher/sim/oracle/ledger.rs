@@ -1,25 +1,23 @@
 //! What the oracle writes down about one task, one worker, one exit.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use stockade_wire::TaskId;
 
-use super::super::super::{CancelReason, Moment, Phase, RequestId, Resolution, Submission};
+use super::super::super::{Moment, Phase, RequestId, Resolution, Submission};
 
 pub(super) struct Task {
     pub(super) submission: Submission,
     pub(super) resolution: Option<Resolution>,
     /// Its caller has taken it back, so that it must not start and nothing else become of it.
     pub(super) cancel_asked: bool,
-    /// Since when its worker is to hand it back to its caller.
-    pub(super) revoked_since: Option<Moment>,
     /// Its caller wants it ended though it runs.
     pub(super) stop_asked: bool,
-    /// The pool wanted it back while it waited in a window: it may be handed back, and never runs
-    /// again.
-    pub(super) recalled: Option<CancelReason>,
     /// Ever said to run.
     pub(super) started: bool,
+    /// Its page has ever said that it never starts there, for the pool.
+    pub(super) was_taken_back: bool,
     /// Kept back by the driver, so that its worker never heard of it.
     pub(super) withheld: bool,
     /// Workers that died after starting it.
@@ -34,35 +32,49 @@ impl Task {
             submission: submission.clone(),
             resolution: None,
             cancel_asked: false,
-            revoked_since: None,
             stop_asked: false,
-            recalled: None,
             started: false,
+            was_taken_back: false,
             withheld: false,
             losses: 0,
             returns: 0,
         }
     }
+}
 
-    pub(super) fn is_revoked(&self) -> bool {
-        self.revoked_since.is_some()
-    }
+/// What a worker was sent and has not answered.
+#[derive(Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) task: TaskId,
+    /// Since when it is only to be handed back.
+    pub(super) ghost_since: Option<Moment>,
+    /// Whether the pool wanted it back, or knows that it has started.
+    pub(super) is_recalled: bool,
+    pub(super) bytes: usize,
+}
 
-    /// Whether anybody wants it back.
-    pub(super) fn is_withdrawn(&self) -> bool {
-        self.is_revoked() || self.stop_asked || self.recalled.is_some()
+impl Sent {
+    pub(super) fn is_ghost(&self) -> bool {
+        self.ghost_since.is_some()
     }
 }
 
 pub(super) struct Worker {
     pub(super) spawned_at: Moment,
     pub(super) ready: bool,
-    pub(super) window: VecDeque<TaskId>,
+    pub(super) window: VecDeque<Sent>,
     pub(super) front_since: Moment,
     /// Whether it was said that the front runs.
     pub(super) announced: bool,
+    /// Tasks it was given and that were not taken back.
     pub(super) assigned: u64,
+    /// Was given as many as one worker is.
+    pub(super) retired: bool,
+    /// Was so at any time.
+    pub(super) was_retired: bool,
     pub(super) finished: u64,
+    /// Nanoseconds, by its own word.
+    pub(super) average: Option<u64>,
     pub(super) idle_since: Moment,
     pub(super) close_at: Option<Moment>,
     pub(super) killed: bool,
@@ -81,7 +93,10 @@ impl Worker {
             front_since: now,
             announced: false,
             assigned: 0,
+            retired: false,
+            was_retired: false,
             finished: 0,
+            average: None,
             idle_since: now,
             close_at: None,
             killed: false,
@@ -119,8 +134,50 @@ impl Worker {
         self.ready && self.is_serving() && self.window.is_empty()
     }
 
-    pub(super) fn is_active(&self, tasks_max: Option<u64>) -> bool {
-        self.is_serving() && tasks_max.is_none_or(|max| self.assigned < max)
+    pub(super) fn is_active(&self) -> bool {
+        self.is_serving() && !self.retired
+    }
+
+    /// The tasks it really has.
+    pub(super) fn tasks(&self) -> impl Iterator<Item = TaskId> {
+        self.window.iter().filter(|sent| !sent.is_ghost()).map(|sent| sent.task)
+    }
+
+    pub(super) fn holds(&self, id: TaskId) -> bool {
+        self.tasks().any(|task| task == id)
+    }
+
+    /// What stands first, unless that is a ghost.
+    pub(super) fn front(&self) -> Option<TaskId> {
+        self.window.front().filter(|sent| !sent.is_ghost()).map(|sent| sent.task)
+    }
+
+    /// Whether it runs something, or as good as that.
+    pub(super) fn is_running(&self) -> bool {
+        !self.killed && self.front().is_some()
+    }
+
+    /// Those behind the first that nobody has wanted back.
+    pub(super) fn waiting(&self) -> usize {
+        let behind = self.window.iter().skip(1);
+        let wanted = |sent: &&Sent| !sent.is_ghost() && !sent.is_recalled;
+        if self.killed { 0 } else { behind.filter(wanted).count() }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.window.iter().map(|sent| sent.bytes).sum()
+    }
+
+    /// Takes note of how long a task took.
+    pub(super) fn took(&mut self, wall_time: Duration, window_time: Duration) {
+        let nanos = wall_time.min(window_time * 2).max(Duration::from_nanos(1)).as_nanos() as u64;
+        self.average = Some(self.average.map_or(nanos, |average| (average * 7 + nanos) / 8));
+    }
+
+    /// How many tasks it may have at a time, if that is known.
+    pub(super) fn depth(&self, window_time: Duration) -> Option<usize> {
+        let window = window_time.as_nanos() as u64;
+        self.average.map(|average| window.div_ceil(average.max(1)).max(1) as usize)
     }
 
     /// Whether its death is held against it, or against what it ran.
@@ -151,7 +208,7 @@ pub(super) struct Exit {
 
 impl Exit {
     pub(super) fn new(worker: &Worker, started: Option<TaskId>) -> Self {
-        let window = worker.window.clone();
+        let window: VecDeque<_> = worker.tasks().collect();
         let last = started.and_then(|started| window.iter().position(|task| *task == started));
         Self { window, lost: last.map_or(0, |last| last + 1) }
     }

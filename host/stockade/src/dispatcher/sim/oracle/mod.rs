@@ -15,7 +15,7 @@ use stockade_wire::{ModuleId, TaskId, WorkerId};
 
 use super::super::{CancelReason, Config, Hook, Moment, ShutdownMode};
 use super::process::Job;
-use ledger::{Exit, Request, Task, Worker};
+use ledger::{Exit, Request, Sent, Task, Worker};
 
 pub(super) struct Oracle {
     config: Config,
@@ -46,12 +46,19 @@ pub(super) struct Oracle {
     hook_failed: Option<Hook>,
     preparation_failed: bool,
     /// What the present event lets happen, or demands.
-    answer: Option<(WorkerId, TaskId, bool)>,
+    answer: Option<(WorkerId, TaskId)>,
     exit: Option<Exit>,
     must_end: Vec<TaskId>,
     must_die: Vec<WorkerId>,
     must_recall: BTreeSet<(WorkerId, TaskId)>,
     must_quarantine: Option<ModuleId>,
+    /// Whether a worker may count against the maximum again, of which the dispatcher knows more while
+    /// its actions wait to be polled.
+    pub(super) may_unretire: bool,
+    /// Since when somebody has been idle while tasks waited in another's window.
+    uneven_since: Option<Moment>,
+    /// Somebody has idled like that for long enough: how many tasks waited then.
+    relief: Option<usize>,
 }
 
 impl Oracle {
@@ -85,6 +92,9 @@ impl Oracle {
             must_die: Vec::new(),
             must_recall: BTreeSet::new(),
             must_quarantine: None,
+            may_unretire: true,
+            uneven_since: None,
+            relief: None,
         }
     }
 
@@ -116,23 +126,44 @@ impl Oracle {
         self.queue.insert(index, id);
     }
 
-    /// Everything that waits is to be cancelled, and what waits in a window to be handed back: all of
+    /// Everything that waits is to be cancelled, and what waits in a window to be taken back: all of
     /// it, or one module's.
-    fn withdraw_all(&mut self, reason: CancelReason, only: Option<ModuleId>) {
+    fn withdraw_all(&mut self, only: Option<ModuleId>) {
         let Self { tasks, must_end, must_recall, .. } = self;
         let concerned = |task: &Task| only.is_none_or(|module| task.submission.module == module);
         must_end.extend(self.queue.iter().filter(|id| concerned(&tasks[id])));
-        for (&worker_id, worker) in &self.workers {
-            for id in worker.window.iter().skip(usize::from(!worker.killed)) {
-                let task = tasks.get_mut(id).unwrap();
-                if concerned(task) {
-                    if !worker.killed && !task.is_withdrawn() {
-                        must_recall.insert((worker_id, *id));
-                    }
-                    task.recalled.get_or_insert(reason);
+        for (&worker_id, worker) in self.workers.iter().filter(|(_, worker)| !worker.killed) {
+            for sent in worker.window.iter().skip(1) {
+                let task = &tasks[&sent.task];
+                if concerned(task) && !sent.is_ghost() && !sent.is_recalled {
+                    must_recall.insert((worker_id, sent.task));
                 }
             }
         }
+    }
+
+    /// Why a task may not wait for a worker, if so.
+    fn refusal(&self, id: TaskId) -> Option<CancelReason> {
+        let module = self.tasks[&id].submission.module;
+        let shutdown = self.shutdown >= Some(ShutdownMode::Cancel);
+        let broken = self.broken.then_some(CancelReason::Broken);
+        let quarantined = self.quarantined.contains(&module);
+        let quarantined = quarantined.then_some(CancelReason::Quarantined);
+        shutdown.then_some(CancelReason::Shutdown).or(broken).or(quarantined)
+    }
+
+    fn idle(&self) -> usize {
+        self.workers.values().filter(|worker| worker.is_idle()).count()
+    }
+
+    /// Tasks that wait in windows.
+    fn waiting(&self) -> usize {
+        self.workers.values().map(Worker::waiting).sum()
+    }
+
+    /// Whether a window's first has been that for so long that nobody has to wait for it.
+    fn is_overdue(&self, now: Moment, worker: &Worker) -> bool {
+        self.config.workers_max > 1 && now >= worker.front_since + self.config.patience
     }
 
     /// No worker that was asked for starts any more.
@@ -145,8 +176,7 @@ impl Oracle {
     }
 
     fn active(&self) -> usize {
-        let tasks_max = self.config.tasks_per_worker_max;
-        self.workers.values().filter(|worker| worker.is_active(tasks_max)).count()
+        self.workers.values().filter(|worker| worker.is_active()).count()
     }
 
     fn has_room(&self) -> bool {

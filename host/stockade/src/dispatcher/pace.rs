@@ -1,0 +1,99 @@
+//! How fast a worker says that its tasks end, and so how many of them make up a window's time.
+//!
+//! Invariant: a depth is at least one, and none before the first task.
+//!
+//! Deliberately absent: trust. A worker that reports nonsense gets one task at a time, or a deep
+//! window from which the others' patience takes back what it does not run.
+
+use std::time::Duration;
+
+/// The weight of the past against one more task.
+const PAST: u64 = 7;
+
+/// A worker's pace.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    window_nanos: u64,
+    average_nanos: u64,
+    /// Zero before the first task, so that the division is done once a task.
+    depth: usize,
+}
+
+impl Pace {
+    /// That of a worker that has finished nothing.
+    pub(super) fn new(window_time: Duration) -> Self {
+        let window_nanos = u64::try_from(window_time.as_nanos()).unwrap_or(u64::MAX / 16);
+        Self { window_nanos, average_nanos: 0, depth: 0 }
+    }
+
+    /// A task took so long, or so its worker says. One that took longer than two windows counts as
+    /// two, so that it is forgotten after a few others.
+    pub(super) fn note(&mut self, wall_time: Duration) {
+        let nanos = u64::try_from(wall_time.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = nanos.min(self.window_nanos * 2).max(1);
+        self.average_nanos = match self.depth {
+            0 => nanos,
+            _ => (self.average_nanos * PAST + nanos) / (PAST + 1),
+        };
+        let depth = self.window_nanos.div_ceil(self.average_nanos.max(1));
+        self.depth = usize::try_from(depth).unwrap_or(usize::MAX).max(1);
+    }
+
+    /// How many tasks make up the window's time, if anything is known.
+    pub(super) fn depth(&self) -> Option<usize> {
+        (self.depth > 0).then_some(self.depth)
+    }
+
+    /// How long so many tasks may take, in nanoseconds.
+    pub(super) fn load(&self, tasks: usize) -> u64 {
+        self.average_nanos.saturating_mul(tasks as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_micros(500);
+
+    fn depth_after(micros: &[u64]) -> Option<usize> {
+        let mut pace = Pace::new(WINDOW);
+        micros.iter().for_each(|micros| pace.note(Duration::from_micros(*micros)));
+        pace.depth()
+    }
+
+    #[test]
+    fn the_first_task_tells_the_depth_and_none_before() {
+        assert_eq!(depth_after(&[]), None);
+        assert_eq!(depth_after(&[5]), Some(100));
+        assert_eq!(depth_after(&[300]), Some(2), "rounded up");
+        assert_eq!(depth_after(&[500]), Some(1));
+        assert_eq!(depth_after(&[501]), Some(1), "at least one");
+    }
+
+    #[test]
+    fn the_average_follows_what_tasks_take() {
+        let mut micros = vec![5; 10];
+        micros.extend([100; 40]);
+        assert_eq!(depth_after(&micros), Some(6), "5 of them, and what is left of the past");
+    }
+
+    #[test]
+    fn one_task_that_took_ages_is_soon_forgotten() {
+        let mut micros = vec![5; 10];
+        micros.push(u64::MAX / 1_000);
+        assert_eq!(depth_after(&micros), Some(4));
+        micros.extend([5; 30]);
+        assert!(depth_after(&micros) > Some(60));
+    }
+
+    #[test]
+    fn nonsense_is_a_depth_like_any_other() {
+        let mut pace = Pace::new(WINDOW);
+        for wall_time in [Duration::ZERO, Duration::MAX, Duration::ZERO] {
+            pace.note(wall_time);
+            assert!(pace.depth() >= Some(1));
+        }
+        assert_eq!(Pace::new(Duration::MAX).depth(), None);
+    }
+}
