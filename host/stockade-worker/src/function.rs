@@ -13,7 +13,7 @@
 //! Deliberately absent: functions that take or return anything but scalars, which nobody can call.
 #![allow(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use stockade_wire::Scalar;
 use wasmtime::{Extern, ExternType, Instance, Module, ModuleExport, Store, ValRaw, ValType};
@@ -21,7 +21,7 @@ use wasmtime::{Extern, ExternType, Instance, Module, ModuleExport, Store, ValRaw
 use crate::guest::GuestState;
 
 /// The functions that a module exports, by name.
-pub(crate) struct Functions(HashMap<String, Function>);
+pub(crate) struct Functions(BTreeMap<String, Function>);
 
 /// An exported function over scalars.
 pub(crate) struct Function {
@@ -213,8 +213,9 @@ mod tests {
 
     #[test]
     fn a_function_takes_as_many_scalars_as_its_type_has_and_of_the_same_kinds() {
-        let functions =
-            functions(r#"(module (func (export "f") (param i32 i64 f32 f64) (result f64) (local.get 3)))"#);
+        let functions = functions(
+            r#"(module (func (export "f") (param i32 i64 f32 f64) (result f64) (local.get 3)))"#,
+        );
         let function = functions.get("f").unwrap();
         let args = [Scalar::I32(1), Scalar::I64(2), Scalar::F32(3), Scalar::F64(4)];
         assert!(function.takes(&args));
