@@ -12,7 +12,11 @@
 //!
 //! A fresh instance is made after the task is announced on the status page, because its start
 //! function, its `_initialize` and, per worker, its initializer are guest code too and fall under
-//! the task's deadline.
+//! the task's deadline. An instance that ended is emptied after its task was answered.
+//!
+//! ```text
+//! run ─► answer sent ─► rest ─► run …
+//! ```
 //!
 //! Invariant: an instance that one chunk's tasks share is seen by no other task.
 
@@ -70,6 +74,8 @@ pub(crate) struct Runtime {
     modules: BTreeMap<ModuleId, LoadedModule>,
     instances: Instances,
     shared: Option<Shared>,
+    /// What the last task left to be emptied.
+    spent: Option<Guest>,
     stopwatch: Stopwatch,
 }
 
@@ -145,8 +151,8 @@ impl Runtime {
     ) -> Result<Self, FactoryError> {
         let instances = setup.instances;
         let factory = Factory::new(engine, setup, Link { outbox, page: Arc::new(page) })?;
-        let stopwatch = Stopwatch::new();
-        Ok(Self { factory, code, modules: BTreeMap::new(), instances, shared: None, stopwatch })
+        let (modules, stopwatch) = (BTreeMap::new(), Stopwatch::new());
+        Ok(Self { factory, code, modules, instances, shared: None, spent: None, stopwatch })
     }
 
     /// Maps a module. Nothing of it runs.
@@ -196,6 +202,7 @@ impl Runtime {
         let lifetime = self.lifetime(&run);
         let Run { task, module: id, mut invocation, limits, slot, share: _ } = run;
         // Before the start: to give back the memory of others is no part of this task.
+        self.rest();
         self.end_shared_unless(id, lifetime);
         let started = self.stopwatch.start();
         // Before the start too: a task for which there is no initialised instance has not run.
@@ -220,14 +227,20 @@ impl Runtime {
             Lifetime::Chunk(chunk) if !ended => {
                 self.shared = Some(Shared { module: id, chunk, guest });
             }
-            // Before the clock is read: emptying its memory is a part of the task.
-            _ => drop(guest),
+            _ => self.spent = Some(guest),
         }
         let (wall_time, cpu_time) = self.stopwatch.stop();
         let Usage { fuel, memory_peak_bytes, .. } = usage;
         let metrics = Metrics { wall_time, cpu_time, fuel, memory_peak_bytes };
         let Usage { stdout, stderr, log, log_dropped, .. } = usage;
         Ok(Finished { task, outcome, metrics, stdout, stderr, log, log_dropped })
+    }
+
+    /// Empties the memory of the last task's instance, if that has ended. For when the task's answer
+    /// is on its way: it would wait for a third of what a small task costs, and for milliseconds
+    /// where the task wrote to much memory.
+    pub(crate) fn rest(&mut self) {
+        self.spent = None;
     }
 
     /// Makes the instance that lives as long as the worker anew, where a trap has ended it and an
@@ -284,6 +297,7 @@ impl Runtime {
     /// # Errors
     /// The first failure.
     pub(crate) fn finalize(&mut self) -> Result<(), Failure> {
+        self.rest();
         // No more of its chunk is to come.
         self.shared = None;
         let mut first = Ok(());

@@ -249,6 +249,7 @@ impl Session {
             Err(Unfinished::OutOfMemory) => return Err(SessionError::OutOfMemory),
         };
         self.outbox.send(&answer)?;
+        self.runtime.rest();
         Ok(flow)
     }
 
