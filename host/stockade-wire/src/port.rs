@@ -276,7 +276,9 @@ impl WorkerPort {
         }
         self.unsignalled += 1;
         let now = Instant::now();
+        let has_more_to_do = self.rings.as_ref().is_some_and(|(_, reader)| reader.has_next());
         if bell == Bell::Now
+            || !has_more_to_do
             || self.unsignalled >= UNSIGNALLED_MAX
             || now.saturating_duration_since(self.last_bell) >= BELL_INTERVAL
         {

@@ -278,6 +278,11 @@ impl Reader {
         Ok(Some(Record::Here))
     }
 
+    /// Whether there is a record to take, as far as indices say.
+    pub fn has_next(&self) -> bool {
+        self.head_seen != self.tail || self.half.indices().head() != self.tail
+    }
+
     /// Frees the room of what was taken. True: the writer sleeps for want of it, and has to be woken
     /// by a bell, which is said once.
     pub fn release(&self) -> bool {

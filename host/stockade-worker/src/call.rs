@@ -31,9 +31,10 @@ pub(crate) struct Call {
     interruptible: bool,
     pub(crate) output_limit: u64,
     pub(crate) fuel_limit: u64,
+    /// Of each: captured stdout, captured stderr, the log.
+    pub(crate) stdio_limit: u64,
     emitted_bytes: u64,
     log_bytes: u64,
-    log_limit: u64,
 }
 
 impl Call {
@@ -57,9 +58,9 @@ impl Call {
             interruptible: limits.interruptible,
             output_limit: limits.output_bytes,
             fuel_limit: limits.fuel.unwrap_or(u64::MAX),
+            stdio_limit: limits.stdio_bytes,
             emitted_bytes: 0,
             log_bytes: 0,
-            log_limit: limits.stdio_bytes,
         }
     }
 
@@ -114,7 +115,7 @@ impl Call {
 
     /// Adds a line to the log, or drops and counts it where it does not fit.
     pub(crate) fn write_log(&mut self, level: i32, bytes: &[u8]) {
-        let room = self.log_limit.saturating_sub(self.log_bytes);
+        let room = self.stdio_limit.saturating_sub(self.log_bytes);
         // Checked before the copy, and again after it: what is not UTF-8 grows.
         let fits = |length: usize| length as u64 + LINE_BYTES <= room;
         if !fits(bytes.len()) {

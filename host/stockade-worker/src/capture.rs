@@ -30,6 +30,13 @@ struct Kept {
 }
 
 impl Capture {
+    /// One with room for `limit` bytes.
+    pub(crate) fn new(limit: u64) -> Self {
+        let capture = Self::default();
+        capture.begin(limit);
+        capture
+    }
+
     /// Starts anew with room for `limit` bytes.
     pub(crate) fn begin(&self, limit: u64) {
         *self.kept() =
@@ -119,8 +126,7 @@ mod tests {
 
     #[test]
     fn bytes_up_to_the_limit_are_kept_and_the_rest_is_counted() {
-        let capture = Capture::default();
-        capture.begin(4);
+        let capture = Capture::new(4);
         capture.append(b"ab");
         capture.append(b"cd");
         assert_eq!(capture.take(), Captured { bytes: b"abcd".to_vec(), dropped: 0 });

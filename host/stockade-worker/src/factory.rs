@@ -14,20 +14,19 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use stockade_abi::MEMORY_EXPORT;
 use stockade_wire::{
-    Codec, CommandCall, Failure, Grants, HookCall, Invocation, Limits, Metering, Outcome, Setup,
-    Stdin, StdioSink,
+    Codec, Failure, HookCall, Invocation, Limits, Metering, Outcome, Setup, StatusPage, Stdin,
+    StdioSink,
 };
-use wasmtime::{Engine, InstancePre, Linker, Module, ModuleExport};
+use wasmtime::{Engine, Linker, Module};
 
 use crate::alarm::Alarm;
 use crate::call::{Call, NO_TASK};
-use crate::capture::Capture;
-use crate::guest::{Guest, GuestState, Link};
+use crate::guest::{Guest, GuestState, Link, Surroundings};
 use crate::hostcalls;
 use crate::reserve::Reserve;
-use crate::wasi::{Clock, Input, Output, Plan};
+use crate::template::Template;
+use crate::wasi::{Clock, Input, Plan};
 
 /// Why a factory could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -40,17 +39,6 @@ pub(crate) enum FactoryError {
     Thread(#[from] std::io::Error),
 }
 
-/// What instances of one module are made from.
-pub(crate) struct Template {
-    pre: InstancePre<GuestState>,
-    /// The memory that host calls refer to.
-    memory: Option<ModuleExport>,
-    /// Whether it has an `_initialize` that every instance must run first.
-    initialize: bool,
-    /// Runs in every instance, after that.
-    pub(crate) initializer: Option<HookCall>,
-}
-
 /// What every guest of a worker is made from.
 pub(crate) struct Factory {
     pub(crate) engine: Engine,
@@ -59,10 +47,9 @@ pub(crate) struct Factory {
     pub(crate) metering: Metering,
     /// For initializers and finalizers.
     limits: Limits,
-    grants: Arc<Grants>,
     reserve: Reserve,
-    clock: Clock,
-    pub(crate) link: Link,
+    surroundings: Arc<Surroundings>,
+    pub(crate) page: Arc<StatusPage>,
 }
 
 impl std::fmt::Debug for Factory {
@@ -78,16 +65,17 @@ impl Factory {
     /// [`FactoryError`]
     pub(crate) fn new(engine: Engine, setup: Setup, link: Link) -> Result<Self, FactoryError> {
         let metering = setup.engine.metering;
+        let reserve = Reserve::new(&setup.grants);
+        let (grants, clock) = (setup.grants, Clock::start());
         Ok(Self {
             linker: hostcalls::linker(&engine)?,
             alarm: if metering.epochs() { Some(Alarm::start(&engine)?) } else { None },
             engine,
             metering,
             limits: setup.limits,
-            reserve: Reserve::new(&setup.grants),
-            grants: Arc::new(setup.grants),
-            clock: Clock::start(),
-            link,
+            reserve,
+            page: Arc::clone(&link.page),
+            surroundings: Arc::new(Surroundings { grants, clock, link: Some(link) }),
         })
     }
 
@@ -101,16 +89,11 @@ impl Factory {
         initialized: bool,
         initializer: Option<HookCall>,
     ) -> wasmtime::Result<Template> {
-        Ok(Template {
-            pre: self.linker.instantiate_pre(module)?,
-            memory: module.get_export_index(MEMORY_EXPORT),
-            initialize: !initialized && module.get_export("_initialize").is_some(),
-            initializer,
-        })
+        Template::new(&self.linker, module, initialized, initializer)
     }
 
-    fn guest(&self, plan: Plan, call: Call, limits: &Limits) -> Guest {
-        let state = GuestState::new(plan, Some(self.link.clone()), call);
+    fn guest(&self, plan: Option<Box<Plan>>, call: Call, limits: &Limits) -> Guest {
+        let state = GuestState::new(Arc::clone(&self.surroundings), plan, call);
         Guest::new(&self.engine, self.metering, state, limits)
     }
 
@@ -130,16 +113,16 @@ impl Factory {
             Some(mut guest) => {
                 guest.begin(call, limits);
                 self.watch(deadline);
-                let called = guest.invoke(invocation);
+                let called = guest.invoke(template, invocation);
                 (guest, called)
             }
             None => {
                 let initialize =
                     template.initialize && !matches!(invocation, Invocation::Command(_));
-                let mut guest = self.guest(self.plan(invocation, stdio), call, limits);
+                let mut guest = self.guest(plan(invocation, stdio), call, limits);
                 self.watch(deadline);
-                let called = guest.prepare(&template.pre, template.memory, initialize);
-                let called = called.and_then(|()| guest.invoke(invocation));
+                let called = guest.prepare(template, initialize);
+                let called = called.and_then(|()| guest.invoke(template, invocation));
                 (guest, called)
             }
         };
@@ -167,14 +150,13 @@ impl Factory {
         let call = self.hook_call(hook);
         let deadline = call.interrupt_at();
         let _kept = self.reserve.keep();
-        let plan = Plan::function(Arc::clone(&self.grants), self.clock);
-        let mut guest = self.guest(plan, call, &self.limits);
+        let mut guest = self.guest(None, call, &self.limits);
         self.watch(deadline);
-        let prepared = guest.prepare(&template.pre, template.memory, template.initialize);
+        let prepared = guest.prepare(template, template.initialize);
         let called = match (prepared, hook) {
             (Err(error), _) => Err(guest.failure(&error)),
             (Ok(()), None) => Ok(()),
-            (Ok(()), Some(hook)) => guest.invoke_hook(hook),
+            (Ok(()), Some(hook)) => guest.invoke_hook(template, hook),
         };
         self.rest();
         called.map(|()| guest)
@@ -184,13 +166,18 @@ impl Factory {
     ///
     /// # Errors
     /// The hook's failure.
-    pub(crate) fn call_hook(&self, guest: &mut Guest, hook: &HookCall) -> Result<(), Failure> {
+    pub(crate) fn call_hook(
+        &self,
+        template: &Template,
+        guest: &mut Guest,
+        hook: &HookCall,
+    ) -> Result<(), Failure> {
         let call = self.hook_call(Some(hook));
         let deadline = call.interrupt_at();
         let _kept = self.reserve.keep();
         guest.begin(call, &self.limits);
         self.watch(deadline);
-        let called = guest.invoke_hook(hook);
+        let called = guest.invoke_hook(template, hook);
         self.rest();
         called
     }
@@ -215,31 +202,25 @@ impl Factory {
             alarm.set(None);
         }
     }
-
-    fn plan(&self, invocation: &Invocation, stdio: Vec<OwnedFd>) -> Plan {
-        let mut plan = Plan::function(Arc::clone(&self.grants), self.clock);
-        if let Invocation::Command(command) = invocation {
-            let CommandCall { args, env, stdin, stdout, stderr } = command;
-            let mut descriptors = stdio.into_iter();
-            plan.args.clone_from(args);
-            plan.env.clone_from(env);
-            plan.stdin = match stdin {
-                Stdin::Bytes(bytes) => Input::Bytes(bytes.clone()),
-                Stdin::Descriptor => {
-                    descriptors.next().map_or(Input::Bytes(Vec::new()), Input::Descriptor)
-                }
-            };
-            plan.stdout = output(*stdout, &mut descriptors);
-            plan.stderr = output(*stderr, &mut descriptors);
-        }
-        plan
-    }
 }
 
-fn output(sink: StdioSink, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Output {
-    let descriptor = match sink {
+/// What a command is given; nothing for a function.
+fn plan(invocation: &Invocation, stdio: Vec<OwnedFd>) -> Option<Box<Plan>> {
+    let Invocation::Command(command) = invocation else { return None };
+    let mut descriptors = stdio.into_iter();
+    let stdin = match &command.stdin {
+        Stdin::Bytes(bytes) => Some(Input::Bytes(bytes.clone())),
+        Stdin::Descriptor => descriptors.next().map(Input::Descriptor),
+    };
+    let mut output = |sink| match sink {
         StdioSink::Captured => None,
         StdioSink::Descriptor => descriptors.next(),
     };
-    descriptor.map_or_else(|| Output::Captured(Capture::default()), Output::Descriptor)
+    Some(Box::new(Plan {
+        args: command.args.clone(),
+        env: command.env.clone(),
+        stdin: stdin.unwrap_or_default(),
+        stdout: output(command.stdout),
+        stderr: output(command.stderr),
+    }))
 }

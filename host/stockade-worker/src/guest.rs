@@ -17,20 +17,19 @@ use stockade_abi::Status;
 use stockade_wire::descriptor::SendError;
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    Bell, Captured, Failure, HookCall, HostMessage, Invocation, Limits, LogLine, Metering, Outcome,
-    Scalar, StatusPage, WorkerMessage, WorkerPort,
+    Bell, Captured, Failure, Grants, HookCall, HostMessage, Invocation, Limits, LogLine, Metering,
+    Outcome, Scalar, StatusPage, WorkerMessage, WorkerPort,
 };
-use wasmtime::{
-    Engine, Extern, Instance, InstancePre, Memory, ModuleExport, Store, UpdateDeadline, Val,
-    ValType,
-};
+use wasmtime::{Engine, Extern, Instance, Memory, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::call::Call;
 use crate::failure::{self, HostTrap};
+use crate::function::Function;
 use crate::meter::Meter;
 use crate::state::{self, StateError};
-use crate::wasi::{Output, Plan};
+use crate::template::{INITIALIZE, Template};
+use crate::wasi::{Clock, Plan, Wasi};
 
 /// What calling into a guest came to: an outcome that it chose, or the error that ended it.
 type Called<T> = Result<T, wasmtime::Error>;
@@ -80,16 +79,25 @@ pub(crate) struct Link {
     pub(crate) page: Arc<StatusPage>,
 }
 
-/// What host calls work on.
+/// What is the same for all guests of a worker.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) grants: Grants,
+    pub(crate) clock: Clock,
+    /// None where host calls have types and no caller.
+    pub(crate) link: Option<Link>,
+}
+
+/// What host calls work on. Small, because each task makes one: what few tasks need is in boxes.
 pub(crate) struct GuestState {
     pub(crate) call: Call,
     pub(crate) meter: Meter,
-    pub(crate) plan: Plan,
-    /// None in a compiler, where host calls have types and no caller.
-    pub(crate) link: Option<Link>,
+    pub(crate) surroundings: Arc<Surroundings>,
     /// The memory that pointers refer to, once the instance is made.
     pub(crate) memory: Option<Memory>,
-    wasi: Option<WasiP1Ctx>,
+    /// For the context, until it is built; nothing for functions.
+    plan: Option<Box<Plan>>,
+    wasi: Option<Box<Wasi>>,
 }
 
 impl std::fmt::Debug for GuestState {
@@ -100,14 +108,23 @@ impl std::fmt::Debug for GuestState {
 
 impl GuestState {
     /// The state of a guest that is about to make `call`.
-    pub(crate) fn new(plan: Plan, link: Option<Link>, call: Call) -> Self {
-        Self { call, meter: Meter::default(), plan, link, memory: None, wasi: None }
+    pub(crate) fn new(
+        surroundings: Arc<Surroundings>,
+        plan: Option<Box<Plan>>,
+        call: Call,
+    ) -> Self {
+        Self { call, meter: Meter::default(), surroundings, memory: None, plan, wasi: None }
     }
 
     /// The WASI context, built now if this is the guest's first WASI call.
     pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
-        let plan = &mut self.plan;
-        self.wasi.get_or_insert_with(|| plan.build())
+        let Self { call, surroundings, plan, wasi, .. } = self;
+        let wasi = wasi.get_or_insert_with(|| {
+            let plan = plan.take().map_or_else(Plan::default, |plan| *plan);
+            let Surroundings { grants, clock, .. } = &**surroundings;
+            Box::new(Wasi::build(plan, grants, *clock, call.stdio_limit))
+        });
+        &mut wasi.context
     }
 }
 
@@ -168,10 +185,8 @@ impl Guest {
     fn account(&mut self, limits: &Limits) {
         let state = self.store.data_mut();
         state.meter.begin(limits);
-        for output in [&state.plan.stdout, &state.plan.stderr] {
-            if let Output::Captured(capture) = output {
-                capture.begin(limits.stdio_bytes);
-            }
+        if let Some(wasi) = &state.wasi {
+            wasi.begin(limits.stdio_bytes);
         }
         let fuel = state.call.fuel_limit;
         if self.metering.epochs() {
@@ -187,28 +202,28 @@ impl Guest {
     ///
     /// # Errors
     /// What ended the guest.
-    pub(crate) fn prepare(
-        &mut self,
-        module: &InstancePre<GuestState>,
-        memory: Option<ModuleExport>,
-        initialize: bool,
-    ) -> Called<()> {
-        let instance = module.instantiate(&mut self.store)?;
-        let memory = memory.and_then(|export| instance.get_module_export(&mut self.store, &export));
+    pub(crate) fn prepare(&mut self, template: &Template, initialize: bool) -> Called<()> {
+        let instance = template.pre.instantiate(&mut self.store)?;
+        let memory = template.memory.as_ref();
+        let memory = memory.and_then(|export| instance.get_module_export(&mut self.store, export));
         self.store.data_mut().memory = memory.and_then(Extern::into_memory);
         self.instance = Some(instance);
-        if initialize { self.call_plain("_initialize") } else { Ok(()) }
+        if initialize { self.call_plain(template, INITIALIZE) } else { Ok(()) }
     }
 
     /// Calls what a task asks for.
     ///
     /// # Errors
     /// What ended the guest.
-    pub(crate) fn invoke(&mut self, invocation: &Invocation) -> Called<Outcome> {
+    pub(crate) fn invoke(
+        &mut self,
+        template: &Template,
+        invocation: &Invocation,
+    ) -> Called<Outcome> {
         match invocation {
-            Invocation::Task(call) => self.call_task(&call.export),
-            Invocation::Scalar { export, args } => self.call_scalar(export, args),
-            Invocation::Command(_) => self.call_command(),
+            Invocation::Task(call) => self.call_task(template, &call.export),
+            Invocation::Scalar { export, args } => self.call_scalar(template, export, args),
+            Invocation::Command(_) => self.call_command(template),
         }
     }
 
@@ -216,11 +231,15 @@ impl Guest {
     ///
     /// # Errors
     /// Its failure, whether it trapped or returned one.
-    pub(crate) fn invoke_hook(&mut self, hook: &HookCall) -> Result<(), Failure> {
+    pub(crate) fn invoke_hook(
+        &mut self,
+        template: &Template,
+        hook: &HookCall,
+    ) -> Result<(), Failure> {
         let called = match hook {
-            HookCall::Task(call) => self.call_task(&call.export),
+            HookCall::Task(call) => self.call_task(template, &call.export),
             HookCall::Plain { export } => {
-                self.call_plain(export).map(|()| Outcome::Returned(Vec::new()))
+                self.call_plain(template, export).map(|()| Outcome::Returned(Vec::new()))
             }
         };
         match called {
@@ -239,18 +258,15 @@ impl Guest {
     pub(crate) fn end(&mut self) -> Usage {
         let fuel = if self.metering.fuel() { self.store.get_fuel().ok() } else { None };
         let state = self.store.data_mut();
-        let captured = |output: &Output| match output {
-            Output::Captured(capture) => capture.take(),
-            Output::Descriptor(_) => Captured::default(),
-        };
+        let (stdout, stderr) = state.wasi.as_ref().map(|wasi| wasi.take()).unwrap_or_default();
         // What a call was given and made is not kept until the next.
         state.call.input = Vec::new();
         state.call.output = Vec::new();
         Usage {
             fuel: fuel.map(|left| state.call.fuel_limit - left),
             memory_peak_bytes: state.meter.memory_peak_bytes(),
-            stdout: captured(&state.plan.stdout),
-            stderr: captured(&state.plan.stderr),
+            stdout,
+            stderr,
             log: std::mem::take(&mut state.call.log),
             log_dropped: state.call.log_dropped,
         }
@@ -269,10 +285,10 @@ impl Guest {
         self.instance.ok_or_else(|| wasmtime::Error::msg("the instance was not made"))
     }
 
-    fn call_task(&mut self, export: &str) -> Called<Outcome> {
-        let function = self.instance()?.get_typed_func::<(), i32>(&mut self.store, export);
-        let function = function.map_err(|_| wrong_export(export, "a task of type () -> i32"))?;
-        let status = function.call(&mut self.store, ())?;
+    fn call_task(&mut self, template: &Template, export: &str) -> Called<Outcome> {
+        let instance = self.instance()?;
+        let function = template.function(export, Function::is_task, "a task of type () -> i32")?;
+        let status = function.call_task(&mut self.store, instance)?;
         let call = &mut self.store.data_mut().call;
         Ok(match Status::from_number(status) {
             Status::Success => Outcome::Returned(std::mem::take(&mut call.output)),
@@ -289,14 +305,15 @@ impl Guest {
         })
     }
 
-    fn call_plain(&mut self, export: &str) -> Called<()> {
-        let function = self.instance()?.get_typed_func::<(), ()>(&mut self.store, export);
-        let function = function.map_err(|_| wrong_export(export, "a function of type () -> ()"))?;
-        function.call(&mut self.store, ())
+    fn call_plain(&mut self, template: &Template, export: &str) -> Called<()> {
+        let wanted = "a function of type () -> ()";
+        let function = template.function(export, Function::is_plain, wanted)?;
+        let instance = self.instance()?;
+        function.call(&mut self.store, instance, &[]).map(|_| ())
     }
 
-    fn call_command(&mut self) -> Called<Outcome> {
-        match self.call_plain("_start") {
+    fn call_command(&mut self, template: &Template) -> Called<Outcome> {
+        match self.call_plain(template, "_start") {
             Ok(()) => Ok(Outcome::Exited(0)),
             Err(error) => match error.downcast_ref::<HostTrap>() {
                 Some(HostTrap::Exit(code)) => Ok(Outcome::Exited(*code)),
@@ -305,56 +322,15 @@ impl Guest {
         }
     }
 
-    fn call_scalar(&mut self, export: &str, args: &[Scalar]) -> Called<Outcome> {
-        let function = self.instance()?.get_func(&mut self.store, export);
-        let function = function.ok_or_else(|| wrong_export(export, "a function"))?;
-        let ty = function.ty(&self.store);
-        let args: Vec<Val> = args.iter().copied().map(to_value).collect();
-        let kinds_agree = ty.params().len() == args.len()
-            && ty.params().zip(&args).all(|(param, arg)| is_of_type(arg, &param));
-        if !kinds_agree {
-            return Err(wrong_export(export, "a function of these parameters"));
-        }
-        let mut results = vec![Val::I32(0); ty.results().len()];
-        function.call(&mut self.store, &args, &mut results)?;
-        let scalars: Option<Vec<Scalar>> = results.iter().map(from_value).collect();
-        let scalars =
-            scalars.ok_or_else(|| wrong_export(export, "a function of scalar results"))?;
-        Ok(Outcome::Scalars(scalars))
+    fn call_scalar(
+        &mut self,
+        template: &Template,
+        export: &str,
+        args: &[Scalar],
+    ) -> Called<Outcome> {
+        let wanted = "a function of these parameters and of scalar results";
+        let function = template.function(export, |function| function.takes(args), wanted)?;
+        let instance = self.instance()?;
+        function.call(&mut self.store, instance, args).map(Outcome::Scalars)
     }
-}
-
-fn wrong_export(export: &str, wanted: &str) -> wasmtime::Error {
-    wasmtime::Error::msg(stockade_module::bounded(&format!(
-        "the module has no export `{export}` that is {wanted}"
-    )))
-}
-
-fn to_value(scalar: Scalar) -> Val {
-    match scalar {
-        Scalar::I32(number) => Val::I32(number),
-        Scalar::I64(number) => Val::I64(number),
-        Scalar::F32(bits) => Val::F32(bits),
-        Scalar::F64(bits) => Val::F64(bits),
-    }
-}
-
-fn from_value(value: &Val) -> Option<Scalar> {
-    match value {
-        Val::I32(number) => Some(Scalar::I32(*number)),
-        Val::I64(number) => Some(Scalar::I64(*number)),
-        Val::F32(bits) => Some(Scalar::F32(*bits)),
-        Val::F64(bits) => Some(Scalar::F64(*bits)),
-        _ => None,
-    }
-}
-
-fn is_of_type(value: &Val, ty: &ValType) -> bool {
-    matches!(
-        (value, ty),
-        (Val::I32(_), ValType::I32)
-            | (Val::I64(_), ValType::I64)
-            | (Val::F32(_), ValType::F32)
-            | (Val::F64(_), ValType::F64)
-    )
 }

@@ -95,7 +95,7 @@ fn add_output(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         let item = slice(memory, pointer, length)?;
         state.call.count_item(item.len() as u64)?;
         let message = WorkerMessage::Emitted(state.call.task, item.to_vec());
-        let link = state.link.as_ref().ok_or(HostTrap::HostGone)?;
+        let link = state.surroundings.link.as_ref().ok_or(HostTrap::HostGone)?;
         link.host.send(&message, Bell::Now).map_err(|_| HostTrap::HostGone)?;
         wasmtime::Result::Ok(())
     })?;
@@ -106,7 +106,7 @@ fn add_signals(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     let module = import::MODULE;
     linker.func_wrap(module, import::PROGRESS, |guest: Guest<'_>, done: u64, total: u64| {
         let state = guest.data();
-        if let Some(link) = &state.link {
+        if let Some(link) = &state.surroundings.link {
             link.page.progress(state.call.task, done, total);
         }
     })?;

@@ -11,7 +11,8 @@
 //! |---|---|
 //! | `worker`, `session` | the worker's life and its message loop |
 //! | `engine`, `alarm`, `artefact` | the engine both roles agree on, deadlines, loading code |
-//! | `runtime`, `factory`, `guest` | modules, how long instances live, one invocation after another |
+//! | `runtime`, `stopwatch` | modules, how long instances live, what time tasks take |
+//! | `factory`, `template`, `guest`, `function` | how instances are made and called |
 //! | `call`, `hostcalls`, `failure` | one invocation's input and output, the guest ABI, how it failed |
 //! | `wasi`, `poll` | WASI with nothing granted, sleeping |
 //! | `capture`, `meter`, `reserve` | bounded output, limits, descriptors that guests leave |
@@ -26,10 +27,13 @@ compile_error!("Stockade's worker runs on Linux, on x86-64 and aarch64");
 mod session;
 mod worker;
 
-mod factory;
 mod runtime;
+mod stopwatch;
 
+mod factory;
+mod function;
 mod guest;
+mod template;
 
 mod call;
 mod hostcalls;

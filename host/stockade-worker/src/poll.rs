@@ -83,7 +83,7 @@ fn poll(
         return Ok(FAULT);
     }
     let from = from.to_vec();
-    let clock = state.plan.clock;
+    let clock = state.surroundings.clock;
     let wanted: Option<Vec<_>> =
         from.chunks_exact(SUBSCRIPTION_BYTES).map(|one| wanted(one, clock)).collect();
     let Some(wanted) = wanted else { return Ok(INVALID) };

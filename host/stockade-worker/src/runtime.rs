@@ -12,7 +12,11 @@
 //!
 //! A fresh instance is made after the task is announced on the status page, because its start
 //! function, its `_initialize` and, per worker, its initializer are guest code too and fall under
-//! the task's deadline.
+//! the task's deadline. An instance that ended is emptied after its task was answered.
+//!
+//! ```text
+//! run ─► answer sent ─► rest ─► run …
+//! ```
 //!
 //! Invariant: an instance that one chunk's tasks share is seen by no other task.
 
@@ -20,9 +24,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
 use stockade_wire::{
     Captured, ChunkId, Codec, Failure, Finished, HookCall, Instances, Invocation, Limits, Load,
     Metrics, ModuleId, Outcome, Run, Setup, StatusPage, TaskId,
@@ -31,9 +33,11 @@ use wasmtime::Engine;
 
 use crate::artefact::{self, ArtefactError, Code};
 use crate::call::Call;
-use crate::factory::{Factory, FactoryError, Template};
+use crate::factory::{Factory, FactoryError};
 use crate::failure;
 use crate::guest::{Guest, Host, Link, Usage};
+use crate::stopwatch::Stopwatch;
+use crate::template::Template;
 
 /// Why a module could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +74,9 @@ pub(crate) struct Runtime {
     modules: BTreeMap<ModuleId, LoadedModule>,
     instances: Instances,
     shared: Option<Shared>,
+    /// What the last task left to be emptied.
+    spent: Option<Guest>,
+    stopwatch: Stopwatch,
 }
 
 struct LoadedModule {
@@ -144,7 +151,8 @@ impl Runtime {
     ) -> Result<Self, FactoryError> {
         let instances = setup.instances;
         let factory = Factory::new(engine, setup, Link { host, page: Arc::new(page) })?;
-        Ok(Self { factory, code, modules: BTreeMap::new(), instances, shared: None })
+        let (modules, stopwatch) = (BTreeMap::new(), Stopwatch::new());
+        Ok(Self { factory, code, modules, instances, shared: None, spent: None, stopwatch })
     }
 
     /// Maps a module. Nothing of it runs.
@@ -194,17 +202,18 @@ impl Runtime {
         let lifetime = self.lifetime(&run);
         let Run { task, module: id, mut invocation, limits, slot, share: _ } = run;
         // Before the start: to give back the memory of others is no part of this task.
+        self.rest();
         self.end_shared_unless(id, lifetime);
-        let watch = Stopwatch::start();
+        let started = self.stopwatch.start();
         // Before the start too: a task for which there is no initialised instance has not run.
         self.revive(id, lifetime)?;
-        if !self.factory.link.page.start(slot, task) {
+        if !self.factory.page.start(slot, task) {
             return Ok(recalled(task));
         }
         let Some(module) = self.modules.get_mut(&id) else { return Err(not_loaded(id).into()) };
         let guest = module.instance(lifetime, &mut self.shared, &self.factory)?;
         let (codec, input) = take_input(&mut invocation);
-        let call = Call::new(task, codec, input, &limits, watch.started);
+        let call = Call::new(task, codec, input, &limits, started);
         let (mut guest, called) =
             self.factory.call(&module.template, guest, call, &limits, &invocation, stdio);
         if called.as_ref().is_err_and(failure::is_out_of_memory) {
@@ -218,17 +227,20 @@ impl Runtime {
             Lifetime::Chunk(chunk) if !ended => {
                 self.shared = Some(Shared { module: id, chunk, guest });
             }
-            // Before the clock is read: emptying its memory is a part of the task.
-            _ => drop(guest),
+            _ => self.spent = Some(guest),
         }
-        let metrics = Metrics {
-            wall_time: watch.wall_time(),
-            cpu_time: watch.cpu_time(),
-            fuel: usage.fuel,
-            memory_peak_bytes: usage.memory_peak_bytes,
-        };
+        let (wall_time, cpu_time) = self.stopwatch.stop();
+        let Usage { fuel, memory_peak_bytes, .. } = usage;
+        let metrics = Metrics { wall_time, cpu_time, fuel, memory_peak_bytes };
         let Usage { stdout, stderr, log, log_dropped, .. } = usage;
         Ok(Finished { task, outcome, metrics, stdout, stderr, log, log_dropped })
+    }
+
+    /// Empties the memory of the last task's instance, if that has ended. For when the task's answer
+    /// is on its way: it would wait for a third of what a small task costs, and for milliseconds
+    /// where the task wrote to much memory.
+    pub(crate) fn rest(&mut self) {
+        self.spent = None;
     }
 
     /// Makes the instance that lives as long as the worker anew, where a trap has ended it and an
@@ -285,6 +297,7 @@ impl Runtime {
     /// # Errors
     /// The first failure.
     pub(crate) fn finalize(&mut self) -> Result<(), Failure> {
+        self.rest();
         // No more of its chunk is to come.
         self.shared = None;
         let mut first = Ok(());
@@ -294,7 +307,8 @@ impl Runtime {
                 Some(guest) => Ok(guest),
                 None => self.factory.initialized(&module.template),
             };
-            let finalized = guest.and_then(|mut guest| self.factory.call_hook(&mut guest, &hook));
+            let finalized = guest
+                .and_then(|mut guest| self.factory.call_hook(&module.template, &mut guest, &hook));
             first = first.and(finalized);
         }
         first
@@ -325,30 +339,4 @@ fn take_input(invocation: &mut Invocation) -> (Codec, Vec<u8>) {
         Invocation::Task(call) => (call.codec, std::mem::take(&mut call.input)),
         Invocation::Scalar { .. } | Invocation::Command(_) => (Codec::Raw, Vec::new()),
     }
-}
-
-/// Wall and processor time since its start.
-struct Stopwatch {
-    started: Instant,
-    cpu_started: Duration,
-}
-
-impl Stopwatch {
-    fn start() -> Self {
-        Self { started: Instant::now(), cpu_started: thread_cpu_time() }
-    }
-
-    fn wall_time(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    fn cpu_time(&self) -> Duration {
-        thread_cpu_time().saturating_sub(self.cpu_started)
-    }
-}
-
-fn thread_cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }

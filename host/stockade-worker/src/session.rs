@@ -259,6 +259,7 @@ impl Session {
             Err(Unfinished::OutOfMemory) => return Err(SessionError::OutOfMemory),
         };
         self.host.send(&answer, Bell::Soon)?;
+        self.runtime.rest();
         Ok(flow)
     }
 

@@ -7,10 +7,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
-use stockade_wire::Grants;
+use stockade_wire::{Captured, Grants};
 use wasmtime_wasi::cli::{InputFile, OutputFile};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
@@ -44,17 +43,17 @@ pub(crate) fn check(grants: &Grants) -> Result<(), GrantError> {
     Ok(())
 }
 
-/// What a context is built from.
-#[derive(Debug)]
+/// What a context is built from beside what is granted. By default nothing: that of a function.
+#[derive(Debug, Default)]
 pub(crate) struct Plan {
-    pub(crate) grants: Arc<Grants>,
     pub(crate) args: Vec<String>,
     /// Variables beside the granted ones.
     pub(crate) env: Vec<(String, String)>,
     pub(crate) stdin: Input,
-    pub(crate) stdout: Output,
-    pub(crate) stderr: Output,
-    pub(crate) clock: Clock,
+    /// Where stdout goes; captured where that is nowhere.
+    pub(crate) stdout: Option<OwnedFd>,
+    /// As `stdout`.
+    pub(crate) stderr: Option<OwnedFd>,
 }
 
 /// Where stdin comes from.
@@ -64,72 +63,63 @@ pub(crate) enum Input {
     Descriptor(OwnedFd),
 }
 
-/// Where stdout or stderr goes.
-#[derive(Debug)]
-pub(crate) enum Output {
-    Captured(Capture),
-    Descriptor(OwnedFd),
+impl Default for Input {
+    fn default() -> Self {
+        Self::Bytes(Vec::new())
+    }
 }
 
-impl Plan {
-    /// A plan for a function: no arguments, no stdin, both streams captured.
-    pub(crate) fn function(grants: Arc<Grants>, clock: Clock) -> Self {
-        Self {
-            grants,
-            args: Vec::new(),
-            env: Vec::new(),
-            stdin: Input::Bytes(Vec::new()),
-            stdout: Output::Captured(Capture::default()),
-            stderr: Output::Captured(Capture::default()),
-            clock,
-        }
-    }
+/// A guest's context and what it wrote.
+pub(crate) struct Wasi {
+    pub(crate) context: WasiP1Ctx,
+    stdout: Capture,
+    stderr: Capture,
+}
 
-    /// Builds the context, which takes the plan's stdin and descriptors.
-    pub(crate) fn build(&mut self) -> WasiP1Ctx {
+impl Wasi {
+    /// Builds a context in which each captured stream has room for `stdio_bytes`.
+    pub(crate) fn build(plan: Plan, grants: &Grants, clock: Clock, stdio_bytes: u64) -> Self {
+        let (stdout, stderr) = (Capture::new(stdio_bytes), Capture::new(stdio_bytes));
         let mut builder = WasiCtxBuilder::new();
         builder
             .allow_blocking_current_thread(true)
             .max_random_size(RANDOM_BYTES_MAX)
-            .monotonic_clock(self.clock)
+            .monotonic_clock(clock)
             .allow_tcp(false)
             .allow_udp(false)
-            .args(&self.args)
-            .envs(self.grants.variables())
-            .envs(&self.env);
-        match std::mem::replace(&mut self.stdin, Input::Bytes(Vec::new())) {
+            .args(&plan.args)
+            .envs(grants.variables())
+            .envs(&plan.env);
+        match plan.stdin {
             Input::Bytes(bytes) => builder.stdin(MemoryInputPipe::new(bytes)),
             Input::Descriptor(descriptor) => builder.stdin(InputFile::new(File::from(descriptor))),
         };
-        match self.stdout.take() {
-            Output::Captured(capture) => builder.stdout(capture),
-            Output::Descriptor(descriptor) => {
-                builder.stdout(OutputFile::new(File::from(descriptor)))
-            }
+        match plan.stdout {
+            None => builder.stdout(stdout.clone()),
+            Some(descriptor) => builder.stdout(OutputFile::new(File::from(descriptor))),
         };
-        match self.stderr.take() {
-            Output::Captured(capture) => builder.stderr(capture),
-            Output::Descriptor(descriptor) => {
-                builder.stderr(OutputFile::new(File::from(descriptor)))
-            }
+        match plan.stderr {
+            None => builder.stderr(stderr.clone()),
+            Some(descriptor) => builder.stderr(OutputFile::new(File::from(descriptor))),
         };
-        for grant in self.grants.directories() {
+        for grant in grants.directories() {
             let access = if grant.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
             // It was there when the worker started. If it has gone since, the guest finds nothing
             // under its name, as with any directory that goes.
             let _ = builder.preopened_dir(grant.host(), &grant.guest, access);
         }
-        builder.build_p1()
+        Self { context: builder.build_p1(), stdout, stderr }
     }
-}
 
-impl Output {
-    /// The stream behind, leaving a capture to read from in its place.
-    fn take(&mut self) -> Self {
-        match self {
-            Self::Captured(capture) => Self::Captured(capture.clone()),
-            Self::Descriptor(_) => std::mem::replace(self, Self::Captured(Capture::default())),
-        }
+    /// Starts both streams anew with room for `stdio_bytes`.
+    pub(crate) fn begin(&self, stdio_bytes: u64) {
+        self.stdout.begin(stdio_bytes);
+        self.stderr.begin(stdio_bytes);
+    }
+
+    /// Takes what was written since to stdout and to stderr.
+    pub(crate) fn take(&self) -> (Captured, Captured) {
+        (self.stdout.take(), self.stderr.take())
     }
 }
 

@@ -8,8 +8,8 @@ use stockade_wire::{Codec, Grants, Limits, ValueType};
 use wasmtime::{Extern, Store, ValType};
 
 use crate::call::{Call, NO_TASK};
-use crate::guest::GuestState;
-use crate::wasi::{Clock, Plan};
+use crate::guest::{GuestState, Surroundings};
+use crate::wasi::Clock;
 use crate::{engine, hostcalls};
 
 type Definition = (String, String, Vec<ValueType>, Vec<ValueType>);
@@ -37,9 +37,9 @@ fn linked() -> Vec<Definition> {
     let engine = engine::for_compiler(&limits.engine_settings()).unwrap();
     let linker = hostcalls::linker(&engine).unwrap();
     // A store to look definitions up in; no guest will ever be in it.
-    let plan = Plan::function(Arc::new(Grants::none()), Clock::start());
+    let surroundings = Surroundings { grants: Grants::none(), clock: Clock::start(), link: None };
     let call = Call::new(NO_TASK, Codec::Raw, Vec::new(), &limits, Instant::now());
-    let mut store = Store::new(&engine, GuestState::new(plan, None, call));
+    let mut store = Store::new(&engine, GuestState::new(Arc::new(surroundings), None, call));
     let all: Vec<(String, String, Extern)> = linker
         .iter(&mut store)
         .map(|(module, name, found)| (module.to_owned(), name.to_owned(), found))
