@@ -102,16 +102,18 @@ fn without_a_number_as_many_workers_start_as_tasks_lack_one() {
     let gate = Gate::new();
     let builder = gate.tasks().max_workers(4).limits(Limits::default().wall_time(None));
     let pool = builder.initializer("wait", int(0)).build().unwrap();
-    // One chunk, whole before any worker is there to take it: two wait behind its first, where no
-    // other worker takes them.
+    // One chunk, for which the pool by itself starts one worker, once its module is initialised.
     let chunk = pool.submit_together::<(), _>("spin", (0..3).map(int));
     gate.until_somebody_waits();
-    gate.open();
-    until_running(chunk[0].as_ref().unwrap());
-    assert_eq!((pool.count_workers(), pool.count_pending_tasks()), (1, 2));
-    assert_eq!(pool.spawn_workers(None).unwrap(), 2);
-    assert_eq!(pool.spawn_workers(None).unwrap(), 0, "these are for them");
-    eventually("two free workers", || pool.count_free_workers() == 2);
+    std::thread::scope(|scope| {
+        let asked =
+            [scope.spawn(|| pool.spawn_workers(None)), scope.spawn(|| pool.spawn_workers(None))];
+        gate.open();
+        let started = asked.map(|asked| asked.join().unwrap().unwrap());
+        assert_eq!(started.iter().sum::<usize>(), 3, "what one asked for is for the other too");
+    });
+    chunk.iter().for_each(|task| until_running(task.as_ref().unwrap()));
+    assert_eq!((pool.count_busy_workers(), pool.count_pending_tasks()), (3, 0));
     assert_eq!(pool.spawn_workers(None).unwrap(), 0);
     assert_eq!(pool.spawn_workers(100).unwrap(), 1, "up to the maximum");
     assert!(pool.kill());

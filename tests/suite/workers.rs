@@ -265,7 +265,7 @@ fn workers_that_never_answer_can_be_shut_down() {
     let (_folder, builder) = workers_that("exec sleep 1000");
     let pool = builder.build().unwrap();
     let handle = pool.submit::<i32>("add", (1, 1)).unwrap();
-    eventually("a worker", || pool.count_workers() == 1);
+    eventually("a worker", || pool.workers().len() == 1);
     let pid = pool.workers()[0].pid;
     assert!(!handle.wait(Duration::ZERO));
     assert!(pool.shutdown_timeout(Duration::from_millis(100)));

@@ -426,6 +426,13 @@ impl Driver {
             Some(failure) => format!("{}: {failure}", exit.worker),
             None => exit.to_string(),
         };
+        for task in sent.iter().filter(|task| Some(**task) != started) {
+            // What it had not come to was no attempt.
+            let entry = self.tasks.get_mut(task);
+            if let Some(entry) = entry.filter(|entry| entry.run.worker == Some(worker)) {
+                entry.run.attempt -= 1;
+            }
+        }
         self.last_exit = Some(exit);
         self.event(Event::Exited { worker, started });
         self.perform();

@@ -15,7 +15,7 @@ fn with_defaults() {
     eventually("all to be submitted", || pool.count_pending_tasks() == 10);
     gates.begin();
     assert_eq!(map.collect::<Result<Vec<_>, _>>().unwrap(), sums(10));
-    assert_eq!(pool.workers().len(), 4);
+    assert_eq!(pool.count_workers(), 4);
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn with_custom_chunk_size() {
     gates.begin();
     assert_eq!(map.collect::<Result<Vec<_>, _>>().unwrap(), sums(10));
     // Two chunks are work for two workers, however many tasks are in them.
-    assert_eq!(pool.workers().len(), 2);
+    assert_eq!(pool.count_workers(), 2);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn with_unordered_result() {
         assert_eq!(map.next().unwrap().unwrap(), number + number);
     }
     assert!(map.next().is_none());
-    assert_eq!(pool.workers().len(), 3);
+    assert_eq!(pool.count_workers(), 3);
 }
 
 #[test]
