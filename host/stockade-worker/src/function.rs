@@ -94,7 +94,7 @@ impl Function {
         // SAFETY: `args` are of the types of its parameters, just compared, and there is room for
         // its results.
         unsafe { self.call_raw(store, instance, &mut values) }?;
-        Ok(self.results.iter().zip(values).map(|(kind, value)| kind.from_raw(value)).collect())
+        Ok(self.results.iter().zip(values).map(|(kind, value)| kind.scalar(value)).collect())
     }
 
     /// Calls it as a task in `instance`, which is of its module; answers its status.
@@ -155,7 +155,7 @@ impl Kind {
         }
     }
 
-    fn from_raw(self, value: ValRaw) -> Scalar {
+    fn scalar(self, value: ValRaw) -> Scalar {
         match self {
             Self::I32 => Scalar::I32(value.get_i32()),
             Self::I64 => Scalar::I64(value.get_i64()),
