@@ -91,6 +91,7 @@ check:
     cargo fmt --all --check
     cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
     cargo fmt --manifest-path host/stockade-bench/peers/Cargo.toml --all --check
+    cargo fmt --manifest-path host/stockade-bench/instructions/Cargo.toml --check
     cargo clippy --workspace --all-targets --quiet -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
@@ -182,6 +183,11 @@ bench what="all" rounds="": bench-programs
 # The whole table and the plots, put into docs/performance.md.
 bench-page rounds="": bench-programs bench-peers
     {{ target }}/release/stockade-bench page docs/performance.md {{ rounds }}
+
+# What the host does for a task, counted in instructions and compared with a baseline, or `accept`ed as one; needs valgrind.
+bench-instructions what="check":
+    cargo build --release --manifest-path host/stockade-bench/instructions/Cargo.toml --target-dir {{ target }}/instructions
+    {{ target }}/instructions/release/stockade-instructions {{ what }} host/stockade-bench/instructions/baseline.json
 
 [private]
 bench-programs:

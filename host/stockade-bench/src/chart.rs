@@ -23,6 +23,8 @@ pub(crate) enum Scale {
     Even,
     /// By powers of two.
     Powers,
+    /// Likewise, and marked in bytes.
+    Bytes,
 }
 
 /// Points of one kind, in order.
@@ -46,7 +48,7 @@ impl Scale {
     fn place(self, value: f64) -> f64 {
         match self {
             Self::Even => value,
-            Self::Powers => value.max(f64::MIN_POSITIVE).log2(),
+            Self::Powers | Self::Bytes => value.max(f64::MIN_POSITIVE).log2(),
         }
     }
 
@@ -57,7 +59,7 @@ impl Scale {
             .fold((f64::MAX, f64::MIN), |(least, most), place| (least.min(place), most.max(place)));
         match self {
             Self::Even => 0.0..(most * 1.08).max(f64::MIN_POSITIVE),
-            Self::Powers => least.floor()..most.ceil().max(least.floor() + 1.0),
+            Self::Powers | Self::Bytes => least.floor()..most.ceil().max(least.floor() + 1.0),
         }
     }
 
@@ -66,20 +68,26 @@ impl Scale {
         match self {
             Self::Even => short(place),
             Self::Powers => short(place.exp2()),
+            Self::Bytes => bytes(place.exp2()),
         }
     }
 }
 
-/// Few digits, and binary thousands where it is a power of two.
+/// Few digits.
 fn short(value: f64) -> String {
-    let (kibi, mebi) = (1024.0, 1024.0 * 1024.0);
     match value {
-        _ if value >= mebi && value % mebi == 0.0 => format!("{} Mi", value / mebi),
-        _ if value >= kibi && value % kibi == 0.0 => format!("{} Ki", value / kibi),
         _ if value >= 10.0 || value.fract() == 0.0 => format!("{value:.0}"),
         _ if value >= 0.1 => format!("{value:.2}"),
-        _ => format!("{value:.1e}"),
+        _ => format!("{value:.4}"),
     }
+}
+
+/// A power of two in binary thousands.
+fn bytes(value: f64) -> String {
+    const UNITS: [&str; 4] = ["", " Ki", " Mi", " Gi"];
+    let thousands = (value.log2() / 10.0).floor().clamp(0.0, 3.0);
+    let unit = UNITS[thousands as usize];
+    short(value / (10.0 * thousands).exp2()) + unit
 }
 
 impl Chart {
@@ -100,7 +108,7 @@ impl Chart {
         let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
-            .caption(self.title, ("sans-serif", 16))
+            .caption(self.title, ("sans-serif", 20))
             .margin(12)
             .x_label_area_size(36)
             .y_label_area_size(52)
@@ -110,8 +118,10 @@ impl Chart {
             )?;
         chart
             .configure_mesh()
-            .light_line_style(WHITE)
+            .max_light_lines(0)
             .bold_line_style(RGBColor(221, 221, 221))
+            .label_style(("sans-serif", 14))
+            .axis_desc_style(("sans-serif", 15))
             .x_desc(x_name)
             .y_desc(y_name)
             .x_labels(13)
@@ -128,6 +138,7 @@ impl Chart {
         }
         chart
             .configure_series_labels()
+            .label_font(("sans-serif", 14))
             .position(SeriesLabelPosition::LowerRight)
             .background_style(WHITE.mix(0.85))
             .border_style(RGBColor(187, 187, 187))
@@ -159,7 +170,9 @@ mod tests {
 
     #[test]
     fn labels_of_powers_are_the_values_themselves() {
-        let labels = [0.0, 6.0, 16.0, 24.0].map(|place| Scale::Powers.label(place));
-        assert_eq!(labels, ["1", "64", "64 Ki", "16 Mi"]);
+        let labels = [-8.0, 0.0, 6.0, 11.0].map(|place| Scale::Powers.label(place));
+        assert_eq!(labels, ["0.0039", "1", "64", "2048"]);
+        let labels = [6.0, 16.0, 24.0].map(|place| Scale::Bytes.label(place));
+        assert_eq!(labels, ["64", "64 Ki", "16 Mi"]);
     }
 }

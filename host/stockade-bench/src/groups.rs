@@ -83,12 +83,12 @@ fn throughput(rounds: usize) -> Result<Vec<Figure>> {
     let pool = pools::realistic()?.build()?;
     pool.spawn_max_workers()?;
     let chunks = Shape { chunk: 64, shared: true, buffer: 0 };
-    let (mut each, mut chunked, mut submitted) = <(Pace, Pace, Pace)>::default();
+    let (mut each, mut chunked) = <(Pace, Pace)>::default();
     let program = std::env::current_exe()?.with_file_name("stockade-reference");
     let artefact = program.with_file_name("stockade-reference.artefact");
     let mut turns = Turns::default();
     turns.add("map", || each.measure(|tasks| pools::map(&pool, Shape::default(), tasks)));
-    turns.add("submit", || submitted.measure(|tasks| pools::submit(&pool, tasks)));
+    turns.add("submit", || pools::submitted_per_second(&pool));
     turns.add("map, chunks", || chunked.measure(|tasks| pools::map(&pool, chunks, tasks)));
     let two: Result<Vec<Remote>> = (0..WORKERS).map(|_| reference()).collect();
     turns.add_if("two processes", two, |two| ask_all(two, "tasks", REFERENCE_SECONDS));

@@ -69,7 +69,8 @@ fn main() -> Result<()> {
                 let names: Vec<_> = groups::ALL.iter().map(|(name, _)| *name).collect();
                 bail!("no group is called `{what}`: all, {}, plots, lockdown", names.join(", "));
             };
-            report(&measure(number(rest, ROUNDS)?)?)
+            let rounds = number(rest, ROUNDS)?;
+            report(&measure(rounds)?, rounds)
         }
     }
 }
@@ -94,10 +95,11 @@ fn all(rounds: usize, page: Option<&Path>) -> Result<()> {
     for (_, measure) in &groups::ALL {
         figures.append(&mut measure(rounds)?);
     }
-    report(&figures)?;
+    report(&figures, rounds)?;
     let plots = match page {
         Some(page) => {
-            table::write_page(page, &figures)?;
+            let whence = format!("{rounds} rounds on {}.", system::usage::machine());
+            table::write_page(page, &figures, &whence)?;
             page.parent().context("the page is in no folder")?.join("performance")
         }
         None => target()?.join("bench"),
@@ -107,11 +109,12 @@ fn all(rounds: usize, page: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-fn report(figures: &[figure::Figure]) -> Result<()> {
+fn report(figures: &[figure::Figure], rounds: usize) -> Result<()> {
     let file = target()?.join("bench.jsonl");
     table::write_lines(&file, figures)?;
     let mut out = std::io::stdout().lock();
     table::print(&mut out, figures)?;
-    writeln!(out, "written to {}", file.display())?;
+    let machine = system::usage::machine();
+    writeln!(out, "{rounds} rounds on {machine}; written to {}", file.display())?;
     Ok(())
 }

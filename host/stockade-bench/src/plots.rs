@@ -114,7 +114,7 @@ fn payloads() -> Result<Chart> {
     }
     Ok(Chart {
         title: "Payloads to a task and back",
-        x: ("bytes each way", Scale::Powers),
+        x: ("bytes each way", Scale::Bytes),
         y: ("GB/s", Scale::Powers),
         lines: vec![
             Line { name: "echo, Vec".into(), points: echoed },

@@ -118,23 +118,38 @@ pub(crate) fn map(pool: &Pool, shape: Shape, tasks: usize) -> Result<()> {
     Ok(())
 }
 
-/// So many tasks of the realistic guest, submitted one by one, with 10,000 in flight.
+/// Tasks a second of the realistic guest where each is submitted by itself, and 10,000 are in flight
+/// all the time.
 ///
 /// # Errors
 /// Where a task fails.
-pub(crate) fn submit(pool: &Pool, tasks: usize) -> Result<()> {
-    let ended = |handle: TaskHandle<Bytes>| -> Result<()> {
-        ensure!(handle.result()?.0.len() == guests::PAYLOAD_BYTES, "the guest gave something else");
-        Ok(())
+pub(crate) fn submitted_per_second(pool: &Pool) -> Result<f64> {
+    let submit = || pool.submit::<Bytes>("handle", payload());
+    let mut in_flight = (0..IN_FLIGHT).map(|_| submit()).collect::<Result<VecDeque<_>, _>>()?;
+    // Tasks that have ended and whose results were not taken yet.
+    let ended = |handles: &VecDeque<TaskHandle<Bytes>>| {
+        handles.iter().filter(|handle| handle.is_done()).count()
     };
-    let mut in_flight = VecDeque::with_capacity(IN_FLIGHT);
-    for _ in 0..tasks.max(3 * IN_FLIGHT) {
-        if in_flight.len() == IN_FLIGHT {
-            in_flight.pop_front().map_or(Ok(()), ended)?;
+    let (before, mut taken) = (ended(&in_flight), 0);
+    let started = Instant::now();
+    while started.elapsed() < SPAN {
+        if let Some(oldest) = in_flight.pop_front() {
+            let bytes = oldest.result()?.0.len();
+            ensure!(bytes == guests::PAYLOAD_BYTES, "the guest gave something else");
         }
-        in_flight.push_back(pool.submit::<Bytes>("handle", payload())?);
+        in_flight.push_back(submit()?);
+        taken += 1;
     }
-    in_flight.into_iter().try_for_each(ended)
+    let seconds = started.elapsed().as_secs_f64();
+    let done = (taken + ended(&in_flight)).saturating_sub(before);
+    // Whatever is measured next begins with an empty queue.
+    for handle in &in_flight {
+        handle.cancel();
+    }
+    for handle in &in_flight {
+        handle.wait(None);
+    }
+    Ok(done as f64 / seconds)
 }
 
 /// The times of so many tasks that are each waited for, in microseconds.

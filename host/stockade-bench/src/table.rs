@@ -82,14 +82,15 @@ pub(crate) fn write_lines(file: &Path, figures: &[Figure]) -> Result<()> {
     std::fs::write(file, lines).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Puts `figures` into the page `file`, between its markers.
+/// Puts `figures` into the page `file`, between its markers, behind a line that says `whence`.
 ///
 /// # Errors
 /// Where the file cannot be read or written, or has no markers.
-pub(crate) fn write_page(file: &Path, figures: &[Figure]) -> Result<()> {
+pub(crate) fn write_page(file: &Path, figures: &[Figure], whence: &str) -> Result<()> {
     let page =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let page = with_table(&page, &markdown(figures)).context("the page has no markers")?;
+    let page = with_table(&page, &format!("{whence}\n\n{}", markdown(figures)))
+        .context("the page has no markers")?;
     std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))
 }
 

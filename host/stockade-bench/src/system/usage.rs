@@ -63,6 +63,13 @@ pub(crate) fn resident_bytes() -> Result<f64> {
     Ok(1024.0 * field(&status, "VmRSS:").context("no resident memory is told")? as f64)
 }
 
+/// The machine that figures come from: what of it can be told in a line.
+pub(crate) fn machine() -> String {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{processors} processors, Linux {}", kernel.trim())
+}
+
 /// The number behind `name` at the beginning of a line.
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
