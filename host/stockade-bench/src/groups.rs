@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use stockade_bench::guests;
+use stockade_reference::guests;
 
 use crate::figure::{Figure, median};
 use crate::pools::{self, Pace, Shape, WORKERS};

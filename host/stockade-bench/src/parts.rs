@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use stockade::{Bytes, Pool};
-use stockade_bench::{guests, serve};
+use stockade_reference::{guests, serve};
 
 use crate::pools;
 use crate::system::usage::{self, Usage};

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use stockade_bench::guests;
+use stockade_reference::guests;
 
 use crate::chart::{Chart, Line, Scale};
 use crate::pools::{self, Pace, Shape, WORKERS};

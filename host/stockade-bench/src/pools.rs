@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use stockade::{Bytes, Limits, Pool, PoolBuilder, TaskHandle, TaskOptions};
-use stockade_bench::guests;
+use stockade_reference::guests;
 
 use crate::figure::median;
 

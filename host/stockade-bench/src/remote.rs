@@ -4,7 +4,7 @@
 //! Remote::start(Command) ─ ask("tasks", 0.3) ─► its stdin     its stdout ─► Ok(151000.0)
 //! ```
 //!
-//! See [`stockade_bench::serve`] for the other side. A program that does not answer in time is no
+//! See [`stockade_reference::serve`] for the other side. A program that does not answer in time is no
 //! longer asked; dropping its [`Remote`] ends it.
 
 use std::io::{BufRead, BufReader, Write};

@@ -4,7 +4,7 @@
 //! in microseconds. The guest has 18 pages and 1 MiB of data and takes and gives 64 bytes, as the one
 //! that Stockade is measured with, in the terms of extism's own interface.
 
-#[path = "../../../src/serve.rs"]
+#[path = "../../../reference/src/serve.rs"]
 mod serve;
 
 use std::error::Error;

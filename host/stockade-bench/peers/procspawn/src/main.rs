@@ -3,7 +3,7 @@
 //! `peer-procspawn WORKERS` answers on stdin and stdout: `ready 0`, and `window N`: tasks a second of
 //! N tasks that give back their 64 bytes, 32 at a time.
 
-#[path = "../../../src/serve.rs"]
+#[path = "../../../reference/src/serve.rs"]
 mod serve;
 
 use std::collections::VecDeque;

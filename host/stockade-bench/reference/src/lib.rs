@@ -7,6 +7,8 @@
 //!
 //! Whatever is compared with Stockade is a program of its own that waits for a question. So all of them
 //! are there and warm while figures are taken in turns, and none costs anything while another is asked.
+//!
+//! Deliberately absent: the engine, which only the program of this package links.
 
 pub mod guests;
 pub mod serve;

@@ -6,8 +6,8 @@
 
 use std::num::NonZeroUsize;
 
-use stockade_bench::guests;
 use stockade_module::{FEATURES, INSTANCE_BYTES_MAX, TABLES_MAX};
+use stockade_reference::guests;
 use wasmtime::error::Context;
 use wasmtime::{
     Caller, Config, Enabled, Engine, Extern, InstancePre, Linker, Memory, Module, ModuleExport,

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use stockade_bench::{guests, serve};
+use stockade_reference::{guests, serve};
 use wasmtime::error::Context;
 use wasmtime::{Engine, Instance, Module, Result, Store, bail};
 
