@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use crate::system::session;
+
 /// How long an answer may take; the slowest takes some seconds.
 const ANSWER_WAIT: Duration = Duration::from_secs(120);
 
@@ -35,7 +37,7 @@ impl Remote {
     /// # Errors
     /// Where there is no such program.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
-        let mut child = command
+        let mut child = session::apart(&mut command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

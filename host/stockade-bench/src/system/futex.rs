@@ -13,6 +13,8 @@ use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::thread::futex;
 
+use super::session;
+
 /// Two words that two processes share.
 #[derive(Debug)]
 struct Words(NonNull<[AtomicU32; 2]>);
@@ -89,7 +91,7 @@ impl Futex {
         let file: OwnedFd = rustix::fs::memfd_create("stockade-bench", MemfdFlags::CLOEXEC)?;
         rustix::fs::ftruncate(&file, BYTES as u64)?;
         let words = Words::map(&file)?;
-        let child = command.stdin(file).spawn()?;
+        let child = session::apart(&mut command).stdin(file).spawn()?;
         Ok(Self { child, words, number: 0 })
     }
 

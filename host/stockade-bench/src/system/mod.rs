@@ -4,4 +4,5 @@ pub(crate) mod copies;
 pub(crate) mod futex;
 pub(crate) mod pipe;
 pub(crate) mod processes;
+pub(crate) mod session;
 pub(crate) mod usage;

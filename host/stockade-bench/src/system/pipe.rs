@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::session;
+
 /// A process that sends back whatever it gets. It ends with its stdin.
 #[derive(Debug)]
 pub(crate) struct Pipe {
@@ -21,6 +23,7 @@ impl Pipe {
     /// # Errors
     /// Where it cannot be started.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
+        let command = session::apart(&mut command);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let there = child.stdin.take();
         let back = child.stdout.take().context("its stdout was piped")?;

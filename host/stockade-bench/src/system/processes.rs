@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 
+use super::session;
 use crate::figure::median;
 
 /// The median time from the start of `/bin/true` to its being waited for, in microseconds.
@@ -36,7 +37,8 @@ pub(crate) fn one_a_task(
     let started = Instant::now();
     let work = || -> Result<()> {
         for _ in 0..count {
-            let ended = Command::new(reference).arg("once").arg(artefact).status()?;
+            let mut command = Command::new(reference);
+            let ended = session::apart(&mut command).arg("once").arg(artefact).status()?;
             ensure!(ended.success(), "a process for one task failed");
         }
         Ok(())
