@@ -67,7 +67,9 @@ pub(crate) fn resident_bytes() -> Result<f64> {
 pub(crate) fn machine() -> String {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{processors} processors, Linux {}", kernel.trim())
+    // What follows the numbers is the distributor's.
+    let version = kernel.split(['-', '\n']).next().unwrap_or_default();
+    format!("{processors} processors, Linux {version}")
 }
 
 /// The number behind `name` at the beginning of a line.
