@@ -5,6 +5,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 target := "target"
 guests := target / "wasm32-wasip1/guest"
 out := target / "demo"
+peers := target / "peers"
 stockade := target / "debug/stockade"
 miri := "MIRIFLAGS=-Zmiri-env-forward=STOCKADE_SEEDS CARGO_TARGET_DIR=" + target / "miri cargo +nightly miri test --quiet"
 
@@ -89,6 +90,8 @@ wasm-target:
 check:
     cargo fmt --all --check
     cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
+    cargo fmt --manifest-path host/stockade-bench/peers/Cargo.toml --all --check
+    cargo fmt --manifest-path host/stockade-bench/instructions/Cargo.toml --check
     cargo clippy --workspace --all-targets --quiet -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
@@ -172,10 +175,35 @@ deny:
     @if cargo deny fetch db > /dev/null 2>&1; then cargo deny check advisories; \
     else echo "advisories were not checked: their database cannot be had here"; fi
 
-# Throughput and latency beside bare references, measured in turns, or `lockdown`: what that costs. Release builds, so several minutes the first time.
-bench what="" rounds="5": guests
+# What a task costs beside bare references and other pools, in turns: `all`, a group (throughput, latency, payload, start, compute, cpu, idle), `plots` or `lockdown`. Minutes, and more the first time.
+bench what="all" rounds="": bench-programs
+    {{ if what =~ "^(all|throughput|cpu)$" { "just bench-peers" } else { "true" } }}
+    {{ target }}/release/stockade-bench {{ what }} {{ rounds }}
+
+# The whole table and the plots, put into docs/performance.md.
+bench-page rounds="": bench-programs bench-peers
+    {{ target }}/release/stockade-bench page docs/performance.md {{ rounds }}
+
+# What the host does for a task, counted in instructions and compared with a baseline, or `accept`ed as one; needs valgrind.
+bench-instructions what="check":
+    cargo build --release --manifest-path host/stockade-bench/instructions/Cargo.toml --target-dir {{ target }}/instructions
+    {{ target }}/instructions/release/stockade-instructions {{ what }} host/stockade-bench/instructions/baseline.json
+
+[private]
+bench-programs:
+    @echo "Building in release mode (several minutes the first time) ..."
     cargo build --release --workspace --bins
-    {{ target }}/release/stockade-bench {{ what }} {{ guests }}/wordcount.wasm {{ if what == "" { target / "bench.jsonl" } else { "" } }} {{ rounds }}
+
+# What other pools need, as far as it can be had here; the benchmark says what is missing.
+[private]
+bench-peers:
+    @[[ -x {{ peers }}/python/bin/python ]] || python3 -m venv {{ peers }}/python || echo "no virtual environment: pools from PyPI are left out"
+    @for package in asyncpal==0.0.7 pebble==5.2.3 loky==3.7.0; do \
+        {{ peers }}/python/bin/python -m pip install --quiet --disable-pip-version-check "$package" || echo "$package cannot be had here: left out"; \
+    done
+    @for peer in procspawn extism; do \
+        cargo build --release --manifest-path host/stockade-bench/peers/Cargo.toml --target-dir {{ peers }} -p "peer-$peer" || echo "$peer cannot be built here: left out"; \
+    done
 
 # How long counters, queries and cancels take while 100,000 tasks are queued.
 queries: build

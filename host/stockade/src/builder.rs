@@ -370,7 +370,7 @@ impl PoolBuilder {
         }
     }
 
-    fn config(&self, needs_preparation: bool) -> Config {
+    pub(crate) fn config(&self, needs_preparation: bool) -> Config {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Config {
             workers_max: self.max_workers.unwrap_or(processors),

@@ -156,6 +156,9 @@ mod target;
 mod task;
 mod worker;
 
+#[cfg(feature = "counting")]
+#[doc(hidden)]
+pub mod counting;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -1,0 +1,159 @@
+//! The guests that are measured, in the text format, as tasks of the guest ABI.
+//!
+//! | guest | what one task of it does |
+//! |---|---|
+//! | [`realistic`] | what a small compiled program does: see there |
+//! | [`NOOP`] | nothing, in an instance of almost nothing |
+//! | [`COMPUTE`] | computes for so many rounds, and touches no memory |
+//! | [`ECHO`] | holds the whole of its input in its memory, and gives it back |
+
+use std::fmt::Write;
+
+/// The bytes of [`realistic`]'s input, and of its result.
+pub const PAYLOAD_BYTES: usize = 64;
+
+/// Where the data of [`realistic`] begin, behind its stack, and their length.
+const DATA_AT: usize = 64 << 10;
+const DATA_BYTES: usize = 1 << 20;
+
+/// Pages of its data that a task of [`realistic`] writes, and as many others that it reads.
+const PAGES_TOUCHED: usize = 4;
+
+/// Functions in its table, beside a null entry at each end.
+const TABLE_FUNCTIONS: usize = 60;
+
+/// A task that does nothing.
+pub const NOOP: &str = r#"(module
+  (import "stockade" "input_len" (func (result i32)))
+  (memory (export "memory") 1)
+  (func (export "noop") (result i32) (i32.const 0)))"#;
+
+/// A function of a number of rounds. A round is three shifts, three exclusive ors and a branch.
+pub const COMPUTE: &str = r#"(module
+  (func (export "compute") (param $rounds i32) (result i64) (local $x i64)
+    (local.set $x (i64.const 88172645463325252))
+    (loop $again
+      (local.set $x (i64.xor (local.get $x) (i64.shl (local.get $x) (i64.const 13))))
+      (local.set $x (i64.xor (local.get $x) (i64.shr_u (local.get $x) (i64.const 7))))
+      (local.set $x (i64.xor (local.get $x) (i64.shl (local.get $x) (i64.const 17))))
+      (br_if $again (local.tee $rounds (i32.sub (local.get $rounds) (i32.const 1)))))
+    (local.get $x)))"#;
+
+/// A task whose result is its input.
+pub const ECHO: &str = r#"(module
+  (import "stockade" "input_len" (func $input_len (result i32)))
+  (import "stockade" "input_read" (func $input_read (param i32 i32 i32)))
+  (import "stockade" "output_write" (func $output_write (param i32 i32)))
+  (memory (export "memory") 1)
+  (func (export "echo") (result i32) (local $bytes i32)
+    (local.set $bytes (call $input_len))
+    (drop (memory.grow (i32.shr_u (local.get $bytes) (i32.const 16))))
+    (call $input_read (i32.const 0) (i32.const 0) (local.get $bytes))
+    (call $output_write (i32.const 0) (local.get $bytes))
+    (i32.const 0)))"#;
+
+/// What of WASI [`realistic`] imports, as a C library does, and never calls.
+const WASI: [(&str, &str, &str); 14] = [
+    ("fd_write", "i32 i32 i32 i32", "(result i32)"),
+    ("fd_read", "i32 i32 i32 i32", "(result i32)"),
+    ("fd_close", "i32", "(result i32)"),
+    ("fd_seek", "i32 i64 i32 i32", "(result i32)"),
+    ("fd_fdstat_get", "i32 i32", "(result i32)"),
+    ("fd_prestat_get", "i32 i32", "(result i32)"),
+    ("fd_prestat_dir_name", "i32 i32 i32", "(result i32)"),
+    ("environ_get", "i32 i32", "(result i32)"),
+    ("environ_sizes_get", "i32 i32", "(result i32)"),
+    ("args_get", "i32 i32", "(result i32)"),
+    ("args_sizes_get", "i32 i32", "(result i32)"),
+    ("clock_time_get", "i32 i64 i32", "(result i32)"),
+    ("random_get", "i32 i32", "(result i32)"),
+    ("proc_exit", "i32", ""),
+];
+
+/// What `handle` does after it has touched its data: hashes its input, calls through the table, and
+/// gives back 64 bytes made of the hash, written to the first page of its heap.
+const HANDLE: &str = r"
+    (call $input_read (i32.const 1024) (i32.const 0) (call $input_len))
+    (local.set $end (i32.add (i32.const 1024) (call $input_len)))
+    (local.set $at (i32.const 1024))
+    (loop $hash
+      (local.set $h (i64.mul (i64.const 0x100000001b3)
+        (i64.xor (local.get $h) (i64.load8_u (local.get $at)))))
+      (br_if $hash (i32.lt_u
+        (local.tee $at (i32.add (local.get $at) (i32.const 1))) (local.get $end))))
+    (local.set $h (i64.add (local.get $h) (i64.extend_i32_u
+      (call_indirect (type $mix) (i32.wrap_i64 (local.get $h)) (i32.const 5)))))
+    (local.set $at (global.get $heap))
+    (local.set $end (i32.add (local.get $at) (i32.const 64)))
+    (loop $fill
+      (i64.store (local.get $at) (local.get $h))
+      (local.set $h (i64.mul (local.get $h) (i64.const 6364136223846793005)))
+      (br_if $fill (i32.lt_u
+        (local.tee $at (i32.add (local.get $at) (i32.const 8))) (local.get $end))))
+    (call $output_write (global.get $heap) (i32.const 64))
+    (global.set $stack (i32.add (global.get $stack) (i32.const 256)))
+    (i32.const 0))
+";
+
+/// The guest that stands for real ones: a memory of 18 pages, a stack, 1 MiB of data that are not zero,
+/// a heap; 14 imports of WASI; a table of 62 functions. Its task `handle` takes and gives
+/// [`PAYLOAD_BYTES`], writes four pages of its data, one of its stack and one of its heap, reads four
+/// others, and hashes its input.
+pub fn realistic() -> String {
+    let mut wat = String::with_capacity(4 << 20);
+    // Writing to a string cannot fail.
+    let _ = write_realistic(&mut wat);
+    wat
+}
+
+fn write_realistic(wat: &mut String) -> std::fmt::Result {
+    writeln!(wat, "(module (type $mix (func (param i32) (result i32)))")?;
+    writeln!(wat, r#"(import "stockade" "input_len" (func $input_len (result i32)))"#)?;
+    writeln!(wat, r#"(import "stockade" "input_read" (func $input_read (param i32 i32 i32)))"#)?;
+    writeln!(wat, r#"(import "stockade" "output_write" (func $output_write (param i32 i32)))"#)?;
+    for (name, params, result) in WASI {
+        let module = "wasi_snapshot_preview1";
+        writeln!(wat, r#"(import "{module}" "{name}" (func (param {params}) {result}))"#)?;
+    }
+    let heap = DATA_AT + DATA_BYTES;
+    writeln!(wat, r#"(memory (export "memory") 18)"#)?;
+    writeln!(wat, "(table {} funcref)", TABLE_FUNCTIONS + 2)?;
+    writeln!(wat, "(global $stack (mut i32) (i32.const {DATA_AT}))")?;
+    writeln!(wat, "(global $heap (mut i32) (i32.const {heap}))")?;
+    for index in 0..TABLE_FUNCTIONS {
+        let (factor, summand) = (2 * index + 3, 7 * index + 1);
+        writeln!(
+            wat,
+            "(func $mix{index} (type $mix) (i32.add (i32.const {summand})
+               (i32.mul (local.get 0) (i32.const {factor}))))"
+        )?;
+    }
+    write!(wat, "(elem (i32.const 1)")?;
+    for index in 0..TABLE_FUNCTIONS {
+        write!(wat, " $mix{index}")?;
+    }
+    writeln!(wat, ")")?;
+    writeln!(wat, r#"(func (export "handle") (result i32) (local $h i64) (local $at i32)"#)?;
+    writeln!(wat, "  (local $end i32) (local.set $h (i64.const 0xcbf29ce484222325))")?;
+    writeln!(wat, "  (global.set $stack (i32.sub (global.get $stack) (i32.const 256)))")?;
+    writeln!(wat, "  (i64.store (global.get $stack) (i64.const 42))")?;
+    for page in 0..PAGES_TOUCHED {
+        let (written, read) = (DATA_AT + page * 4096, DATA_AT + DATA_BYTES / 2 + page * 4096);
+        writeln!(
+            wat,
+            "(i64.store (i32.const {written}) (i64.add (i64.const 1) (i64.load (i32.const {written}))))
+             (local.set $h (i64.xor (local.get $h) (i64.load (i32.const {read}))))"
+        )?;
+    }
+    wat.push_str(HANDLE);
+    write!(wat, "(data (i32.const {DATA_AT}) \"")?;
+    let mut state = 0x1234_5678_u32;
+    for _ in 0..DATA_BYTES {
+        // Marsaglia's xorshift. An odd byte is never zero.
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        write!(wat, "\\{:02x}", (state >> 8) as u8 | 1)?;
+    }
+    writeln!(wat, "\"))")
+}

@@ -1,0 +1,85 @@
+//! Parts of the benchmark that need a process of their own, because they are about all of it: what an
+//! idle pool uses, and what a queue weighs. And the other ends of a pipe and of a futex.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use stockade::{Bytes, Pool};
+use stockade_reference::{guests, serve};
+
+use crate::pools;
+use crate::system::usage::{self, Usage};
+use crate::system::{futex, pipe};
+
+/// Runs the part `name` until its stdin ends.
+///
+/// # Errors
+/// Where there is none of this name, or it fails.
+pub(crate) fn run(name: &str) -> Result<()> {
+    match name {
+        "pipe" => pipe::echo(),
+        "futex" => futex::echo(),
+        "idle" => idle(),
+        "queue" => Ok(serve::serve(|word, amount| match word {
+            "bytes-a-task" => queued_bytes(amount as usize),
+            _ => bail!("no question is called `{word}`"),
+        })?),
+        _ => bail!("no part is called `{name}`"),
+    }
+}
+
+/// Answers about a pool whose workers have worked and rest now.
+fn idle() -> Result<()> {
+    let pool = pools::realistic()?.build()?;
+    pool.spawn_max_workers()?;
+    pools::map(&pool, pools::Shape::default(), 10_000)?;
+    serve::serve(|word, amount| match word {
+        "memory" => {
+            let workers = pool.workers();
+            let bytes = workers.iter().map(|worker| worker.memory_bytes);
+            let bytes = bytes.collect::<Option<Vec<_>>>().context("the system does not tell")?;
+            let most = bytes.into_iter().max().context("there is no worker")?;
+            Ok(most as f64 / f64::from(1 << 20))
+        }
+        "wake-ups" => Ok(idle_usage(&pool, amount)?.wake_ups as f64 / amount),
+        "cpu" => Ok(idle_usage(&pool, amount)?.cpu_seconds * 1e6 / amount),
+        _ => bail!("no question is called `{word}`"),
+    })?;
+    Ok(())
+}
+
+/// What the pool's threads and workers use in so many seconds, in which nobody asks them for anything.
+fn idle_usage(pool: &Pool, seconds: f64) -> Result<Usage> {
+    let pids: Vec<u32> = pool.workers().iter().map(|worker| worker.pid).collect();
+    ensure!(pids.len() == pools::WORKERS, "workers are missing");
+    let pids = || pids.iter().copied().chain([std::process::id()]);
+    // This thread sleeps and is woken: the pool has no part in it.
+    let this = rustix::thread::gettid().as_raw_nonzero().get();
+    let before = Usage::of(pids(), Some(this))?;
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    Ok(Usage::of(pids(), Some(this))?.since(before))
+}
+
+/// What each of so many queued tasks weighs in this process beyond its payload, its handle included.
+fn queued_bytes(tasks: usize) -> Result<f64> {
+    let limits = stockade::Limits::default().wall_time(None);
+    let pool = pools::holding()?.limits(limits).build()?;
+    for _ in 0..pools::WORKERS {
+        pool.submit::<Bytes>("hold", Bytes(Vec::new()))?;
+    }
+    while pool.count_busy_workers() < pools::WORKERS {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut handles = Vec::with_capacity(tasks);
+    let before = usage::resident_bytes()?;
+    for _ in 0..tasks {
+        handles.push(pool.submit::<Bytes>("noop", pools::payload())?);
+    }
+    // Once the driver has seen them all.
+    while pool.count_pending_tasks() < tasks {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let bytes = usage::resident_bytes()? - before;
+    pool.kill();
+    Ok(bytes / tasks as f64 - guests::PAYLOAD_BYTES as f64)
+}

@@ -1,0 +1,85 @@
+//! What `just bench-instructions` counts of the host: the work for each task that no process and no
+//! clock takes part in.
+//!
+//! Only with the feature `counting`, and no part of this crate's interface.
+#![allow(missing_docs)]
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use stockade_wire::{ModuleId, TaskId, WorkerId};
+
+use crate::Pool;
+use crate::dispatcher::{Action, Dispatcher, Event, Submission};
+
+/// Workers of the dispatcher that is counted.
+const WORKERS: usize = 2;
+
+/// Has a dispatcher of two workers schedule so many tasks, of which at most `in_flight` are pending or
+/// running at a time, and answers how many it has resolved. Time stands still.
+pub fn dispatch(tasks: u64, in_flight: usize) -> u64 {
+    let builder = Pool::builder().max_workers(WORKERS).idle_timeout(None);
+    let mut dispatcher = Dispatcher::new(builder.config(false));
+    let mut world = World::default();
+    let mut submitted = 0;
+    while world.resolved < tasks {
+        while submitted < tasks && submitted - world.resolved < in_flight as u64 {
+            submitted += 1;
+            dispatcher.handle_event(Duration::ZERO, Event::Submit(submission(submitted)));
+        }
+        world.perform(&mut dispatcher);
+        let Some(event) = world.answers.pop_front() else { break };
+        dispatcher.handle_event(Duration::ZERO, event);
+        world.perform(&mut dispatcher);
+    }
+    world.resolved
+}
+
+fn submission(number: u64) -> Submission {
+    Submission {
+        task: TaskId(number),
+        module: ModuleId(0),
+        priority: 0,
+        chunk: None,
+        inline_bytes: 64,
+        wall_time: Some(Duration::from_secs(60)),
+        retries: 0,
+    }
+}
+
+/// Workers that start at once and run whatever they are given.
+#[derive(Default)]
+struct World {
+    answers: VecDeque<Event>,
+    resolved: u64,
+}
+
+impl World {
+    fn perform(&mut self, dispatcher: &mut Dispatcher) {
+        while let Some(action) = dispatcher.poll_action() {
+            match action {
+                Action::Spawn(worker) => self.answers.push_back(Event::Ready(worker)),
+                Action::Run(worker, tasks) => {
+                    self.answers.extend(tasks.into_iter().map(|task| finished(worker, task)));
+                }
+                Action::Resolve(..) => self.resolved += 1,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn finished(worker: WorkerId, task: TaskId) -> Event {
+    Event::Finished { worker, task, wall_time: Duration::from_micros(5) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_is_resolved() {
+        assert_eq!(dispatch(1_000, 1), 1_000);
+        assert_eq!(dispatch(1_000, 100), 1_000);
+    }
+}
