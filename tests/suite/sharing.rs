@@ -50,9 +50,10 @@ fn workers_side_by_side_never_share_across_chunks() {
     let pool = tasks().max_workers(2).build().unwrap();
     let map = pool.starmap::<Vec<u8>, _, _>("count", (0..400).map(int)).chunk_size(CHUNK);
     for (index, count) in counts(map.shared_instance()).into_iter().enumerate() {
-        // At least one instance a chunk; a chunk that was parted on its way has more.
+        // At least one instance a chunk. A chunk that was parted on its way has more, and its parts
+        // may come in another order.
         let count = count.unwrap() as usize;
-        assert!((1..=index % CHUNK + 1).contains(&count), "{count} at {index}");
+        assert!((1..=CHUNK).contains(&count), "{count} at {index}");
     }
 }
 

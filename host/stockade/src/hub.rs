@@ -82,6 +82,7 @@ impl Hub {
     /// Begins to work.
     pub(crate) fn begin(&self, driver: Driver) {
         *self.lock() = Some(driver);
+        self.catch_up();
     }
 
     /// Tells the driver. Works for it if nobody else does, and never waits for somebody who does.
@@ -107,6 +108,7 @@ impl Hub {
             driver.look_around(&self.commands.1);
             answer = Some(question(driver));
         });
+        self.catch_up();
         answer
     }
 

@@ -188,7 +188,10 @@ impl Drop for PreparationThread {
     /// Ends the preparation if it is still under way, and waits for its end.
     fn drop(&mut self) {
         self.interrupt.interrupt();
-        if let Some(thread) = self.thread.take() {
+        // The thread itself may be what ends the pool.
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
             let _ = thread.join();
         }
     }
