@@ -595,14 +595,12 @@ impl Driver {
         let is_there = self.workers.contains_key(&worker);
         let holds = |entry: &&mut TaskEntry| is_there && entry.run.worker == Some(worker);
         let Some(entry) = self.tasks.get_mut(&task).filter(holds) else { return };
+        // Else it has started, as its worker says next: the answers before it are on their way.
         if entry.cell.recall() {
             entry.cell.requeue();
             let attempt = entry.run.attempt - 1;
             entry.run = RunState { attempt, ..RunState::default() };
             self.event(Event::TakenBack { worker, task });
-        } else {
-            // The page says that it has started, before anybody here knew.
-            entry.start();
         }
     }
 
