@@ -169,7 +169,7 @@ impl fmt::Display for TrapKind {
 pub struct Metrics {
     /// From its start in the worker to its end.
     pub wall_time: Duration,
-    /// Processor time of the worker's thread for it.
+    /// Processor time of the worker's thread for it, right to 0.1 ms.
     pub cpu_time: Duration,
     /// Fuel used, where it is counted.
     pub fuel: Option<u64>,

@@ -24,7 +24,8 @@ pub struct TaskReport {
     pub queue_wait: Duration,
     /// From its start to its end: in the worker where the worker reported it, else as the host saw.
     pub wall_time: Duration,
-    /// Processor time its worker spent on it; zero where the worker could not report.
+    /// Processor time its worker spent on it, right to 0.1 ms and never more than `wall_time`; zero
+    /// where the worker could not report.
     pub cpu_time: Duration,
     /// Fuel used, where it is counted.
     pub fuel: Option<u64>,
