@@ -110,6 +110,9 @@ pub(super) const READING_FILES: &[Rule] = &[
     allow(libc::SYS_statx, "what is known of a file"),
     allow(libc::SYS_fstatfs, "what is known of a file system"),
     allow(libc::SYS_getdents64, "directories"),
+    // When anything on the machine is renamed, the kernel may refuse to follow a path at once; then it
+    // is followed step by step.
+    allow(libc::SYS_faccessat2, "whether a directory on the way may be entered"),
     allow(libc::SYS_readlinkat, "symbolic links"),
     #[cfg(target_arch = "x86_64")]
     allow(libc::SYS_readlink, "symbolic links"),
