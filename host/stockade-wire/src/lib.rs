@@ -35,6 +35,7 @@ mod lockdown;
 mod message;
 mod outcome;
 mod slot;
+mod template;
 // Maps real words, which a model checker's atomics are not.
 #[cfg(not(all(loom, test)))]
 mod page;
@@ -64,6 +65,8 @@ pub use outcome::{
 #[cfg(not(all(loom, test)))]
 pub use page::{PageError, SLOTS_MAX, StatusPage};
 
+pub use template::{TemplateReply, TemplateRequest};
+
 /// The descriptor on which a worker finds its socket.
 pub const SOCKET_DESCRIPTOR: i32 = 3;
 
@@ -78,6 +81,8 @@ pub const OUT_OF_MEMORY_EXIT_CODE: i32 = 12;
 pub enum Role {
     /// Runs guests.
     Worker,
+    /// Is ready to run guests and never does: workers are cloned from it.
+    Template,
     /// Validates and compiles one module, then exits.
     Compiler,
 }
@@ -93,6 +98,7 @@ impl Role {
     pub fn argument(self) -> String {
         let name = match self {
             Self::Worker => "worker",
+            Self::Template => "template",
             Self::Compiler => "compiler",
         };
         format!("{ROLE_ARGUMENT}{name}")
@@ -102,6 +108,7 @@ impl Role {
     pub fn from_argument(argument: &str) -> Option<Self> {
         match argument.strip_prefix(ROLE_ARGUMENT)? {
             "worker" => Some(Self::Worker),
+            "template" => Some(Self::Template),
             "compiler" => Some(Self::Compiler),
             _ => None,
         }

@@ -72,7 +72,7 @@ impl std::fmt::Debug for Factory {
 }
 
 impl Factory {
-    /// A factory for `setup`, which starts the alarm if there are checks for it to ring on.
+    /// A factory for `setup`, which watches no deadlines yet.
     ///
     /// # Errors
     /// [`FactoryError`]
@@ -80,7 +80,7 @@ impl Factory {
         let metering = setup.engine.metering;
         Ok(Self {
             linker: hostcalls::linker(&engine)?,
-            alarm: if metering.epochs() { Some(Alarm::start(&engine)?) } else { None },
+            alarm: None,
             engine,
             metering,
             limits: setup.limits,
@@ -89,6 +89,24 @@ impl Factory {
             clock: Clock::start(),
             link,
         })
+    }
+
+    /// Starts the alarm, if there are checks for it to ring on. It is a thread, so a process that is
+    /// to be cloned does without.
+    ///
+    /// # Errors
+    /// [`FactoryError::Thread`]
+    pub(crate) fn watch_deadlines(&mut self) -> Result<(), FactoryError> {
+        if self.metering.epochs() {
+            self.alarm = Some(Alarm::start(&self.engine)?);
+        }
+        Ok(())
+    }
+
+    /// Begins anew in a clone of the process, with a way to the host and a clock of its own.
+    pub(crate) fn link_to(&mut self, link: Link) {
+        self.link = link;
+        self.clock = Clock::start();
     }
 
     /// A template for `module`, which is past its `_initialize` where `initialized`.

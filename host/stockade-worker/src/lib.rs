@@ -10,6 +10,7 @@
 //! | where | what it owns |
 //! |---|---|
 //! | `worker`, `session` | the worker's life and its message loop |
+//! | `template`, `clone` | the process that workers are cloned from, and how |
 //! | `engine`, `alarm`, `artefact` | the engine both roles agree on, deadlines, loading code |
 //! | `runtime`, `factory`, `guest` | modules, how long instances live, one invocation after another |
 //! | `call`, `hostcalls`, `failure` | one invocation's input and output, the guest ABI, how it failed |
@@ -25,6 +26,9 @@ compile_error!("Stockade's worker runs on Linux, on x86-64 and aarch64");
 
 mod session;
 mod worker;
+
+mod clone;
+mod template;
 
 mod factory;
 mod runtime;
@@ -73,6 +77,9 @@ pub fn run_if_worker() {
     let ended = match role {
         None => return,
         Some(Role::Worker) => worker::run().map_err(|error| (error.exit_code(), error.to_string())),
+        Some(Role::Template) => {
+            template::run().map_err(|error| (error.exit_code(), error.to_string()))
+        }
         Some(Role::Compiler) => compiler::run().map_err(|error| (1, error.to_string())),
     };
     let code = match ended {

@@ -147,6 +147,19 @@ impl Runtime {
         Ok(Self { factory, code, modules: BTreeMap::new(), instances, shared: None })
     }
 
+    /// Makes this the runtime of another process than the one that it was made in.
+    pub(crate) fn link_to(&mut self, outbox: Outbox, page: StatusPage) {
+        self.factory.link_to(Link { outbox, page: Arc::new(page) });
+    }
+
+    /// Starts what watches deadlines, if there are checks for it. Once, after any clone.
+    ///
+    /// # Errors
+    /// [`FactoryError::Thread`]
+    pub(crate) fn watch_deadlines(&mut self) -> Result<(), FactoryError> {
+        self.factory.watch_deadlines()
+    }
+
     /// Maps a module. Nothing of it runs.
     ///
     /// # Errors

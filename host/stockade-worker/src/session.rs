@@ -28,8 +28,8 @@ use std::sync::Arc;
 use stockade_wire::descriptor::{Receiver, SendError, Sender};
 use stockade_wire::frame::{FRAME_BYTES_MAX, FrameError};
 use stockade_wire::{
-    HookCall, HostMessage, Invocation, LockdownReport, ModuleId, PageError, Run, SLOTS_MAX, Setup,
-    StatusPage, Stdin, StdioSink, WorkerMessage,
+    HookCall, HostMessage, Invocation, Load, LockdownReport, ModuleId, PageError, Run, SLOTS_MAX,
+    Setup, StatusPage, Stdin, StdioSink, WorkerMessage,
 };
 
 use crate::artefact::Code;
@@ -104,11 +104,26 @@ pub(crate) trait Confine {
     fn seal(&mut self) -> Result<(), LockdownError>;
 }
 
-/// Serves the host at the other end of `socket` until it closes.
+/// What a worker that was cloned from a template begins with: every module of its setup is mapped.
+#[derive(Debug)]
+pub(crate) struct Stock {
+    pub(crate) runtime: Runtime,
+    pub(crate) mapped: Vec<Mapped>,
+}
+
+/// A module, and why it could not be mapped where it could not.
+pub(crate) type Mapped = (ModuleId, Option<String>);
+
+/// Serves the host at the other end of `socket` until it closes, with what is in `stock` or with
+/// what the host sends.
 ///
 /// # Errors
 /// [`SessionError`]; the socket is closed either way.
-pub(crate) fn serve(socket: UnixStream, mut confine: impl Confine) -> Result<(), SessionError> {
+pub(crate) fn serve(
+    socket: UnixStream,
+    mut confine: impl Confine,
+    stock: Option<Stock>,
+) -> Result<(), SessionError> {
     let mut receiver = Receiver::new(socket.try_clone()?, FRAME_BYTES_MAX);
     let outbox = Outbox::new(Sender::new(socket));
     let setup = match receiver.receive()? {
@@ -121,7 +136,11 @@ pub(crate) fn serve(socket: UnixStream, mut confine: impl Confine) -> Result<(),
     let threadless = tokio::runtime::Builder::new_current_thread().build()?;
     let _entered = threadless.enter();
     let modules = setup.modules;
-    let (runtime, report) = match set_up(setup, page, outbox.clone(), &mut confine) {
+    let (stocked, mapped) = match stock {
+        Some(Stock { runtime, mapped }) => (Some(runtime), Some(mapped)),
+        None => (None, None),
+    };
+    let (runtime, report) = match set_up(setup, page, outbox.clone(), &mut confine, stocked) {
         Ok(set_up) => set_up,
         Err(error) => {
             outbox.send(&WorkerMessage::SetupFailed(error.to_string()))?;
@@ -130,7 +149,14 @@ pub(crate) fn serve(socket: UnixStream, mut confine: impl Confine) -> Result<(),
     };
     outbox.send(&WorkerMessage::Ready(report))?;
     let mut session = Session { receiver, outbox, runtime };
-    if session.load_all(modules, &mut confine)?.is_continue() {
+    let Some(mapped) = (match mapped {
+        Some(mapped) => Some(mapped),
+        None => session.map_all(modules)?,
+    }) else {
+        return Ok(());
+    };
+    confine.seal().map_err(SetupError::from)?;
+    if session.start_all(mapped)?.is_continue() {
         session.run()?;
     }
     Ok(())
@@ -141,18 +167,35 @@ fn set_up(
     page: File,
     outbox: Outbox,
     confine: &mut impl Confine,
+    stocked: Option<Runtime>,
 ) -> Result<(Runtime, LockdownReport), SetupError> {
     let page = StatusPage::open(page)?;
     wasi::check(&setup.grants)?;
-    let code = Arc::new(Code::new());
-    let engine = engine::for_worker(&setup.engine, Arc::clone(&code))?;
-    confine.enter(&setup);
-    let runtime = Runtime::new(engine, code, setup, outbox, page)?;
+    let mut runtime = match stocked {
+        Some(mut runtime) => {
+            confine.enter(&setup);
+            runtime.link_to(outbox, page);
+            runtime
+        }
+        None => {
+            let code = Arc::new(Code::new());
+            let engine = engine::for_worker(&setup.engine, Arc::clone(&code))?;
+            confine.enter(&setup);
+            Runtime::new(engine, code, setup, outbox, page)?
+        }
+    };
+    runtime.watch_deadlines()?;
     let report = confine.close()?;
     Ok((runtime, report))
 }
 
-fn descriptor(receiver: &mut Receiver) -> Result<OwnedFd, SessionError> {
+/// Maps one module.
+pub(crate) fn map(runtime: &mut Runtime, load: Load, artefact: File) -> Mapped {
+    let module = load.module;
+    (module, runtime.load(load, artefact).err().map(|error| error.to_string()))
+}
+
+pub(crate) fn descriptor(receiver: &mut Receiver) -> Result<OwnedFd, SessionError> {
     receiver.take_descriptor().ok_or(SessionError::Protocol("a message without its descriptor"))
 }
 
@@ -185,30 +228,30 @@ impl Session {
         }
     }
 
-    /// Maps the modules that the setup announced, gives up what that took, and starts those that
-    /// live as long as the worker. No code of any runs before all are mapped.
-    fn load_all(
-        &mut self,
-        modules: u32,
-        confine: &mut impl Confine,
-    ) -> Result<ControlFlow<()>, SessionError> {
+    /// Maps the modules that the setup announced; `None` where the host closes before the last.
+    fn map_all(&mut self, modules: u32) -> Result<Option<Vec<Mapped>>, SessionError> {
         let mut mapped = Vec::new();
         while mapped.len() < modules as usize {
             let load = match self.receiver.receive()? {
-                None => return Ok(ControlFlow::Break(())),
+                None => return Ok(None),
                 Some(HostMessage::Load(load)) => load,
-                Some(HostMessage::Close) => return self.close(),
+                Some(HostMessage::Close) => {
+                    let _: ControlFlow<()> = self.close()?;
+                    return Ok(None);
+                }
                 Some(_) => return Err(SessionError::Protocol("a message before the modules")),
             };
             let artefact = File::from(descriptor(&mut self.receiver)?);
-            let module = load.module;
-            if self.runtime.has(module) {
+            if self.runtime.has(load.module) {
                 return Err(SessionError::Protocol("a module is loaded twice"));
             }
-            let failed = self.runtime.load(load, artefact).err().map(|error| error.to_string());
-            mapped.push((module, failed));
+            mapped.push(map(&mut self.runtime, load, artefact));
         }
-        confine.seal().map_err(SetupError::from)?;
+        Ok(Some(mapped))
+    }
+
+    /// Starts the modules that live as long as the worker. No code of any runs before all are mapped.
+    fn start_all(&mut self, mapped: Vec<Mapped>) -> Result<ControlFlow<()>, SessionError> {
         for (module, failed) in mapped {
             let answer = match failed {
                 Some(why) => WorkerMessage::LoadFailed(module, why),

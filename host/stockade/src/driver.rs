@@ -28,6 +28,7 @@ use crate::cell::Sent;
 use crate::dispatcher::{Action, BrokenCause, Dispatcher, Event, Hook, RequestId, ShutdownMode};
 use crate::entry::{RunState, TaskEntry};
 use crate::prepare::{Preparation, PreparationThread};
+use crate::process::Starter;
 use crate::reasons::Reasons;
 use crate::shared::{Shared, WorkerInfo, WorkerState};
 use crate::worker::{Heard, Loadable, WorkerProcess};
@@ -74,6 +75,7 @@ pub(crate) struct Parts {
 pub(crate) struct Driver {
     parts: Parts,
     epoch: Instant,
+    starter: Starter,
     workers: HashMap<WorkerId, WorkerProcess>,
     tasks: HashMap<TaskId, TaskEntry>,
     heard: (Sender<HeardFrom>, Receiver<HeardFrom>),
@@ -101,6 +103,7 @@ impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
             prepared_module: parts.preparation.as_ref().map(|preparation| preparation.module),
+            starter: Starter::new(parts.program.clone()),
             parts,
             epoch: Instant::now(),
             workers: HashMap::new(),
@@ -407,7 +410,7 @@ impl Driver {
         let name = format!("{}-worker-{id}", self.parts.pool_name);
         let setup = Setup { worker: id, name: name.clone(), ..self.parts.setup.clone() };
         let heard = self.heard.0.clone();
-        match WorkerProcess::start(&self.parts.program, setup, &self.parts.modules, heard) {
+        match WorkerProcess::start(&mut self.starter, setup, &self.parts.modules, heard) {
             Ok(process) => {
                 let info = WorkerInfo {
                     id,

@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -16,11 +15,11 @@ use crossbeam_channel::Sender as ChannelSender;
 use stockade_wire::descriptor::{SendError, Sender};
 use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
-    HostMessage, Load, OUT_OF_MEMORY_EXIT_CODE, Role, Setup, StatusPage, TaskId, WorkerId,
-    WorkerMessage, codec,
+    HostMessage, Load, OUT_OF_MEMORY_EXIT_CODE, Setup, StatusPage, TaskId, WorkerId, WorkerMessage,
+    codec,
 };
 
-use crate::process::{self, Child, Process};
+use crate::process::{Child, Crashes, Process, StartedWorker, Starter};
 use crate::{WorkerExit, oom};
 
 /// What a reader heard from its worker.
@@ -60,6 +59,7 @@ pub(crate) struct WorkerProcess {
     child: Child,
     /// Whether the host has ended it.
     is_killed: bool,
+    crashes: Crashes,
     /// The kernel's out-of-memory kills before it was started.
     oom_kills: Option<u64>,
     sender: Sender,
@@ -69,7 +69,7 @@ pub(crate) struct WorkerProcess {
 impl WorkerProcess {
     /// Starts a process, and sends it its setup and its modules.
     pub(crate) fn start(
-        program: &Path,
+        starter: &mut Starter,
         setup: Setup,
         modules: &[Loadable],
         heard: ChannelSender<(WorkerId, Heard)>,
@@ -78,8 +78,8 @@ impl WorkerProcess {
         let (name, id) = (setup.name.clone(), setup.worker);
         let frame_bytes_max = setup.limits.frame_bytes();
         let oom_kills = oom::kills();
-        let Process { child, socket, confinement } =
-            process::start(program, Role::Worker, &name, &setup.confinement.lockdown)?;
+        let StartedWorker { process, is_stocked } = starter.start(&setup, modules)?;
+        let Process { child, socket, confinement } = process;
         let modules_count = u32::try_from(modules.len()).unwrap_or(u32::MAX);
         let setup = Setup { confinement, modules: modules_count, ..setup };
         let incoming = socket.try_clone()?;
@@ -92,11 +92,13 @@ impl WorkerProcess {
             failure: None,
             child,
             is_killed: false,
+            crashes: starter.crashes(),
             oom_kills,
             sender: Sender::new(socket),
             reader: None,
         };
-        if let Err(error) = worker.introduce(setup, modules) {
+        let to_send = if is_stocked { &[] } else { modules };
+        if let Err(error) = worker.introduce(setup, to_send) {
             // One that is gone already tells by its end why; any other error is ours.
             if !matches!(error, SendError::Io(_)) {
                 worker.failure = Some(error.to_string());
@@ -151,6 +153,9 @@ impl WorkerProcess {
         }
         let signal = status.and_then(|status| status.signal());
         let code = status.and_then(|status| status.code());
+        if signal.is_some() && !was_killed {
+            self.crashes.note();
+        }
         let by_kernel = || signal == Some(libc::SIGKILL) && !was_killed;
         WorkerExit {
             worker: self.name.clone(),
