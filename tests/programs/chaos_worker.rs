@@ -28,6 +28,9 @@ const DESCRIPTORS_END: i32 = 64;
 
 fn main() -> Result<()> {
     let role = std::env::args().nth(1).and_then(|argument| Role::from_argument(&argument));
+    if role == Some(Role::Template) {
+        bail!("every worker is to begin by itself, with a thread");
+    }
     if role == Some(Role::Worker) {
         // Everything is opened now: later the worker gives up what it needs to open files.
         let imp = Imp::new()?;

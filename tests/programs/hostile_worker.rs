@@ -50,6 +50,7 @@ fn main() -> Result<()> {
             ensure!(inherited == stockade_tests::INHERITED, "a compiler inherited {inherited}");
             Err(Command::new(stockade_tests::worker_program()).arg(argument).exec().into())
         }
+        Some(Role::Template) => bail!("every worker is to begin by itself"),
         None => bail!("{argument} is no role"),
     }
 }

@@ -4,7 +4,7 @@
 //! host ◄──► planter ◄──► the real compiler        as a compiler: everything is passed on, and at
 //!              └─ plants machine code in the       the end the functions of the artefact replaced
 //!                 artefact's functions
-//! host ◄──► the real worker                        as a worker: nothing but the real one
+//! host ◄──► the real worker                        as a worker or a template: nothing but the real one
 //! ```
 //!
 //! Functions are replaced in order, see [`stockade_tests::escape`]. So whatever a test calls is native
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let argument = std::env::args().nth(1).context("started by hand")?;
     let name = std::env::args().next().unwrap_or_default();
     match Role::from_argument(&argument) {
-        Some(Role::Worker) => Err(Command::new(stockade_tests::worker_program())
+        Some(Role::Worker | Role::Template) => Err(Command::new(stockade_tests::worker_program())
             .arg0(name)
             .arg(argument)
             .exec()

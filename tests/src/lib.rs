@@ -45,7 +45,7 @@ pub use forgery::{HOSTILE_BATCH, INHERITED, finished};
 pub use gate::Gate;
 pub use processes::{
     continue_process, descriptors_of, is_alive, is_gone, kill, make_inheritable, own_children,
-    processes_named, starve, stop_process, threads_named,
+    processes_named, starve, stop_process, template_of, threads_named,
 };
 pub use random::{Random, mix, seed_of_now};
 pub use roles::{RoleProcess, compile_by_process, load};

@@ -35,6 +35,17 @@ pub fn processes_named(name: &str) -> Vec<u32> {
         .collect()
 }
 
+/// The template of the pool of that name, if it has one.
+pub fn template_of(pool: &str) -> Option<u32> {
+    let title = format!("template-of-{pool}\0");
+    let entries = fs::read_dir("/proc").expect("/proc is there");
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.into_iter().find(|pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with(title.as_bytes())
+    })
+}
+
 /// Children that the calling thread started and that were not waited for.
 pub fn own_children() -> Vec<u32> {
     let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();

@@ -24,4 +24,5 @@ mod sharing;
 mod state;
 mod streams;
 mod tasks;
+mod template;
 mod workers;

@@ -40,6 +40,7 @@ mod lockdown;
 mod message;
 mod outcome;
 mod slot;
+mod template;
 // These map real words, which a model checker's atomics are not.
 #[cfg(not(all(loom, test)))]
 mod mapping;
@@ -81,6 +82,8 @@ pub use {
     ring::{RING_BODY_BYTES_MAX, RING_BYTES, Reader, Record, Rings, Writer},
 };
 
+pub use template::{TemplateReply, TemplateRequest};
+
 /// The descriptor on which a worker finds its socket.
 pub const SOCKET_DESCRIPTOR: i32 = 3;
 
@@ -95,6 +98,8 @@ pub const OUT_OF_MEMORY_EXIT_CODE: i32 = 12;
 pub enum Role {
     /// Runs guests.
     Worker,
+    /// Is ready to run guests and never does: workers are cloned from it.
+    Template,
     /// Validates and compiles one module, then exits.
     Compiler,
 }
@@ -110,6 +115,7 @@ impl Role {
     pub fn argument(self) -> String {
         let name = match self {
             Self::Worker => "worker",
+            Self::Template => "template",
             Self::Compiler => "compiler",
         };
         format!("{ROLE_ARGUMENT}{name}")
@@ -119,6 +125,7 @@ impl Role {
     pub fn from_argument(argument: &str) -> Option<Self> {
         match argument.strip_prefix(ROLE_ARGUMENT)? {
             "worker" => Some(Self::Worker),
+            "template" => Some(Self::Template),
             "compiler" => Some(Self::Compiler),
             _ => None,
         }

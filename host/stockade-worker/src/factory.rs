@@ -1,7 +1,7 @@
 //! The factory: how the guests of a worker come to be and how each call of one is watched.
 //!
 //! ```text
-//! Template ─► guest ─► prepare ─┐
+//! Linked ─► guest ─► prepare ─┐
 //!               living guest ───┴► begin(Call) ─► alarm set ─► invoke ─► alarm off
 //! ```
 //!
@@ -24,8 +24,8 @@ use crate::alarm::Alarm;
 use crate::call::{Call, NO_TASK};
 use crate::guest::{Guest, GuestState, Link, Surroundings};
 use crate::hostcalls;
+use crate::linked::Linked;
 use crate::reserve::Reserve;
-use crate::template::Template;
 use crate::wasi::{Clock, Input, Plan};
 
 /// Why a factory could not be had.
@@ -59,7 +59,7 @@ impl std::fmt::Debug for Factory {
 }
 
 impl Factory {
-    /// A factory for `setup`, which starts the alarm if there are checks for it to ring on.
+    /// A factory for `setup`, which watches no deadlines yet.
     ///
     /// # Errors
     /// [`FactoryError`]
@@ -69,7 +69,7 @@ impl Factory {
         let (grants, clock) = (setup.grants, Clock::start());
         Ok(Self {
             linker: hostcalls::linker(&engine)?,
-            alarm: if metering.epochs() { Some(Alarm::start(&engine)?) } else { None },
+            alarm: None,
             engine,
             metering,
             limits: setup.limits,
@@ -79,17 +79,35 @@ impl Factory {
         })
     }
 
-    /// A template for `module`, which is past its `_initialize` where `initialized`.
+    /// Starts the alarm, if there are checks for it to ring on. It is a thread, so a process that is
+    /// to be cloned does without.
+    ///
+    /// # Errors
+    /// [`FactoryError::Thread`]
+    pub(crate) fn watch_deadlines(&mut self) -> Result<(), FactoryError> {
+        if self.metering.epochs() {
+            self.alarm = Some(Alarm::start(&self.engine)?);
+        }
+        Ok(())
+    }
+
+    /// Begins anew in a clone of the process, with a way to the host and a clock of its own.
+    pub(crate) fn link_to(&mut self, link: Link) {
+        self.link = link;
+        self.clock = Clock::start();
+    }
+
+    /// A linked for `module`, which is past its `_initialize` where `initialized`.
     ///
     /// # Errors
     /// Where the module imports what no worker provides.
-    pub(crate) fn template(
+    pub(crate) fn linked(
         &self,
         module: &Module,
         initialized: bool,
         initializer: Option<HookCall>,
-    ) -> wasmtime::Result<Template> {
-        Template::new(&self.linker, module, initialized, initializer)
+    ) -> wasmtime::Result<Linked> {
+        Linked::new(&self.linker, module, initialized, initializer)
     }
 
     fn guest(&self, plan: Option<Box<Plan>>, call: Call, limits: &Limits) -> Guest {
@@ -100,7 +118,7 @@ impl Factory {
     /// Makes `call` in `guest`, or in a fresh instance where there is none.
     pub(crate) fn call(
         &self,
-        template: &Template,
+        linked: &Linked,
         guest: Option<Guest>,
         call: Call,
         limits: &Limits,
@@ -113,16 +131,15 @@ impl Factory {
             Some(mut guest) => {
                 guest.begin(call, limits);
                 self.watch(deadline);
-                let called = guest.invoke(template, invocation);
+                let called = guest.invoke(linked, invocation);
                 (guest, called)
             }
             None => {
-                let initialize =
-                    template.initialize && !matches!(invocation, Invocation::Command(_));
+                let initialize = linked.initialize && !matches!(invocation, Invocation::Command(_));
                 let mut guest = self.guest(plan(invocation, stdio), call, limits);
                 self.watch(deadline);
-                let called = guest.prepare(template, initialize);
-                let called = called.and_then(|()| guest.invoke(template, invocation));
+                let called = guest.prepare(linked, initialize);
+                let called = called.and_then(|()| guest.invoke(linked, invocation));
                 (guest, called)
             }
         };
@@ -134,8 +151,8 @@ impl Factory {
     ///
     /// # Errors
     /// The initializer's failure.
-    pub(crate) fn initialized(&self, template: &Template) -> Result<Guest, Failure> {
-        self.called(template, template.initializer.as_ref())
+    pub(crate) fn initialized(&self, linked: &Linked) -> Result<Guest, Failure> {
+        self.called(linked, linked.initializer.as_ref())
     }
 
     /// A fresh instance in which `hook` has run.
@@ -144,7 +161,7 @@ impl Factory {
     /// The hook's failure.
     pub(crate) fn called(
         &self,
-        template: &Template,
+        linked: &Linked,
         hook: Option<&HookCall>,
     ) -> Result<Guest, Failure> {
         let call = self.hook_call(hook);
@@ -152,11 +169,11 @@ impl Factory {
         let _kept = self.reserve.keep();
         let mut guest = self.guest(None, call, &self.limits);
         self.watch(deadline);
-        let prepared = guest.prepare(template, template.initialize);
+        let prepared = guest.prepare(linked, linked.initialize);
         let called = match (prepared, hook) {
             (Err(error), _) => Err(guest.failure(&error)),
             (Ok(()), None) => Ok(()),
-            (Ok(()), Some(hook)) => guest.invoke_hook(template, hook),
+            (Ok(()), Some(hook)) => guest.invoke_hook(linked, hook),
         };
         self.rest();
         called.map(|()| guest)
@@ -168,7 +185,7 @@ impl Factory {
     /// The hook's failure.
     pub(crate) fn call_hook(
         &self,
-        template: &Template,
+        linked: &Linked,
         guest: &mut Guest,
         hook: &HookCall,
     ) -> Result<(), Failure> {
@@ -177,7 +194,7 @@ impl Factory {
         let _kept = self.reserve.keep();
         guest.begin(call, &self.limits);
         self.watch(deadline);
-        let called = guest.invoke_hook(template, hook);
+        let called = guest.invoke_hook(linked, hook);
         self.rest();
         called
     }

@@ -26,9 +26,9 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use crate::call::Call;
 use crate::failure::{self, HostTrap};
 use crate::function::Function;
+use crate::linked::{INITIALIZE, Linked};
 use crate::meter::Meter;
 use crate::state::{self, StateError};
-use crate::template::{INITIALIZE, Template};
 use crate::wasi::{Clock, Plan, Wasi};
 
 /// What calling into a guest came to: an outcome that it chose, or the error that ended it.
@@ -202,28 +202,24 @@ impl Guest {
     ///
     /// # Errors
     /// What ended the guest.
-    pub(crate) fn prepare(&mut self, template: &Template, initialize: bool) -> Called<()> {
-        let instance = template.pre.instantiate(&mut self.store)?;
-        let memory = template.memory.as_ref();
+    pub(crate) fn prepare(&mut self, linked: &Linked, initialize: bool) -> Called<()> {
+        let instance = linked.pre.instantiate(&mut self.store)?;
+        let memory = linked.memory.as_ref();
         let memory = memory.and_then(|export| instance.get_module_export(&mut self.store, export));
         self.store.data_mut().memory = memory.and_then(Extern::into_memory);
         self.instance = Some(instance);
-        if initialize { self.call_plain(template, INITIALIZE) } else { Ok(()) }
+        if initialize { self.call_plain(linked, INITIALIZE) } else { Ok(()) }
     }
 
     /// Calls what a task asks for.
     ///
     /// # Errors
     /// What ended the guest.
-    pub(crate) fn invoke(
-        &mut self,
-        template: &Template,
-        invocation: &Invocation,
-    ) -> Called<Outcome> {
+    pub(crate) fn invoke(&mut self, linked: &Linked, invocation: &Invocation) -> Called<Outcome> {
         match invocation {
-            Invocation::Task(call) => self.call_task(template, &call.export),
-            Invocation::Scalar { export, args } => self.call_scalar(template, export, args),
-            Invocation::Command(_) => self.call_command(template),
+            Invocation::Task(call) => self.call_task(linked, &call.export),
+            Invocation::Scalar { export, args } => self.call_scalar(linked, export, args),
+            Invocation::Command(_) => self.call_command(linked),
         }
     }
 
@@ -231,15 +227,11 @@ impl Guest {
     ///
     /// # Errors
     /// Its failure, whether it trapped or returned one.
-    pub(crate) fn invoke_hook(
-        &mut self,
-        template: &Template,
-        hook: &HookCall,
-    ) -> Result<(), Failure> {
+    pub(crate) fn invoke_hook(&mut self, linked: &Linked, hook: &HookCall) -> Result<(), Failure> {
         let called = match hook {
-            HookCall::Task(call) => self.call_task(template, &call.export),
+            HookCall::Task(call) => self.call_task(linked, &call.export),
             HookCall::Plain { export } => {
-                self.call_plain(template, export).map(|()| Outcome::Returned(Vec::new()))
+                self.call_plain(linked, export).map(|()| Outcome::Returned(Vec::new()))
             }
         };
         match called {
@@ -285,9 +277,9 @@ impl Guest {
         self.instance.ok_or_else(|| wasmtime::Error::msg("the instance was not made"))
     }
 
-    fn call_task(&mut self, template: &Template, export: &str) -> Called<Outcome> {
+    fn call_task(&mut self, linked: &Linked, export: &str) -> Called<Outcome> {
         let instance = self.instance()?;
-        let function = template.function(export, Function::is_task, "a task of type () -> i32")?;
+        let function = linked.function(export, Function::is_task, "a task of type () -> i32")?;
         let status = function.call_task(&mut self.store, instance)?;
         let call = &mut self.store.data_mut().call;
         Ok(match Status::from_number(status) {
@@ -305,15 +297,15 @@ impl Guest {
         })
     }
 
-    fn call_plain(&mut self, template: &Template, export: &str) -> Called<()> {
+    fn call_plain(&mut self, linked: &Linked, export: &str) -> Called<()> {
         let wanted = "a function of type () -> ()";
-        let function = template.function(export, Function::is_plain, wanted)?;
+        let function = linked.function(export, Function::is_plain, wanted)?;
         let instance = self.instance()?;
         function.call(&mut self.store, instance, &[]).map(|_| ())
     }
 
-    fn call_command(&mut self, template: &Template) -> Called<Outcome> {
-        match self.call_plain(template, "_start") {
+    fn call_command(&mut self, linked: &Linked) -> Called<Outcome> {
+        match self.call_plain(linked, "_start") {
             Ok(()) => Ok(Outcome::Exited(0)),
             Err(error) => match error.downcast_ref::<HostTrap>() {
                 Some(HostTrap::Exit(code)) => Ok(Outcome::Exited(*code)),
@@ -322,14 +314,9 @@ impl Guest {
         }
     }
 
-    fn call_scalar(
-        &mut self,
-        template: &Template,
-        export: &str,
-        args: &[Scalar],
-    ) -> Called<Outcome> {
+    fn call_scalar(&mut self, linked: &Linked, export: &str, args: &[Scalar]) -> Called<Outcome> {
         let wanted = "a function of these parameters and of scalar results";
-        let function = template.function(export, |function| function.takes(args), wanted)?;
+        let function = linked.function(export, |function| function.takes(args), wanted)?;
         let instance = self.instance()?;
         function.call(&mut self.store, instance, args).map(Outcome::Scalars)
     }

@@ -10,9 +10,10 @@
 //! | where | what it owns |
 //! |---|---|
 //! | `worker`, `session` | the worker's life and its message loop |
+//! | `template`, `clone` | the process that workers are cloned from, and how |
 //! | `engine`, `alarm`, `artefact` | the engine both roles agree on, deadlines, loading code |
 //! | `runtime`, `stopwatch` | modules, how long instances live, what time tasks take |
-//! | `factory`, `template`, `guest`, `function` | how instances are made and called |
+//! | `factory`, `linked`, `guest`, `function` | how instances are made and called |
 //! | `call`, `hostcalls`, `failure` | one invocation's input and output, the guest ABI, how it failed |
 //! | `wasi`, `poll` | WASI with nothing granted, sleeping |
 //! | `capture`, `meter`, `reserve` | bounded output, limits, descriptors that guests leave |
@@ -27,13 +28,15 @@ compile_error!("Stockade's worker runs on Linux, on x86-64 and aarch64");
 mod session;
 mod worker;
 
+mod clone;
 mod runtime;
 mod stopwatch;
+mod template;
 
 mod factory;
 mod function;
 mod guest;
-mod template;
+mod linked;
 
 mod call;
 mod hostcalls;
@@ -77,6 +80,9 @@ pub fn run_if_worker() {
     let ended = match role {
         None => return,
         Some(Role::Worker) => worker::run().map_err(|error| (error.exit_code(), error.to_string())),
+        Some(Role::Template) => {
+            template::run().map_err(|error| (error.exit_code(), error.to_string()))
+        }
         Some(Role::Compiler) => compiler::run().map_err(|error| (1, error.to_string())),
     };
     let code = match ended {

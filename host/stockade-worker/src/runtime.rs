@@ -36,8 +36,8 @@ use crate::call::Call;
 use crate::factory::{Factory, FactoryError};
 use crate::failure;
 use crate::guest::{Guest, Host, Link, Usage};
+use crate::linked::Linked;
 use crate::stopwatch::Stopwatch;
-use crate::template::Template;
 
 /// Why a module could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +80,7 @@ pub(crate) struct Runtime {
 }
 
 struct LoadedModule {
-    template: Template,
+    linked: Linked,
     finalizer: Option<HookCall>,
     /// With [`Instances::PerWorker`] only.
     living: Option<Guest>,
@@ -109,9 +109,9 @@ impl LoadedModule {
             Lifetime::Chunk(_) => shared.take().map(|shared| shared.guest),
             Lifetime::Worker => self.living.take(),
         };
-        match (living, &self.template.initializer) {
+        match (living, &self.linked.initializer) {
             (Some(guest), _) => Ok(Some(guest)),
-            (None, Some(_)) => factory.initialized(&self.template).map(Some),
+            (None, Some(_)) => factory.initialized(&self.linked).map(Some),
             (None, None) => Ok(None),
         }
     }
@@ -155,6 +155,19 @@ impl Runtime {
         Ok(Self { factory, code, modules, instances, shared: None, spent: None, stopwatch })
     }
 
+    /// Makes this the runtime of another process than the one that it was made in.
+    pub(crate) fn link_to(&mut self, host: Host, page: StatusPage) {
+        self.factory.link_to(Link { host, page: Arc::new(page) });
+    }
+
+    /// Starts what watches deadlines, if there are checks for it. Once, after any clone.
+    ///
+    /// # Errors
+    /// [`FactoryError::Thread`]
+    pub(crate) fn watch_deadlines(&mut self) -> Result<(), FactoryError> {
+        self.factory.watch_deadlines()
+    }
+
     /// Maps a module. Nothing of it runs.
     ///
     /// # Errors
@@ -162,9 +175,9 @@ impl Runtime {
     pub(crate) fn load(&mut self, load: Load, artefact: File) -> Result<(), LoadError> {
         let Load { module: id, initializer, finalizer, initialized, .. } = load;
         let module = artefact::load(&self.factory.engine, &self.code, artefact)?;
-        let template = self.factory.template(&module, initialized, initializer);
-        let template = template.map_err(LoadError::Link)?;
-        self.modules.insert(id, LoadedModule { template, finalizer, living: None });
+        let linked = self.factory.linked(&module, initialized, initializer);
+        let linked = linked.map_err(LoadError::Link)?;
+        self.modules.insert(id, LoadedModule { linked, finalizer, living: None });
         Ok(())
     }
 
@@ -175,8 +188,8 @@ impl Runtime {
     /// The initializer's failure.
     pub(crate) fn start(&mut self, module: ModuleId) -> Result<(), Failure> {
         let Some(loaded) = self.modules.get_mut(&module) else { return Err(not_loaded(module)) };
-        if self.instances == Instances::PerWorker && loaded.template.initializer.is_some() {
-            loaded.living = Some(self.factory.initialized(&loaded.template)?);
+        if self.instances == Instances::PerWorker && loaded.linked.initializer.is_some() {
+            loaded.living = Some(self.factory.initialized(&loaded.linked)?);
         }
         Ok(())
     }
@@ -215,7 +228,7 @@ impl Runtime {
         let (codec, input) = take_input(&mut invocation);
         let call = Call::new(task, codec, input, &limits, started);
         let (mut guest, called) =
-            self.factory.call(&module.template, guest, call, &limits, &invocation, stdio);
+            self.factory.call(&module.linked, guest, call, &limits, &invocation, stdio);
         if called.as_ref().is_err_and(failure::is_out_of_memory) {
             return Err(Unfinished::OutOfMemory);
         }
@@ -252,9 +265,9 @@ impl Runtime {
         if lifetime == Lifetime::Worker
             && let Some(module) = self.modules.get_mut(&id)
             && module.living.is_none()
-            && module.template.initializer.is_some()
+            && module.linked.initializer.is_some()
         {
-            module.living = Some(self.factory.initialized(&module.template)?);
+            module.living = Some(self.factory.initialized(&module.linked)?);
         }
         Ok(())
     }
@@ -286,7 +299,7 @@ impl Runtime {
         file: &File,
     ) -> Result<u64, Failure> {
         let Some(module) = self.modules.get(&module) else { return Err(not_loaded(module)) };
-        let mut guest = self.factory.called(&module.template, Some(hook))?;
+        let mut guest = self.factory.called(&module.linked, Some(hook))?;
         guest
             .write_state(file, state_bytes_max)
             .map_err(|error| Failure::Guest(stockade_module::bounded(&error.to_string())))
@@ -305,10 +318,10 @@ impl Runtime {
             let Some(hook) = module.finalizer.take() else { continue };
             let guest = match module.living.take() {
                 Some(guest) => Ok(guest),
-                None => self.factory.initialized(&module.template),
+                None => self.factory.initialized(&module.linked),
             };
             let finalized = guest
-                .and_then(|mut guest| self.factory.call_hook(&module.template, &mut guest, &hook));
+                .and_then(|mut guest| self.factory.call_hook(&module.linked, &mut guest, &hook));
             first = first.and(finalized);
         }
         first

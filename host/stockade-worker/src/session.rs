@@ -28,8 +28,8 @@ use std::sync::Arc;
 use stockade_wire::descriptor::SendError;
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    Bell, HookCall, HostMessage, Invocation, LockdownReport, MappingError, ModuleId, Rings, Run,
-    SLOTS_MAX, Setup, StatusPage, Stdin, StdioSink, WorkerMessage, WorkerPort,
+    Bell, HookCall, HostMessage, Invocation, Load, LockdownReport, MappingError, ModuleId, Rings,
+    Run, SLOTS_MAX, Setup, StatusPage, Stdin, StdioSink, WorkerMessage, WorkerPort,
 };
 
 use crate::artefact::Code;
@@ -104,11 +104,26 @@ pub(crate) trait Confine {
     fn seal(&mut self) -> Result<(), LockdownError>;
 }
 
-/// Serves the host at the other end of `socket` until it closes.
+/// What a worker that was cloned from a template begins with: every module of its setup is mapped.
+#[derive(Debug)]
+pub(crate) struct Stock {
+    pub(crate) runtime: Runtime,
+    pub(crate) mapped: Vec<Mapped>,
+}
+
+/// A module, and why it could not be mapped where it could not.
+pub(crate) type Mapped = (ModuleId, Option<String>);
+
+/// Serves the host at the other end of `socket` until it closes, with what is in `stock` or with
+/// what the host sends.
 ///
 /// # Errors
 /// [`SessionError`]; the socket is closed either way.
-pub(crate) fn serve(socket: UnixStream, mut confine: impl Confine) -> Result<(), SessionError> {
+pub(crate) fn serve(
+    socket: UnixStream,
+    mut confine: impl Confine,
+    stock: Option<Stock>,
+) -> Result<(), SessionError> {
     let mut port = WorkerPort::new(socket)?;
     let setup = match port.receive()? {
         None => return Ok(()),
@@ -121,7 +136,11 @@ pub(crate) fn serve(socket: UnixStream, mut confine: impl Confine) -> Result<(),
     let threadless = tokio::runtime::Builder::new_current_thread().build()?;
     let _entered = threadless.enter();
     let modules = setup.modules;
-    let set_up = shared.and_then(|page| set_up(setup, page, host.clone(), &mut confine));
+    let (stocked, mapped) = match stock {
+        Some(Stock { runtime, mapped }) => (Some(runtime), Some(mapped)),
+        None => (None, None),
+    };
+    let set_up = shared.and_then(|page| set_up(setup, page, host.clone(), &mut confine, stocked));
     let (runtime, report) = match set_up {
         Ok(set_up) => set_up,
         Err(error) => {
@@ -131,7 +150,14 @@ pub(crate) fn serve(socket: UnixStream, mut confine: impl Confine) -> Result<(),
     };
     host.send(&WorkerMessage::Ready(report), Bell::Now)?;
     let mut session = Session { host, runtime };
-    if session.load_all(modules, &mut confine)?.is_continue() {
+    let Some(mapped) = (match mapped {
+        Some(mapped) => Some(mapped),
+        None => session.map_all(modules)?,
+    }) else {
+        return Ok(());
+    };
+    confine.seal().map_err(SetupError::from)?;
+    if session.start_all(mapped)?.is_continue() {
         session.run()?;
     }
     Ok(())
@@ -153,18 +179,40 @@ fn set_up(
     page: StatusPage,
     host: Host,
     confine: &mut impl Confine,
+    stocked: Option<Runtime>,
 ) -> Result<(Runtime, LockdownReport), SetupError> {
     wasi::check(&setup.grants)?;
-    let code = Arc::new(Code::new());
-    let engine = engine::for_worker(&setup.engine, Arc::clone(&code))?;
-    confine.enter(&setup);
-    let runtime = Runtime::new(engine, code, setup, host, page)?;
+    let mut runtime = match stocked {
+        Some(mut runtime) => {
+            confine.enter(&setup);
+            runtime.link_to(host, page);
+            runtime
+        }
+        None => {
+            let code = Arc::new(Code::new());
+            let engine = engine::for_worker(&setup.engine, Arc::clone(&code))?;
+            confine.enter(&setup);
+            Runtime::new(engine, code, setup, host, page)?
+        }
+    };
+    runtime.watch_deadlines()?;
     let report = confine.close()?;
     Ok((runtime, report))
 }
 
+/// Maps one module.
+pub(crate) fn map(runtime: &mut Runtime, load: Load, artefact: File) -> Mapped {
+    let module = load.module;
+    (module, runtime.load(load, artefact).err().map(|error| error.to_string()))
+}
+
 fn descriptor(host: &Host) -> Result<OwnedFd, SessionError> {
-    host.take_descriptor().ok_or(SessionError::Protocol("a message without its descriptor"))
+    beside(host.take_descriptor())
+}
+
+/// What came beside a message that calls for it.
+pub(crate) fn beside(descriptor: Option<OwnedFd>) -> Result<OwnedFd, SessionError> {
+    descriptor.ok_or(SessionError::Protocol("a message without its descriptor"))
 }
 
 #[derive(Debug)]
@@ -195,30 +243,30 @@ impl Session {
         }
     }
 
-    /// Maps the modules that the setup announced, gives up what that took, and starts those that
-    /// live as long as the worker. No code of any runs before all are mapped.
-    fn load_all(
-        &mut self,
-        modules: u32,
-        confine: &mut impl Confine,
-    ) -> Result<ControlFlow<()>, SessionError> {
+    /// Maps the modules that the setup announced; `None` where the host closes before the last.
+    fn map_all(&mut self, modules: u32) -> Result<Option<Vec<Mapped>>, SessionError> {
         let mut mapped = Vec::new();
         while mapped.len() < modules as usize {
             let load = match self.host.receive()? {
-                None => return Ok(ControlFlow::Break(())),
+                None => return Ok(None),
                 Some(HostMessage::Load(load)) => load,
-                Some(HostMessage::Close) => return self.close(),
+                Some(HostMessage::Close) => {
+                    let _: ControlFlow<()> = self.close()?;
+                    return Ok(None);
+                }
                 Some(_) => return Err(SessionError::Protocol("a message before the modules")),
             };
             let artefact = File::from(descriptor(&self.host)?);
-            let module = load.module;
-            if self.runtime.has(module) {
+            if self.runtime.has(load.module) {
                 return Err(SessionError::Protocol("a module is loaded twice"));
             }
-            let failed = self.runtime.load(load, artefact).err().map(|error| error.to_string());
-            mapped.push((module, failed));
+            mapped.push(map(&mut self.runtime, load, artefact));
         }
-        confine.seal().map_err(SetupError::from)?;
+        Ok(Some(mapped))
+    }
+
+    /// Starts the modules that live as long as the worker. No code of any runs before all are mapped.
+    fn start_all(&mut self, mapped: Vec<Mapped>) -> Result<ControlFlow<()>, SessionError> {
         for (module, failed) in mapped {
             let answer = match failed {
                 Some(why) => WorkerMessage::LoadFailed(module, why),

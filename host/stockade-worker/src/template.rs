@@ -1,61 +1,194 @@
-//! Templates: what all instances of one module are made from, found out once.
+//! The template role: a process that is ready to run guests and never does. Workers are cloned from
+//! it.
+//!
+//! ```text
+//! Setup ─► engine ─► enter_template ─► host calls linked ─► close_template ─► Load … ─► Ready
+//!   ┌─────────────────────────────────────────┐
+//!   │ Start + socket ─► clone ─► Started       │ one after another
+//!   └────────────────────┬────────────────────┘
+//!                        └─► worker: closes what is the template's ─► session, with its Stock
+//! ```
+//!
+//! Whatever takes long and is the same for all workers of a pool is done here once. What a worker
+//! must not share with its siblings it makes by itself: process namespace, session, limits on
+//! processes, Landlock domain, page map, clock, threads, and all randomness, of which none is drawn
+//! here on behalf of guests.
+//!
+//! Invariant: no code of a module runs here, initializers included, and no thread is started.
 
-use stockade_abi::MEMORY_EXPORT;
-use stockade_wire::HookCall;
-use wasmtime::{InstancePre, Linker, Module, ModuleExport};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use crate::function::{Function, Functions};
-use crate::guest::GuestState;
+use stockade_wire::descriptor::{Receiver, Sender};
+use stockade_wire::frame::FRAME_BYTES_MAX;
+use stockade_wire::{
+    Layer, Lockdown, MappingError, Setup, StatusPage, TemplateReply, TemplateRequest, WorkerPort,
+};
 
-/// The export that every instance of a reactor must run before anything else.
-pub(crate) const INITIALIZE: &str = "_initialize";
+use crate::artefact::Code;
+use crate::clone::{self, Cloned, PageMap, Title};
+use crate::factory::FactoryError;
+use crate::guest::Host;
+use crate::lockdown::{self, Inherited, Lock, Paths};
+use crate::runtime::Runtime;
+use crate::session::{self, SessionError, Stock};
+use crate::worker::{self, WorkerError};
+use crate::{engine, socket};
 
-/// What instances of one module are made from.
-pub(crate) struct Template {
-    pub(crate) pre: InstancePre<GuestState>,
-    /// The memory that host calls refer to.
-    pub(crate) memory: Option<ModuleExport>,
-    functions: Functions,
-    /// Whether it has an `_initialize` that every instance must run first.
-    pub(crate) initialize: bool,
-    /// Runs in every instance, after that.
-    pub(crate) initializer: Option<HookCall>,
+/// Why there is no template.
+#[derive(Debug, thiserror::Error)]
+enum TemplateError {
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("cannot use its own files: {0}")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Memory(#[from] MappingError),
+    #[error("cannot make the engine: {0}")]
+    Engine(#[from] wasmtime::Error),
+    #[error(transparent)]
+    Runtime(#[from] FactoryError),
+    #[error("cannot be locked down: {0}")]
+    Lockdown(String),
+    #[error("module {0}")]
+    Module(String),
+}
+
+/// What a clone begins with.
+struct Template {
+    stock: Stock,
+    page_map: PageMap,
+    title: Option<Title>,
+    name: String,
+    inherited: Inherited,
+    lockdown: Lockdown,
+    /// Tells whether the host lives.
+    host: OwnedFd,
+}
+
+/// Makes workers until the host closes; a clone serves its own host.
+///
+/// # Errors
+/// [`WorkerError`]
+pub(crate) fn run() -> Result<(), WorkerError> {
+    let inherited = Inherited::look();
+    let socket = socket::take_inherited().map_err(WorkerError::Socket)?;
+    let mut receiver =
+        Receiver::new(socket.try_clone().map_err(WorkerError::Socket)?, FRAME_BYTES_MAX);
+    let mut sender = Sender::new(socket);
+    let send = |sender: &mut Sender, reply| sender.send(&reply).map_err(SessionError::from);
+    let template = match Template::prepare(&mut receiver, inherited) {
+        Ok(Some(template)) => template,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            send(&mut sender, TemplateReply::Failed(error.to_string()))?;
+            return Ok(());
+        }
+    };
+    send(&mut sender, TemplateReply::Ready)?;
+    loop {
+        let name = match receiver.receive().map_err(SessionError::from)? {
+            None => return Ok(()),
+            Some(TemplateRequest::Start { name }) => name,
+            Some(_) => return Err(SessionError::Protocol("a message after the modules").into()),
+        };
+        let theirs = session::beside(receiver.take_descriptor())?;
+        // Its own again before the host hears of the clone.
+        template.show(&name);
+        let cloned = clone::clone_process();
+        if !matches!(cloned, Ok(Cloned::Worker)) {
+            template.show(&template.name);
+        }
+        let reply = match cloned {
+            Ok(Cloned::Template(pid)) => TemplateReply::Started(pid),
+            Ok(Cloned::Worker) => {
+                drop((receiver, sender));
+                return template.serve(theirs.into());
+            }
+            Err(error) => TemplateReply::NotStarted(error.to_string()),
+        };
+        drop(theirs);
+        send(&mut sender, reply)?;
+    }
 }
 
 impl Template {
-    /// A template for `module`, which is past its `_initialize` where `initialized`.
-    ///
-    /// # Errors
-    /// Where the module imports what `linker` does not have.
-    pub(crate) fn new(
-        linker: &Linker<GuestState>,
-        module: &Module,
-        initialized: bool,
-        initializer: Option<HookCall>,
-    ) -> wasmtime::Result<Self> {
-        Ok(Self {
-            pre: linker.instantiate_pre(module)?,
-            memory: module.get_export_index(MEMORY_EXPORT),
-            functions: Functions::of(module),
-            initialize: !initialized && module.get_export_index(INITIALIZE).is_some(),
-            initializer,
-        })
+    /// Does all that a worker does before its first task and that its siblings have in common; `None`
+    /// where the host closes meanwhile.
+    fn prepare(
+        receiver: &mut Receiver,
+        inherited: Inherited,
+    ) -> Result<Option<Self>, TemplateError> {
+        let setup: Setup = match receive(receiver)? {
+            None => return Ok(None),
+            Some(TemplateRequest::Setup(setup)) => setup,
+            Some(_) => return Err(SessionError::Protocol("a message before the setup").into()),
+        };
+        let host = session::beside(receiver.take_descriptor())?;
+        lockdown::name_process(&setup.name);
+        let code = Arc::new(Code::new());
+        let engine = engine::for_worker(&setup.engine, Arc::clone(&code))?;
+        let (page_map, title) = (PageMap::find()?, Title::find());
+        let mut lock = Lock::begin(setup.confinement.clone(), inherited);
+        lock.enter_template(&worker::ceilings(&setup), &Paths::granted(&setup.grants))
+            .map_err(TemplateError::Lockdown)?;
+        // Nobody hears or sees these: a clone has its own before any guest runs.
+        let (nobody, _) = UnixStream::pair()?;
+        let (nowhere, page) = (Host::new(WorkerPort::new(nobody)?), StatusPage::create()?);
+        let mut runtime = Runtime::new(engine, code, setup.clone(), nowhere, page)?;
+        lock.close_template(worker::files(&setup)).map_err(TemplateError::Lockdown)?;
+        let mut mapped = Vec::new();
+        while mapped.len() < setup.modules as usize {
+            let load = match receive(receiver)? {
+                None => return Ok(None),
+                Some(TemplateRequest::Load(load)) => load,
+                Some(_) => {
+                    return Err(SessionError::Protocol("a message before the modules").into());
+                }
+            };
+            let artefact = File::from(session::beside(receiver.take_descriptor())?);
+            match session::map(&mut runtime, load, artefact) {
+                (module, None) => mapped.push((module, None)),
+                // A worker that is started by itself says it to its host as any would.
+                (module, Some(why)) => {
+                    return Err(TemplateError::Module(format!("{module}: {why}")));
+                }
+            }
+        }
+        let (name, lockdown) = (setup.name, setup.confinement.lockdown);
+        let stock = Stock { runtime, mapped };
+        Ok(Some(Self { stock, page_map, title, name, inherited, lockdown, host }))
     }
 
-    /// The function that is exported as `name` and is as `is` wants it.
-    ///
-    /// # Errors
-    /// That there is none, which is said to be `wanted`.
-    pub(crate) fn function(
-        &self,
-        name: &str,
-        is: impl FnOnce(&Function) -> bool,
-        wanted: &str,
-    ) -> wasmtime::Result<&Function> {
-        self.functions.get(name).filter(|function| is(function)).ok_or_else(|| {
-            wasmtime::Error::msg(stockade_module::bounded(&format!(
-                "the module has no export `{name}` that is {wanted}"
-            )))
-        })
+    fn show(&self, name: &str) {
+        if let Some(title) = self.title {
+            title.set(name);
+        }
     }
+
+    /// Goes on in the clone, which is a worker and the host's child.
+    fn serve(self, socket: UnixStream) -> Result<(), WorkerError> {
+        if self.lockdown.is_wanted(Layer::ParentDeath) {
+            // Before the host is looked for: one that dies later ends this process. That it does is
+            // looked at with the other layers.
+            let _ = lockdown::die_with_host();
+        }
+        if clone::is_dead(&self.host) {
+            return Ok(());
+        }
+        if self.lockdown.is_wanted(Layer::Session) {
+            clone::begin_session();
+        }
+        self.page_map.renew().map_err(WorkerError::Socket)?;
+        let Self { stock, inherited, host, .. } = self;
+        drop(host);
+        worker::run_cloned(socket, inherited, stock)
+    }
+}
+
+fn receive(receiver: &mut Receiver) -> Result<Option<TemplateRequest>, SessionError> {
+    Ok(receiver.receive()?)
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
+use std::os::unix::net::UnixStream;
 
 use stockade_wire::OUT_OF_MEMORY_EXIT_CODE;
 
@@ -11,7 +12,7 @@ use crate::engine;
 use crate::lockdown::{
     self, Ceilings, FILE_BYTES_MAX, Files, Inherited, Lock, LockdownError, Paths, Profile,
 };
-use crate::session::{self, Confine, SessionError};
+use crate::session::{self, Confine, SessionError, Stock};
 use crate::socket;
 
 /// Descriptors a worker may have open. Queued commands hold up to three each.
@@ -51,13 +52,32 @@ pub(crate) fn run() -> Result<(), WorkerError> {
     // Open for as long as the process lives. Its host hears the end and then makes sure that the
     // process is gone, so by then the process must have said with its exit code how it ended.
     let _kept = ManuallyDrop::new(socket.try_clone().map_err(WorkerError::Socket)?);
-    Ok(session::serve(socket, Confined { inherited: Some(inherited), lock: None })?)
+    let confined = Confined { inherited: Some(inherited), lock: None, is_clone: false };
+    Ok(session::serve(socket, confined, None)?)
+}
+
+/// Serves the host until it closes, in a clone of a template that came with what is `inherited` and
+/// has `stock`.
+///
+/// # Errors
+/// [`WorkerError`]
+pub(crate) fn run_cloned(
+    socket: UnixStream,
+    inherited: Inherited,
+    stock: Stock,
+) -> Result<(), WorkerError> {
+    // As above.
+    let _kept = ManuallyDrop::new(socket.try_clone().map_err(WorkerError::Socket)?);
+    let confined = Confined { inherited: Some(inherited), lock: None, is_clone: true };
+    Ok(session::serve(socket, confined, Some(stock))?)
 }
 
 /// The confinement of a real process.
 struct Confined {
     inherited: Option<Inherited>,
     lock: Option<(Lock, Ceilings, Files)>,
+    /// Whether it inherited what a template gave up.
+    is_clone: bool,
 }
 
 impl Confine for Confined {
@@ -74,19 +94,27 @@ impl Confine for Confined {
 
     fn close(&mut self) -> Result<LockdownReport, LockdownError> {
         match &mut self.lock {
+            Some((lock, ceilings, files)) if self.is_clone => {
+                lock.close(ceilings, Profile::Clone(*files))
+            }
             Some((lock, ceilings, files)) => lock.close(ceilings, Profile::Worker(*files)),
             None => Ok(LockdownReport(Vec::new())),
         }
     }
 
     fn seal(&mut self) -> Result<(), LockdownError> {
-        self.lock.as_mut().map_or(Ok(()), |(lock, _, files)| lock.seal(*files))
+        match &mut self.lock {
+            // Its one filter has done it.
+            Some(_) if self.is_clone => Ok(()),
+            Some((lock, _, files)) => lock.seal(*files),
+            None => Ok(()),
+        }
     }
 }
 
 /// What a worker for `setup` may take: memory for every instance that can be alive or is kept warm,
 /// one for each module and one that ends, and what moves through it.
-fn ceilings(setup: &Setup) -> Ceilings {
+pub(crate) fn ceilings(setup: &Setup) -> Ceilings {
     let Limits { memory_bytes, output_bytes, .. } = setup.limits;
     let instances = u64::from(setup.modules).saturating_add(1);
     Ceilings {
@@ -100,7 +128,8 @@ fn ceilings(setup: &Setup) -> Ceilings {
     }
 }
 
-fn files(setup: &Setup) -> Files {
+/// What guests of a worker for `setup` may do with files.
+pub(crate) fn files(setup: &Setup) -> Files {
     let granted = setup.grants.directories();
     match granted.iter().any(|grant| grant.writable) {
         true => Files::Write,

@@ -17,6 +17,7 @@ use stockade_wire::{Setup, TaskId, WorkerId};
 use crate::WorkerExit;
 use crate::driver::Command;
 use crate::hub::Hub;
+use crate::process::Starter;
 use crate::worker::{Loadable, WorkerProcess};
 
 /// What the keeper is to do.
@@ -57,7 +58,7 @@ impl Keeper {
     pub(crate) fn start(name: String, program: PathBuf, hub: Weak<Hub>) -> io::Result<Self> {
         let (chores, todo) = crossbeam_channel::unbounded();
         let thread =
-            std::thread::Builder::new().name(name).spawn(move || work(&program, &hub, &todo))?;
+            std::thread::Builder::new().name(name).spawn(move || work(program, &hub, &todo))?;
         Ok(Self { chores: Some(chores), thread: Some(thread) })
     }
 
@@ -82,12 +83,13 @@ impl Drop for Keeper {
     }
 }
 
-fn work(program: &std::path::Path, hub: &Weak<Hub>, todo: &Receiver<Chore>) {
+fn work(program: PathBuf, hub: &Weak<Hub>, todo: &Receiver<Chore>) {
+    let mut starter = Starter::new(program);
     for chore in todo {
         let done = match chore {
             Chore::Start { setup, modules } => {
                 let worker = setup.worker;
-                let process = WorkerProcess::start(program, *setup, &modules).map(Box::new);
+                let process = WorkerProcess::start(&mut starter, *setup, &modules).map(Box::new);
                 Command::Started { worker, process }
             }
             Chore::Bury { worker, process, failure } => {

@@ -1,12 +1,14 @@
 //! Processes: finding the worker program, and starting it with nothing but its socket.
 //!
-//! [`child`] owns the system's part of a start and of an end.
+//! [`child`] owns the system's part of a start and of an end, [`template`] the process that a pool's
+//! workers are cloned from.
 //!
 //! Whoever starts a process owns it alone: only the owner signals it and only the owner waits for
 //! it, so no signal can reach a process that took over its number.
 #![allow(unsafe_code)]
 
 mod child;
+mod template;
 
 use std::ffi::CString;
 use std::io;
@@ -19,6 +21,7 @@ use stockade_wire::{Confinement, Lockdown, Namespaces, Role};
 
 pub(crate) use child::Child;
 use child::{Plan, Started};
+pub(crate) use template::{Crashes, StartedWorker, Starter};
 
 use crate::BuildError;
 
@@ -99,7 +102,9 @@ pub(crate) fn start(
     static HOST: OnceLock<Namespaces> = OnceLock::new();
     let (socket, theirs) = UnixStream::pair()?;
     let argument = role.argument();
-    let plan = Plan { program, name, argument: &argument, socket: theirs.into(), lockdown };
+    let is_first = role != Role::Template;
+    let plan =
+        Plan { program, name, argument: &argument, socket: theirs.into(), lockdown, is_first };
     let Started { child, namespaces_refused } = child::spawn(plan)?;
     let host = *HOST.get_or_init(Namespaces::of_this_process);
     let confinement = Confinement { lockdown: lockdown.clone(), host, namespaces_refused };

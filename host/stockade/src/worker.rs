@@ -8,17 +8,16 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use stockade_wire::descriptor::SendError;
 use stockade_wire::{
-    HostMessage, HostPort, Load, OUT_OF_MEMORY_EXIT_CODE, Rings, Role, SLOTS_MAX, Setup,
-    StatusPage, TaskId, WorkerId,
+    HostMessage, HostPort, Load, OUT_OF_MEMORY_EXIT_CODE, Rings, SLOTS_MAX, Setup, StatusPage,
+    TaskId, WorkerId,
 };
 
 use crate::keeper::Buried;
-use crate::process::{self, Child, Process};
+use crate::process::{Child, Crashes, Process, StartedWorker, Starter};
 use crate::{WorkerExit, oom};
 
 /// A module as workers get it.
@@ -51,19 +50,25 @@ pub(crate) struct WorkerProcess {
     child: Child,
     /// Whether the host has ended it.
     is_killed: bool,
+    crashes: Crashes,
     /// The kernel's out-of-memory kills before it was started.
     oom_kills: Option<u64>,
 }
 
 impl WorkerProcess {
-    /// Starts a process, and sends it its setup and its modules. Blocks until it is executed.
-    pub(crate) fn start(program: &Path, setup: Setup, modules: &[Loadable]) -> io::Result<Self> {
+    /// Starts a process, and sends it its setup and its modules. Blocks until it is executed, or
+    /// cloned.
+    pub(crate) fn start(
+        starter: &mut Starter,
+        setup: Setup,
+        modules: &[Loadable],
+    ) -> io::Result<Self> {
         let page = Arc::new(StatusPage::create().map_err(io::Error::other)?);
         let name = setup.name.clone();
         let frame_bytes_max = setup.limits.frame_bytes();
         let oom_kills = oom::kills();
-        let Process { child, socket, confinement } =
-            process::start(program, Role::Worker, &name, &setup.confinement.lockdown)?;
+        let StartedWorker { process, is_stocked } = starter.start(&setup, modules)?;
+        let Process { child, socket, confinement } = process;
         let modules_count = u32::try_from(modules.len()).unwrap_or(u32::MAX);
         let setup = Setup { confinement, modules: modules_count, ..setup };
         let mut worker = Self {
@@ -78,9 +83,11 @@ impl WorkerProcess {
             failure: None,
             child,
             is_killed: false,
+            crashes: starter.crashes(),
             oom_kills,
         };
-        if let Err(error) = worker.introduce(setup, modules) {
+        let to_send = if is_stocked { &[] } else { modules };
+        if let Err(error) = worker.introduce(setup, to_send) {
             // One that is gone already tells by its end why; any other error is ours.
             if !matches!(error, SendError::Io(_)) {
                 worker.failure = Some(error.to_string());
@@ -142,6 +149,9 @@ impl WorkerProcess {
         let status = self.child.wait().ok();
         let signal = status.and_then(|status| status.signal());
         let code = status.and_then(|status| status.code());
+        if signal.is_some() && !was_killed {
+            self.crashes.note();
+        }
         let by_kernel = || signal == Some(libc::SIGKILL) && !was_killed;
         let out_of_memory = code == Some(OUT_OF_MEMORY_EXIT_CODE)
             || by_kernel() && oom::rose(self.oom_kills, oom::kills());

@@ -191,7 +191,12 @@ impl Running {
         let own = self.child.id();
         let processes = fs::read_dir("/proc").expect("/proc").flatten();
         let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        pids.filter(|&pid| stat(pid).is_some_and(|stat| stat.parent == own))
+        // What workers are cloned from is a child too.
+        let is_template = |pid: i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.starts_with(b"template-of-")
+        };
+        pids.filter(|&pid| stat(pid).is_some_and(|stat| stat.parent == own) && !is_template(pid))
             .filter_map(Pid::from_raw)
             .collect()
     }

@@ -62,6 +62,11 @@ impl Ceilings {
         }
     }
 
+    /// Allows so many processes and threads to the users of this namespace.
+    pub(super) fn limit_processes(&self, processes: u64) -> Result<(), String> {
+        lower(Resource::Nproc, processes, processes).map_err(|why| format!("processes: {why}"))
+    }
+
     /// Forbids processes and threads beyond those there are.
     pub(super) fn forbid_processes(&self) -> Result<(), String> {
         lower(Resource::Nproc, 0, 0).map_err(|why| format!("no limit on processes: {why}"))

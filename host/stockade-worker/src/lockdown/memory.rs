@@ -8,8 +8,8 @@ use stockade_wire::Level;
 use super::Found;
 
 /// Of linux/prctl.h, where the C library's crate does not have them.
-const PR_SET_MDWE: libc::c_int = 65;
-const PR_GET_MDWE: libc::c_int = 66;
+pub(super) const PR_SET_MDWE: libc::c_int = 65;
+pub(super) const PR_GET_MDWE: libc::c_int = 66;
 const REFUSE_EXEC_GAIN: libc::c_ulong = 1;
 
 /// Refuses execution to memory that could be written, for good. Linux 6.3 and later.

@@ -27,13 +27,16 @@ mod own;
 mod paths;
 mod privileges;
 mod seccomp;
+mod template;
 
 use stockade_wire::{Confinement, Layer, LayerReport, Level, LockdownReport};
 
 pub(crate) use limits::{Ceilings, FILE_BYTES_MAX, lower};
-pub(crate) use own::{Inherited, name_process, tolerate_long_files};
+pub(crate) use own::{
+    Inherited, become_dumpable, die_with_host, name_process, tolerate_long_files,
+};
 pub(crate) use paths::Paths;
-pub(crate) use seccomp::{Files, Profile};
+pub(crate) use seccomp::{CLONE_FLAGS, Files, Profile};
 
 /// A layer that is required and not on.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +82,7 @@ impl Lock {
         );
         self.put(Layer::Privileges, || privileges::drop_all(!paths.is_empty()), privileges::found);
         // A change of user takes the signal away, so it is asked for once more.
-        self.put(Layer::ParentDeath, own::die_with_host, own::dies_with_host);
+        self.put(Layer::ParentDeath, die_with_host, own::dies_with_host);
         self.found(Layer::Session, own::session);
         self.put(Layer::Undumpable, own::become_undumpable, own::is_undumpable);
         self.put(Layer::ResourceLimits, || ceilings.lower(), || ceilings.found());

@@ -16,7 +16,7 @@ const WITHHELD: [libc::c_int; 3] = [libc::SIGABRT, libc::SIGXCPU, libc::SIGXFSZ]
 const NAME_BYTES_MAX: usize = 15;
 
 /// What a process came with.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Inherited {
     variables: usize,
     descriptors: usize,
@@ -93,7 +93,11 @@ pub(super) fn no_new_privs() -> Found {
     }
 }
 
-pub(super) fn die_with_host() -> Result<(), String> {
+/// Has the kernel end this process when the thread ends that is its parent.
+///
+/// # Errors
+/// The kernel's words.
+pub(crate) fn die_with_host() -> Result<(), String> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(in_words)
 }
 
@@ -110,6 +114,14 @@ pub(super) fn session() -> Found {
         Ok(session) if session == own => (Level::Full, "away from the host's terminal".into()),
         _ => (Level::None, "in its host's session".into()),
     }
+}
+
+/// Makes files about this process its own again, as long as they are being opened.
+///
+/// # Errors
+/// The kernel's words.
+pub(crate) fn become_dumpable() -> Result<(), String> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(in_words)
 }
 
 pub(super) fn become_undumpable() -> Result<(), String> {

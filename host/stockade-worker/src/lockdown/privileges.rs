@@ -27,6 +27,27 @@ pub(super) fn enter_own_users(host: &Namespaces, stays: bool, drops: bool) -> Re
     if drops && !stays {
         become_nobody()?;
     }
+    make_own_users()
+}
+
+/// Enters a user namespace for good and keeps nothing in it but making namespaces: in the one that it
+/// may have been started in, an ordinary user lost that at exec. Otherwise as
+/// [`enter_own_users`].
+pub(super) fn enter_users_of_template(stays: bool, drops: bool) -> Result<(), String> {
+    if drops && !stays {
+        become_nobody()?;
+    }
+    make_own_users()?;
+    if drops {
+        let kept = CapabilitySet::SYS_ADMIN;
+        let none = CapabilitySet::empty();
+        let kept = CapabilitySets { effective: kept, permitted: kept, inheritable: none };
+        rustix::thread::set_capabilities(None, kept).map_err(in_words)?;
+    }
+    Ok(())
+}
+
+fn make_own_users() -> Result<(), String> {
     // A change of user made this root's own: the maps below could not be written.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
         .map_err(in_words)?;

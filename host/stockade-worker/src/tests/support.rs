@@ -171,7 +171,7 @@ impl Worker {
     /// A session that has been told nothing yet.
     pub(super) fn unset(limits: Limits) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let thread = std::thread::spawn(move || session::serve(theirs, Unconfined));
+        let thread = std::thread::spawn(move || session::serve(theirs, Unconfined, None));
         Self {
             limits,
             page: StatusPage::create().unwrap(),

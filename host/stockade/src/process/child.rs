@@ -14,6 +14,8 @@
 //! nothing else: it allocates nothing, takes no lock and cannot panic.
 #![allow(unsafe_code)]
 
+mod adopted;
+
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -26,6 +28,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use stockade_wire::{Layer, Lockdown, SOCKET_DESCRIPTOR};
+
+use adopted::living;
+pub(super) use adopted::{end_strays, users_of};
 
 /// Descriptors of the child that must not be in the way of those it is to have.
 const DESCRIPTOR_MIN: libc::c_int = 10;
@@ -62,6 +67,8 @@ pub(super) struct Plan<'a> {
     /// The child's end of its socket.
     pub(super) socket: OwnedFd,
     pub(super) lockdown: &'a Lockdown,
+    /// Whether it is the first of a process namespace, where there are namespaces.
+    pub(super) is_first: bool,
 }
 
 /// What became of a start.
@@ -100,9 +107,11 @@ impl Child {
         while unsafe { libc::waitpid(self.pid, &mut raw, 0) } < 0 {
             let error = io::Error::last_os_error();
             if error.kind() != io::ErrorKind::Interrupted {
+                living().remove(&self.pid);
                 return Err(error);
             }
         }
+        living().remove(&self.pid);
         let status = self.as_signal(ExitStatus::from_raw(raw));
         self.status = Some(status);
         Ok(status)
@@ -139,8 +148,11 @@ pub(super) fn spawn(plan: Plan<'_>) -> io::Result<Started> {
     // Those before the remembered one are asked once more only to say why they are refused.
     let from = if remembered == 0 { 0 } else { remembered - 1 };
     for (index, namespaces) in choices.iter().enumerate().skip(from) {
-        match prepared.clone_into(*namespaces) {
+        let kept = if plan.is_first { u64::MAX } else { !(libc::CLONE_NEWPID as u64) };
+        let namespaces = namespaces & kept;
+        match prepared.clone_into(namespaces) {
             Ok(pid) => {
+                living().insert(pid);
                 CHOICE.store(index, Ordering::Relaxed);
                 let is_first = namespaces & libc::CLONE_NEWPID as u64 != 0;
                 let mut child = Child { pid, status: None, is_first };
@@ -386,8 +398,15 @@ fn out_of_the_way(file: &impl AsRawFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// Whether there is something to read, the end included.
+pub(super) fn is_readable(file: &impl AsRawFd) -> bool {
+    let mut polled = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: the structure outlives the call, which does not wait.
+    unsafe { libc::poll(&raw mut polled, 1, 0) > 0 }
+}
+
 /// A descriptor of this very process, readable once it is dead.
-fn own_pidfd() -> io::Result<OwnedFd> {
+pub(super) fn own_pidfd() -> io::Result<OwnedFd> {
     // SAFETY: system calls on plain numbers; the descriptor is nobody else's.
     unsafe {
         let pidfd = libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0);

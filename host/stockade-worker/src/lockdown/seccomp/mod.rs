@@ -3,6 +3,7 @@
 //! ```text
 //! lists ─► Role's rules ─► BPF ─► every thread     before the first hostile byte
 //!          seal ────────► BPF ─► every thread     a worker, once its last module is mapped
+//!          taken_away ──► BPF ─► every thread     a template's clone, instead of both
 //! ```
 //!
 //! Filters add up: the second only takes away. From then on no memory of a worker can become
@@ -13,6 +14,7 @@
 mod explain;
 mod lists;
 mod rule;
+mod template;
 
 use std::collections::BTreeMap;
 
@@ -22,12 +24,17 @@ use seccompiler::{
 };
 
 use rule::{Condition, Rule};
+pub(crate) use template::CLONE_FLAGS;
 
 /// Whose calls are filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     /// A worker's, with what its guests were granted of the file system.
     Worker(Files),
+    /// A template's, whose clones are such workers.
+    Template(Files),
+    /// Of a worker that inherited a template's.
+    Clone(Files),
     /// A compiler's.
     Compiler,
 }
@@ -43,6 +50,11 @@ pub(crate) enum Files {
 impl Profile {
     fn rules(self) -> Vec<Rule> {
         let lists: &[&[Rule]] = match self {
+            Self::Template(files) => {
+                return [&Self::Worker(files).rules(), template::TEMPLATE].concat();
+            }
+            // Whatever else it inherited it takes away.
+            Self::Clone(files) => return Self::Worker(files).rules(),
             Self::Compiler => &[lists::BOTH, lists::COMPILER],
             Self::Worker(Files::None) => &[lists::BOTH, lists::WORKER],
             Self::Worker(Files::Read) => &[lists::BOTH, lists::WORKER, lists::READING_FILES],
@@ -63,14 +75,31 @@ pub(super) fn put_on(profile: Profile, explains: bool) -> Result<(), String> {
     if explains {
         explain::prepare()?;
     }
+    apply(&program(profile, refusal(explains))?)
+}
+
+/// The program of a profile, which meets what it does not allow with `refusal`.
+fn program(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, String> {
+    if let Profile::Clone(files) = profile {
+        return assembled(template::taken_away(files)?, SeccompAction::Allow, refusal);
+    }
+    let own_process = match profile {
+        // A clone is the first of its namespace.
+        Profile::Template(_) => 1,
+        _ => std::process::id(),
+    };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for rule in profile.rules() {
         let of_call = rules.entry(rule.number).or_default();
         if !rule.conditions.is_empty() {
-            of_call.push(compiled(rule.conditions)?);
+            of_call.push(compiled(rule.conditions, own_process)?);
         }
     }
-    apply(rules, refusal(explains), SeccompAction::Allow)
+    let program = assembled(rules, refusal, SeccompAction::Allow)?;
+    Ok(match profile {
+        Profile::Template(_) => template::without_clone3(program),
+        _ => program,
+    })
 }
 
 /// Takes away what a worker needs only to load modules: from now on nothing maps executable memory,
@@ -79,6 +108,10 @@ pub(super) fn put_on(profile: Profile, explains: bool) -> Result<(), String> {
 /// # Errors
 /// As [`put_on`].
 pub(super) fn seal(files: Files, explains: bool) -> Result<(), String> {
+    apply(&seal_program(files, refusal(explains))?)
+}
+
+fn seal_program(files: Files, refusal: SeccompAction) -> Result<BpfProgram, String> {
     const EXECUTABLE: u32 = libc::PROT_EXEC as u32;
     let mut rules = BTreeMap::new();
     let executable = SeccompCondition::new(
@@ -93,7 +126,7 @@ pub(super) fn seal(files: Files, explains: bool) -> Result<(), String> {
     if files == Files::None {
         rules.insert(libc::SYS_statx, Vec::new());
     }
-    apply(rules, SeccompAction::Allow, refusal(explains))
+    assembled(rules, SeccompAction::Allow, refusal)
 }
 
 /// What a filter does, in a report.
@@ -103,18 +136,21 @@ fn refusal(explains: bool) -> SeccompAction {
     if explains { SeccompAction::Trap } else { SeccompAction::KillProcess }
 }
 
-fn apply(
+fn assembled(
     rules: BTreeMap<i64, Vec<SeccompRule>>,
     otherwise: SeccompAction,
     action: SeccompAction,
-) -> Result<(), String> {
+) -> Result<BpfProgram, String> {
     let architecture = std::env::consts::ARCH.try_into().map_err(in_words)?;
     let filter = SeccompFilter::new(rules, otherwise, action, architecture).map_err(in_words)?;
-    let program: BpfProgram = filter.try_into().map_err(in_words)?;
-    seccompiler::apply_filter_all_threads(&program).map_err(in_words)
+    filter.try_into().map_err(in_words)
 }
 
-fn compiled(conditions: &[Condition]) -> Result<SeccompRule, String> {
+fn apply(program: &BpfProgram) -> Result<(), String> {
+    seccompiler::apply_filter_all_threads(program).map_err(in_words)
+}
+
+fn compiled(conditions: &[Condition], own_process: u32) -> Result<SeccompRule, String> {
     let condition = |condition: &Condition| {
         let (argument, comparison, value) = match *condition {
             Condition::Is(argument, value) => (argument, SeccompCmpOp::Eq, value),
@@ -124,7 +160,7 @@ fn compiled(conditions: &[Condition]) -> Result<SeccompRule, String> {
             Condition::IsBut(argument, bits, value) => {
                 (argument, SeccompCmpOp::MaskedEq((!bits).into()), value)
             }
-            Condition::OwnProcess(argument) => (argument, SeccompCmpOp::Eq, std::process::id()),
+            Condition::OwnProcess(argument) => (argument, SeccompCmpOp::Eq, own_process),
         };
         SeccompCondition::new(argument, SeccompCmpArgLen::Dword, comparison, value.into())
     };
@@ -146,7 +182,8 @@ mod tests {
         profile.rules().iter().map(|rule| rule.number).collect()
     }
 
-    const EVERY: [Profile; 4] = [
+    const EVERY: [Profile; 5] = [
+        Profile::Clone(Files::None),
         Profile::Compiler,
         Profile::Worker(Files::None),
         Profile::Worker(Files::Read),
@@ -224,6 +261,7 @@ mod tests {
             ("both", lists::BOTH),
             ("worker", lists::WORKER),
             ("compiler", lists::COMPILER),
+            ("template, until a clone is a worker", template::TEMPLATE),
             ("worker, with granted directories", lists::READING_FILES),
             ("worker, with writable ones", lists::WRITING_FILES),
         ] {

@@ -1,0 +1,74 @@
+//! The lockdown of a template: what is given up once for all of its clones.
+//!
+//! A template has read artefacts, which whoever took a compiler over could have forged, so it is
+//! confined before as a worker is. It keeps what making a worker takes: to make processes and
+//! namespaces, and to read `/proc`. A clone gives that up too, and looks at every layer anew, by the
+//! same steps as any other worker.
+//!
+//! | layer | of the template | of the clone |
+//! |---|---|---|
+//! | users | a namespace of its own | the template's |
+//! | network, IPC | namespaces of its own | the template's |
+//! | processes | the host's | a namespace of its own |
+//! | capabilities | to make namespaces | none |
+//! | Landlock | what is granted, and reading `/proc` | what is granted |
+//! | limits | all but on processes | all |
+//! | filter | a worker's, and making workers | a worker's |
+
+use stockade_wire::{Confinement, Layer, Level};
+
+use super::seccomp::{self, Files, Profile};
+use super::{Ceilings, Lock, Paths, memory, own, privileges};
+
+/// Templates and their clones together have at most so many processes and threads.
+const PROCESSES_MAX: u64 = 8192;
+
+impl Lock {
+    /// Gives up what must be given up before the first artefact is read, except for
+    /// [`close_template`](Self::close_template).
+    ///
+    /// # Errors
+    /// Why there can be no template here.
+    pub(crate) fn enter_template(
+        &mut self,
+        ceilings: &Ceilings,
+        paths: &Paths,
+    ) -> Result<(), String> {
+        let Confinement { lockdown, .. } = self.confinement.clone();
+        let is_wanted = |layer| lockdown.is_wanted(layer);
+        own::one_arena();
+        privileges::enter_users_of_template(!paths.is_empty(), is_wanted(Layer::Privileges))?;
+        // A change of user takes the signal away, so it is asked for once more.
+        if is_wanted(Layer::ParentDeath) {
+            own::die_with_host()?;
+        }
+        if is_wanted(Layer::Undumpable) {
+            own::become_undumpable()?;
+        }
+        if is_wanted(Layer::ResourceLimits) {
+            ceilings.lower()?;
+            ceilings.limit_processes(PROCESSES_MAX)?;
+        }
+        if is_wanted(Layer::Landlock) {
+            // A kernel without it says so in every clone's report.
+            let _ = paths.and_processes().keep_only();
+        }
+        Ok(())
+    }
+
+    /// Gives up the rest, but for what loading modules and making workers takes.
+    ///
+    /// # Errors
+    /// Why there can be no template here.
+    pub(crate) fn close_template(&mut self, files: Files) -> Result<(), String> {
+        let lockdown = &self.confinement.lockdown;
+        if lockdown.is_wanted(Layer::WriteXorExecute) && memory::found().0 < Level::Full {
+            // As above.
+            let _ = memory::refuse_to_gain_execution();
+        }
+        match lockdown.is_wanted(Layer::Seccomp) {
+            true => seccomp::put_on(Profile::Template(files), lockdown.explains_violations()),
+            false => Ok(()),
+        }
+    }
+}

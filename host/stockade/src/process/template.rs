@@ -1,0 +1,257 @@
+//! A pool's template, as its driver holds it: the process that workers are cloned from.
+//!
+//! ```text
+//! Starter::start ── ready ──► Start + socket ─► template ─► clone: the host's own child
+//!        │ └─ not, or not any more ─► process::start: a worker by itself, as without a template
+//!        └─ none yet, or a worker crashed ─► process::start(Role::Template) ─► Setup, Load …
+//! ```
+//!
+//! The first start of a pool waits for its template: it takes as long as one worker would, and every
+//! worker after that a fraction. One that is replaced is not waited for; meanwhile workers are
+//! started by themselves. What a template cannot do costs a warning and time, and nothing else.
+//!
+//! A clone has its template's addresses. So whoever crashed a worker by guessing them must not guess
+//! again in the next one: after a crash the template is replaced, and has others.
+//!
+//! Invariant: a template is believed nothing. A number that it gives is a worker's only if the kernel
+//! has it as a child of this process that nobody knows of, in the template's own user namespace.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use stockade_wire::descriptor::Sender;
+use stockade_wire::frame::{Body, FrameReader};
+use stockade_wire::{
+    Confinement, Layer, Namespaces, Role, Setup, TemplateReply, TemplateRequest, codec,
+};
+
+use super::child::{self, Child};
+use super::{Process, start};
+use crate::compile::DeadlineStream;
+use crate::worker::Loadable;
+
+/// How long a template may take to become ready; it is a matter of milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long it may take to clone itself: some hundred microseconds.
+const CLONE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The most bytes of a reply.
+const REPLY_BYTES_MAX: usize = 4 << 10;
+
+/// Starts a pool's workers.
+#[derive(Debug)]
+pub(crate) struct Starter {
+    program: PathBuf,
+    state: State,
+    crashes: Crashes,
+}
+
+/// Whether a worker has crashed since the last start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Crashes(Arc<AtomicBool>);
+
+impl Crashes {
+    /// Notes that a worker ended by a signal that the pool did not send.
+    pub(crate) fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    Untried,
+    Starting(Template),
+    Ready(Template),
+    /// There can be none here.
+    GivenUp,
+}
+
+/// A worker as it was started.
+#[derive(Debug)]
+pub(crate) struct StartedWorker {
+    pub(crate) process: Process,
+    /// Whether it has its modules already.
+    pub(crate) is_stocked: bool,
+}
+
+impl Starter {
+    /// A starter of `program`, without a template yet.
+    pub(crate) fn new(program: PathBuf) -> Self {
+        Self { program, state: State::Untried, crashes: Crashes::default() }
+    }
+
+    /// Where crashes of its workers are to be noted.
+    pub(crate) fn crashes(&self) -> Crashes {
+        self.crashes.clone()
+    }
+
+    /// Starts a worker for `setup` and `modules`, which are the same at every call but for the
+    /// worker's number and name. Blocks for about a millisecond, and at the first call until there is
+    /// a template.
+    ///
+    /// # Errors
+    /// As [`process::start`](super::start).
+    pub(crate) fn start(
+        &mut self,
+        setup: &Setup,
+        modules: &[Loadable],
+    ) -> io::Result<StartedWorker> {
+        let has_crashed = self.crashes.0.swap(false, Ordering::Relaxed);
+        self.state = match std::mem::replace(&mut self.state, State::GivenUp) {
+            State::Untried => self.begin(setup, modules, true),
+            State::Ready(template) if has_crashed => {
+                drop(template);
+                self.begin(setup, modules, false)
+            }
+            State::Starting(mut template) if template.has_spoken() => {
+                settled(template.await_ready().map(|()| template))
+            }
+            other => other,
+        };
+        if let State::Ready(template) = &mut self.state {
+            match template.clone_worker(&setup.name) {
+                Ok(Ok(process)) => return Ok(StartedWorker { process, is_stocked: true }),
+                // The system has no process left, and will say so once more.
+                Ok(Err(why)) => tracing::warn!(%why, "a template cannot clone a worker"),
+                Err(error) => {
+                    tracing::warn!(%error, "a pool's template is lost and will be replaced");
+                    self.state = self.begin(setup, modules, false);
+                }
+            }
+        }
+        let lockdown = &setup.confinement.lockdown;
+        let process = start(&self.program, Role::Worker, &setup.name, lockdown)?;
+        Ok(StartedWorker { process, is_stocked: false })
+    }
+
+    /// Starts a template, and waits until it is ready where it `waits`.
+    fn begin(&self, setup: &Setup, modules: &[Loadable], waits: bool) -> State {
+        // Without its own processes a worker could see its siblings, and a clone would be one.
+        if !setup.confinement.lockdown.is_wanted(Layer::Namespaces) {
+            return State::GivenUp;
+        }
+        match Template::start(&self.program, setup, modules) {
+            Ok(mut template) if waits => settled(template.await_ready().map(|()| template)),
+            Ok(template) => State::Starting(template),
+            Err(error) => settled(Err(error)),
+        }
+    }
+}
+
+/// What comes of a template that is ready, or will never be.
+fn settled(template: io::Result<Template>) -> State {
+    match template {
+        Ok(template) => State::Ready(template),
+        Err(error) => {
+            tracing::warn!(%error, "there can be no template: every worker is started by itself");
+            State::GivenUp
+        }
+    }
+}
+
+/// A template's process. Dropping it kills the process and waits for its end; its clones live on.
+#[derive(Debug)]
+struct Template {
+    child: Child,
+    socket: UnixStream,
+    sender: Sender,
+    /// What its clones are told first.
+    confinement: Confinement,
+    /// Its user namespace; zero before it is ready.
+    users: u64,
+}
+
+impl Template {
+    fn start(program: &Path, setup: &Setup, modules: &[Loadable]) -> io::Result<Self> {
+        let pool = setup.name.rsplit_once("-worker-").map_or(&*setup.name, |(pool, _)| pool);
+        // Not with the pool's name first, by which its workers are told.
+        let name = format!("template-of-{pool}");
+        let lockdown = &setup.confinement.lockdown;
+        let Process { child, socket, confinement } =
+            start(program, Role::Template, &name, lockdown)?;
+        let sender = Sender::new(socket.try_clone()?);
+        let mut template = Self { child, socket, sender, confinement, users: 0 };
+        if let Some(why) = &template.confinement.namespaces_refused {
+            return Err(io::Error::other(why.clone()));
+        }
+        let count = u32::try_from(modules.len()).unwrap_or(u32::MAX);
+        let confinement = template.confinement.clone();
+        let setup = Setup { name, confinement, modules: count, ..setup.clone() };
+        let host = child::own_pidfd()?;
+        template.send(&TemplateRequest::Setup(setup), Some(&host))?;
+        for module in modules {
+            let load = TemplateRequest::Load(module.load.clone());
+            template.send(&load, Some(&*module.artefact))?;
+        }
+        Ok(template)
+    }
+
+    fn send(&mut self, request: &TemplateRequest, file: Option<&impl AsFd>) -> io::Result<()> {
+        let file = file.map(AsFd::as_fd);
+        self.sender.try_send(request, file.as_slice()).map_err(io::Error::other)
+    }
+
+    /// Whether it has said something, or has ended.
+    fn has_spoken(&self) -> bool {
+        child::is_readable(&self.socket)
+    }
+
+    fn await_ready(&mut self) -> io::Result<()> {
+        match self.read(PATIENCE)? {
+            TemplateReply::Ready => {}
+            TemplateReply::Failed(why) => return Err(io::Error::other(why)),
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+        self.users = child::users_of(self.child.id())?;
+        if self.users == Namespaces::of_this_process().user {
+            return Err(io::Error::other("it is in the host's user namespace"));
+        }
+        Ok(())
+    }
+
+    /// Has it clone a worker called `name`.
+    ///
+    /// # Errors
+    /// Outside, where it is of no use any more; inside, where the system refused a process.
+    fn clone_worker(&mut self, name: &str) -> io::Result<Result<Process, String>> {
+        let (socket, theirs) = UnixStream::pair()?;
+        self.send(&TemplateRequest::Start { name: name.to_owned() }, Some(&theirs))?;
+        drop(theirs);
+        match self.read(CLONE_PATIENCE)? {
+            TemplateReply::Started(pid) => {
+                let child = Child::adopt(pid, self.users)?;
+                let confinement = self.confinement.clone();
+                Ok(Ok(Process { child, socket, confinement }))
+            }
+            TemplateReply::NotStarted(why) => Ok(Err(why)),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn read(&self, patience: Duration) -> io::Result<TemplateReply> {
+        let stream = DeadlineStream { socket: &self.socket, deadline: Instant::now() + patience };
+        // It answers once to each request, so nothing is behind the answer.
+        match FrameReader::new(stream, REPLY_BYTES_MAX).read() {
+            Ok(Some(Body::Inline(body))) => codec::decode(body).map_err(io::Error::other),
+            Ok(Some(Body::OutOfLine(_))) => Err(io::ErrorKind::InvalidData.into()),
+            Ok(None) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+}
+
+impl Drop for Template {
+    fn drop(&mut self) {
+        self.child.kill();
+        let _ = self.child.wait();
+        if self.users != 0 {
+            child::end_strays(self.users);
+        }
+    }
+}
