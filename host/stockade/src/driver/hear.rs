@@ -165,7 +165,10 @@ impl Driver {
     }
 
     pub(super) fn buried(&mut self, buried: Buried) {
-        let Buried { worker, exit, started, sent, failure } = buried;
+        let Buried { worker, exit, started, mut sent, failure } = buried;
+        // One that was taken back and came again stands there twice.
+        sent.sort_unstable();
+        sent.dedup();
         self.infos.remove(&worker);
         // Before there is an exit to be told.
         self.perform();
