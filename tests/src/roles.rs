@@ -29,9 +29,29 @@ pub struct RoleProcess {
 impl RoleProcess {
     /// Starts one.
     pub fn start(role: Role) -> Self {
+        Self::start_by(Command::new("/bin/sh"), role)
+    }
+
+    /// Starts one in a pid namespace in which its session has no leader; `None` where this system
+    /// gives no such namespace to this user.
+    pub fn start_without_session(role: Role) -> Option<Self> {
+        let unshare = || {
+            let mut command = Command::new("unshare");
+            command.args(["--user", "--map-root-user", "--pid", "--fork"]);
+            command
+        };
+        let possible = unshare().arg("true").status().is_ok_and(|status| status.success());
+        possible.then(|| {
+            let mut command = unshare();
+            command.arg("/bin/sh");
+            Self::start_by(command, role)
+        })
+    }
+
+    fn start_by(mut shell: Command, role: Role) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a socket");
         // The shell puts the socket where a pool would.
-        let child = Command::new("/bin/sh")
+        let child = shell
             .args(["-c", "exec \"$0\" \"$1\" 3<&0 0</dev/null"])
             .arg(worker_program())
             .arg(role.argument())
@@ -45,7 +65,11 @@ impl RoleProcess {
 
     /// A worker that is ready to load one module, and its page.
     pub fn worker(name: &str) -> (Self, StatusPage) {
-        let mut worker = Self::start(Role::Worker);
+        Self::start(Role::Worker).set_up(name)
+    }
+
+    /// Sets a worker up, to load one module.
+    pub fn set_up(mut self, name: &str) -> (Self, StatusPage) {
         let page = StatusPage::create().expect("a page");
         let limits = Limits::default();
         let setup = Setup {
@@ -59,9 +83,9 @@ impl RoleProcess {
             modules: 1,
             rings: false,
         };
-        worker.send(&HostMessage::Setup(setup), &[page.descriptor()]);
-        assert!(matches!(worker.receive(), Some(WorkerMessage::Ready(_))));
-        (worker, page)
+        self.send(&HostMessage::Setup(setup), &[page.descriptor()]);
+        assert!(matches!(self.receive(), Some(WorkerMessage::Ready(_))));
+        (self, page)
     }
 
     /// Its process number.

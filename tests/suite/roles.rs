@@ -64,6 +64,16 @@ fn a_host_that_hangs_up_ends_a_worker_and_a_compiler() {
 }
 
 #[test]
+#[allow(clippy::print_stderr)] // Where it cannot be tried, it says so.
+fn a_session_that_is_led_from_outside_of_the_pid_namespace_is_no_error() {
+    let Some(worker) = RoleProcess::start_without_session(Role::Worker) else {
+        return eprintln!("skipped: `unshare --user --map-root-user --pid --fork` does not work");
+    };
+    let (worker, _page) = worker.set_up("without a session");
+    assert_eq!(worker.end(), Some(0));
+}
+
+#[test]
 fn nonsense_from_the_host_ends_a_worker_with_an_error_code() {
     let mut worker = RoleProcess::start(Role::Worker);
     worker.send(&HostMessage::Close, &[]);

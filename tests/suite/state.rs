@@ -113,7 +113,9 @@ fn without_a_number_as_many_workers_start_as_tasks_lack_one() {
         assert_eq!(started.iter().sum::<usize>(), 3, "what one asked for is for the other too");
     });
     chunk.iter().for_each(|task| until_running(task.as_ref().unwrap()));
-    assert_eq!((pool.count_busy_workers(), pool.count_pending_tasks()), (3, 0));
+    eventually("three busy workers", || {
+        (pool.count_busy_workers(), pool.count_pending_tasks()) == (3, 0)
+    });
     assert_eq!(pool.spawn_workers(None).unwrap(), 0);
     assert_eq!(pool.spawn_workers(100).unwrap(), 1, "up to the maximum");
     assert!(pool.kill());

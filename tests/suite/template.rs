@@ -110,7 +110,8 @@ fn a_clone_holds_nothing_of_its_template_or_its_siblings() {
     let template = template(&pool);
     let [first, second] = [0, 1].map(|index| pool.workers()[index].pid);
     for pid in [first, second] {
-        assert_eq!((sockets(pid).len(), pages(pid).len()), (1, 1));
+        // Its status page and its rings.
+        assert_eq!((sockets(pid).len(), pages(pid).len()), (1, 2));
         let open = descriptors_of(pid);
         assert!(!open.iter().any(|(_, target)| target.contains("pidfd")), "{open:?}");
         // With another's it would take what a task wrote for clean.
@@ -180,6 +181,7 @@ fn a_clone_reports_the_same_layers_as_a_worker_that_was_started_by_itself() {
         instances: Instances::PerTask,
         confinement: Confinement { lockdown: lockdown.clone(), ..Confinement::default() },
         modules,
+        rings: false,
     };
     let mut template = RoleProcess::start(Role::Template);
     let own = rustix::process::pidfd_open(

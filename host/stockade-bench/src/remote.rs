@@ -9,10 +9,11 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::system::session;
 
@@ -89,14 +90,12 @@ impl Remote {
 impl Drop for Remote {
     fn drop(&mut self) {
         drop(self.questions.take());
-        let until = Instant::now() + END_WAIT;
-        while Instant::now() < until {
-            match self.child.try_wait() {
-                Ok(None) => std::thread::sleep(Duration::from_millis(5)),
-                Ok(Some(_)) | Err(_) => return,
-            }
+        let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty());
+        if let (Ok(process), Ok(wait)) = (process, Timespec::try_from(END_WAIT)) {
+            // Readable once the process has ended; whether it has or its time is over, it ends now.
+            let _ = rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&wait));
         }
-        // It had its time; whether it is gone already makes no difference.
+        // Whether it is gone already makes no difference.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -179,38 +179,24 @@ mod model {
         });
     }
 
-    /// Two records and one sleep: a reader that is woken and goes on is woken for the next too.
+    /// Two records: whichever the reader sleeps before, a bell rings for it.
     #[test]
-    fn every_record_is_read() {
+    fn a_reader_that_has_read_one_is_woken_for_the_next() {
         loom::model(|| {
             let indices = Arc::new(Indices::default());
-            let bells = Arc::new(Word::new(0));
             let writer = {
-                let (indices, bells) = (Arc::clone(&indices), Arc::clone(&bells));
+                let indices = Arc::clone(&indices);
                 thread::spawn(move || {
-                    for head in [8, 16] {
+                    [8, 16].map(|head| {
                         indices.publish(head);
-                        if indices.wakes_reader() {
-                            bells.fetch_add(1, Ordering::Release);
-                        }
-                    }
+                        indices.wakes_reader()
+                    })
                 })
             };
-            let mut heard = 0;
-            let mut tail = 0;
-            while tail < 16 {
-                let head = indices.head();
-                if head > tail {
-                    tail = head;
-                } else if indices.reader_may_sleep(tail) {
-                    // A bell rings, or has rung: the writer cannot end without it.
-                    while bells.load(Ordering::Acquire) == heard {
-                        thread::yield_now();
-                    }
-                    heard = bells.load(Ordering::Acquire);
-                }
-            }
-            writer.join().unwrap();
+            let read = indices.head();
+            let sleeps = indices.reader_may_sleep(read);
+            let rung = writer.join().unwrap();
+            assert!(!sleeps || read == 16 || rung.contains(&true), "asleep after {read}");
         });
     }
 }

@@ -93,11 +93,13 @@ impl Factory {
 
     /// Begins anew in a clone of the process, with a way to the host and a clock of its own.
     pub(crate) fn link_to(&mut self, link: Link) {
-        self.link = link;
-        self.clock = Clock::start();
+        let grants = self.surroundings.grants.clone();
+        self.page = Arc::clone(&link.page);
+        self.surroundings =
+            Arc::new(Surroundings { grants, clock: Clock::start(), link: Some(link) });
     }
 
-    /// A linked for `module`, which is past its `_initialize` where `initialized`.
+    /// Links `module`, which is past its `_initialize` where `initialized`.
     ///
     /// # Errors
     /// Where the module imports what no worker provides.

@@ -158,6 +158,7 @@ impl Runtime {
     /// Makes this the runtime of another process than the one that it was made in.
     pub(crate) fn link_to(&mut self, host: Host, page: StatusPage) {
         self.factory.link_to(Link { host, page: Arc::new(page) });
+        self.stopwatch = Stopwatch::new();
     }
 
     /// Starts what watches deadlines, if there are checks for it. Once, after any clone.

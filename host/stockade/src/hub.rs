@@ -178,10 +178,11 @@ impl Hub {
         let mut rung = Vec::new();
         while !self.ended.load(Ordering::Acquire) {
             bells.wait(None, &mut rung);
+            // What came with a bell first: nobody else will hear of it, and a leader may need it.
+            self.hear(&rung);
             if rung.contains(&Rung::Bell) {
                 self.pass_on(bells);
             }
-            self.hear(&rung);
         }
         // For a leader, if it was its bell that was heard here last.
         bells.ring();

@@ -43,43 +43,31 @@ pub(crate) struct Buried {
     pub(crate) failure: Option<String>,
 }
 
-/// The thread. Dropping it waits until its last chore is done.
+/// The way to the thread, which ends when this is dropped and its last chore is done.
 #[derive(Debug)]
-pub(crate) struct Keeper {
-    chores: Option<Sender<Chore>>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(crate) struct Keeper(Sender<Chore>);
 
 impl Keeper {
-    /// Starts the thread, which tells `hub` what it has done.
+    /// Starts the thread, which tells `hub` what it has done. It may be the one that ends the pool,
+    /// so it is whoever waits for that end that joins it.
     ///
     /// # Errors
     /// Where the system has no thread to give.
-    pub(crate) fn start(name: String, program: PathBuf, hub: Weak<Hub>) -> io::Result<Self> {
+    pub(crate) fn start(
+        name: String,
+        program: PathBuf,
+        hub: Weak<Hub>,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
         let (chores, todo) = crossbeam_channel::unbounded();
         let thread =
             std::thread::Builder::new().name(name).spawn(move || work(program, &hub, &todo))?;
-        Ok(Self { chores: Some(chores), thread: Some(thread) })
+        Ok((Self(chores), thread))
     }
 
     /// Adds a chore. Never blocks.
     pub(crate) fn add(&self, chore: Chore) {
-        if let Some(chores) = &self.chores {
-            // The thread ends only after this side.
-            let _ = chores.send(chore);
-        }
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.chores = None;
-        if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
-        {
-            // A panic in it has been reported on stderr.
-            let _ = thread.join();
-        }
+        // The thread ends only after this side.
+        let _ = self.0.send(chore);
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! Pool, Pool, … ──► Core ──► Link ◄── TaskCell ◄── TaskHandle
 //!                    │        └─► Shared, commands to the driver, callbacks
-//!                    └─► blueprint, counters, the driver's thread
+//!                    └─► blueprint, counters, the pool's threads
 //! ```
 //!
 //! Invariant: nobody but pools holds the [`Core`], so the last of them ends it; handles reach it
@@ -69,7 +69,8 @@ pub struct Pool {
 pub(crate) struct Core {
     pub(crate) blueprint: Blueprint,
     pub(crate) link: Arc<Link>,
-    driver: Mutex<Option<JoinHandle<()>>>,
+    /// That which serves whoever rings, and the keeper's.
+    threads: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) task_count: AtomicU64,
     chunk_count: AtomicU64,
     request_count: AtomicU64,
@@ -134,7 +135,7 @@ impl Pool {
         let bells = Arc::new(Bells::new()?);
         let hub = Arc::new(Hub::new(Some(bells.clone()), shared.clone()));
         let link = Arc::new(Link::new(hub.clone(), callbacks, shared.clone()));
-        let keeper = Keeper::start(
+        let (keeper, keeper_thread) = Keeper::start(
             format!("{}-keeper", blueprint.name),
             blueprint.program.clone(),
             Arc::downgrade(&hub),
@@ -159,7 +160,7 @@ impl Pool {
         let core = Arc::new(Core {
             blueprint,
             link,
-            driver: Mutex::new(Some(driver)),
+            threads: Mutex::new(vec![driver, keeper_thread]),
             task_count: AtomicU64::new(0),
             chunk_count: AtomicU64::new(0),
             request_count: AtomicU64::new(0),
@@ -449,10 +450,11 @@ impl Core {
             let _ = self.link.tell(DriverCommand::Shutdown(ShutdownMode::Kill));
             shared.wait_terminated(None);
         }
-        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(driver) = driver {
-            // It has said its last word; a panic in it has been reported on stderr.
-            let _ = driver.join();
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let this = std::thread::current().id();
+        for thread in threads.drain(..).filter(|thread| thread.thread().id() != this) {
+            // It has nothing left to do; a panic in it has been reported on stderr.
+            let _ = thread.join();
         }
         first
     }

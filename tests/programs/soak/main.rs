@@ -162,7 +162,7 @@ impl Soak {
             self.pool.count_pending_tasks(),
             processes_named(self.pool.name()).len(),
             // The driver stays.
-            threads_named(self.pool.name()) - 1,
+            threads_named(self.pool.name()) - 2,
         ];
         load.demand(left == [0; 4], || {
             format!("in a trough there are workers, tasks, processes and threads: {left:?}")

@@ -1,0 +1,200 @@
+//! What workers say, from their rings and sockets to the dispatcher's events; and their ends.
+//!
+//! Invariant: a worker is hostile. What it says is checked against what it holds before it counts,
+//! and how much of it one turn hears is bounded, however fast it talks.
+
+use stockade_wire::frame::{Filled, FrameError};
+use stockade_wire::{Finished, Outcome, TaskId, WorkerId, WorkerMessage};
+
+use super::{BATCH_MAX, Driver};
+use crate::dispatcher::{Event, Hook};
+use crate::keeper::{Buried, Chore};
+
+impl Driver {
+    /// Hears all that a worker has to say, on its socket and in its ring: nobody rings for it again.
+    pub(crate) fn hear(&mut self, worker: WorkerId) {
+        self.now = self.epoch.elapsed();
+        for _ in 0..BATCH_MAX {
+            let Some(process) = self.workers.get_mut(&worker) else { return };
+            let filled = process.port.fill();
+            if !self.hear_written(worker) {
+                break;
+            }
+            match filled {
+                Ok(Filled::Some) => {}
+                Ok(Filled::Nothing) => return,
+                // What it wrote before is heard: nothing follows.
+                Ok(Filled::End) => return self.lose(worker, None),
+                Err(error) => return self.lose(worker, Some(error)),
+            }
+        }
+        self.unheard.push(worker);
+    }
+
+    /// Hears what workers with tasks have written and not rung for. Says whether that was anything.
+    pub(crate) fn hear_busy(&mut self) -> bool {
+        self.now = self.epoch.elapsed();
+        let busy = self.workers.iter().filter(|(_, process)| !process.sent.is_empty());
+        let busy: Vec<_> = busy.map(|(&worker, process)| (worker, process.heard)).collect();
+        let mut heard = false;
+        for (worker, before) in busy {
+            if !self.hear_written(worker) {
+                self.unheard.push(worker);
+            }
+            heard |= self.workers.get(&worker).is_none_or(|process| process.heard != before);
+        }
+        heard
+    }
+
+    /// Hears what is there without a system call. Says whether that was all of it.
+    fn hear_written(&mut self, worker: WorkerId) -> bool {
+        for _ in 0..BATCH_MAX {
+            let Some(process) = self.workers.get_mut(&worker) else { return true };
+            match process.port.take() {
+                Ok(Some(message)) => {
+                    process.heard += 1;
+                    self.message(worker, message);
+                }
+                Ok(None) if process.port.may_sleep() => return true,
+                Ok(None) => {}
+                Err(error) => {
+                    self.lose(worker, Some(error));
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Takes what a worker said: checks who may say it, then tells the dispatcher.
+    fn message(&mut self, worker: WorkerId, message: WorkerMessage) {
+        let Some(process) = self.workers.get_mut(&worker) else { return };
+        match message {
+            WorkerMessage::Ready(_) if !process.is_set_up => process.is_set_up = true,
+            WorkerMessage::Loaded(_) if process.modules_left > 0 => {
+                process.modules_left -= 1;
+                if process.modules_left == 0 {
+                    self.event(Event::Ready(worker));
+                }
+            }
+            WorkerMessage::SetupFailed(why) | WorkerMessage::LoadFailed(_, why) => {
+                process.failure = Some(why);
+                self.event(Event::Misbehaved(worker));
+            }
+            WorkerMessage::InitializerFailed(failure) if self.has_hook(Hook::Initializer) => {
+                self.reasons.hook = Some(failure);
+                self.event(Event::HookFailed { worker, hook: Hook::Initializer });
+            }
+            WorkerMessage::FinalizerFailed(failure) if self.has_hook(Hook::Finalizer) => {
+                self.reasons.hook = Some(failure);
+                self.event(Event::HookFailed { worker, hook: Hook::Finalizer });
+            }
+            // An initializer or a finalizer belongs to no task: its items go nowhere.
+            WorkerMessage::Emitted(TaskId(0), _) => {}
+            WorkerMessage::Emitted(task, item) => self.emitted(worker, task, item),
+            WorkerMessage::Finished(finished) => self.finished(worker, finished),
+            WorkerMessage::Closed => self.event(Event::Closed(worker)),
+            WorkerMessage::Ready(_)
+            | WorkerMessage::Loaded(_)
+            | WorkerMessage::Initialized { .. }
+            | WorkerMessage::InitializerFailed(_)
+            | WorkerMessage::FinalizerFailed(_) => {
+                self.event(Event::Misbehaved(worker));
+            }
+        }
+    }
+
+    /// Whether any worker has such a hook to fail in.
+    fn has_hook(&self, hook: Hook) -> bool {
+        self.parts.modules.iter().any(|module| match hook {
+            Hook::Initializer => module.load.initializer.is_some(),
+            Hook::Finalizer => module.load.finalizer.is_some(),
+        })
+    }
+
+    fn emitted(&mut self, worker: WorkerId, task: TaskId, item: Vec<u8>) {
+        // Whether the task has started may be among what is not performed yet.
+        self.perform();
+        let accepted = self.tasks.get_mut(&task).is_some_and(|entry| {
+            entry.run.emitted_bytes += item.len() as u64 + stockade_wire::EMIT_OVERHEAD_BYTES;
+            entry.run.worker == Some(worker)
+                && entry.run.started.is_some()
+                && entry.run.emitted_bytes <= entry.limits().output_bytes
+        });
+        if !accepted {
+            return self.event(Event::Misbehaved(worker));
+        }
+        if let Some(entry) = self.tasks.get(&task) {
+            entry.cell.emit(item);
+        }
+    }
+
+    fn finished(&mut self, worker: WorkerId, finished: Box<Finished>) {
+        let task = finished.task;
+        if let Some(process) = self.workers.get_mut(&worker) {
+            process.answered(task);
+        }
+        if finished.outcome == Outcome::Recalled {
+            // By its caller, whose command may still be on its way; or by us, and it may have ended.
+            if self.tasks.get(&task).is_some_and(|entry| entry.cell.done().is_some()) {
+                self.event(Event::Cancel(task));
+            }
+            return self.event(Event::HandedBack { worker, task });
+        }
+        let Some(entry) = self.tasks.get_mut(&task) else {
+            return self.event(Event::Misbehaved(worker));
+        };
+        let is_taken_back = entry.cell.done().is_some();
+        if entry.run.worker != Some(worker) || !entry.accepts(&finished) || is_taken_back {
+            return self.event(Event::Misbehaved(worker));
+        }
+        let wall_time = finished.metrics.wall_time;
+        entry.run.finished = Some(finished);
+        if let Some(info) = self.infos.get_mut(&worker) {
+            info.tasks_done += 1;
+        }
+        self.event(Event::Finished { worker, task, wall_time });
+    }
+
+    /// A worker's stream has ended, or it sent what is no message: nothing more is heard of it.
+    fn lose(&mut self, worker: WorkerId, error: Option<FrameError>) {
+        let Some(process) = self.workers.remove(&worker) else { return };
+        self.parts.bells.remove_worker(&process.port);
+        let failure = process.failure.clone().or(error.map(|error| error.to_string()));
+        self.parts.keeper.add(Chore::Bury { worker, process: Box::new(process), failure });
+    }
+
+    pub(super) fn buried(&mut self, buried: Buried) {
+        let Buried { worker, exit, started, mut sent, failure } = buried;
+        // One that was taken back and came again stands there twice.
+        sent.sort_unstable();
+        sent.dedup();
+        self.infos.remove(&worker);
+        // Before there is an exit to be told.
+        self.perform();
+        // What it said itself tells most, then what was wrong with what it said.
+        self.reasons.start = match failure {
+            Some(failure) => format!("{}: {failure}", exit.worker),
+            None => exit.to_string(),
+        };
+        for task in sent.iter().filter(|task| Some(**task) != started) {
+            // What it had not come to was no attempt.
+            let entry = self.tasks.get_mut(task);
+            if let Some(entry) = entry.filter(|entry| entry.run.worker == Some(worker)) {
+                entry.run.attempt -= 1;
+            }
+        }
+        self.last_exit = Some(exit);
+        self.event(Event::Exited { worker, started });
+        self.perform();
+        self.last_exit = None;
+        for task in sent {
+            // What neither ended nor went to another worker just now waits in the queue again.
+            if let Some(entry) =
+                self.tasks.get(&task).filter(|entry| entry.run.worker == Some(worker))
+            {
+                entry.cell.requeue();
+            }
+        }
+    }
+}

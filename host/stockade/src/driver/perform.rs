@@ -1,0 +1,212 @@
+//! What the dispatcher decides, done: tasks sent, started, taken back and ended, workers started,
+//! closed and killed.
+//!
+//! Invariant: nothing here decides. What cannot be done is told to the dispatcher as what happened.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use stockade_wire::{HostMessage, ModuleId, Setup, TaskId, WorkerId};
+
+use super::{Command, Driver};
+use crate::cell::Sent;
+use crate::dispatcher::{Action, BrokenCause, Event};
+use crate::entry::{RunState, TaskEntry};
+use crate::keeper::Chore;
+use crate::prepare::PreparationThread;
+use crate::shared::{WorkerInfo, WorkerState};
+use crate::worker::WorkerProcess;
+use crate::{BrokenError, Quarantine, WorkerExit};
+
+impl Driver {
+    pub(super) fn perform(&mut self) {
+        let mut counts_are_shown = false;
+        while let Some(action) = self.parts.dispatcher.poll_action() {
+            match action {
+                Action::Prepare => self.prepare(),
+                Action::Spawn(worker) => self.spawn(worker),
+                Action::Run(worker, tasks) => self.send(worker, &tasks),
+                Action::Start(task) => self.start(task),
+                Action::Recall(worker, task) => self.recall(worker, task),
+                Action::Close(worker) => self.tell(worker, &HostMessage::Close),
+                Action::Kill(worker) => {
+                    if let Some(doomed) = self.starting.get_mut(&worker) {
+                        *doomed = true;
+                    }
+                    if let Some(process) = self.workers.get_mut(&worker) {
+                        if process.modules_left > 0 {
+                            let why = || "it did not become ready as a worker does".into();
+                            process.failure.get_or_insert_with(why);
+                        }
+                        process.kill();
+                    }
+                }
+                Action::Resolve(task, resolution) => {
+                    // Before the task's handles hear of its end: who asks then finds it counted.
+                    if !counts_are_shown {
+                        self.parts.shared.show_counts(self.parts.dispatcher.counts());
+                        counts_are_shown = true;
+                    }
+                    if let Some(mut entry) = self.tasks.remove(&task) {
+                        entry.resolve(resolution, self.last_exit.clone(), &mut self.wakers);
+                    }
+                }
+                Action::Broken(cause) => self.break_with(cause),
+                Action::Quarantine(module) => self.quarantine(module),
+                Action::Spawned(request, count) => {
+                    if let Some(started) = self.spawners.remove(&request.0) {
+                        // Behind the starts themselves.
+                        self.parts.keeper.add(Chore::Answer { started, count });
+                    }
+                }
+                Action::Joined => {
+                    // Before the joiners look.
+                    self.parts.shared.show_counts(self.parts.dispatcher.counts());
+                    for (_, joiner) in self.joiners.drain() {
+                        // Holds one message; a joiner that has given up wants none.
+                        let _ = joiner.try_send(());
+                    }
+                }
+                Action::Terminated => self.terminated = true,
+            }
+        }
+    }
+
+    fn prepare(&mut self) {
+        let Some(preparation) = self.parts.preparation.take() else {
+            return self.event(Event::Prepared);
+        };
+        let hub = self.parts.hub.clone();
+        let done = move |result| {
+            // A driver that is gone wants no answer.
+            if let Some(hub) = hub.upgrade() {
+                let _ = hub.tell(Command::Prepared(result));
+            }
+        };
+        match PreparationThread::start(preparation, done) {
+            Ok(thread) => self.preparing = Some(thread),
+            Err(error) => {
+                let reason = crate::RefusedReason::Compiler(error.to_string());
+                self.reasons.preparation = Some(BrokenError::Preparation(reason));
+                self.event(Event::PreparationFailed);
+            }
+        }
+    }
+
+    fn spawn(&mut self, id: WorkerId) {
+        self.starting.insert(id, false);
+        let name = format!("{}-worker-{id}", self.parts.pool_name);
+        let setup = Setup { worker: id, name, ..self.parts.setup.clone() };
+        let modules = self.parts.modules.clone();
+        self.parts.keeper.add(Chore::Start { setup: Box::new(setup), modules });
+    }
+
+    pub(super) fn started(&mut self, id: WorkerId, process: io::Result<Box<WorkerProcess>>) {
+        let doomed = self.starting.remove(&id).unwrap_or(true);
+        let mut process = match process {
+            Ok(process) => process,
+            Err(error) => {
+                self.reasons.start = error.to_string();
+                return self.event(Event::SpawnFailed(id));
+            }
+        };
+        let info = WorkerInfo {
+            id,
+            name: process.name.clone(),
+            pid: process.pid(),
+            state: WorkerState::Starting,
+            tasks_done: 0,
+            memory_bytes: None,
+            since: Instant::now(),
+        };
+        self.infos.insert(id, info);
+        let heard = self.parts.bells.add_worker(id, &process.port);
+        if doomed || heard.is_err() {
+            process.kill();
+        }
+        if let Err(error) = heard {
+            let failure = Some(error.to_string());
+            return self.parts.keeper.add(Chore::Bury { worker: id, process, failure });
+        }
+        self.workers.insert(id, *process);
+        // What it has said already, and from then on it rings.
+        self.hear(id);
+    }
+
+    fn send(&mut self, worker: WorkerId, tasks: &[TaskId]) {
+        let mut withheld = Vec::new();
+        for task in tasks {
+            let (Some(entry), Some(process)) =
+                (self.tasks.get_mut(task), self.workers.get_mut(&worker))
+            else {
+                continue;
+            };
+            let slot = process.next_slot();
+            if !entry.cell.claim(Sent { page: process.page.clone(), slot }) {
+                withheld.push(*task);
+                continue;
+            }
+            process.sends(*task);
+            entry.set_slot(slot);
+            let attempt = entry.run.attempt + 1;
+            entry.run = RunState { worker: Some(worker), attempt, ..RunState::default() };
+            let descriptors: Vec<_> = entry.descriptors.iter().map(AsFd::as_fd).collect();
+            if process.port.send(&entry.message, &descriptors).is_err() {
+                // It reads nothing, or is gone: its reader will tell the rest.
+                process.kill();
+                break;
+            }
+        }
+        self.unflushed.push(worker);
+        for task in withheld {
+            self.event(Event::Withheld { worker, task });
+        }
+    }
+
+    fn recall(&mut self, worker: WorkerId, task: TaskId) {
+        let is_there = self.workers.contains_key(&worker);
+        let holds = |entry: &&mut TaskEntry| is_there && entry.run.worker == Some(worker);
+        let Some(entry) = self.tasks.get_mut(&task).filter(holds) else { return };
+        // Else it has started, as its worker says next: the answers before it are on their way.
+        if entry.cell.recall() {
+            entry.cell.requeue();
+            let attempt = entry.run.attempt - 1;
+            entry.run = RunState { attempt, ..RunState::default() };
+            self.event(Event::TakenBack { worker, task });
+        }
+    }
+
+    fn start(&mut self, task: TaskId) {
+        // A task that was withheld has no worker to start on.
+        let Some(entry) = self.tasks.get_mut(&task) else { return };
+        if entry.run.worker.is_some_and(|worker| self.workers.contains_key(&worker)) {
+            entry.start();
+        }
+    }
+
+    fn tell(&mut self, worker: WorkerId, message: &HostMessage) {
+        if let Some(process) = self.workers.get_mut(&worker)
+            && process.port.send(message, &[]).is_err()
+        {
+            process.kill();
+        }
+        self.unflushed.push(worker);
+    }
+
+    /// Said while the last of its workers' exits is handled.
+    fn quarantine(&self, module: ModuleId) {
+        let name = self.parts.modules.iter().find(|loadable| loadable.load.module == module);
+        let quarantine = Quarantine {
+            module: name.map_or_else(|| module.to_string(), |found| found.load.name.clone()),
+            deaths: self.parts.quarantine_after.unwrap_or_default(),
+            last: self.last_exit.clone().unwrap_or_else(WorkerExit::unknown),
+        };
+        self.parts.shared.quarantine(module, quarantine);
+    }
+
+    fn break_with(&mut self, cause: BrokenCause) {
+        let error = self.reasons.take(cause, self.parts.setup.limits.wall_time);
+        self.parts.shared.break_with(error);
+    }
+}
