@@ -144,7 +144,7 @@ soak minutes="10" seed="": build
 smith modules="10000" seed="" first="": build
     {{ target }}/debug/smith {{ modules }} "{{ seed }}" "{{ first }}"
 
-# One fuzz target for so many seconds, on from its kept corpus: admission, cache, manifest, results, slots or wire.
+# One fuzz target for so many seconds, on from its kept corpus: admission, cache, manifest, results, ring, slots or wire.
 fuzz target_name seconds="60": cargo-fuzz
     @mkdir -p {{ fuzz }}/corpus/{{ target_name }}
     {{ fuzz_command }} run {{ fuzz_options }} {{ target_name }} \

@@ -21,6 +21,7 @@ mod roles;
 mod room;
 mod self_test;
 mod sharing;
+mod spare;
 mod state;
 mod streams;
 mod tasks;

@@ -18,6 +18,7 @@ use crate::WorkerExit;
 use crate::driver::Command;
 use crate::hub::Hub;
 use crate::process::Starter;
+use crate::spare::Workers;
 use crate::worker::{Loadable, WorkerProcess};
 
 /// What the keeper is to do.
@@ -72,15 +73,16 @@ impl Keeper {
 }
 
 fn work(program: PathBuf, hub: &Weak<Hub>, todo: &Receiver<Chore>) {
-    let mut starter = Starter::new(program);
+    let mut workers = Workers::new(Starter::new(program));
     for chore in todo {
         let done = match chore {
             Chore::Start { setup, modules } => {
                 let worker = setup.worker;
-                let process = WorkerProcess::start(&mut starter, *setup, &modules).map(Box::new);
+                let process = workers.start(*setup, modules).map(Box::new);
                 Command::Started { worker, process }
             }
             Chore::Bury { worker, process, failure } => {
+                workers.lost_one();
                 Command::Buried(Box::new(process.bury(worker, failure)))
             }
             Chore::Answer { started, count } => {
@@ -92,6 +94,9 @@ fn work(program: PathBuf, hub: &Weak<Hub>, todo: &Receiver<Chore>) {
         // A pool that is gone wants no answer, and what was started ends as it is dropped.
         if let Some(hub) = hub.upgrade() {
             let _ = hub.tell(done);
+        }
+        if todo.is_empty() {
+            workers.rest();
         }
     }
 }

@@ -150,6 +150,7 @@ mod self_test;
 mod shape;
 mod shared;
 mod shown;
+mod spare;
 mod submit;
 mod sync;
 mod target;

@@ -97,6 +97,12 @@ impl WorkerProcess {
         Ok(worker)
     }
 
+    /// A worker that was started a while ago, as if it were only now; `None` where it has ended.
+    pub(crate) fn into_fresh(mut self) -> Option<Self> {
+        self.oom_kills = oom::kills();
+        (!self.child.has_ended()).then_some(self)
+    }
+
     fn introduce(&mut self, setup: Setup, modules: &[Loadable]) -> Result<(), SendError> {
         // Where the system has no memory for them, the socket will do.
         let rings = if setup.rings { Rings::create().ok() } else { None };

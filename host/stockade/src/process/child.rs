@@ -94,6 +94,11 @@ impl Child {
         }
     }
 
+    /// Whether it has ended, without waiting for that.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.status.is_some() || adopted::is_ended(self.id()).unwrap_or(true)
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

@@ -91,6 +91,11 @@ impl Starter {
         self.crashes.clone()
     }
 
+    /// Whether a worker has crashed since the last start.
+    pub(crate) fn has_crashed(&self) -> bool {
+        self.crashes.0.load(Ordering::Relaxed)
+    }
+
     /// Starts a worker for `setup` and `modules`, which are the same at every call but for the
     /// worker's number and name. Blocks for about a millisecond, and at the first call until there is
     /// a template.

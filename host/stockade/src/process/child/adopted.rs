@@ -29,22 +29,29 @@ impl Child {
     /// Where it is no child of this process, or one that somebody else waits for.
     pub(in crate::process) fn adopt(pid: u32, users: u64) -> io::Result<Self> {
         let number = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
-        // SAFETY: `found` is plain data and outlives the call, which leaves the child to be waited
-        // for.
-        let asked = unsafe {
-            let mut found: libc::siginfo_t = std::mem::zeroed();
-            let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-            libc::waitid(libc::P_PID, pid, &raw mut found, flags)
-        };
-        if asked < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        is_ended(pid)?;
         // A child that this program started otherwise is in other namespaces.
         if users_of(pid)? != users || !living().insert(number) {
             return Err(io::Error::other("a template took another process for its clone"));
         }
         Ok(Self { pid: number, status: None, is_first: true })
     }
+}
+
+/// Whether a child has ended, and leaves it to be waited for.
+///
+/// # Errors
+/// Where it is no child of this process.
+pub(super) fn is_ended(pid: u32) -> io::Result<bool> {
+    // SAFETY: `found` is plain data and outlives the call; the number is read only after the call
+    // has written it, or left the zero that stands for no child.
+    let (asked, ended) = unsafe {
+        let mut found: libc::siginfo_t = std::mem::zeroed();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        let asked = libc::waitid(libc::P_PID, pid, &raw mut found, flags);
+        (asked, found.si_pid() != 0)
+    };
+    if asked < 0 { Err(io::Error::last_os_error()) } else { Ok(ended) }
 }
 
 /// The user namespace of a child, by the kernel's number.

@@ -1,0 +1,98 @@
+//! The spare: a worker that is ready before anybody asks for it, and takes the place of the next that
+//! is lost.
+//!
+//! ```text
+//! Start(1) ─► worker 1            a pool that loses no worker has no spare
+//! Start(2), with 1 lost ─► worker 2, then 3 as a spare
+//! Start(3) ─► the spare, then 4
+//! ```
+//!
+//! A worker bears its number from its start, so a spare has the number that comes next. It is no
+//! worker of the pool until it is asked for: nothing counts or lists it.
+//!
+//! A spare comes from the same template as the workers beside it, and has their addresses. After a
+//! crash it goes with the template.
+
+use std::io;
+
+use stockade_wire::{Instances, Setup, WorkerId};
+
+use crate::process::Starter;
+use crate::worker::{Loadable, WorkerProcess};
+
+/// Starts a pool's workers, some ahead of time.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    starter: Starter,
+    /// Workers that were started and asked for, and are not buried.
+    living: usize,
+    /// What the next is started with, where it may be started ahead.
+    next: Option<(Setup, Vec<Loadable>)>,
+    spare: Option<WorkerProcess>,
+    was_lost: bool,
+}
+
+impl Workers {
+    /// None yet, which `starter` will start.
+    pub(crate) fn new(starter: Starter) -> Self {
+        Self { starter, living: 0, next: None, spare: None, was_lost: false }
+    }
+
+    /// A worker for `setup` and `modules`, which are the same at every call but for the worker's
+    /// number and name. Blocks for about a millisecond, unless there is a spare.
+    ///
+    /// # Errors
+    /// As [`WorkerProcess::start`].
+    pub(crate) fn start(
+        &mut self,
+        setup: Setup,
+        modules: Vec<Loadable>,
+    ) -> io::Result<WorkerProcess> {
+        let next = following(&setup).filter(|next| may_be_early(next, &modules));
+        let expected = self.next.take().is_some_and(|(expected, _)| expected == setup);
+        let has_crashed = self.starter.has_crashed();
+        let spare = self.spare.take().filter(|_| expected && !has_crashed);
+        let worker = match spare.and_then(WorkerProcess::into_fresh) {
+            Some(spare) => spare,
+            None => WorkerProcess::start(&mut self.starter, setup, &modules)?,
+        };
+        self.living += 1;
+        self.next = next.map(|next| (next, modules));
+        Ok(worker)
+    }
+
+    /// One that was started ends. The last takes the spare with it.
+    pub(crate) fn lost_one(&mut self) {
+        self.was_lost = true;
+        self.living = self.living.saturating_sub(1);
+        if self.living == 0 {
+            // Before anybody hears that there is no worker left.
+            (self.next, self.spare) = (None, None);
+        }
+    }
+
+    /// Nothing else is to be done now: starts a spare where one may be of use and there is none.
+    pub(crate) fn rest(&mut self) {
+        if self.was_lost
+            && self.spare.is_none()
+            && let Some((setup, modules)) = &self.next
+        {
+            // Whoever asks for the worker tries once more, and hears the reason.
+            self.spare = WorkerProcess::start(&mut self.starter, setup.clone(), modules).ok();
+        }
+    }
+}
+
+/// What the worker after that of `setup` is set up with.
+fn following(setup: &Setup) -> Option<Setup> {
+    let worker = WorkerId(setup.worker.0 + 1);
+    let name = format!("{}{worker}", setup.name.strip_suffix(&setup.worker.to_string())?);
+    Some(Setup { worker, name, ..setup.clone() })
+}
+
+/// Whether nobody sees that a worker starts before it is asked for: no hook runs at its start.
+fn may_be_early(setup: &Setup, modules: &[Loadable]) -> bool {
+    let has_hook =
+        |load: &stockade_wire::Load| load.initializer.is_some() || load.finalizer.is_some();
+    setup.instances == Instances::PerTask || !modules.iter().any(|module| has_hook(&module.load))
+}
