@@ -35,7 +35,7 @@ fn d17_cancel_takes_back_what_was_handed_out() {
     after.result().unwrap();
     assert_eq!(after.report().worker, handles[0].report().worker);
     assert_eq!(gate.traces(), ["0000", "9999"]);
-    assert_eq!(pool.workers()[0].tasks_done, 2);
+    assert_eq!(pool.workers().last().unwrap().tasks_done, 2, "the one before may still be ending");
 }
 
 #[test]
