@@ -45,8 +45,8 @@ pub(crate) struct Factory {
     linker: Linker<GuestState>,
     alarm: Option<Alarm>,
     pub(crate) metering: Metering,
-    /// For initializers and finalizers.
-    limits: Limits,
+    /// For initializers and finalizers, and for tasks without limits of their own.
+    pub(crate) limits: Limits,
     reserve: Reserve,
     surroundings: Arc<Surroundings>,
     pub(crate) page: Arc<StatusPage>,
@@ -79,7 +79,8 @@ impl Factory {
         })
     }
 
-    /// A template for `module`, which is past its `_initialize` where `initialized`.
+    /// A template for `module`, which is past its `_initialize` where `initialized`, and of which tasks
+    /// will call what is `announced`.
     ///
     /// # Errors
     /// Where the module imports what no worker provides.
@@ -88,8 +89,9 @@ impl Factory {
         module: &Module,
         initialized: bool,
         initializer: Option<HookCall>,
+        announced: Vec<String>,
     ) -> wasmtime::Result<Template> {
-        Template::new(&self.linker, module, initialized, initializer)
+        Template::new(&self.linker, module, initialized, initializer, announced)
     }
 
     fn guest(&self, plan: Option<Box<Plan>>, call: Call, limits: &Limits) -> Guest {

@@ -17,8 +17,8 @@ use stockade_abi::Status;
 use stockade_wire::descriptor::SendError;
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    Bell, Captured, Failure, Grants, HookCall, HostMessage, Invocation, Limits, LogLine, Metering,
-    Outcome, Scalar, StatusPage, WorkerMessage, WorkerPort,
+    Bell, Callee, Captured, Failure, Grants, HookCall, HostMessage, Invocation, Limits, LogLine,
+    Metering, Outcome, Scalar, StatusPage, WorkerMessage, WorkerPort,
 };
 use wasmtime::{Engine, Extern, Instance, Memory, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -285,7 +285,7 @@ impl Guest {
         self.instance.ok_or_else(|| wasmtime::Error::msg("the instance was not made"))
     }
 
-    fn call_task(&mut self, template: &Template, export: &str) -> Called<Outcome> {
+    fn call_task(&mut self, template: &Template, export: &Callee) -> Called<Outcome> {
         let instance = self.instance()?;
         let function = template.function(export, Function::is_task, "a task of type () -> i32")?;
         let status = function.call_task(&mut self.store, instance)?;
@@ -307,7 +307,7 @@ impl Guest {
 
     fn call_plain(&mut self, template: &Template, export: &str) -> Called<()> {
         let wanted = "a function of type () -> ()";
-        let function = template.function(export, Function::is_plain, wanted)?;
+        let function = template.function_named(export, Function::is_plain, wanted)?;
         let instance = self.instance()?;
         function.call(&mut self.store, instance, &[]).map(|_| ())
     }
@@ -325,7 +325,7 @@ impl Guest {
     fn call_scalar(
         &mut self,
         template: &Template,
-        export: &str,
+        export: &Callee,
         args: &[Scalar],
     ) -> Called<Outcome> {
         let wanted = "a function of these parameters and of scalar results";

@@ -16,6 +16,7 @@
 
 mod hear;
 mod perform;
+mod tasks;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -26,7 +27,7 @@ use crossbeam_channel::{Receiver, Sender};
 use stockade_wire::{ModuleId, Setup, TaskId, WorkerId};
 
 use crate::bells::Bells;
-use crate::dispatcher::{Dispatcher, Event, Moment, RequestId, ShutdownMode};
+use crate::dispatcher::{Dispatcher, Event, Moment, RequestId, ShutdownMode, Submission};
 use crate::entry::TaskEntry;
 use crate::hub::{Hub, Wakers};
 use crate::ids::IdMap;
@@ -36,11 +37,12 @@ use crate::reasons::Reasons;
 use crate::shared::{Shared, WorkerInfo};
 use crate::worker::{Loadable, WorkerProcess};
 use crate::{BrokenError, WorkerExit};
+use tasks::Tasks;
 
 /// What callers ask of the driver.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Submit(Box<TaskEntry>),
+    Submit(TaskEntry, Submission),
     Cancel(TaskId),
     CancelRunning(TaskId),
     /// Start so many workers, or as many as there is work for; tell `started` how many.
@@ -94,7 +96,7 @@ pub(crate) struct Driver {
     starting: BTreeMap<WorkerId, bool>,
     /// What callers see of the workers.
     infos: BTreeMap<WorkerId, WorkerInfo>,
-    tasks: IdMap<TaskId, TaskEntry>,
+    tasks: Tasks,
     /// Workers that were sent something in this turn.
     unflushed: Vec<WorkerId>,
     /// Workers that had more to say than one turn hears.
@@ -132,7 +134,7 @@ impl Driver {
             workers: IdMap::default(),
             starting: BTreeMap::new(),
             infos: BTreeMap::new(),
-            tasks: IdMap::default(),
+            tasks: Tasks::default(),
             unflushed: Vec::new(),
             unheard: Vec::new(),
             wakers: Wakers::new(),
@@ -217,9 +219,8 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Submit(entry) => {
-                let submission = entry.submission();
-                self.tasks.insert(submission.task, *entry);
+            Command::Submit(entry, submission) => {
+                self.tasks.insert(entry);
                 self.event(Event::Submit(submission));
             }
             Command::Cancel(task) => self.event(Event::Cancel(task)),

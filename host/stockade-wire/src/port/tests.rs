@@ -27,7 +27,7 @@ fn run(task: u64, input_bytes: usize) -> HostMessage {
         task: TaskId(task),
         module: ModuleId(0),
         invocation: Invocation::Task(call),
-        limits: Limits::default(),
+        limits: None,
         slot: 0,
         share: None,
     })

@@ -185,7 +185,7 @@ fn messages_out_of_place_end_the_session() {
         task: TaskId(1),
         module: MODULE,
         invocation: task("echo", b""),
-        limits: Limits::default(),
+        limits: None,
         slot: 0,
         share: None,
     };
@@ -198,6 +198,7 @@ fn messages_out_of_place_end_the_session() {
     let load = Load {
         module: ModuleId(0),
         name: "guest".into(),
+        functions: Vec::new(),
         initializer: None,
         finalizer: None,
         initialized: false,

@@ -98,7 +98,7 @@ impl<T: TaskResult> Results<T> {
             Order::Completion { under_way, ended } => {
                 if let Some(task) = under_way.values().flatten().next() {
                     // All of one pool: if nobody else does, this thread listens to its workers.
-                    let hub = &task.cell.link.hub;
+                    let hub = &task.cell.terms.link.hub;
                     hub.lead(ended.awaited(), deadline, || ended.has_next());
                 }
                 let index = ended.next(deadline).ok_or(TimedOut)?;
