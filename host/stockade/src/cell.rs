@@ -137,9 +137,14 @@ impl TaskCell {
         lock(&self.state)
     }
 
+    /// When it was submitted, in the pool's life.
+    pub(crate) fn submitted(&self) -> Duration {
+        Duration::from_nanos(self.submitted)
+    }
+
     /// How long ago it was submitted.
     fn age(&self) -> Duration {
-        Duration::from_nanos(self.terms.link.age_nanos().saturating_sub(self.submitted))
+        self.until(self.terms.link.age_nanos())
     }
 
     /// Ends the task, unless it has ended already, and leaves in `wakers` whom to wake for that.

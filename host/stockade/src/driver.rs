@@ -80,6 +80,8 @@ pub(crate) struct Parts {
     pub(crate) modules: Vec<Loadable>,
     pub(crate) preparation: Option<Preparation>,
     pub(crate) quarantine_after: Option<u32>,
+    /// When the pool was made.
+    pub(crate) epoch: Instant,
     pub(crate) shared: Arc<Shared>,
     pub(crate) hub: Weak<Hub>,
 }
@@ -127,8 +129,8 @@ impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
             prepared_module: parts.preparation.as_ref().map(|preparation| preparation.module),
+            epoch: parts.epoch,
             parts,
-            epoch: Instant::now(),
             now: Moment::ZERO,
             timer: None,
             workers: IdMap::default(),
@@ -160,7 +162,23 @@ impl Driver {
     /// Does what is to be done: commands, what workers left unsaid, deadlines, and what the
     /// dispatcher makes of it all. Ends every turn.
     pub(crate) fn look_around(&mut self, commands: &Receiver<Command>) {
-        self.now = self.epoch.elapsed();
+        self.take_command(None, commands);
+    }
+
+    /// As [`look_around`](Self::look_around), with a command that needed no queue.
+    pub(crate) fn take_command(&mut self, first: Option<Command>, commands: &Receiver<Command>) {
+        match first {
+            // It has just looked at the clock.
+            Some(Command::Submit(entry, submission)) => {
+                self.now = self.now.max(entry.cell.submitted());
+                self.command(Command::Submit(entry, submission));
+            }
+            Some(command) => {
+                self.now = self.epoch.elapsed();
+                self.command(command);
+            }
+            None => self.now = self.epoch.elapsed(),
+        }
         for command in commands.try_iter().take(BATCH_MAX) {
             self.command(command);
         }

@@ -10,7 +10,7 @@ use stockade_wire::{Limits, Outcome};
 
 use crate::cancelled::{CancelledTask, GivenArguments};
 use crate::cell::{Completed, TaskCell};
-use crate::dispatcher::{CancelReason as DispatchCancel, Resolution};
+use crate::dispatcher::{CancelReason as DispatchCancel, Moment, Resolution};
 use crate::hub::Wakers;
 use crate::report::Status;
 use crate::sync::wake;
@@ -29,11 +29,12 @@ impl TaskEntry {
         Self { cell }
     }
 
-    /// Ends the task as `resolution` says, and leaves in `wakers` whom to wake for that.
+    /// Ends the task at this moment as `resolution` says, and leaves in `wakers` whom to wake for that.
     pub(crate) fn resolve(
         &mut self,
         resolution: Resolution,
         exit: Option<&WorkerExit>,
+        now: Moment,
         wakers: &mut Wakers,
     ) {
         let wall_time = self.cell.terms.limits.wall_time;
@@ -70,7 +71,7 @@ impl TaskEntry {
             }
             Err(_) => Status::Failed,
         };
-        let report = self.cell.summary(status, finished.map(|finished| *finished));
+        let report = self.cell.summary(status, finished.map(|finished| *finished), now);
         self.finish(Completed { result, report }, wakers);
     }
 
@@ -123,7 +124,8 @@ impl Drop for TaskEntry {
             return;
         }
         let result = Err(TaskError::Cancelled(CancelReason::Shutdown));
-        let report = self.cell.summary(Status::Cancelled, None);
+        let report =
+            self.cell.summary(Status::Cancelled, None, self.cell.terms.link.made().elapsed());
         let mut wakers = Wakers::new();
         self.finish(Completed { result, report }, &mut wakers);
         wakers.into_iter().for_each(wake);

@@ -25,6 +25,11 @@ impl Link {
         Self { hub, callbacks, shared, core: OnceLock::new(), made: Instant::now() }
     }
 
+    /// When the pool was made, from which its tasks' times are counted.
+    pub(crate) fn made(&self) -> Instant {
+        self.made
+    }
+
     /// How long ago the pool was made, in nanoseconds: half a millennium fits.
     pub(crate) fn age_nanos(&self) -> u64 {
         u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX)

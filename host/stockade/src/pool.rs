@@ -151,6 +151,7 @@ impl Pool {
             modules: blueprint.loadables.clone(),
             preparation: blueprint.preparation.clone(),
             quarantine_after: blueprint.config.losses_in_a_row_max,
+            epoch: link.made(),
             shared,
             hub: Arc::downgrade(&hub),
         };

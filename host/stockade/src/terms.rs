@@ -38,6 +38,24 @@ pub(crate) struct Terms {
     pub(crate) share: Option<ChunkId>,
 }
 
+#[cfg(all(test, shuttle))]
+impl Terms {
+    /// Of a function that a model needs no more of.
+    pub(crate) fn of_a_model(link: Arc<Link>) -> Self {
+        Self {
+            link,
+            target: String::new(),
+            label: None,
+            module: ModuleId(0),
+            function: 0,
+            result_shape: None,
+            limits: Arc::default(),
+            tells_limits: false,
+            share: None,
+        }
+    }
+}
+
 /// The terms of all functions of a pool, as far as they were asked for.
 #[derive(Debug)]
 pub(crate) struct AllTerms {

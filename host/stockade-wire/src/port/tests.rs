@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::*;
 use crate::descriptor::sealed_file;
-use crate::{Call, Codec, Invocation, Limits, ModuleId, Run, TaskId};
+use crate::{Call, Codec, Invocation, ModuleId, Run, TaskId};
 
 /// Both ends of a way; the worker's talks like a worker that was set up.
 fn both_ends(with_rings: bool) -> (HostPort, WorkerPort) {

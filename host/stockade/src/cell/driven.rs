@@ -5,10 +5,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use stockade_wire::descriptor::SendError;
 use stockade_wire::{
-    EMIT_OVERHEAD_BYTES, Finished, HostMessage, HostPort, Outcome, Run, StatusPage, WorkerId,
+    Codec, EMIT_OVERHEAD_BYTES, Finished, HostMessage, HostPort, Outcome, Run, StatusPage, WorkerId,
 };
 
 use super::attended::{Attempt, Attended, Phase};
@@ -22,6 +23,16 @@ use crate::sync::MutexGuard;
 pub(crate) struct Sent {
     pub(crate) page: Arc<StatusPage>,
     pub(crate) slot: u8,
+}
+
+/// What is known of a task as it ends.
+#[derive(Debug)]
+pub(crate) struct Last {
+    /// How its result is written.
+    pub(crate) codec: Codec,
+    /// What its worker said of its end.
+    pub(crate) finished: Option<Box<Finished>>,
+    attempt: Attempt,
 }
 
 /// A task that has a slot on its worker's page and is not sent yet.
@@ -80,11 +91,12 @@ impl TaskCell {
         Some(Claim { cell: self, state, slot })
     }
 
-    /// The task is the next that its worker starts, or was taken back.
-    pub(crate) fn start(&self) {
+    /// The task is, from this moment of the pool's life on, the next that its worker starts, or was
+    /// taken back.
+    pub(crate) fn start(&self, now: Duration) {
         let mut state = self.lock();
         let State::Attended(attended) = &mut *state else { return };
-        attended.attempt.started.get_or_insert_with(|| self.terms.link.age_nanos());
+        attended.attempt.started.get_or_insert(nanos(now));
         if let Phase::Claimed(sent) = &attended.phase {
             attended.phase = Phase::Running(sent.clone());
         }
@@ -193,34 +205,38 @@ impl TaskCell {
         stdio_fits && output_fits && attended.payload.can_end_as(&finished.outcome)
     }
 
-    /// What its worker said of its end, if it has.
-    pub(crate) fn take_finished(&self) -> Option<Box<Finished>> {
+    /// What is known of the task as it ends.
+    pub(crate) fn take_last(&self) -> Last {
         match &mut *self.lock() {
-            State::Attended(attended) => attended.finished.take(),
-            State::Queued(_) | State::Done(_) => None,
+            State::Attended(attended) => Last {
+                codec: attended.codec,
+                finished: attended.finished.take(),
+                attempt: attended.attempt,
+            },
+            // Of one that never ran there is no result to be read.
+            State::Queued(_) | State::Done(_) => {
+                Last { codec: Codec::Raw, finished: None, attempt: Attempt::default() }
+            }
         }
     }
 
-    /// What is known of the task, which ends now as `status`.
-    pub(crate) fn summary(&self, status: Status, finished: Option<Finished>) -> Summary {
-        let mut report = self.blank_report(status);
-        let mut started = None;
-        if let State::Attended(attended) = &*self.lock() {
-            report.worker = attended.attempt.worker;
-            report.attempt = attended.attempt.number;
-            started = attended.attempt.started;
-        }
-        if let Some(started) = started {
+    /// The report of the task, which ends as `status` at this moment of the pool's life.
+    pub(crate) fn summary(&self, status: Status, last: Last, now: Duration) -> Summary {
+        let mut report = Summary::blank(status, self.until(nanos(now)));
+        let Last { finished, attempt, .. } = last;
+        report.worker = attempt.worker;
+        report.attempt = attempt.number;
+        if let Some(started) = attempt.started {
             let age = report.queue_wait;
             report.queue_wait = self.until(started);
             report.wall_time = age.saturating_sub(report.queue_wait);
         }
         if let Some(finished) = finished {
-            if started.is_none() {
+            if attempt.started.is_none() {
                 // It was answered before it was known to be next.
                 report.queue_wait = report.queue_wait.saturating_sub(finished.metrics.wall_time);
             }
-            report.hear(finished);
+            report.hear(*finished);
         }
         report
     }
@@ -233,6 +249,10 @@ impl TaskCell {
             State::Done(_) => look(&Payload::default()),
         }
     }
+}
+
+fn nanos(moment: Duration) -> u64 {
+    u64::try_from(moment.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn requeue(state: &mut State) {

@@ -48,7 +48,12 @@ impl Driver {
                         counts_are_shown = true;
                     }
                     if let Some(mut entry) = self.tasks.remove(task) {
-                        entry.resolve(resolution, self.last_exit.as_ref(), &mut self.wakers);
+                        entry.resolve(
+                            resolution,
+                            self.last_exit.as_ref(),
+                            self.now,
+                            &mut self.wakers,
+                        );
                     }
                 }
                 Action::Broken(cause) => self.break_with(cause),
@@ -175,7 +180,7 @@ impl Driver {
         // A task that was withheld has no worker to start on.
         let Some(entry) = self.tasks.get(task) else { return };
         if entry.cell.worker().is_some_and(|worker| self.workers.contains_key(&worker)) {
-            entry.cell.start();
+            entry.cell.start(self.now);
         }
     }
 
