@@ -98,7 +98,7 @@ pub(crate) struct Driver {
     starting: BTreeMap<WorkerId, bool>,
     /// What callers see of the workers.
     infos: BTreeMap<WorkerId, WorkerInfo>,
-    tasks: Tasks,
+    tasks: Tasks<TaskEntry>,
     /// Workers that were sent something in this turn.
     unflushed: Vec<WorkerId>,
     /// Workers that had more to say than one turn hears.
@@ -238,7 +238,7 @@ impl Driver {
     fn command(&mut self, command: Command) {
         match command {
             Command::Submit(entry, submission) => {
-                self.tasks.insert(entry);
+                self.tasks.insert(submission.task, entry);
                 self.event(Event::Submit(submission));
             }
             Command::Cancel(task) => self.event(Event::Cancel(task)),

@@ -38,14 +38,11 @@ impl TaskEntry {
         wakers: &mut Wakers,
     ) {
         let wall_time = self.cell.terms.limits.wall_time;
-        let mut finished = self.cell.take_finished();
-        let result = match (resolution, finished.as_mut()) {
+        let mut last = self.cell.take_last();
+        let result = match (resolution, last.finished.as_mut()) {
             (Resolution::Finished, Some(finished)) => {
                 match std::mem::replace(&mut finished.outcome, Outcome::Recalled) {
-                    Outcome::Returned(bytes) => {
-                        let codec = self.cell.with_payload(|payload| payload.codec());
-                        Ok(Output::Encoded { codec, bytes })
-                    }
+                    Outcome::Returned(bytes) => Ok(Output::Encoded { codec: last.codec, bytes }),
                     Outcome::Scalars(scalars) => Ok(Output::Scalars(scalars)),
                     Outcome::Exited(code) => Ok(Output::Exited(code)),
                     Outcome::Failed(failure) => Err(TaskError::from_failure(failure, wall_time)),
@@ -71,7 +68,7 @@ impl TaskEntry {
             }
             Err(_) => Status::Failed,
         };
-        let report = self.cell.summary(status, finished.map(|finished| *finished), now);
+        let report = self.cell.summary(status, last, now);
         self.finish(Completed { result, report }, wakers);
     }
 
@@ -124,8 +121,8 @@ impl Drop for TaskEntry {
             return;
         }
         let result = Err(TaskError::Cancelled(CancelReason::Shutdown));
-        let report =
-            self.cell.summary(Status::Cancelled, None, self.cell.terms.link.made().elapsed());
+        let (last, now) = (self.cell.take_last(), self.cell.terms.link.made().elapsed());
+        let report = self.cell.summary(Status::Cancelled, last, now);
         let mut wakers = Wakers::new();
         self.finish(Completed { result, report }, &mut wakers);
         wakers.into_iter().for_each(wake);

@@ -65,8 +65,7 @@ fn wire() -> Vec<Vec<u8>> {
         grants: Grants::none().env("k", "v"),
         instances: Instances::PerTask,
     };
-    let call =
-        |export: Callee| Call { export, codec: Codec::Raw, input: vec![1, 2, 3] };
+    let call = |export: Callee| Call { export, codec: Codec::Raw, input: vec![1, 2, 3] };
     let host = [
         HostMessage::Setup(setup),
         run(Invocation::Task(call("f".into()))),

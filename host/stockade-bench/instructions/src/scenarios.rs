@@ -7,8 +7,8 @@ use std::time::Duration;
 use stockade::counting;
 use stockade_wire::frame::{self, Body, FrameReader};
 use stockade_wire::{
-    Call, Callee, Captured, Codec, Finished, HostMessage, Invocation, Limits, Metrics, ModuleId, Outcome,
-    Run, StatusPage, TaskId, WorkerMessage, codec,
+    Call, Callee, Captured, Codec, Finished, HostMessage, Invocation, Limits, Metrics, ModuleId,
+    Outcome, Run, StatusPage, TaskId, WorkerMessage, codec,
 };
 
 /// A piece of work for so many tasks.

@@ -36,7 +36,6 @@ pub(crate) struct Last {
 }
 
 /// A task that has a slot on its worker's page and is not sent yet.
-#[derive(Debug)]
 pub(crate) struct Claim<'a> {
     cell: &'a TaskCell,
     state: MutexGuard<'a, State>,

@@ -10,6 +10,7 @@ use super::*;
 use crate::callbacks::Callbacks;
 use crate::driver::Command;
 use crate::hub::Hub;
+use crate::link::Link;
 use crate::shared::Shared;
 use crate::sync::model::{Poller, Time, check, exhaust, far, pause};
 use crate::sync::thread::{self, JoinHandle};

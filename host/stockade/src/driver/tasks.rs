@@ -9,30 +9,35 @@
 
 use stockade_wire::TaskId;
 
-use crate::entry::TaskEntry;
 use crate::ids::IdMap;
 
 /// Ids of a page.
 const PAGE_IDS: u64 = 64;
 
-type Entries = Box<[Option<TaskEntry>; PAGE_IDS as usize]>;
+type Entries<E> = Box<[Option<E>; PAGE_IDS as usize]>;
 
-struct Page {
-    entries: Entries,
+struct Page<E> {
+    entries: Entries<E>,
     taken: usize,
 }
 
 /// Tasks that have not ended.
-#[derive(Default)]
-pub(super) struct Tasks {
-    pages: IdMap<u64, Page>,
+pub(super) struct Tasks<E> {
+    pages: IdMap<u64, Page<E>>,
     /// Empty, for the next page: where few tasks are under way, one page comes after the other.
-    spare: Option<Entries>,
+    spare: Option<Entries<E>>,
 }
 
-impl Tasks {
-    pub(super) fn insert(&mut self, entry: TaskEntry) {
-        let (number, place) = place(entry.cell.id);
+impl<E> Default for Tasks<E> {
+    fn default() -> Self {
+        Self { pages: IdMap::default(), spare: None }
+    }
+}
+
+impl<E> Tasks<E> {
+    /// Adds the task of an id that is never used again.
+    pub(super) fn insert(&mut self, id: TaskId, entry: E) {
+        let (number, place) = place(id);
         let spare = &mut self.spare;
         let page = self.pages.entry(number).or_insert_with(|| Page {
             entries: spare.take().unwrap_or_else(|| Box::new([const { None }; PAGE_IDS as usize])),
@@ -42,12 +47,12 @@ impl Tasks {
         page.entries[place] = Some(entry);
     }
 
-    pub(super) fn get(&self, id: TaskId) -> Option<&TaskEntry> {
+    pub(super) fn get(&self, id: TaskId) -> Option<&E> {
         let (number, place) = place(id);
         self.pages.get(&number)?.entries[place].as_ref()
     }
 
-    pub(super) fn remove(&mut self, id: TaskId) -> Option<TaskEntry> {
+    pub(super) fn remove(&mut self, id: TaskId) -> Option<E> {
         let (number, place) = place(id);
         let page = self.pages.get_mut(&number)?;
         let entry = page.entries[place].take()?;
@@ -62,4 +67,24 @@ impl Tasks {
 /// The page of an id, and its place there.
 fn place(id: TaskId) -> (u64, usize) {
     (id.0 / PAGE_IDS, (id.0 % PAGE_IDS) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_is_found_until_it_is_removed_and_no_page_is_kept_without_one() {
+        let mut tasks = Tasks::default();
+        let ids = || (1..=1000).chain([u64::MAX, 1 << 40]);
+        ids().for_each(|id| tasks.insert(TaskId(id), id));
+        assert_eq!(tasks.pages.len(), 16 + 2);
+        // Every third first, then what is left: no page is emptied at once.
+        for id in ids().filter(|id| id % 3 == 0).chain(ids().filter(|id| id % 3 > 0)) {
+            assert_eq!(tasks.get(TaskId(id)), Some(&id));
+            assert_eq!(tasks.remove(TaskId(id)), Some(id));
+            assert_eq!((tasks.get(TaskId(id)), tasks.remove(TaskId(id))), (None, None));
+        }
+        assert!(tasks.pages.is_empty());
+    }
 }
