@@ -83,7 +83,8 @@ mod tests {
         for id in ids().filter(|id| id % 3 == 0).chain(ids().filter(|id| id % 3 > 0)) {
             assert_eq!(tasks.get(TaskId(id)), Some(&id));
             assert_eq!(tasks.remove(TaskId(id)), Some(id));
-            assert_eq!((tasks.get(TaskId(id)), tasks.remove(TaskId(id))), (None, None));
+            assert_eq!(tasks.get(TaskId(id)), None);
+            assert_eq!(tasks.remove(TaskId(id)), None);
         }
         assert!(tasks.pages.is_empty());
     }
