@@ -299,7 +299,7 @@ mod tests {
         let captured = |bytes: &[u8], dropped| Captured { bytes: bytes.to_vec(), dropped };
         const SILENT_BYTES: usize = 23;
         for (report, is_silent) in [
-            (finished(), false),
+            (finished(), true),
             (Finished { stdout: captured(b"out", 0), ..finished() }, false),
             (Finished { stdout: captured(b"", 1), ..finished() }, false),
             (Finished { stderr: captured(b"", 1), ..finished() }, false),
