@@ -148,5 +148,12 @@ pub fn compile_by_process(
 /// The message that loads `module`, which has no hooks.
 pub fn load(module: ModuleId) -> HostMessage {
     let name = "module".into();
-    HostMessage::Load(Load { module, name, initializer: None, finalizer: None, initialized: false })
+    HostMessage::Load(Load {
+        module,
+        name,
+        functions: Vec::new(),
+        initializer: None,
+        finalizer: None,
+        initialized: false,
+    })
 }

@@ -31,7 +31,7 @@ fn what_a_compiler_process_makes_a_worker_process_runs() {
         task: TaskId(9),
         module,
         invocation: Invocation::Scalar { export: "double".into(), args: vec![Scalar::I32(21)] },
-        limits: Limits::default(),
+        limits: None,
         slot: 5,
         share: None,
     };

@@ -197,6 +197,7 @@ fn a_clone_reports_the_same_layers_as_a_worker_that_was_started_by_itself() {
         initializer: None,
         finalizer: None,
         initialized: false,
+        functions: Vec::new(),
     };
     template.sender.try_send(&TemplateRequest::Load(load), &[artefact.as_fd()]).unwrap();
     assert_eq!(template.receiver.receive().unwrap(), Some(TemplateReply::Ready));

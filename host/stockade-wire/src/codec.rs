@@ -5,6 +5,14 @@
 
 pub use bincode::{Decode, Encode};
 
+/// For types whose form is written by hand, because there are many of them.
+pub(crate) use bincode::{
+    de::Decoder,
+    enc::Encoder,
+    error::{DecodeError, EncodeError},
+    impl_borrow_decode,
+};
+
 use crate::frame::FRAME_BYTES_MAX;
 
 type Config<const LIMIT: usize> = bincode::config::Configuration<
@@ -22,10 +30,10 @@ const fn config<const LIMIT: usize>() -> Config<LIMIT> {
 pub enum CodecError {
     /// The message has no binary form within the limit.
     #[error("cannot encode the message: {0}")]
-    Encode(#[from] bincode::error::EncodeError),
+    Encode(#[from] EncodeError),
     /// The bytes are not a message of the expected type.
     #[error("cannot decode the message: {0}")]
-    Decode(#[from] bincode::error::DecodeError),
+    Decode(#[from] DecodeError),
     /// Bytes follow the message.
     #[error("{0} bytes follow the message")]
     Trailing(usize),
@@ -78,7 +86,7 @@ mod tests {
 
     fn is_over_the_limit<M: Decode<()>>(body: &[u8]) -> bool {
         let error = decode::<M>(body).err().expect("more is claimed than is there");
-        matches!(error, CodecError::Decode(bincode::error::DecodeError::LimitExceeded))
+        matches!(error, CodecError::Decode(DecodeError::LimitExceeded))
     }
 
     /// Memory is reserved for what is claimed once that is below the limit.

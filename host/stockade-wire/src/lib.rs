@@ -68,8 +68,8 @@ pub use limits::{
 };
 pub use lockdown::{Confinement, Layer, LayerReport, Level, Lockdown, LockdownReport, Namespaces};
 pub use message::{
-    Call, CommandCall, HookCall, HostMessage, Instances, Invocation, Load, Run, Setup, Stdin,
-    StdioSink, WorkerMessage,
+    Call, Callee, CommandCall, HookCall, HostMessage, Instances, Invocation, Load, Run, Setup,
+    Stdin, StdioSink, WorkerMessage,
 };
 pub use outcome::{
     Captured, Codec, Failure, Finished, GuestError, LogLine, Metrics, Outcome, Scalar, TrapKind,

@@ -51,7 +51,7 @@ pub struct Setup {
     pub name: String,
     /// The engine that artefacts were compiled for.
     pub engine: EngineSettings,
-    /// Limits for initializers and finalizers; a task brings its own.
+    /// Limits for initializers and finalizers, and for tasks that bring none of their own.
     pub limits: Limits,
     /// What guests may reach.
     pub grants: Grants,
@@ -83,6 +83,8 @@ pub struct Load {
     pub module: ModuleId,
     /// Its name in messages and backtraces.
     pub name: String,
+    /// Exports that tasks will call, each by its place here: [`Callee::Number`].
+    pub functions: Vec<String>,
     /// Runs in the instance before its first task; only with [`Instances::PerWorker`], since a
     /// snapshot has done it otherwise.
     pub initializer: Option<HookCall>,
@@ -101,16 +103,31 @@ pub struct Run {
     pub module: ModuleId,
     /// What to call.
     pub invocation: Invocation,
-    /// What it may use: what the worker enforces for it, in whatever instance it runs. Never looser
-    /// than the limits of the setup, and with no check that the engine was not set up for. Where
-    /// earlier tasks made a living instance larger than this task's limits, it stays as large, and
-    /// cannot grow while the task runs.
-    pub limits: Limits,
+    /// What it may use, where that is less than the limits of the setup: what the worker enforces for
+    /// it, in whatever instance it runs. Never looser than those, and with no check that the engine
+    /// was not set up for. Where earlier tasks made a living instance larger than this task's limits,
+    /// it stays as large, and cannot grow while the task runs.
+    pub limits: Option<Box<Limits>>,
     /// Where it was offered on the status page; less than [`SLOTS_MAX`](crate::SLOTS_MAX).
     pub slot: u8,
     /// With [`Instances::PerTask`]: consecutive tasks of one module with the same chunk here run in
     /// one instance, which ends with the last of them or with a trap. Commands never do.
     pub share: Option<ChunkId>,
+}
+
+/// Which function of a module to call.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Callee {
+    /// The one at this place of [`Load::functions`], from 0: what tasks say, since there are many.
+    Number(u32),
+    /// The export of this name: what hooks say.
+    Named(String),
+}
+
+impl From<&str> for Callee {
+    fn from(name: &str) -> Self {
+        Self::Named(name.into())
+    }
 }
 
 /// What to call in a module, and with what.
@@ -120,8 +137,8 @@ pub enum Invocation {
     Task(Call),
     /// An export over scalars.
     Scalar {
-        /// The export's name.
-        export: String,
+        /// Which.
+        export: Callee,
         /// As many and of the kinds that its type has.
         args: Vec<Scalar>,
     },
@@ -132,8 +149,8 @@ pub enum Invocation {
 /// A call of a task.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct Call {
-    /// The export's name.
-    pub export: String,
+    /// Which export.
+    pub export: Callee,
     /// How the input is written, and the result will be.
     pub codec: Codec,
     /// The arguments.

@@ -4,7 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::TaskId;
-use crate::codec::{Decode, Encode};
+use crate::codec::{
+    Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, impl_borrow_decode,
+};
 
 /// How arguments and result are written; the numbers of the guest ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -31,7 +33,7 @@ pub enum Scalar {
 }
 
 /// A worker's report of one task.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Finished {
     /// The task.
     pub task: TaskId,
@@ -48,6 +50,56 @@ pub struct Finished {
     /// Log lines beyond the limit, dropped.
     pub log_dropped: u64,
 }
+
+impl Finished {
+    /// Whether the task wrote or logged anything.
+    fn has_written(&self) -> bool {
+        let is_empty = |stream: &Captured| stream.bytes.is_empty() && stream.dropped == 0;
+        let is_silent = self.log.is_empty() && self.log_dropped == 0;
+        !(is_empty(&self.stdout) && is_empty(&self.stderr) && is_silent)
+    }
+}
+
+/// What few tasks write stands behind one byte that says whether there is any of it.
+impl Encode for Finished {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.task.encode(encoder)?;
+        self.outcome.encode(encoder)?;
+        self.metrics.encode(encoder)?;
+        let has_written = self.has_written();
+        has_written.encode(encoder)?;
+        if has_written {
+            self.stdout.encode(encoder)?;
+            self.stderr.encode(encoder)?;
+            self.log.encode(encoder)?;
+            self.log_dropped.encode(encoder)?;
+        }
+        Ok(())
+    }
+}
+
+impl<Context> Decode<Context> for Finished {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let mut finished = Self {
+            task: Decode::decode(decoder)?,
+            outcome: Decode::decode(decoder)?,
+            metrics: Decode::decode(decoder)?,
+            stdout: Captured::default(),
+            stderr: Captured::default(),
+            log: Vec::new(),
+            log_dropped: 0,
+        };
+        if bool::decode(decoder)? {
+            finished.stdout = Decode::decode(decoder)?;
+            finished.stderr = Decode::decode(decoder)?;
+            finished.log = Decode::decode(decoder)?;
+            finished.log_dropped = Decode::decode(decoder)?;
+        }
+        Ok(finished)
+    }
+}
+
+impl_borrow_decode!(Finished);
 
 /// How a task ended.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -165,7 +217,7 @@ impl fmt::Display for TrapKind {
 }
 
 /// What a task used.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
     /// From its start in the worker to its end.
     pub wall_time: Duration,
@@ -176,6 +228,30 @@ pub struct Metrics {
     /// The largest linear memory it had, in bytes, all memories together.
     pub memory_peak_bytes: u64,
 }
+
+/// Times are nanoseconds, of which a number holds half a millennium.
+impl Encode for Metrics {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        nanos(self.wall_time).encode(encoder)?;
+        nanos(self.cpu_time).encode(encoder)?;
+        self.fuel.encode(encoder)?;
+        self.memory_peak_bytes.encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Metrics {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self {
+            wall_time: Duration::from_nanos(Decode::decode(decoder)?),
+            cpu_time: Duration::from_nanos(Decode::decode(decoder)?),
+            fuel: Decode::decode(decoder)?,
+            memory_peak_bytes: Decode::decode(decoder)?,
+        })
+    }
+}
+
+impl_borrow_decode!(Metrics);
 
 /// A captured stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -193,4 +269,56 @@ pub struct LogLine {
     pub level: u8,
     /// The guest's words, invalid UTF-8 replaced.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    fn finished() -> Finished {
+        Finished {
+            task: TaskId(7),
+            outcome: Outcome::Returned(vec![1, 2]),
+            metrics: Metrics {
+                wall_time: Duration::new(3, 999_999_999),
+                cpu_time: Duration::from_nanos(1),
+                fuel: Some(5),
+                memory_peak_bytes: 1 << 33,
+            },
+            stdout: Captured::default(),
+            stderr: Captured::default(),
+            log: Vec::new(),
+            log_dropped: 0,
+        }
+    }
+
+    #[test]
+    fn a_report_comes_back_whatever_of_it_there_is() {
+        let line = LogLine { level: 1, message: "line".into() };
+        let captured = |bytes: &[u8], dropped| Captured { bytes: bytes.to_vec(), dropped };
+        const SILENT_BYTES: usize = 23;
+        for (report, is_silent) in [
+            (finished(), true),
+            (Finished { stdout: captured(b"out", 0), ..finished() }, false),
+            (Finished { stdout: captured(b"", 1), ..finished() }, false),
+            (Finished { stderr: captured(b"", 1), ..finished() }, false),
+            (Finished { log: vec![line], ..finished() }, false),
+            (Finished { log_dropped: 9, ..finished() }, false),
+        ] {
+            let mut bytes = Vec::new();
+            codec::encode(&report, &mut bytes).unwrap();
+            assert_eq!(bytes.len() == SILENT_BYTES, is_silent, "{} bytes", bytes.len());
+            assert_eq!(codec::decode::<Finished>(&bytes).unwrap(), report);
+        }
+    }
+
+    #[test]
+    fn a_time_too_long_to_write_is_the_longest_there_is() {
+        let endless = Metrics { wall_time: Duration::MAX, ..Metrics::default() };
+        let mut bytes = Vec::new();
+        codec::encode(&endless, &mut bytes).unwrap();
+        let read: Metrics = codec::decode(&bytes).unwrap();
+        assert_eq!(read.wall_time, Duration::from_nanos(u64::MAX));
+    }
 }

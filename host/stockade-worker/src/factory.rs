@@ -45,8 +45,8 @@ pub(crate) struct Factory {
     linker: Linker<GuestState>,
     alarm: Option<Alarm>,
     pub(crate) metering: Metering,
-    /// For initializers and finalizers.
-    limits: Limits,
+    /// For initializers and finalizers, and for tasks without limits of their own.
+    pub(crate) limits: Limits,
     reserve: Reserve,
     surroundings: Arc<Surroundings>,
     pub(crate) page: Arc<StatusPage>,
@@ -99,7 +99,8 @@ impl Factory {
             Arc::new(Surroundings { grants, clock: Clock::start(), link: Some(link) });
     }
 
-    /// Links `module`, which is past its `_initialize` where `initialized`.
+    /// Links `module`, which is past its `_initialize` where `initialized`, and of which tasks will
+    /// call what is `announced`.
     ///
     /// # Errors
     /// Where the module imports what no worker provides.
@@ -108,8 +109,9 @@ impl Factory {
         module: &Module,
         initialized: bool,
         initializer: Option<HookCall>,
+        announced: Vec<String>,
     ) -> wasmtime::Result<Linked> {
-        Linked::new(&self.linker, module, initialized, initializer)
+        Linked::new(&self.linker, module, initialized, initializer, announced)
     }
 
     fn guest(&self, plan: Option<Box<Plan>>, call: Call, limits: &Limits) -> Guest {

@@ -20,8 +20,11 @@ use wasmtime::{Extern, ExternType, Instance, Module, ModuleExport, Store, ValRaw
 
 use crate::guest::GuestState;
 
-/// The functions that a module exports, by name.
-pub(crate) struct Functions(BTreeMap<String, Function>);
+/// The functions that a module exports.
+pub(crate) struct Functions {
+    list: Vec<Function>,
+    places: BTreeMap<String, usize>,
+}
 
 /// An exported function over scalars.
 pub(crate) struct Function {
@@ -51,12 +54,27 @@ impl Functions {
             };
             Some((export.name().to_owned(), function))
         });
-        Self(exports.collect())
+        let (mut list, mut places) = (Vec::new(), BTreeMap::new());
+        for (name, function) in exports {
+            places.insert(name, list.len());
+            list.push(function);
+        }
+        Self { list, places }
     }
 
     /// The function that is exported as `name`.
     pub(crate) fn get(&self, name: &str) -> Option<&Function> {
-        self.0.get(name)
+        self.at(self.place(name)?)
+    }
+
+    /// Where the function is that is exported as `name`.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.places.get(name).copied()
+    }
+
+    /// The function at a place.
+    pub(crate) fn at(&self, place: usize) -> Option<&Function> {
+        self.list.get(place)
     }
 }
 

@@ -17,8 +17,8 @@ use stockade_abi::Status;
 use stockade_wire::descriptor::SendError;
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    Bell, Captured, Failure, Grants, HookCall, HostMessage, Invocation, Limits, LogLine, Metering,
-    Outcome, Scalar, StatusPage, WorkerMessage, WorkerPort,
+    Bell, Callee, Captured, Failure, Grants, HookCall, HostMessage, Invocation, Limits, LogLine,
+    Metering, Outcome, Scalar, StatusPage, WorkerMessage, WorkerPort,
 };
 use wasmtime::{Engine, Extern, Instance, Memory, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -277,7 +277,7 @@ impl Guest {
         self.instance.ok_or_else(|| wasmtime::Error::msg("the instance was not made"))
     }
 
-    fn call_task(&mut self, linked: &Linked, export: &str) -> Called<Outcome> {
+    fn call_task(&mut self, linked: &Linked, export: &Callee) -> Called<Outcome> {
         let instance = self.instance()?;
         let function = linked.function(export, Function::is_task, "a task of type () -> i32")?;
         let status = function.call_task(&mut self.store, instance)?;
@@ -299,7 +299,7 @@ impl Guest {
 
     fn call_plain(&mut self, linked: &Linked, export: &str) -> Called<()> {
         let wanted = "a function of type () -> ()";
-        let function = linked.function(export, Function::is_plain, wanted)?;
+        let function = linked.function_named(export, Function::is_plain, wanted)?;
         let instance = self.instance()?;
         function.call(&mut self.store, instance, &[]).map(|_| ())
     }
@@ -314,7 +314,12 @@ impl Guest {
         }
     }
 
-    fn call_scalar(&mut self, linked: &Linked, export: &str, args: &[Scalar]) -> Called<Outcome> {
+    fn call_scalar(
+        &mut self,
+        linked: &Linked,
+        export: &Callee,
+        args: &[Scalar],
+    ) -> Called<Outcome> {
         let wanted = "a function of these parameters and of scalar results";
         let function = linked.function(export, |function| function.takes(args), wanted)?;
         let instance = self.instance()?;

@@ -1,7 +1,7 @@
 //! Linked modules: what all instances of one module are made from, found out once.
 
 use stockade_abi::MEMORY_EXPORT;
-use stockade_wire::HookCall;
+use stockade_wire::{Callee, HookCall};
 use wasmtime::{InstancePre, Linker, Module, ModuleExport};
 
 use crate::function::{Function, Functions};
@@ -16,6 +16,8 @@ pub(crate) struct Linked {
     /// The memory that host calls refer to.
     pub(crate) memory: Option<ModuleExport>,
     functions: Functions,
+    /// What tasks call by its place here: its name, and its place among the functions if it is one.
+    announced: Vec<(String, Option<usize>)>,
     /// Whether it has an `_initialize` that every instance must run first.
     pub(crate) initialize: bool,
     /// Runs in every instance, after that.
@@ -23,7 +25,8 @@ pub(crate) struct Linked {
 }
 
 impl Linked {
-    /// Links `module`, which is past its `_initialize` where `initialized`.
+    /// Links `module`, which is past its `_initialize` where `initialized`, and of which tasks
+    /// will call what is `announced`.
     ///
     /// # Errors
     /// Where the module imports what `linker` does not have.
@@ -32,30 +35,74 @@ impl Linked {
         module: &Module,
         initialized: bool,
         initializer: Option<HookCall>,
+        announced: Vec<String>,
     ) -> wasmtime::Result<Self> {
+        let functions = Functions::of(module);
+        let place = |name: String| {
+            let place = functions.place(&name);
+            (name, place)
+        };
+        let announced = announced.into_iter().map(place).collect();
         Ok(Self {
             pre: linker.instantiate_pre(module)?,
             memory: module.get_export_index(MEMORY_EXPORT),
-            functions: Functions::of(module),
+            functions,
+            announced,
             initialize: !initialized && module.get_export_index(INITIALIZE).is_some(),
             initializer,
         })
     }
 
-    /// The function that is exported as `name` and is as `is` wants it.
+    /// Whether `callee` was announced, if it is a number.
+    pub(crate) fn knows(&self, callee: &Callee) -> bool {
+        match callee {
+            Callee::Named(_) => true,
+            Callee::Number(number) => self.announced(*number).is_some(),
+        }
+    }
+
+    /// The function that is `callee` and is as `is` wants it.
     ///
     /// # Errors
     /// That there is none, which is said to be `wanted`.
     pub(crate) fn function(
         &self,
+        callee: &Callee,
+        is: impl FnOnce(&Function) -> bool,
+        wanted: &str,
+    ) -> wasmtime::Result<&Function> {
+        let (name, function) = match callee {
+            Callee::Named(name) => (name.as_str(), self.functions.get(name)),
+            Callee::Number(number) => match self.announced(*number) {
+                Some((name, place)) => (name.as_str(), place.and_then(|at| self.functions.at(at))),
+                // The session asks before; this is for a session that forgets.
+                None => ("", None),
+            },
+        };
+        function.filter(|function| is(function)).ok_or_else(|| missing(name, wanted))
+    }
+
+    /// The function that is exported as `name` and is as `is` wants it.
+    ///
+    /// # Errors
+    /// As [`function`](Self::function).
+    pub(crate) fn function_named(
+        &self,
         name: &str,
         is: impl FnOnce(&Function) -> bool,
         wanted: &str,
     ) -> wasmtime::Result<&Function> {
-        self.functions.get(name).filter(|function| is(function)).ok_or_else(|| {
-            wasmtime::Error::msg(stockade_module::bounded(&format!(
-                "the module has no export `{name}` that is {wanted}"
-            )))
-        })
+        let function = self.functions.get(name).filter(|function| is(function));
+        function.ok_or_else(|| missing(name, wanted))
     }
+
+    fn announced(&self, number: u32) -> Option<&(String, Option<usize>)> {
+        self.announced.get(usize::try_from(number).ok()?)
+    }
+}
+
+fn missing(name: &str, wanted: &str) -> wasmtime::Error {
+    wasmtime::Error::msg(stockade_module::bounded(&format!(
+        "the module has no export `{name}` that is {wanted}"
+    )))
 }

@@ -174,9 +174,9 @@ impl Runtime {
     /// # Errors
     /// [`LoadError`]
     pub(crate) fn load(&mut self, load: Load, artefact: File) -> Result<(), LoadError> {
-        let Load { module: id, initializer, finalizer, initialized, .. } = load;
+        let Load { module: id, initializer, finalizer, initialized, functions, .. } = load;
         let module = artefact::load(&self.factory.engine, &self.code, artefact)?;
-        let linked = self.factory.linked(&module, initialized, initializer);
+        let linked = self.factory.linked(&module, initialized, initializer, functions);
         let linked = linked.map_err(LoadError::Link)?;
         self.modules.insert(id, LoadedModule { linked, finalizer, living: None });
         Ok(())
@@ -198,6 +198,16 @@ impl Runtime {
     /// Whether `module` was loaded.
     pub(crate) fn has(&self, module: ModuleId) -> bool {
         self.modules.contains_key(&module)
+    }
+
+    /// Whether what a task calls in `module` was announced as that was loaded.
+    pub(crate) fn knows(&self, module: ModuleId, invocation: &Invocation) -> bool {
+        let callee = match invocation {
+            Invocation::Task(call) => &call.export,
+            Invocation::Scalar { export, .. } => export,
+            Invocation::Command(_) => return true,
+        };
+        self.modules.get(&module).is_some_and(|loaded| loaded.linked.knows(callee))
     }
 
     /// Whether the checks that `limits` call for are compiled into this worker's modules.
@@ -227,9 +237,10 @@ impl Runtime {
         let Some(module) = self.modules.get_mut(&id) else { return Err(not_loaded(id).into()) };
         let guest = module.instance(lifetime, &mut self.shared, &self.factory)?;
         let (codec, input) = take_input(&mut invocation);
-        let call = Call::new(task, codec, input, &limits, started);
+        let limits = limits.as_deref().unwrap_or(&self.factory.limits);
+        let call = Call::new(task, codec, input, limits, started);
         let (mut guest, called) =
-            self.factory.call(&module.linked, guest, call, &limits, &invocation, stdio);
+            self.factory.call(&module.linked, guest, call, limits, &invocation, stdio);
         if called.as_ref().is_err_and(failure::is_out_of_memory) {
             return Err(Unfinished::OutOfMemory);
         }

@@ -290,7 +290,10 @@ impl Session {
         if usize::from(run.slot) >= SLOTS_MAX {
             return Err(SessionError::Protocol("a task in a slot that does not exist"));
         }
-        if !self.runtime.enforces(&run.limits) {
+        if !self.runtime.knows(run.module, &run.invocation) {
+            return Err(SessionError::Protocol("a function that was not announced"));
+        }
+        if run.limits.as_ref().is_some_and(|limits| !self.runtime.enforces(limits)) {
             return Err(SessionError::Protocol("limits for which no checks are compiled in"));
         }
         let mut stdio = Vec::new();

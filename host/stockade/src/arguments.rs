@@ -10,9 +10,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
-use stockade_wire::{Call, Codec, Invocation, Parameter};
+use stockade_wire::{Codec, Parameter};
 
 use crate::codec::Unfit;
+use crate::payload::Payload;
 use crate::target::{Callable, CallableKind};
 use crate::{SubmitError, codec, scalar};
 
@@ -149,9 +150,9 @@ pub(crate) const INPUT_BYTES_MAX: usize = 128 << 20;
 pub(crate) fn encode(
     arguments: impl Arguments,
     callable: &Callable,
-) -> Result<Invocation, SubmitError> {
+) -> Result<Payload, SubmitError> {
     use sealed::Problem;
-    let invocation = arguments.invoke(callable).map_err(|problem| match problem {
+    let payload = arguments.invoke(callable).map_err(|problem| match problem {
         Problem::Signature(problem) => SubmitError::Signature {
             function: callable.name.clone(),
             problem,
@@ -159,12 +160,12 @@ pub(crate) fn encode(
         },
         Problem::Encode(reason) => SubmitError::Encode { function: callable.name.clone(), reason },
     })?;
-    match &invocation {
-        Invocation::Task(call) => check_bytes(&callable.name, "they have", call.input.len())?,
+    match &payload {
+        Payload::Task { input, .. } => check_bytes(&callable.name, "they have", input.len())?,
         // As many numbers as the function has parameters.
-        Invocation::Scalar { .. } | Invocation::Command(_) => {}
+        Payload::Scalars(_) | Payload::Command(_) => {}
     }
-    Ok(invocation)
+    Ok(payload)
 }
 
 /// Refuses what no message could carry; `what` begins the sentence.
@@ -180,10 +181,10 @@ pub(crate) mod sealed {
     use super::*;
 
     pub trait Sealed {
-        fn invoke(self, callable: &Callable) -> Result<Invocation, Problem>;
+        fn invoke(self, callable: &Callable) -> Result<Payload, Problem>;
     }
 
-    /// Why arguments do not become an invocation.
+    /// Why arguments do not become a payload.
     pub enum Problem {
         Signature(String),
         Encode(String),
@@ -196,8 +197,8 @@ fn not_for_commands() -> Problem {
     Problem::Signature("a command takes a `Command`: use `submit_command`".into())
 }
 
-fn task(export: &str, codec: Codec, input: Vec<u8>) -> Invocation {
-    Invocation::Task(Call { export: export.into(), codec, input })
+fn task(codec: Codec, input: Vec<u8>) -> Payload {
+    Payload::Task { codec, input: input.into() }
 }
 
 fn check_count(given: usize, params: Option<&[Parameter]>) -> Result<(), Problem> {
@@ -214,9 +215,9 @@ fn invoke_tuple<A: Serialize>(
     arguments: &A,
     count: usize,
     callable: &Callable,
-) -> Result<Invocation, Problem> {
+) -> Result<Payload, Problem> {
     match &callable.kind {
-        CallableKind::Task { export, params, shapes, .. } => {
+        CallableKind::Task { params, shapes, .. } => {
             let params = params.as_deref();
             check_count(count, params)?;
             let input =
@@ -227,11 +228,11 @@ fn invoke_tuple<A: Serialize>(
                     }
                     Unfit::Unwritable(reason) => Problem::Encode(reason),
                 })?;
-            Ok(task(export, Codec::Bincode, input))
+            Ok(task(Codec::Bincode, input))
         }
         CallableKind::Scalar { params, .. } => {
             let args = scalar::encode(arguments, params).map_err(Problem::Signature)?;
-            Ok(Invocation::Scalar { export: callable.name.clone(), args })
+            Ok(Payload::Scalars(args.into()))
         }
         CallableKind::Command => Err(not_for_commands()),
     }
@@ -242,7 +243,7 @@ macro_rules! tuples {
         impl<$($name: Serialize),*> Arguments for ($($name,)*) {}
 
         impl<$($name: Serialize),*> Sealed for ($($name,)*) {
-            fn invoke(self, callable: &Callable) -> Result<Invocation, Problem> {
+            fn invoke(self, callable: &Callable) -> Result<Payload, Problem> {
                 invoke_tuple(&self, $count, callable)
             }
         }
@@ -264,11 +265,11 @@ tuples! {
 impl Arguments for Bytes {}
 
 impl Sealed for Bytes {
-    fn invoke(self, callable: &Callable) -> Result<Invocation, Problem> {
+    fn invoke(self, callable: &Callable) -> Result<Payload, Problem> {
         match &callable.kind {
-            CallableKind::Task { export, params, .. } => {
+            CallableKind::Task { params, .. } => {
                 check_count(1, params.as_deref())?;
-                Ok(task(export, Codec::Raw, self.0))
+                Ok(task(Codec::Raw, self.0))
             }
             CallableKind::Scalar { .. } => {
                 Err(Problem::Signature("it takes numbers, not bytes".into()))
@@ -281,15 +282,15 @@ impl Sealed for Bytes {
 impl Arguments for Json {}
 
 impl Sealed for Json {
-    fn invoke(self, callable: &Callable) -> Result<Invocation, Problem> {
+    fn invoke(self, callable: &Callable) -> Result<Payload, Problem> {
         match &callable.kind {
-            CallableKind::Task { export, params, .. } => {
+            CallableKind::Task { params, .. } => {
                 if let Some(params) = params {
                     self.check(params).map_err(Problem::Signature)?;
                 }
                 let kwargs = self.kwargs.into_iter().collect::<Map<_, _>>();
                 let input = serde_json::json!({ "args": self.args, "kwargs": kwargs });
-                Ok(task(export, Codec::Json, input.to_string().into_bytes()))
+                Ok(task(Codec::Json, input.to_string().into_bytes()))
             }
             CallableKind::Scalar { params, .. } => {
                 if let Some(name) = self.kwargs.keys().next() {
@@ -297,7 +298,7 @@ impl Sealed for Json {
                     return Err(Problem::Signature(problem));
                 }
                 let args = scalar::encode(&self.args, params).map_err(Problem::Signature)?;
-                Ok(Invocation::Scalar { export: callable.name.clone(), args })
+                Ok(Payload::Scalars(args.into()))
             }
             CallableKind::Command => Err(not_for_commands()),
         }
@@ -328,7 +329,7 @@ mod tests {
             result: "u8".into(),
             shapes,
         };
-        Callable { name: "f".into(), kind }
+        Callable { name: "f".into(), number: 0, kind }
     }
 
     fn problem(arguments: impl Arguments, params: &[&str]) -> Option<String> {
@@ -362,7 +363,7 @@ mod tests {
         let top_words = callable_of(&[("text", "String"), ("limit", "usize")]);
         let given = encode(("a b a", 1), &top_words).unwrap();
         assert_eq!(given, encode(("a b a", 1u64), &top_words).unwrap());
-        let Invocation::Task(Call { input, .. }) = given else { panic!("no task") };
+        let Payload::Task { input, .. } = given else { panic!("no task") };
         assert!(input.ends_with(&1u64.to_le_bytes()), "{input:?}");
     }
 
@@ -398,7 +399,7 @@ mod tests {
         let expected = codec::to_bincode(&((1i32, "x"),), &Shape::Any).unwrap();
         for _ in 0..2 {
             match encode(((1i32, "x"),), &own).unwrap() {
-                Invocation::Task(call) => assert_eq!(call.input, expected),
+                Payload::Task { input, .. } => assert_eq!(*input, expected),
                 other => panic!("{other:?}"),
             }
             let shapes = Shapes::unknown();

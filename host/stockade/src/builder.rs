@@ -300,14 +300,15 @@ impl PoolBuilder {
                 .map_err(|reason| BuildError::Refused { name: given.name.clone(), reason })?;
             let id = ModuleId(number as u32);
             let callables = Callables::of(&description);
-            modules.push(ModuleEntry { id, name: given.name.clone(), callables, description });
             let load = Load {
                 module: id,
                 name: given.name.clone(),
+                functions: callables.exports(),
                 initializer: None,
                 finalizer: None,
                 initialized: false,
             };
+            modules.push(ModuleEntry { id, name: given.name.clone(), callables, description });
             loadables.push(Loadable { load, artefact: Arc::new(artefact) });
             sources.push(source);
         }

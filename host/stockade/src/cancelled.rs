@@ -1,6 +1,8 @@
 //! Tasks that the pool cancelled, kept so that their owner can submit them elsewhere.
 
-use stockade_wire::{Codec, Invocation, Run, Scalar, TaskId};
+use stockade_wire::{Codec, Scalar, TaskId};
+
+use crate::payload::Payload;
 
 /// A task that the pool itself cancelled: by its shutdown, because it broke, or because the task's
 /// module was put under quarantine. See [`Pool::cancelled_tasks`](crate::Pool::cancelled_tasks).
@@ -35,13 +37,13 @@ pub enum GivenArguments {
 }
 
 impl GivenArguments {
-    pub(crate) fn of(run: &Run) -> Self {
-        match &run.invocation {
-            Invocation::Task(call) => {
-                Self::Encoded { codec: call.codec, bytes: call.input.clone() }
+    pub(crate) fn of(payload: &Payload) -> Self {
+        match payload {
+            Payload::Task { codec, input } => {
+                Self::Encoded { codec: *codec, bytes: input.to_vec() }
             }
-            Invocation::Scalar { args, .. } => Self::Scalars(args.clone()),
-            Invocation::Command(call) => Self::Command(call.args.clone()),
+            Payload::Scalars(args) => Self::Scalars(args.to_vec()),
+            Payload::Command(command) => Self::Command(command.call.args.clone()),
         }
     }
 }

@@ -73,6 +73,70 @@ fn finished(worker: WorkerId, task: TaskId) -> Event {
     Event::Finished { worker, task, wall_time: Duration::from_micros(5) }
 }
 
+/// Has callers submit so many tasks, one by one, to a pool whose workers cannot be started.
+pub fn submit(tasks: u64) {
+    let blueprint = blueprint();
+    let pool = Pool::start(blueprint).expect("there are threads");
+    let handles: Vec<crate::TaskHandle<crate::Bytes>> = (0..tasks)
+        .map(|_| pool.submit("handle", crate::Bytes(vec![7; 64])).expect("it is open"))
+        .collect();
+    assert_eq!(pool.count_pending_tasks() as u64, tasks);
+    std::hint::black_box(&handles);
+    // What follows is no part of this.
+    std::process::exit(0);
+}
+
+fn blueprint() -> crate::pool::Blueprint {
+    use stockade_wire::*;
+    let config = crate::dispatcher::Config {
+        backoff_min: Duration::from_secs(3600),
+        backoff_max: Duration::from_secs(3600),
+        ..Pool::builder().max_workers(WORKERS).idle_timeout(None).config(false)
+    };
+    let kind = ExportType::Function { params: Vec::new(), results: vec![ValueType::I32] };
+    let description = ModuleDescription {
+        exports: vec![Export { name: "handle".into(), kind }],
+        imports: vec![Import {
+            module: "stockade".into(),
+            name: "input_len".into(),
+            type_name: String::new(),
+        }],
+        ..ModuleDescription::default()
+    };
+    let callables = crate::target::Callables::of(&description);
+    let module = crate::target::ModuleEntry {
+        id: ModuleId(0),
+        name: "guest".into(),
+        callables,
+        description,
+    };
+    let limits = Limits::default();
+    crate::pool::Blueprint {
+        config,
+        max_pending_tasks: None,
+        when_full: crate::WhenFull::Fail,
+        shutdown_grace_period: Duration::from_secs(1),
+        program: "/dev/null".into(),
+        setup: Setup {
+            worker: WorkerId(0),
+            name: "counted".into(),
+            engine: limits.engine_settings(),
+            limits,
+            grants: Grants::none(),
+            instances: Instances::PerTask,
+            confinement: Confinement::default(),
+            modules: 0,
+            rings: true,
+        },
+        name: "counted".into(),
+        modules: vec![module],
+        loadables: Vec::new(),
+        preparation: None,
+        initializer: None,
+        finalizer: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

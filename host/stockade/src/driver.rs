@@ -16,6 +16,7 @@
 
 mod hear;
 mod perform;
+mod tasks;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -26,7 +27,7 @@ use crossbeam_channel::{Receiver, Sender};
 use stockade_wire::{ModuleId, Setup, TaskId, WorkerId};
 
 use crate::bells::Bells;
-use crate::dispatcher::{Dispatcher, Event, Moment, RequestId, ShutdownMode};
+use crate::dispatcher::{Dispatcher, Event, Moment, RequestId, ShutdownMode, Submission};
 use crate::entry::TaskEntry;
 use crate::hub::{Hub, Wakers};
 use crate::ids::IdMap;
@@ -36,11 +37,12 @@ use crate::reasons::Reasons;
 use crate::shared::{Shared, WorkerInfo};
 use crate::worker::{Loadable, WorkerProcess};
 use crate::{BrokenError, WorkerExit};
+use tasks::Tasks;
 
 /// What callers ask of the driver.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Submit(Box<TaskEntry>),
+    Submit(TaskEntry, Submission),
     Cancel(TaskId),
     CancelRunning(TaskId),
     /// Start so many workers, or as many as there is work for; tell `started` how many.
@@ -78,6 +80,8 @@ pub(crate) struct Parts {
     pub(crate) modules: Vec<Loadable>,
     pub(crate) preparation: Option<Preparation>,
     pub(crate) quarantine_after: Option<u32>,
+    /// When the pool was made.
+    pub(crate) epoch: Instant,
     pub(crate) shared: Arc<Shared>,
     pub(crate) hub: Weak<Hub>,
 }
@@ -94,7 +98,7 @@ pub(crate) struct Driver {
     starting: BTreeMap<WorkerId, bool>,
     /// What callers see of the workers.
     infos: BTreeMap<WorkerId, WorkerInfo>,
-    tasks: IdMap<TaskId, TaskEntry>,
+    tasks: Tasks<TaskEntry>,
     /// Workers that were sent something in this turn.
     unflushed: Vec<WorkerId>,
     /// Workers that had more to say than one turn hears.
@@ -125,14 +129,14 @@ impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
             prepared_module: parts.preparation.as_ref().map(|preparation| preparation.module),
+            epoch: parts.epoch,
             parts,
-            epoch: Instant::now(),
             now: Moment::ZERO,
             timer: None,
             workers: IdMap::default(),
             starting: BTreeMap::new(),
             infos: BTreeMap::new(),
-            tasks: IdMap::default(),
+            tasks: Tasks::default(),
             unflushed: Vec::new(),
             unheard: Vec::new(),
             wakers: Wakers::new(),
@@ -158,7 +162,23 @@ impl Driver {
     /// Does what is to be done: commands, what workers left unsaid, deadlines, and what the
     /// dispatcher makes of it all. Ends every turn.
     pub(crate) fn look_around(&mut self, commands: &Receiver<Command>) {
-        self.now = self.epoch.elapsed();
+        self.take_command(None, commands);
+    }
+
+    /// As [`look_around`](Self::look_around), with a command that needed no queue.
+    pub(crate) fn take_command(&mut self, first: Option<Command>, commands: &Receiver<Command>) {
+        match first {
+            // It has just looked at the clock.
+            Some(Command::Submit(entry, submission)) => {
+                self.now = self.now.max(entry.cell.submitted());
+                self.command(Command::Submit(entry, submission));
+            }
+            Some(command) => {
+                self.now = self.epoch.elapsed();
+                self.command(command);
+            }
+            None => self.now = self.epoch.elapsed(),
+        }
         for command in commands.try_iter().take(BATCH_MAX) {
             self.command(command);
         }
@@ -217,9 +237,8 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Submit(entry) => {
-                let submission = entry.submission();
-                self.tasks.insert(submission.task, *entry);
+            Command::Submit(entry, submission) => {
+                self.tasks.insert(submission.task, entry);
                 self.event(Event::Submit(submission));
             }
             Command::Cancel(task) => self.event(Event::Cancel(task)),

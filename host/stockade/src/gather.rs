@@ -177,6 +177,8 @@ pub struct TaskFilter<T: TaskResult> {
     under_way: BTreeMap<usize, TaskHandle<T>>,
     ended: Arc<Completions>,
     put: usize,
+    /// Whether they are of several pools.
+    is_mixed: bool,
 }
 
 /// The deadline came first.
@@ -184,7 +186,7 @@ struct TimedOut;
 
 impl<T: TaskResult> Default for TaskFilter<T> {
     fn default() -> Self {
-        Self { under_way: BTreeMap::new(), ended: Arc::default(), put: 0 }
+        Self { under_way: BTreeMap::new(), ended: Arc::default(), put: 0, is_mixed: false }
     }
 }
 
@@ -199,6 +201,11 @@ impl<T: TaskResult> TaskFilter<T> {
         let number = self.put;
         self.put += 1;
         handle.cell.follow(&self.ended, number);
+        let other = self.under_way.values().next();
+        self.is_mixed = match other.map(|other| (&other.cell.terms.link, &handle.cell.terms.link)) {
+            None => false,
+            Some((one, two)) => self.is_mixed || !Arc::ptr_eq(one, two),
+        };
         self.under_way.insert(number, handle);
     }
 
@@ -246,6 +253,14 @@ impl<T: TaskResult> TaskFilter<T> {
     fn next_until(&mut self, until: Option<Instant>) -> Result<Option<TaskHandle<T>>, TimedOut> {
         if self.under_way.is_empty() {
             return Ok(None);
+        }
+        if let Some(task) = self.under_way.values().next()
+            && !self.is_mixed
+            && !self.ended.has_next()
+        {
+            // If nobody else does, this thread listens to their workers itself.
+            let hub = &task.cell.terms.link.hub;
+            hub.lead(self.ended.awaited(), until, || self.ended.has_next());
         }
         let number = self.ended.next(until).ok_or(TimedOut)?;
         Ok(self.under_way.remove(&number))

@@ -5,10 +5,11 @@
 
 use std::fmt;
 
-use stockade_wire::{FunctionKind, HookCall, Invocation, ModuleId};
+use stockade_wire::{Call, Codec, Function, FunctionKind, HookCall, ModuleId};
 
 use crate::arguments::{self, Arguments};
 use crate::cancelled::GivenArguments;
+use crate::payload::Payload;
 use crate::target::{Callable, CallableKind, ModuleEntry, Target, task_of};
 use crate::{BuildError, SubmitError};
 
@@ -49,7 +50,7 @@ pub(crate) struct ChosenHook {
     pub(crate) call: HookCall,
 }
 
-type EncodeFor = dyn Fn(&Callable) -> Result<Invocation, SubmitError> + Send;
+type EncodeFor = dyn Fn(&Callable) -> Result<Payload, SubmitError> + Send;
 
 impl fmt::Debug for GivenHook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,7 +86,9 @@ impl ChosenHook {
                     HookCall::Plain { export: callable.name.clone() }
                 }
                 _ => match (hook.encode)(&callable).map_err(failed)? {
-                    Invocation::Task(call) => HookCall::Task(call),
+                    Payload::Task { codec, input } => {
+                        HookCall::Task(call(&callable, codec, input.into_vec()))
+                    }
                     _ => {
                         return Err(failed(SubmitError::Signature {
                             function: callable.name.clone(),
@@ -102,8 +105,8 @@ impl ChosenHook {
             else {
                 continue;
             };
-            let callable = Callable { name: function.name.clone(), kind: task_of(function) };
-            let Ok(Invocation::Task(call)) = arguments::encode((), &callable) else {
+            let callable = hook_of(function);
+            let Ok(Payload::Task { codec, input }) = arguments::encode((), &callable) else {
                 return Err(failed(SubmitError::Signature {
                     function: function.name.clone(),
                     problem: format!(
@@ -114,11 +117,22 @@ impl ChosenHook {
                     signature: callable.signature(),
                 }));
             };
+            let call = HookCall::Task(call(&callable, codec, input.into_vec()));
             let function = function.name.clone();
-            return Ok(Some(Self { module: module.id, function, call: HookCall::Task(call) }));
+            return Ok(Some(Self { module: module.id, function, call }));
         }
         Ok(None)
     }
+}
+
+/// A call of a hook, which is named: there is one.
+fn call(callable: &Callable, codec: Codec, input: Vec<u8>) -> Call {
+    Call { export: callable.export().into(), codec, input }
+}
+
+/// A function of the manifest that no task calls, so its number counts for nothing.
+fn hook_of(function: &Function) -> Callable {
+    Callable { name: function.name.clone(), number: 0, kind: task_of(function) }
 }
 
 /// Finds a hook by name: among the manifest's of that kind first, then among everything callable.
@@ -133,8 +147,7 @@ fn hook_callable(
                 function.kind == kind && target.names(&module.name, &function.name)
             });
         if let Some(function) = declared {
-            let callable = Callable { name: function.name.clone(), kind: task_of(function) };
-            return Ok((module.id, callable));
+            return Ok((module.id, hook_of(function)));
         }
     }
     let (module, callable) = crate::target::resolve(modules, target)?;

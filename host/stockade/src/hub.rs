@@ -93,8 +93,19 @@ impl Hub {
         if self.ended.load(Ordering::Acquire) {
             return Err(SubmitError::Closed);
         }
-        // Unbounded, and this side has the receiver too: it neither blocks nor fails.
-        let _ = self.commands.0.send(command);
+        let mut command = Some(command);
+        if let Ok(guard) = self.driver.try_lock()
+            && self.commands.1.is_empty()
+        {
+            // Nothing was said before it that is not done: it needs no place in the queue.
+            self.turn(guard, |driver| {
+                driver.take_command(command.take(), &self.commands.1);
+            });
+        }
+        if let Some(command) = command {
+            // Unbounded, and this side has the receiver too: it neither blocks nor fails.
+            let _ = self.commands.0.send(command);
+        }
         self.catch_up();
         Ok(())
     }

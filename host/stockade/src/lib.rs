@@ -139,6 +139,7 @@ mod map;
 mod number;
 mod oom;
 mod options;
+mod payload;
 mod pool;
 mod prepare;
 mod process;
@@ -155,6 +156,7 @@ mod submit;
 mod sync;
 mod target;
 mod task;
+mod terms;
 mod worker;
 
 #[cfg(feature = "counting")]

@@ -1,6 +1,7 @@
 //! The link: how a task's handles reach their pool without keeping it alive.
 
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
 
 use crate::callbacks::Callbacks;
 use crate::driver::Command;
@@ -16,11 +17,22 @@ pub(crate) struct Link {
     pub(crate) callbacks: Callbacks,
     pub(crate) shared: Arc<Shared>,
     core: OnceLock<Weak<Core>>,
+    made: Instant,
 }
 
 impl Link {
     pub(crate) fn new(hub: Arc<Hub>, callbacks: Callbacks, shared: Arc<Shared>) -> Self {
-        Self { hub, callbacks, shared, core: OnceLock::new() }
+        Self { hub, callbacks, shared, core: OnceLock::new(), made: Instant::now() }
+    }
+
+    /// When the pool was made, from which its tasks' times are counted.
+    pub(crate) fn made(&self) -> Instant {
+        self.made
+    }
+
+    /// How long ago the pool was made, in nanoseconds: half a millennium fits.
+    pub(crate) fn age_nanos(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Says which pool this leads to; the first time counts.

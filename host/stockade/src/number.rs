@@ -8,7 +8,7 @@ use std::fmt;
 /// A type of numbers in a guest's source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // Their names say it.
-pub enum NumberKind {
+pub(crate) enum NumberKind {
     I8,
     I16,
     I32,

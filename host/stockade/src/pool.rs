@@ -35,6 +35,7 @@ use crate::process;
 use crate::room::Room;
 use crate::shared::{Shared, WorkerInfo};
 use crate::target::ModuleEntry;
+use crate::terms::AllTerms;
 use crate::worker::Loadable;
 use crate::{BrokenError, LockdownError, PoolBuilder, PoolLockdown, SubmitError, lockdown};
 
@@ -69,6 +70,7 @@ pub struct Pool {
 pub(crate) struct Core {
     pub(crate) blueprint: Blueprint,
     pub(crate) link: Arc<Link>,
+    pub(crate) terms: AllTerms,
     /// That which serves whoever rings, and the keeper's.
     threads: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) task_count: AtomicU64,
@@ -149,6 +151,7 @@ impl Pool {
             modules: blueprint.loadables.clone(),
             preparation: blueprint.preparation.clone(),
             quarantine_after: blueprint.config.losses_in_a_row_max,
+            epoch: link.made(),
             shared,
             hub: Arc::downgrade(&hub),
         };
@@ -157,7 +160,9 @@ impl Pool {
         let driver = std::thread::Builder::new().name(name).spawn(move || {
             hub.serve();
         })?;
+        let limits = Arc::new(blueprint.setup.limits.clone());
         let core = Arc::new(Core {
+            terms: AllTerms::new(link.clone(), limits, &blueprint.modules),
             blueprint,
             link,
             threads: Mutex::new(vec![driver, keeper_thread]),

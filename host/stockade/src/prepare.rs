@@ -105,6 +105,7 @@ impl Preparation {
         let load = Load {
             module: self.module,
             name: self.source.name.clone(),
+            functions: Vec::new(),
             initializer: None,
             finalizer: None,
             initialized: false,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use stockade_wire::{Captured, LogLine, TaskId, WorkerId};
+use stockade_wire::{Captured, Finished, LogLine, TaskId, WorkerId};
+
+use crate::terms::Terms;
 
 /// What is known of one finished task.
 #[derive(Clone, Debug)]
@@ -39,6 +41,87 @@ pub struct TaskReport {
     pub log: Vec<LogLine>,
     /// Log lines beyond the limit, dropped.
     pub log_dropped: u64,
+}
+
+/// What of a report is known only at the task's end; the rest is its [`Terms`]. Every ended task that
+/// somebody holds has one, so what few tasks have is apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Summary {
+    pub(crate) status: Status,
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) attempt: u32,
+    pub(crate) queue_wait: Duration,
+    pub(crate) wall_time: Duration,
+    pub(crate) cpu_time: Duration,
+    pub(crate) fuel: Option<u64>,
+    pub(crate) memory_peak_bytes: u64,
+    written: Option<Box<Written>>,
+}
+
+/// What a task wrote.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) stdout: Captured,
+    pub(crate) stderr: Captured,
+    pub(crate) log: Vec<LogLine>,
+    pub(crate) log_dropped: u64,
+}
+
+impl Summary {
+    /// Of a task that never ran, as far as the host knows.
+    pub(crate) fn blank(status: Status, queue_wait: Duration) -> Self {
+        Self {
+            status,
+            worker: None,
+            attempt: 0,
+            queue_wait,
+            wall_time: Duration::ZERO,
+            cpu_time: Duration::ZERO,
+            fuel: None,
+            memory_peak_bytes: 0,
+            written: None,
+        }
+    }
+
+    /// Takes over what the worker says.
+    pub(crate) fn hear(&mut self, finished: Finished) {
+        let Finished { metrics, stdout, stderr, log, log_dropped, .. } = finished;
+        self.wall_time = metrics.wall_time;
+        self.cpu_time = metrics.cpu_time;
+        self.fuel = metrics.fuel;
+        self.memory_peak_bytes = metrics.memory_peak_bytes;
+        let nothing = Captured::default();
+        if stdout != nothing || stderr != nothing || !log.is_empty() || log_dropped > 0 {
+            self.written = Some(Box::new(Written { stdout, stderr, log, log_dropped }));
+        }
+    }
+
+    /// What it wrote.
+    pub(crate) fn written(&self) -> Written {
+        self.written.as_deref().cloned().unwrap_or_default()
+    }
+
+    /// The whole report of the task `id`.
+    pub(crate) fn report(&self, task: TaskId, terms: &Terms) -> TaskReport {
+        let Written { stdout, stderr, log, log_dropped } = self.written();
+        TaskReport {
+            task,
+            target: terms.target.clone(),
+            label: terms.label.clone(),
+            status: self.status,
+            worker: self.worker,
+            attempt: self.attempt,
+            queue_wait: self.queue_wait,
+            wall_time: self.wall_time,
+            cpu_time: self.cpu_time,
+            fuel: self.fuel,
+            memory_peak_bytes: self.memory_peak_bytes,
+            stdout,
+            stderr,
+            log,
+            log_dropped,
+        }
+    }
 }
 
 /// Where a task stands.

@@ -127,8 +127,15 @@ fn second(blueprint: &Blueprint) -> Result<Pool, Box<dyn Error + Send + Sync>> {
     let id = ModuleId(u32::try_from(blueprint.modules.len())?);
     let name = MODULE_NAME.to_string();
     let callables = Callables::of(&description);
-    blueprint.modules.push(ModuleEntry { id, name: name.clone(), callables, description });
-    let load = Load { module: id, name, initializer: None, finalizer: None, initialized: false };
+    let load = Load {
+        module: id,
+        name: name.clone(),
+        functions: callables.exports(),
+        initializer: None,
+        finalizer: None,
+        initialized: false,
+    };
+    blueprint.modules.push(ModuleEntry { id, name, callables, description });
     blueprint.loadables.push(Loadable { load, artefact: Arc::new(artefact) });
     blueprint.name = format!("{}-test", blueprint.name);
     // So that a full pool is no failure of it.

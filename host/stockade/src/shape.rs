@@ -31,7 +31,7 @@ use crate::number::NumberKind;
 
 /// What a value is made of, as far as the manifest tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// Not known: a type of the guest's own, or a text that is not understood.
     Any,
     /// A number.

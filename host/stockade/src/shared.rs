@@ -70,6 +70,8 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     broken: OnceLock<Arc<BrokenError>>,
     quarantined: Mutex<BTreeMap<ModuleId, Arc<Quarantine>>>,
+    /// Whether any is, so that who submits needs no lock as long as none is.
+    any_quarantined: AtomicBool,
     counts: Mutex<Counts>,
     /// Where the number of pending tasks is limited.
     room: Option<Arc<Room>>,
@@ -85,6 +87,7 @@ impl Shared {
             closed: AtomicBool::new(false),
             broken: OnceLock::new(),
             quarantined: Mutex::default(),
+            any_quarantined: AtomicBool::new(false),
             counts: Mutex::default(),
             room,
             cancelled: Mutex::default(),
@@ -129,9 +132,13 @@ impl Shared {
     /// Driver: tasks of this module are refused from now on.
     pub(crate) fn quarantine(&self, module: ModuleId, quarantine: Quarantine) {
         lock(&self.quarantined).insert(module, Arc::new(quarantine));
+        self.any_quarantined.store(true, Ordering::Release);
     }
 
     pub(crate) fn quarantined(&self, module: ModuleId) -> Option<Arc<Quarantine>> {
+        if !self.any_quarantined.load(Ordering::Acquire) {
+            return None;
+        }
         lock(&self.quarantined).get(&module).cloned()
     }
 

@@ -3,26 +3,27 @@
 //!
 //! Invariant: a submission that fails has queued nothing and holds no room.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde::Serialize;
-use stockade_wire::{ChunkId, Codec, HostMessage, Invocation, ModuleId, Run, Stdin, TaskId};
+use stockade_wire::{ChunkId, ModuleId, Stdin, TaskId};
 
 use crate::arguments::{self, Arguments};
-use crate::cell::{TaskCell, TaskInfo};
+use crate::cell::TaskCell;
 use crate::command::Command;
+use crate::dispatcher::Submission;
 use crate::driver::Command as DriverCommand;
-use crate::entry::{Schedule, TaskEntry};
+use crate::entry::{TaskEntry, deadline_for_host};
 use crate::map::{Map, MapAll, Singles};
 use crate::options::{TaskOptions, WhenFull, check_tighter};
+use crate::payload::{CommandPayload, Payload};
 use crate::pool::Core;
 use crate::room::{Patience, Place};
-use crate::shape::Shape;
 use crate::target::{self, COMMAND_ENTRY, CallableKind, Target};
 use crate::task::{TaskHandle, TaskResult};
+use crate::terms::Terms;
 use crate::{CommandOutput, Pool, RunError, SubmitError};
 
 /// The most bytes of a command's arguments and environment together.
@@ -34,14 +35,6 @@ pub(crate) struct Company {
     pub(crate) chunk: Option<ChunkId>,
     /// Whether the chunk's tasks may share an instance.
     pub(crate) shares: bool,
-}
-
-/// A checked and encoded call.
-struct Order {
-    module: ModuleId,
-    invocation: Invocation,
-    result_shape: Option<Arc<Shape>>,
-    descriptors: Vec<OwnedFd>,
 }
 
 /// Submitting tasks.
@@ -85,9 +78,10 @@ impl Pool {
         options: TaskOptions,
     ) -> Result<TaskHandle<T>, SubmitError> {
         let target = target.into();
-        let order = self.core.order(&target, arguments, &options)?;
+        let terms = self.core.terms(&target, &options, None)?;
+        let payload = self.core.payload(&terms, arguments)?;
         let place = self.core.place(self.core.patience(&options))?;
-        self.core.enqueue(&target, order, &options, Company::default(), place)
+        self.core.enqueue(terms, payload, &options, None, place)
     }
 
     /// Submits a task and blocks for its result.
@@ -114,11 +108,12 @@ impl Pool {
     ) -> Vec<Result<TaskHandle<T>, SubmitError>> {
         let target = target.into();
         let options = TaskOptions::default();
-        let company = Company { chunk: Some(self.core.new_chunk()), shares: false };
+        let chunk = Some(self.core.new_chunk());
         let submit = |arguments| {
-            let order = self.core.order(&target, arguments, &options)?;
+            let terms = self.core.terms(&target, &options, None)?;
+            let payload = self.core.payload(&terms, arguments)?;
             let place = self.core.place(self.core.patience(&options))?;
-            self.core.enqueue(&target, order, &options, company, place)
+            self.core.enqueue(terms, payload, &options, chunk, place)
         };
         items.into_iter().map(submit).collect()
     }
@@ -147,9 +142,9 @@ impl Pool {
         options: TaskOptions,
     ) -> Result<TaskHandle<CommandOutput>, SubmitError> {
         let target = target.into();
-        let order = self.core.command_order(&target, command, &options)?;
+        let (terms, payload) = self.core.command(&target, command, &options)?;
         let place = self.core.place(self.core.patience(&options))?;
-        self.core.enqueue(&target, order, &options, Company::default(), place)
+        self.core.enqueue(terms, payload, &options, None, place)
     }
 
     /// Applies a function of one parameter to every item of `items`, in order.
@@ -207,16 +202,28 @@ impl Pool {
         self.starmap(target, items).submit_all()
     }
 
+    /// Submits one of several tasks, with what they have in common: that is found for the first of
+    /// them and kept in `known`.
     pub(crate) fn submit_item<T: TaskResult>(
         &self,
         target: &Target,
         arguments: impl Arguments,
         options: &TaskOptions,
         company: Company,
+        known: &mut Option<Arc<Terms>>,
         place: Option<Place>,
     ) -> Result<TaskHandle<T>, SubmitError> {
-        let order = self.core.order(target, arguments, options)?;
-        self.core.enqueue(target, order, options, company, place)
+        let share = company.chunk.filter(|_| company.shares);
+        let terms = match known {
+            Some(terms) if terms.share == share => {
+                self.core.check()?;
+                self.core.check_module(terms.module)?;
+                terms.clone()
+            }
+            _ => known.insert(self.core.terms(target, options, share)?).clone(),
+        };
+        let payload = self.core.payload(&terms, arguments)?;
+        self.core.enqueue(terms, payload, options, company.chunk, place)
     }
 
     /// Waits for room for one more pending task; `None` where the pool has no limit.
@@ -240,27 +247,33 @@ impl Core {
         shared.broken().map_or(Ok(()), |cause| Err(SubmitError::Broken(cause)))
     }
 
-    /// Finds the function, checks the options and encodes the arguments.
-    fn order(
+    /// Finds the function and checks the options.
+    fn terms(
         &self,
         target: &Target,
-        arguments: impl Arguments,
         options: &TaskOptions,
-    ) -> Result<Order, SubmitError> {
+        share: Option<ChunkId>,
+    ) -> Result<Arc<Terms>, SubmitError> {
         self.check()?;
-        let (module, callable) = target::resolve(&self.blueprint.modules, target)?;
-        self.check_options(module.id, options)?;
-        let invocation = arguments::encode(arguments, callable)?;
-        let result_shape = callable.result_shape();
-        Ok(Order { module: module.id, invocation, result_shape, descriptors: Vec::new() })
+        let found = target::resolve(&self.blueprint.modules, target)?;
+        self.check_options(found.0.id, options)?;
+        Ok(self.terms.get(target, found, options, share))
     }
 
-    fn command_order(
+    /// Encodes the arguments.
+    fn payload(&self, terms: &Terms, arguments: impl Arguments) -> Result<Payload, SubmitError> {
+        let module = self.blueprint.modules.get(terms.module.0 as usize);
+        let callable = module.and_then(|module| module.callables.at(terms.function));
+        let callable = callable.unwrap_or_else(|| unreachable!("terms are of a function"));
+        arguments::encode(arguments, callable)
+    }
+
+    fn command(
         &self,
         target: &Target,
         command: Command,
         options: &TaskOptions,
-    ) -> Result<Order, SubmitError> {
+    ) -> Result<(Arc<Terms>, Payload), SubmitError> {
         self.check()?;
         let (module, callable) = target::resolve(&self.blueprint.modules, target)?;
         if callable.kind != CallableKind::Command {
@@ -286,16 +299,19 @@ impl Core {
         if let Stdin::Bytes(bytes) = &call.stdin {
             arguments::check_bytes(&callable.name, "stdin has", bytes.len())?;
         }
-        let invocation = Invocation::Command(call);
-        Ok(Order { module: module.id, invocation, result_shape: None, descriptors })
+        let terms = self.terms.get(target, (module, callable), options, None);
+        Ok((terms, Payload::Command(Box::new(CommandPayload { call, descriptors }))))
     }
 
     fn check_options(&self, module: ModuleId, options: &TaskOptions) -> Result<(), SubmitError> {
-        if let Some(quarantine) = self.link.shared.quarantined(module) {
-            return Err(SubmitError::Quarantined(quarantine));
-        }
+        self.check_module(module)?;
         let pool = &self.blueprint.setup.limits;
         options.limits.as_ref().map_or(Ok(()), |limits| check_tighter(limits, pool))
+    }
+
+    fn check_module(&self, module: ModuleId) -> Result<(), SubmitError> {
+        let quarantine = self.link.shared.quarantined(module);
+        quarantine.map_or(Ok(()), |quarantine| Err(SubmitError::Quarantined(quarantine)))
     }
 
     fn patience(&self, options: &TaskOptions) -> Patience {
@@ -319,29 +335,25 @@ impl Core {
 
     fn enqueue<T: TaskResult>(
         &self,
-        target: &Target,
-        order: Order,
+        terms: Arc<Terms>,
+        payload: Payload,
         options: &TaskOptions,
-        company: Company,
+        chunk: Option<ChunkId>,
         place: Option<Place>,
     ) -> Result<TaskHandle<T>, SubmitError> {
-        let Order { module, invocation, result_shape, descriptors } = order;
-        let codec = match &invocation {
-            Invocation::Task(call) => call.codec,
-            Invocation::Scalar { .. } | Invocation::Command(_) => Codec::Raw,
-        };
         let id = TaskId(self.task_count.fetch_add(1, Ordering::Relaxed) + 1);
-        let label = options.label.clone();
-        let info = TaskInfo { id, target: target.to_string(), label, codec, result_shape };
-        let cell = Arc::new(TaskCell::new(info, self.link.clone()));
-        let limits = options.limits.as_ref().unwrap_or(&self.blueprint.setup.limits).clone();
-        let share = company.chunk.filter(|_| company.shares);
-        let run = Run { task: id, module, invocation, limits, slot: 0, share };
-        let schedule =
-            Schedule { chunk: company.chunk, priority: options.priority, retries: options.retries };
-        let message = HostMessage::Run(run);
-        let entry = TaskEntry::new(cell.clone(), message, descriptors, schedule, place);
-        self.link.tell(DriverCommand::Submit(Box::new(entry)))?;
+        let submission = Submission {
+            task: id,
+            module: terms.module,
+            chunk,
+            priority: options.priority,
+            inline_bytes: payload.inline_bytes(),
+            wall_time: deadline_for_host(&terms.limits),
+            retries: options.retries,
+        };
+        let cell = Arc::new(TaskCell::new(id, terms, payload, place));
+        let entry = TaskEntry::new(cell.clone());
+        self.link.tell(DriverCommand::Submit(entry, submission))?;
         Ok(TaskHandle::new(cell))
     }
 }

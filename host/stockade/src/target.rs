@@ -34,6 +34,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// Whether it names a module too.
+    pub(crate) fn names_module(&self) -> bool {
+        self.module.is_some()
+    }
+
     /// Whether this names the function `function` of the module `module`.
     pub(crate) fn names(&self, module: &str, function: &str) -> bool {
         self.function == function && self.module.as_deref().is_none_or(|name| name == module)
@@ -77,6 +82,8 @@ impl fmt::Display for Target {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Callable {
     pub(crate) name: String,
+    /// Its place among those of its module, by which workers know it.
+    pub(crate) number: u32,
     pub(crate) kind: CallableKind,
 }
 
@@ -114,6 +121,14 @@ impl Shapes {
 }
 
 impl Callable {
+    /// The name of its export.
+    pub(crate) fn export(&self) -> &str {
+        match &self.kind {
+            CallableKind::Task { export, .. } => export,
+            CallableKind::Scalar { .. } | CallableKind::Command => &self.name,
+        }
+    }
+
     /// What its result is made of, where that is known.
     pub(crate) fn result_shape(&self) -> Option<Arc<Shape>> {
         match &self.kind {
@@ -152,9 +167,13 @@ impl Callable {
     }
 }
 
-/// The functions of one module, by name.
+/// The functions of one module.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Callables(BTreeMap<String, Callable>);
+pub(crate) struct Callables {
+    /// Each at its number.
+    list: Vec<Callable>,
+    numbers: BTreeMap<String, u32>,
+}
 
 impl Callables {
     /// Everything in `module` that can be called. The manifest's tasks come under their own names,
@@ -162,7 +181,7 @@ impl Callables {
     pub(crate) fn of(module: &ModuleDescription) -> Self {
         let mut found = BTreeMap::new();
         let mut add = |name: &str, kind| {
-            found.entry(name.to_string()).or_insert(Callable { name: name.into(), kind });
+            found.entry(name.to_string()).or_insert(kind);
         };
         let mut hidden: Vec<&str> = vec!["_initialize"];
         for function in &module.functions {
@@ -179,20 +198,39 @@ impl Callables {
                 add(&export.name, kind);
             }
         }
-        Self(found)
+        let mut this = Self::default();
+        for (number, (name, kind)) in (0..).zip(found) {
+            this.numbers.insert(name.clone(), number);
+            this.list.push(Callable { name, number, kind });
+        }
+        this
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Callable> {
-        self.0.get(name)
+        self.at(*self.numbers.get(name)?)
+    }
+
+    /// The one of this number.
+    pub(crate) fn at(&self, number: u32) -> Option<&Callable> {
+        self.list.get(usize::try_from(number).ok()?)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
+        self.numbers.keys().cloned().collect()
+    }
+
+    /// The names of their exports, each at its function's number.
+    pub(crate) fn exports(&self) -> Vec<String> {
+        self.list.iter().map(|callable| callable.export().to_owned()).collect()
     }
 
     fn nearest(&self, name: &str) -> Option<String> {
         let allowed = (name.chars().count() / 3).max(1);
-        self.0
+        self.numbers
             .keys()
             .map(|known| (distance(known, name), known))
             .min()

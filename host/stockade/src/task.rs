@@ -15,7 +15,7 @@ use stockade_wire::{Codec, Scalar, TaskId};
 
 use crate::cell::{CallbackId, Completed, TaskCell};
 use crate::driver::Command as DriverCommand;
-use crate::report::{Status, TaskReport};
+use crate::report::{Status, Summary, TaskReport, Written};
 use crate::shape::Shape;
 use crate::{CommandOutput, Pool, TaskError, codec, scalar};
 
@@ -40,7 +40,16 @@ pub enum Output {
 /// Sealed: no other type can implement it.
 pub trait TaskResult: Sized + sealed::Sealed {
     #[doc(hidden)]
-    fn from_output(output: &Output, shape: &Shape, report: &TaskReport) -> Result<Self, String>;
+    fn from_output(ended: Ended<'_>) -> Result<Self, String>;
+}
+
+/// What a task's result is made from.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Ended<'a> {
+    output: &'a Output,
+    shape: &'a Shape,
+    report: &'a Summary,
 }
 
 mod sealed {
@@ -50,7 +59,7 @@ mod sealed {
 }
 
 impl<T: DeserializeOwned> TaskResult for T {
-    fn from_output(output: &Output, shape: &Shape, _: &TaskReport) -> Result<Self, String> {
+    fn from_output(Ended { output, shape, .. }: Ended<'_>) -> Result<Self, String> {
         match output {
             Output::Encoded { codec, bytes } => codec::decode(*codec, bytes, shape),
             Output::Scalars(scalars) => scalar::decode(scalars),
@@ -60,13 +69,12 @@ impl<T: DeserializeOwned> TaskResult for T {
 }
 
 impl TaskResult for CommandOutput {
-    fn from_output(output: &Output, _: &Shape, report: &TaskReport) -> Result<Self, String> {
+    fn from_output(Ended { output, report, .. }: Ended<'_>) -> Result<Self, String> {
         match output {
-            Output::Exited(exit_code) => Ok(Self {
-                exit_code: *exit_code,
-                stdout: report.stdout.clone(),
-                stderr: report.stderr.clone(),
-            }),
+            Output::Exited(exit_code) => {
+                let Written { stdout, stderr, .. } = report.written();
+                Ok(Self { exit_code: *exit_code, stdout, stderr })
+            }
             _ => Err("the target is no command".into()),
         }
     }
@@ -109,8 +117,8 @@ impl<T> Clone for TaskHandle<T> {
 impl<T> fmt::Debug for TaskHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskHandle")
-            .field("task", &self.cell.info.id)
-            .field("target", &self.cell.info.target)
+            .field("task", &self.cell.id)
+            .field("target", &self.cell.terms.target)
             .field("status", &self.status())
             .finish_non_exhaustive()
     }
@@ -124,22 +132,22 @@ impl<T> TaskHandle<T> {
 
     /// The task's number in its pool, from 1.
     pub fn task_id(&self) -> TaskId {
-        self.cell.info.id
+        self.cell.id
     }
 
     /// What was called, as the caller named it.
     pub fn target(&self) -> &str {
-        &self.cell.info.target
+        &self.cell.terms.target
     }
 
     /// What the caller called the task, see [`TaskOptions::label`](crate::TaskOptions::label).
     pub fn label(&self) -> Option<&str> {
-        self.cell.info.label.as_deref()
+        self.cell.terms.label.as_deref()
     }
 
     /// The task's pool; `None` once the last holder of that has dropped it.
     pub fn pool(&self) -> Option<Pool> {
-        self.cell.link.pool()
+        self.cell.terms.link.pool()
     }
 
     /// Where the task stands.
@@ -233,15 +241,15 @@ impl<T: TaskResult> TaskHandle<T> {
 
     /// Blocks until the task has ended, and tells what is known of it.
     pub fn report(&self) -> TaskReport {
-        self.cell.wait_for_end().report.clone()
+        self.cell.wait_for_end().report.report(self.cell.id, &self.cell.terms)
     }
 
     /// Items that the task emits, in order, as they come: blocks for each, and ends with the task.
     /// Each is given out once, whoever asks. A task that is tried again emits from the beginning.
     pub fn emitted<U: DeserializeOwned>(&self) -> impl Iterator<Item = Result<U, TaskError>> + '_ {
         std::iter::from_fn(|| {
-            let item = self.cell.next_emitted()?;
-            let decoded = codec::decode(self.cell.info.codec, &item, &Shape::Any);
+            let (codec, item) = self.cell.next_emitted()?;
+            let decoded = codec::decode(codec, &item, &Shape::Any);
             Some(decoded.map_err(TaskError::Decode))
         })
     }
@@ -252,7 +260,7 @@ impl<T: TaskResult> TaskHandle<T> {
         let cancelled = self.cell.cancel();
         if cancelled {
             // The pool may be gone: then nothing is left to be told.
-            let _ = self.cell.link.tell(DriverCommand::Cancel(self.cell.info.id));
+            let _ = self.cell.terms.link.tell(DriverCommand::Cancel(self.cell.id));
         }
         cancelled
     }
@@ -261,7 +269,7 @@ impl<T: TaskResult> TaskHandle<T> {
     /// a result that was already on its way wins.
     pub fn cancel_running(&self) {
         if !self.cancel() {
-            let _ = self.cell.link.tell(DriverCommand::CancelRunning(self.cell.info.id));
+            let _ = self.cell.terms.link.tell(DriverCommand::CancelRunning(self.cell.id));
         }
     }
 
@@ -290,8 +298,8 @@ impl<T: TaskResult> TaskHandle<T> {
 
     fn decode(&self, done: &Completed) -> Result<T, TaskError> {
         let output = done.result.as_ref().map_err(Clone::clone)?;
-        let shape = self.cell.info.result_shape.as_deref().unwrap_or(&Shape::Any);
-        T::from_output(output, shape, &done.report).map_err(TaskError::Decode)
+        let shape = self.cell.terms.result_shape.as_deref().unwrap_or(&Shape::Any);
+        T::from_output(Ended { output, shape, report: &done.report }).map_err(TaskError::Decode)
     }
 }
 

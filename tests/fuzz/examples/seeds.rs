@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use stockade_wire::codec::{self, Encode};
 use stockade_wire::{
-    Call, Captured, Codec, CommandCall, CompileReply, CompileRequest, CompileStep, Export,
-    ExportType, Failure, Finished, Grants, GuestError, HostMessage, Instances, Invocation, Limits,
-    LogLine, Metrics, ModuleDescription, ModuleId, Outcome, Refusal, RefusalKind, Run, Scalar,
-    Setup, Stdin, StdioSink, TaskId, TrapKind, ValueType, WorkerId, WorkerMessage, frame,
+    Call, Callee, Captured, Codec, CommandCall, CompileLimits, CompileReply, CompileRequest,
+    CompileStep, Confinement, Export, ExportType, Failure, Finished, Grants, GuestError,
+    HostMessage, Instances, Invocation, Limits, Load, LockdownReport, LogLine, Metrics,
+    ModuleDescription, ModuleId, Outcome, Refusal, RefusalKind, Run, Scalar, Setup, Stdin,
+    StdioSink, TaskId, TrapKind, ValueType, WorkerId, WorkerMessage, frame,
 };
 
 fn main() {
@@ -45,7 +46,7 @@ fn wire() -> Vec<Vec<u8>> {
             task: TaskId(1),
             module: ModuleId(0),
             invocation,
-            limits: limits.clone(),
+            limits: Some(Box::new(limits.clone())),
             slot: 0,
             share: None,
         })
@@ -64,11 +65,24 @@ fn wire() -> Vec<Vec<u8>> {
         limits: limits.clone(),
         grants: Grants::none().env("k", "v"),
         instances: Instances::PerTask,
+        confinement: Confinement::default(),
+        modules: 1,
+        rings: true,
     };
-    let call = Call { export: "f".into(), codec: Codec::Raw, input: vec![1, 2, 3] };
+    let load = Load {
+        module: ModuleId(0),
+        name: "m".into(),
+        functions: vec!["e".into(), "f".into()],
+        initializer: None,
+        finalizer: None,
+        initialized: false,
+    };
+    let call = |export: Callee| Call { export, codec: Codec::Raw, input: vec![1, 2, 3] };
     let host = [
         HostMessage::Setup(setup),
-        run(Invocation::Task(call)),
+        HostMessage::Load(load),
+        run(Invocation::Task(call("f".into()))),
+        run(Invocation::Task(call(Callee::Number(1)))),
         run(Invocation::Scalar { export: "f".into(), args: vec![Scalar::I32(1), Scalar::F64(2)] }),
         run(Invocation::Command(command)),
         HostMessage::Close,

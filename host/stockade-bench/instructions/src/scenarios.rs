@@ -7,8 +7,8 @@ use std::time::Duration;
 use stockade::counting;
 use stockade_wire::frame::{self, Body, FrameReader};
 use stockade_wire::{
-    Call, Captured, Codec, Finished, HostMessage, Invocation, Limits, Metrics, ModuleId, Outcome,
-    Run, StatusPage, TaskId, WorkerMessage, codec,
+    Call, Callee, Captured, Codec, Finished, HostMessage, Invocation, Limits, Metrics, ModuleId,
+    Outcome, Run, StatusPage, TaskId, WorkerMessage, codec,
 };
 
 /// A piece of work for so many tasks.
@@ -18,10 +18,11 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const SCENARIOS: [Scenario; 6] = [
+pub(crate) const SCENARIOS: [Scenario; 7] = [
     Scenario { name: "dispatch, one", run: |tasks| dispatch(tasks, 1) },
     Scenario { name: "dispatch, 64", run: |tasks| dispatch(tasks, 64) },
     Scenario { name: "dispatch, all queued", run: |tasks| dispatch(tasks, usize::MAX) },
+    Scenario { name: "submit a task", run: counting::submit },
     Scenario { name: "encode a task", run: encode },
     Scenario { name: "decode an answer", run: decode },
     Scenario { name: "slot of the page", run: slots },
@@ -38,13 +39,13 @@ fn dispatch(tasks: u64, in_flight: usize) {
 fn encode(tasks: u64) {
     let mut frames = Vec::with_capacity(1 << 20);
     for number in 1..=tasks {
-        let call =
-            Call { export: "handle".into(), codec: Codec::Raw, input: black_box(PAYLOAD).to_vec() };
+        let (export, input) = (Callee::Number(0), black_box(PAYLOAD).to_vec());
+        let call = Call { export, codec: Codec::Raw, input };
         let run = HostMessage::Run(Run {
             task: TaskId(number),
             module: ModuleId(0),
             invocation: Invocation::Task(call),
-            limits: Limits::default(),
+            limits: None,
             slot: (number % 8) as u8,
             share: None,
         });

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::*;
 use crate::descriptor::sealed_file;
-use crate::{Call, Codec, Invocation, Limits, ModuleId, Run, TaskId};
+use crate::{Call, Codec, Invocation, ModuleId, Run, TaskId};
 
 /// Both ends of a way; the worker's talks like a worker that was set up.
 fn both_ends(with_rings: bool) -> (HostPort, WorkerPort) {
@@ -27,7 +27,7 @@ fn run(task: u64, input_bytes: usize) -> HostMessage {
         task: TaskId(task),
         module: ModuleId(0),
         invocation: Invocation::Task(call),
-        limits: Limits::default(),
+        limits: None,
         slot: 0,
         share: None,
     })

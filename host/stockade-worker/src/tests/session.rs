@@ -4,11 +4,11 @@ use std::os::fd::AsFd;
 
 use stockade_wire::descriptor::{memory_file, sealed_file};
 use stockade_wire::{
-    Grants, HostMessage, Invocation, Limits, Load, ModuleId, Outcome, Run, SLOTS_MAX, TaskId,
-    WorkerMessage,
+    Call, Callee, Failure, Grants, HostMessage, Invocation, Limits, Load, ModuleId, Outcome, Run,
+    SLOTS_MAX, TaskId, WorkerMessage,
 };
 
-use super::support::{MODULE, Worker, command, guest, task, worker};
+use super::support::{MODULE, Worker, call, command, guest, task, worker};
 use crate::session::SessionError;
 
 /// Echoes its input; tells the host that it has begun.
@@ -179,13 +179,56 @@ fn a_task_of_a_module_never_loaded_ends_the_session() {
     assert!(matches!(worker.end(), Err(SessionError::UnknownModule(MODULE))));
 }
 
+fn numbered(number: u32, input: &[u8]) -> Invocation {
+    Invocation::Task(Call { export: Callee::Number(number), ..call("", input) })
+}
+
+#[test]
+fn a_function_is_called_by_the_number_it_was_announced_with() {
+    let mut worker = worker().start_with(&echo());
+    worker.submit(numbered(0, b"hi"), &[]);
+    assert!(matches!(worker.receive(), Some(WorkerMessage::Emitted(..))));
+    assert_eq!(worker.finished().outcome, Outcome::Returned(b"hi".to_vec()));
+    // Announced, and no export of this module.
+    let missing = worker.run(numbered(1, b"")).outcome;
+    let named = |why: &str| why.contains("`nothing`");
+    assert!(matches!(missing, Outcome::Failed(Failure::Guest(why)) if named(&why)));
+}
+
+#[test]
+fn a_number_that_was_not_announced_ends_the_session() {
+    for number in [2, u32::MAX] {
+        let scalar = Invocation::Scalar { export: Callee::Number(number), args: Vec::new() };
+        for invocation in [numbered(number, b""), scalar] {
+            let mut worker = worker().start_with(&echo());
+            worker.submit(invocation, &[]);
+            assert_eq!(worker.receive(), None);
+            assert!(matches!(worker.end(), Err(SessionError::Protocol(_))));
+        }
+    }
+}
+
+#[test]
+fn a_task_without_limits_of_its_own_has_those_of_the_setup() {
+    let limits = Limits::default().output_bytes(40);
+    let mut worker = worker().limits(limits).start_with(&echo());
+    for (bytes, is_within) in [(8, true), (9, false)] {
+        let mut run = worker.next_run(Limits::default(), numbered(0, &vec![7; bytes]));
+        run.limits = None;
+        worker.offer(run, &[]);
+        assert!(matches!(worker.receive(), Some(WorkerMessage::Emitted(..))));
+        let outcome = worker.finished().outcome;
+        assert_eq!(matches!(outcome, Outcome::Returned(_)), is_within, "{outcome:?}");
+    }
+}
+
 #[test]
 fn messages_out_of_place_end_the_session() {
     let run = Run {
         task: TaskId(1),
         module: MODULE,
         invocation: task("echo", b""),
-        limits: Limits::default(),
+        limits: None,
         slot: 0,
         share: None,
     };
@@ -198,6 +241,7 @@ fn messages_out_of_place_end_the_session() {
     let load = Load {
         module: ModuleId(0),
         name: "guest".into(),
+        functions: Vec::new(),
         initializer: None,
         finalizer: None,
         initialized: false,

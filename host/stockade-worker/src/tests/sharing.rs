@@ -129,6 +129,7 @@ fn a_chunks_number_in_another_module_is_another_instance() {
     let load = Load {
         module: second,
         name: "second".into(),
+        functions: Vec::new(),
         initializer: None,
         finalizer: None,
         initialized: false,

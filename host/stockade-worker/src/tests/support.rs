@@ -157,6 +157,9 @@ impl Builder {
     }
 }
 
+/// What every module is loaded with, whether it exports such functions or not.
+const ANNOUNCED: [&str; 2] = ["echo", "nothing"];
+
 /// A running session and the host's end.
 pub(super) struct Worker {
     pub(super) limits: Limits,
@@ -225,7 +228,14 @@ impl Worker {
         initialized: bool,
     ) {
         let name = "guest".into();
-        let load = Load { module: MODULE, name, initializer, finalizer, initialized };
+        let load = Load {
+            module: MODULE,
+            name,
+            functions: ANNOUNCED.map(String::from).into(),
+            initializer,
+            finalizer,
+            initialized,
+        };
         self.send(&HostMessage::Load(load), &[artefact.as_fd()]);
     }
 
@@ -256,7 +266,7 @@ impl Worker {
         self.last_task += 1;
         let task = TaskId(self.last_task);
         let slot = (task.0 % SLOTS_MAX as u64) as u8;
-        Run { task, module: MODULE, invocation, limits, slot, share: None }
+        Run { task, module: MODULE, invocation, limits: Some(Box::new(limits)), slot, share: None }
     }
 
     /// Lets a task start and sends it.

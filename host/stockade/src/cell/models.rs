@@ -4,16 +4,20 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::Receiver;
 use shuttle::sync::mpsc;
+use stockade_wire::{StatusPage, WorkerId};
 
 use super::*;
 use crate::callbacks::Callbacks;
 use crate::driver::Command;
 use crate::hub::Hub;
+use crate::link::Link;
 use crate::shared::Shared;
 use crate::sync::model::{Poller, Time, check, exhaust, far, pause};
 use crate::sync::thread::{self, JoinHandle};
+use crate::terms::Terms;
 
 const TASK: TaskId = TaskId(7);
+const WORKER: WorkerId = WorkerId(3);
 
 /// A task, and what its handles tell the driver.
 fn task() -> (Arc<TaskCell>, Receiver<Command>) {
@@ -21,9 +25,8 @@ fn task() -> (Arc<TaskCell>, Receiver<Command>) {
     let hub = Arc::new(Hub::new(None, shared.clone()));
     let told = hub.told();
     let link = Link::new(hub, Callbacks::new("model".into()), shared);
-    let (id, target) = (TASK, String::new());
-    let info = TaskInfo { id, target, label: None, codec: Codec::Raw, result_shape: None };
-    (Arc::new(TaskCell::new(info, Arc::new(link))), told)
+    let terms = Arc::new(Terms::of_a_model(Arc::new(link)));
+    (Arc::new(TaskCell::new(TASK, terms, Payload::default(), None)), told)
 }
 
 fn completed(cell: &TaskCell, result: Result<Output, TaskError>) -> Completed {
@@ -78,12 +81,12 @@ fn work(page: &Arc<StatusPage>) -> (mpsc::Sender<()>, mpsc::Receiver<bool>) {
 /// and whether the code has started.
 fn drive(cell: &Arc<TaskCell>, page: &Arc<StatusPage>, recalls: bool) -> (bool, bool) {
     let (send, said) = work(page);
-    if !cell.claim(Sent { page: page.clone(), slot: 0 }) {
+    if cell.claim(WORKER, Sent { page: page.clone(), slot: 0 }).is_none() {
         return (false, false);
     }
     send.send(()).unwrap();
     let taken_back = recalls && cell.recall();
-    cell.start();
+    cell.start(Duration::ZERO);
     let started = said.recv().unwrap();
     assert!(!(started && taken_back), "what was taken back has started");
     let outcome = if started { returned(cell) } else { shut_down(cell) };
@@ -135,7 +138,7 @@ fn a_cancel_holds_across_the_death_of_a_worker() {
         };
         for attempt in 0..2 {
             let page = page();
-            if !cell.claim(Sent { page: page.clone(), slot: 0 }) {
+            if cell.claim(WORKER, Sent { page: page.clone(), slot: 0 }).is_none() {
                 break;
             }
             let worker = {
@@ -148,7 +151,7 @@ fn a_cancel_holds_across_the_death_of_a_worker() {
                     started
                 })
             };
-            cell.start();
+            cell.start(Duration::ZERO);
             let started = worker.join().unwrap();
             if attempt == 0 {
                 cell.requeue();
@@ -221,22 +224,26 @@ fn items_come_in_order_and_end_with_the_task() {
         let driver = {
             let read = read.clone();
             spawn(&cell, move |cell| {
-                assert!(cell.claim(Sent { page: page(), slot: 0 }));
-                cell.start();
-                cell.emit(vec![1]);
+                assert!(cell.claim(WORKER, Sent { page: page(), slot: 0 }).is_some());
+                cell.start(Duration::ZERO);
+                assert!(cell.emit(WORKER, vec![1]));
                 // The task is still running when its first item is read.
                 assert_eq!(read.next(None), Some(1));
-                cell.emit(vec![2]);
-                cell.emit(vec![3]);
+                assert!(cell.emit(WORKER, vec![2]));
+                assert!(cell.emit(WORKER, vec![3]));
                 finish(cell, returned(cell))
             })
         };
-        assert_eq!(cell.next_emitted(), Some(vec![1]));
+        assert_eq!(next(&cell), Some(vec![1]));
         read.push(1);
-        let items: Vec<_> = std::iter::from_fn(|| cell.next_emitted()).collect();
+        let items: Vec<_> = std::iter::from_fn(|| next(&cell)).collect();
         assert_eq!(items, [vec![2], vec![3]]);
         assert!(driver.join().unwrap());
     });
+}
+
+fn next(cell: &TaskCell) -> Option<Vec<u8>> {
+    cell.next_emitted().map(|(_, item)| item)
 }
 
 /// A callback that counts its calls.
@@ -268,7 +275,7 @@ fn a_callback_runs_once_unless_it_is_removed_and_then_never() {
         for racer in racers {
             racer.join().unwrap();
         }
-        cell.link.callbacks.close(None);
+        cell.terms.link.callbacks.close(None);
         assert!(!cell.remove_callback(kept), "it has run");
         let removed = removed.iter().filter(|removed| **removed).count();
         let counts = calls.each_ref().map(|calls| calls.load(Ordering::Relaxed));
@@ -285,7 +292,7 @@ fn callbacks_are_waited_for_by_whoever_has_seen_the_end() {
         cell.on_done(count(&calls));
         race_to_the_end(&cell);
         cell.wait_for_end();
-        cell.link.callbacks.close(None);
+        cell.terms.link.callbacks.close(None);
         assert_eq!(calls.load(Ordering::Relaxed), 1);
     });
 }
@@ -312,7 +319,7 @@ fn callbacks_run_one_after_the_other_in_the_order_in_which_they_were_added() {
         for racer in racers {
             racer.join().unwrap();
         }
-        cell.link.callbacks.close(None);
+        cell.terms.link.callbacks.close(None);
         assert_eq!(*lock(&order), [0, 1, 2]);
     });
 }

@@ -115,17 +115,8 @@ impl Driver {
     fn emitted(&mut self, worker: WorkerId, task: TaskId, item: Vec<u8>) {
         // Whether the task has started may be among what is not performed yet.
         self.perform();
-        let accepted = self.tasks.get_mut(&task).is_some_and(|entry| {
-            entry.run.emitted_bytes += item.len() as u64 + stockade_wire::EMIT_OVERHEAD_BYTES;
-            entry.run.worker == Some(worker)
-                && entry.run.started.is_some()
-                && entry.run.emitted_bytes <= entry.limits().output_bytes
-        });
-        if !accepted {
-            return self.event(Event::Misbehaved(worker));
-        }
-        if let Some(entry) = self.tasks.get(&task) {
-            entry.cell.emit(item);
+        if !self.tasks.get(task).is_some_and(|entry| entry.cell.emit(worker, item)) {
+            self.event(Event::Misbehaved(worker));
         }
     }
 
@@ -136,20 +127,15 @@ impl Driver {
         }
         if finished.outcome == Outcome::Recalled {
             // By its caller, whose command may still be on its way; or by us, and it may have ended.
-            if self.tasks.get(&task).is_some_and(|entry| entry.cell.done().is_some()) {
+            if self.tasks.get(task).is_some_and(|entry| entry.cell.is_done()) {
                 self.event(Event::Cancel(task));
             }
             return self.event(Event::HandedBack { worker, task });
         }
-        let Some(entry) = self.tasks.get_mut(&task) else {
-            return self.event(Event::Misbehaved(worker));
-        };
-        let is_taken_back = entry.cell.done().is_some();
-        if entry.run.worker != Some(worker) || !entry.accepts(&finished) || is_taken_back {
+        let wall_time = finished.metrics.wall_time;
+        if !self.tasks.get(task).is_some_and(|entry| entry.cell.hear(worker, finished)) {
             return self.event(Event::Misbehaved(worker));
         }
-        let wall_time = finished.metrics.wall_time;
-        entry.run.finished = Some(finished);
         if let Some(info) = self.infos.get_mut(&worker) {
             info.tasks_done += 1;
         }
@@ -179,9 +165,8 @@ impl Driver {
         };
         for task in sent.iter().filter(|task| Some(**task) != started) {
             // What it had not come to was no attempt.
-            let entry = self.tasks.get_mut(task);
-            if let Some(entry) = entry.filter(|entry| entry.run.worker == Some(worker)) {
-                entry.run.attempt -= 1;
+            if let Some(entry) = self.tasks.get(*task) {
+                entry.cell.forget_attempt(worker);
             }
         }
         self.last_exit = Some(exit);
@@ -190,9 +175,8 @@ impl Driver {
         self.last_exit = None;
         for task in sent {
             // What neither ended nor went to another worker just now waits in the queue again.
-            if let Some(entry) =
-                self.tasks.get(&task).filter(|entry| entry.run.worker == Some(worker))
-            {
+            let entry = self.tasks.get(task);
+            if let Some(entry) = entry.filter(|entry| entry.cell.worker() == Some(worker)) {
                 entry.cell.requeue();
             }
         }

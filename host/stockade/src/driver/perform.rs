@@ -4,7 +4,6 @@
 //! Invariant: nothing here decides. What cannot be done is told to the dispatcher as what happened.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::time::Instant;
 
 use stockade_wire::{HostMessage, ModuleId, Setup, TaskId, WorkerId};
@@ -12,7 +11,7 @@ use stockade_wire::{HostMessage, ModuleId, Setup, TaskId, WorkerId};
 use super::{Command, Driver};
 use crate::cell::Sent;
 use crate::dispatcher::{Action, BrokenCause, Event};
-use crate::entry::{RunState, TaskEntry};
+use crate::entry::TaskEntry;
 use crate::keeper::Chore;
 use crate::prepare::PreparationThread;
 use crate::shared::{WorkerInfo, WorkerState};
@@ -48,8 +47,13 @@ impl Driver {
                         self.parts.shared.show_counts(self.parts.dispatcher.counts());
                         counts_are_shown = true;
                     }
-                    if let Some(mut entry) = self.tasks.remove(&task) {
-                        entry.resolve(resolution, self.last_exit.clone(), &mut self.wakers);
+                    if let Some(mut entry) = self.tasks.remove(task) {
+                        entry.resolve(
+                            resolution,
+                            self.last_exit.as_ref(),
+                            self.now,
+                            &mut self.wakers,
+                        );
                     }
                 }
                 Action::Broken(cause) => self.break_with(cause),
@@ -138,21 +142,18 @@ impl Driver {
         let mut withheld = Vec::new();
         for task in tasks {
             let (Some(entry), Some(process)) =
-                (self.tasks.get_mut(task), self.workers.get_mut(&worker))
+                (self.tasks.get(*task), self.workers.get_mut(&worker))
             else {
                 continue;
             };
             let slot = process.next_slot();
-            if !entry.cell.claim(Sent { page: process.page.clone(), slot }) {
+            let sent = Sent { page: process.page.clone(), slot };
+            let Some(claim) = entry.cell.claim(worker, sent) else {
                 withheld.push(*task);
                 continue;
-            }
+            };
             process.sends(*task);
-            entry.set_slot(slot);
-            let attempt = entry.run.attempt + 1;
-            entry.run = RunState { worker: Some(worker), attempt, ..RunState::default() };
-            let descriptors: Vec<_> = entry.descriptors.iter().map(AsFd::as_fd).collect();
-            if process.port.send(&entry.message, &descriptors).is_err() {
+            if claim.send(&mut process.port).is_err() {
                 // It reads nothing, or is gone: its reader will tell the rest.
                 process.kill();
                 break;
@@ -166,22 +167,20 @@ impl Driver {
 
     fn recall(&mut self, worker: WorkerId, task: TaskId) {
         let is_there = self.workers.contains_key(&worker);
-        let holds = |entry: &&mut TaskEntry| is_there && entry.run.worker == Some(worker);
-        let Some(entry) = self.tasks.get_mut(&task).filter(holds) else { return };
+        let holds = |entry: &&TaskEntry| is_there && entry.cell.worker() == Some(worker);
+        let Some(entry) = self.tasks.get(task).filter(holds) else { return };
         // Else it has started, as its worker says next: the answers before it are on their way.
         if entry.cell.recall() {
-            entry.cell.requeue();
-            let attempt = entry.run.attempt - 1;
-            entry.run = RunState { attempt, ..RunState::default() };
+            entry.cell.requeue_unstarted();
             self.event(Event::TakenBack { worker, task });
         }
     }
 
     fn start(&mut self, task: TaskId) {
         // A task that was withheld has no worker to start on.
-        let Some(entry) = self.tasks.get_mut(&task) else { return };
-        if entry.run.worker.is_some_and(|worker| self.workers.contains_key(&worker)) {
-            entry.start();
+        let Some(entry) = self.tasks.get(task) else { return };
+        if entry.cell.worker().is_some_and(|worker| self.workers.contains_key(&worker)) {
+            entry.cell.start(self.now);
         }
     }
 

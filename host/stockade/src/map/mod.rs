@@ -16,6 +16,7 @@ mod results;
 #[cfg(feature = "stream")]
 mod stream;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::arguments::Arguments;
@@ -24,6 +25,7 @@ use crate::room::{Patience, Place};
 use crate::submit::Company;
 use crate::target::Target;
 use crate::task::{TaskHandle, TaskResult};
+use crate::terms::Terms;
 use crate::{Pool, RunError, SubmitError};
 
 pub use all::MapAll;
@@ -52,6 +54,8 @@ pub struct Map<T: TaskResult, I> {
     deadline: Option<Instant>,
     results: Results<T>,
     taken: usize,
+    /// What the tasks have in common, once the first was submitted.
+    terms: Option<Arc<Terms>>,
 }
 
 /// Items as tuples of one, which is what a function of one parameter takes.
@@ -96,6 +100,7 @@ impl<T: TaskResult, I> Map<T, I> {
             deadline: None,
             results: Results::ordered(),
             taken: 0,
+            terms: None,
         }
     }
 
@@ -143,6 +148,7 @@ impl<T: TaskResult, I> Map<T, I> {
     #[must_use]
     pub fn options(mut self, options: TaskOptions) -> Self {
         self.options = options;
+        self.terms = None;
         self
     }
 
@@ -265,7 +271,8 @@ where
             return;
         };
         let submitted = place.and_then(|place| {
-            self.pool.submit_item(&self.target, arguments, &self.options, company, place)
+            let (target, options, known) = (&self.target, &self.options, &mut self.terms);
+            self.pool.submit_item(target, arguments, options, company, known, place)
         });
         if matches!(submitted, Err(SubmitError::Closed | SubmitError::Broken(_))) {
             // What was submitted before still ends, and this error comes last.

@@ -21,12 +21,13 @@ pub(super) struct Results<T: TaskResult> {
     order: Order<T>,
 }
 
-type Slot<T> = Result<TaskHandle<T>, RunError>;
+/// An error is larger than a handle, and rarer.
+type Slot<T> = Result<TaskHandle<T>, Box<RunError>>;
 
 #[derive(Debug)]
 enum Order<T: TaskResult> {
-    /// By the items' order.
-    Items(VecDeque<(usize, Slot<T>)>),
+    /// By the items' order: the index of the first, and whatever follows it.
+    Items { first: usize, slots: VecDeque<Slot<T>> },
     /// By completion.
     Completion { under_way: BTreeMap<usize, Slot<T>>, ended: Arc<Completions> },
 }
@@ -38,17 +39,17 @@ pub(super) struct TimedOut;
 impl<T: TaskResult> Results<T> {
     /// None yet, to be given out in the items' order.
     pub(super) fn ordered() -> Self {
-        Self { order: Order::Items(VecDeque::new()) }
+        Self { order: Order::Items { first: 0, slots: VecDeque::new() } }
     }
 
     /// The same, to be given out as they end.
     pub(super) fn unordered(mut self) -> Self {
-        let Order::Items(slots) = &mut self.order else { return self };
-        let slots = std::mem::take(slots);
+        let Order::Items { first, slots } = &mut self.order else { return self };
+        let (first, slots) = (*first, std::mem::take(slots));
         let (under_way, ended) = (BTreeMap::new(), Arc::default());
         let mut results = Self { order: Order::Completion { under_way, ended } };
-        for (index, slot) in slots {
-            results.push(index, slot);
+        for (index, slot) in (first..).zip(slots) {
+            results.put(index, slot);
         }
         results
     }
@@ -56,7 +57,7 @@ impl<T: TaskResult> Results<T> {
     /// How many are under way.
     pub(super) fn len(&self) -> usize {
         match &self.order {
-            Order::Items(slots) => slots.len(),
+            Order::Items { slots, .. } => slots.len(),
             Order::Completion { under_way, .. } => under_way.len(),
         }
     }
@@ -66,10 +67,19 @@ impl<T: TaskResult> Results<T> {
         self.len() == 0
     }
 
-    /// Adds the task of the item with this index, or the error that it had.
-    pub(super) fn push(&mut self, index: usize, slot: Slot<T>) {
+    /// Adds the task of the next item, which has this index, or the error that it had.
+    pub(super) fn push(&mut self, index: usize, task: Result<TaskHandle<T>, RunError>) {
+        self.put(index, task.map_err(Box::new));
+    }
+
+    fn put(&mut self, index: usize, slot: Slot<T>) {
         match &mut self.order {
-            Order::Items(slots) => slots.push_back((index, slot)),
+            Order::Items { first, slots } => {
+                if slots.is_empty() {
+                    *first = index;
+                }
+                slots.push_back(slot);
+            }
             Order::Completion { under_way, ended } => {
                 match &slot {
                     Ok(task) => task.cell.follow(ended, index),
@@ -87,22 +97,22 @@ impl<T: TaskResult> Results<T> {
             return Ok(None);
         }
         match &mut self.order {
-            Order::Items(slots) => {
-                if let Some((_, Ok(task))) = slots.front()
+            Order::Items { first, slots } => {
+                if let Some(Ok(task)) = slots.front()
                     && task.cell.wait(deadline).is_none()
                 {
                     return Err(TimedOut);
                 }
-                Ok(slots.pop_front())
+                Ok(take_first(first, slots))
             }
             Order::Completion { under_way, ended } => {
                 if let Some(task) = under_way.values().flatten().next() {
                     // All of one pool: if nobody else does, this thread listens to its workers.
-                    let hub = &task.cell.link.hub;
+                    let hub = &task.cell.terms.link.hub;
                     hub.lead(ended.awaited(), deadline, || ended.has_next());
                 }
                 let index = ended.next(deadline).ok_or(TimedOut)?;
-                Ok(under_way.remove_entry(&index))
+                Ok(under_way.remove_entry(&index).map(given_out))
             }
         }
     }
@@ -114,15 +124,15 @@ impl<T: TaskResult> Results<T> {
             return Poll::Ready(None);
         }
         match &mut self.order {
-            Order::Items(slots) => {
-                if let Some((_, Ok(task))) = slots.front() {
+            Order::Items { first, slots } => {
+                if let Some(Ok(task)) = slots.front() {
                     ready!(task.cell.poll(context));
                 }
-                Poll::Ready(slots.pop_front())
+                Poll::Ready(take_first(first, slots))
             }
             Order::Completion { under_way, ended } => {
                 let index = ready!(ended.poll_next(context));
-                Poll::Ready(under_way.remove_entry(&index))
+                Poll::Ready(under_way.remove_entry(&index).map(given_out))
             }
         }
     }
@@ -130,7 +140,7 @@ impl<T: TaskResult> Results<T> {
     /// Cancels what is under way, as far as it has not started, and forgets it.
     pub(super) fn cancel(&mut self) {
         let slots: Vec<_> = match &mut self.order {
-            Order::Items(slots) => slots.drain(..).map(|(_, slot)| slot).collect(),
+            Order::Items { slots, .. } => std::mem::take(slots).into(),
             Order::Completion { under_way, .. } => {
                 std::mem::take(under_way).into_values().collect()
             }
@@ -139,6 +149,16 @@ impl<T: TaskResult> Results<T> {
             task.cancel();
         }
     }
+}
+
+fn take_first<T: TaskResult>(first: &mut usize, slots: &mut VecDeque<Slot<T>>) -> Option<Ended<T>> {
+    let slot = slots.pop_front()?;
+    *first += 1;
+    Some(given_out((*first - 1, slot)))
+}
+
+fn given_out<T: TaskResult>((index, slot): (usize, Slot<T>)) -> Ended<T> {
+    (index, slot.map_err(|error| *error))
 }
 
 impl<T: TaskResult> Drop for Results<T> {

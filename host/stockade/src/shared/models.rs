@@ -1,19 +1,20 @@
 //! What a pool's callers and its driver share, in every order of its end: `just shuttle`.
 
 use crossbeam_channel::Receiver;
-use stockade_wire::{Codec, HostMessage, Invocation, Limits, Run};
 
 use super::*;
 use crate::callbacks::Callbacks;
-use crate::cell::{TaskCell, TaskInfo};
+use crate::cell::TaskCell;
 use crate::dispatcher::{CancelReason as DispatchCancel, Resolution};
 use crate::driver::Command;
-use crate::entry::{Schedule, TaskEntry};
+use crate::entry::TaskEntry;
 use crate::hub::{Hub, Wakers};
 use crate::link::Link;
+use crate::payload::Payload;
 use crate::room::{Patience, Place};
 use crate::sync::model::{Time, check, exhaust, far};
 use crate::sync::thread::{self, JoinHandle};
+use crate::terms::Terms;
 use crate::{CancelReason, TaskError};
 
 fn shared(places: usize) -> Arc<Shared> {
@@ -33,19 +34,9 @@ fn task(shared: &Arc<Shared>, id: u64, place: Option<Place>) -> (TaskEntry, Rece
     let hub = Arc::new(Hub::new(None, shared.clone()));
     let told = hub.told();
     let link = Arc::new(Link::new(hub, Callbacks::new("model".into()), shared.clone()));
-    let (id, target) = (TaskId(id), String::new());
-    let info = TaskInfo { id, target, label: None, codec: Codec::Raw, result_shape: None };
-    let run = Run {
-        task: id,
-        module: ModuleId(0),
-        invocation: Invocation::Scalar { export: String::new(), args: Vec::new() },
-        limits: Limits::default(),
-        slot: 0,
-        share: None,
-    };
-    let cell = Arc::new(TaskCell::new(info, link));
-    let message = HostMessage::Run(run);
-    (TaskEntry::new(cell, message, Vec::new(), Schedule::default(), place), told)
+    let terms = Arc::new(Terms::of_a_model(link));
+    let cell = TaskCell::new(TaskId(id), terms, Payload::default(), place);
+    (TaskEntry::new(Arc::new(cell)), told)
 }
 
 #[test]
@@ -143,8 +134,8 @@ fn every_submission_is_refused_or_its_task_ends_whenever_the_pool_does() {
         drop(send);
         let driver = spawn(&shared, move |shared| {
             while let (false, Ok(mut entry)) = (shared.is_closed(), tasks.recv()) {
-                entry.place = None;
-                entry.resolve(Resolution::Finished, None, &mut Wakers::new());
+                entry.cell.start(Duration::ZERO);
+                entry.resolve(Resolution::Finished, None, Duration::ZERO, &mut Wakers::new());
             }
             drop(tasks);
             shared.terminate();
@@ -170,7 +161,7 @@ fn the_list_has_the_tasks_that_the_pool_cancelled_and_no_others() {
                 let end = cell.wait_for_end();
                 if matches!(end.result, Err(TaskError::Cancelled(CancelReason::Shutdown))) {
                     let listed = shared.cancelled_tasks();
-                    assert!(listed.iter().any(|task| task.id == cell.info.id), "heard too early");
+                    assert!(listed.iter().any(|task| task.id == cell.id), "heard too early");
                 }
             })
         };
@@ -179,6 +170,7 @@ fn the_list_has_the_tasks_that_the_pool_cancelled_and_no_others() {
             resolved.resolve(
                 Resolution::Cancelled(DispatchCancel::Shutdown),
                 None,
+                Duration::ZERO,
                 &mut Wakers::new(),
             );
             drop(dropped);
@@ -192,7 +184,7 @@ fn the_list_has_the_tasks_that_the_pool_cancelled_and_no_others() {
             let result = &cell.done().unwrap().result;
             matches!(result, Err(TaskError::Cancelled(CancelReason::Shutdown)))
         };
-        let mut expected: Vec<_> = cells.iter().filter(by_pool).map(|cell| cell.info.id).collect();
+        let mut expected: Vec<_> = cells.iter().filter(by_pool).map(|cell| cell.id).collect();
         expected.sort_unstable();
         let listed: Vec<_> = shared.cancelled_tasks().iter().map(|task| task.id).collect();
         assert_eq!(listed, expected);

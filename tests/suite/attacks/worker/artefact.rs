@@ -95,7 +95,7 @@ fn a73_an_artefact_that_could_change_or_is_not_whole_is_refused() {
         task: TaskId(9),
         module: MODULE,
         invocation: Invocation::Scalar { export: "double".into(), args: vec![Scalar::I32(21)] },
-        limits: Limits::default(),
+        limits: None,
         slot: 0,
         share: None,
     };

@@ -1,0 +1,264 @@
+//! What the driver does with a cell: sends its task, takes it back, hears of it.
+//!
+//! Invariant: all of it under the cell's lock, and in the hub's; so what a handle sees is true at some
+//! moment, and nothing here waits for more than another's glance.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use stockade_wire::descriptor::SendError;
+use stockade_wire::{
+    Codec, EMIT_OVERHEAD_BYTES, Finished, HostMessage, HostPort, Outcome, Run, StatusPage, WorkerId,
+};
+
+use super::attended::{Attempt, Attended, Phase};
+use super::{State, TaskCell};
+use crate::payload::Payload;
+use crate::report::{Status, Summary};
+use crate::sync::MutexGuard;
+
+/// Where a worker says whether it has started a task.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) page: Arc<StatusPage>,
+    pub(crate) slot: u8,
+}
+
+/// What is known of a task as it ends.
+#[derive(Debug)]
+pub(crate) struct Last {
+    /// How its result is written.
+    pub(crate) codec: Codec,
+    /// What its worker said of its end.
+    pub(crate) finished: Option<Box<Finished>>,
+    attempt: Attempt,
+}
+
+/// A task that has a slot on its worker's page and is not sent yet.
+pub(crate) struct Claim<'a> {
+    cell: &'a TaskCell,
+    state: MutexGuard<'a, State>,
+    slot: u8,
+}
+
+impl Claim<'_> {
+    /// Sends the task. Its worker hears of it at the latest when the port is flushed.
+    ///
+    /// # Errors
+    /// [`SendError`]; the worker is of no further use.
+    pub(crate) fn send(mut self, port: &mut HostPort) -> Result<(), SendError> {
+        let (id, terms, slot) = (self.cell.id, &self.cell.terms, self.slot);
+        let attended = self.state.attend();
+        let (invocation, descriptors) = attended.payload.lend(terms.function);
+        let run = Run {
+            task: id,
+            module: terms.module,
+            invocation,
+            limits: terms.tells_limits.then(|| Box::new((*terms.limits).clone())),
+            slot,
+            share: terms.share,
+        };
+        let message = HostMessage::Run(run);
+        let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        let sent = port.send(&message, &borrowed);
+        drop(borrowed);
+        if let HostMessage::Run(run) = message {
+            attended.payload.take_back(run.invocation, descriptors);
+        }
+        sent
+    }
+}
+
+impl TaskCell {
+    /// The task goes to `worker` now. `None` where it is cancelled already.
+    pub(crate) fn claim(&self, worker: WorkerId, sent: Sent) -> Option<Claim<'_>> {
+        let mut state = self.lock();
+        if state.done().is_some() {
+            return None;
+        }
+        // Before the task is sent, so that the worker finds its slot filled.
+        sent.page.offer(sent.slot, self.id);
+        let slot = sent.slot;
+        let attended = state.attend();
+        let number = attended.attempt.number + 1;
+        attended.attempt = Attempt { worker: Some(worker), number, ..Attempt::default() };
+        attended.finished = None;
+        attended.phase = Phase::Claimed(sent);
+        // Of an attempt that was lost.
+        attended.emitted.clear();
+        Some(Claim { cell: self, state, slot })
+    }
+
+    /// The task is, from this moment of the pool's life on, the next that its worker starts, or was
+    /// taken back.
+    pub(crate) fn start(&self, now: Duration) {
+        let mut state = self.lock();
+        let State::Attended(attended) = &mut *state else { return };
+        attended.attempt.started.get_or_insert(nanos(now));
+        if let Phase::Claimed(sent) = &attended.phase {
+            attended.phase = Phase::Running(sent.clone());
+        }
+        let place = attended.place.take();
+        // Its room has a lock of its own.
+        drop(state);
+        drop(place);
+    }
+
+    /// A task that was sent shall not start. False where it has; else its worker says in its turn that
+    /// it did not, and it is back in the queue or has ended.
+    pub(crate) fn recall(&self) -> bool {
+        let mut state = self.lock();
+        let State::Attended(attended) = &mut *state else { return true };
+        if let Some(sent) = attended.sent()
+            && !sent.page.revoke(sent.slot, self.id)
+        {
+            return false;
+        }
+        if !matches!(attended.phase, Phase::Done(_)) {
+            attended.phase = Phase::TakenBack;
+        }
+        true
+    }
+
+    /// A task that was taken back is in the queue again; what it did not come to was no attempt.
+    pub(crate) fn requeue_unstarted(&self) {
+        let mut state = self.lock();
+        if let State::Attended(attended) = &mut *state {
+            let number = attended.attempt.number.saturating_sub(1);
+            attended.attempt = Attempt { number, ..Attempt::default() };
+        }
+        requeue(&mut state);
+    }
+
+    /// The task is back in the queue.
+    pub(crate) fn requeue(&self) {
+        requeue(&mut self.lock());
+    }
+
+    /// Its worker died before it came to it, which was no attempt.
+    pub(crate) fn forget_attempt(&self, worker: WorkerId) {
+        if let State::Attended(attended) = &mut *self.lock()
+            && attended.attempt.worker == Some(worker)
+        {
+            attended.attempt.number = attended.attempt.number.saturating_sub(1);
+        }
+    }
+
+    /// The worker of its latest attempt.
+    pub(crate) fn worker(&self) -> Option<WorkerId> {
+        match &*self.lock() {
+            State::Attended(attended) => attended.attempt.worker,
+            State::Queued(_) => None,
+            State::Done(completed) => completed.report.worker,
+        }
+    }
+
+    /// `worker` says that the task has emitted an item. False where it may not say so.
+    pub(crate) fn emit(&self, worker: WorkerId, item: Vec<u8>) -> bool {
+        let mut state = self.lock();
+        let State::Attended(attended) = &mut *state else { return false };
+        let attempt = &mut attended.attempt;
+        attempt.emitted_bytes += item.len() as u64 + EMIT_OVERHEAD_BYTES;
+        let may = attempt.worker == Some(worker)
+            && attempt.started.is_some()
+            && attempt.emitted_bytes <= self.terms.limits.output_bytes
+            // Else its caller has cancelled it, and its page says so.
+            && !matches!(attended.phase, Phase::Done(_));
+        if may {
+            attended.emitted.push_back(item);
+            attended.notify();
+            drop(state);
+            self.terms.link.hub.done(self.awaited());
+        }
+        may
+    }
+
+    /// `worker` says how the task has ended, which is kept for its end. False where it may not say so.
+    pub(crate) fn hear(&self, worker: WorkerId, finished: Box<Finished>) -> bool {
+        let mut state = self.lock();
+        let State::Attended(attended) = &mut *state else { return false };
+        let is_taken_back = matches!(attended.phase, Phase::Done(_));
+        if is_taken_back
+            || attended.attempt.worker != Some(worker)
+            || !self.accepts(attended, &finished)
+        {
+            return false;
+        }
+        attended.finished = Some(finished);
+        true
+    }
+
+    /// Whether a worker's outcome is of the kind that this call can have, and within its limits.
+    fn accepts(&self, attended: &Attended, finished: &Finished) -> bool {
+        let limits = &self.terms.limits;
+        let stdio_fits = [&finished.stdout, &finished.stderr]
+            .iter()
+            .all(|stream| stream.bytes.len() as u64 <= limits.stdio_bytes);
+        let output_fits = match &finished.outcome {
+            Outcome::Returned(bytes) => {
+                bytes.len() as u64 + attended.attempt.emitted_bytes <= limits.output_bytes
+            }
+            _ => true,
+        };
+        stdio_fits && output_fits && attended.payload.can_end_as(&finished.outcome)
+    }
+
+    /// What is known of the task as it ends.
+    pub(crate) fn take_last(&self) -> Last {
+        match &mut *self.lock() {
+            State::Attended(attended) => Last {
+                codec: attended.codec,
+                finished: attended.finished.take(),
+                attempt: attended.attempt,
+            },
+            // Of one that never ran there is no result to be read.
+            State::Queued(_) | State::Done(_) => {
+                Last { codec: Codec::Raw, finished: None, attempt: Attempt::default() }
+            }
+        }
+    }
+
+    /// The report of the task, which ends as `status` at this moment of the pool's life.
+    pub(crate) fn summary(&self, status: Status, last: Last, now: Duration) -> Summary {
+        let mut report = Summary::blank(status, self.until(nanos(now)));
+        let Last { finished, attempt, .. } = last;
+        report.worker = attempt.worker;
+        report.attempt = attempt.number;
+        if let Some(started) = attempt.started {
+            let age = report.queue_wait;
+            report.queue_wait = self.until(started);
+            report.wall_time = age.saturating_sub(report.queue_wait);
+        }
+        if let Some(finished) = finished {
+            if attempt.started.is_none() {
+                // It was answered before it was known to be next.
+                report.queue_wait = report.queue_wait.saturating_sub(finished.metrics.wall_time);
+            }
+            report.hear(*finished);
+        }
+        report
+    }
+
+    /// Looks at what it is called with; at nothing once it has ended.
+    pub(crate) fn with_payload<T>(&self, look: impl FnOnce(&Payload) -> T) -> T {
+        match &*self.lock() {
+            State::Queued(payload) => look(payload),
+            State::Attended(attended) => look(&attended.payload),
+            State::Done(_) => look(&Payload::default()),
+        }
+    }
+}
+
+fn nanos(moment: Duration) -> u64 {
+    u64::try_from(moment.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn requeue(state: &mut State) {
+    if let State::Attended(attended) = state
+        && !matches!(attended.phase, Phase::Done(_))
+    {
+        attended.phase = Phase::Pending;
+        attended.emitted.clear();
+    }
+}
