@@ -1,5 +1,7 @@
 //! What a queued task weighs, by the bytes that this program has allocated: a program of its own,
 //! because its allocator counts them all.
+// Every function here is a part of a test.
+#![allow(clippy::unwrap_used)]
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};

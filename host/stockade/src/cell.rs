@@ -11,7 +11,7 @@
 //! worker, on its status page: either its code has started, or it never will.
 //!
 //! A million tasks may wait, so one that waits is its payload and little else. What is known only of a
-//! task whose turn has come, or that somebody waits for, is [`Attended`] to apart, and given up at
+//! task whose turn has come, or that somebody waits for, stands apart, and most of it is given up at
 //! the end:
 //!
 //! ```text
