@@ -74,7 +74,7 @@ attacks-as-nobody:
 # The example guests, compiled to wasm32-wasip1; adds that target if it is missing.
 guests: wasm-target
     @mkdir -p {{ out }}
-    cargo build --profile guest --target wasm32-wasip1 -p wordcount -p thumbnail -p mandelbrot -p classify -p linecount -p probe
+    cargo build --profile guest --target wasm32-wasip1 -p wordcount -p thumbnail -p mandelbrot -p classify -p linecount -p vectors -p probe
 
 # The command, the worker and the host examples.
 build:
