@@ -64,14 +64,14 @@ fn passes(module: &Path, fits: impl Fn(&Vector) -> bool) {
     }
     worker.end();
     let initializer = vectors.iter().find_map(|vector| vector.initializer.as_deref());
-    let pools = Pools::over(module, initializer.unwrap());
+    let pool = pool_over(module, initializer.unwrap());
     for vector in &vectors {
-        match pools.call(vector).map(|ended| vector.check(&ended)) {
+        match called(&pool, vector).map(|ended| vector.check(&ended)) {
             None | Some(Ok(())) => {}
             Some(Err(why)) => wrong.push(format!("in a pool: {}: {why}", vector.name)),
         }
     }
-    pools.end();
+    assert!(pool.shutdown());
     assert!(wrong.is_empty(), "{}:\n{}", module.display(), wrong.join("\n"));
 }
 
@@ -157,47 +157,33 @@ fn end_of(outcome: Outcome) -> End {
     }
 }
 
-/// Two pools over one module: in the second the vectors' initializer runs, also where no manifest
-/// declares it.
-struct Pools {
-    plain: Pool,
-    initialized: Pool,
+/// A pool over one module, in which `initializer` runs, also where no manifest declares it.
+fn pool_over(module: &Path, initializer: &str) -> Pool {
+    let builder = Pool::single().name(name_for_a_pool()).module(module);
+    builder.initializer(initializer, Json::new()).build().unwrap()
 }
 
-impl Pools {
-    fn over(module: &Path, initializer: &str) -> Self {
-        let builder = || Pool::single().name(name_for_a_pool()).module(module);
-        let initialized = builder().initializer(initializer, Json::new());
-        Self { plain: builder().build().unwrap(), initialized: initialized.build().unwrap() }
-    }
-
-    /// Calls it as a pool's caller would; `None` where a caller has no way to say just that.
-    fn call(&self, vector: &Vector) -> Option<Ended> {
-        let pool = if vector.initializer.is_some() { &self.initialized } else { &self.plain };
-        let function = vector.function.as_str();
-        let submitted = match vector.codec {
-            VectorCodec::Raw => pool.submit(function, Bytes(vector.input.clone())),
-            VectorCodec::Json => pool.submit(function, vector.json_call()?),
-            VectorCodec::Scalar => {
-                let numbers: Vec<_> = serde_json::from_slice(&vector.input).unwrap();
-                pool.submit(function, numbers.into_iter().fold(Json::new(), Json::arg))
-            }
-            VectorCodec::Bincode => return None,
-        };
-        Some(match submitted {
-            Ok(handle) => ended(&handle),
-            // What a manifest tells of a task is checked before it is sent.
-            Err(SubmitError::Signature { problem, .. }) => {
-                let end = End::BadArguments(problem);
-                Ended { end, emitted: None, log: Vec::new(), progress: None }
-            }
-            Err(error) => panic!("{}: {error}", vector.name),
-        })
-    }
-
-    fn end(self) {
-        assert!(self.plain.shutdown() && self.initialized.shutdown());
-    }
+/// Calls it as a pool's caller would; `None` where a caller has no way to say just that.
+fn called(pool: &Pool, vector: &Vector) -> Option<Ended> {
+    let function = vector.function.as_str();
+    let submitted = match vector.codec {
+        VectorCodec::Raw => pool.submit(function, Bytes(vector.input.clone())),
+        VectorCodec::Json => pool.submit(function, vector.json_call()?),
+        VectorCodec::Scalar => {
+            let numbers: Vec<_> = serde_json::from_slice(&vector.input).unwrap();
+            pool.submit(function, numbers.into_iter().fold(Json::new(), Json::arg))
+        }
+        VectorCodec::Bincode => return None,
+    };
+    Some(match submitted {
+        Ok(handle) => ended(&handle),
+        // What a manifest tells of a task is checked before it is sent.
+        Err(SubmitError::Signature { problem, .. }) => {
+            let end = End::BadArguments(problem);
+            Ended { end, emitted: None, log: Vec::new(), progress: None }
+        }
+        Err(error) => panic!("{}: {error}", vector.name),
+    })
 }
 
 fn ended(handle: &TaskHandle<Value>) -> Ended {
