@@ -83,17 +83,17 @@ export fn half(x: f64) f64 {
 
 comptime {
     asm (stockade.exports(.{
-        stockade.task("echo", "Gives back what it is given.", echo, .{"data"}),
-        stockade.task("add", "Adds two numbers.", add, .{ "a", "b" }),
-        stockade.task("greet", "Greets somebody.", greet, .{"name"}),
-        stockade.task("summarize", "Sums up a series.", summarize, .{"series"}),
-        stockade.task("fail", "Fails.", fail, .{"code"}),
-        stockade.task("panic", "Panics.", panicWith, .{"message"}),
-        stockade.task("tell", "Emits, logs and tells its progress as often as it is told to.", tell, .{"count"}),
-        stockade.task("nothing", "Does nothing.", nothing, .{}),
-        stockade.task("hosted", "Whether this is a numbered task with a deadline.", hosted, .{}),
-        stockade.task("loaded", "What the initializer loaded.", loaded, .{}),
-        stockade.initializer("load", "Keeps a number for every task.", load, .{}),
-        stockade.finalizer("unload", "Forgets it.", unload, .{}),
-    }));
+            stockade.task("echo", "Gives back what it is given.", echo, .{"data"}),
+            stockade.task("add", "Adds two numbers.", add, .{ "a", "b" }),
+            stockade.task("greet", "Greets somebody.", greet, .{"name"}),
+            stockade.task("summarize", "Sums up a series.", summarize, .{"series"}),
+            stockade.task("fail", "Fails.", fail, .{"code"}),
+            stockade.task("panic", "Panics.", panicWith, .{"message"}),
+            stockade.task("tell", "Emits, logs and tells its progress as often as it is told to.", tell, .{"count"}),
+            stockade.task("nothing", "Does nothing.", nothing, .{}),
+            stockade.task("hosted", "Whether this is a numbered task with a deadline.", hosted, .{}),
+            stockade.task("loaded", "What the initializer loaded.", loaded, .{}),
+            stockade.initializer("load", "Keeps a number for every task.", load, .{}),
+            stockade.finalizer("unload", "Forgets it.", unload, .{}),
+        }));
 }

@@ -173,7 +173,9 @@ impl Vector {
     /// The difference, in words.
     pub fn check(&self, ended: &Ended) -> Result<(), String> {
         match (&self.expected, &ended.end) {
-            (Expected::Output(wanted), End::Returned(bytes)) => wanted.check("the result", bytes)?,
+            (Expected::Output(wanted), End::Returned(bytes)) => {
+                wanted.check("the result", bytes)?
+            }
             (Expected::BadArguments, End::BadArguments(text)) if !text.is_empty() => {}
             (Expected::Panic(wanted), End::Panicked(text)) if text == wanted => {}
             (Expected::Error { message, data }, End::Error(text, form)) if text == message => {
@@ -210,7 +212,9 @@ impl Content {
         }
         if let Some(hex) = value.get("hex") {
             let times = value.get("times").map_or(Some(1), Value::as_u64)?;
-            return Some(Self::Bytes(bytes_of(hex.as_str()?)?.repeat(usize::try_from(times).ok()?)));
+            return Some(Self::Bytes(
+                bytes_of(hex.as_str()?)?.repeat(usize::try_from(times).ok()?),
+            ));
         }
         value.get("json").cloned().map(Self::Json)
     }

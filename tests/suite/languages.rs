@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use stockade::{Bytes, Json, Output, Pool, SubmitError, TaskError, TaskHandle};
+use stockade::{Bytes, Command, Grants, Json, Output, Pool, SubmitError, TaskError, TaskHandle};
 use stockade_tests::{
     End, Ended, RoleProcess, Vector, VectorCodec, compile_file_by_process, guest, load,
     name_for_a_pool, repository, vectors,
@@ -34,10 +34,10 @@ const BY_HAND: &[(&str, VectorCodec)] = &[
     ("half", VectorCodec::Scalar),
 ];
 
-/// The guest of `language`, if it is built.
+/// The guest `name` in `language`, if it is built.
 #[allow(clippy::print_stderr)] // What is not tried is said.
-fn built(language: &str) -> Option<PathBuf> {
-    let path = repository().join(format!("target/languages/guests/{language}-vectors.wasm"));
+fn built(language: &str, name: &str) -> Option<PathBuf> {
+    let path = repository().join(format!("target/languages/guests/{name}.wasm"));
     if path.exists() {
         return Some(path);
     }
@@ -54,9 +54,8 @@ fn passes(module: &Path, fits: impl Fn(&Vector) -> bool) {
     let mut wrong = Vec::new();
     let mut worker = Worker::start(module);
     // An initializer and numbers are a pool's affair.
-    let exact = |vector: &&Vector| {
-        vector.initializer.is_none() && vector.codec != VectorCodec::Scalar
-    };
+    let exact =
+        |vector: &&Vector| vector.initializer.is_none() && vector.codec != VectorCodec::Scalar;
     for vector in vectors.iter().filter(exact) {
         if let Err(why) = vector.check(&worker.call(vector)) {
             wrong.push(format!("in a worker: {}: {why}", vector.name));
@@ -212,28 +211,28 @@ fn a_guest_in_rust_passes_the_test_vectors() {
 
 #[test]
 fn a_guest_in_c_passes_the_test_vectors() {
-    if let Some(module) = built("c") {
+    if let Some(module) = built("c", "c-vectors") {
         passes(&module, |_| true);
     }
 }
 
 #[test]
 fn a_guest_in_zig_passes_the_test_vectors() {
-    if let Some(module) = built("zig") {
+    if let Some(module) = built("zig", "zig-vectors") {
         passes(&module, |_| true);
     }
 }
 
 #[test]
 fn a_guest_in_go_passes_the_test_vectors() {
-    if let Some(module) = built("go") {
+    if let Some(module) = built("go", "go-vectors") {
         passes(&module, |_| true);
     }
 }
 
 #[test]
 fn a_guest_in_assemblyscript_passes_the_test_vectors() {
-    if let Some(module) = built("assemblyscript") {
+    if let Some(module) = built("assemblyscript", "assemblyscript-vectors") {
         passes(&module, |_| true);
     }
 }
@@ -242,4 +241,26 @@ fn a_guest_in_assemblyscript_passes_the_test_vectors() {
 fn a_guest_by_hand_passes_those_of_the_functions_it_has() {
     let module = repository().join("examples-wasm/wat-vectors/vectors.wat");
     passes(&module, |vector| BY_HAND.contains(&(&*vector.function, vector.codec)));
+}
+
+#[test]
+fn an_interpreter_runs_a_users_script_over_its_input_as_one_task() {
+    let Some(module) = built("javascript", "javascript") else { return };
+    let scripts =
+        Grants::none().read_dir(repository().join("examples-wasm/javascript"), "/scripts");
+    let pool = Pool::single().name(name_for_a_pool()).module(module).grants(scripts);
+    let pool = pool.build().unwrap();
+    let median = |numbers: &str| {
+        let command = Command::new("qjs").args(["-m", "/scripts/median.js"]).stdin(numbers);
+        pool.submit_command(command).unwrap().result().unwrap()
+    };
+
+    let output = median("3\n1\n2\nmany\n");
+    assert_eq!(output.exit_code, 0);
+    assert_eq!(output.stdout.bytes, b"{\"count\":3,\"median\":2}\n");
+    assert_eq!(output.stderr.bytes, b"lines that are no number: 1\n");
+
+    let none = median("");
+    assert_eq!((none.exit_code, &none.stdout.bytes[..]), (1, &b""[..]));
+    assert!(pool.shutdown());
 }
