@@ -129,13 +129,17 @@ pub fn compile_by_process(
     compile_bytes(source.as_bytes(), limits, compile_limits)
 }
 
-/// As [`compile_by_process`], of the module in the file `path`, under the usual limits of compilers.
+/// As [`compile_by_process`], of the module in the file `path`.
 ///
 /// # Panics
 /// Where it cannot be read, or the compiler does not answer.
-pub fn compile_file_by_process(path: &Path, limits: &Limits) -> (CompileReply, File) {
+pub fn compile_file_by_process(
+    path: &Path,
+    limits: &Limits,
+    compile_limits: CompileLimits,
+) -> (CompileReply, File) {
     let module = std::fs::read(path).expect("a module");
-    compile_bytes(&module, limits, CompileLimits::default())
+    compile_bytes(&module, limits, compile_limits)
 }
 
 fn compile_bytes(

@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use stockade::{Bytes, Command, Grants, Json, Output, Pool, SubmitError, TaskError, TaskHandle};
 use stockade_tests::{
-    End, Ended, RoleProcess, Vector, VectorCodec, compile_file_by_process, guest, load,
+    End, Ended, PATIENCE, RoleProcess, Vector, VectorCodec, compile_file_by_process, guest, load,
     name_for_a_pool, repository, vectors,
 };
 use stockade_wire::{
-    Call, Codec, CompileReply, Failure, HostMessage, Invocation, Limits, ModuleDescription,
-    ModuleId, Outcome, Run, StatusPage, TaskId, WorkerMessage,
+    Call, Codec, CompileLimits, CompileReply, Failure, HostMessage, Invocation, Limits,
+    ModuleDescription, ModuleId, Outcome, Run, StatusPage, TaskId, WorkerMessage,
 };
 
 const MODULE: ModuleId = ModuleId(1);
@@ -46,6 +46,11 @@ fn built(language: &str, name: &str) -> Option<PathBuf> {
     assert!(!demanded, "{} is not built: run `just languages`", path.display());
     eprintln!("skipped: {} is not built (`just languages`)", path.display());
     None
+}
+
+/// A module from Go has 4.5 MB, which a compiler that was built without optimisation feels.
+fn patient() -> CompileLimits {
+    CompileLimits::default().cpu_time(PATIENCE).wall_time(5 * PATIENCE)
 }
 
 /// Calls everything that `fits` in a worker, exactly as the vectors have it, and in a pool.
@@ -84,7 +89,7 @@ struct Worker {
 
 impl Worker {
     fn start(module: &Path) -> Self {
-        let (reply, artefact) = compile_file_by_process(module, &Limits::default());
+        let (reply, artefact) = compile_file_by_process(module, &Limits::default(), patient());
         let CompileReply::Compiled(description) = reply else {
             panic!("{} is refused: {reply:?}", module.display())
         };
@@ -158,7 +163,7 @@ fn end_of(outcome: Outcome) -> End {
 
 /// A pool over one module, in which `initializer` runs, also where no manifest declares it.
 fn pool_over(module: &Path, initializer: &str) -> Pool {
-    let builder = Pool::single().name(name_for_a_pool()).module(module);
+    let builder = Pool::single().name(name_for_a_pool()).module(module).compile_limits(patient());
     builder.initializer(initializer, Json::new()).build().unwrap()
 }
 
@@ -248,8 +253,8 @@ fn an_interpreter_runs_a_users_script_over_its_input_as_one_task() {
     let Some(module) = built("javascript", "javascript") else { return };
     let scripts =
         Grants::none().read_dir(repository().join("examples-wasm/javascript"), "/scripts");
-    let pool = Pool::single().name(name_for_a_pool()).module(module).grants(scripts);
-    let pool = pool.build().unwrap();
+    let builder = Pool::single().name(name_for_a_pool()).module(module).grants(scripts);
+    let pool = builder.compile_limits(patient()).build().unwrap();
     let median = |numbers: &str| {
         let command = Command::new("qjs").args(["-m", "/scripts/median.js"]).stdin(numbers);
         pool.submit_command(command).unwrap().result().unwrap()
