@@ -21,6 +21,13 @@ export function add(): i32 {
   });
 }
 
+export function negate(): i32 {
+  return run(["x", "really"], (call) => {
+    const x = call.takeF64(), really = call.takeBool();
+    if (call.taken()) call.returnF64(really ? -x : x);
+  });
+}
+
 export function greet(): i32 {
   return run(["name"], (call) => {
     const name = call.takeText();

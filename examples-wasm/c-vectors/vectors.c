@@ -20,6 +20,13 @@ STOCKADE_TASK(add, "Adds two numbers.", "i64", (a, "i64"), (b, "i64")) {
     return stockade_return_i64(call, (int64_t)((uint64_t)a + (uint64_t)b));
 }
 
+STOCKADE_TASK(negate, "The negative of a number, if that is really meant.", "f64", (x, "f64"), (really, "bool")) {
+    double x = stockade_take_f64(call);
+    bool really = stockade_take_bool(call);
+    if (!stockade_taken(call)) return STOCKADE_BAD_ARGUMENTS;
+    return stockade_return_f64(call, really ? -x : x);
+}
+
 STOCKADE_TASK(greet, "Greets somebody.", "String", (name, "String")) {
     stockade_text name = stockade_take_text(call);
     if (!stockade_taken(call)) return STOCKADE_BAD_ARGUMENTS;

@@ -37,6 +37,16 @@ func exportAdd() int32 {
 	return stockade.Run2("a", "b", func(a, b int64) (int64, error) { return a + b, nil })
 }
 
+//go:wasmexport negate
+func exportNegate() int32 {
+	return stockade.Run2("x", "really", func(x float64, really bool) (float64, error) {
+		if really {
+			x = -x
+		}
+		return x, nil
+	})
+}
+
 //go:wasmexport greet
 func exportGreet() int32 {
 	return stockade.Run1("name", func(name string) (string, error) { return "Hello, " + name + "!", nil })

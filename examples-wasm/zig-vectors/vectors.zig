@@ -26,6 +26,10 @@ fn add(a: i64, b: i64) i64 {
     return a +% b;
 }
 
+fn negate(x: f64, really: bool) f64 {
+    return if (really) -x else x;
+}
+
 fn greet(name: []const u8) ![]const u8 {
     return std.fmt.allocPrint(stockade.allocator, "Hello, {s}!", .{name});
 }
@@ -85,7 +89,8 @@ comptime {
     asm (stockade.exports(.{
             stockade.task("echo", "Gives back what it is given.", echo, .{"data"}),
             stockade.task("add", "Adds two numbers.", add, .{ "a", "b" }),
-            stockade.task("greet", "Greets somebody.", greet, .{"name"}),
+            stockade.task("negate", "The negative of a number, if that is really meant.", negate, .{ "x", "really" }),
+        stockade.task("greet", "Greets somebody.", greet, .{"name"}),
             stockade.task("summarize", "Sums up a series.", summarize, .{"series"}),
             stockade.task("fail", "Fails.", fail, .{"code"}),
             stockade.task("panic", "Panics.", panicWith, .{"message"}),

@@ -75,6 +75,9 @@ fn passes(module: &Path, fits: impl Fn(&Vector) -> bool) {
             Some(Err(why)) => wrong.push(format!("in a pool: {}: {why}", vector.name)),
         }
     }
+    if vectors.iter().any(|vector| vector.codec == VectorCodec::Bincode) {
+        serves_callers_with_types(&pool);
+    }
     assert!(pool.shutdown());
     assert!(wrong.is_empty(), "{}:\n{}", module.display(), wrong.join("\n"));
 }
@@ -188,6 +191,17 @@ fn called(pool: &Pool, vector: &Vector) -> Option<Ended> {
         }
         Err(error) => panic!("{}: {error}", vector.name),
     })
+}
+
+/// A caller's own types meet those of the guest's manifest: a literal here is an `i32`.
+fn serves_callers_with_types(pool: &Pool) {
+    assert_eq!(pool.run::<u8>("add", (2, 40)).unwrap(), 42);
+    assert_eq!(pool.run::<String>("greet", ("Zoë",)).unwrap(), "Hello, Zoë!");
+    assert_eq!(pool.run::<f32>("negate", (2, true)).unwrap(), -2.0);
+    assert_eq!(pool.run::<Bytes>("echo", (Bytes(vec![0, 255]),)).unwrap().0, [0, 255]);
+    pool.run::<()>("nothing", ()).unwrap();
+    let refused = pool.submit::<i64>("add", (2, "40"));
+    assert!(matches!(refused, Err(SubmitError::Signature { .. })));
 }
 
 fn ended(handle: &TaskHandle<Value>) -> Ended {

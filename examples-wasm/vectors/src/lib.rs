@@ -62,6 +62,12 @@ fn add(a: i64, b: i64) -> i64 {
     a.wrapping_add(b)
 }
 
+/// The negative of a number, if that is really meant.
+#[task]
+fn negate(x: f64, really: bool) -> f64 {
+    if really { -x } else { x }
+}
+
 /// Greets somebody.
 #[task]
 fn greet(name: String) -> String {
