@@ -20,7 +20,8 @@ STOCKADE_TASK(add, "Adds two numbers.", "i64", (a, "i64"), (b, "i64")) {
     return stockade_return_i64(call, (int64_t)((uint64_t)a + (uint64_t)b));
 }
 
-STOCKADE_TASK(negate, "The negative of a number, if that is really meant.", "f64", (x, "f64"), (really, "bool")) {
+STOCKADE_TASK(negate, "The negative of a number, if that is really meant.", "f64", (x, "f64"),
+              (really, "bool")) {
     double x = stockade_take_f64(call);
     bool really = stockade_take_bool(call);
     if (!stockade_taken(call)) return STOCKADE_BAD_ARGUMENTS;
@@ -50,7 +51,8 @@ STOCKADE_TASK(summarize, "Sums up a series.", "Summary", (series, "Series")) {
     int64_t count = 0;
     for (const char *at = NULL; stockade_json_next(values, &at, NULL, &value); count++) {
         double number;
-        if (!stockade_json_f64(value, &number)) return stockade_refuse(call, "series: expected numbers as `values`");
+        if (!stockade_json_f64(value, &number))
+            return stockade_refuse(call, "series: expected numbers as `values`");
         sum += number;
         if (count == 0 || number > largest) largest = number;
     }

@@ -19,10 +19,49 @@
 /* How deep JSON may be nested. */
 #define STOCKADE_DEPTH_MAX 128
 
+/* ---- Memory of a call: freed when the task returns. ---- */
+
+typedef struct stockade__block {
+    struct stockade__block *previous, *next;
+} stockade__block;
+
+/* One list for the program, however many of its files include this. */
+__attribute__((weak)) stockade__block *stockade__blocks;
+
+static inline void *stockade__resize(void *memory, size_t length) {
+    stockade__block *block = memory ? (stockade__block *)memory - 1 : NULL;
+    if (length > SIZE_MAX / 2) __builtin_trap();
+    block = realloc(block, sizeof *block + length);
+    if (!block) __builtin_trap();
+    if (!memory) *block = (stockade__block){NULL, stockade__blocks};
+    *(block->previous ? &block->previous->next : &stockade__blocks) = block;
+    if (block->next) block->next->previous = block;
+    return block + 1;
+}
+
+static inline void stockade__free_all(void) {
+    while (stockade__blocks) {
+        stockade__block *block = stockade__blocks;
+        stockade__blocks = block->next;
+        free(block);
+    }
+}
+
+/* Memory until the task returns. What outlives it, as what an initializer loads, is malloc's. */
+static inline void *stockade_alloc(size_t length) { return stockade__resize(NULL, length); }
+
+/* ---- Text, and bytes that grow. ---- */
+
 /* Text or bytes; not ended by a zero. */
-typedef struct { const char *bytes; size_t length; } stockade_text;
+typedef struct {
+    const char *bytes;
+    size_t length;
+} stockade_text;
 /* Begins as {0}. */
-typedef struct { char *bytes; size_t length, capacity; } stockade_buffer;
+typedef struct {
+    char *bytes;
+    size_t length, capacity;
+} stockade_buffer;
 
 static inline stockade_text stockade_text_of(const char *text) { return (stockade_text){text, strlen(text)}; }
 
@@ -30,15 +69,16 @@ static inline void stockade_put_bytes(stockade_buffer *buffer, const void *bytes
     if (length > SIZE_MAX / 2 - buffer->length) __builtin_trap();
     if (buffer->length + length > buffer->capacity) {
         buffer->capacity = (buffer->length + length) * 2;
-        buffer->bytes = realloc(buffer->bytes, buffer->capacity);
-        if (!buffer->bytes) __builtin_trap();
+        buffer->bytes = stockade__resize(buffer->bytes, buffer->capacity);
     }
     if (length) memcpy(buffer->bytes + buffer->length, bytes, length);
     buffer->length += length;
 }
 
 /* Appends text as it is: braces, commas and names of JSON. */
-static inline void stockade_put(stockade_buffer *buffer, const char *text) { stockade_put_bytes(buffer, text, strlen(text)); }
+static inline void stockade_put(stockade_buffer *buffer, const char *text) {
+    stockade_put_bytes(buffer, text, strlen(text));
+}
 
 /* Appends a JSON number. */
 static inline void stockade_put_i64(stockade_buffer *buffer, int64_t number) {
@@ -49,7 +89,10 @@ static inline void stockade_put_i64(stockade_buffer *buffer, int64_t number) {
 /* Appends the shortest JSON number that is read as this one; null for what JSON cannot write. */
 static inline void stockade_put_f64(stockade_buffer *buffer, double number) {
     char digits[32];
-    if (!isfinite(number)) { stockade_put(buffer, "null"); return; }
+    if (!isfinite(number)) {
+        stockade_put(buffer, "null");
+        return;
+    }
     for (int precision = 15; precision <= 17; precision++) {
         snprintf(digits, sizeof digits, "%.*g", precision, number);
         if (strtod(digits, NULL) == number) break;
@@ -65,7 +108,10 @@ static inline void stockade_put_text(stockade_buffer *buffer, stockade_text text
         char escape[8];
         if (byte == '"' || byte == '\\') snprintf(escape, sizeof escape, "\\%c", byte);
         else if (byte < 0x20) snprintf(escape, sizeof escape, "\\u%04x", byte);
-        else { stockade_put_bytes(buffer, &text.bytes[i], 1); continue; }
+        else {
+            stockade_put_bytes(buffer, &text.bytes[i], 1);
+            continue;
+        }
         stockade_put(buffer, escape);
     }
     stockade_put(buffer, "\"");
@@ -80,7 +126,8 @@ static inline void stockade_put_base64(stockade_buffer *buffer, stockade_text by
         uint32_t group = (uint32_t)(unsigned char)bytes.bytes[i] << 16;
         if (left > 1) group |= (uint32_t)(unsigned char)bytes.bytes[i + 1] << 8;
         if (left > 2) group |= (unsigned char)bytes.bytes[i + 2];
-        char four[4] = {digits[group >> 18], digits[group >> 12 & 63], digits[group >> 6 & 63], digits[group & 63]};
+        char four[4] = {digits[group >> 18], digits[group >> 12 & 63], digits[group >> 6 & 63],
+                        digits[group & 63]};
         if (left < 3) four[3] = '=';
         if (left < 2) four[2] = '=';
         stockade_put_bytes(buffer, four, 4);
@@ -90,7 +137,9 @@ static inline void stockade_put_base64(stockade_buffer *buffer, stockade_text by
 
 /* ---- Reading JSON: a value is a slice of checked text. ---- */
 
-typedef struct { const char *at, *end; } stockade_json;
+typedef struct {
+    const char *at, *end;
+} stockade_json;
 
 static inline const char *stockade__space(const char *at, const char *end) {
     while (at < end && (*at == ' ' || *at == '\t' || *at == '\n' || *at == '\r')) at++;
@@ -160,11 +209,18 @@ static inline bool stockade_is_utf8(stockade_text text) {
     const unsigned char *at = (const unsigned char *)text.bytes, *end = at + text.length;
     while (at < end) {
         unsigned char first = *at++;
-        int more = first < 0x80 ? 0 : first < 0xc2 ? -1 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : first < 0xf5 ? 3 : -1;
+        int more = first < 0x80   ? 0
+                   : first < 0xc2 ? -1
+                   : first < 0xe0 ? 1
+                   : first < 0xf0 ? 2
+                   : first < 0xf5 ? 3
+                                  : -1;
         if (more < 0 || end - at < more) return false;
         if (more && ((first == 0xe0 && *at < 0xa0) || (first == 0xed && *at > 0x9f) ||
-                     (first == 0xf0 && *at < 0x90) || (first == 0xf4 && *at > 0x8f))) return false;
-        while (more--) if ((*at++ & 0xc0) != 0x80) return false;
+                     (first == 0xf0 && *at < 0x90) || (first == 0xf4 && *at > 0x8f)))
+            return false;
+        while (more--)
+            if ((*at++ & 0xc0) != 0x80) return false;
     }
     return true;
 }
@@ -212,22 +268,26 @@ static inline bool stockade__hex4(const char *at, const char *end, uint32_t *uni
     if (end - at < 4) return false;
     for (int i = 0; i < 4; i++) {
         char c = at[i];
-        uint32_t digit = c >= '0' && c <= '9' ? (uint32_t)(c - '0') : (c | 32) >= 'a' && (c | 32) <= 'f' ? (uint32_t)((c | 32) - 'a' + 10) : 16;
+        uint32_t digit = c >= '0' && c <= '9'                 ? (uint32_t)(c - '0')
+                         : (c | 32) >= 'a' && (c | 32) <= 'f' ? (uint32_t)((c | 32) - 'a' + 10)
+                                                              : 16;
         if (digit > 15) return false;
         *unit = *unit << 4 | digit;
     }
     return true;
 }
 
-/* A text, its escapes resolved, in memory of its own. */
+/* A text, its escapes resolved. */
 static inline bool stockade_json_text(stockade_json value, stockade_text *text) {
     if (*value.at != '"') return false;
     const char *at = value.at + 1, *end = value.end - 1;
-    char *into = malloc((size_t)(end - at) + 1);
-    if (!into) __builtin_trap();
+    char *into = stockade_alloc((size_t)(end - at) + 1);
     *text = (stockade_text){into, 0};
     while (at < end) {
-        if (*at != '\\') { *into++ = *at++; continue; }
+        if (*at != '\\') {
+            *into++ = *at++;
+            continue;
+        }
         static const char letters[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
         char letter = at[1];
         at += 2;
@@ -241,7 +301,8 @@ static inline bool stockade_json_text(stockade_json value, stockade_text *text) 
         if (!stockade__hex4(at, end, &point)) return false;
         at += 4;
         if (point >= 0xd800 && point < 0xe000) {
-            bool pair = point < 0xdc00 && end - at >= 6 && at[0] == '\\' && at[1] == 'u' && stockade__hex4(at + 2, end, &low);
+            bool pair = point < 0xdc00 && end - at >= 6 && at[0] == '\\' && at[1] == 'u' &&
+                        stockade__hex4(at + 2, end, &low);
             if (!pair || low < 0xdc00 || low > 0xdfff) return false;
             point = 0x10000 + ((point - 0xd800) << 10) + (low - 0xdc00);
             at += 6;
@@ -282,7 +343,8 @@ static inline bool stockade_json_bytes(stockade_json value, stockade_text *bytes
 }
 
 /* Steps through a list or an object: *at begins as NULL, `name` is NULL for a list. Ends with false. */
-static inline bool stockade_json_next(stockade_json whole, const char **at, stockade_json *name, stockade_json *value) {
+static inline bool stockade_json_next(stockade_json whole, const char **at, stockade_json *name,
+                                      stockade_json *value) {
     if (*whole.at != (name ? '{' : '[')) return false;
     const char *next = stockade__space(*at ? *at : whole.at + 1, whole.end);
     if (*next == ',') next = stockade__space(next + 1, whole.end);
@@ -299,16 +361,15 @@ static inline bool stockade_json_next(stockade_json whole, const char **at, stoc
 static inline bool stockade__is(stockade_json text, const char *wanted) {
     stockade_text found;
     if (!stockade_json_text(text, &found)) return false;
-    bool is = found.length == strlen(wanted) && !memcmp(found.bytes, wanted, found.length);
-    free((void *)found.bytes);
-    return is;
+    return found.length == strlen(wanted) && !memcmp(found.bytes, wanted, found.length);
 }
 
 /* The member `wanted` of an object. */
 static inline bool stockade_json_member(stockade_json object, const char *wanted, stockade_json *value) {
     const char *at = NULL;
     stockade_json name;
-    while (stockade_json_next(object, &at, &name, value)) if (stockade__is(name, wanted)) return true;
+    while (stockade_json_next(object, &at, &name, value))
+        if (stockade__is(name, wanted)) return true;
     return false;
 }
 

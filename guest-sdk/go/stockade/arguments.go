@@ -17,6 +17,9 @@ const (
 	codecJSON    = 2
 )
 
+// Nothing is the result of a task without one: null in JSON.
+type Nothing struct{}
+
 // refusal says that the input is not the task's arguments.
 type refusal struct{ message string }
 

@@ -1,3 +1,5 @@
+//go:build wasip1
+
 // Package stockade makes tasks of Go functions: version 1 of the guest ABI (docs/abi.md).
 //
 //	//go:wasmexport add
@@ -79,9 +81,6 @@ const (
 	LevelDebug
 	LevelTrace
 )
-
-// Nothing is the result of a task without one: null in JSON.
-type Nothing struct{}
 
 // Progress tells the caller how far the task is; a total of 0 means that it is not known.
 func Progress(done, total uint64) {
