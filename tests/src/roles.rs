@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command};
 
 use stockade_wire::descriptor::{Receiver, Sender, memory_file, seal, sealed_file};
@@ -125,6 +126,27 @@ pub fn compile_by_process(
     limits: &Limits,
     compile_limits: CompileLimits,
 ) -> (CompileReply, File) {
+    compile_bytes(source.as_bytes(), limits, compile_limits)
+}
+
+/// As [`compile_by_process`], of the module in the file `path`.
+///
+/// # Panics
+/// Where it cannot be read, or the compiler does not answer.
+pub fn compile_file_by_process(
+    path: &Path,
+    limits: &Limits,
+    compile_limits: CompileLimits,
+) -> (CompileReply, File) {
+    let module = std::fs::read(path).expect("a module");
+    compile_bytes(&module, limits, compile_limits)
+}
+
+fn compile_bytes(
+    module: &[u8],
+    limits: &Limits,
+    compile_limits: CompileLimits,
+) -> (CompileReply, File) {
     let mut compiler = RoleProcess::start(Role::Compiler);
     let request = CompileRequest {
         step: CompileStep::Compile,
@@ -132,7 +154,7 @@ pub fn compile_by_process(
         text: true,
         limits: compile_limits,
     };
-    let wasm = sealed_file("wasm", source.as_bytes()).expect("a memory file");
+    let wasm = sealed_file("wasm", module).expect("a memory file");
     let artefact = memory_file("artefact").expect("a memory file");
     compiler.sender.try_send(&confinement(), &[]).expect("a compiler reads");
     let ready = compiler.receiver.receive().expect("a message");

@@ -13,6 +13,7 @@ mod ending;
 mod handles;
 mod hooks;
 mod isolation;
+mod languages;
 mod limits;
 mod maps;
 mod options;

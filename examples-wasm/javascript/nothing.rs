@@ -1,0 +1,1 @@
+//! Nothing: `Cargo.toml` only names where sources come from.

@@ -1,0 +1,3 @@
+module stockade
+
+go 1.24
