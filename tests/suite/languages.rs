@@ -20,7 +20,7 @@ use stockade_tests::{
     name_for_a_pool, repository, vectors,
 };
 use stockade_wire::{
-    Call, Codec, CompileLimits, CompileReply, Failure, HostMessage, Invocation, Limits,
+    Call, Callee, Codec, CompileLimits, CompileReply, Failure, HostMessage, Invocation, Limits,
     ModuleDescription, ModuleId, Outcome, Run, StatusPage, TaskId, WorkerMessage,
 };
 
@@ -118,12 +118,12 @@ impl Worker {
             VectorCodec::Json | VectorCodec::Scalar => Codec::Json,
         };
         let export = self.export(&vector.function);
-        let call = Call { export, codec, input: vector.input.clone() };
+        let call = Call { export: Callee::Named(export), codec, input: vector.input.clone() };
         let run = Run {
             task,
             module: MODULE,
             invocation: Invocation::Task(call),
-            limits: Limits::default(),
+            limits: None,
             slot: 0,
             share: None,
         };
