@@ -235,7 +235,7 @@ fn items_come_in_order_and_end_with_the_task() {
             })
         };
         assert_eq!(next(&cell), Some(vec![1]));
-        read.push(1);
+        let _ = read.push(1);
         let items: Vec<_> = std::iter::from_fn(|| next(&cell)).collect();
         assert_eq!(items, [vec![2], vec![3]]);
         assert!(driver.join().unwrap());
