@@ -82,7 +82,7 @@ fn work(program: PathBuf, hub: &Weak<Hub>, todo: &Receiver<Chore>) {
                 Command::Started { worker, process }
             }
             Chore::Bury { worker, process, failure } => {
-                workers.lost_one();
+                workers.lost_one(process.is_killed());
                 Command::Buried(Box::new(process.bury(worker, failure)))
             }
             Chore::Answer { started, count } => {

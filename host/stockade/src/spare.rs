@@ -61,11 +61,12 @@ impl Workers {
         Ok(worker)
     }
 
-    /// One that was started ends. The last takes the spare with it.
-    pub(crate) fn lost_one(&mut self) {
+    /// One that was started ends. The last takes the spare with it, unless the pool `killed` it: then
+    /// another will be wanted.
+    pub(crate) fn lost_one(&mut self, killed: bool) {
         self.was_lost = true;
         self.living = self.living.saturating_sub(1);
-        if self.living == 0 {
+        if self.living == 0 && !killed {
             // Before anybody hears that there is no worker left.
             (self.next, self.spare) = (None, None);
         }

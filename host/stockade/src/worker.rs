@@ -141,6 +141,11 @@ impl WorkerProcess {
         self.child.id()
     }
 
+    /// Whether the pool has ended it.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.is_killed
+    }
+
     /// Ends the process; its stream then ends.
     pub(crate) fn kill(&mut self) {
         self.is_killed = true;
