@@ -54,6 +54,9 @@ pub struct Finished {
 pub enum Outcome {
     /// A task returned: its result in the codec of the call.
     Returned(Vec<u8>),
+    /// A task returned: its result lies in the file of its [`Payload`](crate::Payload), so many
+    /// bytes from its beginning. Of one that was lent, all that was lent.
+    InPayload(u64),
     /// A scalar function returned.
     Scalars(Vec<Scalar>),
     /// A command ended with this exit code.

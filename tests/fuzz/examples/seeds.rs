@@ -48,6 +48,7 @@ fn wire() -> Vec<Vec<u8>> {
             limits: limits.clone(),
             slot: 0,
             share: None,
+            payload: None,
         })
     };
     let command = CommandCall {

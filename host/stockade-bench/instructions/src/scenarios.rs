@@ -47,6 +47,7 @@ fn encode(tasks: u64) {
             limits: Limits::default(),
             slot: (number % 8) as u8,
             share: None,
+            payload: None,
         });
         frames.clear();
         frame::encode_inline(&run, &mut frames).expect("a task can be encoded");

@@ -188,6 +188,7 @@ fn messages_out_of_place_end_the_session() {
         limits: Limits::default(),
         slot: 0,
         share: None,
+        payload: None,
     };
     let mut early = Worker::unset(Limits::default());
     early.send(&HostMessage::Run(run), &[]);

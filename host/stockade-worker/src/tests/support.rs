@@ -256,7 +256,7 @@ impl Worker {
         self.last_task += 1;
         let task = TaskId(self.last_task);
         let slot = (task.0 % SLOTS_MAX as u64) as u8;
-        Run { task, module: MODULE, invocation, limits, slot, share: None }
+        Run { task, module: MODULE, invocation, limits, slot, share: None, payload: None }
     }
 
     /// Lets a task start and sends it.

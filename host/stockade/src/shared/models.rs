@@ -42,6 +42,7 @@ fn task(shared: &Arc<Shared>, id: u64, place: Option<Place>) -> (TaskEntry, Rece
         limits: Limits::default(),
         slot: 0,
         share: None,
+        payload: None,
     };
     let cell = Arc::new(TaskCell::new(info, link));
     let message = HostMessage::Run(run);
