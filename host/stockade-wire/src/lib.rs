@@ -70,7 +70,7 @@ pub use limits::{
 };
 pub use lockdown::{Confinement, Layer, LayerReport, Level, Lockdown, LockdownReport, Namespaces};
 pub use message::{
-    Call, CommandCall, HookCall, HostMessage, Instances, Invocation, Load, Payload, Place, Run,
+    Call, CommandCall, HookCall, HostMessage, Instances, Invocation, Load, Payload, PayloadPlace, Run,
     Setup, Stdin, StdioSink, WorkerMessage,
 };
 pub use outcome::{

@@ -121,12 +121,12 @@ pub struct Payload {
     /// Its length, from the beginning of the file.
     pub bytes: u64,
     /// Which file.
-    pub place: Place,
+    pub place: PayloadPlace,
 }
 
 /// The file of a [`Payload`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub enum Place {
+pub enum PayloadPlace {
     /// One of the worker's own. No other process than this worker and its host ever has it, and the
     /// next inputs lie in it too.
     Kept {
@@ -142,7 +142,7 @@ pub enum Place {
 impl Payload {
     /// Whether a descriptor comes with the message.
     pub fn brings_descriptor(self) -> bool {
-        matches!(self.place, Place::Kept { is_new: true, .. } | Place::Lent)
+        matches!(self.place, PayloadPlace::Kept { is_new: true, .. } | PayloadPlace::Lent)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::alarm::Alarm;
 use crate::call::{Call, NO_TASK};
 use crate::guest::{Guest, GuestState, Link, Surroundings};
 use crate::hostcalls;
+use crate::payload::CallInput;
 use crate::reserve::Reserve;
 use crate::template::Template;
 use crate::wasi::{Clock, Input, Plan};
@@ -75,7 +76,12 @@ impl Factory {
             limits: setup.limits,
             reserve,
             page: Arc::clone(&link.page),
-            surroundings: Arc::new(Surroundings { grants, clock, link: Some(link) }),
+            surroundings: Arc::new(Surroundings {
+                grants,
+                clock,
+                page_bytes: rustix::param::page_size(),
+                link: Some(link),
+            }),
         })
     }
 
@@ -184,8 +190,8 @@ impl Factory {
 
     fn hook_call(&self, hook: Option<&HookCall>) -> Call {
         let (codec, input) = match hook {
-            Some(HookCall::Task(call)) => (call.codec, call.input.clone()),
-            Some(HookCall::Plain { .. }) | None => (Codec::Raw, Vec::new()),
+            Some(HookCall::Task(call)) => (call.codec, CallInput::Bytes(call.input.clone())),
+            Some(HookCall::Plain { .. }) | None => (Codec::Raw, CallInput::NONE),
         };
         Call::new(NO_TASK, codec, input, &self.limits, Instant::now())
     }

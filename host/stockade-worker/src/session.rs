@@ -37,6 +37,7 @@ use crate::engine;
 use crate::factory::FactoryError;
 use crate::guest::Host;
 use crate::lockdown::LockdownError;
+use crate::payload::KeptFiles;
 use crate::runtime::{Runtime, Unfinished};
 use crate::wasi::{self, GrantError};
 
@@ -130,7 +131,7 @@ pub(crate) fn serve(socket: UnixStream, mut confine: impl Confine) -> Result<(),
         }
     };
     host.send(&WorkerMessage::Ready(report), Bell::Now)?;
-    let mut session = Session { host, runtime };
+    let mut session = Session { host, runtime, files: KeptFiles::default() };
     if session.load_all(modules, &mut confine)?.is_continue() {
         session.run()?;
     }
@@ -171,6 +172,7 @@ fn descriptor(host: &Host) -> Result<OwnedFd, SessionError> {
 struct Session {
     host: Host,
     runtime: Runtime,
+    files: KeptFiles,
 }
 
 impl Session {
@@ -249,7 +251,14 @@ impl Session {
         for _ in 0..descriptors_of(&run.invocation) {
             stdio.push(descriptor(&self.host)?);
         }
-        let (answer, flow) = match self.runtime.run(run, stdio) {
+        let input = match run.payload {
+            None => None,
+            Some(payload) => {
+                let found = self.files.find(payload, || self.host.take_descriptor());
+                Some(found.map_err(SessionError::Protocol)?)
+            }
+        };
+        let (answer, flow) = match self.runtime.run(run, stdio, input) {
             Ok(finished) => {
                 (WorkerMessage::Finished(Box::new(finished)), ControlFlow::Continue(()))
             }
@@ -260,6 +269,7 @@ impl Session {
         };
         self.host.send(&answer, Bell::Soon)?;
         self.runtime.rest();
+        self.files.trim();
         Ok(flow)
     }
 

@@ -14,7 +14,7 @@ use stockade_wire::{Call, Codec, Invocation, Parameter};
 
 use crate::codec::Unfit;
 use crate::target::{Callable, CallableKind};
-use crate::{SubmitError, codec, scalar};
+use crate::{SharedBuffer, SubmitError, codec, scalar};
 
 /// What a task can be called with.
 ///
@@ -23,6 +23,7 @@ use crate::{SubmitError, codec, scalar};
 /// | a tuple of up to eight serde values: `()`, `(a,)`, `(a, b)` … | bincode, or scalars | Rust callers |
 /// | [`Json`] | JSON, by position or by name, or scalars | callers that know no types |
 /// | [`Bytes`] | the bytes themselves | tasks of one byte-like parameter |
+/// | [`SharedBuffer`] | memory of the guest's, for the time of the task | the same, and large data |
 ///
 /// Where the module's manifest names a parameter's type, a tuple's value becomes one of that type or
 /// is refused before anything is queued: a number where that changes nothing (a literal `1` is a
@@ -150,8 +151,24 @@ pub(crate) fn encode(
     arguments: impl Arguments,
     callable: &Callable,
 ) -> Result<Invocation, SubmitError> {
-    use sealed::Problem;
-    let invocation = arguments.invoke(callable).map_err(|problem| match problem {
+    checked(arguments.invoke(callable), callable)
+}
+
+/// As [`encode`], and leaves apart what is lent instead of encoded.
+pub(crate) fn encode_or_lend(
+    arguments: impl Arguments,
+    callable: &Callable,
+) -> Result<(Invocation, Option<SharedBuffer>), SubmitError> {
+    let mut buffer = None;
+    let invocation = checked(arguments.invoke_or_lend(callable, &mut buffer), callable)?;
+    Ok((invocation, buffer))
+}
+
+fn checked(
+    invocation: Result<Invocation, Problem>,
+    callable: &Callable,
+) -> Result<Invocation, SubmitError> {
+    let invocation = invocation.map_err(|problem| match problem {
         Problem::Signature(problem) => SubmitError::Signature {
             function: callable.name.clone(),
             problem,
@@ -179,8 +196,17 @@ pub(crate) fn check_bytes(function: &str, what: &str, bytes: usize) -> Result<()
 pub(crate) mod sealed {
     use super::*;
 
-    pub trait Sealed {
+    pub trait Sealed: Sized {
         fn invoke(self, callable: &Callable) -> Result<Invocation, Problem>;
+
+        /// As `invoke`, and may give what the task is lent in place of its input.
+        fn invoke_or_lend(
+            self,
+            callable: &Callable,
+            _lent: &mut Option<SharedBuffer>,
+        ) -> Result<Invocation, Problem> {
+            self.invoke(callable)
+        }
     }
 
     /// Why arguments do not become an invocation.
@@ -275,6 +301,25 @@ impl Sealed for Bytes {
             }
             CallableKind::Command => Err(not_for_commands()),
         }
+    }
+}
+
+impl Arguments for SharedBuffer {}
+
+impl Sealed for SharedBuffer {
+    /// For initializers, which are not lent anything.
+    fn invoke(self, callable: &Callable) -> Result<Invocation, Problem> {
+        Bytes(self.to_vec()).invoke(callable)
+    }
+
+    fn invoke_or_lend(
+        self,
+        callable: &Callable,
+        lent: &mut Option<SharedBuffer>,
+    ) -> Result<Invocation, Problem> {
+        let invocation = Bytes(Vec::new()).invoke(callable)?;
+        *lent = Some(self);
+        Ok(invocation)
     }
 }
 

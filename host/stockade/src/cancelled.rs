@@ -1,6 +1,6 @@
 //! Tasks that the pool cancelled, kept so that their owner can submit them elsewhere.
 
-use stockade_wire::{Codec, Invocation, Run, Scalar, TaskId};
+use stockade_wire::{Codec, Invocation, Payload, PayloadPlace, Run, Scalar, TaskId};
 
 /// A task that the pool itself cancelled: by its shutdown, because it broke, or because the task's
 /// module was put under quarantine. See [`Pool::cancelled_tasks`](crate::Pool::cancelled_tasks).
@@ -28,6 +28,12 @@ pub enum GivenArguments {
         /// As the guest would have read them.
         bytes: Vec<u8>,
     },
+    /// Of a task that was lent a [`SharedBuffer`](crate::SharedBuffer) of so many bytes, which its
+    /// handle gives back.
+    Buffer {
+        /// Its length.
+        bytes: u64,
+    },
     /// Of a function over numbers.
     Scalars(Vec<Scalar>),
     /// Of a command: its arguments, the program's name first.
@@ -36,6 +42,9 @@ pub enum GivenArguments {
 
 impl GivenArguments {
     pub(crate) fn of(run: &Run) -> Self {
+        if let Some(Payload { bytes, place: PayloadPlace::Lent }) = run.payload {
+            return Self::Buffer { bytes };
+        }
         match &run.invocation {
             Invocation::Task(call) => {
                 Self::Encoded { codec: call.codec, bytes: call.input.clone() }

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use stockade_wire::{Codec, StatusPage, TaskId};
 
+use crate::buffer::BufferSlot;
 use crate::completions::Completions;
 use crate::hub::{Awaited, Wakers};
 use crate::link::Link;
@@ -47,6 +48,8 @@ pub(crate) struct TaskInfo {
     pub(crate) codec: Codec,
     /// What the result is made of, where the module tells it.
     pub(crate) result_shape: Option<Arc<Shape>>,
+    /// What it was lent, until somebody takes that back.
+    pub(crate) buffer: Option<Box<BufferSlot>>,
 }
 
 /// What a handle and the driver share of one task.
@@ -281,6 +284,19 @@ impl TaskCell {
     pub(crate) fn done(&self) -> Option<Arc<Completed>> {
         match &self.lock().state {
             State::Done(completed) => Some(completed.clone()),
+            _ => None,
+        }
+    }
+
+    /// Takes the encoded result out of a task that has ended and of which nobody will ask again, if
+    /// nobody looks at it now.
+    pub(crate) fn take_encoded(&self) -> Option<Output> {
+        let mut inner = self.lock();
+        let State::Done(completed) = &mut inner.state else { return None };
+        match &mut Arc::get_mut(completed)?.result {
+            Ok(Output::Encoded { codec, bytes }) => {
+                Some(Output::Encoded { codec: *codec, bytes: mem::take(bytes) })
+            }
             _ => None,
         }
     }

@@ -3,16 +3,20 @@
 //! Invariant: an entry that is dropped ends its task, whatever the reason; so no handle waits for a
 //! task that nobody knows.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stockade_wire::{ChunkId, Finished, HostMessage, Invocation, Limits, Outcome, Run, WorkerId};
+use stockade_wire::{
+    ChunkId, Finished, HostMessage, Invocation, Limits, Outcome, PAYLOAD_BYTES_MIN, Payload, PayloadPlace,
+    Run, SharedMemory, WorkerId,
+};
 
 use crate::cancelled::{CancelledTask, GivenArguments};
 use crate::cell::{Completed, TaskCell};
 use crate::dispatcher::{CancelReason as DispatchCancel, Resolution, Submission};
 use crate::hub::Wakers;
+use crate::payloads::{Loan, Payloads};
 use crate::report::{Status, TaskReport};
 use crate::room::Place;
 use crate::sync::wake;
@@ -50,6 +54,23 @@ pub(crate) struct RunState {
     pub(crate) started: Option<Instant>,
     pub(crate) emitted_bytes: u64,
     pub(crate) finished: Option<Box<Finished>>,
+    /// Where its result lies, if that is a file of the worker's.
+    pub(crate) payload: Option<Arc<SharedMemory>>,
+}
+
+/// An input that lies in a file of a worker's while its task is sent there, and is kept beside.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub(crate) memory: Arc<SharedMemory>,
+    input: Vec<u8>,
+    is_new: bool,
+}
+
+impl Packed {
+    /// The file's descriptor, if the worker does not have it.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.is_new.then(|| self.memory.descriptor())
+    }
 }
 
 impl TaskEntry {
@@ -102,8 +123,46 @@ impl TaskEntry {
         }
     }
 
+    /// Puts an input that is long into one of `payloads`, if there is one for it. The message is as
+    /// it is to be sent then, and the next thing is to [`unpack`](Self::unpack) it again.
+    pub(crate) fn pack(&mut self, payloads: &mut Payloads) -> Option<Packed> {
+        let HostMessage::Run(run) = &mut self.message else { return None };
+        let Invocation::Task(call) = &mut run.invocation else { return None };
+        if call.input.len() < PAYLOAD_BYTES_MIN {
+            return None;
+        }
+        let Loan { payload, memory } = payloads.put(&call.input)?;
+        run.payload = Some(payload);
+        let is_new = payload.brings_descriptor();
+        Some(Packed { memory, input: std::mem::take(&mut call.input), is_new })
+    }
+
+    /// Puts the input back, in case the task has to be sent again.
+    pub(crate) fn unpack(&mut self, packed: Packed) {
+        if let HostMessage::Run(run) = &mut self.message
+            && let Invocation::Task(call) = &mut run.invocation
+        {
+            run.payload = None;
+            call.input = packed.input;
+        }
+    }
+
+    /// Memory for a result of `bytes` bytes: the input's, which is not needed any more and which the
+    /// system need not clear, unless that is far too much.
+    fn room_for_result(&mut self, bytes: usize) -> Vec<u8> {
+        match &mut self.message {
+            HostMessage::Run(Run { invocation: Invocation::Task(call), .. })
+                if call.input.capacity() / 2 <= bytes =>
+            {
+                std::mem::take(&mut call.input)
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether a worker's outcome is of the kind that this call can have, and within its limits.
-    pub(crate) fn accepts(&self, finished: &Finished) -> bool {
+    /// `memory` is where its input lies, if that is a file of the worker's.
+    pub(crate) fn accepts(&self, finished: &Finished, memory: Option<&SharedMemory>) -> bool {
         let run = self.order();
         let stdio_fits = [&finished.stdout, &finished.stderr]
             .iter()
@@ -112,6 +171,14 @@ impl TaskEntry {
             (Outcome::Returned(bytes), Invocation::Task(_)) => {
                 bytes.len() as u64 + self.run.emitted_bytes <= run.limits.output_bytes
             }
+            (Outcome::InPayload(bytes), Invocation::Task(_)) => match (run.payload, memory) {
+                (Some(Payload { bytes: lent, place: PayloadPlace::Lent }), _) => *bytes == lent,
+                (_, Some(memory)) => {
+                    *bytes <= memory.bytes() as u64
+                        && bytes.saturating_add(self.run.emitted_bytes) <= run.limits.output_bytes
+                }
+                (_, None) => false,
+            },
             (Outcome::Scalars(_), Invocation::Scalar { .. }) => true,
             (Outcome::Exited(_), Invocation::Command(_)) => true,
             (Outcome::Failed(_) | Outcome::Recalled, _) => true,
@@ -135,6 +202,7 @@ impl TaskEntry {
                     Outcome::Returned(bytes) => {
                         Ok(Output::Encoded { codec: self.cell.info.codec, bytes })
                     }
+                    Outcome::InPayload(bytes) => Ok(self.output_in_payload(bytes)),
                     Outcome::Scalars(scalars) => Ok(Output::Scalars(scalars)),
                     Outcome::Exited(code) => Ok(Output::Exited(code)),
                     Outcome::Failed(failure) => Err(TaskError::from_failure(failure, wall_time)),
@@ -162,6 +230,16 @@ impl TaskEntry {
         };
         let report = self.report(status, finished);
         self.finish(Completed { result, report }, wakers);
+    }
+
+    /// The result that lies where the input did.
+    fn output_in_payload(&mut self, bytes: u64) -> Output {
+        let Some(memory) = self.run.payload.take() else { return Output::InPlace };
+        // Compared with the memory when it was accepted.
+        let bytes = bytes as usize;
+        let mut result = self.room_for_result(bytes);
+        memory.read_into(bytes, &mut result);
+        Output::Encoded { codec: self.cell.info.codec, bytes: result }
     }
 
     /// The error of a task that was cancelled, if by its caller then `asked`.

@@ -114,6 +114,7 @@
 
 mod arguments;
 mod bells;
+mod buffer;
 mod builder;
 mod cache;
 mod callbacks;
@@ -139,6 +140,7 @@ mod map;
 mod number;
 mod oom;
 mod options;
+mod payloads;
 mod pool;
 mod prepare;
 mod process;
@@ -164,6 +166,7 @@ pub mod counting;
 pub mod fuzzing;
 
 pub use arguments::{Arguments, Bytes, Json};
+pub use buffer::{FreezeError, FrozenBuffer, SharedBuffer};
 pub use builder::{PoolBuilder, inspect};
 pub use cache::{Cache, CacheCheck, CacheEntry, CacheError, Distrust};
 pub use cancelled::{CancelledTask, GivenArguments};

@@ -9,9 +9,12 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde::Serialize;
-use stockade_wire::{ChunkId, Codec, HostMessage, Invocation, ModuleId, Run, Stdin, TaskId};
+use stockade_wire::{
+    ChunkId, Codec, HostMessage, Invocation, ModuleId, Payload, PayloadPlace, Run, Stdin, TaskId,
+};
 
 use crate::arguments::{self, Arguments};
+use crate::buffer::BufferSlot;
 use crate::cell::{TaskCell, TaskInfo};
 use crate::command::Command;
 use crate::driver::Command as DriverCommand;
@@ -23,7 +26,7 @@ use crate::room::{Patience, Place};
 use crate::shape::Shape;
 use crate::target::{self, COMMAND_ENTRY, CallableKind, Target};
 use crate::task::{TaskHandle, TaskResult};
-use crate::{CommandOutput, Pool, RunError, SubmitError};
+use crate::{CommandOutput, Pool, RunError, SharedBuffer, SubmitError};
 
 /// The most bytes of a command's arguments and environment together.
 const COMMAND_TEXT_BYTES_MAX: usize = 1 << 20;
@@ -42,6 +45,8 @@ struct Order {
     invocation: Invocation,
     result_shape: Option<Arc<Shape>>,
     descriptors: Vec<OwnedFd>,
+    /// What the task is lent.
+    buffer: Option<SharedBuffer>,
 }
 
 /// Submitting tasks.
@@ -99,7 +104,7 @@ impl Pool {
         target: impl Into<Target>,
         arguments: impl Arguments,
     ) -> Result<T, RunError> {
-        Ok(self.submit(target, arguments)?.result()?)
+        Ok(self.submit(target, arguments)?.into_result()?)
     }
 
     /// Submits several tasks of one function that travel to a worker together, as a chunk of a
@@ -250,9 +255,16 @@ impl Core {
         self.check()?;
         let (module, callable) = target::resolve(&self.blueprint.modules, target)?;
         self.check_options(module.id, options)?;
-        let invocation = arguments::encode(arguments, callable)?;
+        let (invocation, buffer) = arguments::encode_or_lend(arguments, callable)?;
         let result_shape = callable.result_shape();
-        Ok(Order { module: module.id, invocation, result_shape, descriptors: Vec::new() })
+        let descriptors = match &buffer {
+            None => Vec::new(),
+            Some(buffer) => vec![buffer.descriptor().map_err(|error| SubmitError::Encode {
+                function: callable.name.clone(),
+                reason: error.to_string(),
+            })?],
+        };
+        Ok(Order { module: module.id, invocation, result_shape, descriptors, buffer })
     }
 
     fn command_order(
@@ -287,7 +299,8 @@ impl Core {
             arguments::check_bytes(&callable.name, "stdin has", bytes.len())?;
         }
         let invocation = Invocation::Command(call);
-        Ok(Order { module: module.id, invocation, result_shape: None, descriptors })
+        let (result_shape, buffer) = (None, None);
+        Ok(Order { module: module.id, invocation, result_shape, descriptors, buffer })
     }
 
     fn check_options(&self, module: ModuleId, options: &TaskOptions) -> Result<(), SubmitError> {
@@ -325,18 +338,23 @@ impl Core {
         company: Company,
         place: Option<Place>,
     ) -> Result<TaskHandle<T>, SubmitError> {
-        let Order { module, invocation, result_shape, descriptors } = order;
+        let Order { module, invocation, result_shape, descriptors, buffer } = order;
         let codec = match &invocation {
             Invocation::Task(call) => call.codec,
             Invocation::Scalar { .. } | Invocation::Command(_) => Codec::Raw,
         };
         let id = TaskId(self.task_count.fetch_add(1, Ordering::Relaxed) + 1);
         let label = options.label.clone();
-        let info = TaskInfo { id, target: target.to_string(), label, codec, result_shape };
+        let payload = buffer
+            .as_ref()
+            .map(|buffer| Payload { bytes: buffer.len() as u64, place: PayloadPlace::Lent });
+        let buffer = buffer.map(|buffer| Box::new(BufferSlot::new(buffer)));
+        let target = target.to_string();
+        let info = TaskInfo { id, target, label, codec, result_shape, buffer };
         let cell = Arc::new(TaskCell::new(info, self.link.clone()));
         let limits = options.limits.as_ref().unwrap_or(&self.blueprint.setup.limits).clone();
         let share = company.chunk.filter(|_| company.shares);
-        let run = Run { task: id, module, invocation, limits, slot: 0, share };
+        let run = Run { task: id, module, invocation, limits, slot: 0, share, payload };
         let schedule =
             Schedule { chunk: company.chunk, priority: options.priority, retries: options.retries };
         let message = HostMessage::Run(run);

@@ -2,7 +2,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::Place;
+use crate::PayloadPlace;
 use crate::descriptor::memory_file;
 
 fn other_side(memory: &SharedMemory) -> PayloadFile {
@@ -67,7 +67,7 @@ fn the_other_side_can_make_it_neither_shorter_nor_longer() {
     assert_eq!(file.bytes(), rustix::param::page_size() as u64);
     assert!(file.file().set_len(0).is_err());
     assert!(file.file().set_len(1 << 20).is_err());
-    let payload = |bytes| Payload { bytes, place: Place::Lent };
+    let payload = |bytes| Payload { bytes, place: PayloadPlace::Lent };
     assert!(file.holds(payload(file.bytes())));
     assert!(!file.holds(payload(file.bytes() + 1)));
     let unsealed = memory_file("open").unwrap();

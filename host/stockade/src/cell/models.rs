@@ -22,7 +22,8 @@ fn task() -> (Arc<TaskCell>, Receiver<Command>) {
     let told = hub.told();
     let link = Link::new(hub, Callbacks::new("model".into()), shared);
     let (id, target) = (TASK, String::new());
-    let info = TaskInfo { id, target, label: None, codec: Codec::Raw, result_shape: None };
+    let (codec, result_shape, buffer) = (Codec::Raw, None, None);
+    let info = TaskInfo { id, target, label: None, codec, result_shape, buffer };
     (Arc::new(TaskCell::new(info, Arc::new(link))), told)
 }
 

@@ -131,9 +131,8 @@ impl Driver {
 
     fn finished(&mut self, worker: WorkerId, finished: Box<Finished>) {
         let task = finished.task;
-        if let Some(process) = self.workers.get_mut(&worker) {
-            process.answered(task);
-        }
+        let process = self.workers.get_mut(&worker);
+        let memory = process.and_then(|process| process.answered(task));
         if finished.outcome == Outcome::Recalled {
             // By its caller, whose command may still be on its way; or by us, and it may have ended.
             if self.tasks.get(&task).is_some_and(|entry| entry.cell.done().is_some()) {
@@ -145,8 +144,12 @@ impl Driver {
             return self.event(Event::Misbehaved(worker));
         };
         let is_taken_back = entry.cell.done().is_some();
-        if entry.run.worker != Some(worker) || !entry.accepts(&finished) || is_taken_back {
+        let accepted = entry.accepts(&finished, memory.as_deref());
+        if entry.run.worker != Some(worker) || !accepted || is_taken_back {
             return self.event(Event::Misbehaved(worker));
+        }
+        if let Outcome::InPayload(_) = finished.outcome {
+            entry.run.payload = memory;
         }
         let wall_time = finished.metrics.wall_time;
         entry.run.finished = Some(finished);

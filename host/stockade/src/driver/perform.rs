@@ -12,7 +12,7 @@ use stockade_wire::{HostMessage, ModuleId, Setup, TaskId, WorkerId};
 use super::{Command, Driver};
 use crate::cell::Sent;
 use crate::dispatcher::{Action, BrokenCause, Event};
-use crate::entry::{RunState, TaskEntry};
+use crate::entry::{Packed, RunState, TaskEntry};
 use crate::keeper::Chore;
 use crate::prepare::PreparationThread;
 use crate::shared::{WorkerInfo, WorkerState};
@@ -147,12 +147,18 @@ impl Driver {
                 withheld.push(*task);
                 continue;
             }
-            process.sends(*task);
             entry.set_slot(slot);
             let attempt = entry.run.attempt + 1;
             entry.run = RunState { worker: Some(worker), attempt, ..RunState::default() };
-            let descriptors: Vec<_> = entry.descriptors.iter().map(AsFd::as_fd).collect();
-            if process.port.send(&entry.message, &descriptors).is_err() {
+            let packed = entry.pack(&mut process.payloads);
+            process.sends(*task, packed.as_ref().map(|packed| packed.memory.clone()));
+            let mut descriptors: Vec<_> = entry.descriptors.iter().map(AsFd::as_fd).collect();
+            descriptors.extend(packed.as_ref().and_then(Packed::descriptor));
+            let sent = process.port.send(&entry.message, &descriptors);
+            if let Some(packed) = packed {
+                entry.unpack(packed);
+            }
+            if sent.is_err() {
                 // It reads nothing, or is gone: its reader will tell the rest.
                 process.kill();
                 break;

@@ -34,7 +34,8 @@ fn task(shared: &Arc<Shared>, id: u64, place: Option<Place>) -> (TaskEntry, Rece
     let told = hub.told();
     let link = Arc::new(Link::new(hub, Callbacks::new("model".into()), shared.clone()));
     let (id, target) = (TaskId(id), String::new());
-    let info = TaskInfo { id, target, label: None, codec: Codec::Raw, result_shape: None };
+    let (codec, result_shape, buffer) = (Codec::Raw, None, None);
+    let info = TaskInfo { id, target, label: None, codec, result_shape, buffer };
     let run = Run {
         task: id,
         module: ModuleId(0),

@@ -9,8 +9,8 @@
 use libc::{
     F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_SETFL, FUTEX_CLOCK_REALTIME,
     FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAKE, FUTEX_WAKE_BITSET,
-    MADV_DONTNEED, MADV_FREE, MAP_ANONYMOUS, MAP_SHARED, MREMAP_MAYMOVE, PR_SET_NO_NEW_PRIVS,
-    PROT_EXEC, PROT_READ,
+    MADV_DONTNEED, MADV_FREE, MAP_ANONYMOUS, MAP_FIXED, MAP_POPULATE, MAP_SHARED, MREMAP_MAYMOVE,
+    PR_SET_NO_NEW_PRIVS, PROT_EXEC, PROT_READ, PROT_WRITE,
 };
 
 use super::rule::Condition::{Is, IsBut, OwnProcess, Without};
@@ -80,6 +80,15 @@ pub(super) const WORKER: &[Rule] = &[
         libc::SYS_mmap,
         &[Is(2, (PROT_READ | PROT_EXEC) as u32), Without(3, (MAP_ANONYMOUS | MAP_SHARED) as u32)],
         "code, from a sealed file; until the last module is mapped",
+    ),
+    allow_if(
+        libc::SYS_mmap,
+        &[
+            Is(2, (PROT_READ | PROT_WRITE) as u32),
+            Is(3, (MAP_SHARED | MAP_FIXED | MAP_POPULATE) as u32),
+            Is(5, 0),
+        ],
+        "a task's input, from its file over its guest's memory",
     ),
     allow_if(
         libc::SYS_seccomp,
