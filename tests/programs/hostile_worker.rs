@@ -23,8 +23,8 @@ use stockade_tests::{HOSTILE_BATCH, finished};
 use stockade_wire::descriptor::{Sender, memory_file, sealed_file};
 use stockade_wire::frame;
 use stockade_wire::{
-    Captured, Failure, HostMessage, Invocation, LockdownReport, Metrics, ModuleId, Outcome, RING_BYTES, Rings,
-    Role, Run, Scalar, Setup, StatusPage, TaskId, WorkerMessage, WorkerPort,
+    Captured, Failure, HostMessage, Invocation, LockdownReport, Metrics, ModuleId, Outcome,
+    RING_BYTES, Rings, Role, Run, Scalar, Setup, StatusPage, TaskId, WorkerMessage, WorkerPort,
 };
 
 /// What the page's words are: four, then one for each slot, which holds a task's number and in its
@@ -109,6 +109,9 @@ fn work(inherited: String) -> Result<()> {
                 worker.say(&WorkerMessage::Loaded(load.module))?;
             }
             Some(HostMessage::Run(run)) => {
+                if run.payload.is_some_and(|payload| payload.brings_descriptor()) {
+                    worker.receiver.take_descriptor();
+                }
                 worker.tasks.push(run);
                 if evil.is_some() && worker.tasks.len() < HOSTILE_BATCH {
                     continue;

@@ -153,18 +153,18 @@ fn decode(param: &Param, local: &Ident) -> TokenStream {
 /// concrete type.
 fn encode(signature: &Signature, locals: &[Ident]) -> TokenStream {
     let private = private();
-    let writing = match locals {
-        [bytes] if signature.in_place => quote_spanned!(Span::mixed_site()=> {
-            let () = value;
-            #private::write_in_place(&#bytes)
-        }),
-        _ => quote_spanned!(Span::mixed_site()=> {
-            (&#private::Of::type_of(&value)).result_form().write(&value)
-        }),
-    };
     let span = match &signature.result {
         Some(ty) => ty.span().resolved_at(Span::mixed_site()),
         None => Span::mixed_site(),
+    };
+    let writing = match locals {
+        [bytes] if signature.in_place => quote_spanned!(span=> {
+            let () = value;
+            #private::write_in_place(&#bytes)
+        }),
+        _ => quote_spanned!(span=> {
+            (&#private::Of::type_of(&value)).result_form().write(&value)
+        }),
     };
     quote_spanned! {span=>
         match (&#private::Of::type_of(&returned)).return_form().into_result(returned) {

@@ -70,8 +70,8 @@ pub use limits::{
 };
 pub use lockdown::{Confinement, Layer, LayerReport, Level, Lockdown, LockdownReport, Namespaces};
 pub use message::{
-    Call, CommandCall, HookCall, HostMessage, Instances, Invocation, Load, Payload, PayloadPlace, Run,
-    Setup, Stdin, StdioSink, WorkerMessage,
+    Call, CommandCall, HookCall, HostMessage, Instances, Invocation, Load, Payload, PayloadPlace,
+    Run, Setup, Stdin, StdioSink, WorkerMessage,
 };
 pub use outcome::{
     Captured, Codec, Failure, Finished, GuestError, LogLine, Metrics, Outcome, Scalar, TrapKind,

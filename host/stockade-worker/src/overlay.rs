@@ -26,7 +26,7 @@ use stockade_wire::OUT_OF_MEMORY_EXIT_CODE;
 
 use crate::failure::HostTrap;
 use crate::guest::GuestState;
-use crate::payload::{FileInput, CallInput};
+use crate::payload::{CallInput, FileInput};
 
 /// Pages of a file in the place of a guest's own.
 #[derive(Debug)]

@@ -102,7 +102,8 @@ impl KeptFiles {
         let (file, is_lent) = match payload.place {
             PayloadPlace::Lent => (new, true),
             PayloadPlace::Kept { file, .. } => {
-                let place = self.0.get_mut(usize::from(file)).ok_or("a payload's file beyond all")?;
+                let place =
+                    self.0.get_mut(usize::from(file)).ok_or("a payload's file beyond all")?;
                 if new.is_some() {
                     *place = new;
                 }

@@ -36,7 +36,7 @@ use crate::call::Call;
 use crate::factory::{Factory, FactoryError};
 use crate::failure;
 use crate::guest::{Guest, Host, Link, Usage};
-use crate::payload::{FileInput, CallInput};
+use crate::payload::{CallInput, FileInput};
 use crate::stopwatch::Stopwatch;
 use crate::template::Template;
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stockade_wire::{
-    ChunkId, Finished, HostMessage, Invocation, Limits, Outcome, PAYLOAD_BYTES_MIN, Payload, PayloadPlace,
-    Run, SharedMemory, WorkerId,
+    ChunkId, Finished, HostMessage, Invocation, Limits, Outcome, PAYLOAD_BYTES_MIN, Payload,
+    PayloadPlace, Run, SharedMemory, WorkerId,
 };
 
 use crate::cancelled::{CancelledTask, GivenArguments};

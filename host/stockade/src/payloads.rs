@@ -11,7 +11,9 @@
 
 use std::sync::Arc;
 
-use stockade_wire::{PAYLOAD_FILES_MAX, PAYLOAD_KEPT_BYTES_MAX, Payload, PayloadPlace, SharedMemory};
+use stockade_wire::{
+    PAYLOAD_FILES_MAX, PAYLOAD_KEPT_BYTES_MAX, Payload, PayloadPlace, SharedMemory,
+};
 
 /// The files of one worker.
 #[derive(Debug, Default)]

@@ -358,11 +358,7 @@ impl<T: TaskResult> TaskHandle<T> {
         self.decode_output(&done.report, Cow::Borrowed(output))
     }
 
-    fn decode_output(
-        &self,
-        report: &TaskReport,
-        output: Cow<'_, Output>,
-    ) -> Result<T, TaskError> {
+    fn decode_output(&self, report: &TaskReport, output: Cow<'_, Output>) -> Result<T, TaskError> {
         let info = &self.cell.info;
         let shape = info.result_shape.as_deref().unwrap_or(&Shape::Any);
         let given = Given { output, shape, report, buffer: info.buffer.as_deref() };

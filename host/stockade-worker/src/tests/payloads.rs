@@ -272,7 +272,8 @@ fn an_input_is_mapped_over_whole_pages_that_the_guest_has_grown_and_nothing_else
     let mut bench = Bench::new();
     let memory = memory(BYTES);
     let mut attempt = |pointer: u32, length: u32, pages: u32| {
-        let input: Vec<u8> = [pointer, length, pages].iter().flat_map(|n| n.to_le_bytes()).collect();
+        let input: Vec<u8> =
+            [pointer, length, pages].iter().flat_map(|n| n.to_le_bytes()).collect();
         memory.write_at(0, &input);
         let outcome = bench.run("try", &memory, LENT).outcome;
         bench.assert_gone(&memory);
@@ -304,7 +305,8 @@ fn an_input_is_mapped_over_whole_pages_that_the_guest_has_grown_and_nothing_else
     ] {
         let outcome = attempt(pointer, length, pages);
         let trap = TrapKind::MemoryOutOfBounds;
-        let is_trap = matches!(outcome, Outcome::Failed(Failure::Trap { kind, .. }) if kind == trap);
+        let is_trap =
+            matches!(outcome, Outcome::Failed(Failure::Trap { kind, .. }) if kind == trap);
         assert!(is_trap, "{pointer:#x} {length:#x}: {outcome:?}");
     }
 }

@@ -7,8 +7,7 @@ use super::super::seen;
 use super::{assert_first_worker, failed, guest};
 
 /// Host calls with a pointer and a length, as functions of both, in one page of memory.
-const CALLS: [&str; 6] =
-    ["input_read", "input_map", "output_write", "error_write", "emit", "log"];
+const CALLS: [&str; 6] = ["input_read", "input_map", "output_write", "error_write", "emit", "log"];
 
 fn calls() -> Pool {
     let pool = wat(&guest(

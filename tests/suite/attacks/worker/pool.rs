@@ -1,9 +1,7 @@
 //! 75, 76 and 78: what a pool makes of a module that kills, what its processes inherit, and what is
 //! left of one task for the next.
 
-use stockade::{
-    Bytes, Fault, Limits, RunError, SharedBuffer, SubmitError, TaskError, TaskHandle,
-};
+use stockade::{Bytes, Fault, Limits, RunError, SharedBuffer, SubmitError, TaskError, TaskHandle};
 use stockade_tests::{
     Gate, INHERITED, guest_pool, int, kill, make_inheritable, tasks, until_running, wat,
 };
