@@ -45,17 +45,12 @@ pub enum Output {
 /// Sealed: no other type can implement it.
 pub trait TaskResult: Sized + sealed::Sealed {
     #[doc(hidden)]
-    fn from_given(given: Given<'_>) -> Result<Self, String>;
-}
-
-/// What a result is made from.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Given<'a> {
-    output: Cow<'a, Output>,
-    shape: &'a Shape,
-    report: &'a TaskReport,
-    buffer: Option<&'a BufferSlot>,
+    fn from_output(
+        output: Cow<'_, Output>,
+        shape: &Shape,
+        report: &TaskReport,
+        buffer: Option<&BufferSlot>,
+    ) -> Result<Self, String>;
 }
 
 mod sealed {
@@ -66,15 +61,19 @@ mod sealed {
 }
 
 impl<T: DeserializeOwned> TaskResult for T {
-    fn from_given(given: Given<'_>) -> Result<Self, String> {
-        let shape = given.shape;
-        match given.output {
+    fn from_output(
+        output: Cow<'_, Output>,
+        shape: &Shape,
+        _: &TaskReport,
+        buffer: Option<&BufferSlot>,
+    ) -> Result<Self, String> {
+        match output {
             Cow::Owned(Output::Encoded { codec, bytes }) => codec::decode(codec, bytes, shape),
             Cow::Borrowed(Output::Encoded { codec, bytes }) => codec::decode(*codec, bytes, shape),
             output => match &*output {
                 Output::Encoded { codec, bytes } => codec::decode(*codec, bytes, shape),
                 Output::InPlace => {
-                    let buffer = given.buffer.ok_or(NO_BUFFER)?;
+                    let buffer = buffer.ok_or(NO_BUFFER)?;
                     codec::decode(Codec::Raw, buffer.to_vec()?, shape)
                 }
                 Output::Scalars(scalars) => scalar::decode(scalars),
@@ -85,12 +84,17 @@ impl<T: DeserializeOwned> TaskResult for T {
 }
 
 impl TaskResult for CommandOutput {
-    fn from_given(given: Given<'_>) -> Result<Self, String> {
-        match &*given.output {
+    fn from_output(
+        output: Cow<'_, Output>,
+        _: &Shape,
+        report: &TaskReport,
+        _: Option<&BufferSlot>,
+    ) -> Result<Self, String> {
+        match &*output {
             Output::Exited(exit_code) => Ok(Self {
                 exit_code: *exit_code,
-                stdout: given.report.stdout.clone(),
-                stderr: given.report.stderr.clone(),
+                stdout: report.stdout.clone(),
+                stderr: report.stderr.clone(),
             }),
             _ => Err("the target is no command".into()),
         }
@@ -100,9 +104,14 @@ impl TaskResult for CommandOutput {
 const NO_BUFFER: &str = "the task was lent no buffer";
 
 impl TaskResult for SharedBuffer {
-    fn from_given(given: Given<'_>) -> Result<Self, String> {
-        let buffer = given.buffer.ok_or(NO_BUFFER)?;
-        match &*given.output {
+    fn from_output(
+        output: Cow<'_, Output>,
+        _: &Shape,
+        _: &TaskReport,
+        buffer: Option<&BufferSlot>,
+    ) -> Result<Self, String> {
+        let buffer = buffer.ok_or(NO_BUFFER)?;
+        match &*output {
             Output::InPlace => buffer.take_with(None),
             Output::Encoded { bytes, .. } => buffer.take_with(Some(bytes)),
             Output::Scalars(_) | Output::Exited(_) => Err("the target gives no bytes".into()),
@@ -361,8 +370,8 @@ impl<T: TaskResult> TaskHandle<T> {
     fn decode_output(&self, report: &TaskReport, output: Cow<'_, Output>) -> Result<T, TaskError> {
         let info = &self.cell.info;
         let shape = info.result_shape.as_deref().unwrap_or(&Shape::Any);
-        let given = Given { output, shape, report, buffer: info.buffer.as_deref() };
-        T::from_given(given).map_err(TaskError::Decode)
+        let buffer = info.buffer.as_deref();
+        T::from_output(output, shape, report, buffer).map_err(TaskError::Decode)
     }
 }
 

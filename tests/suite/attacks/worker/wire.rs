@@ -215,7 +215,7 @@ fn a71_floods_and_silence_end_with_their_worker() {
 
 /// A worker that neither reads nor answers has all the time of the world; the other does the rest.
 fn silence_beside_a_busy_worker() {
-    let limits = stockade::Limits::default().wall_time(None);
+    let limits = Limits::default().wall_time(None);
     let gate = Gate::new();
     let pool = hostile("silence", &gate).max_workers(2).limits(limits).build().unwrap();
     let handles: Vec<_> = (0..20).flat_map(|_| ten(&pool)).collect();
