@@ -77,7 +77,8 @@ fn one_buffer_serves_many_tasks_and_workers() {
     assert!(buffer.to_vec() == pattern(BYTES));
     let last = pool.submit::<SharedBuffer>("invert", buffer).unwrap();
     assert!(last.report().worker.unwrap().0 > 6, "no worker does more than three");
-    let first = last.result().unwrap().bytes()[0].load(Ordering::Relaxed);
+    let mut buffer = last.result().unwrap();
+    let first = buffer.bytes()[0].load(Ordering::Relaxed);
     assert_eq!(first, !pattern(1)[0]);
 }
 

@@ -70,7 +70,7 @@ impl SharedMemory {
     ///
     /// # Panics
     /// Where it does not fit.
-    pub fn write_at(&self, offset: usize, from: &[u8]) {
+    pub fn write_at(&mut self, offset: usize, from: &[u8]) {
         let place = self.place(offset, from.len());
         // SAFETY: within the mapping, as just checked; `from` is private memory, which no mapping
         // overlaps. What another process does to these bytes meanwhile changes what it reads.
@@ -91,7 +91,7 @@ impl SharedMemory {
     ///
     /// # Panics
     /// As [`write_at`](Self::write_at).
-    pub fn put(&self, input: &[u8]) {
+    pub fn put(&mut self, input: &[u8]) {
         self.write_at(0, input);
         let end = input.len();
         let rest = end.next_multiple_of(rustix::param::page_size()).min(self.file_bytes) - end;
@@ -114,11 +114,11 @@ impl SharedMemory {
         }
     }
 
-    /// All bytes, each to be read and written by itself, whoever else does.
-    pub fn atomics(&self) -> &[AtomicU8] {
-        // SAFETY: mapped with at least this length for as long as `self` lives; atomics are made for
-        // memory that others change, and any bit pattern is one. Copies of whole ranges beside them
-        // are as those of another process.
+    /// All bytes, each to be read and written by itself, whoever else does. Alone, because a copy of
+    /// many at once beside a write of one would be a race of two threads.
+    pub fn atomics(&mut self) -> &[AtomicU8] {
+        // SAFETY: mapped with at least this length for as long as `self` lives, which is borrowed for
+        // as long; atomics are made for memory that others change, and any bit pattern is one.
         unsafe { std::slice::from_raw_parts(self.mapping.start().cast().as_ptr(), self.bytes) }
     }
 

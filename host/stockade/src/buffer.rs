@@ -106,7 +106,7 @@ impl SharedBuffer {
 
     /// All bytes, each to be read and written by itself: what was just read may be another by the
     /// next time, if a worker means harm.
-    pub fn bytes(&self) -> &[AtomicU8] {
+    pub fn bytes(&mut self) -> &[AtomicU8] {
         self.0.atomics()
     }
 
@@ -130,7 +130,7 @@ impl SharedBuffer {
     }
 
     /// Makes a result its contents, if that is as long. Says whether it is.
-    fn takes(&self, result: &[u8]) -> bool {
+    fn takes(&mut self, result: &[u8]) -> bool {
         let fits = result.len() == self.len();
         if fits {
             self.0.write_at(0, result);
@@ -184,7 +184,7 @@ impl BufferSlot {
     /// Takes it with the task's result in it, which stands there already where it is `None`.
     pub(crate) fn take_with(&self, result: Option<&[u8]>) -> Result<SharedBuffer, String> {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let buffer = slot.as_ref().ok_or(TAKEN)?;
+        let buffer = slot.as_mut().ok_or(TAKEN)?;
         if let Some(result) = result
             && !buffer.takes(result)
         {

@@ -40,11 +40,11 @@ impl Payloads {
         let (file, slot) = free.swap_remove(chosen);
         let kept = slot.take().filter(fits);
         let is_new = kept.is_none();
-        let memory = match kept {
+        let mut memory = match kept {
             Some(memory) => memory,
             None => Arc::new(SharedMemory::create(room_for(input.len())).ok()?),
         };
-        memory.put(input);
+        Arc::get_mut(&mut memory)?.put(input);
         if memory.bytes() <= PAYLOAD_KEPT_BYTES_MAX {
             *slot = Some(memory.clone());
         }

@@ -1,4 +1,5 @@
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
 use super::*;
@@ -11,7 +12,7 @@ fn other_side(memory: &SharedMemory) -> PayloadFile {
 
 #[test]
 fn both_sides_see_the_same_bytes() {
-    let memory = SharedMemory::create(10_000).unwrap();
+    let mut memory = SharedMemory::create(10_000).unwrap();
     let file = other_side(&memory);
     memory.write_at(9_998, b"ab");
     let mut read = [0; 2];
@@ -26,7 +27,7 @@ fn both_sides_see_the_same_bytes() {
 
 #[test]
 fn nothing_of_an_input_stands_behind_the_next_one_in_its_last_page() {
-    let memory = SharedMemory::create(8_192).unwrap();
+    let mut memory = SharedMemory::create(8_192).unwrap();
     memory.put(&[7; 8_192]);
     memory.put(&[1; 5_000]);
     let mut read = Vec::new();
@@ -37,7 +38,7 @@ fn nothing_of_an_input_stands_behind_the_next_one_in_its_last_page() {
 
 #[test]
 fn a_copy_takes_the_memory_that_is_there_if_it_is_enough() {
-    let memory = SharedMemory::create(3).unwrap();
+    let mut memory = SharedMemory::create(3).unwrap();
     memory.put(b"abc");
     let mut into = Vec::with_capacity(100);
     let before = into.as_ptr();
@@ -50,13 +51,13 @@ fn a_copy_takes_the_memory_that_is_there_if_it_is_enough() {
 
 #[test]
 fn whatever_is_beyond_the_memory_is_refused() {
-    let memory = SharedMemory::create(100).unwrap();
+    let mut memory = SharedMemory::create(100).unwrap();
     memory.write_at(100, &[]);
     for (offset, bytes) in [(0, 101), (100, 1), (101, 0), (usize::MAX, 1)] {
-        let write = || memory.write_at(offset, &vec![0; bytes]);
-        assert!(std::panic::catch_unwind(write).is_err(), "{offset} {bytes}");
-        let read = || memory.read_at(offset, &mut vec![0; bytes]);
-        assert!(std::panic::catch_unwind(read).is_err(), "{offset} {bytes}");
+        let write = AssertUnwindSafe(|| memory.write_at(offset, &vec![0; bytes]));
+        assert!(catch_unwind(write).is_err(), "{offset} {bytes}");
+        let read = AssertUnwindSafe(|| memory.read_at(offset, &mut vec![0; bytes]));
+        assert!(catch_unwind(read).is_err(), "{offset} {bytes}");
     }
 }
 
@@ -76,7 +77,7 @@ fn the_other_side_can_make_it_neither_shorter_nor_longer() {
 
 #[test]
 fn empty_memory_has_no_bytes_and_a_file() {
-    let memory = SharedMemory::create(0).unwrap();
+    let mut memory = SharedMemory::create(0).unwrap();
     assert!(memory.atomics().is_empty());
     memory.put(&[]);
     assert!(memory.freeze().unwrap().is_empty());
@@ -84,7 +85,7 @@ fn empty_memory_has_no_bytes_and_a_file() {
 
 #[test]
 fn frozen_memory_is_a_slice_that_nobody_can_write_to() {
-    let memory = SharedMemory::create(3).unwrap();
+    let mut memory = SharedMemory::create(3).unwrap();
     let file = other_side(&memory);
     memory.put(b"abc");
     let frozen = memory.freeze().unwrap();
@@ -95,7 +96,7 @@ fn frozen_memory_is_a_slice_that_nobody_can_write_to() {
 
 #[test]
 fn memory_that_another_still_maps_for_writing_is_not_frozen_and_given_back() {
-    let memory = SharedMemory::create(3).unwrap();
+    let mut memory = SharedMemory::create(3).unwrap();
     memory.put(b"abc");
     let file = memory.descriptor().try_clone_to_owned().unwrap();
     let mapped = Mapping::open(File::from(file), rustix::param::page_size()).unwrap();

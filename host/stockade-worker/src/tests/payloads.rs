@@ -156,7 +156,7 @@ impl Bench {
 }
 
 fn memory(bytes: usize) -> SharedMemory {
-    let memory = SharedMemory::create(bytes).unwrap();
+    let mut memory = SharedMemory::create(bytes).unwrap();
     memory.put(&vec![5; bytes]);
     memory
 }
@@ -231,7 +231,7 @@ fn an_instance_that_lives_on_finds_zeros_where_an_input_was_mapped() {
 #[test]
 fn a_guest_that_knows_of_no_mapping_reads_its_input_as_ever() {
     let mut bench = Bench::new();
-    let memory = memory(BYTES);
+    let mut memory = memory(BYTES);
     memory.write_at(150_000, &[100]);
     let sum = Outcome::Returned((4 * 5 - 5 + 100_i32).to_le_bytes().to_vec());
     for place in [LENT, NEW, SAME] {
@@ -270,7 +270,7 @@ fn an_input_is_mapped_over_whole_pages_that_the_guest_has_grown_and_nothing_else
     // Three pages of it.
     let length = (BYTES as u32).next_multiple_of(PAGE);
     let mut bench = Bench::new();
-    let memory = memory(BYTES);
+    let mut memory = memory(BYTES);
     let mut attempt = |pointer: u32, length: u32, pages: u32| {
         let input: Vec<u8> =
             [pointer, length, pages].iter().flat_map(|n| n.to_le_bytes()).collect();
@@ -336,7 +336,7 @@ fn an_input_that_is_larger_than_the_memory_is_as_out_of_reach_as_any() {
 #[test]
 fn a_file_is_kept_until_another_takes_its_number_unless_it_is_too_long() {
     let mut bench = Bench::new();
-    let (first, second) = (memory(BYTES), memory(BYTES));
+    let (first, mut second) = (memory(BYTES), memory(BYTES));
     second.put(&[6; BYTES]);
     let sum = |byte: i32| Outcome::Returned((byte * 4).to_le_bytes().to_vec());
     let other = PayloadPlace::Kept { file: 1, is_new: true };
