@@ -16,6 +16,7 @@ mod isolation;
 mod limits;
 mod maps;
 mod options;
+mod payloads;
 mod quarantine;
 mod roles;
 mod room;

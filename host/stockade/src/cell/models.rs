@@ -31,7 +31,7 @@ fn task() -> (Arc<TaskCell>, Receiver<Command>) {
 
 fn completed(cell: &TaskCell, result: Result<Output, TaskError>) -> Completed {
     let status = if result.is_ok() { Status::Completed } else { Status::Cancelled };
-    Completed { result, report: cell.blank_report(status) }
+    Completed::new(result, cell.blank_report(status))
 }
 
 fn returned(cell: &TaskCell) -> Completed {
