@@ -111,7 +111,8 @@ impl KeptFiles {
             }
         };
         let file = file.ok_or("a payload in a file that is not there")?;
-        let bytes = u32::try_from(placement.bytes).map_err(|_| "a payload that no guest can hold")?;
+        let bytes =
+            u32::try_from(placement.bytes).map_err(|_| "a payload that no guest can hold")?;
         if !file.holds(placement) {
             return Err("a payload that is longer than its file");
         }
