@@ -216,6 +216,20 @@ fn who_waits_hears_of_the_end_whenever_it_comes() {
     });
 }
 
+/// As `Pool::run` does, which does not copy a long result.
+#[test]
+fn who_alone_has_seen_the_end_can_take_the_result_out_of_it() {
+    exhaust(Time::Stands, || {
+        let (cell, _told) = task();
+        let output = || Output::Encoded { codec: Codec::Raw, bytes: vec![1] };
+        // Which is told after the end.
+        cell.follow(&Arc::default(), 1);
+        spawn(&cell, move |cell| finish(cell, completed(cell, Ok(output()))));
+        drop(cell.wait_for_end());
+        assert_eq!(cell.take_encoded(), Some(output()));
+    });
+}
+
 #[test]
 fn items_come_in_order_and_end_with_the_task() {
     check(Time::Stands, || {
