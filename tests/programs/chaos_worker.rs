@@ -162,6 +162,7 @@ impl Imp {
             12 => finished(task, Outcome::Recalled),
             13 => finished(task, Outcome::Scalars(vec![Scalar::I32(7)])),
             14..17 => finished(task, Outcome::Failed(Failure::Error(error))),
+            17 => finished(task, Outcome::InFile(self.random.number())),
             _ => finished(task, Outcome::Returned(text.into())),
         }
     }

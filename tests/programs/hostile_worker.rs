@@ -23,8 +23,8 @@ use stockade_tests::{HOSTILE_BATCH, finished};
 use stockade_wire::descriptor::{Sender, memory_file, sealed_file};
 use stockade_wire::frame;
 use stockade_wire::{
-    Captured, Failure, HostMessage, LockdownReport, Metrics, ModuleId, Outcome, RING_BYTES, Rings,
-    Role, Run, Scalar, Setup, StatusPage, TaskId, WorkerMessage, WorkerPort,
+    Captured, Failure, HostMessage, Invocation, LockdownReport, Metrics, ModuleId, Outcome,
+    RING_BYTES, Rings, Role, Run, Scalar, Setup, StatusPage, TaskId, WorkerMessage, WorkerPort,
 };
 
 /// What the page's words are: four, then one for each slot, which holds a task's number and in its
@@ -110,6 +110,9 @@ fn work(inherited: String) -> Result<()> {
                 worker.say(&WorkerMessage::Loaded(load.module))?;
             }
             Some(HostMessage::Run(run)) => {
+                if run.placement.is_some_and(|placement| placement.brings_descriptor()) {
+                    worker.receiver.take_descriptor();
+                }
                 worker.tasks.push(run);
                 if evil.is_some() && worker.tasks.len() < HOSTILE_BATCH {
                     continue;
@@ -150,10 +153,10 @@ impl Worker {
 
     fn answer_all(&mut self) -> Result<()> {
         for run in std::mem::take(&mut self.tasks) {
-            let outcome = if self.page.start(run.slot, run.task) {
-                Outcome::Scalars(vec![Scalar::I32(7)])
-            } else {
-                Outcome::Recalled
+            let outcome = match (self.page.start(run.slot, run.task), run.invocation) {
+                (false, _) => Outcome::Recalled,
+                (true, Invocation::Task(_)) => Outcome::Returned(vec![7]),
+                (true, _) => Outcome::Scalars(vec![Scalar::I32(7)]),
             };
             self.say(&finished(run.task, outcome))?;
         }
@@ -228,6 +231,14 @@ impl Worker {
         self.claim_start(first);
         match evil {
             "wrong-kind" => self.say(&finished(first, Outcome::Returned(vec![7])))?,
+            "elsewhere" => self.say(&finished(first, Outcome::InFile(8)))?,
+            "in-payload-too-long" => {
+                self.say(&finished(first, Outcome::InFile((32 << 20) + 1)))?;
+            }
+            "in-payload-without-end" => self.say(&finished(first, Outcome::InFile(u64::MAX)))?,
+            "in-payload-more-than-lent" => {
+                self.say(&finished(first, Outcome::InFile(100_001)))?;
+            }
             "no-command" => self.say(&finished(first, Outcome::Exited(7)))?,
             "recalled" => self.say(&finished(first, Outcome::Recalled))?,
             "unknown-task" => self.say(&finished(TaskId(1 << 40), seven()))?,

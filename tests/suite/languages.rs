@@ -126,6 +126,7 @@ impl Worker {
             limits: None,
             slot: 0,
             share: None,
+            placement: None,
         };
         self.page.offer(run.slot, task);
         self.process.send(&HostMessage::Run(run), &[]);

@@ -17,6 +17,7 @@ mod languages;
 mod limits;
 mod maps;
 mod options;
+mod payloads;
 mod quarantine;
 mod roles;
 mod room;

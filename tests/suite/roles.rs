@@ -34,6 +34,7 @@ fn what_a_compiler_process_makes_a_worker_process_runs() {
         limits: None,
         slot: 5,
         share: None,
+        placement: None,
     };
     page.offer(run.slot, run.task);
     worker.send(&HostMessage::Run(run), &[]);

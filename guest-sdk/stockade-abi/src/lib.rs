@@ -4,7 +4,7 @@
 //! manifest. Nothing here runs: a guest written in another language needs only this page.
 //!
 //! A **task** is an export of type `() -> i32`. It asks for its input with [`import::INPUT_LEN`],
-//! [`import::INPUT_CODEC`] and [`import::INPUT_READ`], appends its result with
+//! [`import::INPUT_CODEC`] and [`import::INPUT_READ`], or, where it is long, with [`import::INPUT_MAP`], appends its result with
 //! [`import::OUTPUT_WRITE`], and returns a [`Status`]. The guest asks and the host answers: the
 //! host never calls an allocator inside the guest.
 //!
@@ -40,6 +40,10 @@ pub mod import {
     pub const INPUT_CODEC: &str = "input_codec";
     /// `(ptr, offset, len)`: copies `len` bytes of the input, from `offset`, to `ptr`.
     pub const INPUT_READ: &str = "input_read";
+    /// `(ptr, len) -> i32`: asks that the input stand at `ptr` without having been copied there; see
+    /// [`MAP_ALIGNMENT`](super::MAP_ALIGNMENT). 1 if it does, 0 if nothing has changed, and then it
+    /// is there for [`INPUT_READ`] as ever.
+    pub const INPUT_MAP: &str = "input_map";
     /// `(ptr, len)`: appends to the result.
     pub const OUTPUT_WRITE: &str = "output_write";
     /// `(ptr, len)`: appends to the error's text, at most
@@ -57,6 +61,22 @@ pub mod import {
     /// `() -> i64`: the task's number in its pool, from 1.
     pub const TASK_ID: &str = "task_id";
 }
+
+/// What the `ptr` and the `len` of [`import::INPUT_MAP`] are multiples of: a page of WebAssembly.
+///
+/// No guest has to ask for that, and a worker may refuse it to any. It is granted at most once a
+/// task, of inputs that are long and lie in memory of their own, where `len` is the input's length
+/// rounded up and all of `ptr..ptr + len` is memory that the guest has grown since its start. What
+/// was there before is lost, and what then stands behind the input is not defined. Once the task has
+/// ended, all of it is zero.
+///
+/// An [`import::OUTPUT_WRITE`] of just the input, where it was put, copies nothing if it is the only
+/// one: the result is what stands there when the task returns, so the task must let it be, or may go
+/// on with it. A caller who lent the memory finds what the task did to it there in any case.
+pub const MAP_ALIGNMENT: usize = 64 * 1024;
+
+/// From this length of an input on, [`import::INPUT_MAP`] is worth its while: below, a copy is faster.
+pub const MAP_BYTES_MIN: usize = 256 * 1024;
 
 /// The most bytes of one task's error text that the worker keeps.
 pub const ERROR_BYTES_MAX: usize = 64 * 1024;

@@ -10,7 +10,7 @@
 
 use crate::errors::Errors;
 use crate::manifest;
-use crate::signature::{Param, Signature, attribute_name};
+use crate::signature::{Param, Passed, Signature, attribute_name};
 use proc_macro2::{Literal, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use stockade_abi::{FunctionKind, MANIFEST_SECTION};
@@ -111,13 +111,13 @@ fn export(function: &ItemFn, signature: &Signature, conditions: &[&Attribute]) -
         .map(|index| format_ident!("argument_{index}", span = Span::mixed_site()))
         .collect();
     let decoding = signature.params.iter().zip(&locals).map(|(param, local)| decode(param, local));
-    let passed = signature
-        .params
-        .iter()
-        .zip(&locals)
-        .map(|(param, local)| if param.borrowed { quote!(&#local) } else { quote!(#local) });
+    let passed = signature.params.iter().zip(&locals).map(|(param, local)| match param.passed {
+        Passed::Owned => quote!(#local),
+        Passed::Borrowed => quote!(&#local),
+        Passed::InPlace => quote!(&mut #local),
+    });
     let private = private();
-    let encoding = encode(signature);
+    let encoding = encode(signature, &locals);
     quote_spanned! {Span::mixed_site()=>
         #(#conditions)*
         #[doc(hidden)]
@@ -143,24 +143,32 @@ fn decode(param: &Param, local: &Ident) -> TokenStream {
     let decoder = quote_spanned! {param.written.span().resolved_at(Span::mixed_site())=>
         (&#private::Of::<#ty>::NEW).argument_form().take
     };
-    quote_spanned!(Span::mixed_site()=> let #local = #decoder(arguments)?;)
+    let mutable = (param.passed == Passed::InPlace).then(|| quote!(mut));
+    quote_spanned!(Span::mixed_site()=> let #mutable #local = #decoder(arguments)?;)
 }
 
 /// `returned`, taken apart if it is a `Result`, and written as the caller's codec wants it.
 ///
 /// Which form a type takes is decided here and not in a generic function: the choice needs the
 /// concrete type.
-fn encode(signature: &Signature) -> TokenStream {
+fn encode(signature: &Signature, locals: &[Ident]) -> TokenStream {
     let private = private();
     let span = match &signature.result {
         Some(ty) => ty.span().resolved_at(Span::mixed_site()),
         None => Span::mixed_site(),
     };
+    let writing = match locals {
+        [bytes] if signature.in_place => quote_spanned!(span=> {
+            let () = value;
+            #private::write_in_place(&#bytes)
+        }),
+        _ => quote_spanned!(span=> {
+            (&#private::Of::type_of(&value)).result_form().write(&value)
+        }),
+    };
     quote_spanned! {span=>
         match (&#private::Of::type_of(&returned)).return_form().into_result(returned) {
-            ::core::result::Result::Ok(value) => {
-                (&#private::Of::type_of(&value)).result_form().write(&value)
-            }
+            ::core::result::Result::Ok(value) => #writing
             ::core::result::Result::Err(error) => ::core::result::Result::Err(
                 (&#private::Of::type_of(&error)).error_form().failure(&error),
             ),

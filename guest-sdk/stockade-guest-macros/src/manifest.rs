@@ -30,9 +30,19 @@ pub(crate) fn line(
                 type_name: type_text(&param.written),
             })
             .collect(),
-        result: signature.result.as_ref().map(type_text).unwrap_or_default(),
+        result: result_text(signature),
     };
     Ok(serde_json::to_string(&record)? + "\n")
+}
+
+/// The type of what callers get.
+fn result_text(signature: &Signature) -> String {
+    let written = signature.result.as_ref().map(type_text).unwrap_or_default();
+    match (signature.in_place, written.is_empty()) {
+        (false, _) => written,
+        (true, true) => "Vec<u8>".to_owned(),
+        (true, false) => written.replacen("()", "Vec<u8>", 1),
+    }
 }
 
 /// The doc comment's lines, without the one space that follows `///` by custom.
@@ -83,6 +93,14 @@ mod tests {
         assert_eq!(record.result, "Vec<(String, u64)>");
         let params: Vec<_> = record.params.iter().map(|p| (&*p.name, &*p.type_name)).collect();
         assert_eq!(params, [("text", "&str"), ("limit", "usize")]);
+    }
+
+    #[test]
+    fn bytes_that_are_changed_in_place_are_the_result() {
+        assert_eq!(record_of("fn invert(pixels: &mut [u8]) {}").result, "Vec<u8>");
+        let fallible = record_of("fn f(pixels: &mut [u8]) -> Result<(), Trouble> { Ok(()) }");
+        assert_eq!(fallible.result, "Result<Vec<u8>, Trouble>");
+        assert_eq!(fallible.params[0].type_name, "&mut [u8]");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) struct Signature {
     pub(crate) params: Vec<Param>,
     /// The result's type, unless the function returns nothing.
     pub(crate) result: Option<Type>,
+    /// Whether its only parameter, changed, is its result.
+    pub(crate) in_place: bool,
 }
 
 /// One parameter.
@@ -28,8 +30,17 @@ pub(crate) struct Param {
     pub(crate) written: Type,
     /// The type that is decoded: the written one, or its owned form where that one borrows.
     pub(crate) decoded: Type,
-    /// Whether the function takes a reference to what was decoded.
-    pub(crate) borrowed: bool,
+    /// How the function takes what was decoded.
+    pub(crate) passed: Passed,
+}
+
+/// How a function takes an argument.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Passed {
+    Owned,
+    Borrowed,
+    /// As `&mut [u8]`.
+    InPlace,
 }
 
 /// The attribute's own name, for messages.
@@ -61,7 +72,37 @@ impl Signature {
             .filter_map(|input| parameter(attribute, input, &mut errors))
             .collect();
         let result = result_type(attribute, &function.sig.output, &mut errors);
-        errors.finish(Some(Self { name: function.sig.ident.unraw().to_string(), params, result }))
+        let in_place = params.iter().any(|param| param.passed == Passed::InPlace);
+        if in_place {
+            check_in_place(kind, function, result.as_ref(), &mut errors);
+        }
+        let name = function.sig.ident.unraw().to_string();
+        errors.finish(Some(Self { name, params, result, in_place }))
+    }
+}
+
+/// What holds for a function of `&mut [u8]`.
+fn check_in_place(
+    kind: FunctionKind,
+    function: &ItemFn,
+    result: Option<&Type>,
+    errors: &mut Errors,
+) {
+    let inputs = &function.sig.inputs;
+    if kind != FunctionKind::Task {
+        errors.push(inputs, "only a task gives back what it changes; take `&[u8]`");
+    }
+    if inputs.len() > 1 {
+        errors.push(
+            inputs,
+            "a task that changes its input in place takes nothing beside it: take `Vec<u8>`, and return it",
+        );
+    }
+    if let Some(ty) = result.filter(|ty| !type_text(*ty).contains("Result<(), ")) {
+        errors.push(
+            ty,
+            "what a task of `&mut [u8]` gives is those bytes, so it returns nothing else, or `Result<(), E>`",
+        );
     }
 }
 
@@ -119,8 +160,8 @@ fn parameter(attribute: &str, input: &FnArg, errors: &mut Errors) -> Option<Para
     };
     let name = parameter_name(pat, errors);
     let decoded = decoded_type(ty, errors);
-    let (decoded, borrowed) = decoded?;
-    Some(Param { name: name?.unraw().to_string(), written: (**ty).clone(), decoded, borrowed })
+    let (decoded, passed) = decoded?;
+    Some(Param { name: name?.unraw().to_string(), written: (**ty).clone(), decoded, passed })
 }
 
 fn parameter_name<'a>(pattern: &'a Pat, errors: &mut Errors) -> Option<&'a Ident> {
@@ -138,9 +179,14 @@ fn parameter_name<'a>(pattern: &'a Pat, errors: &mut Errors) -> Option<&'a Ident
     }
 }
 
-/// The type to decode for a parameter of type `ty`, and whether the function borrows it.
-fn decoded_type(ty: &Type, errors: &mut Errors) -> Option<(Type, bool)> {
+/// The type to decode for a parameter of type `ty`, and how the function takes it.
+fn decoded_type(ty: &Type, errors: &mut Errors) -> Option<(Type, Passed)> {
     match ty {
+        Type::Reference(reference) if is_bytes(&reference.elem) && reference.lifetime.is_none() => {
+            let passed =
+                if reference.mutability.is_some() { Passed::InPlace } else { Passed::Borrowed };
+            Some((syn::parse_quote!(::stockade_guest::__private::InputBytes), passed))
+        }
         Type::Reference(reference) => {
             let (owned, target) = match &*reference.elem {
                 Type::Path(path) if path.path.is_ident("str") => {
@@ -176,14 +222,20 @@ fn decoded_type(ty: &Type, errors: &mut Errors) -> Option<(Type, bool)> {
                 );
                 return None;
             }
-            owns_its_data(&reference.elem, errors).then_some((owned, true))
+            owns_its_data(&reference.elem, errors).then_some((owned, Passed::Borrowed))
         }
         Type::ImplTrait(_) => {
             errors.push(ty, "an argument needs one concrete type to be decoded into; name it");
             None
         }
-        _ => owns_its_data(ty, errors).then(|| (ty.clone(), false)),
+        _ => owns_its_data(ty, errors).then(|| (ty.clone(), Passed::Owned)),
     }
+}
+
+/// Whether this is `[u8]`.
+fn is_bytes(ty: &Type) -> bool {
+    let Type::Slice(slice) = ty else { return false };
+    matches!(&*slice.elem, Type::Path(path) if path.path.is_ident("u8"))
 }
 
 /// Reports the first reference inside `ty`. One mistake a type: the rest would say the same.

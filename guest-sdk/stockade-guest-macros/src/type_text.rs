@@ -24,6 +24,9 @@ fn print(tokens: TokenStream, text: &mut String) {
                     Delimiter::Brace => ("{", "}"),
                     Delimiter::None => ("", ""),
                 };
+                if text.ends_with("&mut") {
+                    text.push(' ');
+                }
                 text.push_str(open);
                 print(group.stream(), text);
                 text.push_str(close);
@@ -75,6 +78,7 @@ mod tests {
             "Box<dyn Iterator<Item = u8>>",
             "&str",
             "&'static str",
+            "&mut [u8]",
         ] {
             let ty: syn::Type = syn::parse_str(written).expect("a type");
             assert_eq!(type_text(&ty), written);

@@ -7,6 +7,7 @@
 
 use crate::codec;
 use crate::failure::Failure;
+use crate::input::RawInput;
 use crate::json_call::{self, JsonArgument};
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
@@ -21,8 +22,8 @@ pub struct Arguments<'input> {
 }
 
 enum Source<'input> {
-    /// The only argument.
-    Raw(Vec<u8>),
+    /// The only argument, until it is taken.
+    Raw(Option<RawInput>),
     /// What is left of the tuple.
     Bincode(&'input [u8]),
     /// One a parameter, in their order.
@@ -30,16 +31,15 @@ enum Source<'input> {
 }
 
 impl<'input> Arguments<'input> {
-    /// Prepares `input` for a task whose parameters have these `names`.
-    ///
-    /// Takes what is in `input` where its bytes are themselves an argument.
+    /// Prepares `input` for a task whose parameters have these `names`. It is empty where the bytes
+    /// are themselves an argument, which is read when its type is known.
     pub(crate) fn new(
         names: &'static [&'static str],
         codec: Codec,
-        input: &'input mut Vec<u8>,
+        input: &'input [u8],
     ) -> Result<Self, Failure> {
         let source = match codec {
-            Codec::Raw => Source::Raw(std::mem::take(input)),
+            Codec::Raw => Source::Raw(Some(RawInput::new())),
             Codec::Bincode => Source::Bincode(input),
             Codec::Json => Source::Json(json_call::arguments(names, input)?),
         };
@@ -73,13 +73,13 @@ impl<'input> Arguments<'input> {
     /// are, `from_encoded` from its form in the other codecs.
     pub(crate) fn take_bytes<T, Encoded: DeserializeOwned, E: Display>(
         &mut self,
-        from_raw: impl FnOnce(Vec<u8>) -> Result<T, E>,
+        from_raw: impl FnOnce(RawInput) -> Result<T, E>,
         from_encoded: impl FnOnce(Encoded) -> T,
     ) -> Result<T, Failure> {
         match &mut self.source {
-            Source::Raw(bytes) if self.names.len() == 1 => {
-                let bytes = std::mem::take(bytes);
-                from_raw(bytes).map_err(|error| self.mistake(error)).inspect(|_| self.next += 1)
+            Source::Raw(input) if self.names.len() == 1 => {
+                let Some(input) = input.take() else { return Err(self.not_raw()) };
+                from_raw(input).map_err(|error| self.mistake(error)).inspect(|_| self.next += 1)
             }
             Source::Raw(_) => Err(self.not_raw()),
             _ => self.take().map(from_encoded),
@@ -89,7 +89,7 @@ impl<'input> Arguments<'input> {
     /// Checks that nothing is left.
     pub fn finish(&self) -> Result<(), Failure> {
         match &self.source {
-            Source::Raw(rest) if !rest.is_empty() => Err(self.not_raw()),
+            Source::Raw(Some(rest)) if !rest.is_empty() => Err(self.not_raw()),
             Source::Bincode(rest) if !rest.is_empty() => Err(Failure::bad_arguments(format_args!(
                 "too many arguments: {} left after {}",
                 json_call::count(rest.len(), "byte"),

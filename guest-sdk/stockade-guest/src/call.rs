@@ -12,7 +12,7 @@ use crate::failure::{self, Failure};
 use crate::host;
 use std::io::Write as _;
 use std::sync::Once;
-use stockade_abi::Status;
+use stockade_abi::{Codec, Status};
 
 /// The part of an export that the macros generate: decode, call, write.
 type Body = fn(&mut Arguments<'_>) -> Result<(), Failure>;
@@ -38,8 +38,8 @@ fn serve(names: &'static [&'static str], body: Body) -> Result<(), Failure> {
     let codec = host::codec().ok_or_else(|| {
         Failure::bad_arguments("the input has a codec that this guest's SDK does not know")
     })?;
-    let mut input = host::input();
-    body(&mut Arguments::new(names, codec, &mut input)?)
+    let input = if codec == Codec::Raw { Vec::new() } else { host::input() };
+    body(&mut Arguments::new(names, codec, &input)?)
 }
 
 /// Once an instance: a snapshot taken after the initializer has the hook already.

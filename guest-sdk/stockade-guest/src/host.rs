@@ -7,6 +7,8 @@
 
 #[cfg(target_arch = "wasm32")]
 mod imports;
+#[cfg(target_arch = "wasm32")]
+pub(crate) mod region;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod stand_in;
 
@@ -118,11 +120,15 @@ pub(crate) fn codec() -> Option<Codec> {
     Codec::from_number(calls::input_codec())
 }
 
+/// How long the input of this call is.
+pub(crate) fn input_len() -> usize {
+    // Unsigned by the ABI: an input of 2 GiB or more is one that this guest has no memory for.
+    calls::input_len() as u32 as usize
+}
+
 /// The input of this call.
 pub(crate) fn input() -> Vec<u8> {
-    // Unsigned by the ABI: an input of 2 GiB or more is one that this guest has no memory for.
-    let length = calls::input_len() as u32 as usize;
-    let mut input = vec![0; length];
+    let mut input = vec![0; input_len()];
     calls::input_read(&mut input, 0);
     input
 }

@@ -78,7 +78,7 @@
 //! |---|---|---|
 //! | bincode: Rust callers | one after another, by position | bincode |
 //! | JSON: the command line, other languages | `{"args": […], "kwargs": {…}}`, by position or by name | JSON |
-//! | raw: files and pipes | the input is the only argument: [`Bytes`], `Vec<u8>`, `&[u8]`, `String`, `&str` | such a type as it is, else JSON |
+//! | raw: files and pipes | the input is the only argument: [`Bytes`], `Vec<u8>`, `&[u8]`, `&mut [u8]`, `String`, `&str` | such a type as it is, else JSON |
 //!
 //! Input that is not the function's arguments never reaches it. The caller reads which argument is
 //! wrong and why: ``argument 2 `limit`: invalid type: string "x", expected usize``. JSON callers may
@@ -86,6 +86,29 @@
 //!
 //! Binary data travels well as [`Bytes`]: unchanged when raw, at once in bincode, and as base64 in
 //! JSON.
+//!
+//! # Large data
+//!
+//! A function of `&[u8]` alone reads a long raw input where its caller has put it: nothing is copied
+//! on the way. A task of `&mut [u8]` alone changes it there, and what stands there at its end is its
+//! result; in the other codecs it is a copy that is changed and given back.
+//!
+//! ```
+//! use stockade_guest::task;
+//!
+//! /// Turns every bit around.
+//! #[task]
+//! fn invert(pixels: &mut [u8]) {
+//!     for pixel in pixels {
+//!         *pixel = !*pixel;
+//!     }
+//! }
+//! # use stockade_guest::testing::{Call, export_of};
+//! # assert_eq!(Call::raw([0, 255]).run(export_of!(invert)).output, [255, 0]);
+//! ```
+//!
+//! From Rust, with memory that the caller and the guest share for the time of the task:
+//! `pool.run("invert", buffer)`, where the buffer and the result are a `SharedBuffer`.
 //!
 //! # Failing
 //!
@@ -126,6 +149,7 @@ mod codec;
 mod failure;
 mod forms;
 mod host;
+mod input;
 mod json_call;
 mod output;
 #[cfg(not(target_arch = "wasm32"))]
@@ -143,6 +167,7 @@ pub use stockade_guest_macros::{finalizer, initializer, task};
 pub mod __private {
     pub use crate::call::run;
     pub use crate::forms::Of;
+    pub use crate::input::{InputBytes, write_in_place};
 
     /// The traits by which a type's form is chosen, to be imported together.
     pub mod forms {

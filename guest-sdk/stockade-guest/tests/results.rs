@@ -194,3 +194,33 @@ fn outside_a_call_nobody_listens() {
     assert!(matches!(stream(vec![1]), Ok(1)));
     unload();
 }
+
+#[task]
+fn invert(pixels: &mut [u8]) {
+    for pixel in pixels {
+        *pixel = !*pixel;
+    }
+}
+
+#[task]
+fn invert_some(pixels: &mut [u8]) -> Result<(), String> {
+    match pixels {
+        [] => Err("there are none".to_owned()),
+        pixels => {
+            invert(pixels);
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_changed_in_place_are_the_result_in_every_codec() {
+    let outcome = Call::raw([0, 1, 255]).run(export_of!(invert));
+    assert_eq!(outcome.output, [255, 254, 0]);
+    let outcome = Call::bincode(&(Bytes::from([0, 1]),)).run(export_of!(invert_some));
+    assert_eq!(outcome.result_bincode::<Bytes>(), Bytes::from([255, 254]));
+    let outcome = Call::json(r#"{"args": ["AAE="]}"#).run(export_of!(invert));
+    assert_eq!(outcome.result_json::<String>(), "//4=");
+    let outcome = Call::raw([]).run(export_of!(invert_some));
+    assert_eq!(outcome.error_message(), "there are none");
+}

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `throughput` | tasks a second, beside bare processes and threads and other pools |
 //! | `latency` | one task at a time, beside the engine alone, a pipe and a futex |
-//! | `payload` | 16 MiB to a task and back, beside two copies |
+//! | `payload` | 16 MiB to a task and back, copied and lent, beside two copies |
 //! | `start` | a worker's first task, and a killed worker's replacement, beside `/bin/true` |
 //! | `compute` | guest code at work, beside the engine without any check |
 //! | `cpu` | processor time of a task, beside extism |
@@ -134,7 +134,7 @@ fn payload(rounds: usize) -> Result<Vec<Figure>> {
     turns.add("copies", || {
         Ok(median(&mut (0..9).map(|_| copies.two_micros()).collect::<Vec<_>>()) / 1e3)
     });
-    turns.add_if("shared buffer", Err::<(), _>(anyhow::anyhow!("no such API yet")), |()| Ok(0.0));
+    turns.add("shared buffer", || Ok(pools::buffer_micros(&pool, PAYLOAD_BYTES, 9)? / 1e3));
     Ok(figures(turns, &rows::PAYLOAD, "payload", rounds))
 }
 

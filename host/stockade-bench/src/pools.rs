@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use stockade::{Bytes, Limits, Pool, PoolBuilder, TaskHandle, TaskOptions};
+use stockade::{Bytes, Limits, Pool, PoolBuilder, SharedBuffer, TaskHandle, TaskOptions};
 use stockade_reference::guests;
 
 use crate::figure::median;
@@ -185,7 +185,27 @@ pub(crate) fn echo_micros(pool: &Pool, bytes: usize, times: usize) -> Result<f64
     Ok(median(&mut micros))
 }
 
-/// A pool for [`echo_micros`] of up to 64 MiB.
+/// The median time of a buffer of `bytes` to a guest that changes a byte of each of its pages, and
+/// back, in microseconds.
+///
+/// # Errors
+/// Where a task fails.
+pub(crate) fn buffer_micros(pool: &Pool, bytes: usize, times: usize) -> Result<f64> {
+    let mut buffer = SharedBuffer::new(bytes)?;
+    let mut micros = Vec::with_capacity(times);
+    for round in 0..times {
+        buffer.copy_from_slice(0, &vec![round as u8; bytes]);
+        let started = Instant::now();
+        buffer = pool.run("touch", buffer)?;
+        micros.push(started.elapsed().as_secs_f64() * 1e6);
+        let mut ends = [0; 2];
+        buffer.copy_to_slice(bytes - 4096, &mut ends);
+        ensure!(ends == [round as u8 + 1, round as u8], "the guest did something else");
+    }
+    Ok(median(&mut micros))
+}
+
+/// A pool for [`echo_micros`] and [`buffer_micros`] of up to 64 MiB.
 ///
 /// # Errors
 /// Where it cannot be built.

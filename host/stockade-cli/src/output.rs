@@ -28,6 +28,8 @@ impl Written {
         match output {
             Output::Encoded { codec: Codec::Raw, bytes } => Ok(Self::Bytes(bytes)),
             Output::Encoded { bytes, .. } => json_line(&bytes).map(Self::Line),
+            // The command lends no task anything.
+            Output::InPlace => Err(TaskError::Decode("the result is nowhere".into())),
             Output::Scalars(scalars) => Ok(Self::Line(json::scalars(&scalars))),
             Output::Exited(code) => Ok(Self::Line(code.to_string())),
         }

@@ -48,6 +48,7 @@ pub const IMPORTS: &[Provided] = &[
     abi(import::INPUT_LEN, &[], &[I32]),
     abi(import::INPUT_CODEC, &[], &[I32]),
     abi(import::INPUT_READ, &[I32, I32, I32], &[]),
+    abi(import::INPUT_MAP, &[I32, I32], &[I32]),
     abi(import::OUTPUT_WRITE, &[I32, I32], &[]),
     abi(import::ERROR_WRITE, &[I32, I32], &[]),
     abi(import::PROGRESS, &[I64, I64], &[]),

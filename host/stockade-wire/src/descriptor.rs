@@ -31,8 +31,12 @@ const PENDING_DESCRIPTORS_MAX: usize = 64;
 /// # Errors
 /// Where the system has no memory files or no descriptors left.
 pub fn memory_file(name: &str) -> io::Result<File> {
-    let descriptor =
-        rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let descriptor = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        // Kernels before 6.3 do not know files that nobody can execute.
+        Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(name, flags)?,
+        created => created?,
+    };
     Ok(File::from(descriptor))
 }
 

@@ -13,8 +13,9 @@
 //! A body is one message in [`codec`]'s form. Short ones travel in a ring of shared memory; longer
 //! ones, and those that bring descriptors, as a [`frame`] on the socket, and the longest from the
 //! host as a sealed memory file beside an empty frame, so that the host never waits for a worker to
-//! read. Descriptors only ever travel from the host: its end reads with plain `read`, which makes
-//! the kernel drop whatever a worker attaches.
+//! read. A task's long input does not travel at all: it lies in memory that the worker maps, see
+//! [`Placement`]. Descriptors only ever travel from the host: its end reads with plain `read`, which
+//! makes the kernel drop whatever a worker attaches.
 //!
 //! Invariant: every length is checked against a named limit before anything is allocated for it.
 //!
@@ -47,6 +48,8 @@ mod mapping;
 #[cfg(not(all(loom, test)))]
 mod page;
 #[cfg(not(all(loom, test)))]
+mod payload;
+#[cfg(not(all(loom, test)))]
 mod port;
 #[cfg(not(all(loom, test)))]
 mod ring;
@@ -68,8 +71,8 @@ pub use limits::{
 };
 pub use lockdown::{Confinement, Layer, LayerReport, Level, Lockdown, LockdownReport, Namespaces};
 pub use message::{
-    Call, Callee, CommandCall, HookCall, HostMessage, Instances, Invocation, Load, Run, Setup,
-    Stdin, StdioSink, WorkerMessage,
+    Call, Callee, CommandCall, HookCall, HostMessage, Instances, Invocation, Load, Placement,
+    PlacementFile, Run, Setup, Stdin, StdioSink, WorkerMessage,
 };
 pub use outcome::{
     Captured, Codec, Failure, Finished, GuestError, LogLine, Metrics, Outcome, Scalar, TrapKind,
@@ -78,6 +81,10 @@ pub use outcome::{
 pub use {
     mapping::MappingError,
     page::{SLOTS_MAX, StatusPage},
+    payload::{
+        FreezeError, FrozenMemory, PAYLOAD_BYTES_MIN, PAYLOAD_FILES_MAX, PAYLOAD_KEPT_BYTES_MAX,
+        PayloadFile, SharedMemory,
+    },
     port::{Bell, HostPort, WorkerPort},
     ring::{RING_BODY_BYTES_MAX, RING_BYTES, Reader, Record, Rings, Writer},
 };

@@ -33,7 +33,8 @@ pub struct Limits {
     /// for `interruptible`. Default: `None`.
     pub fuel: Option<u64>,
     /// Bytes of a task's result and of the items it emits, together, at
-    /// [`EMIT_OVERHEAD_BYTES`] more an item. Default: 16 MiB.
+    /// [`EMIT_OVERHEAD_BYTES`] more an item. A result that stays in memory that the caller lent does
+    /// not count. Default: 16 MiB.
     pub output_bytes: u64,
     /// Bytes kept of each: captured stdout, captured stderr, and the log. What exceeds it is dropped
     /// and marked, and the task goes on. Default: 64 KiB.

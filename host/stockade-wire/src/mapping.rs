@@ -3,7 +3,7 @@
 //! Invariant: the file below is sealed against resizing before it is mapped, because a page that
 //! vanishes under a mapping kills its reader.
 //!
-//! Deliberately absent: what the memory means. The status page and the rings say that.
+//! Deliberately absent: what the memory means. The status page, the rings and payloads say that.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -47,10 +47,21 @@ impl Mapping {
     /// # Errors
     /// [`MappingError::Io`] where memory files or mappings cannot be had.
     pub(crate) fn create(name: &str, bytes: usize) -> Result<Self, MappingError> {
+        Self::create_sealed(name, bytes, RESIZE | SealFlags::SEAL)
+    }
+
+    /// As [`create`](Self::create), and more seals can be put on it later.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub(crate) fn create_to_seal(name: &str, bytes: usize) -> Result<Self, MappingError> {
+        Self::create_sealed(name, bytes, RESIZE)
+    }
+
+    fn create_sealed(name: &str, bytes: usize, seals: SealFlags) -> Result<Self, MappingError> {
         let file = memory_file(name)?;
         file.set_len(bytes as u64)?;
-        rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
-            .map_err(io::Error::from)?;
+        rustix::fs::fcntl_add_seals(&file, seals).map_err(io::Error::from)?;
         Self::open(file, bytes)
     }
 
@@ -59,27 +70,16 @@ impl Mapping {
     /// # Errors
     /// [`MappingError`]
     pub(crate) fn open(file: File, bytes: usize) -> Result<Self, MappingError> {
-        let resize = SealFlags::GROW | SealFlags::SHRINK;
-        let sealed = rustix::fs::fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(resize));
-        if !sealed || crate::descriptor::file_bytes(&file)? != bytes as u64 {
+        if !keeps_its_length(&file) || crate::descriptor::file_bytes(&file)? != bytes as u64 {
             return Err(MappingError::Unsealed);
         }
-        // SAFETY: a fresh mapping at an address the kernel picks aliases nothing of ours; the file
-        // has the mapped length and, sealed, keeps it.
-        let address = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                &file,
-                0,
-            )
-        }
-        .map_err(io::Error::from)?;
-        let start = NonNull::new(address.cast::<u8>())
-            .ok_or_else(|| io::Error::other("mapped at address zero"))?;
+        let start = map(&file, bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)?;
         Ok(Self { start, bytes, file })
+    }
+
+    /// Gives the memory up, and its file.
+    pub(crate) fn into_file(self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
     /// The descriptor to hand to the other side.
@@ -92,6 +92,60 @@ impl Mapping {
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.start
     }
+}
+
+/// Memory that nobody can change any more.
+#[derive(Debug)]
+pub(crate) struct FrozenMapping {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: as for `Mapping`, and nothing changes it.
+unsafe impl Send for FrozenMapping {}
+// SAFETY: as above.
+unsafe impl Sync for FrozenMapping {}
+
+impl FrozenMapping {
+    /// Seals `file`, of `bytes` bytes that cannot become fewer, for good, and maps it for reading.
+    ///
+    /// # Errors
+    /// Where anybody maps it for writing, which is [`io::ErrorKind::ResourceBusy`], or something else
+    /// fails.
+    pub(crate) fn freeze(file: &File, bytes: usize) -> io::Result<Self> {
+        rustix::fs::fcntl_add_seals(file, SealFlags::WRITE)?;
+        // Private, because older kernels refuse a shared mapping of what must not be written.
+        let start = map(file, bytes, ProtFlags::READ, MapFlags::PRIVATE)?;
+        Ok(Self { start, bytes })
+    }
+
+    /// All of it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped with this length until drop. The file was sealed against writing before, and
+        // the kernel refuses that while anybody has it mapped for writing: nothing changes it again.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
+    }
+}
+
+impl Drop for FrozenMapping {
+    fn drop(&mut self) {
+        // SAFETY: as for `Mapping`.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+const RESIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK);
+
+/// Whether nobody can make `file` shorter or longer, as with files that are mapped here.
+pub(crate) fn keeps_its_length(file: &File) -> bool {
+    rustix::fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(RESIZE))
+}
+
+fn map(file: &File, bytes: usize, access: ProtFlags, flags: MapFlags) -> io::Result<NonNull<u8>> {
+    // SAFETY: a fresh mapping at an address the kernel picks aliases nothing of ours; the file has
+    // the mapped length and, sealed, keeps it.
+    let address = unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, access, flags, file, 0) }?;
+    NonNull::new(address.cast::<u8>()).ok_or_else(|| io::Error::other("mapped at address zero"))
 }
 
 impl Drop for Mapping {

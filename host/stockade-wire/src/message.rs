@@ -113,6 +113,39 @@ pub struct Run {
     /// With [`Instances::PerTask`]: consecutive tasks of one module with the same chunk here run in
     /// one instance, which ends with the last of them or with a trap. Commands never do.
     pub share: Option<ChunkId>,
+    /// Where the input of a call is, if that is not in the call.
+    pub placement: Option<Placement>,
+}
+
+/// Where the input of a call is that lies in a payload file: memory that keeps its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Placement {
+    /// Its length, from the beginning of the file.
+    pub bytes: u64,
+    /// Which file.
+    pub place: PlacementFile,
+}
+
+/// The file of a [`Placement`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum PlacementFile {
+    /// One of the worker's own. No other process than this worker and its host ever has it, and the
+    /// next inputs lie in it too.
+    Kept {
+        /// Its number, less than [`PAYLOAD_FILES_MAX`](crate::PAYLOAD_FILES_MAX).
+        file: u8,
+        /// Whether it is new, and its descriptor comes with the message.
+        is_new: bool,
+    },
+    /// A caller's, which gets it back. Its descriptor comes with the message.
+    Lent,
+}
+
+impl Placement {
+    /// Whether a descriptor comes with the message.
+    pub fn brings_descriptor(self) -> bool {
+        matches!(self.place, PlacementFile::Kept { is_new: true, .. } | PlacementFile::Lent)
+    }
 }
 
 /// Which function of a module to call.

@@ -106,6 +106,9 @@ impl_borrow_decode!(Finished);
 pub enum Outcome {
     /// A task returned: its result in the codec of the call.
     Returned(Vec<u8>),
+    /// A task returned: its result lies in the file of its [`Placement`](crate::Placement), so many
+    /// bytes from its beginning. Of one that was lent, all that was lent.
+    InFile(u64),
     /// A scalar function returned.
     Scalars(Vec<Scalar>),
     /// A command ended with this exit code.

@@ -5,9 +5,10 @@
 use std::time::Instant;
 
 use stockade_abi::{ERROR_BYTES_MAX, LogLevel};
-use stockade_wire::{Codec, EMIT_OVERHEAD_BYTES, Limits, LogLine, TaskId};
+use stockade_wire::{Codec, EMIT_OVERHEAD_BYTES, Limits, LogLine, Outcome, TaskId};
 
 use crate::failure::HostTrap;
+use crate::payload::CallInput;
 
 /// As [`EMIT_OVERHEAD_BYTES`], for a line of the log.
 const LINE_BYTES: u64 = 8;
@@ -20,8 +21,10 @@ pub(crate) const NO_TASK: TaskId = TaskId(0);
 pub(crate) struct Call {
     pub(crate) task: TaskId,
     pub(crate) codec: Codec,
-    pub(crate) input: Vec<u8>,
+    pub(crate) input: CallInput,
     pub(crate) output: Vec<u8>,
+    /// The result is what stands where the input was mapped; `output` is empty then.
+    is_in_place: bool,
     pub(crate) error: Vec<u8>,
     pub(crate) log: Vec<LogLine>,
     pub(crate) log_dropped: u64,
@@ -42,7 +45,7 @@ impl Call {
     pub(crate) fn new(
         task: TaskId,
         codec: Codec,
-        input: Vec<u8>,
+        input: CallInput,
         limits: &Limits,
         now: Instant,
     ) -> Self {
@@ -51,6 +54,7 @@ impl Call {
             codec,
             input,
             output: Vec::new(),
+            is_in_place: false,
             error: Vec::new(),
             log: Vec::new(),
             log_dropped: 0,
@@ -69,19 +73,6 @@ impl Call {
         self.deadline.filter(|_| self.interruptible)
     }
 
-    /// The bytes `offset..offset + length` of the input.
-    ///
-    /// # Errors
-    /// [`HostTrap::InputRange`] where there are not as many.
-    pub(crate) fn input(&self, offset: u32, length: u32) -> Result<&[u8], HostTrap> {
-        let start = offset as usize;
-        self.input.get(start..start + length as usize).ok_or(HostTrap::InputRange {
-            offset,
-            length,
-            input: self.input.len(),
-        })
-    }
-
     /// Appends to the result.
     ///
     /// # Errors
@@ -90,6 +81,49 @@ impl Call {
         self.reserve_output(bytes.len() as u64)?;
         self.output.extend_from_slice(bytes);
         Ok(())
+    }
+
+    /// Has the result be what stands where the input was mapped, if it is nothing else so far. Says
+    /// whether it is.
+    ///
+    /// # Errors
+    /// [`HostTrap::Output`] beyond the limit.
+    pub(crate) fn leave_in_place(&mut self) -> Result<bool, HostTrap> {
+        if self.is_in_place || !self.output.is_empty() {
+            return Ok(false);
+        }
+        self.is_in_place = true;
+        match self.reserve_output(0) {
+            Ok(()) => Ok(true),
+            Err(trap) => {
+                self.is_in_place = false;
+                Err(trap)
+            }
+        }
+    }
+
+    /// Takes the result from its place, where `bytes` stand, because there is to be more of it.
+    ///
+    /// # Errors
+    /// [`HostTrap::Output`] beyond the limit.
+    pub(crate) fn take_from_place(&mut self, bytes: &[u8]) -> Result<(), HostTrap> {
+        if std::mem::take(&mut self.is_in_place) { self.write_output(bytes) } else { Ok(()) }
+    }
+
+    /// The result, taken.
+    pub(crate) fn take_result(&mut self) -> Outcome {
+        if self.is_in_place {
+            return Outcome::InFile(self.input.len() as u64);
+        }
+        Outcome::Returned(std::mem::take(&mut self.output))
+    }
+
+    /// What of the result in its place counts: memory that the caller lent costs nobody else any.
+    fn in_place_bytes(&self) -> u64 {
+        match &self.input {
+            CallInput::File(input) if self.is_in_place && !input.is_lent => input.bytes as u64,
+            _ => 0,
+        }
     }
 
     /// Counts an item of `bytes` bytes that is about to be emitted.
@@ -103,7 +137,8 @@ impl Call {
     }
 
     fn reserve_output(&self, bytes: u64) -> Result<(), HostTrap> {
-        let total = self.output.len() as u64 + self.emitted_bytes + bytes;
+        let result_bytes = self.output.len() as u64 + self.in_place_bytes();
+        let total = result_bytes + self.emitted_bytes + bytes;
         if total > self.output_limit { Err(HostTrap::Output) } else { Ok(()) }
     }
 
@@ -143,7 +178,8 @@ mod tests {
     use super::*;
 
     fn call(limits: &Limits) -> Call {
-        Call::new(TaskId(1), Codec::Raw, b"input".to_vec(), limits, Instant::now())
+        let input = CallInput::Bytes(b"input".to_vec());
+        Call::new(TaskId(1), Codec::Raw, input, limits, Instant::now())
     }
 
     #[test]
@@ -159,11 +195,13 @@ mod tests {
     #[test]
     fn input_beyond_its_end_is_refused_whatever_the_numbers() {
         let call = call(&Limits::default());
-        assert_eq!(call.input(1, 4).unwrap(), b"nput");
-        assert_eq!(call.input(5, 0).unwrap(), b"");
-        assert!(call.input(5, 1).is_err());
-        assert!(call.input(6, 0).is_err());
-        assert!(call.input(u32::MAX, u32::MAX).is_err());
+        let mut place = [0; 6];
+        call.input.read(1, &mut place[..4]).unwrap();
+        assert_eq!(&place[..4], b"nput");
+        call.input.read(5, &mut []).unwrap();
+        for (offset, length) in [(5, 1), (6, 0), (0, 6), (u32::MAX, 6)] {
+            assert!(call.input.read(offset, &mut place[..length]).is_err(), "{offset} {length}");
+        }
     }
 
     #[test]
@@ -199,7 +237,7 @@ mod tests {
         let now = Instant::now();
         assert_eq!(call(&Limits::default().wall_time(None)).remaining_ns(now), i64::MAX);
         let limits = Limits::default().wall_time(std::time::Duration::from_secs(1));
-        let call = Call::new(TaskId(1), Codec::Raw, Vec::new(), &limits, now);
+        let call = Call::new(TaskId(1), Codec::Raw, CallInput::NONE, &limits, now);
         assert_eq!(call.remaining_ns(now), 1_000_000_000);
         assert_eq!(call.remaining_ns(now + std::time::Duration::from_secs(2)), 0);
     }

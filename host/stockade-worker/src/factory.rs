@@ -25,6 +25,7 @@ use crate::call::{Call, NO_TASK};
 use crate::guest::{Guest, GuestState, Link, Surroundings};
 use crate::hostcalls;
 use crate::linked::Linked;
+use crate::payload::CallInput;
 use crate::reserve::Reserve;
 use crate::wasi::{Clock, Input, Plan};
 
@@ -75,7 +76,12 @@ impl Factory {
             limits: setup.limits,
             reserve,
             page: Arc::clone(&link.page),
-            surroundings: Arc::new(Surroundings { grants, clock, link: Some(link) }),
+            surroundings: Arc::new(Surroundings {
+                grants,
+                clock,
+                page_bytes: rustix::param::page_size(),
+                link: Some(link),
+            }),
         })
     }
 
@@ -93,10 +99,13 @@ impl Factory {
 
     /// Begins anew in a clone of the process, with a way to the host and a clock of its own.
     pub(crate) fn link_to(&mut self, link: Link) {
-        let grants = self.surroundings.grants.clone();
         self.page = Arc::clone(&link.page);
-        self.surroundings =
-            Arc::new(Surroundings { grants, clock: Clock::start(), link: Some(link) });
+        self.surroundings = Arc::new(Surroundings {
+            grants: self.surroundings.grants.clone(),
+            clock: Clock::start(),
+            page_bytes: self.surroundings.page_bytes,
+            link: Some(link),
+        });
     }
 
     /// Links `module`, which is past its `_initialize` where `initialized`, and of which tasks will
@@ -205,8 +214,8 @@ impl Factory {
 
     fn hook_call(&self, hook: Option<&HookCall>) -> Call {
         let (codec, input) = match hook {
-            Some(HookCall::Task(call)) => (call.codec, call.input.clone()),
-            Some(HookCall::Plain { .. }) | None => (Codec::Raw, Vec::new()),
+            Some(HookCall::Task(call)) => (call.codec, CallInput::Bytes(call.input.clone())),
+            Some(HookCall::Plain { .. }) | None => (Codec::Raw, CallInput::NONE),
         };
         Call::new(NO_TASK, codec, input, &self.limits, Instant::now())
     }

@@ -6,7 +6,8 @@
 //!                  └──────── per worker ───────┘
 //! ```
 //!
-//! Invariant: whoever gets an error from a guest drops it; no instance is called after a trap.
+//! Invariant: whoever gets an error from a guest drops it; no instance is called after a trap. What
+//! was mapped over its memory for a call is gone with the call.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -28,6 +29,8 @@ use crate::failure::{self, HostTrap};
 use crate::function::Function;
 use crate::linked::{INITIALIZE, Linked};
 use crate::meter::Meter;
+use crate::overlay::Overlay;
+use crate::payload::CallInput;
 use crate::state::{self, StateError};
 use crate::wasi::{Clock, Plan, Wasi};
 
@@ -84,6 +87,8 @@ pub(crate) struct Link {
 pub(crate) struct Surroundings {
     pub(crate) grants: Grants,
     pub(crate) clock: Clock,
+    /// The size of the system's pages.
+    pub(crate) page_bytes: usize,
     /// None where host calls have types and no caller.
     pub(crate) link: Option<Link>,
 }
@@ -95,6 +100,10 @@ pub(crate) struct GuestState {
     pub(crate) surroundings: Arc<Surroundings>,
     /// The memory that pointers refer to, once the instance is made.
     pub(crate) memory: Option<Memory>,
+    /// How much of it was there from the start, once the instance is made.
+    pub(crate) initial_bytes: Option<u64>,
+    /// The call's input, where it is mapped over the memory.
+    pub(crate) overlay: Option<Overlay>,
     /// For the context, until it is built; nothing for functions.
     plan: Option<Box<Plan>>,
     wasi: Option<Box<Wasi>>,
@@ -113,7 +122,9 @@ impl GuestState {
         plan: Option<Box<Plan>>,
         call: Call,
     ) -> Self {
-        Self { call, meter: Meter::default(), surroundings, memory: None, plan, wasi: None }
+        let (meter, memory, initial_bytes) = (Meter::default(), None, None);
+        let (overlay, wasi) = (None, None);
+        Self { call, meter, surroundings, memory, initial_bytes, overlay, plan, wasi }
     }
 
     /// The WASI context, built now if this is the guest's first WASI call.
@@ -206,7 +217,9 @@ impl Guest {
         let instance = linked.pre.instantiate(&mut self.store)?;
         let memory = linked.memory.as_ref();
         let memory = memory.and_then(|export| instance.get_module_export(&mut self.store, export));
-        self.store.data_mut().memory = memory.and_then(Extern::into_memory);
+        let memory = memory.and_then(Extern::into_memory);
+        let state = self.store.data_mut();
+        (state.memory, state.initial_bytes) = (memory, Some(linked.initial_bytes));
         self.instance = Some(instance);
         if initialize { self.call_plain(linked, INITIALIZE) } else { Ok(()) }
     }
@@ -252,7 +265,8 @@ impl Guest {
         let state = self.store.data_mut();
         let (stdout, stderr) = state.wasi.as_ref().map(|wasi| wasi.take()).unwrap_or_default();
         // What a call was given and made is not kept until the next.
-        state.call.input = Vec::new();
+        state.overlay = None;
+        state.call.input = CallInput::NONE;
         state.call.output = Vec::new();
         Usage {
             fuel: fuel.map(|left| state.call.fuel_limit - left),
@@ -283,7 +297,7 @@ impl Guest {
         let status = function.call_task(&mut self.store, instance)?;
         let call = &mut self.store.data_mut().call;
         Ok(match Status::from_number(status) {
-            Status::Success => Outcome::Returned(std::mem::take(&mut call.output)),
+            Status::Success => call.take_result(),
             Status::BadArguments => {
                 Outcome::Failed(Failure::BadArguments(failure::guest_error(&call.error)))
             }
@@ -324,5 +338,12 @@ impl Guest {
         let function = linked.function(export, |function| function.takes(args), wanted)?;
         let instance = self.instance()?;
         function.call(&mut self.store, instance, args).map(Outcome::Scalars)
+    }
+}
+
+impl Drop for Guest {
+    /// However its last call ended, and before the engine looks at its memory.
+    fn drop(&mut self) {
+        self.store.data_mut().overlay = None;
     }
 }

@@ -12,6 +12,7 @@ use wasmtime::{Caller, Extern, Linker};
 
 use crate::failure::HostTrap;
 use crate::guest::GuestState;
+use crate::overlay::{self, Overlay};
 use crate::poll;
 
 type Guest<'a> = Caller<'a, GuestState>;
@@ -64,8 +65,15 @@ fn add_input(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         |mut guest: Guest<'_>, pointer: u32, offset: u32, length: u32| {
             let (memory, state) = memory_and_state(&mut guest)?;
             let place = slice_mut(memory, pointer, length)?;
-            place.copy_from_slice(state.call.input(offset, length)?);
-            wasmtime::Result::Ok(())
+            state.call.input.read(offset, place)
+        },
+    )?;
+    linker.func_wrap(
+        module,
+        import::INPUT_MAP,
+        |mut guest: Guest<'_>, pointer: u32, length: u32| {
+            let (memory, state) = memory_and_state(&mut guest)?;
+            overlay::map_input(memory, state, pointer, length).map(i32::from)
         },
     )?;
     Ok(())
@@ -78,7 +86,16 @@ fn add_output(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         import::OUTPUT_WRITE,
         |mut guest: Guest<'_>, pointer: u32, length: u32| {
             let (memory, state) = memory_and_state(&mut guest)?;
-            Ok(state.call.write_output(slice(memory, pointer, length)?)?)
+            let bytes = slice(memory, pointer, length)?;
+            if let Some(mapped) = state.overlay.as_ref().map(Overlay::place) {
+                let start = pointer as usize;
+                let is_input = mapped == (start..start + bytes.len());
+                if is_input && state.call.leave_in_place()? {
+                    return Ok(());
+                }
+                state.call.take_from_place(&memory[mapped])?;
+            }
+            Ok(state.call.write_output(bytes)?)
         },
     )?;
     linker.func_wrap(

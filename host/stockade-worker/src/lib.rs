@@ -15,6 +15,7 @@
 //! | `runtime`, `stopwatch` | modules, how long instances live, what time tasks take |
 //! | `factory`, `linked`, `guest`, `function` | how instances are made and called |
 //! | `call`, `hostcalls`, `failure` | one invocation's input and output, the guest ABI, how it failed |
+//! | `payload`, `overlay` | files that long inputs lie in, mapped over a guest's memory |
 //! | `wasi`, `poll` | WASI with nothing granted, sleeping |
 //! | `capture`, `meter`, `reserve` | bounded output, limits, descriptors that guests leave |
 //! | `lockdown` | what a process gives up before the first hostile byte |
@@ -40,6 +41,8 @@ mod linked;
 
 mod call;
 mod hostcalls;
+mod overlay;
+mod payload;
 
 mod capture;
 mod poll;

@@ -2,7 +2,7 @@
 
 use stockade_abi::MEMORY_EXPORT;
 use stockade_wire::{Callee, HookCall};
-use wasmtime::{InstancePre, Linker, Module, ModuleExport};
+use wasmtime::{ExternType, InstancePre, Linker, Module, ModuleExport};
 
 use crate::function::{Function, Functions};
 use crate::guest::GuestState;
@@ -15,6 +15,8 @@ pub(crate) struct Linked {
     pub(crate) pre: InstancePre<GuestState>,
     /// The memory that host calls refer to.
     pub(crate) memory: Option<ModuleExport>,
+    /// How much of that every instance begins with.
+    pub(crate) initial_bytes: u64,
     functions: Functions,
     /// What tasks call by its place here: its name, and its place among the functions if it is one.
     announced: Vec<(String, Option<usize>)>,
@@ -46,6 +48,10 @@ impl Linked {
         Ok(Self {
             pre: linker.instantiate_pre(module)?,
             memory: module.get_export_index(MEMORY_EXPORT),
+            initial_bytes: match module.get_export(MEMORY_EXPORT) {
+                Some(ExternType::Memory(memory)) => memory.minimum() * memory.page_size(),
+                _ => 0,
+            },
             functions,
             announced,
             initialize: !initialized && module.get_export_index(INITIALIZE).is_some(),

@@ -37,6 +37,7 @@ use crate::factory::{Factory, FactoryError};
 use crate::failure;
 use crate::guest::{Guest, Host, Link, Usage};
 use crate::linked::Linked;
+use crate::payload::{CallInput, FileInput};
 use crate::stopwatch::Stopwatch;
 
 /// Why a module could not be loaded.
@@ -217,14 +218,19 @@ impl Runtime {
     }
 
     /// Runs a task of a loaded module to its end, unless it was taken back. `stdio` holds the
-    /// descriptors that came with it.
+    /// descriptors that came with it, and `input` is where its input lies if not in the message.
     ///
     /// # Errors
     /// [`Unfinished`]; the task stands announced on the status page then, unless it was its instance
     /// that could not be initialised.
-    pub(crate) fn run(&mut self, run: Run, stdio: Vec<OwnedFd>) -> Result<Finished, Unfinished> {
+    pub(crate) fn run(
+        &mut self,
+        run: Run,
+        stdio: Vec<OwnedFd>,
+        input: Option<FileInput>,
+    ) -> Result<Finished, Unfinished> {
         let lifetime = self.lifetime(&run);
-        let Run { task, module: id, mut invocation, limits, slot, share: _ } = run;
+        let Run { task, module: id, mut invocation, limits, slot, share: _, placement: _ } = run;
         // Before the start: to give back the memory of others is no part of this task.
         self.rest();
         self.end_shared_unless(id, lifetime);
@@ -236,9 +242,10 @@ impl Runtime {
         }
         let Some(module) = self.modules.get_mut(&id) else { return Err(not_loaded(id).into()) };
         let guest = module.instance(lifetime, &mut self.shared, &self.factory)?;
-        let (codec, input) = take_input(&mut invocation);
+        let (codec, given) = take_input(&mut invocation);
+        let given = input.clone().map_or(CallInput::Bytes(given), CallInput::File);
         let limits = limits.as_deref().unwrap_or(&self.factory.limits);
-        let call = Call::new(task, codec, input, limits, started);
+        let call = Call::new(task, codec, given, limits, started);
         let (mut guest, called) =
             self.factory.call(&module.linked, guest, call, limits, &invocation, stdio);
         if called.as_ref().is_err_and(failure::is_out_of_memory) {
@@ -247,6 +254,10 @@ impl Runtime {
         let ended = called.is_err();
         let outcome = called.unwrap_or_else(|error| Outcome::Failed(guest.failure(&error)));
         let usage = guest.end();
+        let outcome = match input {
+            Some(input) => input.take_result(outcome),
+            None => outcome,
+        };
         match lifetime {
             Lifetime::Worker if !ended => module.living = Some(guest),
             Lifetime::Chunk(chunk) if !ended => {

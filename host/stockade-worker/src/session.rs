@@ -37,6 +37,7 @@ use crate::engine;
 use crate::factory::FactoryError;
 use crate::guest::Host;
 use crate::lockdown::LockdownError;
+use crate::payload::KeptFiles;
 use crate::runtime::{Runtime, Unfinished};
 use crate::wasi::{self, GrantError};
 
@@ -149,7 +150,7 @@ pub(crate) fn serve(
         }
     };
     host.send(&WorkerMessage::Ready(report), Bell::Now)?;
-    let mut session = Session { host, runtime };
+    let mut session = Session { host, runtime, files: KeptFiles::default() };
     let Some(mapped) = (match mapped {
         Some(mapped) => Some(mapped),
         None => session.map_all(modules)?,
@@ -219,6 +220,7 @@ pub(crate) fn beside(descriptor: Option<OwnedFd>) -> Result<OwnedFd, SessionErro
 struct Session {
     host: Host,
     runtime: Runtime,
+    files: KeptFiles,
 }
 
 impl Session {
@@ -300,7 +302,14 @@ impl Session {
         for _ in 0..descriptors_of(&run.invocation) {
             stdio.push(descriptor(&self.host)?);
         }
-        let (answer, flow) = match self.runtime.run(run, stdio) {
+        let input = match run.placement {
+            None => None,
+            Some(placement) => {
+                let found = self.files.find(placement, || self.host.take_descriptor());
+                Some(found.map_err(SessionError::Protocol)?)
+            }
+        };
+        let (answer, flow) = match self.runtime.run(run, stdio, input) {
             Ok(finished) => {
                 (WorkerMessage::Finished(Box::new(finished)), ControlFlow::Continue(()))
             }
@@ -311,6 +320,7 @@ impl Session {
         };
         self.host.send(&answer, Bell::Soon)?;
         self.runtime.rest();
+        self.files.trim();
         Ok(flow)
     }
 

@@ -6,6 +6,7 @@ mod hooks;
 mod hostile;
 mod imports;
 mod limits;
+mod payloads;
 mod session;
 mod sharing;
 mod snapshots;

@@ -15,7 +15,7 @@ use stockade_wire::{Codec, Parameter};
 use crate::codec::Unfit;
 use crate::payload::Payload;
 use crate::target::{Callable, CallableKind};
-use crate::{SubmitError, codec, scalar};
+use crate::{SharedBuffer, SubmitError, codec, scalar};
 
 /// What a task can be called with.
 ///
@@ -24,6 +24,7 @@ use crate::{SubmitError, codec, scalar};
 /// | a tuple of up to eight serde values: `()`, `(a,)`, `(a, b)` … | bincode, or scalars | Rust callers |
 /// | [`Json`] | JSON, by position or by name, or scalars | callers that know no types |
 /// | [`Bytes`] | the bytes themselves | tasks of one byte-like parameter |
+/// | [`SharedBuffer`] | memory of the guest's, for the time of the task | the same, and large data |
 ///
 /// Where the module's manifest names a parameter's type, a tuple's value becomes one of that type or
 /// is refused before anything is queued: a number where that changes nothing (a literal `1` is a
@@ -162,8 +163,8 @@ pub(crate) fn encode(
     })?;
     match &payload {
         Payload::Task { input, .. } => check_bytes(&callable.name, "they have", input.len())?,
-        // As many numbers as the function has parameters.
-        Payload::Scalars(_) | Payload::Command(_) => {}
+        // As many numbers as the function has parameters; a buffer knows its own limit.
+        Payload::Scalars(_) | Payload::Command(_) | Payload::Buffer(_) => {}
     }
     Ok(payload)
 }
@@ -276,6 +277,16 @@ impl Sealed for Bytes {
             }
             CallableKind::Command => Err(not_for_commands()),
         }
+    }
+}
+
+impl Arguments for SharedBuffer {}
+
+impl Sealed for SharedBuffer {
+    /// Where bytes would be taken, it is lent instead.
+    fn invoke(self, callable: &Callable) -> Result<Payload, Problem> {
+        Bytes::default().invoke(callable)?;
+        Ok(Payload::Buffer(Box::new(self)))
     }
 }
 

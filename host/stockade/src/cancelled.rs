@@ -30,6 +30,12 @@ pub enum GivenArguments {
         /// As the guest would have read them.
         bytes: Vec<u8>,
     },
+    /// Of a task that was lent a [`SharedBuffer`](crate::SharedBuffer) of so many bytes, which its
+    /// handle gives back.
+    Buffer {
+        /// Its length.
+        bytes: u64,
+    },
     /// Of a function over numbers.
     Scalars(Vec<Scalar>),
     /// Of a command: its arguments, the program's name first.
@@ -42,6 +48,7 @@ impl GivenArguments {
             Payload::Task { codec, input } => {
                 Self::Encoded { codec: *codec, bytes: input.to_vec() }
             }
+            Payload::Buffer(buffer) => Self::Buffer { bytes: buffer.len() as u64 },
             Payload::Scalars(args) => Self::Scalars(args.to_vec()),
             Payload::Command(command) => Self::Command(command.call.args.clone()),
         }

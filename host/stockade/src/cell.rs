@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use stockade_wire::{Codec, TaskId};
 
+use crate::buffer::BufferSlot;
 use crate::completions::Completions;
 use crate::hub::{Awaited, Wakers};
 use crate::payload::Payload;
@@ -40,7 +41,7 @@ use crate::room::Place;
 use crate::sync::{Mutex, MutexGuard, lock, wait, wake};
 use crate::task::Output;
 use crate::terms::Terms;
-use crate::{CancelReason, TaskError};
+use crate::{CancelReason, SharedBuffer, TaskError};
 
 use attended::{Attended, Phase};
 
@@ -51,6 +52,14 @@ pub(crate) use driven::Sent;
 pub(crate) struct Completed {
     pub(crate) result: Result<Output, TaskError>,
     pub(crate) report: Summary,
+    /// What it was lent, however it ended. The cell's to give.
+    pub(crate) buffer: Option<Box<BufferSlot>>,
+}
+
+impl Completed {
+    pub(crate) fn new(result: Result<Output, TaskError>, report: Summary) -> Self {
+        Self { result, report, buffer: None }
+    }
 }
 
 /// What a handle and the driver share of one task.
@@ -96,6 +105,28 @@ impl State {
                 _ => None,
             },
             Self::Queued(_) => None,
+        }
+    }
+
+    /// The same, if nobody else looks at it.
+    fn done_alone(&mut self) -> Option<&mut Completed> {
+        let completed = match self {
+            Self::Done(completed) => completed,
+            Self::Attended(attended) => match &mut attended.phase {
+                Phase::Done(completed) => completed,
+                _ => return None,
+            },
+            Self::Queued(_) => return None,
+        };
+        Arc::get_mut(completed)
+    }
+
+    /// What the task was lent.
+    fn take_buffer(&mut self) -> Option<SharedBuffer> {
+        match self {
+            Self::Queued(payload) => payload.take_buffer(),
+            Self::Attended(attended) => attended.payload.take_buffer(),
+            Self::Done(_) => None,
         }
     }
 
@@ -161,12 +192,14 @@ impl TaskCell {
     fn finish_locked(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
-        completed: Completed,
+        mut completed: Completed,
         wakers: &mut Wakers,
     ) {
+        completed.buffer = state.take_buffer().map(|buffer| Box::new(BufferSlot::new(buffer)));
+        // Kept nowhere else, so that a result can be taken out of it.
         let done = Arc::new(completed);
         let (mut followers, mut changed, mut place) = (Vec::new(), None, None);
-        let mut spent = State::Done(done.clone());
+        let mut spent = None;
         if let State::Attended(attended) = &mut *state {
             attended.end(self.id, done);
             wakers.append(&mut attended.wakers);
@@ -175,11 +208,11 @@ impl TaskCell {
             place = attended.place.take();
             // Before anybody can see the end: who sees it and ends the pool has them waited for.
             self.call(attended);
-            if attended.is_spent() {
-                mem::swap(&mut *state, &mut spent);
+            if let Some(done) = attended.take_spent() {
+                spent = Some(mem::replace(&mut *state, State::Done(done)));
             }
         } else {
-            mem::swap(&mut *state, &mut spent);
+            spent = Some(mem::replace(&mut *state, State::Done(done)));
         }
         drop(state);
         // What has to do with others, and with their locks, is done without this one.
@@ -212,10 +245,8 @@ impl TaskCell {
         {
             return false;
         }
-        let completed = Completed {
-            result: Err(TaskError::Cancelled(CancelReason::Asked)),
-            report: self.blank_report(Status::Cancelled),
-        };
+        let result = Err(TaskError::Cancelled(CancelReason::Asked));
+        let completed = Completed::new(result, self.blank_report(Status::Cancelled));
         let mut wakers = Wakers::new();
         self.finish_locked(state, completed, &mut wakers);
         wakers.into_iter().for_each(wake);
@@ -239,6 +270,17 @@ impl TaskCell {
     /// How the task ended, if it has.
     pub(crate) fn done(&self) -> Option<Arc<Completed>> {
         self.lock().done().cloned()
+    }
+
+    /// Takes the encoded result out of a task that has ended and of which nobody will ask again, if
+    /// nobody looks at it now.
+    pub(crate) fn take_encoded(&self) -> Option<Output> {
+        match &mut self.lock().done_alone()?.result {
+            Ok(Output::Encoded { codec, bytes }) => {
+                Some(Output::Encoded { codec: *codec, bytes: mem::take(bytes) })
+            }
+            _ => None,
+        }
     }
 
     pub(crate) fn is_done(&self) -> bool {

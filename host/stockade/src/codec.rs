@@ -4,6 +4,8 @@
 //! guest ABI's; what a value must be like is [`Shape`]'s affair. Results come from untrusted code:
 //! they are decoded within limits, by the caller's thread, and a failure concerns that task alone.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde::de::value::SeqDeserializer;
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
@@ -37,25 +39,26 @@ pub(crate) fn to_bincode<A: Serialize + ?Sized>(
 }
 
 /// A result in the codec of its call; `shape` is that of one in bincode.
-pub(crate) fn decode<T: DeserializeOwned>(
+pub(crate) fn decode<'b, T: DeserializeOwned>(
     codec: Codec,
-    bytes: &[u8],
+    bytes: impl Into<Cow<'b, [u8]>>,
     shape: &Shape,
 ) -> Result<T, String> {
+    let bytes = bytes.into();
     match codec {
         Codec::Raw => T::deserialize(Raw(bytes)).map_err(|error| error.to_string()),
-        Codec::Json => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
-        Codec::Bincode => shape::decode(bytes, shape).map_err(|error| error.to_string()),
+        Codec::Json => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+        Codec::Bincode => shape::decode(&bytes, shape).map_err(|error| error.to_string()),
     }
 }
 
 /// Raw bytes as whatever the caller's type asks for: bytes, a byte vector, text, or else JSON, which
 /// is what a guest writes for a result that is not byte-like.
-struct Raw<'a>(&'a [u8]);
+struct Raw<'a>(Cow<'a, [u8]>);
 
 impl Raw<'_> {
     fn json(&self) -> Result<Value, serde_json::Error> {
-        serde_json::from_slice(self.0)
+        serde_json::from_slice(&self.0)
     }
 }
 
@@ -80,11 +83,14 @@ impl<'de> Deserializer<'de> for Raw<'_> {
     }
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        visitor.visit_bytes(self.0)
+        visitor.visit_bytes(&self.0)
     }
 
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        visitor.visit_bytes(self.0)
+        match self.0 {
+            Cow::Borrowed(bytes) => visitor.visit_bytes(bytes),
+            Cow::Owned(bytes) => visitor.visit_byte_buf(bytes),
+        }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
@@ -92,7 +98,7 @@ impl<'de> Deserializer<'de> for Raw<'_> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        visitor.visit_str(std::str::from_utf8(self.0).map_err(de::Error::custom)?)
+        visitor.visit_str(std::str::from_utf8(&self.0).map_err(de::Error::custom)?)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_wire::{Limits, Outcome};
+use stockade_wire::{Codec, Limits, Outcome, SharedMemory};
 
 use crate::cancelled::{CancelledTask, GivenArguments};
 use crate::cell::{Completed, TaskCell};
@@ -43,6 +43,9 @@ impl TaskEntry {
             (Resolution::Finished, Some(finished)) => {
                 match std::mem::replace(&mut finished.outcome, Outcome::Recalled) {
                     Outcome::Returned(bytes) => Ok(Output::Encoded { codec: last.codec, bytes }),
+                    Outcome::InFile(bytes) => {
+                        Ok(self.output_in_file(last.codec, bytes, last.memory.take()))
+                    }
                     Outcome::Scalars(scalars) => Ok(Output::Scalars(scalars)),
                     Outcome::Exited(code) => Ok(Output::Exited(code)),
                     Outcome::Failed(failure) => Err(TaskError::from_failure(failure, wall_time)),
@@ -69,7 +72,23 @@ impl TaskEntry {
             Err(_) => Status::Failed,
         };
         let report = self.cell.summary(status, last, now);
-        self.finish(Completed { result, report }, wakers);
+        self.finish(Completed::new(result, report), wakers);
+    }
+
+    /// The result that lies where the input did: in `memory`, or else in what the task was lent.
+    /// Copied without the cell's lock.
+    fn output_in_file(
+        &self,
+        codec: Codec,
+        bytes: u64,
+        memory: Option<Arc<SharedMemory>>,
+    ) -> Output {
+        let Some(memory) = memory else { return Output::InPlace };
+        // Compared with the memory when it was accepted.
+        let bytes = bytes as usize;
+        let mut result = self.cell.room_for_result(bytes);
+        memory.read_into(bytes, &mut result);
+        Output::Encoded { codec, bytes: result }
     }
 
     /// The error of a task that was cancelled, if by its caller then `asked`.
@@ -124,7 +143,7 @@ impl Drop for TaskEntry {
         let (last, now) = (self.cell.take_last(), self.cell.terms.link.made().elapsed());
         let report = self.cell.summary(Status::Cancelled, last, now);
         let mut wakers = Wakers::new();
-        self.finish(Completed { result, report }, &mut wakers);
+        self.finish(Completed::new(result, report), &mut wakers);
         wakers.into_iter().for_each(wake);
     }
 }

@@ -42,7 +42,7 @@
 //!
 //! | target | is | called with |
 //! |---|---|---|
-//! | task | what the guest SDK's `#[task]` makes: any serde types | tuples, [`Json`], [`Bytes`] |
+//! | task | what the guest SDK's `#[task]` makes: any serde types | tuples, [`Json`], [`Bytes`], [`SharedBuffer`] |
 //! | scalar function | any export over `i32`, `i64`, `f32`, `f64` | tuples of numbers, [`Json`] |
 //! | command | the module's `_start`: a whole program | [`Command`] and [`Pool::submit_command`] |
 //!
@@ -74,6 +74,12 @@
 //! chunks if need be, and as `futures` streams with the feature `stream`.
 //! [`PoolBuilder::max_pending_tasks`] bounds what waits, and [`WhenFull`] says what a submission does
 //! then.
+//!
+//! # Large data
+//!
+//! A [`SharedBuffer`] is lent to a task and comes back with its result: the guest has it as its own
+//! memory, so nothing is copied. [`Bytes`] of any length are copied once on the way there, and their
+//! result once on the way back where [`Pool::run`] or a map gives it.
 //!
 //! # Errors
 //!
@@ -114,6 +120,7 @@
 
 mod arguments;
 mod bells;
+mod buffer;
 mod builder;
 mod cache;
 mod callbacks;
@@ -140,6 +147,7 @@ mod number;
 mod oom;
 mod options;
 mod payload;
+mod payload_files;
 mod pool;
 mod prepare;
 mod process;
@@ -167,6 +175,7 @@ pub mod counting;
 pub mod fuzzing;
 
 pub use arguments::{Arguments, Bytes, Json};
+pub use buffer::{FreezeError, FrozenBuffer, SharedBuffer};
 pub use builder::{PoolBuilder, inspect};
 pub use cache::{Cache, CacheCheck, CacheEntry, CacheError, Distrust};
 pub use cancelled::{CancelledTask, GivenArguments};

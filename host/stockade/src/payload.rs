@@ -5,19 +5,26 @@
 //!                        ▲────take_back──┘           kept until the end, in case it is sent again
 //! ```
 //!
+//! A long input goes into one of its worker's [files](crate::payload_files) instead, and a buffer as
+//! the file that it is; the call is without input then.
+//!
 //! A million of them may wait: one is as large as two words and what it points to.
 //!
 //! Deliberately absent: what is called, which the task's [`Terms`](crate::terms::Terms) know.
 
 use std::mem;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use stockade_wire::{
-    Call, Callee, Codec, CommandCall, Invocation, Outcome, Scalar, Stdin, StdioSink,
+    Call, Callee, Codec, CommandCall, Invocation, Outcome, PAYLOAD_BYTES_MIN, Placement,
+    PlacementFile, Scalar, Stdin, StdioSink,
 };
 
+use crate::SharedBuffer;
+
 /// What a task is called with.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
+#[cfg_attr(test, derive(PartialEq))]
 pub enum Payload {
     /// Of a task.
     Task {
@@ -26,6 +33,8 @@ pub enum Payload {
         /// Its encoded arguments.
         input: Box<[u8]>,
     },
+    /// Of a task that is lent its input, raw.
+    Buffer(Box<SharedBuffer>),
     /// Of a function over scalars.
     Scalars(Box<[Scalar]>),
     /// Of a command.
@@ -58,14 +67,16 @@ impl Payload {
     pub(crate) fn codec(&self) -> Codec {
         match self {
             Self::Task { codec, .. } => *codec,
-            Self::Scalars(_) | Self::Command(_) => Codec::Raw,
+            Self::Buffer(_) | Self::Scalars(_) | Self::Command(_) => Codec::Raw,
         }
     }
 
     /// Whether `outcome` is of the kind that a call with it can have.
     pub(crate) fn can_end_as(&self, outcome: &Outcome) -> bool {
         match outcome {
-            Outcome::Returned(_) => matches!(self, Self::Task { .. }),
+            Outcome::Returned(_) | Outcome::InFile(_) => {
+                matches!(self, Self::Task { .. } | Self::Buffer(_))
+            }
             Outcome::Scalars(_) => matches!(self, Self::Scalars(_)),
             Outcome::Exited(_) => matches!(self, Self::Command(_)),
             Outcome::Failed(_) | Outcome::Recalled => true,
@@ -79,13 +90,61 @@ impl Payload {
         let variable = match self {
             Self::Task { input, .. } => input.len(),
             Self::Scalars(args) => args.len() * 11,
-            Self::Command(_) => 0,
+            Self::Buffer(_) | Self::Command(_) => 0,
         };
         if variable > stockade_wire::frame::INLINE_BYTES_MAX {
             FIXED_BYTES
         } else {
             variable + FIXED_BYTES
         }
+    }
+
+    /// What the task is lent.
+    pub(crate) fn buffer(&self) -> Option<&SharedBuffer> {
+        match self {
+            Self::Buffer(buffer) => Some(buffer),
+            _ => None,
+        }
+    }
+
+    /// Takes out what the task is lent, and leaves nothing.
+    pub(crate) fn take_buffer(&mut self) -> Option<SharedBuffer> {
+        match mem::take(self) {
+            Self::Buffer(buffer) => Some(*buffer),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// An input that is long enough to go into a file.
+    pub(crate) fn long_input(&self) -> Option<&[u8]> {
+        match self {
+            Self::Task { input, .. } if input.len() >= PAYLOAD_BYTES_MIN => Some(input),
+            _ => None,
+        }
+    }
+
+    /// The payload to lend while the input of this one lies in a file.
+    pub(crate) fn without_input(&self) -> Self {
+        Self::Task { codec: self.codec(), input: Box::default() }
+    }
+
+    /// Memory for a result of `bytes` bytes, once the task has ended: the input's, which the system
+    /// need not clear, unless that is far too much.
+    pub(crate) fn room_for_result(&mut self, bytes: usize) -> Vec<u8> {
+        match self {
+            Self::Task { input, .. } if input.len() / 2 <= bytes => mem::take(input).into_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Where the input is that is lent, and its descriptor.
+    pub(crate) fn placement(&self) -> Option<(Placement, BorrowedFd<'_>)> {
+        let buffer = self.buffer()?;
+        let placement = Placement { bytes: buffer.len() as u64, place: PlacementFile::Lent };
+        Some((placement, buffer.descriptor()))
     }
 
     /// It as a call of the function of this number, and the descriptors beside it. Nothing is copied:
@@ -96,6 +155,10 @@ impl Payload {
             Self::Task { codec, input } => {
                 let (codec, input) = (*codec, mem::take(input).into_vec());
                 (Invocation::Task(Call { export, codec, input }), Vec::new())
+            }
+            Self::Buffer(_) => {
+                let call = Call { export, codec: Codec::Raw, input: Vec::new() };
+                (Invocation::Task(call), Vec::new())
             }
             Self::Scalars(args) => {
                 let args = mem::take(args).into_vec();
@@ -120,6 +183,7 @@ impl Payload {
         match (self, invocation) {
             // Their vectors are as long as the slices that they were, so nothing is copied.
             (Self::Task { input, .. }, Invocation::Task(call)) => *input = call.input.into(),
+            (Self::Buffer(_), Invocation::Task(_)) => {}
             (Self::Scalars(kept), Invocation::Scalar { args, .. }) => *kept = args.into(),
             (Self::Command(command), Invocation::Command(call)) => {
                 **command = CommandPayload { call, descriptors };
@@ -156,5 +220,30 @@ mod tests {
             payload.take_back(invocation, descriptors);
             assert_eq!(payload, expected);
         }
+    }
+
+    #[test]
+    fn a_buffer_goes_as_its_file_and_stays() {
+        let mut payload = Payload::Buffer(Box::new(SharedBuffer::new(5000).unwrap()));
+        let (invocation, descriptors) = payload.lend(7);
+        assert!(descriptors.is_empty());
+        let (placement, _) = payload.placement().unwrap();
+        assert_eq!(placement, Placement { bytes: 5000, place: PlacementFile::Lent });
+        payload.take_back(invocation, descriptors);
+        assert_eq!(payload.take_buffer().map(|buffer| buffer.len()), Some(5000));
+        assert!(payload.take_buffer().is_none());
+    }
+
+    #[test]
+    fn what_lies_in_a_file_goes_without_its_input_and_leaves_its_memory_to_a_result() {
+        let input = vec![1; PAYLOAD_BYTES_MIN];
+        let mut payload = Payload::Task { codec: Codec::Json, input: input.clone().into() };
+        assert_eq!(payload.long_input(), Some(&*input));
+        let rest = payload.without_input();
+        assert_eq!(rest, Payload::Task { codec: Codec::Json, input: Box::default() });
+        assert!(rest.long_input().is_none());
+        assert_eq!(payload.room_for_result(0).capacity(), 0, "far too much");
+        assert_eq!(payload.room_for_result(input.len()), input);
+        assert!(payload.long_input().is_none());
     }
 }

@@ -93,7 +93,7 @@ impl Pool {
         target: impl Into<Target>,
         arguments: impl Arguments,
     ) -> Result<T, RunError> {
-        Ok(self.submit(target, arguments)?.result()?)
+        Ok(self.submit(target, arguments)?.into_result()?)
     }
 
     /// Submits several tasks of one function that travel to a worker together, as a chunk of a

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: where a task stands, which its cell decides.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use stockade_wire::{Codec, Scalar, TaskId};
 
+use crate::buffer::{BufferSlot, SharedBuffer};
 use crate::cell::{CallbackId, Completed, TaskCell};
 use crate::driver::Command as DriverCommand;
 use crate::report::{Status, Summary, TaskReport, Written};
@@ -29,13 +31,16 @@ pub enum Output {
         /// As the guest wrote it.
         bytes: Vec<u8>,
     },
+    /// All of the [`SharedBuffer`] that the task was lent.
+    InPlace,
     /// A scalar function's results.
     Scalars(Vec<Scalar>),
     /// A command's exit code.
     Exited(i32),
 }
 
-/// A type that a task's output can become: any that serde can deserialise, or [`CommandOutput`].
+/// A type that a task's output can become: any that serde can deserialise, [`CommandOutput`], or the
+/// [`SharedBuffer`] that the task was lent, which the first who asks for it gets.
 ///
 /// Sealed: no other type can implement it.
 pub trait TaskResult: Sized + sealed::Sealed {
@@ -47,30 +52,40 @@ pub trait TaskResult: Sized + sealed::Sealed {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Ended<'a> {
-    output: &'a Output,
+    output: Cow<'a, Output>,
     shape: &'a Shape,
     report: &'a Summary,
+    buffer: Option<&'a BufferSlot>,
 }
 
 mod sealed {
     pub trait Sealed {}
     impl<T: serde::de::DeserializeOwned> Sealed for T {}
     impl Sealed for crate::CommandOutput {}
+    impl Sealed for crate::SharedBuffer {}
 }
 
 impl<T: DeserializeOwned> TaskResult for T {
-    fn from_output(Ended { output, shape, .. }: Ended<'_>) -> Result<Self, String> {
+    fn from_output(Ended { output, shape, buffer, .. }: Ended<'_>) -> Result<Self, String> {
         match output {
-            Output::Encoded { codec, bytes } => codec::decode(*codec, bytes, shape),
-            Output::Scalars(scalars) => scalar::decode(scalars),
-            Output::Exited(code) => scalar::decode(&[Scalar::I32(*code)]),
+            Cow::Owned(Output::Encoded { codec, bytes }) => codec::decode(codec, bytes, shape),
+            Cow::Borrowed(Output::Encoded { codec, bytes }) => codec::decode(*codec, bytes, shape),
+            output => match &*output {
+                Output::Encoded { codec, bytes } => codec::decode(*codec, bytes, shape),
+                Output::InPlace => {
+                    let buffer = buffer.ok_or(NO_BUFFER)?;
+                    codec::decode(Codec::Raw, buffer.to_vec()?, shape)
+                }
+                Output::Scalars(scalars) => scalar::decode(scalars),
+                Output::Exited(code) => scalar::decode(&[Scalar::I32(*code)]),
+            },
         }
     }
 }
 
 impl TaskResult for CommandOutput {
     fn from_output(Ended { output, report, .. }: Ended<'_>) -> Result<Self, String> {
-        match output {
+        match &*output {
             Output::Exited(exit_code) => {
                 let Written { stdout, stderr, .. } = report.written();
                 Ok(Self { exit_code: *exit_code, stdout, stderr })
@@ -79,6 +94,22 @@ impl TaskResult for CommandOutput {
         }
     }
 }
+
+const NO_BUFFER: &str = "the task was lent no buffer";
+
+impl TaskResult for SharedBuffer {
+    fn from_output(Ended { output, buffer, .. }: Ended<'_>) -> Result<Self, String> {
+        let buffer = buffer.ok_or(NO_BUFFER)?;
+        match &*output {
+            Output::InPlace => buffer.take_with(None),
+            Output::Encoded { bytes, .. } => buffer.take_with(Some(bytes)),
+            Output::Scalars(_) | Output::Exited(_) => Err("the target gives no bytes".into()),
+        }
+    }
+}
+
+/// From this length on a result is worth the trouble of not being copied.
+const LONG_BYTES: usize = 64 << 10;
 
 /// A submitted task, whose result becomes a `T`.
 ///
@@ -197,6 +228,12 @@ impl<T> TaskHandle<T> {
         TaskDuration { pending, running }
     }
 
+    /// Takes the [`SharedBuffer`] that the task was lent, however it has ended. `None` where it has
+    /// not ended, was lent none, or somebody took it before.
+    pub fn take_buffer(&self) -> Option<SharedBuffer> {
+        self.cell.done()?.buffer.as_ref()?.take()
+    }
+
     /// What the task last said of its progress: done and total, which is 0 where unknown. `None`
     /// where it never said.
     pub fn progress(&self) -> Option<(u64, u64)> {
@@ -296,10 +333,33 @@ impl<T: TaskResult> TaskHandle<T> {
         self.cell.remove_callback(callback)
     }
 
+    /// As [`result`](Self::result), for the task's only handle: a long result is not copied.
+    pub(crate) fn into_result(self) -> Result<T, TaskError> {
+        let done = self.cell.wait_for_end();
+        let is_long = |output: &Output| match output {
+            Output::Encoded { bytes, .. } => bytes.len() >= LONG_BYTES,
+            _ => false,
+        };
+        if !done.result.as_ref().is_ok_and(is_long) {
+            return self.decode(&done);
+        }
+        drop(done);
+        let taken = self.cell.take_encoded();
+        let done = self.cell.wait_for_end();
+        let output = done.result.as_ref().map_err(Clone::clone)?;
+        self.decode_output(&done, taken.map_or(Cow::Borrowed(output), Cow::Owned))
+    }
+
     fn decode(&self, done: &Completed) -> Result<T, TaskError> {
         let output = done.result.as_ref().map_err(Clone::clone)?;
+        self.decode_output(done, Cow::Borrowed(output))
+    }
+
+    fn decode_output(&self, done: &Completed, output: Cow<'_, Output>) -> Result<T, TaskError> {
+        let Completed { report, buffer, .. } = done;
         let shape = self.cell.terms.result_shape.as_deref().unwrap_or(&Shape::Any);
-        T::from_output(Ended { output, shape, report: &done.report }).map_err(TaskError::Decode)
+        let ended = Ended { output, shape, report, buffer: buffer.as_deref() };
+        T::from_output(ended).map_err(TaskError::Decode)
     }
 }
 

@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use stockade_wire::descriptor::SendError;
 use stockade_wire::{
-    HostMessage, HostPort, Load, OUT_OF_MEMORY_EXIT_CODE, Rings, SLOTS_MAX, Setup, StatusPage,
-    TaskId, WorkerId,
+    HostMessage, HostPort, Load, OUT_OF_MEMORY_EXIT_CODE, Rings, SLOTS_MAX, Setup, SharedMemory,
+    StatusPage, TaskId, WorkerId,
 };
 
 use crate::keeper::Buried;
+use crate::payload_files::PayloadFiles;
 use crate::process::{Child, Crashes, Process, StartedWorker, Starter};
 use crate::{WorkerExit, oom};
 
@@ -26,6 +27,14 @@ pub(crate) struct Loadable {
     pub(crate) load: Load,
     /// Sealed.
     pub(crate) artefact: Arc<File>,
+}
+
+/// A task that was sent.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) task: TaskId,
+    /// Where its input lies, and perhaps its result, if that is a file of the worker's.
+    pub(crate) memory: Option<Arc<SharedMemory>>,
 }
 
 /// A running worker. Dropping it kills the process and waits for its end.
@@ -38,7 +47,9 @@ pub(crate) struct WorkerProcess {
     /// Modules it has not reported as loaded.
     pub(crate) modules_left: usize,
     /// Tasks that were sent and not answered, in the order of the sending: at most a window's.
-    pub(crate) sent: VecDeque<TaskId>,
+    pub(crate) sent: VecDeque<Sent>,
+    /// The files in which long inputs of its tasks lie.
+    pub(crate) files: PayloadFiles,
     /// The slot of the next task. Answers come in order, so the slots are free again in order.
     next_slot: u8,
     /// Messages that it has said.
@@ -77,6 +88,7 @@ impl WorkerProcess {
             is_set_up: false,
             modules_left: modules.len(),
             sent: VecDeque::new(),
+            files: PayloadFiles::default(),
             next_slot: 0,
             heard: 0,
             port: HostPort::new(socket, frame_bytes_max)?,
@@ -127,14 +139,15 @@ impl WorkerProcess {
     }
 
     /// A task is about to be sent, in that slot.
-    pub(crate) fn sends(&mut self, task: TaskId) {
+    pub(crate) fn sends(&mut self, task: TaskId, memory: Option<Arc<SharedMemory>>) {
         self.next_slot = (self.next_slot + 1) % SLOTS_MAX as u8;
-        self.sent.push_back(task);
+        self.sent.push_back(Sent { task, memory });
     }
 
-    /// It has answered a task. What comes out of its turn is for the dispatcher to judge.
-    pub(crate) fn answered(&mut self, task: TaskId) {
-        self.sent.pop_front_if(|sent| *sent == task);
+    /// It has answered a task, whose input's memory this gives. What comes out of its turn is for the
+    /// dispatcher to judge.
+    pub(crate) fn answered(&mut self, task: TaskId) -> Option<Arc<SharedMemory>> {
+        self.sent.pop_front_if(|sent| sent.task == task)?.memory
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -170,7 +183,7 @@ impl WorkerProcess {
         let exit = WorkerExit { worker: name, pid: self.pid(), signal, code, out_of_memory };
         // Read after the death, when nothing writes it any more.
         let started = self.page.started();
-        let sent = std::mem::take(&mut self.sent).into();
+        let sent = self.sent.iter().map(|sent| sent.task).collect();
         Buried { worker, exit, started, sent, failure }
     }
 }

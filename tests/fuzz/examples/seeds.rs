@@ -49,6 +49,7 @@ fn wire() -> Vec<Vec<u8>> {
             limits: Some(Box::new(limits.clone())),
             slot: 0,
             share: None,
+            placement: None,
         })
     };
     let command = CommandCall {

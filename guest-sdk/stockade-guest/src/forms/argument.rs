@@ -4,6 +4,7 @@ use super::{Argument, Of};
 use crate::Bytes;
 use crate::arguments::Arguments;
 use crate::failure::Failure;
+use crate::input::RawInput;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -65,7 +66,7 @@ pub trait ByteArgument: Sized {
     type Error: Display;
 
     /// Takes the raw input.
-    fn from_raw(bytes: Vec<u8>) -> Result<Self, Self::Error>;
+    fn from_raw(input: RawInput) -> Result<Self, Self::Error>;
 
     /// Takes the decoded form.
     fn from_encoded(encoded: Self::Encoded) -> Self;
@@ -75,8 +76,8 @@ impl ByteArgument for Bytes {
     type Encoded = Self;
     type Error = Infallible;
 
-    fn from_raw(bytes: Vec<u8>) -> Result<Self, Infallible> {
-        Ok(Self(bytes))
+    fn from_raw(input: RawInput) -> Result<Self, Infallible> {
+        Ok(Self(input.into_vec()))
     }
 
     fn from_encoded(encoded: Self) -> Self {
@@ -88,8 +89,8 @@ impl ByteArgument for Vec<u8> {
     type Encoded = Bytes;
     type Error = Infallible;
 
-    fn from_raw(bytes: Self) -> Result<Self, Infallible> {
-        Ok(bytes)
+    fn from_raw(input: RawInput) -> Result<Self, Infallible> {
+        Ok(input.into_vec())
     }
 
     fn from_encoded(encoded: Bytes) -> Self {
@@ -101,8 +102,8 @@ impl ByteArgument for String {
     type Encoded = Self;
     type Error = FromUtf8Error;
 
-    fn from_raw(bytes: Vec<u8>) -> Result<Self, FromUtf8Error> {
-        Self::from_utf8(bytes)
+    fn from_raw(input: RawInput) -> Result<Self, FromUtf8Error> {
+        Self::from_utf8(input.into_vec())
     }
 
     fn from_encoded(encoded: Self) -> Self {

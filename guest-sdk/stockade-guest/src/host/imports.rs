@@ -1,4 +1,4 @@
-//! The host calls of a wasm build. All of this crate's `unsafe` is here.
+//! The host calls of a wasm build. This crate's `unsafe` is here and in `region`.
 //!
 //! The host reads and writes nothing but the range that a call names, and traps where that range
 //! does not lie in the guest's memory; so a slice is all that a call needs to be sound.
@@ -11,6 +11,7 @@ mod raw {
         pub(in crate::host) safe fn input_len() -> i32;
         pub(in crate::host) safe fn input_codec() -> i32;
         pub(super) fn input_read(into: *mut u8, offset: usize, length: usize);
+        pub(super) fn input_map(at: *mut u8, length: usize) -> i32;
         pub(super) fn output_write(from: *const u8, length: usize);
         pub(super) fn error_write(from: *const u8, length: usize);
         pub(in crate::host) safe fn progress(done: i64, total: i64);
@@ -27,6 +28,13 @@ pub(super) use raw::{input_codec, input_len, progress, remaining_ns, task_id};
 pub(super) fn input_read(into: &mut [u8], offset: usize) {
     // SAFETY: the host writes `length` bytes at `into`, which are ours to change and initialised.
     unsafe { raw::input_read(into.as_mut_ptr(), offset, into.len()) }
+}
+
+/// Has the input take the place of `room`, whole pages, if the host does that; says whether it did.
+pub(super) fn input_map(room: &mut [u8]) -> bool {
+    // SAFETY: the host puts other bytes where these are, which are ours to change; they stay memory
+    // like any other, and initialised.
+    unsafe { raw::input_map(room.as_mut_ptr(), room.len()) != 0 }
 }
 
 pub(super) fn output_write(bytes: &[u8]) {

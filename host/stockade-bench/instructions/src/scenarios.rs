@@ -48,6 +48,7 @@ fn encode(tasks: u64) {
             limits: None,
             slot: (number % 8) as u8,
             share: None,
+            placement: None,
         });
         frames.clear();
         frame::encode_inline(&run, &mut frames).expect("a task can be encoded");

@@ -5,7 +5,7 @@
 //! | [`realistic`] | what a small compiled program does: see there |
 //! | [`NOOP`] | nothing, in an instance of almost nothing |
 //! | [`COMPUTE`] | computes for so many rounds, and touches no memory |
-//! | [`ECHO`] | holds the whole of its input in its memory, and gives it back |
+//! | [`ECHO`] | holds the whole of its input in its memory, and gives it back, or changes some of it |
 
 use std::fmt::Write;
 
@@ -39,17 +39,33 @@ pub const COMPUTE: &str = r#"(module
       (br_if $again (local.tee $rounds (i32.sub (local.get $rounds) (i32.const 1)))))
     (local.get $x)))"#;
 
-/// A task whose result is its input.
+/// A task whose result is its input, which it has the host put behind its first page if it can, and
+/// reads there otherwise; and one that changes the first byte of each of the system's pages of it.
 pub const ECHO: &str = r#"(module
   (import "stockade" "input_len" (func $input_len (result i32)))
+  (import "stockade" "input_map" (func $input_map (param i32 i32) (result i32)))
   (import "stockade" "input_read" (func $input_read (param i32 i32 i32)))
   (import "stockade" "output_write" (func $output_write (param i32 i32)))
   (memory (export "memory") 1)
-  (func (export "echo") (result i32) (local $bytes i32)
+  (func $take (result i32) (local $bytes i32) (local $room i32)
     (local.set $bytes (call $input_len))
-    (drop (memory.grow (i32.shr_u (local.get $bytes) (i32.const 16))))
-    (call $input_read (i32.const 0) (i32.const 0) (local.get $bytes))
-    (call $output_write (i32.const 0) (local.get $bytes))
+    (local.set $room (i32.and (i32.const -65536) (i32.add (i32.const 65535) (local.get $bytes))))
+    (drop (memory.grow (i32.shr_u (local.get $room) (i32.const 16))))
+    (if (i32.eqz (call $input_map (i32.const 65536) (local.get $room))) (then
+      (call $input_read (i32.const 65536) (i32.const 0) (local.get $bytes))))
+    (local.get $bytes))
+  (func (export "echo") (result i32)
+    (call $output_write (i32.const 65536) (call $take))
+    (i32.const 0))
+  (func (export "touch") (result i32) (local $bytes i32) (local $end i32) (local $at i32)
+    (local.set $bytes (call $take))
+    (local.set $at (i32.const 65536))
+    (local.set $end (i32.add (local.get $at) (local.get $bytes)))
+    (loop $again
+      (i32.store8 (local.get $at) (i32.add (i32.const 1) (i32.load8_u (local.get $at))))
+      (br_if $again (i32.lt_u
+        (local.tee $at (i32.add (local.get $at) (i32.const 4096))) (local.get $end))))
+    (call $output_write (i32.const 65536) (local.get $bytes))
     (i32.const 0)))"#;
 
 /// What of WASI [`realistic`] imports, as a C library does, and never calls.

@@ -30,6 +30,7 @@ fn run(task: u64, input_bytes: usize) -> HostMessage {
         limits: None,
         slot: 0,
         share: None,
+        placement: None,
     })
 }
 

@@ -9,6 +9,7 @@ use wasmtime::{Extern, Store, ValType};
 
 use crate::call::{Call, NO_TASK};
 use crate::guest::{GuestState, Surroundings};
+use crate::payload::CallInput;
 use crate::wasi::Clock;
 use crate::{engine, hostcalls};
 
@@ -37,8 +38,9 @@ fn linked() -> Vec<Definition> {
     let engine = engine::for_compiler(&limits.engine_settings()).unwrap();
     let linker = hostcalls::linker(&engine).unwrap();
     // A store to look definitions up in; no guest will ever be in it.
-    let surroundings = Surroundings { grants: Grants::none(), clock: Clock::start(), link: None };
-    let call = Call::new(NO_TASK, Codec::Raw, Vec::new(), &limits, Instant::now());
+    let (grants, clock) = (Grants::none(), Clock::start());
+    let surroundings = Surroundings { grants, clock, page_bytes: 4096, link: None };
+    let call = Call::new(NO_TASK, Codec::Raw, CallInput::NONE, &limits, Instant::now());
     let mut store = Store::new(&engine, GuestState::new(Arc::new(surroundings), None, call));
     let all: Vec<(String, String, Extern)> = linker
         .iter(&mut store)

@@ -231,6 +231,7 @@ fn messages_out_of_place_end_the_session() {
         limits: None,
         slot: 0,
         share: None,
+        placement: None,
     };
     let mut early = Worker::unset(Limits::default());
     early.send(&HostMessage::Run(run), &[]);

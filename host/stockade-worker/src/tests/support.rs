@@ -28,6 +28,7 @@ pub(super) fn guest(body: &str) -> String {
             (import "stockade" "input_len" (func $input_len (result i32)))
             (import "stockade" "input_codec" (func $input_codec (result i32)))
             (import "stockade" "input_read" (func $input_read (param i32 i32 i32)))
+            (import "stockade" "input_map" (func $input_map (param i32 i32) (result i32)))
             (import "stockade" "output_write" (func $output_write (param i32 i32)))
             (import "stockade" "error_write" (func $error_write (param i32 i32)))
             (import "stockade" "progress" (func $progress (param i64 i64)))
@@ -266,7 +267,8 @@ impl Worker {
         self.last_task += 1;
         let task = TaskId(self.last_task);
         let slot = (task.0 % SLOTS_MAX as u64) as u8;
-        Run { task, module: MODULE, invocation, limits: Some(Box::new(limits)), slot, share: None }
+        let limits = Some(Box::new(limits));
+        Run { task, module: MODULE, invocation, limits, slot, share: None, placement: None }
     }
 
     /// Lets a task start and sends it.

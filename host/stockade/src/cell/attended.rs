@@ -3,10 +3,11 @@
 //! Deliberately absent: locks. Whoever has this has the cell's.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 
-use stockade_wire::{Codec, Finished, TaskId, WorkerId};
+use stockade_wire::{Codec, Finished, SharedMemory, TaskId, WorkerId};
 
 use super::{Callback, Completed, Sent};
 use crate::completions::Completions;
@@ -49,6 +50,8 @@ pub(super) struct Attended {
     pub(super) attempt: Attempt,
     /// What its worker said of its end.
     pub(super) finished: Option<Box<Finished>>,
+    /// Where its result lies, if that is a file of its worker's.
+    pub(super) memory: Option<Arc<SharedMemory>>,
     /// Its place among the pending, given up when it first starts. A task that is tried again takes
     /// none, so it never waits for room.
     pub(super) place: Option<Place>,
@@ -73,6 +76,7 @@ impl Attended {
             payload,
             attempt: Attempt::default(),
             finished: None,
+            memory: None,
             place: None,
             emitted: VecDeque::new(),
             progress: None,
@@ -126,11 +130,19 @@ impl Attended {
         self.payload = Payload::default();
     }
 
-    /// Of a task that has ended: whether nobody will ask for anything but its end.
-    pub(super) fn is_spent(&self) -> bool {
-        self.emitted.is_empty()
+    /// Of a task that has ended, and of which nobody will ask for anything else: its end.
+    pub(super) fn take_spent(&mut self) -> Option<Arc<Completed>> {
+        let is_spent = self.emitted.is_empty()
             && self.progress.is_none()
             && self.callbacks.is_empty()
-            && !self.calling
+            && !self.calling;
+        match &self.phase {
+            Phase::Done(_) if is_spent => {}
+            _ => return None,
+        }
+        match mem::replace(&mut self.phase, Phase::TakenBack) {
+            Phase::Done(completed) => Some(completed),
+            _ => None,
+        }
     }
 }

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use stockade_wire::descriptor::SendError;
 use stockade_wire::{
-    Codec, EMIT_OVERHEAD_BYTES, Finished, HostMessage, HostPort, Outcome, Run, StatusPage, WorkerId,
+    Codec, EMIT_OVERHEAD_BYTES, Finished, HostMessage, HostPort, Outcome, Run, SharedMemory,
+    StatusPage, WorkerId,
 };
 
 use super::attended::{Attempt, Attended, Phase};
 use super::{State, TaskCell};
 use crate::payload::Payload;
+use crate::payload_files::{Loan, PayloadFiles};
 use crate::report::{Status, Summary};
 use crate::sync::MutexGuard;
 
@@ -32,6 +34,8 @@ pub(crate) struct Last {
     pub(crate) codec: Codec,
     /// What its worker said of its end.
     pub(crate) finished: Option<Box<Finished>>,
+    /// Where its result lies, if that is a file of its worker's.
+    pub(crate) memory: Option<Arc<SharedMemory>>,
     attempt: Attempt,
 }
 
@@ -40,17 +44,32 @@ pub(crate) struct Claim<'a> {
     cell: &'a TaskCell,
     state: MutexGuard<'a, State>,
     slot: u8,
+    /// Where its input is, if that is a file of the worker's.
+    loan: Option<Loan>,
 }
 
 impl Claim<'_> {
+    /// Puts an input that is long into one of `files`, if there is one for it. Gives the file's memory,
+    /// which is the task's until it is answered.
+    pub(crate) fn place(&mut self, files: &mut PayloadFiles) -> Option<Arc<SharedMemory>> {
+        self.loan = files.put(self.state.attend().payload.long_input()?);
+        self.loan.as_ref().map(|loan| loan.memory.clone())
+    }
+
     /// Sends the task. Its worker hears of it at the latest when the port is flushed.
     ///
     /// # Errors
     /// [`SendError`]; the worker is of no further use.
     pub(crate) fn send(mut self, port: &mut HostPort) -> Result<(), SendError> {
-        let (id, terms, slot) = (self.cell.id, &self.cell.terms, self.slot);
-        let attended = self.state.attend();
-        let (invocation, descriptors) = attended.payload.lend(terms.function);
+        let (id, terms, slot, loan) = (self.cell.id, &self.cell.terms, self.slot, self.loan);
+        let kept = &mut self.state.attend().payload;
+        let mut rest = loan.as_ref().map(|_| kept.without_input());
+        let payload = rest.as_mut().unwrap_or(kept);
+        let (invocation, descriptors) = payload.lend(terms.function);
+        let placed = match &loan {
+            Some(loan) => Some((loan.placement, loan.descriptor())),
+            None => payload.placement().map(|(placement, file)| (placement, Some(file))),
+        };
         let run = Run {
             task: id,
             module: terms.module,
@@ -58,13 +77,15 @@ impl Claim<'_> {
             limits: terms.tells_limits.then(|| Box::new((*terms.limits).clone())),
             slot,
             share: terms.share,
+            placement: placed.map(|(placement, _)| placement),
         };
         let message = HostMessage::Run(run);
-        let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        let mut borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        borrowed.extend(placed.and_then(|(_, file)| file));
         let sent = port.send(&message, &borrowed);
         drop(borrowed);
         if let HostMessage::Run(run) = message {
-            attended.payload.take_back(run.invocation, descriptors);
+            payload.take_back(run.invocation, descriptors);
         }
         sent
     }
@@ -83,11 +104,11 @@ impl TaskCell {
         let attended = state.attend();
         let number = attended.attempt.number + 1;
         attended.attempt = Attempt { worker: Some(worker), number, ..Attempt::default() };
-        attended.finished = None;
+        (attended.finished, attended.memory) = (None, None);
         attended.phase = Phase::Claimed(sent);
         // Of an attempt that was lost.
         attended.emitted.clear();
-        Some(Claim { cell: self, state, slot })
+        Some(Claim { cell: self, state, slot, loan: None })
     }
 
     /// The task is, from this moment of the pool's life on, the next that its worker starts, or was
@@ -174,31 +195,49 @@ impl TaskCell {
         may
     }
 
-    /// `worker` says how the task has ended, which is kept for its end. False where it may not say so.
-    pub(crate) fn hear(&self, worker: WorkerId, finished: Box<Finished>) -> bool {
+    /// `worker` says how the task has ended, which is kept for its end. `memory` is where the input
+    /// lies, if that is a file of the worker's. False where it may not say so.
+    pub(crate) fn hear(
+        &self,
+        worker: WorkerId,
+        finished: Box<Finished>,
+        memory: Option<Arc<SharedMemory>>,
+    ) -> bool {
         let mut state = self.lock();
         let State::Attended(attended) = &mut *state else { return false };
         let is_taken_back = matches!(attended.phase, Phase::Done(_));
         if is_taken_back
             || attended.attempt.worker != Some(worker)
-            || !self.accepts(attended, &finished)
+            || !self.accepts(attended, &finished, memory.as_deref())
         {
             return false;
         }
+        attended.memory = memory.filter(|_| matches!(finished.outcome, Outcome::InFile(_)));
         attended.finished = Some(finished);
         true
     }
 
     /// Whether a worker's outcome is of the kind that this call can have, and within its limits.
-    fn accepts(&self, attended: &Attended, finished: &Finished) -> bool {
+    fn accepts(
+        &self,
+        attended: &Attended,
+        finished: &Finished,
+        memory: Option<&SharedMemory>,
+    ) -> bool {
         let limits = &self.terms.limits;
         let stdio_fits = [&finished.stdout, &finished.stderr]
             .iter()
             .all(|stream| stream.bytes.len() as u64 <= limits.stdio_bytes);
-        let output_fits = match &finished.outcome {
-            Outcome::Returned(bytes) => {
-                bytes.len() as u64 + attended.attempt.emitted_bytes <= limits.output_bytes
+        let is_within_limit = |bytes: u64| {
+            bytes.saturating_add(attended.attempt.emitted_bytes) <= limits.output_bytes
+        };
+        let output_fits = match (&finished.outcome, attended.payload.buffer(), memory) {
+            (Outcome::Returned(bytes), ..) => is_within_limit(bytes.len() as u64),
+            (Outcome::InFile(bytes), Some(buffer), _) => *bytes == buffer.len() as u64,
+            (Outcome::InFile(bytes), None, Some(memory)) => {
+                *bytes <= memory.bytes() as u64 && is_within_limit(*bytes)
             }
+            (Outcome::InFile(_), None, None) => false,
             _ => true,
         };
         stdio_fits && output_fits && attended.payload.can_end_as(&finished.outcome)
@@ -210,12 +249,24 @@ impl TaskCell {
             State::Attended(attended) => Last {
                 codec: attended.codec,
                 finished: attended.finished.take(),
+                memory: attended.memory.take(),
                 attempt: attended.attempt,
             },
             // Of one that never ran there is no result to be read.
-            State::Queued(_) | State::Done(_) => {
-                Last { codec: Codec::Raw, finished: None, attempt: Attempt::default() }
-            }
+            State::Queued(_) | State::Done(_) => Last {
+                codec: Codec::Raw,
+                finished: None,
+                memory: None,
+                attempt: Attempt::default(),
+            },
+        }
+    }
+
+    /// Memory for the result of `bytes` bytes of a task that ends: that of its input, if it will do.
+    pub(crate) fn room_for_result(&self, bytes: usize) -> Vec<u8> {
+        match &mut *self.lock() {
+            State::Attended(attended) => attended.payload.room_for_result(bytes),
+            State::Queued(_) | State::Done(_) => Vec::new(),
         }
     }
 

@@ -31,7 +31,7 @@ fn task() -> (Arc<TaskCell>, Receiver<Command>) {
 
 fn completed(cell: &TaskCell, result: Result<Output, TaskError>) -> Completed {
     let status = if result.is_ok() { Status::Completed } else { Status::Cancelled };
-    Completed { result, report: cell.blank_report(status) }
+    Completed::new(result, cell.blank_report(status))
 }
 
 fn returned(cell: &TaskCell) -> Completed {
@@ -213,6 +213,20 @@ fn who_waits_hears_of_the_end_whenever_it_comes() {
         let (cell, _told) = task();
         spawn(&cell, |cell| finish(cell, returned(cell)));
         cell.wait_for_end();
+    });
+}
+
+/// As `Pool::run` does, which does not copy a long result.
+#[test]
+fn who_alone_has_seen_the_end_can_take_the_result_out_of_it() {
+    exhaust(Time::Stands, || {
+        let (cell, _told) = task();
+        let output = || Output::Encoded { codec: Codec::Raw, bytes: vec![1] };
+        // Which is told after the end.
+        cell.follow(&Arc::default(), 1);
+        spawn(&cell, move |cell| finish(cell, completed(cell, Ok(output()))));
+        drop(cell.wait_for_end());
+        assert_eq!(cell.take_encoded(), Some(output()));
     });
 }
 

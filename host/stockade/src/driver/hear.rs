@@ -122,9 +122,8 @@ impl Driver {
 
     fn finished(&mut self, worker: WorkerId, finished: Box<Finished>) {
         let task = finished.task;
-        if let Some(process) = self.workers.get_mut(&worker) {
-            process.answered(task);
-        }
+        let process = self.workers.get_mut(&worker);
+        let memory = process.and_then(|process| process.answered(task));
         if finished.outcome == Outcome::Recalled {
             // By its caller, whose command may still be on its way; or by us, and it may have ended.
             if self.tasks.get(task).is_some_and(|entry| entry.cell.is_done()) {
@@ -133,7 +132,7 @@ impl Driver {
             return self.event(Event::HandedBack { worker, task });
         }
         let wall_time = finished.metrics.wall_time;
-        if !self.tasks.get(task).is_some_and(|entry| entry.cell.hear(worker, finished)) {
+        if !self.tasks.get(task).is_some_and(|entry| entry.cell.hear(worker, finished, memory)) {
             return self.event(Event::Misbehaved(worker));
         }
         if let Some(info) = self.infos.get_mut(&worker) {

@@ -148,11 +148,12 @@ impl Driver {
             };
             let slot = process.next_slot();
             let sent = Sent { page: process.page.clone(), slot };
-            let Some(claim) = entry.cell.claim(worker, sent) else {
+            let Some(mut claim) = entry.cell.claim(worker, sent) else {
                 withheld.push(*task);
                 continue;
             };
-            process.sends(*task);
+            let memory = claim.place(&mut process.files);
+            process.sends(*task, memory);
             if claim.send(&mut process.port).is_err() {
                 // It reads nothing, or is gone: its reader will tell the rest.
                 process.kill();

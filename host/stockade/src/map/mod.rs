@@ -295,7 +295,7 @@ fn after(start: Instant, time: Duration) -> Instant {
 
 /// The result of a task that has ended.
 fn result_of<T: TaskResult>((_, task): Ended<T>) -> Result<T, RunError> {
-    task.and_then(|task| Ok(task.result()?))
+    task.and_then(|task| Ok(task.into_result()?))
 }
 
 impl<T: TaskResult, I> Iterator for Map<T, I>

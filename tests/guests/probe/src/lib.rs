@@ -47,6 +47,30 @@ fn same_bytes(bytes: Bytes) -> Bytes {
     bytes
 }
 
+/// Turns every bit around.
+#[task]
+fn invert(pixels: &mut [u8]) {
+    for pixel in pixels {
+        *pixel = !*pixel;
+    }
+}
+
+/// Turns every bit around, unless the first is set already.
+#[task]
+fn invert_once(pixels: &mut [u8]) -> Result<(), String> {
+    if pixels.first().is_some_and(|first| first & 0x80 != 0) {
+        return Err("it is inverted".to_owned());
+    }
+    invert(pixels);
+    Ok(())
+}
+
+/// Adds bytes up.
+#[task]
+fn sum_bytes(bytes: &[u8]) -> u64 {
+    bytes.iter().map(|byte| u64::from(*byte)).sum()
+}
+
 /// Puts a greeting together.
 #[task]
 fn greet(name: String, times: u32, mark: Option<char>) -> String {

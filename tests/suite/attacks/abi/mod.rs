@@ -21,6 +21,7 @@ fn guest(pages: u32, body: &str) -> String {
             (import "stockade" "input_len" (func $input_len (result i32)))
             (import "stockade" "input_codec" (func $input_codec (result i32)))
             (import "stockade" "input_read" (func $input_read (param i32 i32 i32)))
+            (import "stockade" "input_map" (func $input_map (param i32 i32) (result i32)))
             (import "stockade" "output_write" (func $output_write (param i32 i32)))
             (import "stockade" "error_write" (func $error_write (param i32 i32)))
             (import "stockade" "progress" (func $progress (param i64 i64)))

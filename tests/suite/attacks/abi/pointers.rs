@@ -7,13 +7,15 @@ use super::super::seen;
 use super::{assert_first_worker, failed, guest};
 
 /// Host calls with a pointer and a length, as functions of both, in one page of memory.
-const CALLS: [&str; 5] = ["input_read", "output_write", "error_write", "emit", "log"];
+const CALLS: [&str; 6] = ["input_read", "input_map", "output_write", "error_write", "emit", "log"];
 
 fn calls() -> Pool {
     let pool = wat(&guest(
         1,
         r#"(func (export "input_read") (param i32 i32)
             (call $input_read (local.get 0) (i32.const 0) (local.get 1)))
+           (func (export "input_map") (param i32 i32)
+            (drop (call $input_map (local.get 0) (local.get 1))))
            (func (export "output_write") (param i32 i32)
             (call $output_write (local.get 0) (local.get 1)))
            (func (export "error_write") (param i32 i32)
@@ -76,7 +78,7 @@ fn a32_pointers_are_checked_to_the_byte() {
     assert_first_worker(&pool);
     seen(
         32,
-        "ten pointers and lengths outside memory are `MemoryOutOfBounds` in each of five host \
+        "ten pointers and lengths outside memory are `MemoryOutOfBounds` in each of six host \
          calls, input beyond its end is `Abi`; the last byte, and any alignment, can be used",
     );
 }
@@ -112,7 +114,7 @@ fn a33_a_length_of_four_gigabytes_makes_nobody_allocate() {
     assert_first_worker(&pool);
     seen(
         33,
-        "`MemoryOutOfBounds` in each of five host calls; neither the worker's memory nor its \
+        "`MemoryOutOfBounds` in each of six host calls; neither the worker's memory nor its \
          address space grew by 8 MiB",
     );
 }

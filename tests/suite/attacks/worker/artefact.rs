@@ -98,6 +98,7 @@ fn a73_an_artefact_that_could_change_or_is_not_whole_is_refused() {
         limits: None,
         slot: 0,
         share: None,
+        placement: None,
     };
     worker.send(&HostMessage::Run(run), &[]);
     let Some(WorkerMessage::Finished(finished)) = worker.receive() else { panic!("no result") };

@@ -1,7 +1,7 @@
 //! 75, 76 and 78: what a pool makes of a module that kills, what its processes inherit, and what is
 //! left of one task for the next.
 
-use stockade::{Bytes, Fault, Limits, RunError, SubmitError, TaskError, TaskHandle};
+use stockade::{Bytes, Fault, Limits, RunError, SharedBuffer, SubmitError, TaskError, TaskHandle};
 use stockade_tests::{
     Gate, INHERITED, guest_pool, int, kill, make_inheritable, tasks, until_running, wat,
 };
@@ -75,6 +75,8 @@ fn a76_nothing_that_the_host_left_open_reaches_a_worker_or_a_compiler() {
 /// Looks at everything that it has before it fills it: the memory that it begins with, what that
 /// grows by, a global, a table.
 const WITNESS: &str = r#"(module
+    (import "stockade" "input_len" (func $input_len (result i32)))
+    (import "stockade" "input_map" (func $input_map (param i32 i32) (result i32)))
     (memory (export "memory") 4)
     (table $table 8 funcref)
     (elem declare func $itself)
@@ -102,6 +104,16 @@ const WITNESS: &str = r#"(module
             (br_if $again (i32.lt_u (local.get $at) (local.get $end))))
         (memory.fill (i32.const 0) (local.get $mark) (local.get $end))
         (local.get $foreign))
+    ;; Fills what it was lent, and all else, with 0xab.
+    (func $borrow (result i32) (local $pages i32)
+        (local.set $pages (i32.shr_u (call $input_len) (i32.const 16)))
+        (if (i32.eqz (call $input_map
+                (i32.shl (memory.grow (local.get $pages)) (i32.const 16)) (call $input_len)))
+            (then unreachable))
+        (memory.fill (i32.const 0) (i32.const 0xab) (i32.shl (memory.size) (i32.const 16)))
+        (i32.const 0))
+    (func (export "borrow") (result i32) (call $borrow))
+    (func (export "borrow_then_trap") (result i32) (drop (call $borrow)) unreachable)
     (func (export "fill_then_trap") (param $pages i32) (param $mark i32)
         (drop (call $look_then_fill (local.get $pages) (local.get $mark)))
         unreachable))"#;
@@ -125,10 +137,19 @@ fn a78_no_task_finds_a_byte_of_another_also_when_memory_is_short() {
     until_running(&eating);
     let limits = unlimited.memory_bytes(16 << 20);
     let pool = wat(WITNESS).limits(limits).max_workers(2).build().unwrap();
+    let lend = |number: i32| {
+        let buffer = SharedBuffer::new((1 + number as usize * 37 % 200) << 16).unwrap();
+        let task = if number % 20 < 10 { "borrow" } else { "borrow_then_trap" };
+        pool.submit::<Vec<u8>>(task, buffer).unwrap()
+    };
+    let mut borrowers = Vec::new();
     let tasks: Vec<_> = (0..300)
         .map(|number| {
             // Sizes that rise and fall, to the limit.
             let arguments = (number * 37 % 253, 1 + number % 255);
+            if number % 10 == 4 {
+                borrowers.push(lend(number));
+            }
             if number % 10 == 9 {
                 return Err(pool.submit::<()>("fill_then_trap", arguments).unwrap());
             }
@@ -147,12 +168,18 @@ fn a78_no_task_finds_a_byte_of_another_also_when_memory_is_short() {
             }
         }
     }
+    for borrower in &borrowers {
+        borrower.wait(None);
+        let bytes = borrower.take_buffer().unwrap().to_vec();
+        assert!(bytes.iter().all(|byte| *byte == 0xab), "another wrote where it was mapped");
+    }
     assert!(!eating.is_done(), "memory was short all the while");
     assert!(eater.kill());
     seen(
         78,
         &format!(
-            "{looked} tasks of up to 16 MiB, on 2 workers, some after one that trapped, beside one that writes 512 MiB: no byte but zeros and their own"
+            "{looked} tasks of up to 16 MiB, on 2 workers, some after one that trapped or that was lent memory, beside one that writes 512 MiB: no byte but zeros and their own, and in {} lent buffers none of theirs",
+            borrowers.len()
         ),
     );
 }

@@ -4,9 +4,13 @@
 use std::time::Duration;
 
 use stockade::{
-    BuildError, CancelReason, Lockdown, RefusedReason, TaskError, TaskHandle, WorkerProgram,
+    BuildError, Bytes, CancelReason, Limits, Lockdown, RefusedReason, SharedBuffer, TaskError,
+    TaskHandle, WorkerProgram,
 };
-use stockade_tests::{Folder, Gate, descriptors_of, eventually, numbers, script, worker_program};
+use stockade_tests::{
+    Folder, Gate, HOSTILE_BATCH, descriptors_of, eventually, name_for_a_pool, numbers, script,
+    worker_program,
+};
 
 use super::super::seen;
 use super::{
@@ -77,17 +81,53 @@ fn lies_about_what_has_started_cost_at_most_what_the_worker_held() {
 
 #[test]
 fn a69_answers_of_the_wrong_type_twice_or_to_nobody_cost_their_worker_and_one_task() {
-    let wrong_type = ["wrong-kind", "no-command", "recalled"];
+    let wrong_type = ["wrong-kind", "no-command", "recalled", "elsewhere"];
     let to_nobody = ["unknown-task", "no-task", "backwards", "items-of-another"];
     assert_each_costs_its_worker_and_one_task(&wrong_type);
     assert_each_costs_its_worker_and_one_task(&to_nobody);
     let twice = cost_of("twice");
     assert!(twice.errors.is_empty() && !twice.survived, "the first answer was right");
     answer_after_a_cancel();
+    results_that_are_not_where_they_should_be();
     seen(
         69,
-        "killed each time; wrong type or to nobody: one task of ten lost; twice: none; after a cancel: it stays cancelled",
+        "killed each time; wrong type, to nobody, or of a result that is not where it says: one task of ten lost; twice: none; after a cancel: it stays cancelled",
     );
+}
+
+/// A worker says that results lie where its tasks' inputs did, and they are longer than that, or no
+/// input was there; and it may do what it can to the files.
+fn results_that_are_not_where_they_should_be() {
+    let limits = Limits::default().output_bytes(100 << 20);
+    for evil in ["in-payload-too-long", "in-payload-without-end", "in-payload-more-than-lent"] {
+        let program = WorkerProgram::Path(env!("CARGO_BIN_EXE_hostile-worker").into());
+        let gate = Gate::new();
+        let name = format!("{evil}.{}", name_for_a_pool());
+        let pool = gate.tasks().name(name).limits(limits.clone()).worker_program(program);
+        let pool = pool.lockdown(Lockdown::default()).build().unwrap();
+        let submitted: Vec<_> = if evil == "in-payload-more-than-lent" {
+            let lent = |_| SharedBuffer::new(100_000).unwrap();
+            pool.submit_together("echo", (0..HOSTILE_BATCH).map(lent))
+        } else {
+            let given = |number| Bytes(vec![number as u8; 100_000]);
+            pool.submit_together("echo", (0..HOSTILE_BATCH).map(given))
+        };
+        let handles: Vec<TaskHandle<Vec<u8>>> = submitted.into_iter().map(Result::unwrap).collect();
+        open(&gate, &pool, handles.len());
+        let mut errors = Vec::new();
+        for handle in &handles {
+            match handle.result() {
+                Ok(bytes) => assert_eq!(bytes, [7], "{evil}"),
+                Err(error) => errors.push(error),
+            }
+        }
+        // At most the one that it had: none where it was gone before it said that it had started it.
+        assert!(matches!(errors[..], [] | [TaskError::WorkerLost(_)]), "{evil}: {errors:?}");
+        let next = pool.submit::<Vec<u8>>("echo", Bytes(vec![1; 100_000])).unwrap();
+        assert_eq!(next.result().unwrap(), [7], "{evil}");
+        assert_ne!(next.report().worker.unwrap().0, 1, "{evil}: its worker lives");
+        assert!(pool.shutdown() && !pool.is_broken(), "{evil}");
+    }
 }
 
 /// A worker runs what its caller took back, and says so.
@@ -184,7 +224,7 @@ fn a71_floods_and_silence_end_with_their_worker() {
 
 /// A worker that neither reads nor answers has all the time of the world; the other does the rest.
 fn silence_beside_a_busy_worker() {
-    let limits = stockade::Limits::default().wall_time(None);
+    let limits = Limits::default().wall_time(None);
     let gate = Gate::new();
     let pool = hostile("silence", &gate).max_workers(2).limits(limits).build().unwrap();
     let handles: Vec<_> = (0..20).flat_map(|_| ten(&pool)).collect();

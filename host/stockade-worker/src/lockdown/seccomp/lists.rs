@@ -9,8 +9,8 @@
 use libc::{
     F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_SETFL, FUTEX_CLOCK_REALTIME,
     FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAKE, FUTEX_WAKE_BITSET,
-    MADV_DONTNEED, MADV_FREE, MAP_ANONYMOUS, MAP_SHARED, MREMAP_MAYMOVE, PR_SET_NO_NEW_PRIVS,
-    PROT_EXEC, PROT_READ,
+    MADV_DONTNEED, MADV_FREE, MAP_ANONYMOUS, MAP_FIXED, MAP_POPULATE, MAP_SHARED, MREMAP_MAYMOVE,
+    PR_SET_NO_NEW_PRIVS, PROT_EXEC, PROT_READ, PROT_WRITE,
 };
 
 use super::rule::Condition::{Is, IsBut, OwnProcess, Without};
@@ -73,6 +73,10 @@ pub(super) const BOTH: &[Rule] = &[
     allow(libc::SYS_exit_group, "its own end"),
 ];
 
+/// How a task's input is mapped: access, flags and offset.
+pub(super) const INPUT_MAPPING: [libc::c_int; 3] =
+    [PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE, 0];
+
 /// What only a worker does.
 pub(super) const WORKER: &[Rule] = &[
     allow(libc::SYS_statx, "the length of an artefact, before it is mapped"),
@@ -80,6 +84,15 @@ pub(super) const WORKER: &[Rule] = &[
         libc::SYS_mmap,
         &[Is(2, (PROT_READ | PROT_EXEC) as u32), Without(3, (MAP_ANONYMOUS | MAP_SHARED) as u32)],
         "code, from a sealed file; until the last module is mapped",
+    ),
+    allow_if(
+        libc::SYS_mmap,
+        &[
+            Is(2, INPUT_MAPPING[0] as u32),
+            Is(3, INPUT_MAPPING[1] as u32),
+            Is(5, INPUT_MAPPING[2] as u32),
+        ],
+        "a task's input, from its file over its guest's memory",
     ),
     allow_if(
         libc::SYS_seccomp,

@@ -15,13 +15,14 @@ use std::collections::BTreeMap;
 
 use libc::{
     CLONE_CHILD_CLEARTID, CLONE_FILES, CLONE_FS, CLONE_NEWPID, CLONE_PARENT, CLONE_PARENT_SETTID,
-    CLONE_SETTLS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM, PROT_EXEC, SIGCHLD,
+    CLONE_SETTLS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM, MAP_SHARED, PROT_EXEC,
+    SIGCHLD,
 };
 use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule, sock_filter};
 
 use super::rule::Condition::{Is, Without};
 use super::rule::{Rule, allow, allow_if};
-use super::{Files, Profile, in_words};
+use super::{Files, Profile, in_words, lists};
 
 /// A clone of a template: the host's child, and the first of its process namespace.
 pub(crate) const CLONE_FLAGS: libc::c_int = CLONE_PARENT | CLONE_NEWPID | SIGCHLD;
@@ -91,6 +92,16 @@ pub(super) fn taken_away(files: Files) -> Result<BTreeMap<i64, Vec<SeccompRule>>
         SeccompRule::new(vec![condition.map_err(in_words)?]).map_err(in_words)
     };
     let has = |bits: libc::c_int| SeccompCmpOp::MaskedEq(option(bits).into());
+    let shared_unless = |argument, value: libc::c_int| {
+        let condition = |argument, operation, value| {
+            let length = SeccompCmpArgLen::Dword;
+            SeccompCondition::new(argument, length, operation, option(value).into())
+                .map_err(in_words)
+        };
+        let shared = condition(3, has(MAP_SHARED), MAP_SHARED)?;
+        SeccompRule::new(vec![shared, condition(argument, SeccompCmpOp::Ne, value)?])
+            .map_err(in_words)
+    };
     let workers: Vec<i64> = Profile::Worker(files).rules().iter().map(|rule| rule.number).collect();
     let added = TEMPLATE.iter().map(|rule| rule.number);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
@@ -98,8 +109,14 @@ pub(super) fn taken_away(files: Files) -> Result<BTreeMap<i64, Vec<SeccompRule>>
     for number in [libc::SYS_clone3, libc::SYS_prctl, libc::SYS_seccomp] {
         rules.insert(number, Vec::new());
     }
-    let mapped =
-        [rule(2, has(PROT_EXEC), PROT_EXEC)?, rule(3, has(libc::MAP_SHARED), libc::MAP_SHARED)?];
+    // Of what is shared, only a task's input may still be mapped.
+    let [access, flags, offset] = lists::INPUT_MAPPING;
+    let mapped = [
+        rule(2, has(PROT_EXEC), PROT_EXEC)?,
+        shared_unless(2, access)?,
+        shared_unless(3, flags)?,
+        shared_unless(5, offset)?,
+    ];
     rules.insert(libc::SYS_mmap, mapped.to_vec());
     match files {
         Files::None => _ = rules.insert(libc::SYS_statx, Vec::new()),
@@ -195,6 +212,21 @@ mod tests {
         all
     }
 
+    /// Arguments of `mmap`: the one shared mapping that is allowed, and others like it.
+    fn mappings() -> Vec<[u64; 6]> {
+        let mut all = arguments();
+        let [access, flags, offset] = lists::INPUT_MAPPING.map(|value| value as u64);
+        let other_flags = (0..20).map(|bit| flags ^ (1 << bit));
+        for access in [access, 0, 1, 2, 4, 5, 7] {
+            for flags in other_flags.clone().chain([flags, 1, 0x11, 0x22]) {
+                for offset in [offset, 1, 4096] {
+                    all.push([0x1000, 4096, access, flags, 9, offset]);
+                }
+            }
+        }
+        all
+    }
+
     #[test]
     fn a_clone_may_do_what_any_sealed_worker_may_and_nothing_else() {
         let refusal = || SeccompAction::KillProcess;
@@ -214,6 +246,7 @@ mod tests {
                 .filter_map(|rule| (!rule.conditions.is_empty()).then_some(rule.number))
                 .collect();
             let tried = |number: u32| match conditioned.contains(&i64::from(number)) {
+                true if i64::from(number) == libc::SYS_mmap => mappings(),
                 true => arguments(),
                 false => vec![[0; 6], [3; 6]],
             };
