@@ -1,7 +1,9 @@
 //! Spares: a worker that is lost has its successor ready, and nobody sees one that was not lost yet.
 
 use stockade::{Instances, Pool, TaskError, TaskOptions};
-use stockade_tests::{eventually, int, is_alive, is_gone, kill, numbers, processes_named, tasks};
+use stockade_tests::{
+    eventually, int, is_alive, is_gone, kill, numbers, processes_named, tasks, template_of,
+};
 
 /// A pool of so many workers of which one was just replaced, and the process that is to replace the
 /// next.
@@ -11,6 +13,8 @@ fn with_a_spare(workers: usize) -> (Pool, u32) {
     pool.spawn_workers(workers).unwrap();
     eventually("its workers", all_there);
     assert_eq!(processes_named(pool.name()).len(), workers, "nothing was lost yet");
+    // It bears a clone's name while it makes one.
+    let template = template_of(pool.name());
     end_by_deadline(&pool);
     pool.spawn_workers(workers).unwrap();
     eventually("its workers again", || all_there() && pool.workers().len() == workers);
@@ -18,7 +22,7 @@ fn with_a_spare(workers: usize) -> (Pool, u32) {
     eventually("a spare", || {
         let serving: Vec<_> = pool.workers().iter().map(|worker| worker.pid).collect();
         spares = processes_named(pool.name());
-        spares.retain(|pid| !serving.contains(pid));
+        spares.retain(|pid| !serving.contains(pid) && Some(*pid) != template);
         !spares.is_empty()
     });
     assert_eq!((spares.len(), pool.count_workers()), (1, workers), "a spare is no worker yet");
@@ -41,6 +45,15 @@ fn a_spare_takes_the_place_of_a_worker_that_is_killed() {
     assert_eq!((worker.pid, worker.id.0), (spare, 3));
     assert!(pool.shutdown());
     assert!(processes_named(pool.name()).is_empty());
+}
+
+#[test]
+fn a_pool_that_was_joined_has_no_spare() {
+    let (pool, spare) = with_a_spare(1);
+    end_by_deadline(&pool);
+    pool.join(None).unwrap();
+    assert!(is_gone(spare) && processes_named(pool.name()).is_empty());
+    assert_eq!(pool.run::<i32>("add", (1, 2)).unwrap(), 3);
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(crate) enum Chore {
     Bury { worker: WorkerId, process: Box<WorkerProcess>, failure: Option<String> },
     /// Tell somebody that so many were started.
     Answer { started: Sender<usize>, count: usize },
+    /// Have nothing ready any more, and tell those who waited for that.
+    Dismiss { joiners: Vec<Sender<()>> },
 }
 
 /// A worker that is gone.
@@ -88,6 +90,13 @@ fn work(program: PathBuf, hub: &Weak<Hub>, todo: &Receiver<Chore>) {
             Chore::Answer { started, count } => {
                 // Holds one message; one who has gone wants none.
                 let _ = started.try_send(count);
+                continue;
+            }
+            Chore::Dismiss { joiners } => {
+                workers.dismiss();
+                for joiner in joiners {
+                    let _ = joiner.try_send(());
+                }
                 continue;
             }
         };

@@ -68,8 +68,13 @@ impl Workers {
         self.living = self.living.saturating_sub(1);
         if self.living == 0 && !killed {
             // Before anybody hears that there is no worker left.
-            (self.next, self.spare) = (None, None);
+            self.dismiss();
         }
+    }
+
+    /// Ends the spare, and has none until another worker is started.
+    pub(crate) fn dismiss(&mut self) {
+        (self.next, self.spare) = (None, None);
     }
 
     /// Nothing else is to be done now: starts a spare where one may be of use and there is none.

@@ -67,10 +67,9 @@ impl Driver {
                 Action::Joined => {
                     // Before the joiners look.
                     self.parts.shared.show_counts(self.parts.dispatcher.counts());
-                    for (_, joiner) in self.joiners.drain() {
-                        // Holds one message; a joiner that has given up wants none.
-                        let _ = joiner.try_send(());
-                    }
+                    // Behind the burials themselves; then no process is left but the template.
+                    let joiners = self.joiners.drain().map(|(_, joiner)| joiner).collect();
+                    self.parts.keeper.add(Chore::Dismiss { joiners });
                 }
                 Action::Terminated => self.terminated = true,
             }
