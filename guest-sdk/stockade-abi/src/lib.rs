@@ -4,9 +4,9 @@
 //! manifest. Nothing here runs: a guest written in another language needs only this page.
 //!
 //! A **task** is an export of type `() -> i32`. It asks for its input with [`import::INPUT_LEN`],
-//! [`import::INPUT_CODEC`] and [`import::INPUT_READ`], or, where it is long, with [`import::INPUT_MAP`], appends its result with
-//! [`import::OUTPUT_WRITE`], and returns a [`Status`]. The guest asks and the host answers: the
-//! host never calls an allocator inside the guest.
+//! [`import::INPUT_CODEC`] and [`import::INPUT_READ`], or, where it is long, with
+//! [`import::INPUT_MAP`], appends its result with [`import::OUTPUT_WRITE`], and returns a [`Status`].
+//! The guest asks and the host answers: the host never calls an allocator inside the guest.
 //!
 //! Deliberately absent: memory layout and allocation, which stay the guest's own affair.
 #![no_std]
