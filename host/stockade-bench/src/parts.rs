@@ -60,6 +60,18 @@ fn idle_usage(pool: &Pool, seconds: f64) -> Result<Usage> {
     Ok(Usage::of(pids(), Some(this))?.since(before))
 }
 
+/// Blocks until a count of the pool's, for which there is no event, is as it should be. Not timed.
+///
+/// # Errors
+/// Where the pool breaks, and it never will be.
+fn wait_until(pool: &Pool, holds: impl Fn() -> bool) -> Result<()> {
+    while !holds() {
+        ensure!(!pool.is_broken(), "the pool broke");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
 /// What each of so many queued tasks weighs in this process beyond its payload, its handle included.
 fn queued_bytes(tasks: usize) -> Result<f64> {
     let limits = stockade::Limits::default().wall_time(None);
@@ -67,18 +79,14 @@ fn queued_bytes(tasks: usize) -> Result<f64> {
     for _ in 0..pools::WORKERS {
         pool.submit::<Bytes>("hold", Bytes(Vec::new()))?;
     }
-    while pool.count_busy_workers() < pools::WORKERS {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until(&pool, || pool.count_busy_workers() == pools::WORKERS)?;
     let mut handles = Vec::with_capacity(tasks);
     let before = usage::resident_bytes()?;
     for _ in 0..tasks {
         handles.push(pool.submit::<Bytes>("noop", pools::payload())?);
     }
     // Once the driver has seen them all.
-    while pool.count_pending_tasks() < tasks {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until(&pool, || pool.count_pending_tasks() == tasks)?;
     let bytes = usage::resident_bytes()? - before;
     pool.kill();
     Ok(bytes / tasks as f64 - guests::PAYLOAD_BYTES as f64)
