@@ -15,6 +15,7 @@ mod hooks;
 mod isolation;
 mod languages;
 mod limits;
+mod located;
 mod maps;
 mod options;
 mod payloads;

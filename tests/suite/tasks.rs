@@ -159,7 +159,7 @@ fn a_panic_arrives_with_its_words_its_place_and_a_backtrace() {
     assert_eq!(error.message, "out of tea");
     let location = error.location.unwrap();
     assert!(location.contains("probe/src/lib.rs:"), "{location}");
-    assert!(backtrace.iter().any(|function| function.contains("panic_with")), "{backtrace:?}");
+    assert!(backtrace.iter().any(|frame| frame.function.contains("panic_with")), "{backtrace:?}");
     assert_eq!(pool.run::<u64>("count", ()).unwrap(), 1);
 }
 

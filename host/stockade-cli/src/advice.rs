@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stockade::{
-    BrokenError, BuildError, Fault, RefusedReason, RunError, SubmitError, TaskError, TrapKind,
+    BrokenError, BuildError, Fault, Frame, RefusedReason, RunError, SubmitError, TaskError, TrapKind,
 };
 
 use crate::error::Error;
@@ -121,7 +121,7 @@ impl From<&TaskError> for Error {
             TaskError::Broken(cause) => return broken(cause),
             _ => Self::described(exit_of(error), error)
                 .with_message(words(error))
-                .backtrace(error.backtrace()),
+                .backtrace(error.backtrace().iter().map(Frame::to_string).collect()),
         };
         match error {
             TaskError::Guest(guest) => match &guest.data {

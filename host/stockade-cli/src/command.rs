@@ -19,7 +19,7 @@ use crate::args::RunArgs;
 use crate::error::Error;
 use crate::escape::Escaper;
 use crate::exit::Exit;
-use crate::{output, report};
+use crate::{located, output, report};
 
 /// Bytes that a pump moves at a time: what a pipe holds.
 const PUMP_BYTES: usize = 64 << 10;
@@ -71,7 +71,9 @@ pub(crate) fn run(pool: &Pool, args: &RunArgs) -> Result<Exit, Error> {
     }
     let [stdout, _stderr] = printed;
     stdout.map_err(|error| output::failed(&error))?;
-    ended.map(|output| Exit::of_guest(output.exit_code)).map_err(|error| Error::from(&error))
+    ended
+        .map(|output| Exit::of_guest(output.exit_code))
+        .map_err(|error| located::error(&error, Some(pool)))
 }
 
 fn check(args: &RunArgs) -> Result<(), Error> {

@@ -89,10 +89,10 @@ impl Error {
         self
     }
 
-    /// Adds functions of the guest, innermost first.
+    /// Adds functions of the guest, innermost first, a line for each.
     #[must_use]
-    pub(crate) fn backtrace(mut self, functions: &[String]) -> Self {
-        self.backtrace = functions.to_vec();
+    pub(crate) fn backtrace(mut self, functions: Vec<String>) -> Self {
+        self.backtrace = functions;
         self
     }
 
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn what_a_guest_says_at_length_is_cut() {
         let functions: Vec<String> = (0..100).map(|n| format!("f{n}\nx")).collect();
-        let error = Error::new(Exit::Failed, "x".repeat(1 << 20)).backtrace(&functions);
+        let error = Error::new(Exit::Failed, "x".repeat(1 << 20)).backtrace(functions);
         let shown = printed(&error);
         assert!(shown.len() < 10 << 10, "{}", shown.len());
         assert!(shown.contains("    f0\\nx\n") && shown.contains("and 68 more"), "{shown}");

@@ -29,6 +29,7 @@ mod inspect;
 mod map;
 mod run;
 
+mod located;
 mod output;
 mod report;
 mod warnings;

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::{self, Written};
 use crate::target::{self, COMMAND_ENTRY, Shape, Target};
-use crate::{arguments, command, escape, json, report, setup};
+use crate::{arguments, command, escape, json, located, report, setup};
 
 /// How long a task may take before its progress is shown, and how often that is looked at.
 const QUIET: Duration = Duration::from_millis(500);
@@ -122,7 +122,8 @@ fn finish(handle: &Handle, args: &RunArgs) -> Result<Exit, Error> {
     let _ = stderr.flush();
     drop(stderr);
     printed.map_err(|error| output::failed(&error))?;
-    output::write(ended.map_err(|error| Error::from(&error))?, args.output.as_deref())?;
+    let ended = ended.map_err(|error| located::error(&error, handle.pool().as_ref()));
+    output::write(ended?, args.output.as_deref())?;
     Ok(Exit::Success)
 }
 

@@ -15,6 +15,7 @@ use wasmparser::{
 };
 
 use crate::imports::Provided;
+use crate::locate::is_debug_section;
 use crate::{bounded, manifest, refusal};
 
 /// The size of a WebAssembly page.
@@ -49,6 +50,7 @@ pub(crate) struct Outline<'a> {
     memory_min_pages: Vec<u64>,
     manifest: Vec<&'a [u8]>,
     has_start: bool,
+    has_debug_info: bool,
     wasm_bytes: u64,
 }
 
@@ -163,6 +165,9 @@ impl<'a> Outline<'a> {
             Payload::CustomSection(section) if section.name() == stockade_abi::MANIFEST_SECTION => {
                 self.manifest.push(section.data());
             }
+            Payload::CustomSection(section) if is_debug_section(section.name()) => {
+                self.has_debug_info = true;
+            }
             _ => {}
         }
         Ok(())
@@ -230,6 +235,7 @@ impl<'a> Outline<'a> {
             functions,
             memory_min_bytes: self.memory_min_bytes(),
             has_start: self.has_start,
+            has_debug_info: self.has_debug_info,
             warnings: warnings.finish(),
         })
     }

@@ -11,6 +11,7 @@
 //! | `source` | what kind of file the bytes are, and the text format |
 //! | `admission`, `features`, `imports` | what is valid, allowed and provided |
 //! | `description`, `manifest` | what is in a module, for those who call it |
+//! | `locate` | where in its source a place in its code is |
 //! | `text` | guests' words, bounded |
 //!
 //! Invariant: whatever the bytes, the answer comes without a panic, and what it holds is bounded.
@@ -27,10 +28,13 @@ mod imports;
 mod description;
 mod manifest;
 
+mod locate;
+
 mod text;
 
 pub use admission::{FEATURES, INSTANCE_BYTES_MAX, TABLES_MAX, admit};
 pub use description::PAGE_BYTES;
 pub use imports::{IMPORTS, Provided};
+pub use locate::locate;
 pub use source::binary;
 pub use text::{Bounded, bounded, refusal};

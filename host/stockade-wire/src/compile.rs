@@ -5,7 +5,7 @@
 //!   │── Confinement ──────────────────────►│  locks itself down
 //!   │◄───────── Ready | ConfinementFailed ─│
 //!   │── CompileRequest + module … ────────►│  reads the first hostile byte
-//!   │◄─────────────── Compiled | Refused ──│  then end of file
+//!   │◄───── Compiled | Located | Refused ──│  then end of file
 //! ```
 
 use std::fmt;
@@ -38,6 +38,35 @@ pub enum CompileStep {
     Instrument,
     /// Compile it with the state that an initializer left as its initial state.
     Snapshot,
+    /// Say where in its source these places are, of which there are at most
+    /// [`LOCATED_FRAMES_MAX`]; write nothing.
+    Locate(Vec<CodePlace>),
+}
+
+/// The most places of one [`CompileStep::Locate`].
+pub const LOCATED_FRAMES_MAX: usize = 64;
+
+/// A place in a module's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct CodePlace {
+    /// The function's number, imported functions first.
+    pub function: u32,
+    /// Bytes from the beginning of its body.
+    pub offset: u32,
+}
+
+/// A place in the source that a module was made from, as the module says. Every text is bounded and
+/// none is true because it is here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct SourcePlace {
+    /// The function, which may have been inlined into another.
+    pub function: Option<String>,
+    /// The file, as the compiler knew it.
+    pub file: Option<String>,
+    /// The line, from 1.
+    pub line: Option<u32>,
+    /// The column, from 1.
+    pub column: Option<u32>,
 }
 
 /// What a compiler answers. Hostile until checked.
@@ -51,6 +80,9 @@ pub enum CompileReply {
     Compiled(ModuleDescription),
     /// The module is refused.
     Refused(Refusal),
+    /// For each place that was asked for the functions that were inlined into one another there,
+    /// innermost first; none where the module does not say.
+    Located(Vec<Vec<SourcePlace>>),
 }
 
 /// Why a module is refused.
@@ -106,6 +138,8 @@ pub struct ModuleDescription {
     pub memory_min_bytes: u64,
     /// Whether a start function runs in every new instance.
     pub has_start: bool,
+    /// Whether it says in DWARF which lines of its source it was made from.
+    pub has_debug_info: bool,
     /// What was ignored, and why: for people.
     pub warnings: Vec<String>,
 }

@@ -55,8 +55,9 @@ mod port;
 mod ring;
 
 pub use compile::{
-    CompileReply, CompileRequest, CompileStep, Export, ExportType, Function, FunctionKind, Import,
-    ModuleDescription, Parameter, Refusal, RefusalKind, ValueType,
+    CodePlace, CompileReply, CompileRequest, CompileStep, Export, ExportType, Function,
+    FunctionKind, Import, LOCATED_FRAMES_MAX, ModuleDescription, Parameter, Refusal, RefusalKind,
+    SourcePlace, ValueType,
 };
 pub use compile_limits::{
     COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_TIME_MAX, CompileLimits,
@@ -75,7 +76,7 @@ pub use message::{
     PlacementFile, Run, Setup, Stdin, StdioSink, WorkerMessage,
 };
 pub use outcome::{
-    Captured, Codec, Failure, Finished, GuestError, LogLine, Metrics, Outcome, Scalar, TrapKind,
+    Captured, Codec, Failure, Finished, Frame, GuestError, LogLine, Metrics, Outcome, Scalar, TrapKind,
 };
 #[cfg(not(all(loom, test)))]
 pub use {

@@ -125,7 +125,7 @@ pub enum Failure {
     /// The task returned an error.
     Error(GuestError),
     /// The task panicked.
-    Panic(GuestError, Vec<String>),
+    Panic(GuestError, Vec<Frame>),
     /// The task could not decode its arguments.
     BadArguments(GuestError),
     /// The guest trapped.
@@ -134,13 +134,13 @@ pub enum Failure {
         kind: TrapKind,
         /// The engine's words for it.
         message: String,
-        /// Function names, innermost first; bounded.
-        backtrace: Vec<String>,
+        /// Functions that were running, innermost first; bounded.
+        backtrace: Vec<Frame>,
     },
     /// The deadline passed in an interruptible guest.
     Deadline {
-        /// Function names where it was, innermost first; bounded.
-        backtrace: Vec<String>,
+        /// Functions that were running, innermost first; bounded.
+        backtrace: Vec<Frame>,
     },
     /// The fuel ran out.
     Fuel {
@@ -163,6 +163,25 @@ pub enum Failure {
     Exited(i32),
     /// The guest broke the ABI, or could not be instantiated.
     Guest(String),
+}
+
+/// A function of the guest that was running when it ended. Its name is the module's word.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Frame {
+    /// Its name, readable and bounded; `<function N>` where the module names it not.
+    pub function: String,
+    /// Its number in the module, imported functions first.
+    pub index: u32,
+    /// Where in it: bytes from the beginning of its body in the module. Known only where the module
+    /// says which source that was made of.
+    pub offset: Option<u32>,
+}
+
+/// The function's name.
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.function)
+    }
 }
 
 /// What a guest said of its failure. Its words: shown, never trusted.

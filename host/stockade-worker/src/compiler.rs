@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! wasm ─ stockade_module::binary ─► binary ─ stockade_module::admit ─► ModuleDescription
-//!                                     └─ snapshot: instrument, or set the state ─► engine ─► artefact
+//!                                     ├─ snapshot: instrument, or set the state ─► engine ─► artefact
+//!                                     └─ stockade_module::locate ─► lines of source, from its DWARF
 //! ```
 //!
 //! A hostile module may cost this process any amount of time and memory, so the process is small
@@ -19,17 +20,17 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use rustix::process::Resource;
-use stockade_module::{admit, binary, refusal};
+use stockade_module::{admit, binary, locate, refusal};
 use stockade_wire::descriptor::{self, Receiver, SendError, Sender};
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    COMPILE_BYTES_MAX, CompileLimits, CompileReply, CompileRequest, CompileStep, Confinement,
-    Limits, LockdownReport, ModuleDescription, Refusal, RefusalKind,
+    COMPILE_BYTES_MAX, CodePlace, CompileLimits, CompileReply, CompileRequest, CompileStep,
+    Confinement, Limits, LockdownReport, ModuleDescription, Refusal, RefusalKind, SourcePlace,
 };
 use wasmtime::Engine;
 
 use crate::lockdown::{self, Ceilings, Inherited, Lock, LockdownError, Paths, Profile};
-use crate::{engine, socket};
+use crate::{engine, failure, socket};
 
 /// The most bytes of the state beside it: the memory that a snapshot may hold, and what surrounds it.
 const STATE_BYTES_MAX: u64 = crate::state::SNAPSHOT_MEMORY_BYTES_MAX + (1 << 20);
@@ -89,14 +90,19 @@ pub(crate) fn run() -> Result<(), CompilerError> {
     let (wasm, artefact) = (next()?, File::from(next()?));
     let state = if request.step == CompileStep::Snapshot { Some(next()?) } else { None };
     limit(&request.limits).map_err(CompilerError::Limit)?;
-    let reply = match read_and_compile(&request, wasm, state) {
-        Ok(Compiled { description, artefact: bytes }) => {
-            artefact.write_all_at(&bytes, 0).map_err(CompilerError::Write)?;
-            CompileReply::Compiled(description)
+    let reply = match &request.step {
+        CompileStep::Locate(places) => {
+            read_and_locate(&request, wasm, places).map(CompileReply::Located)
         }
-        Err(refusal) => CompileReply::Refused(refusal),
+        _ => match read_and_compile(&request, wasm, state) {
+            Ok(Compiled { description, artefact: bytes }) => {
+                artefact.write_all_at(&bytes, 0).map_err(CompilerError::Write)?;
+                Ok(CompileReply::Compiled(description))
+            }
+            Err(refusal) => Err(refusal),
+        },
     };
-    Ok(sender.send(&reply)?)
+    Ok(sender.send(&reply.unwrap_or_else(CompileReply::Refused))?)
 }
 
 /// Locks this process down. Everything that it will need is open already.
@@ -130,16 +136,29 @@ fn read_and_compile(
     wasm: OwnedFd,
     state: Option<OwnedFd>,
 ) -> Result<Compiled, Refusal> {
-    let wasm = File::from(wasm);
-    if !descriptor::is_sealed(&wasm) {
-        return Err(internal("the module is not in a sealed memory file"));
-    }
-    let wasm = read(&wasm, request.limits.module_bytes, "the module")?;
+    let wasm = read_module(request, wasm)?;
     let state = match state {
         None => None,
         Some(state) => Some(read(&File::from(state), STATE_BYTES_MAX, "the initialised state")?),
     };
     compile(request, &wasm, state.as_deref())
+}
+
+fn read_and_locate(
+    request: &CompileRequest,
+    wasm: OwnedFd,
+    places: &[CodePlace],
+) -> Result<Vec<Vec<SourcePlace>>, Refusal> {
+    let wasm = read_module(request, wasm)?;
+    locate(&*binary(&wasm, request.text)?, places, failure::readable)
+}
+
+fn read_module(request: &CompileRequest, wasm: OwnedFd) -> Result<Vec<u8>, Refusal> {
+    let wasm = File::from(wasm);
+    if !descriptor::is_sealed(&wasm) {
+        return Err(internal("the module is not in a sealed memory file"));
+    }
+    read(&wasm, request.limits.module_bytes, "the module")
 }
 
 /// Reads a file whose descriptor, and so its offset, is shared with others.
@@ -174,10 +193,15 @@ pub(crate) fn compile(
     state: Option<&[u8]>,
 ) -> Result<Compiled, Refusal> {
     let binary = binary(wasm, request.text)?;
-    let engine = engine::for_compiler(&request.engine).map_err(|error| engine_failed(&error))?;
     let description = admit(&binary, &request.engine)?;
+    let engine = match description.has_debug_info {
+        true => engine::for_compiler_of_places(&request.engine),
+        false => engine::for_compiler(&request.engine),
+    };
+    let engine = engine.map_err(|error| engine_failed(&error))?;
     let (description, artefact) = match request.step {
-        CompileStep::Describe => (description, Vec::new()),
+        // Places are asked of a compiler and not made by one.
+        CompileStep::Describe | CompileStep::Locate(_) => (description, Vec::new()),
         CompileStep::Compile => (description, precompile(&engine, &binary)?),
         CompileStep::Instrument => {
             (description, precompile(&engine, &snapshot::instrument(&binary)?)?)

@@ -76,6 +76,16 @@ pub(crate) fn for_compiler(settings: &EngineSettings) -> wasmtime::Result<Engine
     Engine::new(&config(settings))
 }
 
+/// As [`for_compiler`], for a module that says from which source it was made: its code can say which
+/// place of the module it is at. That shapes no code either, and takes a part of the artefact that
+/// nobody reads before a guest fails.
+///
+/// # Errors
+/// As [`for_compiler`].
+pub(crate) fn for_compiler_of_places(settings: &EngineSettings) -> wasmtime::Result<Engine> {
+    Engine::new(config(settings).generate_address_map(true))
+}
+
 fn config(settings: &EngineSettings) -> Config {
     let mut config = Config::new();
     config
@@ -89,7 +99,8 @@ fn config(settings: &EngineSettings) -> Config {
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX))
         // The environment has no say in what a worker prints.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        // Backtraces name functions; neither source offsets nor a foreign unwinder is needed.
+        // Backtraces name functions, and no foreign unwinder is needed. Places in them are for
+        // modules that know their source.
         .generate_address_map(false)
         .native_unwind_info(false)
         .memory_init_cow(true);

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use stockade_abi::ErrorRecord;
 use stockade_module::{Bounded, bounded};
-use stockade_wire::{Failure, GuestError, TrapKind};
+use stockade_wire::{Failure, Frame, GuestError, TrapKind};
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::engine::BACKTRACE_FRAMES_MAX;
@@ -144,20 +144,24 @@ fn kind_of(trap: Trap) -> TrapKind {
     }
 }
 
-/// The names of the functions that were running, innermost first.
-fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+/// The functions that were running, innermost first.
+fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
     let frames = trace.frames().iter().take(BACKTRACE_FRAMES_MAX);
     frames
-        .map(|frame| match frame.func_name() {
-            Some(name) => readable(name),
-            None => format!("<function {}>", frame.func_index()),
+        .map(|frame| Frame {
+            function: match frame.func_name() {
+                Some(name) => readable(name),
+                None => format!("<function {}>", frame.func_index()),
+            },
+            index: frame.func_index(),
+            offset: frame.func_offset().and_then(|offset| offset.try_into().ok()),
         })
         .collect()
 }
 
 /// A function's name as its author wrote it, where a compiler had encoded it.
-fn readable(name: &str) -> String {
+pub(crate) fn readable(name: &str) -> String {
     let mut text = Bounded::new(FRAME_NAME_BYTES_MAX);
     // Writing fails where the name is too long, which is how its writing is cut short.
     let _ = match rustc_demangle::try_demangle(name) {

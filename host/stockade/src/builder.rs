@@ -308,7 +308,10 @@ impl PoolBuilder {
                 finalizer: None,
                 initialized: false,
             };
-            modules.push(ModuleEntry { id, name: given.name.clone(), callables, description });
+            let name = given.name.clone();
+            // For its backtraces' lines; most modules have none, and cost no memory here.
+            let kept = description.has_debug_info.then(|| source.clone());
+            modules.push(ModuleEntry { id, name, callables, description, source: kept });
             loadables.push(Loadable { load, artefact: Arc::new(artefact) });
             sources.push(source);
         }

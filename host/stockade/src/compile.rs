@@ -16,8 +16,8 @@ use std::time::Instant;
 use stockade_wire::descriptor::{self, Sender};
 use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
-    CompileLimits, CompileReply, CompileRequest, CompileStep, EngineSettings, Lockdown,
-    ModuleDescription, Refusal, RefusalKind, Role, codec,
+    CodePlace, CompileLimits, CompileReply, CompileRequest, CompileStep, EngineSettings, Lockdown,
+    ModuleDescription, Refusal, RefusalKind, Role, SourcePlace, codec,
 };
 
 use crate::RefusedReason;
@@ -110,41 +110,53 @@ impl Compiler {
         descriptors.extend(state.map(AsFd::as_fd));
 
         let (reply, exit) = self.exchange(&request, &descriptors, interrupt)?;
-        let died = |exit| died(exit, &self.limits);
-        let description = match reply {
-            Ok(Some(CompileReply::Compiled(description))) => description,
-            Ok(Some(CompileReply::Refused(refusal))) => return Err(refused(refusal)),
-            Ok(Some(CompileReply::ConfinementFailed(why))) => {
-                return Err(RefusedReason::Compiler(format!(
-                    "its compiler is not confined: {why}"
-                )));
-            }
-            Ok(Some(CompileReply::Ready(_))) => {
-                return Err(RefusedReason::Compiler("its compiler answers out of turn".into()));
-            }
-            Ok(None) => return Err(died(exit)),
-            Err(FrameError::Io(error)) if timed_out(&error) => {
-                let time = self.limits.wall_time;
-                return Err(beyond(
-                    "wall_time",
-                    format!("compiling it takes longer than {time:?}"),
-                ));
-            }
-            // It ended by itself, and not because it was no longer wanted.
-            Err(_) if exit.signal() != Some(libc::SIGKILL) => {
-                return Err(died(exit));
-            }
-            Err(error) => {
-                return Err(RefusedReason::Compiler(format!(
-                    "its compiler's reply is unusable: {error}"
-                )));
-            }
+        let CompileReply::Compiled(description) = self.answer(reply, exit)? else {
+            return Err(RefusedReason::Compiler("its compiler answers out of turn".into()));
         };
         if artefact.metadata().map_err(system)?.len() > self.limits.artefact_bytes {
             return Err(artefact_beyond(&self.limits));
         }
         descriptor::seal(&artefact).map_err(system)?;
         Ok((description, artefact))
+    }
+
+    /// Says where in the source of `source` the `places` in its code are, in a process of its own.
+    /// Blocks for at most the wall time of its limits. A list for each place, in their order.
+    pub(crate) fn locate(
+        &self,
+        source: &Source,
+        places: Vec<CodePlace>,
+    ) -> Result<Vec<Vec<SourcePlace>>, RefusedReason> {
+        let count = places.len();
+        let nothing = descriptor::memory_file("stockade-artefact").map_err(system)?;
+        let request = self.request(source, CompileStep::Locate(places));
+        let descriptors = [source.wasm.as_fd(), nothing.as_fd()];
+        let (reply, exit) = self.exchange(&request, &descriptors, &Interrupt::default())?;
+        match self.answer(reply, exit)? {
+            CompileReply::Located(found) if found.len() == count => Ok(found),
+            _ => Err(RefusedReason::Compiler("its compiler answers out of turn".into())),
+        }
+    }
+
+    /// What a compiler has answered, if that is of use.
+    fn answer(&self, reply: Reply, exit: ExitStatus) -> Result<CompileReply, RefusedReason> {
+        match reply {
+            Ok(Some(CompileReply::Refused(refusal))) => Err(refused(refusal)),
+            Ok(Some(CompileReply::ConfinementFailed(why))) => {
+                Err(RefusedReason::Compiler(format!("its compiler is not confined: {why}")))
+            }
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(died(exit, &self.limits)),
+            Err(FrameError::Io(error)) if timed_out(&error) => {
+                let time = self.limits.wall_time;
+                Err(beyond("wall_time", format!("compiling it takes longer than {time:?}")))
+            }
+            // It ended by itself, and not because it was no longer wanted.
+            Err(_) if exit.signal() != Some(libc::SIGKILL) => Err(died(exit, &self.limits)),
+            Err(error) => Err(RefusedReason::Compiler(format!(
+                "its compiler's reply is unusable: {error}"
+            ))),
+        }
     }
 
     /// Asks one process and waits for its end, whatever it answers.

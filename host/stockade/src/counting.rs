@@ -109,6 +109,7 @@ fn blueprint() -> crate::pool::Blueprint {
         name: "guest".into(),
         callables,
         description,
+        source: None,
     };
     let limits = Limits::default();
     crate::pool::Blueprint {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_wire::{Failure, GuestError, TrapKind};
+use stockade_wire::{Failure, Frame, GuestError, TrapKind};
 
 use crate::shown::{Line, Lines};
 use crate::{CacheError, LockdownError, WorkerExit};
@@ -237,7 +237,7 @@ pub enum TaskError {
         /// Message and location.
         error: GuestError,
         /// Functions of the guest, innermost first.
-        backtrace: Vec<String>,
+        backtrace: Vec<Frame>,
     },
     /// The task could not decode its arguments.
     #[error("the task refused its arguments: {}", Line(&.0.message))]
@@ -250,7 +250,7 @@ pub enum TaskError {
         /// The engine's words for it.
         message: String,
         /// Functions of the guest, innermost first.
-        backtrace: Vec<String>,
+        backtrace: Vec<Frame>,
     },
     /// The deadline passed.
     #[error("the task did not end within its wall time of {limit:?}")]
@@ -258,7 +258,7 @@ pub enum TaskError {
         /// The wall time it was given.
         limit: Duration,
         /// Functions of the guest, innermost first; known only with `Limits::interruptible`.
-        backtrace: Vec<String>,
+        backtrace: Vec<Frame>,
     },
     /// The fuel ran out.
     #[error("the task used up its fuel of {limit}")]
@@ -340,8 +340,9 @@ impl TaskError {
         }
     }
 
-    /// Functions of the guest where it ended, innermost first, where they are known.
-    pub fn backtrace(&self) -> &[String] {
+    /// Functions of the guest where it ended, innermost first, where they are known. Which lines of
+    /// their source those were at, [`Pool::locate`](crate::Pool::locate) says.
+    pub fn backtrace(&self) -> &[Frame] {
         match self {
             Self::Panic { backtrace, .. }
             | Self::Trap { backtrace, .. }

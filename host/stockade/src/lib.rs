@@ -141,6 +141,7 @@ mod hub;
 mod ids;
 mod keeper;
 mod link;
+mod locate;
 mod lockdown;
 mod map;
 mod number;
@@ -188,6 +189,7 @@ pub use error::{
 pub use exit::WorkerExit;
 pub use gather::{AsDone, CollectError, TaskFilter, WaitTimeout, as_done, collect, wait};
 pub use hooks::Hook;
+pub use locate::LocateError;
 pub use lockdown::{LockdownError, PoolLockdown, lockdown};
 #[cfg(feature = "stream")]
 pub use map::MapStream;
@@ -199,9 +201,9 @@ pub use report::{Status, TaskReport};
 pub use self_test::{TestError, TestPath};
 pub use shared::{WorkerInfo, WorkerState};
 pub use stockade_wire::{
-    Captured, Codec, CompileLimits, DirectoryGrant, Export, ExportType, Function, FunctionKind,
-    Grants, GuestError, Import, Instances, Layer, LayerReport, Level, Limits, Lockdown,
-    LockdownReport, LogLine, ModuleDescription, Parameter, Scalar, TaskId, TrapKind, ValueType,
+    Captured, Codec, CompileLimits, DirectoryGrant, Export, ExportType, Frame, Function,
+    FunctionKind, Grants, GuestError, Import, Instances, Layer, LayerReport, Level, Limits, Lockdown,
+    LockdownReport, LogLine, ModuleDescription, Parameter, Scalar, SourcePlace, TaskId, TrapKind, ValueType,
     WorkerId,
 };
 pub use target::Target;

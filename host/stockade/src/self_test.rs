@@ -135,7 +135,7 @@ fn second(blueprint: &Blueprint) -> Result<Pool, Box<dyn Error + Send + Sync>> {
         finalizer: None,
         initialized: false,
     };
-    blueprint.modules.push(ModuleEntry { id, name, callables, description });
+    blueprint.modules.push(ModuleEntry { id, name, callables, description, source: None });
     blueprint.loadables.push(Loadable { load, artefact: Arc::new(artefact) });
     blueprint.name = format!("{}-test", blueprint.name);
     // So that a full pool is no failure of it.

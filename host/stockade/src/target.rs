@@ -11,6 +11,7 @@ use stockade_wire::{
     Export, ExportType, Function, FunctionKind, ModuleDescription, ModuleId, Parameter, ValueType,
 };
 
+use crate::compile::Source;
 use crate::SubmitError;
 use crate::shape::Shape;
 
@@ -274,6 +275,8 @@ pub(crate) struct ModuleEntry {
     pub(crate) name: String,
     pub(crate) callables: Callables,
     pub(crate) description: ModuleDescription,
+    /// Its bytes, where they may be asked for again.
+    pub(crate) source: Option<Source>,
 }
 
 /// Finds what `target` names among `modules`.
@@ -328,7 +331,7 @@ mod tests {
 
     fn module(description: ModuleDescription) -> ModuleEntry {
         let callables = Callables::of(&description);
-        ModuleEntry { id: ModuleId(0), name: "m".into(), callables, description }
+        ModuleEntry { id: ModuleId(0), name: "m".into(), callables, description, source: None }
     }
 
     #[test]

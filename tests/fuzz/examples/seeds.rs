@@ -10,10 +10,10 @@ use std::time::Duration;
 use stockade_wire::codec::{self, Encode};
 use stockade_wire::{
     Call, Callee, Captured, Codec, CommandCall, CompileLimits, CompileReply, CompileRequest,
-    CompileStep, Confinement, Export, ExportType, Failure, Finished, Grants, GuestError,
-    HostMessage, Instances, Invocation, Limits, Load, LockdownReport, LogLine, Metrics,
-    ModuleDescription, ModuleId, Outcome, Refusal, RefusalKind, Run, Scalar, Setup, Stdin,
-    StdioSink, TaskId, TrapKind, ValueType, WorkerId, WorkerMessage, frame,
+    CompileStep, Confinement, Export, ExportType, Failure, Finished, Frame, Grants,
+    GuestError, HostMessage, Instances, Invocation, Limits, Load, LockdownReport, LogLine, Metrics,
+    ModuleDescription, ModuleId, Outcome, Refusal, RefusalKind, Run, Scalar, Setup, SourcePlace,
+    Stdin, StdioSink, TaskId, TrapKind, ValueType, WorkerId, WorkerMessage, frame,
 };
 
 fn main() {
@@ -89,12 +89,13 @@ fn wire() -> Vec<Vec<u8>> {
         HostMessage::Close,
     ];
     let error = || GuestError { message: "m".into(), location: Some("l".into()), data: None };
+    let frame = || Frame { function: "f".into(), index: 1, offset: Some(2) };
     let outcomes = [
         Outcome::Returned(vec![1, 2]),
         Outcome::Scalars(vec![Scalar::I64(1)]),
         Outcome::Exited(1),
         Outcome::Recalled,
-        Outcome::Failed(Failure::Panic(error(), vec!["f".into()])),
+        Outcome::Failed(Failure::Panic(error(), vec![frame()])),
         Outcome::Failed(Failure::Trap {
             kind: TrapKind::Unreachable,
             message: "t".into(),
@@ -127,7 +128,12 @@ fn wire() -> Vec<Vec<u8>> {
         limits: CompileLimits::default(),
     };
     let refused = Refusal { kind: RefusalKind::Limit, message: "why".into() };
-    let replies = [CompileReply::Compiled(description()), CompileReply::Refused(refused)];
+    let place = SourcePlace { function: Some("f".into()), line: Some(1), ..SourcePlace::default() };
+    let replies = [
+        CompileReply::Compiled(description()),
+        CompileReply::Refused(refused),
+        CompileReply::Located(vec![vec![place], vec![]]),
+    ];
     vec![
         stream(0, &host),
         stream(1, &worker),

@@ -12,7 +12,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use serde::{Deserialize, Serialize};
 use stockade::fuzzing;
-use stockade::{Bytes, Codec, GuestError, Scalar, TrapKind};
+use stockade::{Bytes, Codec, Frame, GuestError, Scalar, TrapKind};
 use stockade_fuzz::allocations::within;
 use stockade_fuzz::values::Anything;
 use stockade_wire::Failure;
@@ -220,7 +220,8 @@ fn tell(ending: &Ending<'_>) {
         location: ending.location.map(Into::into),
         data: ending.data.map(Into::into),
     };
-    let backtrace = vec![ending.message.to_owned()];
+    let function = ending.message.to_owned();
+    let backtrace = vec![Frame { function, index: 0, offset: Some(0) }];
     let failure = match ending.kind % 10 {
         0 => Failure::Error(error),
         1 => Failure::Panic(error, backtrace),

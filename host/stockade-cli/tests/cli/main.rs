@@ -5,6 +5,7 @@ mod support;
 mod bad_input;
 mod cache;
 mod command;
+mod debugging;
 mod doctor;
 mod examples;
 mod inspect;

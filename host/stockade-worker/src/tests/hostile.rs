@@ -136,5 +136,5 @@ fn names_in_a_backtrace_are_bounded() {
         .limits(Limits::default())
         .start_with(&format!(r#"(module (func ${name} (export "f") (result i32) unreachable))"#));
     let Failure::Trap { backtrace, .. } = worker.failure("f") else { panic!("expected a trap") };
-    assert!(backtrace[0].len() < 300);
+    assert!(backtrace[0].function.len() < 300);
 }

@@ -1,0 +1,95 @@
+//! Lines of source for the functions of a backtrace, where the guest says from which it was made.
+//!
+//! ```text
+//! Frame: function, offset ─► CodePlace ─► compiler's process: DWARF read ─► SourcePlace
+//! ```
+//!
+//! Invariant: what a stranger's module says of its source is read in a process of its own, as the
+//! module itself is.
+
+use stockade_wire::{CodePlace, CompileLimits, Frame, LOCATED_FRAMES_MAX, SourcePlace};
+
+use crate::compile::Compiler;
+use crate::pool::Blueprint;
+use crate::{Pool, RefusedReason};
+
+/// The most time of a processor, and the most time, that one backtrace is worth.
+const CPU_TIME: std::time::Duration = std::time::Duration::from_secs(10);
+const WALL_TIME: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Why the source of a backtrace was not found.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocateError {
+    /// The pool has no module of that name.
+    #[error("the pool has no module `{0}`")]
+    UnknownModule(String),
+    /// What the module says of its source cannot be read.
+    #[error("the module's debug information cannot be read: {0}")]
+    Unreadable(RefusedReason),
+}
+
+impl Pool {
+    /// Finds where in its source each frame of the `backtrace` of a task of `module` was: a list for
+    /// each frame of the functions that were inlined into one another there, innermost first.
+    ///
+    /// Empty lists, at no cost, for a module without debug information (DWARF, as compilers write it
+    /// with `-g`). Else blocks for as long as a process takes that reads it, milliseconds and at most
+    /// 20 s. What it says are the module's words: a stranger's claim of files and lines.
+    ///
+    /// # Errors
+    /// [`LocateError`]
+    ///
+    /// ```no_run
+    /// # let pool = stockade::Pool::builder().module("tasks.wasm").build()?;
+    /// if let Err(error) = pool.submit::<u64>("parse", ("1 +",))?.result() {
+    ///     for places in pool.locate("tasks", error.backtrace())? {
+    ///         println!("{places:?}");
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn locate(
+        &self,
+        module: &str,
+        backtrace: &[Frame],
+    ) -> Result<Vec<Vec<SourcePlace>>, LocateError> {
+        let blueprint = &self.core.blueprint;
+        let entry = blueprint.modules.iter().find(|entry| entry.name == module);
+        let entry = entry.ok_or_else(|| LocateError::UnknownModule(module.into()))?;
+        let mut located = vec![Vec::new(); backtrace.len()];
+        let places: Vec<(usize, CodePlace)> = backtrace
+            .iter()
+            .enumerate()
+            .filter_map(|(at, frame)| {
+                Some((at, CodePlace { function: frame.index, offset: frame.offset? }))
+            })
+            .take(LOCATED_FRAMES_MAX)
+            .collect();
+        let Some(source) = entry.source.as_ref() else { return Ok(located) };
+        if !entry.description.has_debug_info || places.is_empty() {
+            return Ok(located);
+        }
+        let asked = places.iter().map(|(_, place)| *place).collect();
+        let found = compiler(blueprint).locate(source, asked).map_err(LocateError::Unreadable)?;
+        for ((at, _), found) in places.into_iter().zip(found) {
+            located[at] = found;
+        }
+        Ok(located)
+    }
+}
+
+fn compiler(blueprint: &Blueprint) -> Compiler {
+    let default = CompileLimits::default();
+    let (cpu_time, wall_time) = (CPU_TIME.min(default.cpu_time), WALL_TIME.min(default.wall_time));
+    Compiler {
+        program: blueprint.program.clone(),
+        engine: blueprint.setup.engine.clone(),
+        // The module was admitted under the builder's own limit on its bytes.
+        limits: default
+            .module_bytes(stockade_wire::COMPILE_BYTES_MAX)
+            .cpu_time(cpu_time)
+            .wall_time(wall_time),
+        lockdown: blueprint.setup.confinement.lockdown.clone(),
+    }
+}
