@@ -80,6 +80,7 @@ impl RoleProcess {
             limits,
             grants: Grants::none(),
             instances: Instances::PerTask,
+            determinism: None,
             confinement: confinement(),
             modules: 1,
             rings: false,

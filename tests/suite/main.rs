@@ -20,6 +20,7 @@ mod maps;
 mod options;
 mod payloads;
 mod quarantine;
+mod recordings;
 mod roles;
 mod room;
 mod self_test;

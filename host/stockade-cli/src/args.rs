@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, ValueEnum};
 
 use crate::exit;
+use crate::observe::ObserveArgs;
+use crate::replay::ReplayArgs;
 use crate::values::{DirGrant, EnvGrant, Given, Layers, Named, Size, WallTime};
 
 const ABOUT: &str =
@@ -38,6 +40,7 @@ pub(crate) struct Cli {
 pub(crate) enum Subcommand {
     Run(RunArgs),
     Map(MapArgs),
+    Replay(ReplayArgs),
     Inspect(InspectArgs),
     Doctor(DoctorArgs),
 }
@@ -104,6 +107,9 @@ pub(crate) struct RunArgs {
     pub(crate) allow_terminal_control: bool,
 
     #[command(flatten)]
+    pub(crate) observe: ObserveArgs,
+
+    #[command(flatten)]
     pub(crate) pool: PoolArgs,
 }
 
@@ -166,6 +172,9 @@ pub(crate) struct MapArgs {
     /// holds up those sent with it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) chunk: u64,
+
+    #[command(flatten)]
+    pub(crate) observe: ObserveArgs,
 
     #[command(flatten)]
     pub(crate) pool: PoolArgs,

@@ -11,6 +11,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, PipeReader, PipeWriter, Read, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use stockade::{Command, CommandOutput, Pool, TaskHandle};
@@ -19,6 +20,7 @@ use crate::args::RunArgs;
 use crate::error::Error;
 use crate::escape::Escaper;
 use crate::exit::Exit;
+use crate::observe::{self, Observer};
 use crate::{located, output, report};
 
 /// Bytes that a pump moves at a time: what a pipe holds.
@@ -28,24 +30,26 @@ const PUMP_BYTES: usize = 64 << 10;
 ///
 /// # Errors
 /// How the program ended, where it did not exit.
-pub(crate) fn run(pool: &Pool, args: &RunArgs) -> Result<Exit, Error> {
+pub(crate) fn run(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Result<Exit, Error> {
     check(args)?;
     let no_pipe = |error| Error::new(Exit::Internal, "cannot make a pipe").cause(&error);
     let (stdin, to_guest) = io::pipe().map_err(no_pipe)?;
     let (from_stdout, stdout) = io::pipe().map_err(no_pipe)?;
     let (from_stderr, stderr) = io::pipe().map_err(no_pipe)?;
     let name = args.module.file_name().map_or_else(Default::default, OsStr::to_string_lossy);
-    let command = Command::new(name)
-        .args(args.args.iter().chain(&args.argv).cloned())
+    let command = || Command::new(&*name).args(args.args.iter().chain(&args.argv).cloned());
+    let taped = observer.keeps_arguments().then(Tape::default);
+    let tape = taped.clone();
+    let command_now = command()
         .stdin_from(stdin)
         .stdout_to(stdout)
         .stderr_to(stderr);
-    let handle = pool.submit_command(command)?;
+    let handle = pool.submit_command(command_now)?;
     let no_thread = |error| Error::new(Exit::Internal, "cannot start a thread").cause(&error);
     // Nobody joins it: it may wait for input that never comes, and ends with the process.
     thread::Builder::new()
         .name("stockade-stdin".into())
-        .spawn(move || pump_stdin(to_guest))
+        .spawn(move || pump_stdin(to_guest, tape.as_ref()))
         .map_err(no_thread)?;
     let escaped = |is_terminal| is_terminal && !args.allow_terminal_control;
     let escape_stdout = escaped(io::stdout().is_terminal());
@@ -69,11 +73,17 @@ pub(crate) fn run(pool: &Pool, args: &RunArgs) -> Result<Exit, Error> {
         // Where stderr is closed, nobody wants this.
         let _ = report::write_report(&mut io::stderr().lock(), &handle.report());
     }
+    let recorded = observer.ended(1, &handle, || {
+        Some(pool.record_command(command().stdin(taped?.bytes()?)))
+    });
     let [stdout, _stderr] = printed;
     stdout.map_err(|error| output::failed(&error))?;
     ended
         .map(|output| Exit::of_guest(output.exit_code))
-        .map_err(|error| located::error(&error, Some(pool)))
+        .map_err(|error| {
+            let error = located::error(&error, Some(pool));
+            observe::with_recording(error, recorded.as_deref(), observer)
+        })
 }
 
 fn check(args: &RunArgs) -> Result<(), Error> {
@@ -93,18 +103,50 @@ fn check(args: &RunArgs) -> Result<(), Error> {
     }
 }
 
+/// The most bytes of stdin that a recording holds.
+const TAPE_BYTES_MAX: usize = 64 << 20;
+
+/// What the program was given on stdin so far, for its recording; nothing once that is too much.
+#[derive(Clone, Debug)]
+struct Tape(Arc<Mutex<Option<Vec<u8>>>>);
+
+impl Default for Tape {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Some(Vec::new()))))
+    }
+}
+
+impl Tape {
+    fn push(&self, bytes: &[u8]) {
+        // No code that holds the lock can panic halfway through a change.
+        let mut tape = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *tape = tape.take().filter(|tape| tape.len() + bytes.len() <= TAPE_BYTES_MAX).map(|mut tape| {
+            tape.extend_from_slice(bytes);
+            tape
+        });
+    }
+
+    fn bytes(&self) -> Option<Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Moves this process's stdin into the guest's until either ends.
-fn pump_stdin(mut to: PipeWriter) {
+fn pump_stdin(mut to: PipeWriter, tape: Option<&Tape>) {
     let mut from = io::stdin().lock();
     let mut buffer = vec![0; PUMP_BYTES];
     loop {
         match from.read(&mut buffer) {
             Ok(0) => return,
             // Fails once the guest is gone or reads no more, and then nobody wants the rest.
-            Ok(bytes) => match to.write_all(&buffer[..bytes]) {
-                Ok(()) => {}
-                Err(_) => return,
-            },
+            Ok(bytes) => {
+                if let Some(tape) = tape {
+                    tape.push(&buffer[..bytes]);
+                }
+                if to.write_all(&buffer[..bytes]).is_err() {
+                    return;
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // To the guest, input that cannot be read has ended.
             Err(_) => return,

@@ -28,6 +28,8 @@ pub(crate) enum Exit {
     Internal,
     /// Some lines of a map failed; the others have their results.
     SomeFailed,
+    /// A replayed task ended otherwise than it was recorded.
+    Differs,
     /// The result cannot be written.
     Output,
     /// Ctrl-C.
@@ -51,6 +53,7 @@ impl Exit {
             Self::WorkerLost => 69,
             Self::Internal => 70,
             Self::SomeFailed => 71,
+            Self::Differs => 72,
             Self::Output => 74,
             Self::Interrupted => 130,
             Self::ReaderGone => 141,
@@ -77,6 +80,7 @@ Exit codes:
    69  the worker process died while it ran the task
    70  no worker can start, or the machine refused what is needed
    71  map: some lines failed, the others have their results
+   72  replay: the task ended otherwise than it was recorded
    74  the result cannot be written
   130  interrupted by Ctrl-C
   141  whoever read the output has gone
@@ -99,6 +103,7 @@ mod tests {
             Exit::WorkerLost,
             Exit::Internal,
             Exit::SomeFailed,
+            Exit::Differs,
             Exit::Output,
             Exit::Interrupted,
             Exit::ReaderGone,

@@ -27,9 +27,11 @@ mod command;
 mod doctor;
 mod inspect;
 mod map;
+mod replay;
 mod run;
 
 mod located;
+mod observe;
 mod output;
 mod report;
 mod warnings;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
     let ended = match command {
         Subcommand::Run(args) => run::run(&args),
         Subcommand::Map(args) => map::run(&args),
+        Subcommand::Replay(args) => replay::run(&args),
         Subcommand::Inspect(args) => inspect::run(&args),
         Subcommand::Doctor(args) => doctor::run(&args),
     };

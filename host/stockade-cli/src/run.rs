@@ -7,11 +7,12 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use stockade::{Bytes, ModuleDescription, Pool, SubmitError, TaskHandle};
+use stockade::{Arguments, Bytes, ModuleDescription, Pool, RecordError, Recording, TaskHandle};
 
 use crate::args::RunArgs;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::observe::{self, Observer};
 use crate::output::{self, Written};
 use crate::target::{self, COMMAND_ENTRY, Shape, Target};
 use crate::{arguments, command, escape, json, located, report, setup};
@@ -23,37 +24,41 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// The handle of a task whose result is passed on undecoded.
 type Handle = TaskHandle<IgnoredAny>;
 
+/// A task, and its recording where one is wanted.
+type Submitted = (Handle, Option<Result<Recording, RecordError>>);
+
 /// Runs what the command line asks for.
 ///
 /// # Errors
 /// Whatever kept it from its result.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, Error> {
-    let pool = setup::pool(&args.module, &args.pool, Some(1))?;
-    let ended = called(&pool, args);
+    let mut observer = Observer::new(&args.observe)?;
+    let pool = setup::pool(&args.module, &args.pool, Some(1), &observer)?;
+    let ended = called(&pool, args, &mut observer);
     let closed = setup::close(&pool);
     let exit = ended?;
     closed.map(|()| exit)
 }
 
-fn called(pool: &Pool, args: &RunArgs) -> Result<Exit, Error> {
+fn called(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Result<Exit, Error> {
     let Some(module) = pool.modules().next().map(|(_, module)| module) else {
         return Err(Error::new(Exit::Internal, "the pool has no module"));
     };
     let targets = target::targets(module);
     let has_command = targets.iter().any(|target| target.shape == Shape::Command);
     match &args.function {
-        None if has_command => command::run(pool, args),
+        None if has_command => command::run(pool, args, observer),
         None => Err(no_function(module, &targets)),
-        Some(name) if name == COMMAND_ENTRY && has_command => command::run(pool, args),
+        Some(name) if name == COMMAND_ENTRY && has_command => command::run(pool, args, observer),
         Some(name) => {
             let target = targets.iter().find(|target| target.name == name);
-            let handle = submit(pool, args, name, target).map_err(|error| {
+            let submitted = submit(pool, args, name, target, observer).map_err(|error| {
                 let unknown = target.is_none() && has_command;
                 let hint = "the module is a program: its arguments come after --, as in `stockade \
                             run MODULE -- ARGV...`";
                 if unknown { error.help(hint) } else { error }
             })?;
-            finish(&handle, args)
+            finish(submitted, args, observer)
         }
     }
 }
@@ -84,21 +89,39 @@ fn submit(
     args: &RunArgs,
     name: &str,
     target: Option<&Target<'_>>,
-) -> Result<Handle, Error> {
+    observer: &Observer,
+) -> Result<Submitted, Error> {
     if let Some(path) = &args.bytes {
-        return Ok(pool.submit(name, Bytes(arguments::read_file(path)?))?);
+        return submit_with(pool, name, Bytes(arguments::read_file(path)?), observer);
     }
-    let Some(target) = target else {
+    let given = match target {
+        Some(target) => {
+            let texts = args.args.iter().chain(&args.argv);
+            arguments::read(texts, &args.named, target.params())?
+        }
         // The library knows best what was meant.
-        return Ok(pool.submit(name, stockade::Json::new())?);
+        None => stockade::Json::new(),
     };
-    let texts = args.args.iter().chain(&args.argv);
-    let given = arguments::read(texts, &args.named, target.params())?;
-    pool.submit(name, given).map_err(|error: SubmitError| error.into())
+    submit_with(pool, name, given, observer)
+}
+
+fn submit_with(
+    pool: &Pool,
+    name: &str,
+    given: impl Arguments + Clone,
+    observer: &Observer,
+) -> Result<Submitted, Error> {
+    let recording = observer.keeps_arguments().then(|| pool.record(name, given.clone()));
+    Ok((pool.submit(name, given)?, recording))
 }
 
 /// Shows what the task tells while it runs, and then how it ended.
-fn finish(handle: &Handle, args: &RunArgs) -> Result<Exit, Error> {
+fn finish(
+    (handle, recording): Submitted,
+    args: &RunArgs,
+    observer: &mut Observer,
+) -> Result<Exit, Error> {
+    let handle = &handle;
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     let raw = args.bytes.is_some();
     let printed = thread::scope(|scope| {
@@ -122,7 +145,11 @@ fn finish(handle: &Handle, args: &RunArgs) -> Result<Exit, Error> {
     let _ = stderr.flush();
     drop(stderr);
     printed.map_err(|error| output::failed(&error))?;
-    let ended = ended.map_err(|error| located::error(&error, handle.pool().as_ref()));
+    let recorded = observer.ended(1, handle, || recording);
+    let ended = ended.map_err(|error| {
+        let error = located::error(&error, handle.pool().as_ref());
+        observe::with_recording(error, recorded.as_deref(), observer)
+    });
     output::write(ended?, args.output.as_deref())?;
     Ok(Exit::Success)
 }

@@ -10,6 +10,7 @@ use crate::arguments;
 use crate::doctor;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::observe::Observer;
 use crate::target;
 use crate::values::{Given, Named};
 
@@ -18,7 +19,12 @@ use crate::values::{Given, Named};
 ///
 /// # Errors
 /// Whatever of the module, the limits, the grants or the initializer cannot be used.
-pub(crate) fn pool(module: &Path, args: &PoolArgs, workers: Option<usize>) -> Result<Pool, Error> {
+pub(crate) fn pool(
+    module: &Path,
+    args: &PoolArgs,
+    workers: Option<usize>,
+    observer: &Observer,
+) -> Result<Pool, Error> {
     let mut builder = Pool::builder()
         .module(module)
         .worker_program(WorkerProgram::CurrentProgram)
@@ -38,7 +44,7 @@ pub(crate) fn pool(module: &Path, args: &PoolArgs, workers: Option<usize>) -> Re
     if let Some((name, arguments)) = initializer(module, args)? {
         builder = builder.initializer(name, arguments);
     }
-    Ok(builder.build()?)
+    Ok(observer.builder(builder).build()?)
 }
 
 /// Shuts the pool down, which runs its finalizer.

@@ -22,12 +22,13 @@ use wasmtime::{Engine, Linker, Module};
 
 use crate::alarm::Alarm;
 use crate::call::{Call, NO_TASK};
+use crate::clock::Clock;
 use crate::guest::{Guest, GuestState, Link, Surroundings};
 use crate::hostcalls;
 use crate::linked::Linked;
 use crate::payload::CallInput;
 use crate::reserve::Reserve;
-use crate::wasi::{Clock, Input, Plan};
+use crate::wasi::{Input, Plan};
 
 /// Why a factory could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +68,7 @@ impl Factory {
     pub(crate) fn new(engine: Engine, setup: Setup, link: Link) -> Result<Self, FactoryError> {
         let metering = setup.engine.metering;
         let reserve = Reserve::new(&setup.grants);
-        let (grants, clock) = (setup.grants, Clock::start());
+        let (grants, determinism, clock) = (setup.grants, setup.determinism, Clock::start());
         Ok(Self {
             linker: hostcalls::linker(&engine)?,
             alarm: None,
@@ -79,6 +80,7 @@ impl Factory {
             surroundings: Arc::new(Surroundings {
                 grants,
                 clock,
+                determinism,
                 page_bytes: rustix::param::page_size(),
                 link: Some(link),
             }),
@@ -103,6 +105,7 @@ impl Factory {
         self.surroundings = Arc::new(Surroundings {
             grants: self.surroundings.grants.clone(),
             clock: Clock::start(),
+            determinism: self.surroundings.determinism,
             page_bytes: self.surroundings.page_bytes,
             link: Some(link),
         });

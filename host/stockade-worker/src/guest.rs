@@ -18,13 +18,14 @@ use stockade_abi::Status;
 use stockade_wire::descriptor::SendError;
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    Bell, Callee, Captured, Failure, Grants, HookCall, HostMessage, Invocation, Limits, LogLine,
+    Bell, Callee, Captured, Determinism, Failure, Grants, HookCall, HostMessage, Invocation, Limits, LogLine,
     Metering, Outcome, Scalar, StatusPage, WorkerMessage, WorkerPort,
 };
 use wasmtime::{Engine, Extern, Instance, Memory, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::call::Call;
+use crate::clock::{Clock, Steps};
 use crate::failure::{self, HostTrap};
 use crate::function::Function;
 use crate::linked::{INITIALIZE, Linked};
@@ -32,7 +33,7 @@ use crate::meter::Meter;
 use crate::overlay::Overlay;
 use crate::payload::CallInput;
 use crate::state::{self, StateError};
-use crate::wasi::{Clock, Plan, Wasi};
+use crate::wasi::{Plan, Wasi};
 
 /// What calling into a guest came to: an outcome that it chose, or the error that ended it.
 type Called<T> = Result<T, wasmtime::Error>;
@@ -86,7 +87,9 @@ pub(crate) struct Link {
 #[derive(Debug)]
 pub(crate) struct Surroundings {
     pub(crate) grants: Grants,
+    /// Of guests whose time is not their own.
     pub(crate) clock: Clock,
+    pub(crate) determinism: Option<Determinism>,
     /// The size of the system's pages.
     pub(crate) page_bytes: usize,
     /// None where host calls have types and no caller.
@@ -107,6 +110,8 @@ pub(crate) struct GuestState {
     /// For the context, until it is built; nothing for functions.
     plan: Option<Box<Plan>>,
     wasi: Option<Box<Wasi>>,
+    /// Its own time, once it has asked for it, where that is not the machine's.
+    steps: Option<Arc<Steps>>,
 }
 
 impl std::fmt::Debug for GuestState {
@@ -123,19 +128,36 @@ impl GuestState {
         call: Call,
     ) -> Self {
         let (meter, memory, initial_bytes) = (Meter::default(), None, None);
-        let (overlay, wasi) = (None, None);
-        Self { call, meter, surroundings, memory, initial_bytes, overlay, plan, wasi }
+        let (overlay, wasi, steps) = (None, None, None);
+        Self { call, meter, surroundings, memory, initial_bytes, overlay, plan, wasi, steps }
+    }
+
+    /// What time it is for this guest.
+    pub(crate) fn clock(&mut self) -> Clock {
+        match self.surroundings.determinism {
+            None => self.surroundings.clock.clone(),
+            Some(Determinism { clock, .. }) => {
+                let steps = self.steps.get_or_insert_with(|| Arc::new(Steps::new(clock)));
+                Clock::Steps(Arc::clone(steps))
+            }
+        }
     }
 
     /// The WASI context, built now if this is the guest's first WASI call.
     pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
-        let Self { call, surroundings, plan, wasi, .. } = self;
-        let wasi = wasi.get_or_insert_with(|| {
-            let plan = plan.take().map_or_else(Plan::default, |plan| *plan);
-            let Surroundings { grants, clock, .. } = &**surroundings;
-            Box::new(Wasi::build(plan, grants, *clock, call.stdio_limit))
-        });
+        if self.wasi.is_none() {
+            self.build_wasi();
+        }
+        let wasi = self.wasi.as_mut().unwrap_or_else(|| unreachable!("it was built just now"));
         &mut wasi.context
+    }
+
+    fn build_wasi(&mut self) {
+        let clock = self.clock();
+        let plan = self.plan.take().map_or_else(Plan::default, |plan| *plan);
+        let Surroundings { grants, determinism, .. } = &*self.surroundings;
+        let wasi = Wasi::build(plan, grants, clock, *determinism, self.call.stdio_limit);
+        self.wasi = Some(Box::new(wasi));
     }
 }
 

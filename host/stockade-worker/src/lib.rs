@@ -45,6 +45,8 @@ mod overlay;
 mod payload;
 
 mod capture;
+mod chance;
+mod clock;
 mod poll;
 mod reserve;
 mod wasi;

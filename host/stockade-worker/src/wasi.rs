@@ -7,15 +7,16 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::Instant;
 
-use stockade_wire::{Captured, Grants};
+use stockade_wire::{Captured, Determinism, Grants};
 use wasmtime_wasi::cli::{InputFile, OutputFile};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
-use wasmtime_wasi::{FsPerms, HostMonotonicClock, WasiCtxBuilder};
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use crate::capture::Capture;
+use crate::chance::Seeded;
+use crate::clock::Clock;
 
 /// The most bytes of randomness for one call; wasmtime makes them all before it looks where to put
 /// them.
@@ -78,18 +79,31 @@ pub(crate) struct Wasi {
 
 impl Wasi {
     /// Builds a context in which each captured stream has room for `stdio_bytes`.
-    pub(crate) fn build(plan: Plan, grants: &Grants, clock: Clock, stdio_bytes: u64) -> Self {
+    pub(crate) fn build(
+        plan: Plan,
+        grants: &Grants,
+        clock: Clock,
+        determinism: Option<Determinism>,
+        stdio_bytes: u64,
+    ) -> Self {
         let (stdout, stderr) = (Capture::new(stdio_bytes), Capture::new(stdio_bytes));
         let mut builder = WasiCtxBuilder::new();
         builder
             .allow_blocking_current_thread(true)
             .max_random_size(RANDOM_BYTES_MAX)
-            .monotonic_clock(clock)
+            .monotonic_clock(clock.clone())
+            .wall_clock(clock)
             .allow_tcp(false)
             .allow_udp(false)
             .args(&plan.args)
             .envs(grants.variables())
             .envs(&plan.env);
+        if let Some(Determinism { seed, .. }) = determinism {
+            builder
+                .secure_random(Seeded::new(seed))
+                .insecure_random(Seeded::new(seed))
+                .insecure_random_seed(seed.into());
+        }
         match plan.stdin {
             Input::Bytes(bytes) => builder.stdin(MemoryInputPipe::new(bytes)),
             Input::Descriptor(descriptor) => builder.stdin(InputFile::new(File::from(descriptor))),
@@ -120,27 +134,5 @@ impl Wasi {
     /// Takes what was written since to stdout and to stderr.
     pub(crate) fn take(&self) -> (Captured, Captured) {
         (self.stdout.take(), self.stderr.take())
-    }
-}
-
-/// Monotonic time since the worker's start: the same for every guest and for
-/// [`poll`](crate::poll), so that an absolute time in one means the same in the other.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock(Instant);
-
-impl Clock {
-    /// A clock that stands at zero.
-    pub(crate) fn start() -> Self {
-        Self(Instant::now())
-    }
-}
-
-impl HostMonotonicClock for Clock {
-    fn resolution(&self) -> u64 {
-        1
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }

@@ -25,6 +25,7 @@ use crate::{SharedBuffer, SubmitError, codec, scalar};
 /// | [`Json`] | JSON, by position or by name, or scalars | callers that know no types |
 /// | [`Bytes`] | the bytes themselves | tasks of one byte-like parameter |
 /// | [`SharedBuffer`] | memory of the guest's, for the time of the task | the same, and large data |
+/// | [`GivenArguments`](crate::GivenArguments) | what they were encoded as before | tasks submitted anew |
 ///
 /// Where the module's manifest names a parameter's type, a tuple's value becomes one of that type or
 /// is refused before anything is queued: a number where that changes nothing (a literal `1` is a

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_wire::{
-    CompileLimits, CompileStep, Confinement, FunctionKind, Grants, Instances, Limits, Load,
+    CompileLimits, CompileStep, Confinement, Determinism, FunctionKind, Grants, Instances, Limits, Load,
     Lockdown, MEMORY_BYTES_MAX, ModuleDescription, ModuleId, Setup, TABLE_ELEMENTS_MAX, WorkerId,
 };
 
@@ -56,6 +56,7 @@ pub struct PoolBuilder {
     when_full: WhenFull,
     quarantine_after: Option<u32>,
     lockdown: Lockdown,
+    determinism: Option<Determinism>,
 }
 
 /// A module as the caller gave it.
@@ -68,7 +69,11 @@ struct Given {
 #[derive(Debug)]
 enum Contents {
     File(PathBuf),
-    Bytes(Vec<u8>),
+    Bytes {
+        bytes: Vec<u8>,
+        /// Whether they may be in the text format.
+        text: bool,
+    },
 }
 
 impl Default for PoolBuilder {
@@ -92,6 +97,7 @@ impl Default for PoolBuilder {
             when_full: WhenFull::Block,
             quarantine_after: Some(10),
             lockdown: Lockdown::default(),
+            determinism: None,
         }
     }
 }
@@ -115,8 +121,13 @@ impl PoolBuilder {
 
     /// Adds the module that `wasm` holds, in the binary format, under `name`.
     #[must_use]
-    pub fn module_bytes(mut self, name: impl Into<String>, wasm: impl Into<Vec<u8>>) -> Self {
-        self.modules.push(Given { name: name.into(), contents: Contents::Bytes(wasm.into()) });
+    pub fn module_bytes(self, name: impl Into<String>, wasm: impl Into<Vec<u8>>) -> Self {
+        self.module_source(name.into(), wasm.into(), false)
+    }
+
+    /// As [`module_bytes`](Self::module_bytes), where `text` says so in the text format.
+    pub(crate) fn module_source(mut self, name: String, bytes: Vec<u8>, text: bool) -> Self {
+        self.modules.push(Given { name, contents: Contents::Bytes { bytes, text } });
         self
     }
 
@@ -270,6 +281,23 @@ impl PoolBuilder {
         self
     }
 
+    /// Has every guest begin with the same random numbers, and at the same time by a clock that goes on
+    /// only as it is looked at or slept on: a task that ends by itself ends the same way each time, as
+    /// long as what it was granted is the same, and can be [recorded](Pool::record). Nothing is random
+    /// for its guests then. Default: the machine's chance and time.
+    ///
+    /// ```no_run
+    /// use stockade::{Determinism, Pool};
+    ///
+    /// let pool = Pool::builder().module("tasks.wasm").deterministic(Determinism::new(7)).build()?;
+    /// # Ok::<(), stockade::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn deterministic(mut self, determinism: Determinism) -> Self {
+        self.determinism = Some(determinism);
+        self
+    }
+
     /// Reads and compiles the modules and starts the pool's thread; no worker yet. Blocks for as
     /// long as compiling takes.
     ///
@@ -309,8 +337,9 @@ impl PoolBuilder {
                 initialized: false,
             };
             let name = given.name.clone();
-            // For its backtraces' lines; most modules have none, and cost no memory here.
-            let kept = description.has_debug_info.then(|| source.clone());
+            // For its backtraces' lines and for recordings; else it costs no memory here.
+            let is_kept = description.has_debug_info || self.determinism.is_some();
+            let kept = is_kept.then(|| source.clone());
             modules.push(ModuleEntry { id, name, callables, description, source: kept });
             loadables.push(Loadable { load, artefact: Arc::new(artefact) });
             sources.push(source);
@@ -368,6 +397,7 @@ impl PoolBuilder {
             limits: self.limits.clone(),
             grants: self.grants.clone(),
             instances: self.instances,
+            determinism: self.determinism,
             confinement: Confinement { lockdown, ..Confinement::default() },
             modules: 0,
             rings: true,
@@ -407,8 +437,8 @@ impl PoolBuilder {
 fn read(given: &Given, bytes_max: u64) -> Result<Source, BuildError> {
     let refused = |reason| BuildError::Refused { name: given.name.clone(), reason };
     match &given.contents {
-        Contents::Bytes(bytes) => {
-            Source::from_bytes(given.name.clone(), bytes, false, bytes_max).map_err(refused)
+        Contents::Bytes { bytes, text } => {
+            Source::from_bytes(given.name.clone(), bytes, *text, bytes_max).map_err(refused)
         }
         Contents::File(path) => {
             let text = path.extension().is_some_and(|extension| extension == "wat");

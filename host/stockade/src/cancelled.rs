@@ -1,8 +1,11 @@
 //! Tasks that the pool cancelled, kept so that their owner can submit them elsewhere.
 
-use stockade_wire::{Codec, Scalar, TaskId};
+use stockade_wire::{Codec, Scalar, TaskId, ValueType};
 
+use crate::arguments::Arguments;
+use crate::arguments::sealed::{Problem, Sealed};
 use crate::payload::Payload;
+use crate::target::{Callable, CallableKind};
 
 /// A task that the pool itself cancelled: by its shutdown, because it broke, or because the task's
 /// module was put under quarantine. See [`Pool::cancelled_tasks`](crate::Pool::cancelled_tasks).
@@ -40,6 +43,43 @@ pub enum GivenArguments {
     Scalars(Vec<Scalar>),
     /// Of a command: its arguments, the program's name first.
     Command(Vec<String>),
+}
+
+/// Submits the task anew as it was encoded. A buffer is gone, and a command takes a
+/// [`Command`](crate::Command).
+impl Arguments for GivenArguments {}
+
+impl Sealed for GivenArguments {
+    fn invoke(self, callable: &Callable) -> Result<Payload, Problem> {
+        match (self, &callable.kind) {
+            (Self::Encoded { codec, bytes }, CallableKind::Task { .. }) => {
+                Ok(Payload::Task { codec, input: bytes.into() })
+            }
+            (Self::Scalars(args), CallableKind::Scalar { params, .. })
+                if args.iter().map(type_of).eq(params.iter().copied()) =>
+            {
+                Ok(Payload::Scalars(args.into()))
+            }
+            (Self::Buffer { .. }, _) => {
+                Err(Problem::Signature("the buffer that it was lent is not kept".into()))
+            }
+            (Self::Command(_), _) => {
+                Err(Problem::Signature("a command takes a `Command`: use `submit_command`".into()))
+            }
+            (Self::Encoded { .. } | Self::Scalars(_), _) => {
+                Err(Problem::Signature("the arguments were given to a function of another kind".into()))
+            }
+        }
+    }
+}
+
+fn type_of(scalar: &Scalar) -> ValueType {
+    match scalar {
+        Scalar::I32(_) => ValueType::I32,
+        Scalar::I64(_) => ValueType::I64,
+        Scalar::F32(_) => ValueType::F32,
+        Scalar::F64(_) => ValueType::F64,
+    }
 }
 
 impl GivenArguments {

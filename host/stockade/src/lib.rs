@@ -153,6 +153,7 @@ mod pool;
 mod prepare;
 mod process;
 mod reasons;
+mod recording;
 mod report;
 mod room;
 mod scalar;
@@ -197,11 +198,12 @@ pub use map::{Map, MapAll, Singles};
 pub use options::{TaskOptions, WhenFull};
 pub use pool::{JoinTimeout, Pool};
 pub use process::WorkerProgram;
+pub use recording::{RecordError, RecordedEnd, Recording, RecordingError};
 pub use report::{Status, TaskReport};
 pub use self_test::{TestError, TestPath};
 pub use shared::{WorkerInfo, WorkerState};
 pub use stockade_wire::{
-    Captured, Codec, CompileLimits, DirectoryGrant, Export, ExportType, Frame, Function,
+    Captured, Codec, CompileLimits, Determinism, DirectoryGrant, Export, ExportType, Frame, Function,
     FunctionKind, Grants, GuestError, Import, Instances, Layer, LayerReport, Level, Limits, Lockdown,
     LockdownReport, LogLine, ModuleDescription, Parameter, Scalar, SourcePlace, TaskId, TrapKind, ValueType,
     WorkerId,

@@ -21,7 +21,7 @@ use crate::options::{TaskOptions, WhenFull, check_tighter};
 use crate::payload::{CommandPayload, Payload};
 use crate::pool::Core;
 use crate::room::{Patience, Place};
-use crate::target::{self, COMMAND_ENTRY, CallableKind, Target};
+use crate::target::{self, COMMAND_ENTRY, CallableKind, ModuleEntry, Target};
 use crate::task::{TaskHandle, TaskResult};
 use crate::terms::Terms;
 use crate::{CommandOutput, Pool, RunError, SubmitError};
@@ -301,6 +301,25 @@ impl Core {
         }
         let terms = self.terms.get(target, (module, callable), options, None);
         Ok((terms, Payload::Command(Box::new(CommandPayload { call, descriptors }))))
+    }
+
+    /// The function that a recording is of, and what it is called with.
+    pub(crate) fn recorded(
+        &self,
+        target: &Target,
+        arguments: impl Arguments,
+    ) -> Result<(&ModuleEntry, String, Payload), SubmitError> {
+        let (module, callable) = target::resolve(&self.blueprint.modules, target)?;
+        Ok((module, callable.name.clone(), arguments::encode(arguments, callable)?))
+    }
+
+    /// The command that a recording is of.
+    pub(crate) fn recorded_command(
+        &self,
+        target: &Target,
+    ) -> Result<(&ModuleEntry, String), SubmitError> {
+        let (module, callable) = target::resolve(&self.blueprint.modules, target)?;
+        Ok((module, callable.name.clone()))
     }
 
     fn check_options(&self, module: ModuleId, options: &TaskOptions) -> Result<(), SubmitError> {

@@ -161,6 +161,11 @@ impl<T> TaskHandle<T> {
         Self { cell, result: PhantomData }
     }
 
+    /// The same task, whatever its result.
+    pub(crate) fn of_any<U>(self) -> TaskHandle<U> {
+        TaskHandle::new(self.cell)
+    }
+
     /// The task's number in its pool, from 1.
     pub fn task_id(&self) -> TaskId {
         self.cell.id

@@ -66,6 +66,7 @@ fn wire() -> Vec<Vec<u8>> {
         limits: limits.clone(),
         grants: Grants::none().env("k", "v"),
         instances: Instances::PerTask,
+        determinism: None,
         confinement: Confinement::default(),
         modules: 1,
         rings: true,

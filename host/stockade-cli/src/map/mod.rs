@@ -29,6 +29,7 @@ use stockade::Pool;
 use crate::args::{InputFormat, MapArgs};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::observe::Observer;
 use crate::target::{self, Shape, Target};
 use crate::{output, setup};
 
@@ -42,12 +43,14 @@ use session::Session;
 pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
     // First, because compiling takes longer than finding out.
     let input = open(args)?;
-    let pool = setup::pool(&args.module, &args.pool, args.workers.map(|workers| workers as usize))?;
+    let observer = Observer::new(&args.observe)?;
+    let workers = args.workers.map(|workers| workers as usize);
+    let pool = setup::pool(&args.module, &args.pool, workers, &observer)?;
     check_target(&pool, args)?;
     let refused = |error| Error::new(Exit::Internal, "the system refused to start").cause(&error);
     let interrupts = Interrupts::watch().map_err(refused)?;
     let (lines, reader) = lines::spawn(input, args.chunk as usize).map_err(refused)?;
-    let ended = Session::new(&pool, args, lines, interrupts.receiver()).run();
+    let ended = Session::new(&pool, args, lines, interrupts.receiver(), observer).run();
     if matches!(ended, Ok(Exit::Success | Exit::SomeFailed)) {
         // It has ended: the input has. Otherwise it may wait for a line that never comes, and ends
         // with the process.

@@ -24,6 +24,7 @@ use super::watch::Watch;
 use crate::args::MapArgs;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::observe::Observer;
 use crate::output::Written;
 
 /// The most bytes of lines under way and of results that wait for their turn, together: a line more
@@ -52,6 +53,8 @@ struct UnderWay {
     handle: TaskHandle<IgnoredAny>,
     number: u64,
     bytes: usize,
+    /// What it was called with, where that may be asked for.
+    given: Option<Json>,
 }
 
 /// Rings when a task has ended.
@@ -83,6 +86,7 @@ pub(crate) struct Session<'a> {
     stop: Option<Stop>,
     tally: Tally,
     watch: Watch,
+    observer: Observer,
     stdout: BufWriter<StdoutLock<'static>>,
 }
 
@@ -92,6 +96,7 @@ impl<'a> Session<'a> {
         args: &'a MapArgs,
         lines: Receiver<io::Result<Line>>,
         interrupts: Receiver<()>,
+        observer: Observer,
     ) -> Self {
         // Enough to keep every worker busy while the output's order waits for a slow one.
         let chunks = (4 * pool.max_workers()).max(16);
@@ -109,6 +114,7 @@ impl<'a> Session<'a> {
             stop: None,
             tally: Tally::default(),
             watch: Watch::new(),
+            observer,
             stdout: BufWriter::with_capacity(64 << 10, io::stdout().lock()),
         }
     }
@@ -136,6 +142,9 @@ impl<'a> Session<'a> {
         if self.watch.is_watched() || self.tally.failures() > 0 || interrupted {
             // Where stderr is closed, nobody wants this.
             let _ = writeln!(io::stderr(), "{}", self.tally.summary(self.watch.elapsed()));
+        }
+        if let Some(told) = self.observer.summary() {
+            let _ = writeln!(io::stderr(), "{told}");
         }
         match self.stop {
             Some(Stop::Failed(error)) => Err(error),
@@ -188,10 +197,12 @@ impl<'a> Session<'a> {
             next = if more { self.lines.try_recv().ok() } else { None };
         }
         let (places, calls): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+        let keeps = self.observer.keeps_arguments();
+        let given: Vec<_> = calls.iter().map(|call| keeps.then(|| call.clone())).collect();
         let submitted = self.pool.submit_together(&self.args.function, calls);
-        for ((slot, number, bytes), submitted) in places.into_iter().zip(submitted) {
+        for (((slot, number, bytes), given), submitted) in places.into_iter().zip(given).zip(submitted) {
             match submitted {
-                Ok(handle) => self.follow(slot, UnderWay { handle, number, bytes }),
+                Ok(handle) => self.follow(slot, UnderWay { handle, number, bytes, given }),
                 // No later line would fare better.
                 Err(
                     error @ (SubmitError::Closed
@@ -240,6 +251,9 @@ impl<'a> Session<'a> {
     fn end(&mut self, slot: Slot) {
         let Some(task) = self.under_way.remove(&slot) else { return };
         self.bytes_held -= task.bytes;
+        let (pool, function) = (self.pool, self.args.function.as_str());
+        let record = || task.given.clone().map(|given| pool.record(function, given));
+        self.observer.ended(task.number, &task.handle, record);
         match task.handle.output().and_then(Written::from_output) {
             Ok(Written::Line(line)) => self.settle(slot, task.number, Ok(line)),
             // No call here asks for bytes.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::args;
-use crate::support::{module, stockade};
+use crate::support::{Folder, module, stockade};
 
 /// A C program's module with its debug information.
 fn located() -> PathBuf {
@@ -27,4 +27,77 @@ fn a_trap_without_debug_information_shows_functions() {
     );
     let ended = stockade(args!["run", guest, "f"]).end();
     ended.fails(67, &["in: the guest, innermost function first\n    inner\n    outer\n"]);
+}
+
+/// Files in `folder`, by their names.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_failing_call_is_recorded_and_replayed_to_the_same_end() {
+    let folder = Folder::new();
+    let failed = folder.path().join("failed");
+    let ended =
+        stockade(args!["run", located(), "percent", "1", "0", "--record", failed]).end();
+    ended.fails(67, &["help: it is recorded: `stockade replay "]);
+    let [file] = files(&failed).try_into().unwrap();
+    let ended = stockade(args!["replay", file]).end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    for part in ["replaying `percent` of module `located`", "ratio at /guest/located.c:11:18", "it ended as it was recorded"] {
+        assert!(ended.stderr.contains(part), "no {part:?} in {}", ended.stderr);
+    }
+    // What succeeds leaves nothing.
+    stockade(args!["run", located(), "percent", "4", "2", "--record", failed]).end().gives("6\n");
+    assert_eq!(files(&failed).len(), 1);
+}
+
+#[test]
+fn failing_lines_of_a_map_are_recorded_each_with_its_number() {
+    let folder = Folder::new();
+    let failed = folder.path().join("failed");
+    let run = args!["map", located(), "percent", "--args", "--record", failed];
+    let ended = stockade(run).input("[4, 2]\n[1, 0]\n[4, 1]\n[2, 0]\n").end();
+    assert_eq!(ended.code, Some(71));
+    assert!(ended.stderr.contains("2 failing tasks recorded in"), "{}", ended.stderr);
+    let names: Vec<_> = files(&failed)
+        .iter()
+        .map(|file| file.file_name().unwrap().to_str().unwrap()[..10].to_owned())
+        .collect();
+    assert_eq!(names, ["percent-2-", "percent-4-"]);
+}
+
+#[test]
+fn a_program_is_recorded_with_the_stdin_that_it_read() {
+    let (folder, guest) = module(
+        r#"(module
+          (import "wasi_snapshot_preview1" "fd_read"
+            (func $read (param i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+          (memory (export "memory") 1)
+          (data (i32.const 0) "\10\00\00\00\01\00\00\00")
+          (func (export "_start")
+            (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+            (call $exit (i32.load8_u (i32.const 16)))))"#,
+    );
+    let failed = folder.path().join("failed");
+    let ended = stockade(args!["run", guest, "--record", failed]).input("A").end();
+    assert_eq!(ended.code, Some(65), "the byte that it read");
+    let [file] = files(&failed).try_into().unwrap();
+    let ended = stockade(args!["replay", file]).end();
+    assert_eq!((ended.code, ended.stdout().as_str()), (Some(0), "65\n"), "{}", ended.stderr);
+}
+
+#[test]
+fn what_is_no_recording_is_refused_in_words() {
+    let folder = Folder::new();
+    let file = folder.file("a.stockade", "nothing like it");
+    stockade(args!["replay", file]).end().fails(65, &["error: it is no recording"]);
+    let missing = folder.path().join("missing");
+    stockade(args!["replay", missing]).end().fails(66, &["error: cannot read the recording"]);
+    let run = args!["run", located(), "percent", "1", "0", "--record", file];
+    stockade(run).end().fails(74, &["error: cannot make the directory", "`--record` takes a directory"]);
 }

@@ -133,6 +133,7 @@ impl Builder {
             limits: self.limits,
             grants: self.grants,
             instances: self.instances,
+            determinism: None,
             confinement: Confinement::default(),
             modules: self.modules,
             rings: false,

@@ -1,0 +1,108 @@
+//! What `run` and `map` can tell of their tasks beside the results: recordings of those that fail.
+//!
+//! ```text
+//! ObserveArgs ─► Observer ─┬ builder ─► PoolBuilder
+//!                          └ ended(task) ─► Recorder ─► DIR/FUNCTION-NUMBER-SEED.stockade
+//! ```
+//!
+//! Invariant: where nothing is asked for, nothing is kept and nothing is copied.
+
+mod recorder;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use stockade::{
+    Determinism, Fault, Output, PoolBuilder, RecordError, Recording, TaskError, TaskHandle, TaskResult,
+};
+
+use crate::error::Error;
+
+use recorder::{Recorder, determinism_of_now};
+
+/// What to tell of the tasks.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ObserveArgs {
+    /// Save each task that fails, up to 100, into a file in the directory DIR: `stockade replay FILE`
+    /// runs it again. Every task of such a run sees the same random numbers
+    #[arg(long, value_name = "DIR", help_heading = "Seeing inside")]
+    pub(crate) record: Option<PathBuf>,
+}
+
+/// Tells what it was asked to tell.
+#[derive(Debug, Default)]
+pub(crate) struct Observer {
+    recorder: Option<(Recorder, Determinism)>,
+}
+
+impl Observer {
+    /// Makes ready for what `args` ask, before anything is run.
+    ///
+    /// # Errors
+    /// Where that cannot be written.
+    pub(crate) fn new(args: &ObserveArgs) -> Result<Self, Error> {
+        let recorder = match &args.record {
+            None => None,
+            Some(directory) => {
+                let determinism = determinism_of_now();
+                Some((Recorder::new(directory, determinism.seed)?, determinism))
+            }
+        };
+        Ok(Self { recorder })
+    }
+
+    /// The pool's builder with what this needs of a pool.
+    pub(crate) fn builder(&self, builder: PoolBuilder) -> PoolBuilder {
+        match &self.recorder {
+            None => builder,
+            Some((_, determinism)) => builder.deterministic(*determinism),
+        }
+    }
+
+    /// Whether the arguments of a task should be kept until its end.
+    pub(crate) fn keeps_arguments(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|(recorder, _)| recorder.has_room())
+    }
+
+    /// A task has ended that is counted as `number`; `recording` makes its recording, if one is wanted.
+    /// Says where it was recorded.
+    pub(crate) fn ended<T: TaskResult>(
+        &mut self,
+        number: u64,
+        handle: &TaskHandle<T>,
+        recording: impl FnOnce() -> Option<Result<Recording, RecordError>>,
+    ) -> Option<PathBuf> {
+        let (recorder, _) = self.recorder.as_mut()?;
+        let ended = handle.output();
+        if !has_failed(&ended) {
+            return None;
+        }
+        let recording = recording()?;
+        recorder.save(number, recording.map(|recording| recording.ended(&ended)))
+    }
+
+    /// What is to be told at the end, for people.
+    pub(crate) fn summary(&self) -> Option<String> {
+        self.recorder.as_ref()?.0.summary()
+    }
+}
+
+/// The error of a task with what became of its recording.
+pub(crate) fn with_recording(error: Error, recorded: Option<&Path>, observer: &Observer) -> Error {
+    match (recorded, observer.summary()) {
+        (Some(path), _) => {
+            error.help(format!("it is recorded: `stockade replay {}` runs it again", path.display()))
+        }
+        (None, Some(problem)) => error.because(problem),
+        (None, None) => error,
+    }
+}
+
+/// Whether a task failed by itself, and so may fail again: a program with its exit code too.
+fn has_failed(ended: &Result<Output, TaskError>) -> bool {
+    match ended {
+        Ok(Output::Exited(code)) => *code != 0,
+        Ok(_) | Err(TaskError::Cancelled(_)) => false,
+        Err(error) => error.fault() != Fault::Pool,
+    }
+}

@@ -1,0 +1,201 @@
+//! Recordings as files.
+//!
+//! ```text
+//! magic 8 │ version 4 │ length of the body 8 │ BLAKE3 of the body 32 │ body
+//! ```
+//!
+//! The hash tells a file that is damaged; who made it, nothing tells. So the body is decoded as any
+//! stranger's message is, within a limit, and what it asks for is checked as any caller's.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use stockade_wire::codec;
+
+use super::{Recording, RecordingError};
+
+const MAGIC: &[u8; 8] = b"STOCKREC";
+
+/// Of the body's form. Raised with every change of what is in it.
+const VERSION: u32 = 1;
+
+const HEADER_BYTES: usize = 8 + 4 + 8 + 32;
+
+/// The most bytes of a body: no message may have more.
+const BODY_BYTES_MAX: u64 = stockade_wire::frame::FRAME_BYTES_MAX as u64;
+
+impl Recording {
+    /// Writes the recording to the file `path`, which only its owner may read, as arguments may be
+    /// secrets. Replaces a file that is there once all is written.
+    ///
+    /// # Errors
+    /// [`RecordingError`]
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), RecordingError> {
+        let path = path.as_ref();
+        let bytes = self.to_bytes()?;
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let write = || {
+            let mut options = OpenOptions::new();
+            // What an earlier attempt left may be anybody's.
+            let _ = fs::remove_file(&partial);
+            let mut file = options.write(true).create_new(true).mode(0o600).open(&partial)?;
+            file.write_all(&bytes)?;
+            fs::rename(&partial, path)
+        };
+        write().map_err(|source| {
+            let _ = fs::remove_file(&partial);
+            RecordingError::File { path: path.into(), writing: true, source }
+        })
+    }
+
+    /// Reads the recording in the file `path`.
+    ///
+    /// # Errors
+    /// [`RecordingError`]
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, RecordingError> {
+        let path = path.as_ref();
+        let read = || {
+            let mut bytes = Vec::new();
+            // It may be a device without end.
+            File::open(path)?.take(BODY_BYTES_MAX + HEADER_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+            Ok::<_, io::Error>(bytes)
+        };
+        let bytes = read().map_err(|source| RecordingError::File {
+            path: path.into(),
+            writing: false,
+            source,
+        })?;
+        Self::from_bytes(&bytes)
+    }
+
+    /// The recording as a file has it.
+    ///
+    /// # Errors
+    /// [`RecordingError::TooLarge`]
+    pub fn to_bytes(&self) -> Result<Vec<u8>, RecordingError> {
+        let mut body = Vec::new();
+        codec::encode(self, &mut body).map_err(|_| RecordingError::TooLarge)?;
+        if body.len() as u64 > BODY_BYTES_MAX {
+            return Err(RecordingError::TooLarge);
+        }
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(blake3::hash(&body).as_bytes());
+        bytes.extend_from_slice(&body);
+        Ok(bytes)
+    }
+
+    /// The recording that `bytes` hold as a file would.
+    ///
+    /// # Errors
+    /// [`RecordingError`], never of a file.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordingError> {
+        let (magic, rest) =
+            bytes.split_first_chunk::<8>().ok_or(RecordingError::Format("it is too short"))?;
+        if magic != MAGIC {
+            return Err(RecordingError::Format("it begins otherwise"));
+        }
+        let cut_off = || RecordingError::Damaged("it is cut off");
+        let (version, rest) = rest.split_first_chunk::<4>().ok_or_else(cut_off)?;
+        if u32::from_le_bytes(*version) != VERSION {
+            return Err(RecordingError::Format("another version of Stockade made it"));
+        }
+        let (length, rest) = rest.split_first_chunk::<8>().ok_or_else(cut_off)?;
+        let (hash, body) = rest.split_first_chunk::<32>().ok_or_else(cut_off)?;
+        let length = u64::from_le_bytes(*length);
+        if length > BODY_BYTES_MAX {
+            return Err(RecordingError::Damaged("it claims more than a recording may have"));
+        }
+        match (body.len() as u64).cmp(&length) {
+            std::cmp::Ordering::Less => return Err(cut_off()),
+            std::cmp::Ordering::Greater => {
+                return Err(RecordingError::Damaged("something follows it"));
+            }
+            std::cmp::Ordering::Equal => {}
+        }
+        if blake3::hash(body).as_bytes() != hash {
+            return Err(RecordingError::Damaged("its bytes are not those that were saved"));
+        }
+        codec::decode(body)
+            .map_err(|_| RecordingError::Damaged("its contents are none of a recording"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use stockade_wire::{Codec, Determinism, Grants, Limits};
+
+    use super::super::Given;
+    use super::*;
+
+    fn recording() -> Recording {
+        Recording {
+            module: "m".into(),
+            wasm: b"\0asm".to_vec(),
+            text: false,
+            function: "f".into(),
+            given: Given::Encoded(Codec::Json, b"[]".to_vec()),
+            limits: Limits::default().fuel(7),
+            grants: Grants::none().env("A", "b").read_dir("/srv", "/data"),
+            per_worker: false,
+            initializer: Some(("load".into(), Given::Scalars(Vec::new()))),
+            determinism: Determinism::new(7).clock(Duration::from_secs(1)),
+            end: None,
+        }
+    }
+
+    #[test]
+    fn a_recording_comes_back_as_it_was_saved() {
+        let bytes = recording().to_bytes().unwrap();
+        assert_eq!(Recording::from_bytes(&bytes).unwrap(), recording());
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_wherever_it_is_damaged() {
+        let good = recording().to_bytes().unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            assert!(Recording::from_bytes(&bad).is_err(), "byte {at}");
+            assert!(Recording::from_bytes(&good[..at]).is_err(), "{at} bytes");
+        }
+        let longer = [&good[..], b"x"].concat();
+        assert!(matches!(Recording::from_bytes(&longer), Err(RecordingError::Damaged(_))));
+    }
+
+    #[test]
+    fn what_is_no_recording_is_told_from_one_of_another_version() {
+        for (bytes, expected) in [(&b"\0asm\x01\0\0\0"[..], "otherwise"), (b"STOCK", "short")] {
+            let error = Recording::from_bytes(bytes).unwrap_err();
+            assert!(matches!(error, RecordingError::Format(why) if why.contains(expected)), "{error}");
+        }
+        let mut newer = recording().to_bytes().unwrap();
+        newer[8] = 9;
+        let error = Recording::from_bytes(&newer).unwrap_err();
+        assert!(matches!(error, RecordingError::Format(why) if why.contains("version")), "{error}");
+    }
+
+    #[test]
+    fn a_length_that_no_file_has_is_refused_before_anything_is_made_for_it() {
+        let mut bytes = recording().to_bytes().unwrap();
+        bytes[12..20].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(matches!(Recording::from_bytes(&bytes), Err(RecordingError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_recording_that_is_well_formed_and_means_nothing_is_refused() {
+        let body = b"\xff".repeat(100);
+        let mut bytes = [&MAGIC[..], &VERSION.to_le_bytes()].concat();
+        bytes.extend((body.len() as u64).to_le_bytes());
+        bytes.extend(blake3::hash(&body).as_bytes());
+        bytes.extend(&body);
+        assert!(matches!(Recording::from_bytes(&bytes), Err(RecordingError::Damaged(_))));
+    }
+}
