@@ -30,4 +30,5 @@ mod state;
 mod streams;
 mod tasks;
 mod template;
+mod watching;
 mod workers;

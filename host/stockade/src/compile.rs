@@ -104,6 +104,13 @@ impl Compiler {
         state: Option<&File>,
         interrupt: &Interrupt,
     ) -> Result<(ModuleDescription, File), RefusedReason> {
+        let span = tracing::debug_span!(
+            target: "stockade::compile",
+            "compile",
+            module = %source.name,
+            step = ?step
+        );
+        let _entered = span.entered();
         let artefact = descriptor::memory_file("stockade-artefact").map_err(system)?;
         let request = self.request(source, step);
         let mut descriptors = vec![source.wasm.as_fd(), artefact.as_fd()];

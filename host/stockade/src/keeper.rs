@@ -81,11 +81,18 @@ fn work(program: PathBuf, hub: &Weak<Hub>, todo: &Receiver<Chore>) {
             Chore::Start { setup, modules } => {
                 let worker = setup.worker;
                 let process = workers.start(*setup, modules).map(Box::new);
+                if let Ok(process) = &process {
+                    let (worker, pid) = (process.name.as_str(), process.pid());
+                    tracing::debug!(target: "stockade::worker", worker, pid, "a worker was started");
+                }
                 Command::Started { worker, process }
             }
             Chore::Bury { worker, process, failure } => {
-                workers.lost_one(process.is_killed());
-                Command::Buried(Box::new(process.bury(worker, failure)))
+                let is_killed = process.is_killed();
+                workers.lost_one(is_killed);
+                let buried = process.bury(worker, failure);
+                tell_of(&buried.exit, is_killed);
+                Command::Buried(Box::new(buried))
             }
             Chore::Answer { started, count } => {
                 // Holds one message; one who has gone wants none.
@@ -107,5 +114,15 @@ fn work(program: PathBuf, hub: &Weak<Hub>, todo: &Receiver<Chore>) {
         if todo.is_empty() {
             workers.rest();
         }
+    }
+}
+
+/// Tells watchers of a worker's end, which the pool wanted or not.
+fn tell_of(exit: &WorkerExit, is_killed: bool) {
+    let WorkerExit { worker, pid, .. } = exit;
+    if is_killed || exit.code == Some(0) {
+        tracing::debug!(target: "stockade::worker", %worker, pid, %exit, "a worker has ended");
+    } else {
+        tracing::info!(target: "stockade::worker", %worker, pid, %exit, "a worker was lost");
     }
 }

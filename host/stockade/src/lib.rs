@@ -102,6 +102,17 @@
 //! Nothing of this crate parses WebAssembly or links an engine: modules are compiled in processes of
 //! their own, and every byte that comes back from a worker is checked.
 //!
+//! # Seeing inside
+//!
+//! The library tells what it does by [`tracing`](https://docs.rs/tracing): a span for each task, within
+//! the span that submits it, and events of workers and pools, under the targets `stockade::task`,
+//! `stockade::worker`, `stockade::compile` and `stockade::pool`. Nothing is told, at no cost, unless
+//! the program installs a subscriber that asks for them.
+//!
+//! [`TaskError::backtrace`] names a guest's functions and [`Pool::locate`] finds their lines. A pool that
+//! is [deterministic](PoolBuilder::deterministic) can [record](Pool::record) a task that failed, and
+//! whoever has the [`Recording`] run it again.
+//!
 //! # What confines a worker
 //!
 //! Workers and compilers lock themselves down before they read anything hostile: a filter of system
@@ -167,6 +178,7 @@ mod sync;
 mod target;
 mod task;
 mod terms;
+mod watch;
 mod worker;
 
 #[cfg(feature = "counting")]

@@ -172,6 +172,8 @@ impl Pool {
             lockdown: OnceLock::new(),
         });
         core.link.lead_to(Arc::downgrade(&core));
+        let (pool, workers_max) = (&core.blueprint.name, core.blueprint.config.workers_max);
+        tracing::debug!(target: "stockade::pool", pool, workers_max, "a pool begins");
         Ok(Self { core })
     }
 
@@ -449,6 +451,10 @@ impl Core {
     fn end(&self, mode: ShutdownMode, deadline: Option<Instant>) -> bool {
         let shared = &self.link.shared;
         let first = shared.close();
+        let pool = &self.blueprint.name;
+        if first {
+            tracing::debug!(target: "stockade::pool", pool, ?mode, "a pool ends");
+        }
         // Fails where the driver has ended, and then there is nothing to end.
         let _ = self.link.tell(DriverCommand::Shutdown(mode));
         if !shared.wait_terminated(deadline) {
@@ -460,6 +466,9 @@ impl Core {
         for thread in threads.drain(..).filter(|thread| thread.thread().id() != this) {
             // It has nothing left to do; a panic in it has been reported on stderr.
             let _ = thread.join();
+        }
+        if first {
+            tracing::debug!(target: "stockade::pool", pool, "a pool has ended");
         }
         first
     }

@@ -24,7 +24,7 @@ use crate::room::{Patience, Place};
 use crate::target::{self, COMMAND_ENTRY, CallableKind, ModuleEntry, Target};
 use crate::task::{TaskHandle, TaskResult};
 use crate::terms::Terms;
-use crate::{CommandOutput, Pool, RunError, SubmitError};
+use crate::{CommandOutput, Pool, RunError, SubmitError, watch};
 
 /// The most bytes of a command's arguments and environment together.
 const COMMAND_TEXT_BYTES_MAX: usize = 1 << 20;
@@ -371,6 +371,7 @@ impl Core {
             retries: options.retries,
         };
         let cell = Arc::new(TaskCell::new(id, terms, payload, place));
+        watch::begin(&cell, &self.blueprint.name);
         let entry = TaskEntry::new(cell.clone());
         self.link.tell(DriverCommand::Submit(entry, submission))?;
         Ok(TaskHandle::new(cell))

@@ -16,7 +16,7 @@ use crate::keeper::Chore;
 use crate::prepare::PreparationThread;
 use crate::shared::{WorkerInfo, WorkerState};
 use crate::worker::WorkerProcess;
-use crate::{BrokenError, Quarantine, WorkerExit};
+use crate::{BrokenError, Quarantine, WorkerExit, watch};
 
 impl Driver {
     pub(super) fn perform(&mut self) {
@@ -194,18 +194,26 @@ impl Driver {
     }
 
     /// Said while the last of its workers' exits is handled.
-    fn quarantine(&self, module: ModuleId) {
+    fn quarantine(&mut self, module: ModuleId) {
         let name = self.parts.modules.iter().find(|loadable| loadable.load.module == module);
         let quarantine = Quarantine {
             module: name.map_or_else(|| module.to_string(), |found| found.load.name.clone()),
             deaths: self.parts.quarantine_after.unwrap_or_default(),
             last: self.last_exit.clone().unwrap_or_else(WorkerExit::unknown),
         };
+        let (pool, cause) = (self.parts.pool_name.clone(), quarantine.to_string());
+        self.wakers.push(watch::later(move || {
+            tracing::info!(target: "stockade::pool", pool, cause, "a module is under quarantine");
+        }));
         self.parts.shared.quarantine(module, quarantine);
     }
 
     fn break_with(&mut self, cause: BrokenCause) {
         let error = self.reasons.take(cause, self.parts.setup.limits.wall_time);
+        let (pool, cause) = (self.parts.pool_name.clone(), error.to_string());
+        self.wakers.push(watch::later(move || {
+            tracing::info!(target: "stockade::pool", pool, cause, "a pool is broken");
+        }));
         self.parts.shared.break_with(error);
     }
 }
