@@ -35,9 +35,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Error> {
     let mut observer = Observer::new(&args.observe)?;
     let pool = setup::pool(&args.module, &args.pool, Some(1), &observer)?;
     let ended = called(&pool, args, &mut observer);
-    let closed = setup::close(&pool);
+    let (closed, finished) = (setup::close(&pool), observer.finish());
     let exit = ended?;
-    closed.map(|()| exit)
+    closed.and(finished).map(|()| exit)
 }
 
 fn called(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Result<Exit, Error> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stockade_wire::{Captured, Finished, LogLine, TaskId, WorkerId};
 
-use crate::terms::Terms;
+use crate::cell::TaskCell;
 
 /// What is known of one finished task.
 #[derive(Clone, Debug)]
@@ -22,6 +22,11 @@ pub struct TaskReport {
     pub worker: Option<WorkerId>,
     /// How often it was handed to a worker and started, from 1; 0 where it never was.
     pub attempt: u32,
+    /// When it was submitted, since its pool was made.
+    pub submitted: Duration,
+    /// From submission to its end, as the host saw it: `queue_wait` and `wall_time`, and what its way
+    /// to its worker and back took.
+    pub lifetime: Duration,
     /// From submission until it was started, or until its end where it never was.
     pub queue_wait: Duration,
     /// From its start to its end: in the worker where the worker reported it, else as the host saw.
@@ -50,6 +55,7 @@ pub(crate) struct Summary {
     pub(crate) status: Status,
     pub(crate) worker: Option<WorkerId>,
     pub(crate) attempt: u32,
+    pub(crate) lifetime: Duration,
     pub(crate) queue_wait: Duration,
     pub(crate) wall_time: Duration,
     pub(crate) cpu_time: Duration,
@@ -68,13 +74,14 @@ pub(crate) struct Written {
 }
 
 impl Summary {
-    /// Of a task that never ran, as far as the host knows.
-    pub(crate) fn blank(status: Status, queue_wait: Duration) -> Self {
+    /// Of a task that never ran, as far as the host knows, and ended at this age.
+    pub(crate) fn blank(status: Status, age: Duration) -> Self {
         Self {
             status,
             worker: None,
             attempt: 0,
-            queue_wait,
+            lifetime: age,
+            queue_wait: age,
             wall_time: Duration::ZERO,
             cpu_time: Duration::ZERO,
             fuel: None,
@@ -101,8 +108,9 @@ impl Summary {
         self.written.as_deref().cloned().unwrap_or_default()
     }
 
-    /// The whole report of the task `id`.
-    pub(crate) fn report(&self, task: TaskId, terms: &Terms) -> TaskReport {
+    /// The whole report of the task of `cell`.
+    pub(crate) fn report(&self, cell: &TaskCell) -> TaskReport {
+        let (task, terms) = (cell.id, &*cell.terms);
         let Written { stdout, stderr, log, log_dropped } = self.written();
         TaskReport {
             task,
@@ -111,6 +119,8 @@ impl Summary {
             status: self.status,
             worker: self.worker,
             attempt: self.attempt,
+            submitted: cell.submitted(),
+            lifetime: self.lifetime,
             queue_wait: self.queue_wait,
             wall_time: self.wall_time,
             cpu_time: self.cpu_time,

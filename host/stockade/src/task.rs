@@ -283,7 +283,7 @@ impl<T: TaskResult> TaskHandle<T> {
 
     /// Blocks until the task has ended, and tells what is known of it.
     pub fn report(&self) -> TaskReport {
-        self.cell.wait_for_end().report.report(self.cell.id, &self.cell.terms)
+        self.cell.wait_for_end().report.report(&self.cell)
     }
 
     /// Items that the task emits, in order, as they come: blocks for each, and ends with the task.

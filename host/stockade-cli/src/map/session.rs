@@ -143,6 +143,9 @@ impl<'a> Session<'a> {
             // Where stderr is closed, nobody wants this.
             let _ = writeln!(io::stderr(), "{}", self.tally.summary(self.watch.elapsed()));
         }
+        if let Err(error) = self.observer.finish() {
+            self.stop = Some(Stop::Failed(error));
+        }
         if let Some(told) = self.observer.summary() {
             let _ = writeln!(io::stderr(), "{told}");
         }

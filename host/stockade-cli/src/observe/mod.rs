@@ -1,13 +1,16 @@
-//! What `run` and `map` can tell of their tasks beside the results: recordings of those that fail.
+//! What `run` and `map` can tell of their tasks beside the results: recordings of those that fail, and
+//! a trace of all.
 //!
 //! ```text
 //! ObserveArgs ─► Observer ─┬ builder ─► PoolBuilder
-//!                          └ ended(task) ─► Recorder ─► DIR/FUNCTION-NUMBER-SEED.stockade
+//!                          └ ended(task) ─┬ Recorder ─► DIR/FUNCTION-NUMBER-SEED.stockade
+//!                                         └ Trace ────► FILE
 //! ```
 //!
 //! Invariant: where nothing is asked for, nothing is kept and nothing is copied.
 
 mod recorder;
+mod trace;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +22,7 @@ use stockade::{
 use crate::error::Error;
 
 use recorder::{Recorder, determinism_of_now};
+use trace::Trace;
 
 /// What to tell of the tasks.
 #[derive(Clone, Debug, Default, Args)]
@@ -27,12 +31,18 @@ pub(crate) struct ObserveArgs {
     /// runs it again. Every task of such a run sees the same random numbers
     #[arg(long, value_name = "DIR", help_heading = "Seeing inside")]
     pub(crate) record: Option<PathBuf>,
+
+    /// Write a trace of the run to FILE, which ui.perfetto.dev or chrome://tracing opens: a row for
+    /// each worker, a slice for each task
+    #[arg(long, value_name = "FILE", help_heading = "Seeing inside")]
+    pub(crate) trace: Option<PathBuf>,
 }
 
 /// Tells what it was asked to tell.
 #[derive(Debug, Default)]
 pub(crate) struct Observer {
     recorder: Option<(Recorder, Determinism)>,
+    trace: Option<Trace>,
 }
 
 impl Observer {
@@ -48,7 +58,8 @@ impl Observer {
                 Some((Recorder::new(directory, determinism.seed)?, determinism))
             }
         };
-        Ok(Self { recorder })
+        let trace = args.trace.as_deref().map(Trace::create).transpose()?;
+        Ok(Self { recorder, trace })
     }
 
     /// The pool's builder with what this needs of a pool.
@@ -72,6 +83,9 @@ impl Observer {
         handle: &TaskHandle<T>,
         recording: impl FnOnce() -> Option<Result<Recording, RecordError>>,
     ) -> Option<PathBuf> {
+        if let Some(trace) = &mut self.trace {
+            trace.task(number, &handle.report());
+        }
         let (recorder, _) = self.recorder.as_mut()?;
         let ended = handle.output();
         if !has_failed(&ended) {
@@ -79,6 +93,14 @@ impl Observer {
         }
         let recording = recording()?;
         recorder.save(number, recording.map(|recording| recording.ended(&ended)))
+    }
+
+    /// Ends what was begun. Every task has ended.
+    ///
+    /// # Errors
+    /// Where something could not be written.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        self.trace.take().map_or(Ok(()), Trace::finish)
     }
 
     /// What is to be told at the end, for people.

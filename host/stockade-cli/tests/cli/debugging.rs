@@ -1,6 +1,8 @@
-//! What tells why a guest failed: lines of source.
+//! What tells how a run went and why a guest failed: lines of source, recordings, traces.
 
 use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use crate::args;
 use crate::support::{Folder, module, stockade};
@@ -100,4 +102,38 @@ fn what_is_no_recording_is_refused_in_words() {
     stockade(args!["replay", missing]).end().fails(66, &["error: cannot read the recording"]);
     let run = args!["run", located(), "percent", "1", "0", "--record", file];
     stockade(run).end().fails(74, &["error: cannot make the directory", "`--record` takes a directory"]);
+}
+
+#[test]
+fn a_trace_has_a_row_for_each_worker_and_a_slice_for_each_task() {
+    let folder = Folder::new();
+    let file = folder.path().join("trace.json");
+    let run = args!["map", located(), "percent", "--args", "--workers", "2", "--trace", file];
+    let lines: String = (0..50).map(|number| format!("[{number}, {}]\n", number % 10)).collect();
+    let ended = stockade(run).input(lines).end();
+    assert_eq!(ended.code, Some(71), "{}", ended.stderr);
+
+    let events: Vec<Value> = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let of = |key: &str, value: &str| -> Vec<&Value> {
+        events.iter().filter(|event| event[key] == value).collect()
+    };
+    let rows: Vec<_> = of("name", "thread_name").iter().map(|row| row["tid"].as_u64()).collect();
+    assert!(!rows.is_empty() && rows.len() <= 2, "{rows:?}");
+    let tasks = of("cat", "task");
+    assert_eq!((tasks.len(), of("cat", "run").len(), of("cat", "queued").len()), (50, 50, 100));
+    let failed = tasks.iter().filter(|task| task["args"]["ended"] == "failed").count();
+    assert_eq!(failed, 5);
+    let mut filled = std::collections::BTreeMap::new();
+    for task in tasks {
+        assert_eq!(task["name"], "percent");
+        let nanos = |field: &str| (task[field].as_f64().unwrap() * 1000.0).round() as u64;
+        let (from, length) = (nanos("ts"), nanos("dur"));
+        let row = filled.entry(task["tid"].as_u64()).or_insert(0);
+        assert!(from >= *row, "slices of a row overlap: {task}");
+        *row = from + length;
+    }
+
+    let nowhere = folder.path().join("missing/trace.json");
+    let run = args!["run", located(), "percent", "1", "1", "--trace", nowhere];
+    stockade(run).end().fails(74, &["error: cannot write the trace"]);
 }
