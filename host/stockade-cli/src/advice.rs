@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use stockade::{
-    BrokenError, BuildError, Fault, Frame, RefusedReason, RunError, SubmitError, TaskError, TrapKind,
+    BrokenError, BuildError, Fault, Frame, RefusedReason, RunError, SubmitError, TaskError,
+    TrapKind,
 };
 
 use crate::error::Error;

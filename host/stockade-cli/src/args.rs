@@ -173,6 +173,10 @@ pub(crate) struct MapArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) chunk: u64,
 
+    /// Show in the terminal how it goes: rates, latencies, the queue, each worker
+    #[arg(long, help_heading = "Seeing inside")]
+    pub(crate) top: bool,
+
     #[command(flatten)]
     pub(crate) observe: ObserveArgs,
 

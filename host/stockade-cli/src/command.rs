@@ -40,10 +40,7 @@ pub(crate) fn run(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Resul
     let command = || Command::new(&*name).args(args.args.iter().chain(&args.argv).cloned());
     let taped = observer.keeps_arguments().then(Tape::default);
     let tape = taped.clone();
-    let command_now = command()
-        .stdin_from(stdin)
-        .stdout_to(stdout)
-        .stderr_to(stderr);
+    let command_now = command().stdin_from(stdin).stdout_to(stdout).stderr_to(stderr);
     let handle = pool.submit_command(command_now)?;
     let no_thread = |error| Error::new(Exit::Internal, "cannot start a thread").cause(&error);
     // Nobody joins it: it may wait for input that never comes, and ends with the process.
@@ -73,17 +70,14 @@ pub(crate) fn run(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Resul
         // Where stderr is closed, nobody wants this.
         let _ = report::write_report(&mut io::stderr().lock(), &handle.report());
     }
-    let recorded = observer.ended(1, &handle, || {
-        Some(pool.record_command(command().stdin(taped?.bytes()?)))
-    });
+    let recorded =
+        observer.ended(1, &handle, || Some(pool.record_command(command().stdin(taped?.bytes()?))));
     let [stdout, _stderr] = printed;
     stdout.map_err(|error| output::failed(&error))?;
-    ended
-        .map(|output| Exit::of_guest(output.exit_code))
-        .map_err(|error| {
-            let error = located::error(&error, Some(pool));
-            observe::with_recording(error, recorded.as_deref(), observer)
-        })
+    ended.map(|output| Exit::of_guest(output.exit_code)).map_err(|error| {
+        let error = located::error(&error, Some(pool));
+        observe::with_recording(error, recorded.as_deref(), observer)
+    })
 }
 
 fn check(args: &RunArgs) -> Result<(), Error> {
@@ -120,10 +114,12 @@ impl Tape {
     fn push(&self, bytes: &[u8]) {
         // No code that holds the lock can panic halfway through a change.
         let mut tape = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *tape = tape.take().filter(|tape| tape.len() + bytes.len() <= TAPE_BYTES_MAX).map(|mut tape| {
-            tape.extend_from_slice(bytes);
-            tape
-        });
+        *tape = tape.take().filter(|tape| tape.len() + bytes.len() <= TAPE_BYTES_MAX).map(
+            |mut tape| {
+                tape.extend_from_slice(bytes);
+                tape
+            },
+        );
     }
 
     fn bytes(&self) -> Option<Vec<u8>> {

@@ -18,7 +18,8 @@ pub(crate) fn error(error: &TaskError, pool: Option<&Pool>) -> Error {
     }
     match pool.locate(module, backtrace) {
         Ok(places) => {
-            let lines = backtrace.iter().zip(&places).flat_map(|(frame, places)| lines(frame, places));
+            let lines =
+                backtrace.iter().zip(&places).flat_map(|(frame, places)| lines(frame, places));
             described.backtrace(lines.collect())
         }
         // The functions' names are there all the same.

@@ -72,7 +72,8 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
 fn unusable(error: RecordingError) -> Error {
     let missing = matches!(error, RecordingError::File { .. });
     let exit = if missing { Exit::Missing } else { Exit::Refused };
-    Error::described(exit, &error).help("`--record DIR` of `stockade run` and `map` saves recordings")
+    Error::described(exit, &error)
+        .help("`--record DIR` of `stockade run` and `map` saves recordings")
 }
 
 /// Says what is about to be run. All of it are words of a file that may be a stranger's.
@@ -93,7 +94,8 @@ fn introduce(recording: &Recording, args: &ReplayArgs) {
 
 fn grants(recording: &Recording, args: &ReplayArgs) -> Result<Grants, Error> {
     let variables = recording.grants().variables().iter();
-    let mut grants = variables.fold(Grants::none(), |grants, (name, value)| grants.env(name, value));
+    let mut grants =
+        variables.fold(Grants::none(), |grants, (name, value)| grants.env(name, value));
     for grant in &args.grant_dir {
         // Workers run in the root directory, where a relative path would be another.
         let host = grant.host.canonicalize().map_err(|error| {
@@ -130,8 +132,12 @@ fn compare(recording: &Recording, ended: &Result<Output, TaskError>) -> Result<E
             let _ = writeln!(stderr, "it ended as it was recorded");
             Ok(Exit::Success)
         }
-        Some(end) => Err(Error::new(Exit::Differs, "the task ended otherwise than it was recorded")
-            .because(format!("recorded was {end}"))
-            .help("what it was granted may have changed, or the machine ran short of something")),
+        Some(end) => {
+            Err(Error::new(Exit::Differs, "the task ended otherwise than it was recorded")
+                .because(format!("recorded was {end}"))
+                .help(
+                    "what it was granted may have changed, or the machine ran short of something",
+                ))
+        }
     }
 }

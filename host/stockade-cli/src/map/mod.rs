@@ -44,6 +44,7 @@ pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
     // First, because compiling takes longer than finding out.
     let input = open(args)?;
     let observer = Observer::new(&args.observe)?;
+    let observer = if args.top { observer.with_top()? } else { observer };
     let workers = args.workers.map(|workers| workers as usize);
     let pool = setup::pool(&args.module, &args.pool, workers, &observer)?;
     check_target(&pool, args)?;

@@ -47,7 +47,8 @@ impl Problem {
             details.push(("trap", message.as_str().into()));
         }
         if !error.backtrace().is_empty() {
-            let functions: Vec<_> = error.backtrace().iter().map(|frame| &*frame.function).collect();
+            let functions: Vec<_> =
+                error.backtrace().iter().map(|frame| &*frame.function).collect();
             details.push(("backtrace", functions.into()));
         }
         let (kind, fault) = (kind(error), fault(error.fault()));

@@ -113,7 +113,7 @@ impl<'a> Session<'a> {
             order: Order::new(!args.unordered),
             stop: None,
             tally: Tally::default(),
-            watch: Watch::new(),
+            watch: observer.top_bar().map_or_else(Watch::new, Watch::beside),
             observer,
             stdout: BufWriter::with_capacity(64 << 10, io::stdout().lock()),
         }
@@ -135,6 +135,7 @@ impl<'a> Session<'a> {
             }
             self.write_ready()?;
             self.watch.glance(&self.tally, self.pool.count_workers());
+            self.observer.glance(self.pool, self.tally.done(), self.tally.failures());
         }
         self.flush()?;
         self.watch.finish();
@@ -203,7 +204,9 @@ impl<'a> Session<'a> {
         let keeps = self.observer.keeps_arguments();
         let given: Vec<_> = calls.iter().map(|call| keeps.then(|| call.clone())).collect();
         let submitted = self.pool.submit_together(&self.args.function, calls);
-        for (((slot, number, bytes), given), submitted) in places.into_iter().zip(given).zip(submitted) {
+        for (((slot, number, bytes), given), submitted) in
+            places.into_iter().zip(given).zip(submitted)
+        {
             match submitted {
                 Ok(handle) => self.follow(slot, UnderWay { handle, number, bytes, given }),
                 // No later line would fare better.

@@ -21,6 +21,8 @@ pub(crate) struct Watch {
     started: Instant,
     drawn: Option<Instant>,
     shares_terminal: bool,
+    /// Whether the bar is drawn by somebody else.
+    is_beside: bool,
 }
 
 impl Watch {
@@ -36,7 +38,15 @@ impl Watch {
             }
         });
         let shares_terminal = io::stdout().is_terminal();
-        Self { bar, started: Instant::now(), drawn: None, shares_terminal }
+        let (started, drawn, is_beside) = (Instant::now(), None, false);
+        Self { bar, started, drawn, shares_terminal, is_beside }
+    }
+
+    /// Beside `bar`, which somebody else draws.
+    pub(crate) fn beside(bar: ProgressBar) -> Self {
+        let shares_terminal = io::stdout().is_terminal();
+        let now = Instant::now();
+        Self { bar: Some(bar), started: now, drawn: Some(now), shares_terminal, is_beside: true }
     }
 
     /// Whether anybody watches.
@@ -56,7 +66,7 @@ impl Watch {
 
     /// Brings the bar up to date, but no more often than an eye can follow.
     pub(crate) fn glance(&mut self, tally: &Tally, workers: usize) {
-        let Some(bar) = &self.bar else { return };
+        let Some(bar) = self.bar.as_ref().filter(|_| !self.is_beside) else { return };
         let due = match self.drawn {
             Some(drawn) => drawn.elapsed() >= GLANCE,
             None => self.started.elapsed() >= QUIET,

@@ -1,27 +1,32 @@
-//! What `run` and `map` can tell of their tasks beside the results: recordings of those that fail, and
-//! a trace of all.
+//! What `run` and `map` can tell of their tasks beside the results: recordings of those that fail, a
+//! trace of all, and a live view.
 //!
 //! ```text
 //! ObserveArgs ─► Observer ─┬ builder ─► PoolBuilder
 //!                          └ ended(task) ─┬ Recorder ─► DIR/FUNCTION-NUMBER-SEED.stockade
-//!                                         └ Trace ────► FILE
+//!                                         ├ Trace ────► FILE
+//!                                         └ Top ──────► the terminal
 //! ```
 //!
 //! Invariant: where nothing is asked for, nothing is kept and nothing is copied.
 
 mod recorder;
+mod top;
 mod trace;
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use indicatif::ProgressBar;
 use stockade::{
-    Determinism, Fault, Output, PoolBuilder, RecordError, Recording, TaskError, TaskHandle, TaskResult,
+    Determinism, Fault, Output, Pool, PoolBuilder, RecordError, Recording, TaskError, TaskHandle,
+    TaskResult,
 };
 
 use crate::error::Error;
 
 use recorder::{Recorder, determinism_of_now};
+use top::Top;
 use trace::Trace;
 
 /// What to tell of the tasks.
@@ -43,6 +48,7 @@ pub(crate) struct ObserveArgs {
 pub(crate) struct Observer {
     recorder: Option<(Recorder, Determinism)>,
     trace: Option<Trace>,
+    top: Option<Top>,
 }
 
 impl Observer {
@@ -59,7 +65,28 @@ impl Observer {
             }
         };
         let trace = args.trace.as_deref().map(Trace::create).transpose()?;
-        Ok(Self { recorder, trace })
+        Ok(Self { recorder, trace, top: None })
+    }
+
+    /// Shows how it goes in the terminal.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub(crate) fn with_top(mut self) -> Result<Self, Error> {
+        self.top = Some(Top::new()?);
+        Ok(self)
+    }
+
+    /// What the live view is drawn on, where there is one.
+    pub(crate) fn top_bar(&self) -> Option<ProgressBar> {
+        self.top.as_ref().map(Top::bar)
+    }
+
+    /// Brings the live view up to date.
+    pub(crate) fn glance(&mut self, pool: &Pool, done: u64, failed: u64) {
+        if let Some(top) = &mut self.top {
+            top.glance(pool, done, failed);
+        }
     }
 
     /// The pool's builder with what this needs of a pool.
@@ -83,8 +110,14 @@ impl Observer {
         handle: &TaskHandle<T>,
         recording: impl FnOnce() -> Option<Result<Recording, RecordError>>,
     ) -> Option<PathBuf> {
-        if let Some(trace) = &mut self.trace {
-            trace.task(number, &handle.report());
+        if self.trace.is_some() || self.top.is_some() {
+            let report = handle.report();
+            if let Some(trace) = &mut self.trace {
+                trace.task(number, &report);
+            }
+            if let Some(top) = &mut self.top {
+                top.task(&report);
+            }
         }
         let (recorder, _) = self.recorder.as_mut()?;
         let ended = handle.output();
@@ -100,6 +133,9 @@ impl Observer {
     /// # Errors
     /// Where something could not be written.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        if let Some(top) = self.top.take() {
+            top.finish();
+        }
         self.trace.take().map_or(Ok(()), Trace::finish)
     }
 
@@ -112,9 +148,8 @@ impl Observer {
 /// The error of a task with what became of its recording.
 pub(crate) fn with_recording(error: Error, recorded: Option<&Path>, observer: &Observer) -> Error {
     match (recorded, observer.summary()) {
-        (Some(path), _) => {
-            error.help(format!("it is recorded: `stockade replay {}` runs it again", path.display()))
-        }
+        (Some(path), _) => error
+            .help(format!("it is recorded: `stockade replay {}` runs it again", path.display())),
         (None, Some(problem)) => error.because(problem),
         (None, None) => error,
     }

@@ -61,7 +61,8 @@ impl Recorder {
         }
         let saved = recording.map_err(|error| error.to_string()).and_then(|recording| {
             // The seed tells runs apart, so that none replaces another's files.
-            let name = format!("{}-{number}-{:016x}.stockade", name(recording.function()), self.seed);
+            let name =
+                format!("{}-{number}-{:016x}.stockade", name(recording.function()), self.seed);
             let path = self.directory.join(name);
             recording.save(&path).map_err(|error| error.to_string())?;
             Ok(path)

@@ -49,7 +49,8 @@ impl Trace {
 
 impl<W: Write> Trace<W> {
     fn begin(path: PathBuf, mut to: W) -> Self {
-        let name = json!({"ph": "M", "name": "process_name", "pid": 1, "args": {"name": "stockade"}});
+        let name =
+            json!({"ph": "M", "name": "process_name", "pid": 1, "args": {"name": "stockade"}});
         let failed = write!(to, "[\n{name}").err();
         Self { path, to, rows: BTreeMap::new(), failed }
     }
@@ -68,12 +69,15 @@ impl<W: Write> Trace<W> {
         if !self.rows.contains_key(&row) {
             let name = if row == NO_WORKER { "never ran".into() } else { format!("worker {row}") };
             let args = json!({ "name": name });
-            self.event(&json!({"ph": "M", "name": "thread_name", "pid": 1, "tid": row, "args": args}))?;
+            self.event(
+                &json!({"ph": "M", "name": "thread_name", "pid": 1, "tid": row, "args": args}),
+            )?;
         }
         let filled = self.rows.entry(row).or_default();
         // When a task becomes the next of its worker is known to the length of a message: slices of
         // one row must not overlap.
-        let started = submitted.saturating_add(nanos(report.queue_wait)).clamp(*filled, ended.max(*filled));
+        let started =
+            submitted.saturating_add(nanos(report.queue_wait)).clamp(*filled, ended.max(*filled));
         *filled = (*filled).max(ended);
         let whole = ended.saturating_sub(started);
         let run = nanos(report.wall_time).min(whole);
@@ -96,9 +100,7 @@ impl<W: Write> Trace<W> {
         if let (Some(fuel), Value::Object(args)) = (report.fuel, &mut args) {
             args.insert("fuel".into(), fuel.into());
         }
-        let slice = |name: &str, cat: &str, dur: u64| {
-            json!({"ph": "X", "cat": cat, "name": name, "pid": 1, "tid": row, "ts": micros(started), "dur": micros(dur)})
-        };
+        let slice = |name: &str, cat: &str, dur: u64| json!({"ph": "X", "cat": cat, "name": name, "pid": 1, "tid": row, "ts": micros(started), "dur": micros(dur)});
         let mut task = slice(&report.target, "task", whole);
         task["args"] = args;
         self.event(&task)?;

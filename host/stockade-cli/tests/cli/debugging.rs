@@ -24,9 +24,8 @@ fn a_trap_shows_functions_with_their_files_and_lines() {
 
 #[test]
 fn a_trap_without_debug_information_shows_functions() {
-    let (_folder, guest) = module(
-        r#"(module (func $inner unreachable) (func $outer (export "f") (call $inner)))"#,
-    );
+    let (_folder, guest) =
+        module(r#"(module (func $inner unreachable) (func $outer (export "f") (call $inner)))"#);
     let ended = stockade(args!["run", guest, "f"]).end();
     ended.fails(67, &["in: the guest, innermost function first\n    inner\n    outer\n"]);
 }
@@ -43,13 +42,16 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn a_failing_call_is_recorded_and_replayed_to_the_same_end() {
     let folder = Folder::new();
     let failed = folder.path().join("failed");
-    let ended =
-        stockade(args!["run", located(), "percent", "1", "0", "--record", failed]).end();
+    let ended = stockade(args!["run", located(), "percent", "1", "0", "--record", failed]).end();
     ended.fails(67, &["help: it is recorded: `stockade replay "]);
     let [file] = files(&failed).try_into().unwrap();
     let ended = stockade(args!["replay", file]).end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    for part in ["replaying `percent` of module `located`", "ratio at /guest/located.c:11:18", "it ended as it was recorded"] {
+    for part in [
+        "replaying `percent` of module `located`",
+        "ratio at /guest/located.c:11:18",
+        "it ended as it was recorded",
+    ] {
         assert!(ended.stderr.contains(part), "no {part:?} in {}", ended.stderr);
     }
     // What succeeds leaves nothing.
@@ -101,7 +103,9 @@ fn what_is_no_recording_is_refused_in_words() {
     let missing = folder.path().join("missing");
     stockade(args!["replay", missing]).end().fails(66, &["error: cannot read the recording"]);
     let run = args!["run", located(), "percent", "1", "0", "--record", file];
-    stockade(run).end().fails(74, &["error: cannot make the directory", "`--record` takes a directory"]);
+    stockade(run)
+        .end()
+        .fails(74, &["error: cannot make the directory", "`--record` takes a directory"]);
 }
 
 #[test]
@@ -136,4 +140,11 @@ fn a_trace_has_a_row_for_each_worker_and_a_slice_for_each_task() {
     let nowhere = folder.path().join("missing/trace.json");
     let run = args!["run", located(), "percent", "1", "1", "--trace", nowhere];
     stockade(run).end().fails(74, &["error: cannot write the trace"]);
+}
+
+#[test]
+fn a_live_view_without_a_terminal_is_refused_before_anything_runs() {
+    let run = args!["map", located(), "percent", "--args", "--top"];
+    let ended = stockade(run).input("[4, 2]\n").end();
+    ended.fails(2, &["error: `--top` needs a terminal, and stderr is none"]);
 }

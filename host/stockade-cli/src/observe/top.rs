@@ -1,0 +1,271 @@
+//! `stockade map --top`: how a run goes, as it goes: rates, latencies, the queue, each worker.
+//!
+//! ```text
+//! 12345 done, 2 failed, 812/s, 00:00:15
+//! 16 waiting to be started
+//! time      half within    95 of 100    99 of 100      longest
+//! waiting        1.2 ms       3.1 ms       4.4 ms      10.2 ms
+//! running        2.3 ms       2.9 ms       8.8 ms      45.1 ms
+//! worker       1   busy       6120    405/s    12.3 MiB
+//! ```
+//!
+//! Drawn in place, below what was written before: the terminal's mode is never changed, so there is
+//! nothing to restore, however the program ends.
+//!
+//! Deliberately absent: anything about a worker that the pool would not tell any caller.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use stockade::{Pool, TaskReport, WorkerState};
+
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::report;
+
+/// How often it is drawn; rates are those of this time.
+const GLANCE: Duration = Duration::from_millis(500);
+
+/// The most workers that have a line of their own.
+const WORKERS_MAX: usize = 24;
+
+/// The live view.
+#[derive(Debug)]
+pub(crate) struct Top {
+    bar: ProgressBar,
+    started: Instant,
+    drawn: Instant,
+    waiting: Latencies,
+    running: Latencies,
+    before: Counts,
+}
+
+/// What was counted when it was last drawn.
+#[derive(Debug, Default)]
+struct Counts {
+    done: u64,
+    of_workers: BTreeMap<u64, u64>,
+}
+
+/// A worker's line.
+#[derive(Debug)]
+struct Row {
+    worker: u64,
+    state: &'static str,
+    tasks: u64,
+    per_second: f64,
+    memory_bytes: Option<u64>,
+}
+
+impl Top {
+    /// On stderr.
+    ///
+    /// # Errors
+    /// Where that is no terminal.
+    pub(crate) fn new() -> Result<Self, Error> {
+        if !io::stderr().is_terminal() {
+            return Err(Error::new(Exit::Usage, "`--top` needs a terminal, and stderr is none")
+                .help(
+                    "without it, what there is to tell comes at the end; `--trace FILE` has it all",
+                ));
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{msg}") {
+            bar.set_style(style);
+        }
+        let now = Instant::now();
+        let (waiting, running) = Default::default();
+        Ok(Self { bar, started: now, drawn: now, waiting, running, before: Counts::default() })
+    }
+
+    /// What it is drawn on, for whoever writes beside it.
+    pub(crate) fn bar(&self) -> ProgressBar {
+        self.bar.clone()
+    }
+
+    /// Counts a task that has ended.
+    pub(crate) fn task(&mut self, report: &TaskReport) {
+        if report.worker.is_some() {
+            self.waiting.add(report.queue_wait);
+            self.running.add(report.wall_time);
+        }
+    }
+
+    /// Draws it anew, but no more often than an eye can follow.
+    pub(crate) fn glance(&mut self, pool: &Pool, done: u64, failed: u64) {
+        let now = Instant::now();
+        let since = now.saturating_duration_since(self.drawn);
+        if since < GLANCE {
+            return;
+        }
+        self.drawn = now;
+        let per_second = |more: u64| more as f64 / since.as_secs_f64();
+        let mut rows = Vec::new();
+        let mut of_workers = BTreeMap::new();
+        for worker in pool.workers() {
+            let before = self.before.of_workers.get(&worker.id.0).copied().unwrap_or(0);
+            of_workers.insert(worker.id.0, worker.tasks_done);
+            rows.push(Row {
+                worker: worker.id.0,
+                state: name_of(worker.state),
+                tasks: worker.tasks_done,
+                per_second: per_second(worker.tasks_done.saturating_sub(before)),
+                memory_bytes: worker.memory_bytes,
+            });
+        }
+        let rate = per_second(done.saturating_sub(self.before.done));
+        self.before = Counts { done, of_workers };
+        let elapsed = report::duration(self.started.elapsed());
+        let mut lines = vec![
+            format!("{done} done, {failed} failed, {rate:.0}/s, {elapsed}"),
+            format!("{} waiting to be started", pool.count_pending_tasks()),
+        ];
+        lines.extend(latency_lines(&self.waiting, &self.running));
+        lines.extend(worker_lines(&rows));
+        self.bar.set_message(lines.join("\n"));
+        self.bar.tick();
+    }
+
+    /// Takes it away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn latency_lines(waiting: &Latencies, running: &Latencies) -> Vec<String> {
+    if running.count == 0 {
+        return Vec::new();
+    }
+    let header = ["half within", "95 of 100", "99 of 100", "longest"];
+    let line = |name: &str, values: [String; 4]| {
+        values.iter().fold(format!("{name:<8}"), |line, value| format!("{line} {value:>12}"))
+    };
+    let of = |latencies: &Latencies| {
+        [0.5, 0.95, 0.99, 1.0].map(|share| report::duration(latencies.within(share)))
+    };
+    vec![
+        line("time", header.map(String::from)),
+        line("waiting", of(waiting)),
+        line("running", of(running)),
+    ]
+}
+
+fn worker_lines(rows: &[Row]) -> Vec<String> {
+    let mut lines: Vec<String> = rows
+        .iter()
+        .take(WORKERS_MAX)
+        .map(|Row { worker, state, tasks, per_second, memory_bytes }| {
+            let memory = memory_bytes.map(report::size).unwrap_or_default();
+            format!("worker {worker:>7} {state:>8} {tasks:>10} {per_second:>7.0}/s {memory:>12}")
+        })
+        .collect();
+    if let Some(more @ 1..) = rows.len().checked_sub(WORKERS_MAX) {
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+fn name_of(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Starting => "starting",
+        WorkerState::Idle => "idle",
+        WorkerState::Busy => "busy",
+        WorkerState::Closing => "closing",
+        WorkerState::Dying => "dying",
+        _ => "other",
+    }
+}
+
+/// Steps of the histogram for each doubling: a time is known to a fifth.
+const STEPS_PER_DOUBLING: f64 = 4.0;
+
+/// Enough for a time of five centuries.
+const STEPS: usize = 257;
+
+/// Times, counted in steps that grow with them.
+#[derive(Debug)]
+struct Latencies {
+    counts: [u64; STEPS],
+    count: u64,
+    longest: Duration,
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self { counts: [0; STEPS], count: 0, longest: Duration::ZERO }
+    }
+}
+
+impl Latencies {
+    fn add(&mut self, time: Duration) {
+        let nanos = (time.as_nanos() as f64).max(1.0);
+        let step = (nanos.log2() * STEPS_PER_DOUBLING) as usize;
+        self.counts[step.min(STEPS - 1)] += 1;
+        self.count += 1;
+        self.longest = self.longest.max(time);
+    }
+
+    /// A time that so large a `share` of all does not exceed, nor is it much shorter.
+    fn within(&self, share: f64) -> Duration {
+        let wanted = (self.count as f64 * share).ceil() as u64;
+        let mut counted = 0;
+        for (step, count) in self.counts.iter().enumerate() {
+            counted += count;
+            if counted >= wanted.max(1) {
+                let nanos = ((step + 1) as f64 / STEPS_PER_DOUBLING).exp2();
+                return Duration::from_nanos(nanos as u64).min(self.longest);
+            }
+        }
+        self.longest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_times_is_within_a_time_that_is_hardly_longer() {
+        let mut latencies = Latencies::default();
+        assert_eq!(latencies.within(0.5), Duration::ZERO);
+        for millis in 1..=1000 {
+            latencies.add(Duration::from_millis(millis));
+        }
+        for (share, exact) in [(0.5, 500.0), (0.95, 950.0), (0.99, 990.0)] {
+            let told = latencies.within(share).as_secs_f64() * 1000.0;
+            assert!((exact..exact * 1.2).contains(&told), "{share}: {told}");
+        }
+        assert_eq!(latencies.within(1.0), Duration::from_secs(1));
+        latencies.add(Duration::ZERO);
+        latencies.add(Duration::MAX);
+        assert_eq!(latencies.longest, Duration::MAX);
+    }
+
+    #[test]
+    fn every_worker_has_a_line_up_to_what_a_terminal_shows() {
+        let row = |worker| Row {
+            worker,
+            state: "busy",
+            tasks: 6120,
+            per_second: 405.4,
+            memory_bytes: Some(12 << 20),
+        };
+        let rows: Vec<_> = (1..=30).map(row).collect();
+        let lines = worker_lines(&rows);
+        assert_eq!(lines[0], "worker       1     busy       6120     405/s     12.0 MiB");
+        assert_eq!((lines.len(), lines[24].as_str()), (25, "and 6 more"));
+    }
+
+    #[test]
+    fn latencies_stand_in_columns_once_there_are_any() {
+        let (mut waiting, mut running) = (Latencies::default(), Latencies::default());
+        assert!(latency_lines(&waiting, &running).is_empty());
+        waiting.add(Duration::from_micros(10));
+        running.add(Duration::from_millis(2));
+        let lines = latency_lines(&waiting, &running);
+        assert_eq!(lines[0], "time      half within    95 of 100    99 of 100      longest");
+        assert_eq!(lines[2], "running        2.0 ms       2.0 ms       2.0 ms       2.0 ms");
+    }
+}
