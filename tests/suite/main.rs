@@ -17,6 +17,7 @@ mod languages;
 mod limits;
 mod located;
 mod maps;
+mod metrics;
 mod options;
 mod payloads;
 mod quarantine;

@@ -91,7 +91,9 @@ fn a_task_is_a_span_from_its_submission_to_its_end() {
     });
     assert_eq!(ended.unwrap(), 3);
     // Told after the caller has its result, by whoever ended the task.
-    eventually("the span is closed", || told.all().first().is_some_and(|span| span.contains_key("closed")));
+    eventually("the span is closed", || {
+        told.all().first().is_some_and(|span| span.contains_key("closed"))
+    });
     let span = told.all().remove(0);
     for (field, value) in [
         ("task", "1"),

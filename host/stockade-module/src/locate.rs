@@ -104,8 +104,7 @@ pub fn locate(
     let malformed = |what: &str, error: &dyn std::fmt::Display| {
         refusal(RefusalKind::Malformed, &format!("{what}: {error}"))
     };
-    let layout =
-        Layout::read(binary).map_err(|error| malformed("not a valid module", &error))?;
+    let layout = Layout::read(binary).map_err(|error| malformed("not a valid module", &error))?;
     let dwarf = Dwarf::load(|id| Ok::<_, addr2line::gimli::Error>(layout.section(id)));
     let context = dwarf.and_then(Context::from_dwarf);
     let context = context.map_err(|error| malformed("its DWARF cannot be read", &error))?;
@@ -224,8 +223,10 @@ mod tests {
             }
             _ => None,
         };
-        let sections: Vec<_> =
-            Parser::new(0).parse_all(LOCATED).filter_map(|payload| section(payload.unwrap())).collect();
+        let sections: Vec<_> = Parser::new(0)
+            .parse_all(LOCATED)
+            .filter_map(|payload| section(payload.unwrap()))
+            .collect();
         let place = CodePlace { function: 0, offset: division() };
         for at in sections.into_iter().flatten() {
             for damage in [0x00, 0x7f, 0xff] {
@@ -241,7 +242,9 @@ mod tests {
 
     #[test]
     fn too_many_places_are_refused_and_as_many_as_may_be_are_not() {
-        let ask = |count| locate(LOCATED, &vec![CodePlace { function: 0, offset: 0 }; count], str::to_owned);
+        let ask = |count| {
+            locate(LOCATED, &vec![CodePlace { function: 0, offset: 0 }; count], str::to_owned)
+        };
         assert_eq!(ask(LOCATED_FRAMES_MAX).unwrap().len(), LOCATED_FRAMES_MAX);
         assert_eq!(ask(LOCATED_FRAMES_MAX + 1).unwrap_err().kind, RefusalKind::Limit);
     }

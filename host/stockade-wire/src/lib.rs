@@ -78,7 +78,8 @@ pub use message::{
     PlacementFile, Run, Setup, Stdin, StdioSink, WorkerMessage,
 };
 pub use outcome::{
-    Captured, Codec, Failure, Finished, Frame, GuestError, LogLine, Metrics, Outcome, Scalar, TrapKind,
+    Captured, Codec, Failure, Finished, Frame, GuestError, LogLine, Metrics, Outcome, Scalar,
+    TrapKind,
 };
 #[cfg(not(all(loom, test)))]
 pub use {

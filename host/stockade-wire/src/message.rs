@@ -14,8 +14,8 @@
 
 use crate::codec::{Decode, Encode};
 use crate::{
-    ChunkId, Codec, Confinement, Determinism, EngineSettings, Failure, Finished, Grants, Limits, LockdownReport,
-    ModuleId, Scalar, TaskId, WorkerId,
+    ChunkId, Codec, Confinement, Determinism, EngineSettings, Failure, Finished, Grants, Limits,
+    LockdownReport, ModuleId, Scalar, TaskId, WorkerId,
 };
 
 /// What the host says to a worker.

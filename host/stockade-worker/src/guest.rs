@@ -18,8 +18,8 @@ use stockade_abi::Status;
 use stockade_wire::descriptor::SendError;
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    Bell, Callee, Captured, Determinism, Failure, Grants, HookCall, HostMessage, Invocation, Limits, LogLine,
-    Metering, Outcome, Scalar, StatusPage, WorkerMessage, WorkerPort,
+    Bell, Callee, Captured, Determinism, Failure, Grants, HookCall, HostMessage, Invocation,
+    Limits, LogLine, Metering, Outcome, Scalar, StatusPage, WorkerMessage, WorkerPort,
 };
 use wasmtime::{Engine, Extern, Instance, Memory, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_wire::{
-    CompileLimits, CompileStep, Confinement, Determinism, FunctionKind, Grants, Instances, Limits, Load,
-    Lockdown, MEMORY_BYTES_MAX, ModuleDescription, ModuleId, Setup, TABLE_ELEMENTS_MAX, WorkerId,
+    CompileLimits, CompileStep, Confinement, Determinism, FunctionKind, Grants, Instances, Limits,
+    Load, Lockdown, MEMORY_BYTES_MAX, ModuleDescription, ModuleId, Setup, TABLE_ELEMENTS_MAX,
+    WorkerId,
 };
 
 use crate::arguments::Arguments;
@@ -57,6 +58,7 @@ pub struct PoolBuilder {
     quarantine_after: Option<u32>,
     lockdown: Lockdown,
     determinism: Option<Determinism>,
+    metered: bool,
 }
 
 /// A module as the caller gave it.
@@ -98,6 +100,7 @@ impl Default for PoolBuilder {
             quarantine_after: Some(10),
             lockdown: Lockdown::default(),
             determinism: None,
+            metered: false,
         }
     }
 }
@@ -298,6 +301,25 @@ impl PoolBuilder {
         self
     }
 
+    /// Counts what the pool does by the [`metrics`](https://docs.rs/metrics) facade, for whatever
+    /// recorder the program has installed, under the names and in the units of
+    /// [`METRICS`](crate::METRICS). Gauges need [`Pool::sample_metrics`]. Default: nothing is counted,
+    /// which costs nothing.
+    ///
+    /// A Prometheus endpoint is a recorder of `metrics-exporter-prometheus`:
+    ///
+    /// ```text
+    /// metrics_exporter_prometheus::PrometheusBuilder::new().install()?;
+    /// stockade::describe_metrics();
+    /// let pool = stockade::Pool::builder().module("tasks.wasm").metrics().build()?;
+    /// ```
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(mut self) -> Self {
+        self.metered = true;
+        self
+    }
+
     /// Reads and compiles the modules and starts the pool's thread; no worker yet. Blocks for as
     /// long as compiling takes.
     ///
@@ -375,6 +397,7 @@ impl PoolBuilder {
             max_pending_tasks: self.max_pending_tasks,
             when_full: self.when_full,
             shutdown_grace_period: self.shutdown_grace_period,
+            metered: self.metered,
             program,
             setup,
             name: self.name,

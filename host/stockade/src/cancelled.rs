@@ -66,9 +66,9 @@ impl Sealed for GivenArguments {
             (Self::Command(_), _) => {
                 Err(Problem::Signature("a command takes a `Command`: use `submit_command`".into()))
             }
-            (Self::Encoded { .. } | Self::Scalars(_), _) => {
-                Err(Problem::Signature("the arguments were given to a function of another kind".into()))
-            }
+            (Self::Encoded { .. } | Self::Scalars(_), _) => Err(Problem::Signature(
+                "the arguments were given to a function of another kind".into(),
+            )),
         }
     }
 }

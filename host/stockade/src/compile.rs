@@ -160,9 +160,9 @@ impl Compiler {
             }
             // It ended by itself, and not because it was no longer wanted.
             Err(_) if exit.signal() != Some(libc::SIGKILL) => Err(died(exit, &self.limits)),
-            Err(error) => Err(RefusedReason::Compiler(format!(
-                "its compiler's reply is unusable: {error}"
-            ))),
+            Err(error) => {
+                Err(RefusedReason::Compiler(format!("its compiler's reply is unusable: {error}")))
+            }
         }
     }
 

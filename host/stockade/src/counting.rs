@@ -117,6 +117,7 @@ fn blueprint() -> crate::pool::Blueprint {
         max_pending_tasks: None,
         when_full: crate::WhenFull::Fail,
         shutdown_grace_period: Duration::from_secs(1),
+        metered: false,
         program: "/dev/null".into(),
         setup: Setup {
             worker: WorkerId(0),

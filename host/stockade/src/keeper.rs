@@ -19,6 +19,7 @@ use crate::driver::Command;
 use crate::hub::Hub;
 use crate::process::Starter;
 use crate::spare::Workers;
+use crate::watch::Tally;
 use crate::worker::{Loadable, WorkerProcess};
 
 /// What the keeper is to do.
@@ -60,10 +61,12 @@ impl Keeper {
         name: String,
         program: PathBuf,
         hub: Weak<Hub>,
+        tally: Tally,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (chores, todo) = crossbeam_channel::unbounded();
-        let thread =
-            std::thread::Builder::new().name(name).spawn(move || work(program, &hub, &todo))?;
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || work(program, &hub, &tally, &todo))?;
         Ok((Self(chores), thread))
     }
 
@@ -74,7 +77,7 @@ impl Keeper {
     }
 }
 
-fn work(program: PathBuf, hub: &Weak<Hub>, todo: &Receiver<Chore>) {
+fn work(program: PathBuf, hub: &Weak<Hub>, tally: &Tally, todo: &Receiver<Chore>) {
     let mut workers = Workers::new(Starter::new(program));
     for chore in todo {
         let done = match chore {
@@ -82,8 +85,7 @@ fn work(program: PathBuf, hub: &Weak<Hub>, todo: &Receiver<Chore>) {
                 let worker = setup.worker;
                 let process = workers.start(*setup, modules).map(Box::new);
                 if let Ok(process) = &process {
-                    let (worker, pid) = (process.name.as_str(), process.pid());
-                    tracing::debug!(target: "stockade::worker", worker, pid, "a worker was started");
+                    tally.worker_started(&process.name, process.pid());
                 }
                 Command::Started { worker, process }
             }
@@ -91,7 +93,7 @@ fn work(program: PathBuf, hub: &Weak<Hub>, todo: &Receiver<Chore>) {
                 let is_killed = process.is_killed();
                 workers.lost_one(is_killed);
                 let buried = process.bury(worker, failure);
-                tell_of(&buried.exit, is_killed);
+                tally.worker_ended(&buried.exit, is_killed);
                 Command::Buried(Box::new(buried))
             }
             Chore::Answer { started, count } => {
@@ -114,15 +116,5 @@ fn work(program: PathBuf, hub: &Weak<Hub>, todo: &Receiver<Chore>) {
         if todo.is_empty() {
             workers.rest();
         }
-    }
-}
-
-/// Tells watchers of a worker's end, which the pool wanted or not.
-fn tell_of(exit: &WorkerExit, is_killed: bool) {
-    let WorkerExit { worker, pid, .. } = exit;
-    if is_killed || exit.code == Some(0) {
-        tracing::debug!(target: "stockade::worker", %worker, pid, %exit, "a worker has ended");
-    } else {
-        tracing::info!(target: "stockade::worker", %worker, pid, %exit, "a worker was lost");
     }
 }

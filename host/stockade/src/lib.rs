@@ -109,6 +109,9 @@
 //! `stockade::worker`, `stockade::compile` and `stockade::pool`. Nothing is told, at no cost, unless
 //! the program installs a subscriber that asks for them.
 //!
+//! With the feature `metrics`, a pool that [asks for it](PoolBuilder::metrics) has counters, gauges and
+//! histograms for an operator.
+//!
 //! [`TaskError::backtrace`] names a guest's functions and [`Pool::locate`] finds their lines. A pool that
 //! is [deterministic](PoolBuilder::deterministic) can [record](Pool::record) a task that failed, and
 //! whoever has the [`Recording`] run it again.
@@ -155,6 +158,8 @@ mod link;
 mod locate;
 mod lockdown;
 mod map;
+#[cfg(feature = "metrics")]
+mod meters;
 mod number;
 mod oom;
 mod options;
@@ -207,6 +212,8 @@ pub use lockdown::{LockdownError, PoolLockdown, lockdown};
 #[cfg(feature = "stream")]
 pub use map::MapStream;
 pub use map::{Map, MapAll, Singles};
+#[cfg(feature = "metrics")]
+pub use meters::{METRICS, Metric, MetricKind, describe_metrics};
 pub use options::{TaskOptions, WhenFull};
 pub use pool::{JoinTimeout, Pool};
 pub use process::WorkerProgram;
@@ -215,10 +222,10 @@ pub use report::{Status, TaskReport};
 pub use self_test::{TestError, TestPath};
 pub use shared::{WorkerInfo, WorkerState};
 pub use stockade_wire::{
-    Captured, Codec, CompileLimits, Determinism, DirectoryGrant, Export, ExportType, Frame, Function,
-    FunctionKind, Grants, GuestError, Import, Instances, Layer, LayerReport, Level, Limits, Lockdown,
-    LockdownReport, LogLine, ModuleDescription, Parameter, Scalar, SourcePlace, TaskId, TrapKind, ValueType,
-    WorkerId,
+    Captured, Codec, CompileLimits, Determinism, DirectoryGrant, Export, ExportType, Frame,
+    Function, FunctionKind, Grants, GuestError, Import, Instances, Layer, LayerReport, Level,
+    Limits, Lockdown, LockdownReport, LogLine, ModuleDescription, Parameter, Scalar, SourcePlace,
+    TaskId, TrapKind, ValueType, WorkerId,
 };
 pub use target::Target;
 pub use task::{Output, TaskDuration, TaskHandle, TaskResult};

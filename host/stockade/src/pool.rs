@@ -36,6 +36,7 @@ use crate::room::Room;
 use crate::shared::{Shared, WorkerInfo};
 use crate::target::ModuleEntry;
 use crate::terms::AllTerms;
+use crate::watch::Tally;
 use crate::worker::Loadable;
 use crate::{BrokenError, LockdownError, PoolBuilder, PoolLockdown, SubmitError, lockdown};
 
@@ -46,6 +47,8 @@ pub(crate) struct Blueprint {
     pub(crate) max_pending_tasks: Option<usize>,
     pub(crate) when_full: WhenFull,
     pub(crate) shutdown_grace_period: Duration,
+    /// Whether the feature `metrics` counts what happens here.
+    pub(crate) metered: bool,
     pub(crate) program: PathBuf,
     pub(crate) setup: Setup,
     pub(crate) name: String,
@@ -141,6 +144,7 @@ impl Pool {
             format!("{}-keeper", blueprint.name),
             blueprint.program.clone(),
             Arc::downgrade(&hub),
+            Tally { pool: blueprint.name.clone(), metered: blueprint.metered },
         )?;
         let parts = Parts {
             dispatcher: Dispatcher::new(blueprint.config.clone()),

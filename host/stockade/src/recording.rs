@@ -284,13 +284,11 @@ impl Recording {
     ///
     /// # Errors
     /// [`SubmitError`], also where the recording is not what its module can be called with.
-    pub fn submit(
-        &self,
-        pool: &Pool,
-    ) -> Result<TaskHandle<serde::de::IgnoredAny>, SubmitError> {
+    pub fn submit(&self, pool: &Pool) -> Result<TaskHandle<serde::de::IgnoredAny>, SubmitError> {
         match &self.given {
             Given::Command(call) => {
-                let (target, options) = (Target::from(self.function.as_str()), TaskOptions::default());
+                let (target, options) =
+                    (Target::from(self.function.as_str()), TaskOptions::default());
                 Ok(pool.submit_command_with(target, replayed(call), options)?.of_any())
             }
             given => pool.submit(self.function.as_str(), given.arguments()),
@@ -310,8 +308,7 @@ impl Recording {
 fn replayed(call: &CommandCall) -> Command {
     let mut names = call.args.iter().cloned();
     let command = Command::new(names.next().unwrap_or_default()).args(names);
-    let command =
-        call.env.iter().fold(command, |command, (name, value)| command.env(name, value));
+    let command = call.env.iter().fold(command, |command, (name, value)| command.env(name, value));
     match &call.stdin {
         Stdin::Bytes(bytes) => command.stdin(bytes.clone()),
         Stdin::Descriptor => command,

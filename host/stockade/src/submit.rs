@@ -371,7 +371,7 @@ impl Core {
             retries: options.retries,
         };
         let cell = Arc::new(TaskCell::new(id, terms, payload, place));
-        watch::begin(&cell, &self.blueprint.name);
+        watch::begin(&cell, &self.blueprint.name, self.blueprint.metered);
         let entry = TaskEntry::new(cell.clone());
         self.link.tell(DriverCommand::Submit(entry, submission))?;
         Ok(TaskHandle::new(cell))

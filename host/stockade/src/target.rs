@@ -11,8 +11,8 @@ use stockade_wire::{
     Export, ExportType, Function, FunctionKind, ModuleDescription, ModuleId, Parameter, ValueType,
 };
 
-use crate::compile::Source;
 use crate::SubmitError;
+use crate::compile::Source;
 use crate::shape::Shape;
 
 /// The name of a command's entry, by which `submit_command` finds it.

@@ -3,7 +3,7 @@
 //! | target | span or event | level | fields |
 //! |---|---|---|---|
 //! | `stockade::task` | span `task`, from its submission to its end, within that of its caller | debug | `pool`, `task`, `function`, `label`; at its end `status`, `worker`, `attempt`, `queue_wait_us`, `wall_time_us`, `cpu_time_us` |
-//! | `stockade::worker` | event, a worker was started or has ended | debug | `worker`, `pid`; `exit` |
+//! | `stockade::worker` | event, a worker was started or has ended | debug | `pool`, `worker`, `pid`; `exit` |
 //! | `stockade::worker` | event, a worker was lost | info | the same |
 //! | `stockade::compile` | span `compile`, one step of one module | debug | `module`, `step` |
 //! | `stockade::pool` | events, a pool began, ended | debug | `pool`, `workers_max`, `mode` |
@@ -20,13 +20,17 @@ use std::task::{Context, Wake, Waker};
 use tracing::field::Empty;
 use tracing::{Level, Span};
 
+use crate::WorkerExit;
 use crate::cell::TaskCell;
+#[cfg(feature = "metrics")]
+use crate::meters;
 use crate::report::{Status, Summary};
 
-/// Has the task of `cell`, which was just made, watched from here to its end, if anybody watches.
-pub(crate) fn begin(cell: &Arc<TaskCell>, pool: &str) {
-    if tracing::enabled!(target: "stockade::task", Level::DEBUG) {
-        watch(cell, pool);
+/// Has the task of `cell`, which was just made, watched from here to its end, if anybody watches or the
+/// pool is `metered`.
+pub(crate) fn begin(cell: &Arc<TaskCell>, pool: &str, metered: bool) {
+    if metered || tracing::enabled!(target: "stockade::task", Level::DEBUG) {
+        watch(cell, pool, metered);
     }
 }
 
@@ -35,10 +39,13 @@ struct Watched {
     cell: Arc<TaskCell>,
     /// Closed when this is dropped.
     span: Span,
+    /// The pool's name, where its tasks are counted.
+    #[cfg(feature = "metrics")]
+    counted: Option<String>,
 }
 
 #[cold]
-fn watch(cell: &Arc<TaskCell>, pool: &str) {
+fn watch(cell: &Arc<TaskCell>, pool: &str, metered: bool) {
     let terms = &cell.terms;
     let span = tracing::debug_span!(
         target: "stockade::task",
@@ -54,7 +61,19 @@ fn watch(cell: &Arc<TaskCell>, pool: &str) {
         wall_time_us = Empty,
         cpu_time_us = Empty,
     );
-    let waker = Waker::from(Arc::new(Watched { cell: cell.clone(), span }));
+    #[cfg(feature = "metrics")]
+    if metered {
+        meters::submitted(cell, pool);
+    }
+    #[cfg(not(feature = "metrics"))]
+    let _ = metered;
+    let watched = Watched {
+        cell: cell.clone(),
+        span,
+        #[cfg(feature = "metrics")]
+        counted: metered.then(|| pool.to_owned()),
+    };
+    let waker = Waker::from(Arc::new(watched));
     // Nobody has it yet who could end it, so it is woken once, at its end.
     let _ = cell.poll(&Context::from_waker(&waker));
 }
@@ -63,6 +82,10 @@ impl Wake for Watched {
     fn wake(self: Arc<Self>) {
         let Some(done) = self.cell.done() else { return };
         let Summary { status, worker, attempt, queue_wait, wall_time, cpu_time, .. } = &done.report;
+        #[cfg(feature = "metrics")]
+        if let Some(pool) = &self.counted {
+            meters::ended(&self.cell, pool, &done.report);
+        }
         let span = &self.span;
         span.record("status", name_of(*status));
         if let Some(worker) = worker {
@@ -72,6 +95,39 @@ impl Wake for Watched {
         span.record("queue_wait_us", micros(*queue_wait));
         span.record("wall_time_us", micros(*wall_time));
         span.record("cpu_time_us", micros(*cpu_time));
+    }
+}
+
+/// Tells of a pool's workers.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    pub(crate) pool: String,
+    pub(crate) metered: bool,
+}
+
+impl Tally {
+    pub(crate) fn worker_started(&self, worker: &str, pid: u32) {
+        let Self { pool, metered } = self;
+        tracing::debug!(target: "stockade::worker", pool, worker, pid, "a worker was started");
+        if *metered {
+            #[cfg(feature = "metrics")]
+            meters::worker_started(pool);
+        }
+    }
+
+    /// A worker's end, which the pool brought about where `is_killed`.
+    pub(crate) fn worker_ended(&self, exit: &WorkerExit, is_killed: bool) {
+        let Self { pool, metered } = self;
+        let WorkerExit { worker, pid, .. } = exit;
+        if is_killed || exit.code == Some(0) {
+            tracing::debug!(target: "stockade::worker", pool, %worker, pid, %exit, "a worker has ended");
+            return;
+        }
+        tracing::info!(target: "stockade::worker", pool, %worker, pid, %exit, "a worker was lost");
+        if *metered {
+            #[cfg(feature = "metrics")]
+            meters::worker_lost(pool);
+        }
     }
 }
 

@@ -198,7 +198,10 @@ fn exception_chain_ends_with_the_guests_own_error() {
     let last: &TaskError = chain(&error)[3].downcast_ref().expect("what the guest did");
     assert!(matches!(last, TaskError::Trap { kind: TrapKind::DivisionByZero, .. }), "{last:?}");
     let [inner, outer] = last.backtrace() else { panic!("{last:?}") };
-    assert!(inner.function.contains("divide") && outer.function.contains("divide_by_zero"), "{last:?}");
+    assert!(
+        inner.function.contains("divide") && outer.function.contains("divide_by_zero"),
+        "{last:?}"
+    );
 }
 
 #[test]

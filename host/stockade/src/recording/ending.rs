@@ -137,6 +137,9 @@ mod tests {
         let scalars = |scalar| RecordedEnd::of(&Ok(Output::Scalars(vec![scalar])));
         assert_eq!(scalars(Scalar::I32(-1)), scalars(Scalar::I32(-1)));
         assert_ne!(scalars(Scalar::I32(1)), scalars(Scalar::I64(1)));
-        assert_ne!(RecordedEnd::of(&Ok(Output::Exited(0))), RecordedEnd::of(&Ok(Output::Exited(1))));
+        assert_ne!(
+            RecordedEnd::of(&Ok(Output::Exited(0))),
+            RecordedEnd::of(&Ok(Output::Exited(1)))
+        );
     }
 }

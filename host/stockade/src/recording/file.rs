@@ -60,7 +60,9 @@ impl Recording {
         let read = || {
             let mut bytes = Vec::new();
             // It may be a device without end.
-            File::open(path)?.take(BODY_BYTES_MAX + HEADER_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+            File::open(path)?
+                .take(BODY_BYTES_MAX + HEADER_BYTES as u64 + 1)
+                .read_to_end(&mut bytes)?;
             Ok::<_, io::Error>(bytes)
         };
         let bytes = read().map_err(|source| RecordingError::File {
@@ -174,7 +176,10 @@ mod tests {
     fn what_is_no_recording_is_told_from_one_of_another_version() {
         for (bytes, expected) in [(&b"\0asm\x01\0\0\0"[..], "otherwise"), (b"STOCK", "short")] {
             let error = Recording::from_bytes(bytes).unwrap_err();
-            assert!(matches!(error, RecordingError::Format(why) if why.contains(expected)), "{error}");
+            assert!(
+                matches!(error, RecordingError::Format(why) if why.contains(expected)),
+                "{error}"
+            );
         }
         let mut newer = recording().to_bytes().unwrap();
         newer[8] = 9;

@@ -141,7 +141,8 @@ fn a30_names_without_measure_are_refused_or_cut() {
     let pool = stockade_tests::wat(&deep).limits(Limits::default()).build().unwrap();
     let error = pool.run::<()>("f", ()).unwrap_err();
     let RunError::Task(error @ TaskError::Trap { .. }) = error else { panic!("{error:?}") };
-    let longest = error.backtrace().iter().map(|frame| frame.function.len()).max().unwrap_or_default();
+    let longest =
+        error.backtrace().iter().map(|frame| frame.function.len()).max().unwrap_or_default();
     assert!((100..1000).contains(&longest), "{longest}");
     assert_eq!(pool.workers()[0].id.0, 1);
     seen(

@@ -1,0 +1,189 @@
+//! Counters, gauges and histograms for operators, by the `metrics` facade: whatever recorder the
+//! program has installed gets them.
+//!
+//! Names and units are one table, [`METRICS`], which is also what [`describe_metrics`] tells the
+//! recorder; a test compares it with what a pool really counts.
+//!
+//! Invariant: as all that watches, a recorder's code runs under no lock of the pool's.
+
+use metrics::{Unit, counter, gauge, histogram};
+
+use crate::cell::TaskCell;
+use crate::report::Summary;
+use crate::{Pool, WorkerState, watch};
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// What it is at the time.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+/// A metric of this library.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name, with its unit at the end.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: MetricKind,
+    /// What it counts, and by which labels beside `pool`.
+    pub help: &'static str,
+    unit: Unit,
+}
+
+const fn metric(name: &'static str, kind: MetricKind, unit: Unit, help: &'static str) -> Metric {
+    Metric { name, kind, help, unit }
+}
+
+/// Every metric that a pool with [`PoolBuilder::metrics`](crate::PoolBuilder::metrics) counts.
+pub const METRICS: &[Metric] = &[
+    metric(
+        "stockade_tasks_submitted_total",
+        MetricKind::Counter,
+        Unit::Count,
+        "tasks that were accepted; by function",
+    ),
+    metric(
+        "stockade_tasks_ended_total",
+        MetricKind::Counter,
+        Unit::Count,
+        "tasks that have ended; by function and status: completed, failed, cancelled",
+    ),
+    metric(
+        "stockade_task_attempts_total",
+        MetricKind::Counter,
+        Unit::Count,
+        "how often tasks were started, those included whose worker was lost; by function",
+    ),
+    metric(
+        "stockade_task_fuel_total",
+        MetricKind::Counter,
+        Unit::Count,
+        "fuel that tasks used, where it is counted; by function",
+    ),
+    metric(
+        "stockade_task_queue_wait_seconds",
+        MetricKind::Histogram,
+        Unit::Seconds,
+        "time from a task's submission to its start; by function",
+    ),
+    metric(
+        "stockade_task_wall_time_seconds",
+        MetricKind::Histogram,
+        Unit::Seconds,
+        "time from a task's start to its end, of those that started; by function",
+    ),
+    metric(
+        "stockade_task_cpu_time_seconds",
+        MetricKind::Histogram,
+        Unit::Seconds,
+        "processor time of a task, of those that started; by function",
+    ),
+    metric(
+        "stockade_task_memory_peak_bytes",
+        MetricKind::Histogram,
+        Unit::Bytes,
+        "the largest linear memory of a task, of those that started; by function",
+    ),
+    metric(
+        "stockade_workers_started_total",
+        MetricKind::Counter,
+        Unit::Count,
+        "workers that were started",
+    ),
+    metric(
+        "stockade_workers_lost_total",
+        MetricKind::Counter,
+        Unit::Count,
+        "workers that ended though the pool had not wanted it",
+    ),
+    metric(
+        "stockade_workers",
+        MetricKind::Gauge,
+        Unit::Count,
+        "workers that are alive, when last sampled; by state: starting, idle, busy, closing, dying",
+    ),
+    metric(
+        "stockade_workers_memory_bytes",
+        MetricKind::Gauge,
+        Unit::Bytes,
+        "memory of the workers' own, all together, when last sampled",
+    ),
+    metric(
+        "stockade_tasks_pending",
+        MetricKind::Gauge,
+        Unit::Count,
+        "tasks that wait to be started, when last sampled",
+    ),
+];
+
+/// Tells the program's recorder what each of [`METRICS`] is. Once, after it was installed.
+pub fn describe_metrics() {
+    for Metric { name, kind, help, unit } in METRICS {
+        match kind {
+            MetricKind::Counter => metrics::describe_counter!(*name, *unit, *help),
+            MetricKind::Gauge => metrics::describe_gauge!(*name, *unit, *help),
+            MetricKind::Histogram => metrics::describe_histogram!(*name, *unit, *help),
+        }
+    }
+}
+
+pub(crate) fn submitted(cell: &TaskCell, pool: &str) {
+    let (pool, function) = (pool.to_owned(), cell.terms.target.clone());
+    counter!("stockade_tasks_submitted_total", "pool" => pool, "function" => function).increment(1);
+}
+
+pub(crate) fn ended(cell: &TaskCell, pool: &str, report: &Summary) {
+    let labels = || [("pool", pool.to_owned()), ("function", cell.terms.target.clone())];
+    let [by_pool, by_function] = labels();
+    let status = ("status", watch::name_of(report.status).to_owned());
+    counter!("stockade_tasks_ended_total", &[by_pool, by_function, status]).increment(1);
+    histogram!("stockade_task_queue_wait_seconds", &labels()).record(report.queue_wait);
+    if report.attempt == 0 {
+        return;
+    }
+    counter!("stockade_task_attempts_total", &labels()).increment(report.attempt.into());
+    histogram!("stockade_task_wall_time_seconds", &labels()).record(report.wall_time);
+    histogram!("stockade_task_cpu_time_seconds", &labels()).record(report.cpu_time);
+    let memory = report.memory_peak_bytes as f64;
+    histogram!("stockade_task_memory_peak_bytes", &labels()).record(memory);
+    if let Some(fuel) = report.fuel {
+        counter!("stockade_task_fuel_total", &labels()).increment(fuel);
+    }
+}
+
+pub(crate) fn worker_started(pool: &str) {
+    counter!("stockade_workers_started_total", "pool" => pool.to_owned()).increment(1);
+}
+
+pub(crate) fn worker_lost(pool: &str) {
+    counter!("stockade_workers_lost_total", "pool" => pool.to_owned()).increment(1);
+}
+
+impl Pool {
+    /// Sets the gauges among [`METRICS`] to what is so now. For whoever answers a scrape, before it is
+    /// answered, or every few seconds: counters and histograms need no such call. Blocks for as long
+    /// as the system takes to tell each worker's memory.
+    pub fn sample_metrics(&self) {
+        let pool = || self.name().to_owned();
+        let workers = self.workers();
+        for (state, name) in [
+            (WorkerState::Starting, "starting"),
+            (WorkerState::Idle, "idle"),
+            (WorkerState::Busy, "busy"),
+            (WorkerState::Closing, "closing"),
+            (WorkerState::Dying, "dying"),
+        ] {
+            let count = workers.iter().filter(|worker| worker.state == state).count();
+            gauge!("stockade_workers", "pool" => pool(), "state" => name).set(count as f64);
+        }
+        let memory: u64 = workers.iter().filter_map(|worker| worker.memory_bytes).sum();
+        gauge!("stockade_workers_memory_bytes", "pool" => pool()).set(memory as f64);
+        let pending = self.count_pending_tasks() as f64;
+        gauge!("stockade_tasks_pending", "pool" => pool()).set(pending);
+    }
+}
