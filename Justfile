@@ -168,6 +168,7 @@ check:
     cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
     cargo fmt --manifest-path host/stockade-bench/peers/Cargo.toml --all --check
     cargo fmt --manifest-path host/stockade-bench/instructions/Cargo.toml --check
+    cargo fmt --manifest-path host/stockade/watching/Cargo.toml --check
     cargo clippy --workspace --all-targets --quiet -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
@@ -250,6 +251,13 @@ deny:
     cargo deny check licenses bans sources
     @if cargo deny fetch db > /dev/null 2>&1; then cargo deny check advisories; \
     else echo "advisories were not checked: their database cannot be had here"; fi
+
+# What Prometheus scrapes of a pool and what OpenTelemetry is told of its tasks, shown by two examples in a workspace of their own: a hundred crates more, a minute the first time.
+watching: guests build
+    cargo build --manifest-path host/stockade/watching/Cargo.toml --target-dir {{ target }}/watching
+    @for example in prometheus opentelemetry; do \
+        STOCKADE_WORKER={{ target }}/debug/stockade-worker {{ target }}/watching/debug/$example {{ guests }}/wordcount.wasm; \
+    done
 
 # What a task costs beside bare references and other pools, in turns: `all`, a group (throughput, latency, payload, start, compute, cpu, idle), `plots` or `lockdown`. Minutes, and more the first time.
 bench what="all" rounds="": bench-programs

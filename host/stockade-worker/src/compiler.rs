@@ -150,7 +150,7 @@ fn read_and_locate(
     places: &[CodePlace],
 ) -> Result<Vec<Vec<SourcePlace>>, Refusal> {
     let wasm = read_module(request, wasm)?;
-    locate(&*binary(&wasm, request.text)?, places, failure::readable)
+    locate(&binary(&wasm, request.text)?, places, failure::readable)
 }
 
 fn read_module(request: &CompileRequest, wasm: OwnedFd) -> Result<Vec<u8>, Refusal> {

@@ -306,7 +306,8 @@ impl PoolBuilder {
     /// [`METRICS`](crate::METRICS). Gauges need [`Pool::sample_metrics`]. Default: nothing is counted,
     /// which costs nothing.
     ///
-    /// A Prometheus endpoint is a recorder of `metrics-exporter-prometheus`:
+    /// A Prometheus endpoint is a recorder of `metrics-exporter-prometheus`; `host/stockade/watching` in
+    /// the repository has it as a program, and one for OpenTelemetry:
     ///
     /// ```text
     /// metrics_exporter_prometheus::PrometheusBuilder::new().install()?;

@@ -109,7 +109,7 @@
 //! `stockade::worker`, `stockade::compile` and `stockade::pool`. Nothing is told, at no cost, unless
 //! the program installs a subscriber that asks for them.
 //!
-//! With the feature `metrics`, a pool that [asks for it](PoolBuilder::metrics) has counters, gauges and
+//! With the feature `metrics`, a pool that asks for it (`PoolBuilder::metrics`) has counters, gauges and
 //! histograms for an operator.
 //!
 //! [`TaskError::backtrace`] names a guest's functions and [`Pool::locate`] finds their lines. A pool that
