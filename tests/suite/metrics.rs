@@ -151,3 +151,23 @@ fn names_say_what_they_are() {
         assert!(metric.name.starts_with("stockade_") && !metric.help.is_empty());
     }
 }
+
+#[test]
+fn every_metric_stands_in_the_documentation_with_its_kind_and_no_other_does() {
+    let page = stockade_tests::repository().join("docs/seeing-inside.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows: BTreeSet<(String, String)> = page
+        .lines()
+        .filter_map(|line| {
+            let (name, rest) = line.strip_prefix("| `stockade_")?.split_once("` | ")?;
+            Some((format!("stockade_{name}"), rest.split(' ').next()?.to_owned()))
+        })
+        .collect();
+    let kind_of = |kind| match kind {
+        MetricKind::Counter => "counter",
+        MetricKind::Gauge => "gauge",
+        MetricKind::Histogram => "histogram",
+    };
+    let counted = METRICS.iter().map(|metric| (metric.name.into(), kind_of(metric.kind).into()));
+    assert_eq!(rows, counted.collect());
+}
