@@ -1,8 +1,10 @@
-//! Building a pool: settings, [checked](check); modules, compiled each in a process of its own.
+//! Building a pool: settings, [checked](check); modules, [read](given) and compiled each in a process of
+//! its own.
 
 mod check;
+mod given;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use stockade_wire::{
 
 use crate::arguments::Arguments;
 use crate::cache::{Cache, CachedCompiler};
-use crate::compile::{Compiler, Interrupt, Source};
+use crate::compile::{Compiler, Interrupt};
 use crate::dispatcher::Config;
 use crate::hooks::{ChosenHook, GivenHook, Hook};
 use crate::options::WhenFull;
@@ -24,6 +26,8 @@ use crate::process::WorkerProgram;
 use crate::target::{Callables, ModuleEntry, Target};
 use crate::worker::Loadable;
 use crate::{BuildError, Pool, lockdown};
+
+use given::{Contents, Given, read};
 
 /// How long a worker may take to start: far beyond the milliseconds it needs, far below for ever.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,23 +63,6 @@ pub struct PoolBuilder {
     lockdown: Lockdown,
     determinism: Option<Determinism>,
     metered: bool,
-}
-
-/// A module as the caller gave it.
-#[derive(Debug)]
-struct Given {
-    name: String,
-    contents: Contents,
-}
-
-#[derive(Debug)]
-enum Contents {
-    File(PathBuf),
-    Bytes {
-        bytes: Vec<u8>,
-        /// Whether they may be in the text format.
-        text: bool,
-    },
 }
 
 impl Default for PoolBuilder {
@@ -456,30 +443,6 @@ impl PoolBuilder {
             losses_in_a_row_max: self.quarantine_after,
         }
     }
-}
-
-fn read(given: &Given, bytes_max: u64) -> Result<Source, BuildError> {
-    let refused = |reason| BuildError::Refused { name: given.name.clone(), reason };
-    match &given.contents {
-        Contents::Bytes { bytes, text } => {
-            Source::from_bytes(given.name.clone(), bytes, *text, bytes_max).map_err(refused)
-        }
-        Contents::File(path) => {
-            let text = path.extension().is_some_and(|extension| extension == "wat");
-            let bytes = read_bounded(path, bytes_max)
-                .map_err(|source| BuildError::ReadModule { path: path.clone(), source })?;
-            Source::from_bytes(given.name.clone(), &bytes, text, bytes_max).map_err(refused)
-        }
-    }
-}
-
-/// Reads a file, but not much more of it than a module may have: it may be a device without end.
-fn read_bounded(path: &Path, bytes_max: u64) -> std::io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Reads and validates the module in the file `path`, and says what it holds. Runs nothing of it.
