@@ -41,6 +41,7 @@ mod lockdown;
 mod message;
 mod outcome;
 mod slot;
+mod spin;
 mod template;
 // These map real words, which a model checker's atomics are not.
 #[cfg(not(all(loom, test)))]
@@ -89,6 +90,7 @@ pub use {
     ring::{RING_BODY_BYTES_MAX, RING_BYTES, Reader, Record, Rings, Writer},
 };
 
+pub use spin::Spin;
 pub use template::{TemplateReply, TemplateRequest};
 
 /// The descriptor on which a worker finds its socket.

@@ -353,7 +353,7 @@ impl Core {
         };
         let cell = Arc::new(TaskCell::new(id, terms, payload, place));
         let entry = TaskEntry::new(cell.clone());
-        self.link.tell(DriverCommand::Submit(entry, submission))?;
+        self.link.leave(DriverCommand::Submit(entry, submission))?;
         Ok(TaskHandle::new(cell))
     }
 }

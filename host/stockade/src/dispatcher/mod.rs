@@ -199,7 +199,14 @@ impl Dispatcher {
             free: census.idle,
             leaving: census.leaving,
             pending_tasks: self.tasks.len() - census.running,
+            window_tasks: census.depth,
         }
+    }
+
+    /// Whether another task, whatever its priority, would only wait: others do already, and every
+    /// worker that there may be is there. Meant for when every action is polled.
+    pub(crate) fn is_saturated(&self) -> bool {
+        !self.queue.is_empty() && self.workers_active() >= self.config.workers_max
     }
 
     /// Where every worker is in its life.
