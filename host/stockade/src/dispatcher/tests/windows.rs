@@ -50,6 +50,23 @@ fn a_busy_worker_is_given_a_windows_time_of_work() {
 }
 
 #[test]
+fn a_dispatcher_knows_how_many_tasks_fill_all_windows_and_whether_another_would_only_wait() {
+    let bench = Bench::ready(config(2));
+    assert_eq!(bench.counts().window_tasks, 0, "nothing is known of their paces");
+    let mut bench = paced(2);
+    assert_eq!(bench.counts().window_tasks, 2 * 4);
+    submit_all(&mut bench, 3..=4);
+    assert!(!bench.dispatcher.is_saturated(), "windows have room");
+    submit_all(&mut bench, 5..=11);
+    assert!(bench.dispatcher.is_saturated());
+    let mut starting = Bench::new(config(3));
+    submit_all(&mut starting, 1..=2);
+    assert!(!starting.dispatcher.is_saturated(), "a third worker would start for it");
+    submit_all(&mut starting, 3..=4);
+    assert!(starting.dispatcher.is_saturated());
+}
+
+#[test]
 fn a_window_is_filled_when_half_of_it_is_done_and_not_before() {
     let mut bench = paced(1);
     submit_all(&mut bench, 2..=9);
