@@ -3,10 +3,6 @@
 use super::super::{Action, Config, Event, Resolution, Submission};
 use super::*;
 
-fn recall(id: u64, task: u64) -> Action {
-    Action::Recall(worker(id), TaskId(task))
-}
-
 fn done(task: u64) -> Action {
     resolve(task, Resolution::Finished)
 }
