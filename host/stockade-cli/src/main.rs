@@ -31,6 +31,7 @@ mod run;
 
 mod output;
 mod report;
+mod table;
 mod warnings;
 
 mod escape;

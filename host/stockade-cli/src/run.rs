@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use stockade::{Bytes, ModuleDescription, Pool, SubmitError, TaskHandle};
+use stockade::{Bytes, ModuleDescription, Pool, SubmitError, TaskHandle, TaskOptions};
 
 use crate::args::RunArgs;
 use crate::error::Error;
@@ -85,8 +85,9 @@ fn submit(
     name: &str,
     target: Option<&Target<'_>>,
 ) -> Result<Handle, Error> {
+    let options = TaskOptions::default().retries(args.pool.retries);
     if let Some(path) = &args.bytes {
-        return Ok(pool.submit(name, Bytes(arguments::read_file(path)?))?);
+        return Ok(pool.submit_with(name, Bytes(arguments::read_file(path)?), options)?);
     }
     let Some(target) = target else {
         // The library knows best what was meant.
@@ -94,7 +95,7 @@ fn submit(
     };
     let texts = args.args.iter().chain(&args.argv);
     let given = arguments::read(texts, &args.named, target.params())?;
-    pool.submit(name, given).map_err(|error: SubmitError| error.into())
+    pool.submit_with(name, given, options).map_err(|error: SubmitError| error.into())
 }
 
 /// Shows what the task tells while it runs, and then how it ended.

@@ -10,4 +10,6 @@ mod examples;
 mod inspect;
 mod map;
 mod map_faults;
+mod map_inputs;
+mod map_resume;
 mod run;
