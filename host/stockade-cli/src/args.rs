@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
 
+use crate::build::BuildArgs;
 use crate::exit;
 use crate::map::options::{ShapeArgs, SinkArgs};
+use crate::new::NewArgs;
 use crate::values::{DirGrant, EnvGrant, Given, Layers, Named, Size, WallTime};
 
 const ABOUT: &str =
@@ -19,6 +21,7 @@ of its own and runs in another; it reaches no file, no variable and no network b
 
 const EXAMPLES: &str = "\
 Examples:
+  stockade new tasks && stockade build tasks         a guest to begin with
   stockade inspect tasks.wasm                        what is in it
   stockade run tasks.wasm word_count 'to be or not'  call a function
   stockade run tool.wasm -- --verbose < in > out     run a program
@@ -37,6 +40,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Subcommand {
+    New(NewArgs),
+    Build(BuildArgs),
     Run(RunArgs),
     Map(MapArgs),
     Inspect(InspectArgs),

@@ -14,7 +14,7 @@ pub(crate) enum Exit {
     Usage,
     /// The module has no such function, or the arguments do not fit it.
     Call,
-    /// The module is no WebAssembly module that can run here.
+    /// The module is no WebAssembly module that can run here, or its crate does not compile.
     Refused,
     /// A file or directory is missing or cannot be read.
     Missing,
@@ -70,7 +70,7 @@ Exit codes:
     0  everything went well
     2  the command line is wrong
    64  the module has no such function, or the arguments do not fit it
-   65  the module is no WebAssembly module that can run here
+   65  the module is no WebAssembly module that can run here, or does not compile
    66  a file or directory is missing or cannot be read
    67  the guest failed: it returned an error, panicked or trapped
    68  the guest reached a limit: time, memory, fuel or output

@@ -23,10 +23,12 @@ mod setup;
 mod target;
 
 mod arguments;
+mod build;
 mod command;
 mod doctor;
 mod inspect;
 mod map;
+mod new;
 mod run;
 
 mod output;
@@ -52,6 +54,8 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     warnings::show();
     let ended = match command {
+        Subcommand::New(args) => new::run(&args),
+        Subcommand::Build(args) => build::run(&args),
         Subcommand::Run(args) => run::run(&args),
         Subcommand::Map(args) => map::run(&args),
         Subcommand::Inspect(args) => inspect::run(&args),
