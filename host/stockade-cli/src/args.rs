@@ -8,6 +8,7 @@ use crate::build::BuildArgs;
 use crate::exit;
 use crate::map::options::{ShapeArgs, SinkArgs};
 use crate::new::NewArgs;
+use crate::settings;
 use crate::values::{DirGrant, EnvGrant, Given, Layers, Named, Size, WallTime};
 
 const ABOUT: &str =
@@ -32,8 +33,12 @@ Examples:
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "stockade", version, about = ABOUT, long_about = LONG_ABOUT, propagate_version = true)]
-#[command(after_help = format!("{EXAMPLES}{}", exit::HELP))]
+#[command(after_help = format!("{EXAMPLES}{}\n{}", settings::HELP, exit::HELP))]
 pub(crate) struct Cli {
+    /// Take settings from FILE rather than from the nearest stockade.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
     #[command(subcommand)]
     pub(crate) command: Subcommand,
 }

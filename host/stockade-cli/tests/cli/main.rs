@@ -14,3 +14,4 @@ mod map_faults;
 mod map_inputs;
 mod map_resume;
 mod run;
+mod settings;
