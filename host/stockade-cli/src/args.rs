@@ -258,6 +258,15 @@ pub(crate) struct PoolArgs {
     #[arg(long, help_heading = "Limits")]
     pub(crate) interruptible: bool,
 
+    /// Make every run alike: clocks stand still but for being read, random numbers come from a seed,
+    /// sleeping takes no time, and fuel is counted
+    #[arg(long, help_heading = "Limits")]
+    pub(crate) deterministic: bool,
+
+    /// With --deterministic: what random numbers come from
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Limits")]
+    pub(crate) seed: u64,
+
     /// Let guests read the directory HOST, which they find as GUEST; with :rw, write it too
     #[arg(long, value_name = "HOST[::GUEST][:rw]", help_heading = "Grants")]
     pub(crate) grant_dir: Vec<DirGrant>,

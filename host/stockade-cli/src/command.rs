@@ -67,7 +67,11 @@ pub(crate) fn run(pool: &Pool, args: &RunArgs) -> Result<Exit, Error> {
     });
     if args.report {
         // Where stderr is closed, nobody wants this.
-        let _ = report::write_report(&mut io::stderr().lock(), &handle.report());
+        let _ = report::write_report(
+            &mut io::stderr().lock(),
+            &handle.report(),
+            args.pool.deterministic,
+        );
     }
     let [stdout, _stderr] = printed;
     stdout.map_err(|error| output::failed(&error))?;

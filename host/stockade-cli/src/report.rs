@@ -42,8 +42,12 @@ fn write_stream(to: &mut dyn Write, name: &str, captured: &Captured) -> io::Resu
     Ok(())
 }
 
-/// Writes what the task used, in aligned lines.
-pub(crate) fn write_report(to: &mut dyn Write, report: &TaskReport) -> io::Result<()> {
+/// Writes what the task used, in aligned lines: of a deterministic one what is the same in every run.
+pub(crate) fn write_report(
+    to: &mut dyn Write,
+    report: &TaskReport,
+    deterministic: bool,
+) -> io::Result<()> {
     let ended = match report.status {
         Status::Completed => "completed",
         Status::Failed => "failed",
@@ -53,12 +57,17 @@ pub(crate) fn write_report(to: &mut dyn Write, report: &TaskReport) -> io::Resul
     let mut row = |name: &str, value: String| writeln!(to, "{name:<12} {value}");
     row("target", escape::line(&report.target))?;
     row("ended", ended.into())?;
-    row("wall time", duration(report.wall_time))?;
-    row("cpu time", duration(report.cpu_time))?;
-    row("queue wait", duration(report.queue_wait))?;
+    if !deterministic {
+        row("wall time", duration(report.wall_time))?;
+        row("cpu time", duration(report.cpu_time))?;
+        row("queue wait", duration(report.queue_wait))?;
+    }
     row("memory", format!("{} at most", size(report.memory_peak_bytes)))?;
     if let Some(fuel) = report.fuel {
         row("fuel", fuel.to_string())?;
+    }
+    if deterministic {
+        return Ok(());
     }
     match report.worker {
         Some(worker) => row("worker", format!("{worker}, attempt {}", report.attempt)),

@@ -118,7 +118,7 @@ fn finish(handle: &Handle, args: &RunArgs) -> Result<Exit, Error> {
     // Where stderr is closed, nobody wants this.
     let _ = report::write_captured(&mut stderr, &task);
     if args.report {
-        let _ = report::write_report(&mut stderr, &task);
+        let _ = report::write_report(&mut stderr, &task, args.pool.deterministic);
     }
     let _ = stderr.flush();
     drop(stderr);

@@ -86,6 +86,7 @@ fn config(settings: &EngineSettings) -> Config {
         .concurrency_support(false)
         .epoch_interruption(settings.metering.epochs())
         .consume_fuel(settings.metering.fuel())
+        .cranelift_nan_canonicalization(settings.canonical_nans)
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX))
         // The environment has no say in what a worker prints.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
