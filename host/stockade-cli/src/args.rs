@@ -4,10 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
 
+use crate::bench::BenchArgs;
 use crate::build::BuildArgs;
+use crate::cache::CacheArgs;
 use crate::exit;
 use crate::map::options::{ShapeArgs, SinkArgs};
 use crate::new::NewArgs;
+use crate::pages::{CompletionsArgs, ManArgs};
 use crate::settings;
 use crate::values::{DirGrant, EnvGrant, Given, Layers, Named, Size, WallTime};
 
@@ -50,7 +53,11 @@ pub(crate) enum Subcommand {
     Run(RunArgs),
     Map(MapArgs),
     Inspect(InspectArgs),
+    Bench(BenchArgs),
     Doctor(DoctorArgs),
+    Cache(CacheArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -314,13 +321,17 @@ Examples:
   stockade doctor --require seccomp,landlock && stockade run untrusted.wasm score 7
 ";
 
-/// Show what confines a worker on this machine, layer by layer
+/// Show what this machine offers: what confines a worker, layer by layer, and what makes it fast
 ///
 /// Starts one worker and one compiler, which confine themselves as every other does, and shows what
-/// became of each layer.
+/// became of each layer. What could be better comes with what to do about it.
 #[derive(Debug, Args)]
 #[command(after_help = format!("{DOCTOR_EXAMPLES}\n{}", exit::HELP))]
 pub(crate) struct DoctorArgs {
+    /// The directory of a cache, to see whether it can be used
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+
     /// Fail unless these layers are on in full in both, by their names; `all` stands for every one
     #[arg(long, value_name = "LAYER", value_delimiter = ',')]
     pub(crate) require: Vec<Layers>,

@@ -26,7 +26,8 @@ pub(crate) enum Exit {
     WorkerLost,
     /// No worker can start, or the machine refused what is needed.
     Internal,
-    /// Some lines of a map failed; the others have their results.
+    /// Some items of a map failed, and the others have their results; or some entries of a cache are
+    /// wrong.
     SomeFailed,
     /// The result cannot be written.
     Output,
@@ -76,7 +77,7 @@ Exit codes:
    68  the guest reached a limit: time, memory, fuel or output
    69  the worker process died while it ran the task
    70  no worker can start, or the machine refused what is needed
-   71  map: some lines failed, the others have their results
+   71  map: some items failed, the others have their results; cache verify: some entries are wrong
    74  the result cannot be written
   130  interrupted by Ctrl-C
   141  whoever read the output has gone

@@ -24,12 +24,15 @@ mod setup;
 mod target;
 
 mod arguments;
+mod bench;
 mod build;
+mod cache;
 mod command;
 mod doctor;
 mod inspect;
 mod map;
 mod new;
+mod pages;
 mod run;
 
 mod output;
@@ -39,6 +42,7 @@ mod warnings;
 
 mod escape;
 mod json;
+mod machine;
 
 mod advice;
 mod error;
@@ -59,7 +63,11 @@ fn main() -> ExitCode {
         Subcommand::Run(args) => run::run(&args),
         Subcommand::Map(args) => map::run(&args),
         Subcommand::Inspect(args) => inspect::run(&args),
+        Subcommand::Bench(args) => bench::run(&args),
         Subcommand::Doctor(args) => doctor::run(&args),
+        Subcommand::Cache(args) => cache::run(&args),
+        Subcommand::Completions(args) => pages::completions(&args),
+        Subcommand::Man(args) => pages::man(&args),
     });
     let exit = ended.unwrap_or_else(|error| {
         error.print();

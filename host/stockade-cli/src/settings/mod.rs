@@ -116,6 +116,11 @@ pub(crate) fn apply(command: Command, words: &[OsString]) -> Result<Command, Err
     }))
 }
 
+/// The file whose settings count where none is named, if there is one.
+pub(crate) fn found() -> Option<PathBuf> {
+    file::find().ok().flatten()
+}
+
 /// Whether an option may be set anywhere else than on the command line.
 fn is_settable(arg: &Arg) -> bool {
     arg.get_long().is_some_and(|long| !["help", "version", "config"].contains(&long))

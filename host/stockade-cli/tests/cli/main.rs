@@ -15,3 +15,4 @@ mod map_inputs;
 mod map_resume;
 mod run;
 mod settings;
+mod tools;
