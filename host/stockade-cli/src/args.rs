@@ -116,6 +116,11 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) report: bool,
 
+    /// For a function: write one JSON object with the result or the error, and what the task used and
+    /// wrote, to stdout
+    #[arg(long, conflicts_with_all = ["output", "report"])]
+    pub(crate) json: bool,
+
     /// Let a program's output reach the terminal as it is, with its control characters: only for
     /// programs that you trust with your terminal
     #[arg(long)]

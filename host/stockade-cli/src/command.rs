@@ -86,6 +86,9 @@ fn check(args: &RunArgs) -> Result<(), Error> {
     if args.bytes.is_some() {
         return refused("--bytes", "give the program its input on stdin: < FILE");
     }
+    if args.json {
+        return refused("--json", "what the program writes is its own to say");
+    }
     if args.output.is_some() {
         return refused("--output", "redirect its stdout: > FILE");
     }

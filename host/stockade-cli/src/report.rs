@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use stockade::{Captured, Status, TaskReport};
 
 use crate::escape;
@@ -73,6 +74,28 @@ pub(crate) fn write_report(
         Some(worker) => row("worker", format!("{worker}, attempt {}", report.attempt)),
         None => row("worker", "none".into()),
     }
+}
+
+/// What the task used and wrote, for machines: of a deterministic one what is the same in every run.
+pub(crate) fn to_json(report: &TaskReport, deterministic: bool) -> Value {
+    let stream = |captured: &Captured| json!({ "text": String::from_utf8_lossy(&captured.bytes), "dropped_bytes": captured.dropped });
+    let log = report.log.iter().map(|line| json!({ "level": line.level, "message": line.message }));
+    let mut value = json!({
+        "target": report.target,
+        "memory_peak_bytes": report.memory_peak_bytes,
+        "fuel": report.fuel,
+        "stdout": stream(&report.stdout),
+        "stderr": stream(&report.stderr),
+        "log": log.collect::<Vec<_>>(),
+        "log_dropped": report.log_dropped,
+    });
+    if !deterministic {
+        value["wall_seconds"] = report.wall_time.as_secs_f64().into();
+        value["cpu_seconds"] = report.cpu_time.as_secs_f64().into();
+        value["queue_seconds"] = report.queue_wait.as_secs_f64().into();
+        value["attempt"] = report.attempt.into();
+    }
+    value
 }
 
 /// A duration in the unit that suits it.

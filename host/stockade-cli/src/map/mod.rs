@@ -24,7 +24,7 @@ mod rows;
 
 mod call;
 mod order;
-mod record;
+pub(crate) mod record;
 mod sink;
 mod state;
 

@@ -241,8 +241,13 @@ impl Problem {
         format!("{name}: {}: {message}", self.kind)
     }
 
+    /// As JSON text.
+    pub(crate) fn to_json(&self) -> String {
+        error_json(self)
+    }
+
     fn record(&self, name: &Name) -> String {
-        format!("{{{},\"error\":{}}}", name.field(), error_json(self))
+        format!("{{{},\"error\":{}}}", name.field(), self.to_json())
     }
 }
 

@@ -206,3 +206,20 @@ fn a_deterministic_run_gives_the_same_result_and_report_every_time() {
     assert_ne!(run(&[]).stdout(), one.stdout());
     run(&["--deterministic", "--instances", "per-worker"]).fails(2, &["--instances per-task"]);
 }
+
+#[test]
+fn a_run_is_one_json_object_for_whoever_asks_for_that() {
+    let guest = example("wordcount");
+    let run = |line: &str| {
+        let ended = stockade(args!["run", guest, "words_in_line", line, "--json"]).end();
+        let value: serde_json::Value = serde_json::from_str(&ended.stdout()).unwrap();
+        assert_eq!(ended.stderr, "");
+        (ended.code, value)
+    };
+    let (code, value) = run("to be");
+    assert_eq!((code, &value["result"]), (Some(0), &2.into()));
+    assert!(value["report"]["memory_peak_bytes"].as_u64() > Some(0));
+    assert!(value["report"]["wall_seconds"].is_number());
+    let (code, value) = run("");
+    assert_eq!((code, &value["error"]["kind"]), (Some(67), &"error".into()));
+}
