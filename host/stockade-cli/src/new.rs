@@ -162,6 +162,8 @@ fn files(name: &str, sdk: &Path) -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
+    use toml::de::{DeTable, DeValue};
+
     use super::*;
 
     #[test]
@@ -177,10 +179,14 @@ mod tests {
     #[test]
     fn the_manifest_names_the_crate_and_the_sdk_whatever_its_path() {
         let files = files("my-guest", Path::new("/a \"b\"/c\\d"));
-        let manifest: toml::Table = toml::from_str(&files[0].1).unwrap();
-        assert_eq!(manifest["package"]["name"].as_str(), Some("my-guest"));
-        let dependency = &manifest["dependencies"]["stockade-guest"];
-        assert_eq!(dependency["path"].as_str(), Some("/a \"b\"/c\\d"));
+        let manifest = DeValue::Table(DeTable::parse(&files[0].1).unwrap().into_inner());
+        let text = |path: &[&str]| {
+            let found =
+                path.iter().fold(&manifest, |value, key| value.get(*key).unwrap().get_ref());
+            found.as_str().unwrap().to_string()
+        };
+        assert_eq!(text(&["package", "name"]), "my-guest");
+        assert_eq!(text(&["dependencies", "stockade-guest", "path"]), "/a \"b\"/c\\d");
         assert!(files[2].1.contains("release/my_guest.wasm"), "{}", files[2].1);
     }
 }

@@ -152,8 +152,11 @@ fn call(pool: &Pool, args: &BenchArgs) -> Result<Json, Error> {
         )
         .help("`stockade run MODULE --report -- ARGV...` tells how long a program took"));
     }
-    // Where there is none, the first call fails, and the library knows best what was meant.
-    arguments::read(&args.args, &args.named, found.and_then(target::Target::params))
+    let Some(target) = found else {
+        // The library knows best what was meant.
+        return Ok(pool.submit::<()>(args.function.as_str(), Json::new()).map(|_| Json::new())?);
+    };
+    arguments::read(&args.args, &args.named, target.params())
 }
 
 fn one(pool: &Pool, args: &BenchArgs, call: Json) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -37,7 +37,7 @@ pub(crate) enum Input {
     /// Lines, each one text or one JSON value.
     Lines { reader: Reader, bytes: Option<u64> },
     /// Rows below a header.
-    Rows { rows: Rows<Reader>, bytes: Option<u64> },
+    Rows { rows: Box<Rows<Reader>>, bytes: Option<u64> },
     /// Files.
     Files(Vec<Arc<Path>>),
 }
@@ -63,7 +63,7 @@ impl Input {
         let (reader, bytes) = open(path)?;
         if args.format == InputFormat::Csv {
             let delimiter = args.shape.delimiter.map_or(b',', |delimiter| delimiter.0);
-            return Ok(Self::Rows { rows: Rows::new(reader, delimiter), bytes });
+            return Ok(Self::Rows { rows: Box::new(Rows::new(reader, delimiter)), bytes });
         }
         Ok(Self::Lines { reader, bytes })
     }
@@ -150,6 +150,6 @@ fn open(path: &Path) -> Result<(Reader, Option<u64>), Error> {
     Ok((boxed(Box::new(file)), bytes))
 }
 
-fn shown(path: &PathBuf) -> String {
+fn shown(path: &Path) -> String {
     path.display().to_string()
 }

@@ -16,7 +16,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// Where records go.
 pub(crate) enum Sink {
     Stdout(BufWriter<io::StdoutLock<'static>>),
-    File(Tracked),
+    File(Box<Tracked>),
     Directory(PathBuf),
 }
 
@@ -63,7 +63,7 @@ impl Sink {
             io::Seek::seek(&mut file, io::SeekFrom::Start(bytes)).map_err(refused)?;
         }
         let file = BufWriter::with_capacity(BUFFER_BYTES, file);
-        Ok(Self::File(Tracked { file, path: path.clone(), bytes, hasher }))
+        Ok(Self::File(Box::new(Tracked { file, path: path.clone(), bytes, hasher })))
     }
 
     /// Whether records go to this process's stdout.
@@ -106,7 +106,8 @@ impl Sink {
     pub(crate) fn flush(&mut self) -> Result<(), Error> {
         match self {
             Self::Stdout(stdout) => stdout.flush().map_err(|error| output::failed(&error)),
-            Self::File(Tracked { file, path, .. }) => {
+            Self::File(tracked) => {
+                let Tracked { file, path, .. } = &mut **tracked;
                 file.flush().map_err(|error| cannot("write", path, &error))
             }
             Self::Directory(_) => Ok(()),
@@ -121,7 +122,8 @@ impl Sink {
         self.flush()?;
         match self {
             Self::Stdout(_) => Ok((0, String::new())),
-            Self::File(Tracked { file, path, bytes, hasher }) => {
+            Self::File(tracked) => {
+                let Tracked { file, path, bytes, hasher } = &mut **tracked;
                 file.get_ref().sync_data().map_err(|error| cannot("write", path, &error))?;
                 Ok((*bytes, hasher.finalize().to_hex().to_string()))
             }

@@ -30,10 +30,11 @@ use file::File;
 pub(crate) const HELP: &str = "\
 Settings:
   Every option may also stand in the environment, as in STOCKADE_WALL_TIME=5s, or in the nearest
-  stockade.toml upwards from here: wall-time = \"5s\" for every command that has the option, or below
-  [map] for that one. What counts is the command line, else the environment, else the file. Several
-  values are a list in the file, and lines in the environment. `--config FILE` names a file. One that
-  is only found may not grant anything, read or write files: it may have come with the module.
+  stockade.toml upwards from here: wall-time = \"5s\" for every command that has the option, or
+  below [map] for that one. What counts is the command line, else the environment, else the file.
+  Several values are a list in the file, and lines in the environment. --config or STOCKADE_CONFIG
+  name a file. One that is only found may not grant anything, nor name files to read or write: it
+  may have come with the module.
 ";
 
 /// Options that a file which was only found may set: what confines a task, and how input is read and

@@ -82,8 +82,9 @@ fn a_map_that_is_killed_or_interrupted_goes_on_without_repeating_or_losing_a_lin
         if signal == Signal::INT {
             ended.fails(130, &["the same command goes on from there"]);
         } else {
-            // As if it had been killed in the middle of a line.
+            // As if much had been written since, and the kill had come in the middle of a line.
             let mut torn = fs::read(&output).unwrap();
+            torn.extend(b"{\"line\":1,\"result\":1}\n".repeat(10_000));
             torn.extend(b"{\"line\":1,\"res");
             fs::write(&output, torn).unwrap();
         }
@@ -95,6 +96,27 @@ fn a_map_that_is_killed_or_interrupted_goes_on_without_repeating_or_losing_a_lin
         map("300ms").end().fails(71, &["everything was done before: 397 ok, 2 failed"]);
         assert_whole(&output, order.is_none());
     }
+}
+
+#[test]
+fn what_is_done_behind_a_line_that_was_not_run_waits_for_it() {
+    let (folder, guest) = module(STUCK_BELOW_0);
+    // The first takes until its deadline, the second waits for it, the third is wrong at once.
+    let input = folder.file("input", "-1\n2\nx\n");
+    let (output, state) = (folder.path().join("output"), folder.path().join("state"));
+    let map = || {
+        let base = args!["map", guest, "f", input, "-o", output, "--resume", state];
+        stockade(base.into_iter().chain(args!["--workers", "1", "--wall-time", "2s"]))
+    };
+    let running = map().start();
+    running.busy_worker(10);
+    running.signal(Signal::INT);
+    running.end().fails(130, &["1 line: 0 ok, 1 failed (1 deadline), 2 not run"]);
+    assert_eq!(lines(&output).len(), 1);
+    map().end().fails(71, &["2 lines: 1 ok, 1 failed (1 bad-line), 1 done before"]);
+    let begins = |line: &String| line.split(',').next().unwrap().to_string();
+    let begins: Vec<_> = lines(&output).iter().map(begins).collect();
+    assert_eq!(begins, ["{\"line\":1", "{\"line\":2", "{\"line\":3"]);
 }
 
 #[test]

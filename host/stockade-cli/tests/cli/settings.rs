@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::args;
-use crate::support::{Folder, module, stockade};
+use crate::support::{module, stockade};
 
 /// Takes more fuel the larger its number is.
 const LOOP: &str = r#"(module
@@ -55,6 +55,8 @@ fn what_is_wrong_is_told_with_its_variable_or_its_line() {
     ended.gives("7\n");
     assert!(ended.stderr.contains("others could have written"), "{}", ended.stderr);
     // Help is there whatever the file says.
+    fs::remove_file(&settings).unwrap();
     folder.file("stockade.toml", "=\n");
-    assert_eq!(stockade(args!["run", "--help"]).folder(&Folder::new().path()).end().code, Some(0));
+    run().end().fails(2, &["stockade.toml:1: "]);
+    assert_eq!(stockade(args!["run", "--help"]).folder(folder.path()).end().code, Some(0));
 }

@@ -29,7 +29,7 @@ fn a_function_is_measured_and_one_that_fails_is_not() {
     assert!(number("/throughput/calls_per_second") > 0.0);
 
     bench(&["trap"]).fails(67, &["unreachable"]);
-    bench(&["triple", "1"]).fails(64, &["triple", "stockade inspect"]);
+    bench(&["triple", "one"]).fails(64, &["triple", "stockade inspect"]);
     bench(&["double"]).fails(64, &["double"]);
 }
 
