@@ -134,7 +134,7 @@ const MAP_EXAMPLES: &str = "\
 Examples:
   stockade map tasks.wasm word_count --input text book.txt > counts.jsonl
   stockade map scalar.wat add --args pairs.jsonl          with lines like [1, 2]
-  stockade map tasks.wasm top_words --input csv texts.csv with a header like text,limit
+  stockade map tasks.wasm top_words --input csv t.csv     with the header text,limit
   stockade map pictures.wasm preview --files photos/*.jpg --output-dir small --extension png
   stockade map tasks.wasm score rows.jsonl --output scores.jsonl --resume scores.state
   tail -f events.jsonl | stockade map tasks.wasm classify --plain
