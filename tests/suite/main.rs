@@ -9,6 +9,7 @@ mod calling;
 mod commands;
 mod compile_limits;
 mod conformance;
+mod deterministic;
 mod ending;
 mod handles;
 mod hooks;

@@ -4,14 +4,16 @@ use std::io::{self, IsTerminal, Write};
 use std::thread;
 use std::time::Duration;
 
+use base64::Engine as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use stockade::{Bytes, ModuleDescription, Pool, SubmitError, TaskHandle};
+use stockade::{Bytes, ModuleDescription, Pool, SubmitError, TaskError, TaskHandle, TaskOptions};
 
 use crate::args::RunArgs;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::map::record::Problem;
 use crate::output::{self, Written};
 use crate::target::{self, COMMAND_ENTRY, Shape, Target};
 use crate::{arguments, command, escape, json, report, setup};
@@ -85,8 +87,9 @@ fn submit(
     name: &str,
     target: Option<&Target<'_>>,
 ) -> Result<Handle, Error> {
+    let options = TaskOptions::default().retries(args.pool.retries);
     if let Some(path) = &args.bytes {
-        return Ok(pool.submit(name, Bytes(arguments::read_file(path)?))?);
+        return Ok(pool.submit_with(name, Bytes(arguments::read_file(path)?), options)?);
     }
     let Some(target) = target else {
         // The library knows best what was meant.
@@ -94,7 +97,7 @@ fn submit(
     };
     let texts = args.args.iter().chain(&args.argv);
     let given = arguments::read(texts, &args.named, target.params())?;
-    pool.submit(name, given).map_err(|error: SubmitError| error.into())
+    pool.submit_with(name, given, options).map_err(|error: SubmitError| error.into())
 }
 
 /// Shows what the task tells while it runs, and then how it ended.
@@ -112,18 +115,44 @@ fn finish(handle: &Handle, args: &RunArgs) -> Result<Exit, Error> {
     })?;
     bar.finish_and_clear();
     let ended = handle.output().and_then(Written::from_output);
-    let mut stderr = io::stderr().lock();
     let task = handle.report();
+    if args.json {
+        printed.map_err(|error| output::failed(&error))?;
+        let text = format!(
+            "{{{},\"report\":{}}}",
+            outcome_json(&ended),
+            json::text(&report::to_json(&task, args.pool.deterministic))
+        );
+        output::write(Written::Line(text), None)?;
+        return ended
+            .map(|_| Exit::Success)
+            .map_err(|error| Error::silent(Error::from(&error).exit()));
+    }
+    let mut stderr = io::stderr().lock();
     // Where stderr is closed, nobody wants this.
     let _ = report::write_captured(&mut stderr, &task);
     if args.report {
-        let _ = report::write_report(&mut stderr, &task);
+        let _ = report::write_report(&mut stderr, &task, args.pool.deterministic);
     }
     let _ = stderr.flush();
     drop(stderr);
     printed.map_err(|error| output::failed(&error))?;
     output::write(ended.map_err(|error| Error::from(&error))?, args.output.as_deref())?;
     Ok(Exit::Success)
+}
+
+/// How a task ended, as a field of an object.
+fn outcome_json(ended: &Result<Written, TaskError>) -> String {
+    match ended {
+        Ok(Written::Line(line)) => format!("\"result\":{line}"),
+        Ok(Written::Bytes(bytes)) => {
+            format!(
+                "\"result_base64\":\"{}\"",
+                base64::engine::general_purpose::STANDARD.encode(bytes)
+            )
+        }
+        Err(error) => format!("\"error\":{}", Problem::of_task(error).to_json()),
+    }
 }
 
 /// Writes every item that the task emits, as it comes. Where nobody reads them the task is ended:

@@ -19,6 +19,11 @@ use crate::values::{Given, Named};
 /// # Errors
 /// Whatever of the module, the limits, the grants or the initializer cannot be used.
 pub(crate) fn pool(module: &Path, args: &PoolArgs, workers: Option<usize>) -> Result<Pool, Error> {
+    if args.deterministic && args.instances == Instances::PerWorker {
+        let message = "`--deterministic` needs `--instances per-task`";
+        return Err(Error::new(Exit::Usage, message)
+            .because("what an instance remembers depends on which tasks its worker ran before"));
+    }
     let mut builder = Pool::builder()
         .module(module)
         .worker_program(WorkerProgram::CurrentProgram)
@@ -55,7 +60,9 @@ fn limits(args: &PoolArgs) -> Limits {
         .wall_time(args.wall_time.0)
         .interruptible(args.interruptible)
         .memory_bytes(args.memory.0)
-        .fuel(args.fuel)
+        // Counted, so that a report tells it, though nothing is too much.
+        .fuel(args.fuel.or(args.deterministic.then_some(u64::MAX)))
+        .deterministic(args.deterministic.then_some(args.seed))
         .output_bytes(args.output_limit.0)
         .stdio_bytes(args.stdio_limit.0)
 }

@@ -27,7 +27,7 @@ use crate::hostcalls;
 use crate::linked::Linked;
 use crate::payload::CallInput;
 use crate::reserve::Reserve;
-use crate::wasi::{Clock, Input, Plan};
+use crate::wasi::{Input, Plan};
 
 /// Why a factory could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ impl Factory {
     pub(crate) fn new(engine: Engine, setup: Setup, link: Link) -> Result<Self, FactoryError> {
         let metering = setup.engine.metering;
         let reserve = Reserve::new(&setup.grants);
-        let (grants, clock) = (setup.grants, Clock::start());
+        let (grants, since) = (setup.grants, Instant::now());
         Ok(Self {
             linker: hostcalls::linker(&engine)?,
             alarm: None,
@@ -78,7 +78,7 @@ impl Factory {
             page: Arc::clone(&link.page),
             surroundings: Arc::new(Surroundings {
                 grants,
-                clock,
+                since,
                 page_bytes: rustix::param::page_size(),
                 link: Some(link),
             }),
@@ -102,7 +102,7 @@ impl Factory {
         self.page = Arc::clone(&link.page);
         self.surroundings = Arc::new(Surroundings {
             grants: self.surroundings.grants.clone(),
-            clock: Clock::start(),
+            since: Instant::now(),
             page_bytes: self.surroundings.page_bytes,
             link: Some(link),
         });

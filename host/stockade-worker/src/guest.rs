@@ -32,7 +32,7 @@ use crate::meter::Meter;
 use crate::overlay::Overlay;
 use crate::payload::CallInput;
 use crate::state::{self, StateError};
-use crate::wasi::{Clock, Plan, Wasi};
+use crate::wasi::{Clock, Plan, VirtualTime, Wasi};
 
 /// What calling into a guest came to: an outcome that it chose, or the error that ended it.
 type Called<T> = Result<T, wasmtime::Error>;
@@ -86,7 +86,8 @@ pub(crate) struct Link {
 #[derive(Debug)]
 pub(crate) struct Surroundings {
     pub(crate) grants: Grants,
-    pub(crate) clock: Clock,
+    /// The worker's start, which its guests' time begins with.
+    pub(crate) since: Instant,
     /// The size of the system's pages.
     pub(crate) page_bytes: usize,
     /// None where host calls have types and no caller.
@@ -107,6 +108,8 @@ pub(crate) struct GuestState {
     /// For the context, until it is built; nothing for functions.
     plan: Option<Box<Plan>>,
     wasi: Option<Box<Wasi>>,
+    /// The time of a deterministic guest; for any other, that of its worker counts.
+    virtual_time: Option<VirtualTime>,
 }
 
 impl std::fmt::Debug for GuestState {
@@ -124,18 +127,25 @@ impl GuestState {
     ) -> Self {
         let (meter, memory, initial_bytes) = (Meter::default(), None, None);
         let (overlay, wasi) = (None, None);
-        Self { call, meter, surroundings, memory, initial_bytes, overlay, plan, wasi }
+        let virtual_time = call.seed.map(|_| VirtualTime::default());
+        Self { call, meter, surroundings, memory, initial_bytes, overlay, plan, wasi, virtual_time }
     }
 
     /// The WASI context, built now if this is the guest's first WASI call.
     pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
+        let clock = self.clock();
         let Self { call, surroundings, plan, wasi, .. } = self;
         let wasi = wasi.get_or_insert_with(|| {
             let plan = plan.take().map_or_else(Plan::default, |plan| *plan);
-            let Surroundings { grants, clock, .. } = &**surroundings;
-            Box::new(Wasi::build(plan, grants, *clock, call.stdio_limit))
+            let grants = &surroundings.grants;
+            Box::new(Wasi::build(plan, grants, clock, call.seed, call.stdio_limit))
         });
         &mut wasi.context
+    }
+
+    /// The clock that the guest reads.
+    pub(crate) fn clock(&self) -> Clock {
+        self.virtual_time.clone().map_or(Clock::Worker(self.surroundings.since), Clock::Virtual)
     }
 }
 

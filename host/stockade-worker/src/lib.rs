@@ -69,6 +69,8 @@ use std::io::Write;
 
 use stockade_wire::Role;
 
+pub use engine::{ENGINE, fast_reset};
+
 /// Runs this process as a worker or a compiler, and exits, if its first argument says that a pool
 /// started it as one; returns otherwise. Call it first in `main`, before any thread exists and
 /// before anything is read from the environment.

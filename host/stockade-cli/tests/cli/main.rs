@@ -3,6 +3,7 @@
 mod support;
 
 mod bad_input;
+mod build;
 mod cache;
 mod command;
 mod doctor;
@@ -10,4 +11,8 @@ mod examples;
 mod inspect;
 mod map;
 mod map_faults;
+mod map_inputs;
+mod map_resume;
 mod run;
+mod settings;
+mod tools;
