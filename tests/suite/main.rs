@@ -10,6 +10,7 @@ mod commands;
 mod compile_limits;
 mod conformance;
 mod deterministic;
+mod docs;
 mod ending;
 mod handles;
 mod hooks;
