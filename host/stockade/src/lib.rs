@@ -206,3 +206,8 @@ pub use stockade_wire::{
 };
 pub use target::Target;
 pub use task::{Output, TaskDuration, TaskHandle, TaskResult};
+
+/// The guide's Rust, which has to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide.md")]
+struct Guide;

@@ -7,6 +7,7 @@ mod build;
 mod cache;
 mod command;
 mod doctor;
+mod documented;
 mod examples;
 mod inspect;
 mod map;
