@@ -80,7 +80,6 @@ impl RoleProcess {
             limits,
             grants: Grants::none(),
             instances: Instances::PerTask,
-            determinism: None,
             confinement: confinement(),
             modules: 1,
             rings: false,

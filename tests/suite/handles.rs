@@ -22,6 +22,25 @@ fn wait_task(pool: &Pool) -> TaskHandle<Vec<u8>> {
 }
 
 #[test]
+fn many_tasks_that_wait_are_counted_cancelled_and_run_like_any() {
+    let (gate, pool) = gated();
+    let _running = wait_task(&pool);
+    let tasks: Vec<_> =
+        (0..1000).map(|i| pool.submit::<Vec<u8>>("echo", int(i)).unwrap()).collect();
+    assert_eq!(pool.count_pending_tasks(), 1000);
+    let cancelled = tasks.iter().step_by(4).filter(|task| task.cancel()).count();
+    assert_eq!((cancelled, pool.count_pending_tasks()), (250, 750));
+    gate.open();
+    for (i, task) in (0_i32..).zip(&tasks) {
+        match task.result() {
+            Ok(echo) => assert!(i % 4 > 0 && echo == i.to_le_bytes(), "{i}: {echo:?}"),
+            Err(error) => assert!(i % 4 == 0 && task.status() == Status::Cancelled, "{error:?}"),
+        }
+    }
+    assert_eq!(pool.workers()[0].tasks_done, 1 + 750);
+}
+
+#[test]
 fn a_task_is_pending_then_running_then_completed() {
     let (gate, pool) = gated();
     let running = wait_task(&pool);

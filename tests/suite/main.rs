@@ -9,6 +9,8 @@ mod calling;
 mod commands;
 mod compile_limits;
 mod conformance;
+mod deterministic;
+mod docs;
 mod ending;
 mod handles;
 mod hooks;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use stockade::{Json, Limits, Pool, RunError, SubmitError, TaskError};
 use stockade_tests::{Gate, PATIENCE, eventually, guest_pool, int, numbers, tasks, two_ints};
+use stockade_wire::SLOTS_MAX;
 
 use serde_json::json;
 
@@ -95,6 +96,37 @@ fn an_endless_source_is_drawn_from_only_as_results_are_taken() {
             }
         }
     }
+}
+
+#[test]
+fn what_a_map_has_under_way_by_itself_is_bounded_however_short_tasks_are() {
+    let pool = two_workers();
+    for unordered in [false, true] {
+        let drawn = Cell::new(0);
+        let source = (0..).inspect(|_| drawn.set(drawn.get() + 1)).map(|i: i32| (i, 0));
+        let map = pool.starmap::<i32, _, _>("add", source);
+        let mut map = if unordered { map.unordered() } else { map };
+        for taken in 1..=3000 {
+            map.next().unwrap().unwrap();
+            let ahead = drawn.get() - taken;
+            assert!(ahead < 2 * 2 * SLOTS_MAX, "{ahead} ahead");
+        }
+    }
+}
+
+#[test]
+fn a_result_that_is_ready_does_not_wait_for_all_that_a_slow_source_has() {
+    let pool = two_workers();
+    pool.run::<i32>("add", (1, 1)).unwrap();
+    let drawn = Cell::new(0);
+    let source = (0..16).inspect(|_| {
+        drawn.set(drawn.get() + 1);
+        std::thread::sleep(Duration::from_millis(2));
+    });
+    let mut map = pool.starmap::<i32, _, _>("add", source.map(|i| (i, 0)));
+    assert_eq!(map.next().unwrap().unwrap(), 0);
+    assert!(drawn.get() < 16, "the first came after all {}", drawn.get());
+    assert_eq!(map.count(), 15);
 }
 
 #[test]

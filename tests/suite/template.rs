@@ -179,7 +179,6 @@ fn a_clone_reports_the_same_layers_as_a_worker_that_was_started_by_itself() {
         limits: limits.clone(),
         grants: Grants::none(),
         instances: Instances::PerTask,
-        determinism: None,
         confinement: Confinement { lockdown: lockdown.clone(), ..Confinement::default() },
         modules,
         rings: false,

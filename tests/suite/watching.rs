@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use stockade::Limits;
 use stockade_tests::{eventually, numbers, wat};
 use tracing::field::{Field, Visit};
+use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber, span};
 
 /// Fields by their names.
@@ -41,6 +42,12 @@ impl Visit for Reader<'_> {
 
 /// A span's number is its place among what was told, from 1.
 impl Subscriber for Listener {
+    /// Whatever another test's thread decided for its own listener, or for want of one, counts for
+    /// every thread; so nobody decides once for all.
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == self.target
     }
@@ -82,6 +89,7 @@ impl Subscriber for Listener {
 
 #[test]
 fn a_task_is_a_span_from_its_submission_to_its_end() {
+    LazyLock::force(&WORKERS);
     let pool = numbers().build().unwrap();
     let told = Told::default();
     let listener = Listener { target: "stockade::task", told: told.clone() };
@@ -112,6 +120,7 @@ fn a_task_is_a_span_from_its_submission_to_its_end() {
 
 #[test]
 fn a_module_is_a_span_for_each_step_of_its_compilation() {
+    LazyLock::force(&WORKERS);
     let told = Told::default();
     let listener = Listener { target: "stockade::compile", told: told.clone() };
     tracing::subscriber::with_default(listener, || numbers().build().unwrap());
@@ -121,7 +130,8 @@ fn a_module_is_a_span_for_each_step_of_its_compilation() {
     assert!(spans[0].contains_key("closed"));
 }
 
-/// What all threads of this process are told of workers; set once, as the process has one such.
+/// What all threads of this process are told of workers; set once, as the process has one such. Every
+/// test here sets it first: a thread without any listener would decide that nobody listens.
 static WORKERS: LazyLock<Told> = LazyLock::new(|| {
     let told = Told::default();
     let listener = Listener { target: "stockade::worker", told: told.clone() };
@@ -136,8 +146,11 @@ fn workers_are_told_of_as_they_start_and_end() {
     let limits = Limits::default().wall_time(std::time::Duration::from_millis(50));
     let pool = wat(endless).limits(limits).build().unwrap();
     pool.run::<()>("spin", ()).unwrap_err();
-    pool.run::<()>("ok", ()).unwrap();
-    let victim = pool.workers()[0].pid;
+    let ended = pool.submit::<()>("ok", ()).unwrap();
+    ended.result().unwrap();
+    // Not the one that is killed for its deadline, and may still be there.
+    let worker = ended.report().worker;
+    let victim = pool.workers().iter().find(|info| Some(info.id) == worker).unwrap().pid;
     stockade_tests::kill(victim);
     eventually("the worker is gone", || pool.workers().iter().all(|worker| worker.pid != victim));
     let name = pool.name().to_owned();

@@ -4,9 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
 
+use crate::bench::BenchArgs;
+use crate::build::BuildArgs;
+use crate::cache::CacheArgs;
 use crate::exit;
+use crate::map::options::{ShapeArgs, SinkArgs};
+use crate::new::NewArgs;
 use crate::observe::ObserveArgs;
+use crate::pages::{CompletionsArgs, ManArgs};
 use crate::replay::ReplayArgs;
+use crate::settings;
 use crate::values::{DirGrant, EnvGrant, Given, Layers, Named, Size, WallTime};
 
 const ABOUT: &str =
@@ -20,6 +27,7 @@ of its own and runs in another; it reaches no file, no variable and no network b
 
 const EXAMPLES: &str = "\
 Examples:
+  stockade new tasks && stockade build tasks         a guest to begin with
   stockade inspect tasks.wasm                        what is in it
   stockade run tasks.wasm word_count 'to be or not'  call a function
   stockade run tool.wasm -- --verbose < in > out     run a program
@@ -30,19 +38,29 @@ Examples:
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "stockade", version, about = ABOUT, long_about = LONG_ABOUT, propagate_version = true)]
-#[command(after_help = format!("{EXAMPLES}{}", exit::HELP))]
+#[command(after_help = format!("{EXAMPLES}{}\n{}", settings::HELP, exit::HELP))]
 pub(crate) struct Cli {
+    /// Take settings from FILE rather than from the nearest stockade.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
     #[command(subcommand)]
     pub(crate) command: Subcommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Subcommand {
+    New(NewArgs),
+    Build(BuildArgs),
     Run(RunArgs),
     Map(MapArgs),
     Replay(ReplayArgs),
     Inspect(InspectArgs),
+    Bench(BenchArgs),
     Doctor(DoctorArgs),
+    Cache(CacheArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -101,6 +119,11 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) report: bool,
 
+    /// For a function: write one JSON object with the result or the error, and what the task used and
+    /// wrote, to stdout
+    #[arg(long, conflicts_with_all = ["output", "report"])]
+    pub(crate) json: bool,
+
     /// Let a program's output reach the terminal as it is, with its control characters: only for
     /// programs that you trust with your terminal
     #[arg(long)]
@@ -117,24 +140,37 @@ const MAP_EXAMPLES: &str = "\
 Examples:
   stockade map tasks.wasm word_count --input text book.txt > counts.jsonl
   stockade map scalar.wat add --args pairs.jsonl          with lines like [1, 2]
+  stockade map tasks.wasm top_words --input csv t.csv     with the header text,limit
+  stockade map pictures.wasm preview --files photos/*.jpg --output-dir small --extension png
+  stockade map tasks.wasm score rows.jsonl --output scores.jsonl --resume scores.state
   tail -f events.jsonl | stockade map tasks.wasm classify --plain
   stockade map classify.wasm classify rows.jsonl --init-arg model=@model.json
 
+Input:
+  json   a line is one JSON value, the argument; blank lines are passed over
+  text   a line is one text, the argument; a blank line is an empty text
+  csv    a row is the arguments by the names in the header, which are those of the parameters. For a
+         function of one parameter that no column is named after, a row is one argument, an object;
+         in it numbers, true and false are what they are, an empty cell is null, all else a text.
+         Functions over numbers take their arguments in the columns' order
+  A line or a row may have 16 MiB, a file of `--files` 128 MiB.
+
 Output:
-  One line of JSON for each line of the input, in the input's order:
+  One line of JSON for each item of the input, in the input's order:
     {\"line\":1,\"result\":...}
     {\"line\":2,\"error\":{\"kind\":\"trap\",\"fault\":\"guest\",\"message\":\"...\"}}
-  `line` counts the input's lines from 1. Kinds of error: bad-line and wrong-arguments (the line was
-  not run), error, panic, bad-arguments, trap, exited and abi (the guest failed), deadline, memory,
-  fuel and output (a limit), worker-lost (the process died), undecodable (the result is no JSON).
-  An error costs its own line only. Blank lines of JSON input are passed over; in text input they
-  are empty texts. A line may have 16 MiB.
+  `line` counts the input's lines from 1; for `--files` it is `file`, with the name. Kinds of error:
+  bad-line, bad-file and wrong-arguments (it was not run), error, panic, bad-arguments, trap, exited
+  and abi (the guest failed), deadline, memory, fuel and output (a limit), worker-lost (the process
+  died), undecodable (the result is no JSON). An error costs its own item only.
+  With --output-dir the error of an item is in LINE.error.json or NAME.error.json.
 
-Ctrl-C takes no more lines, drops those not started, and ends after those that run; the output then
-has every line that was done. A second Ctrl-C ends at once.
+Ctrl-C takes no more items, drops those not started, and ends after those that run; the output then
+has every item that was done. A second Ctrl-C ends at once. With `--resume` the same command goes on:
+what was done is kept every second, and what was written since then is cut off and done again.
 ";
 
-/// Call a function for every line of the input
+/// Call a function for every line, row or file of the input
 #[derive(Debug, Args)]
 #[command(after_help = format!("{MAP_EXAMPLES}\n{}", exit::HELP))]
 pub(crate) struct MapArgs {
@@ -144,31 +180,37 @@ pub(crate) struct MapArgs {
     /// The function to call
     pub(crate) function: String,
 
-    /// The file with the lines; - is stdin
-    #[arg(value_name = "FILE", default_value = "-")]
-    pub(crate) file: PathBuf,
+    /// The file with the lines; - is stdin, and so is none. With --files: each is one task
+    #[arg(value_name = "FILE")]
+    pub(crate) inputs: Vec<PathBuf>,
 
-    /// What a line is: one JSON value, or one text, which is then the argument
-    #[arg(long = "input", value_enum, value_name = "FORMAT", default_value_t = InputFormat::Json)]
+    /// What the input holds
+    #[arg(long = "input", value_enum, value_name = "FORMAT", default_value_t = InputFormat::Json, help_heading = "Input")]
     pub(crate) format: InputFormat,
 
     /// Each line holds all arguments: [1, 2], or {"args": [1], "kwargs": {"limit": 2}}
-    #[arg(long)]
+    #[arg(long, help_heading = "Input")]
     pub(crate) args: bool,
 
+    #[command(flatten)]
+    pub(crate) shape: ShapeArgs,
+
+    #[command(flatten)]
+    pub(crate) sink: SinkArgs,
+
     /// Write results as they come rather than in the input's order
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub(crate) unordered: bool,
 
-    /// Write bare results, a line each; a line that failed is null, and its error goes to stderr
-    #[arg(long)]
+    /// Write bare results, a line each; an item that failed is null, and its error goes to stderr
+    #[arg(long, help_heading = "Output")]
     pub(crate) plain: bool,
 
     /// Workers at a time [default: the processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(crate) workers: Option<u64>,
 
-    /// Send up to N lines to a worker together: faster for short tasks, but one that takes long
+    /// Send up to N items to a worker together: faster for short tasks, but one that takes long
     /// holds up those sent with it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) chunk: u64,
@@ -184,13 +226,17 @@ pub(crate) struct MapArgs {
     pub(crate) pool: PoolArgs,
 }
 
-/// What a line of a map's input is.
+/// What a map's input holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum InputFormat {
-    /// A JSON value
+    /// Lines, each a JSON value
+    #[value(alias = "jsonl")]
     Json,
-    /// A text
+    /// Lines, each a text
+    #[value(alias = "lines")]
     Text,
+    /// Rows below a header
+    Csv,
 }
 
 /// Show what is in a module: functions, signatures, docs, imports; nothing of it is run
@@ -237,6 +283,16 @@ pub(crate) struct PoolArgs {
     #[arg(long, help_heading = "Limits")]
     pub(crate) interruptible: bool,
 
+    /// Make every run alike: clocks stand still but for being read, random numbers come from a seed,
+    /// sleeping takes no time, and fuel is counted
+    #[arg(long, help_heading = "Limits")]
+    pub(crate) deterministic: bool,
+
+    /// With --deterministic or --record: what random numbers come from [default: 0, or with --record
+    /// alone another in every run]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(crate) seed: Option<u64>,
+
     /// Let guests read the directory HOST, which they find as GUEST; with :rw, write it too
     #[arg(long, value_name = "HOST[::GUEST][:rw]", help_heading = "Grants")]
     pub(crate) grant_dir: Vec<DirGrant>,
@@ -244,6 +300,11 @@ pub(crate) struct PoolArgs {
     /// Let guests see an environment variable: with a value, or with the one it has here
     #[arg(long, value_name = "NAME[=VALUE]", help_heading = "Grants")]
     pub(crate) grant_env: Vec<EnvGrant>,
+
+    /// Run a task up to N times more where its worker process dies of it: for tasks that may run
+    /// twice. One that fails or reaches a limit is not tried again
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000), help_heading = "Tasks")]
+    pub(crate) retries: u32,
 
     /// The function that initialises the module before its tasks [default: the one it declares]
     #[arg(long, visible_alias = "initializer", value_name = "NAME", help_heading = "Instances")]
@@ -279,13 +340,17 @@ Examples:
   stockade doctor --require seccomp,landlock && stockade run untrusted.wasm score 7
 ";
 
-/// Show what confines a worker on this machine, layer by layer
+/// Show what this machine offers: what confines a worker, layer by layer, and what makes it fast
 ///
 /// Starts one worker and one compiler, which confine themselves as every other does, and shows what
-/// became of each layer.
+/// became of each layer. What could be better comes with what to do about it.
 #[derive(Debug, Args)]
 #[command(after_help = format!("{DOCTOR_EXAMPLES}\n{}", exit::HELP))]
 pub(crate) struct DoctorArgs {
+    /// The directory of a cache, to see whether it can be used
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+
     /// Fail unless these layers are on in full in both, by their names; `all` stands for every one
     #[arg(long, value_name = "LAYER", value_delimiter = ',')]
     pub(crate) require: Vec<Layers>,

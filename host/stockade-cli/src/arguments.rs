@@ -17,7 +17,7 @@ const FILE_BYTES_MAX: u64 = 128 << 20;
 
 /// What a parameter takes, as far as its type tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     /// Whatever its JSON says.
     Any,
     /// A text, or nothing where `optional`.
@@ -72,7 +72,8 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-fn kind_of(param: Option<&Parameter>) -> Kind {
+/// What a parameter takes; anything where nothing is known of it.
+pub(crate) fn kind_of(param: Option<&Parameter>) -> Kind {
     let Some(param) = param else { return Kind::Any };
     let name = param.type_name.trim();
     let inside = name
@@ -85,6 +86,26 @@ fn kind_of(param: Option<&Parameter>) -> Kind {
         }
         ("Bytes" | "Vec<u8>" | "[u8]", false) => Kind::Bytes,
         _ => Kind::Any,
+    }
+}
+
+/// What a function gives back whose result has this type: for a `Result`, where that is `Ok`.
+pub(crate) fn result_kind(type_name: &str) -> Kind {
+    let plain: String = type_name.split_whitespace().collect();
+    let plain = plain.rsplit("::").next().filter(|_| !plain.contains('<')).unwrap_or(&plain);
+    let inside = plain.strip_prefix("Result<").and_then(|rest| rest.strip_suffix('>'));
+    let ok = inside.map_or(plain, |inside| {
+        let mut depth = 0;
+        let end = inside.find(|c| {
+            depth += i32::from(c == '<' || c == '(') - i32::from(c == '>' || c == ')');
+            c == ',' && depth == 0
+        });
+        &inside[..end.unwrap_or(inside.len())]
+    });
+    match kind_of(Some(&Parameter { name: String::new(), type_name: ok.into() })) {
+        // Of nothing there are no bytes: that is JSON.
+        Kind::Text { optional: true } => Kind::Any,
+        kind => kind,
     }
 }
 
@@ -193,6 +214,21 @@ mod tests {
             assert_eq!(kind(name), Kind::Any, "{name}");
         }
         assert_eq!(kind_of(None), Kind::Any);
+    }
+
+    #[test]
+    fn a_result_is_what_ok_is() {
+        for (type_name, kind) in [
+            ("Result<Bytes, ThumbnailError>", Kind::Bytes),
+            ("Result < Vec < u8 > , Box<dyn Error> >", Kind::Bytes),
+            ("Result<String, (u8, u8)>", TEXT),
+            ("Result<Vec<(String, u64)>, E>", Kind::Any),
+            ("String", TEXT),
+            ("Option<String>", Kind::Any),
+            ("", Kind::Any),
+        ] {
+            assert_eq!(result_kind(type_name), kind, "{type_name}");
+        }
     }
 
     #[test]

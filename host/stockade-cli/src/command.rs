@@ -68,7 +68,11 @@ pub(crate) fn run(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Resul
     });
     if args.report {
         // Where stderr is closed, nobody wants this.
-        let _ = report::write_report(&mut io::stderr().lock(), &handle.report());
+        let _ = report::write_report(
+            &mut io::stderr().lock(),
+            &handle.report(),
+            args.pool.deterministic,
+        );
     }
     let recorded =
         observer.ended(1, &handle, || Some(pool.record_command(command().stdin(taped?.bytes()?))));
@@ -87,6 +91,9 @@ fn check(args: &RunArgs) -> Result<(), Error> {
     };
     if args.bytes.is_some() {
         return refused("--bytes", "give the program its input on stdin: < FILE");
+    }
+    if args.json {
+        return refused("--json", "what the program writes is its own to say");
     }
     if args.output.is_some() {
         return refused("--output", "redirect its stdout: > FILE");

@@ -1,5 +1,5 @@
-//! `stockade doctor`: what confines workers and compilers on this machine, and what to do about what is
-//! missing.
+//! `stockade doctor`: what confines workers and compilers on this machine, what makes them fast, and
+//! what to do about what is missing.
 
 use std::io::{self, Write};
 
@@ -11,6 +11,7 @@ use stockade::{Layer, LayerReport, Level, Lockdown, LockdownReport, PoolLockdown
 use crate::args::DoctorArgs;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::machine::{Machine, Row};
 use crate::values::Layers;
 use crate::{json, output};
 
@@ -21,13 +22,14 @@ use crate::{json, output};
 /// written.
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Error> {
     let found = stockade::lockdown(&Lockdown::default(), Some(&WorkerProgram::CurrentProgram))?;
+    let machine = Machine::look(args.cache.as_deref());
     let stdout = io::stdout().lock();
     let written = if args.json {
         let mut stdout = stdout;
-        writeln!(stdout, "{}", json::text(&as_json(&found))).and_then(|()| stdout.flush())
+        writeln!(stdout, "{}", json::text(&as_json(&found, &machine))).and_then(|()| stdout.flush())
     } else {
         let mut stdout = AutoStream::auto(stdout);
-        show(&mut stdout, &found).and_then(|()| stdout.flush())
+        show(&mut stdout, &found, &machine).and_then(|()| stdout.flush())
     };
     written.map_err(|error| output::failed(&error))?;
     let missing = found.missing(&required(&args.require));
@@ -46,7 +48,7 @@ pub(crate) fn required(layers: &[Layers]) -> Lockdown {
     Lockdown::default().require(layers)
 }
 
-fn show(to: &mut dyn Write, found: &PoolLockdown) -> io::Result<()> {
+fn show(to: &mut dyn Write, found: &PoolLockdown, machine: &Machine) -> io::Result<()> {
     let bold = Style::new().bold();
     let head = ("layer", "worker", "compiler");
     writeln!(to, "{bold}{:18} {:8} {:9} what it means{bold:#}", head.0, head.1, head.2)?;
@@ -63,10 +65,19 @@ fn show(to: &mut dyn Write, found: &PoolLockdown) -> io::Result<()> {
             writeln!(to, "{:37}compilers: {}", "", compiler.reason)?;
         }
     }
+    writeln!(to)?;
+    for Row { name, level, words, .. } in machine.rows() {
+        let (style, level) = match level {
+            Some(level) => (style(*level), level.to_string()),
+            None => (Style::new(), String::new()),
+        };
+        writeln!(to, "{name:18} {style}{level:8}{style:#} {words}")?;
+    }
     let short = |layer: &Layer| {
         found.worker.level(*layer) < Level::Full || found.compiler.level(*layer) < Level::Full
     };
-    let advice: Vec<_> = Layer::ALL.into_iter().filter(short).map(advice).collect();
+    let layers = Layer::ALL.into_iter().filter(short).map(advice);
+    let advice: Vec<_> = layers.chain(machine.rows().iter().filter_map(|row| row.advice)).collect();
     for line in &advice {
         writeln!(to, "\n{line}")?;
     }
@@ -119,7 +130,7 @@ fn advice(layer: Layer) -> &'static str {
     }
 }
 
-fn as_json(found: &PoolLockdown) -> Value {
+fn as_json(found: &PoolLockdown, machine: &Machine) -> Value {
     let role = |report: &LockdownReport| -> Value {
         let layer = |report: &LayerReport| {
             json!({
@@ -131,6 +142,7 @@ fn as_json(found: &PoolLockdown) -> Value {
         report.0.iter().map(layer).collect()
     };
     json!({
+        "machine": machine.to_json(),
         "sandboxed": found.is_sandboxed(),
         "worker": role(&found.worker),
         "compiler": role(&found.compiler),

@@ -66,6 +66,12 @@ impl Error {
         self
     }
 
+    /// What happened and why, in one sentence.
+    pub(crate) fn in_a_sentence(&self) -> String {
+        let causes = self.causes.iter().map(|cause| format!(": {cause}"));
+        std::iter::once(self.message.clone()).chain(causes).collect()
+    }
+
     /// What the command ends with.
     pub(crate) fn exit(&self) -> Exit {
         self.exit

@@ -170,7 +170,8 @@ fn memories(module: &ModuleDescription) -> Vec<&str> {
     memories.map(|export| export.name.as_str()).collect()
 }
 
-fn as_json(module: &ModuleDescription) -> Value {
+/// Everything of it, for machines.
+pub(crate) fn as_json(module: &ModuleDescription) -> Value {
     let hooks = |kind| {
         let functions = module.functions.iter().filter(move |function| function.kind == kind);
         functions.map(function_as_json).collect::<Vec<_>>()

@@ -17,16 +17,22 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod settings;
 mod values;
 
 mod setup;
 mod target;
 
 mod arguments;
+mod bench;
+mod build;
+mod cache;
 mod command;
 mod doctor;
 mod inspect;
 mod map;
+mod new;
+mod pages;
 mod replay;
 mod run;
 
@@ -34,10 +40,12 @@ mod located;
 mod observe;
 mod output;
 mod report;
+mod table;
 mod warnings;
 
 mod escape;
 mod json;
+mod machine;
 
 mod advice;
 mod error;
@@ -45,24 +53,38 @@ mod exit;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Subcommand};
 
 fn main() -> ExitCode {
     stockade_worker::run_if_worker();
-    let command = Cli::parse().command;
     warnings::show();
-    let ended = match command {
+    let ended = parsed().and_then(|command| match command {
+        Subcommand::New(args) => new::run(&args),
+        Subcommand::Build(args) => build::run(&args),
         Subcommand::Run(args) => run::run(&args),
         Subcommand::Map(args) => map::run(&args),
         Subcommand::Replay(args) => replay::run(&args),
         Subcommand::Inspect(args) => inspect::run(&args),
+        Subcommand::Bench(args) => bench::run(&args),
         Subcommand::Doctor(args) => doctor::run(&args),
-    };
+        Subcommand::Cache(args) => cache::run(&args),
+        Subcommand::Completions(args) => pages::completions(&args),
+        Subcommand::Man(args) => pages::man(&args),
+    });
     let exit = ended.unwrap_or_else(|error| {
         error.print();
         error.exit()
     });
     ExitCode::from(exit.code())
+}
+
+/// What the command line asks for, with what is said elsewhere. Ends the process where that is help,
+/// or no command.
+fn parsed() -> Result<Subcommand, error::Error> {
+    let words: Vec<_> = std::env::args_os().collect();
+    let command = settings::apply(Cli::command(), &words)?;
+    let matches = command.get_matches_from(words);
+    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command)
 }

@@ -18,7 +18,7 @@ Examples:
   stockade replay failed/parse-7-0123456789abcdef.stockade
 
 A recording holds the module, the function, its arguments (of a program also stdin and variables),
-the limits, and the seed and the clock that the task had. It may come from elsewhere: it is checked
+the limits, and the seed that the task had. It may come from elsewhere: it is checked
 as any stranger's module is, and reaches nothing but what is granted here.
 ";
 
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
     let mut stderr = io::stderr().lock();
     let _ = report::write_captured(&mut stderr, &task);
     if args.report {
-        let _ = report::write_report(&mut stderr, &task);
+        let _ = report::write_report(&mut stderr, &task, false);
     }
     drop(stderr);
     match &ended {

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use stockade::{Captured, Status, TaskReport};
 
 use crate::escape;
@@ -42,8 +43,12 @@ fn write_stream(to: &mut dyn Write, name: &str, captured: &Captured) -> io::Resu
     Ok(())
 }
 
-/// Writes what the task used, in aligned lines.
-pub(crate) fn write_report(to: &mut dyn Write, report: &TaskReport) -> io::Result<()> {
+/// Writes what the task used, in aligned lines: of a deterministic one what is the same in every run.
+pub(crate) fn write_report(
+    to: &mut dyn Write,
+    report: &TaskReport,
+    deterministic: bool,
+) -> io::Result<()> {
     let ended = match report.status {
         Status::Completed => "completed",
         Status::Failed => "failed",
@@ -53,17 +58,44 @@ pub(crate) fn write_report(to: &mut dyn Write, report: &TaskReport) -> io::Resul
     let mut row = |name: &str, value: String| writeln!(to, "{name:<12} {value}");
     row("target", escape::line(&report.target))?;
     row("ended", ended.into())?;
-    row("wall time", duration(report.wall_time))?;
-    row("cpu time", duration(report.cpu_time))?;
-    row("queue wait", duration(report.queue_wait))?;
+    if !deterministic {
+        row("wall time", duration(report.wall_time))?;
+        row("cpu time", duration(report.cpu_time))?;
+        row("queue wait", duration(report.queue_wait))?;
+    }
     row("memory", format!("{} at most", size(report.memory_peak_bytes)))?;
     if let Some(fuel) = report.fuel {
         row("fuel", fuel.to_string())?;
+    }
+    if deterministic {
+        return Ok(());
     }
     match report.worker {
         Some(worker) => row("worker", format!("{worker}, attempt {}", report.attempt)),
         None => row("worker", "none".into()),
     }
+}
+
+/// What the task used and wrote, for machines: of a deterministic one what is the same in every run.
+pub(crate) fn to_json(report: &TaskReport, deterministic: bool) -> Value {
+    let stream = |captured: &Captured| json!({ "text": String::from_utf8_lossy(&captured.bytes), "dropped_bytes": captured.dropped });
+    let log = report.log.iter().map(|line| json!({ "level": line.level, "message": line.message }));
+    let mut value = json!({
+        "target": report.target,
+        "memory_peak_bytes": report.memory_peak_bytes,
+        "fuel": report.fuel,
+        "stdout": stream(&report.stdout),
+        "stderr": stream(&report.stderr),
+        "log": log.collect::<Vec<_>>(),
+        "log_dropped": report.log_dropped,
+    });
+    if !deterministic {
+        value["wall_seconds"] = report.wall_time.as_secs_f64().into();
+        value["cpu_seconds"] = report.cpu_time.as_secs_f64().into();
+        value["queue_seconds"] = report.queue_wait.as_secs_f64().into();
+        value["attempt"] = report.attempt.into();
+    }
+    value
 }
 
 /// A duration in the unit that suits it.

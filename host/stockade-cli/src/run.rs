@@ -4,14 +4,19 @@ use std::io::{self, IsTerminal, Write};
 use std::thread;
 use std::time::Duration;
 
+use base64::Engine as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use stockade::{Arguments, Bytes, ModuleDescription, Pool, RecordError, Recording, TaskHandle};
+use stockade::{
+    Arguments, Bytes, ModuleDescription, Pool, RecordError, Recording, TaskError, TaskHandle,
+    TaskOptions,
+};
 
 use crate::args::RunArgs;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::map::record::Problem;
 use crate::observe::{self, Observer};
 use crate::output::{self, Written};
 use crate::target::{self, COMMAND_ENTRY, Shape, Target};
@@ -91,8 +96,10 @@ fn submit(
     target: Option<&Target<'_>>,
     observer: &Observer,
 ) -> Result<Submitted, Error> {
+    let options = TaskOptions::default().retries(args.pool.retries);
     if let Some(path) = &args.bytes {
-        return submit_with(pool, name, Bytes(arguments::read_file(path)?), observer);
+        let bytes = Bytes(arguments::read_file(path)?);
+        return submit_with(pool, name, bytes, options, observer);
     }
     let given = match target {
         Some(target) => {
@@ -102,17 +109,18 @@ fn submit(
         // The library knows best what was meant.
         None => stockade::Json::new(),
     };
-    submit_with(pool, name, given, observer)
+    submit_with(pool, name, given, options, observer)
 }
 
 fn submit_with(
     pool: &Pool,
     name: &str,
     given: impl Arguments + Clone,
+    options: TaskOptions,
     observer: &Observer,
 ) -> Result<Submitted, Error> {
     let recording = observer.keeps_arguments().then(|| pool.record(name, given.clone()));
-    Ok((pool.submit(name, given)?, recording))
+    Ok((pool.submit_with(name, given, options)?, recording))
 }
 
 /// Shows what the task tells while it runs, and then how it ended.
@@ -135,23 +143,53 @@ fn finish(
     })?;
     bar.finish_and_clear();
     let ended = handle.output().and_then(Written::from_output);
-    let mut stderr = io::stderr().lock();
     let task = handle.report();
+    let recorded = observer.ended(1, handle, || recording);
+    if args.json {
+        printed.map_err(|error| output::failed(&error))?;
+        let text = format!(
+            "{{{},\"report\":{}}}",
+            outcome_json(&ended),
+            json::text(&report::to_json(&task, args.pool.deterministic))
+        );
+        output::write(Written::Line(text), None)?;
+        if let Some(told) = observer.summary() {
+            // Where stderr is closed, nobody wants this.
+            let _ = writeln!(io::stderr(), "{told}");
+        }
+        return ended
+            .map(|_| Exit::Success)
+            .map_err(|error| Error::silent(Error::from(&error).exit()));
+    }
+    let mut stderr = io::stderr().lock();
     // Where stderr is closed, nobody wants this.
     let _ = report::write_captured(&mut stderr, &task);
     if args.report {
-        let _ = report::write_report(&mut stderr, &task);
+        let _ = report::write_report(&mut stderr, &task, args.pool.deterministic);
     }
     let _ = stderr.flush();
     drop(stderr);
     printed.map_err(|error| output::failed(&error))?;
-    let recorded = observer.ended(1, handle, || recording);
     let ended = ended.map_err(|error| {
         let error = located::error(&error, handle.pool().as_ref());
         observe::with_recording(error, recorded.as_deref(), observer)
     });
     output::write(ended?, args.output.as_deref())?;
     Ok(Exit::Success)
+}
+
+/// How a task ended, as a field of an object.
+fn outcome_json(ended: &Result<Written, TaskError>) -> String {
+    match ended {
+        Ok(Written::Line(line)) => format!("\"result\":{line}"),
+        Ok(Written::Bytes(bytes)) => {
+            format!(
+                "\"result_base64\":\"{}\"",
+                base64::engine::general_purpose::STANDARD.encode(bytes)
+            )
+        }
+        Err(error) => format!("\"error\":{}", Problem::of_task(error).to_json()),
+    }
 }
 
 /// Writes every item that the task emits, as it comes. Where nobody reads them the task is ended:

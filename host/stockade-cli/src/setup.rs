@@ -25,10 +25,15 @@ pub(crate) fn pool(
     workers: Option<usize>,
     observer: &Observer,
 ) -> Result<Pool, Error> {
+    if args.deterministic && args.instances == Instances::PerWorker {
+        let message = "`--deterministic` needs `--instances per-task`";
+        return Err(Error::new(Exit::Usage, message)
+            .because("what an instance remembers depends on which tasks its worker ran before"));
+    }
     let mut builder = Pool::builder()
         .module(module)
         .worker_program(WorkerProgram::CurrentProgram)
-        .limits(limits(args))
+        .limits(limits(args, observer.seed()))
         .grants(grants(args)?)
         .lockdown(doctor::required(&args.require))
         .instances(match args.instances {
@@ -44,7 +49,7 @@ pub(crate) fn pool(
     if let Some((name, arguments)) = initializer(module, args)? {
         builder = builder.initializer(name, arguments);
     }
-    Ok(observer.builder(builder).build()?)
+    Ok(builder.build()?)
 }
 
 /// Shuts the pool down, which runs its finalizer.
@@ -56,12 +61,16 @@ pub(crate) fn close(pool: &Pool) -> Result<(), Error> {
     pool.broken().map_or(Ok(()), |cause| Err(advice::broken(&cause)))
 }
 
-fn limits(args: &PoolArgs) -> Limits {
+/// The limits of tasks that are recorded where there is a seed for that.
+fn limits(args: &PoolArgs, recorded: Option<u64>) -> Limits {
+    let seed = if args.deterministic { Some(0) } else { recorded };
     Limits::default()
         .wall_time(args.wall_time.0)
         .interruptible(args.interruptible)
         .memory_bytes(args.memory.0)
-        .fuel(args.fuel)
+        // Counted, so that a report tells it, though nothing is too much.
+        .fuel(args.fuel.or(args.deterministic.then_some(u64::MAX)))
+        .deterministic(seed.map(|seed| args.seed.unwrap_or(seed)))
         .output_bytes(args.output_limit.0)
         .stdio_bytes(args.stdio_limit.0)
 }
@@ -125,6 +134,23 @@ mod tests {
         else {
             panic!("expected `run`")
         };
-        assert_eq!(limits(&args.pool), Limits::default());
+        assert_eq!(limits(&args.pool, None), Limits::default());
+    }
+
+    #[test]
+    fn what_is_recorded_has_a_seed_of_its_own_unless_one_is_named() {
+        let seed = |more: &[&str], recorded| {
+            let line = ["stockade", "run", "m.wasm", "f"].iter().chain(more);
+            let Subcommand::Run(args) = Cli::parse_from(line).command else {
+                panic!("expected `run`")
+            };
+            limits(&args.pool, recorded).deterministic
+        };
+        assert_eq!(seed(&["--seed", "7"], None), None);
+        assert_eq!(seed(&[], Some(3)), Some(3));
+        assert_eq!(seed(&["--seed", "7"], Some(3)), Some(7));
+        assert_eq!(seed(&["--deterministic"], None), Some(0));
+        assert_eq!(seed(&["--deterministic"], Some(3)), Some(0));
+        assert_eq!(seed(&["--deterministic", "--seed", "7"], None), Some(7));
     }
 }

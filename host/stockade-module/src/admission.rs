@@ -7,7 +7,7 @@ use wasmparser::{Validator, WasmFeatures};
 
 use crate::description::{self, Outline, Signature, quoted};
 use crate::imports::{WASI, provided};
-use crate::{features, refusal};
+use crate::{counts, features, refusal};
 
 /// What guests may use of WebAssembly: what toolchains emit for `wasm32-wasip1`, and no more.
 pub const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
@@ -34,6 +34,7 @@ const IMPORTS_MAX: usize = 1000;
 /// # Errors
 /// The reason why it may not.
 pub fn admit(binary: &[u8], settings: &EngineSettings) -> Result<ModuleDescription, Refusal> {
+    counts::check(binary)?;
     let types = validate(binary)?;
     let outline = Outline::read(binary, &types)?;
     check_imports(&outline)?;

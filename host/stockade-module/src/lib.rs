@@ -9,7 +9,7 @@
 //! | where | what it owns |
 //! |---|---|
 //! | `source` | what kind of file the bytes are, and the text format |
-//! | `admission`, `features`, `imports` | what is valid, allowed and provided |
+//! | `admission`, `counts`, `features`, `imports` | what is valid, allowed and provided |
 //! | `description`, `manifest` | what is in a module, for those who call it |
 //! | `locate` | where in its source a place in its code is |
 //! | `text` | guests' words, bounded |
@@ -22,6 +22,7 @@
 mod source;
 
 mod admission;
+mod counts;
 mod features;
 mod imports;
 

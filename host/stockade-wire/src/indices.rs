@@ -92,6 +92,11 @@ impl Indices {
         may_sleep(&self.reader_sleeps.0, || self.head() == tail)
     }
 
+    /// Reader: it does not sleep, whatever it said before; so nobody rings for it.
+    pub(crate) fn reader_stays_awake(&self) {
+        self.reader_sleeps.0.store(AWAKE, Ordering::Relaxed);
+    }
+
     /// Writer, without room behind `tail`: whether it may sleep until a bell rings. False where the
     /// reader has read on meanwhile.
     pub(crate) fn writer_may_sleep(&self, tail: u64) -> bool {

@@ -33,7 +33,6 @@ pub mod frame;
 
 mod compile;
 mod compile_limits;
-mod determinism;
 mod grants;
 mod ids;
 mod indices;
@@ -42,6 +41,7 @@ mod lockdown;
 mod message;
 mod outcome;
 mod slot;
+mod spin;
 mod template;
 // These map real words, which a model checker's atomics are not.
 #[cfg(not(all(loom, test)))]
@@ -63,7 +63,6 @@ pub use compile::{
 pub use compile_limits::{
     COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_TIME_MAX, CompileLimits,
 };
-pub use determinism::Determinism;
 pub use grants::{DirectoryGrant, Grants};
 pub use ids::{ChunkId, ModuleId, TaskId, WorkerId};
 pub use indices::RingError;
@@ -93,6 +92,7 @@ pub use {
     ring::{RING_BODY_BYTES_MAX, RING_BYTES, Reader, Record, Rings, Writer},
 };
 
+pub use spin::Spin;
 pub use template::{TemplateReply, TemplateRequest};
 
 /// The descriptor on which a worker finds its socket.

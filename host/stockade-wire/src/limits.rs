@@ -39,6 +39,16 @@ pub struct Limits {
     /// Bytes kept of each: captured stdout, captured stderr, and the log. What exceeds it is dropped
     /// and marked, and the task goes on. Default: 64 KiB.
     pub stdio_bytes: u64,
+    /// The seed of a deterministic task; `None` leaves it its clocks and its randomness. Default:
+    /// `None`.
+    ///
+    /// The same arguments and the same seed give the same result, the same output and the same fuel,
+    /// on every run and machine: random numbers come from the seed, clocks begin at the year 2000 and
+    /// move by a microsecond each time they are read, whoever sleeps wakes at once that much later,
+    /// every task is number 1 and has no deadline that it could ask for, and numbers that are none
+    /// have one form, which is compiled in as fuel is. Not held still are what guests are granted and
+    /// what an instance remembers: a fresh one for each task does not. `wall_time` ends it as any.
+    pub deterministic: Option<u64>,
 }
 
 /// What an emitted item takes of [`Limits::output_bytes`] beyond its own bytes, so that empty items
@@ -74,6 +84,7 @@ impl Default for Limits {
             fuel: None,
             output_bytes: 16 << 20,
             stdio_bytes: 64 << 10,
+            deterministic: None,
         }
     }
 }
@@ -128,6 +139,13 @@ impl Limits {
         self
     }
 
+    /// Sets [`deterministic`](Self::deterministic); takes a seed or `None`.
+    #[must_use]
+    pub fn deterministic(mut self, seed: impl Into<Option<u64>>) -> Self {
+        self.deterministic = seed.into();
+        self
+    }
+
     /// The largest frame that a worker under these limits has any reason to send.
     pub fn frame_bytes(&self) -> usize {
         let bytes = self.output_bytes + 3 * self.stdio_bytes + (1 << 20);
@@ -146,6 +164,7 @@ impl Limits {
             memory_bytes: self.memory_bytes,
             table_elements: self.table_elements,
             metering,
+            canonical_nans: self.deterministic.is_some(),
         }
     }
 }
@@ -159,6 +178,8 @@ pub struct EngineSettings {
     pub table_elements: u64,
     /// Which checks are compiled in.
     pub metering: Metering,
+    /// Whether a number that is none has the same bits on every machine.
+    pub canonical_nans: bool,
 }
 
 /// Checks compiled into guest code.

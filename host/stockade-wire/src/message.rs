@@ -14,8 +14,8 @@
 
 use crate::codec::{Decode, Encode};
 use crate::{
-    ChunkId, Codec, Confinement, Determinism, EngineSettings, Failure, Finished, Grants, Limits,
-    LockdownReport, ModuleId, Scalar, TaskId, WorkerId,
+    ChunkId, Codec, Confinement, EngineSettings, Failure, Finished, Grants, Limits, LockdownReport,
+    ModuleId, Scalar, TaskId, WorkerId,
 };
 
 /// What the host says to a worker.
@@ -57,8 +57,6 @@ pub struct Setup {
     pub grants: Grants,
     /// Whether instances outlive tasks.
     pub instances: Instances,
-    /// What guests see of chance and time, where that is not the machine's.
-    pub determinism: Option<Determinism>,
     /// What to give up.
     pub confinement: Confinement,
     /// How many modules follow. Once the last is mapped no more code can be.

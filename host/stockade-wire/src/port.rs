@@ -28,6 +28,7 @@ use crate::descriptor::{Receiver, SendError, Sender};
 use crate::frame::{Body, FRAME_BYTES_MAX, Filled, FrameError, FrameReader};
 use crate::indices::RingError;
 use crate::ring::{RING_BODY_BYTES_MAX, Reader, Record, Rings, Writer};
+use crate::spin::Spin;
 use crate::{HostMessage, WorkerMessage, codec};
 
 /// Results for which no bell was rung.
@@ -36,6 +37,10 @@ const UNSIGNALLED_MAX: u32 = 32;
 /// How long after a bell the next one may come, unless there is nothing else to do: far more than a
 /// bell takes, and little beside what a person or a network notices.
 const BELL_INTERVAL: Duration = Duration::from_micros(100);
+
+/// How long a worker may look for its next task before it sleeps: a host that runs one task after the
+/// other sends the next within this time, and it is a few times what a short task takes.
+const SPIN_MAX: Duration = Duration::from_micros(20);
 
 /// Bytes of messages that wait to be written to a socket together.
 const BATCH_BYTES_MAX: usize = 16 << 10;
@@ -152,6 +157,19 @@ impl HostPort {
         }
     }
 
+    /// Whether there is something to take, as far as a ring says, without a system call.
+    pub fn has_written(&self) -> bool {
+        self.rings.as_ref().is_some_and(|(_, reader)| !self.announced && reader.has_next())
+    }
+
+    /// The caller looks for what is written itself, until it [`may_sleep`](Self::may_sleep): the
+    /// worker need not ring.
+    pub fn stay_awake(&self) {
+        if let Some((_, reader)) = &self.rings {
+            reader.stay_awake();
+        }
+    }
+
     /// After everything was taken: whether there is nothing more until the socket says something.
     pub fn may_sleep(&self) -> bool {
         let Some((_, reader)) = &self.rings else { return true };
@@ -188,6 +206,7 @@ pub struct WorkerPort {
     body: Vec<u8>,
     unsignalled: u32,
     last_bell: Instant,
+    spin: Spin,
 }
 
 impl WorkerPort {
@@ -204,6 +223,7 @@ impl WorkerPort {
             body: Vec::new(),
             unsignalled: 0,
             last_bell: Instant::now(),
+            spin: Spin::new(SPIN_MAX),
         })
     }
 
@@ -217,11 +237,21 @@ impl WorkerPort {
     /// # Errors
     /// [`FrameError`]; the port is of no further use then.
     pub fn receive(&mut self) -> Result<Option<HostMessage>, FrameError> {
+        if let Some(message) = self.take()? {
+            return Ok(Some(message));
+        }
+        self.signal();
+        let since = Instant::now();
+        if let Some((_, reader)) = &self.rings
+            && !self.announced
+        {
+            self.spin.look(|| reader.has_next());
+        }
         loop {
             if let Some(message) = self.take()? {
+                self.spin.note(since.elapsed());
                 return Ok(Some(message));
             }
-            self.signal();
             let sleeps = match &self.rings {
                 Some((_, reader)) if !self.announced => {
                     // The host never sleeps for want of room.

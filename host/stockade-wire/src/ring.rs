@@ -291,6 +291,12 @@ impl Reader {
         indices.wakes_writer()
     }
 
+    /// Takes back that this side sleeps. It looks for records itself, until it
+    /// [`may_sleep`](Self::may_sleep).
+    pub fn stay_awake(&self) {
+        self.half.indices().reader_stays_awake();
+    }
+
     /// Whether to sleep until a bell rings, after there was no record.
     pub fn may_sleep(&self) -> bool {
         self.half.indices().reader_may_sleep(self.tail)

@@ -36,6 +36,8 @@ pub(crate) struct Call {
     pub(crate) fuel_limit: u64,
     /// Of each: captured stdout, captured stderr, the log.
     pub(crate) stdio_limit: u64,
+    /// Where it is deterministic, the seed of its randomness.
+    pub(crate) seed: Option<u64>,
     emitted_bytes: u64,
     log_bytes: u64,
 }
@@ -63,6 +65,7 @@ impl Call {
             output_limit: limits.output_bytes,
             fuel_limit: limits.fuel.unwrap_or(u64::MAX),
             stdio_limit: limits.stdio_bytes,
+            seed: limits.deterministic,
             emitted_bytes: 0,
             log_bytes: 0,
         }
@@ -166,9 +169,18 @@ impl Call {
         self.log.push(LogLine { level: LogLevel::from_number(level) as u8, message });
     }
 
-    /// Nanoseconds until the deadline at `now`, or the most that there is where there is none.
+    /// Its number, as the guest hears it. In which order tasks were submitted is no part of a
+    /// deterministic one.
+    pub(crate) fn number(&self) -> u64 {
+        if self.seed.is_some() && self.task != NO_TASK { 1 } else { self.task.0 }
+    }
+
+    /// Nanoseconds until the deadline at `now`, or the most that there is where there is none, or
+    /// where the guest must not be able to tell how fast it is.
     pub(crate) fn remaining_ns(&self, now: Instant) -> i64 {
-        let Some(deadline) = self.deadline else { return i64::MAX };
+        let Some(deadline) = self.deadline.filter(|_| self.seed.is_none()) else {
+            return i64::MAX;
+        };
         i64::try_from(deadline.saturating_duration_since(now).as_nanos()).unwrap_or(i64::MAX)
     }
 }
@@ -240,5 +252,6 @@ mod tests {
         let call = Call::new(TaskId(1), Codec::Raw, CallInput::NONE, &limits, now);
         assert_eq!(call.remaining_ns(now), 1_000_000_000);
         assert_eq!(call.remaining_ns(now + std::time::Duration::from_secs(2)), 0);
+        assert_eq!(self::call(&limits.deterministic(7)).remaining_ns(now), i64::MAX);
     }
 }

@@ -16,6 +16,9 @@ use wasmtime::{
 
 use crate::artefact::Code;
 
+/// The engine and its version. An artefact is valid only for this very one.
+pub const ENGINE: &str = "wasmtime 48.0.8";
+
 /// The most frames of a backtrace.
 pub(crate) const BACKTRACE_FRAMES_MAX: usize = 32;
 
@@ -96,6 +99,7 @@ fn config(settings: &EngineSettings) -> Config {
         .concurrency_support(false)
         .epoch_interruption(settings.metering.epochs())
         .consume_fuel(settings.metering.fuel())
+        .cranelift_nan_canonicalization(settings.canonical_nans)
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX))
         // The environment has no say in what a worker prints.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
@@ -107,10 +111,36 @@ fn config(settings: &EngineSettings) -> Config {
     config
 }
 
+/// How an instance's memory is made as new between two tasks on this machine.
+///
+/// # Errors
+/// Why not the fast way, which asks the kernel for the pages that were written.
+pub fn fast_reset() -> Result<(), &'static str> {
+    if has_swap() {
+        return Err("this machine can swap, and pages that were swapped out would be missed");
+    }
+    match PoolingAllocationConfig::is_pagemap_scan_available() {
+        true => Ok(()),
+        false => Err("the kernel cannot tell which pages were written"),
+    }
+}
+
 /// Whether this machine can swap. wasmtime 48.0.8's page map misses dirty pages that were swapped
 /// out, so one task's bytes could stay for the next. Swap that is added while a worker runs goes
 /// unnoticed until its successor.
 fn has_swap() -> bool {
     // The first line is a heading. What cannot be read is taken for the worst.
     fs::read_to_string("/proc/swaps").map_or(true, |text| text.lines().count() > 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_that_is_named_is_the_one_that_is_built() {
+        let version = ENGINE.strip_prefix("wasmtime ").unwrap();
+        let pinned = format!("\nwasmtime = {{ version = \"={version}\"");
+        assert!(include_str!("../../../Cargo.toml").contains(&pinned));
+    }
 }

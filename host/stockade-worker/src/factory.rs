@@ -22,7 +22,6 @@ use wasmtime::{Engine, Linker, Module};
 
 use crate::alarm::Alarm;
 use crate::call::{Call, NO_TASK};
-use crate::clock::Clock;
 use crate::guest::{Guest, GuestState, Link, Surroundings};
 use crate::hostcalls;
 use crate::linked::Linked;
@@ -68,7 +67,7 @@ impl Factory {
     pub(crate) fn new(engine: Engine, setup: Setup, link: Link) -> Result<Self, FactoryError> {
         let metering = setup.engine.metering;
         let reserve = Reserve::new(&setup.grants);
-        let (grants, determinism, clock) = (setup.grants, setup.determinism, Clock::start());
+        let (grants, since) = (setup.grants, Instant::now());
         Ok(Self {
             linker: hostcalls::linker(&engine)?,
             alarm: None,
@@ -79,8 +78,7 @@ impl Factory {
             page: Arc::clone(&link.page),
             surroundings: Arc::new(Surroundings {
                 grants,
-                clock,
-                determinism,
+                since,
                 page_bytes: rustix::param::page_size(),
                 link: Some(link),
             }),
@@ -104,8 +102,7 @@ impl Factory {
         self.page = Arc::clone(&link.page);
         self.surroundings = Arc::new(Surroundings {
             grants: self.surroundings.grants.clone(),
-            clock: Clock::start(),
-            determinism: self.surroundings.determinism,
+            since: Instant::now(),
             page_bytes: self.surroundings.page_bytes,
             link: Some(link),
         });

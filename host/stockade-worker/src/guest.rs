@@ -18,14 +18,13 @@ use stockade_abi::Status;
 use stockade_wire::descriptor::SendError;
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    Bell, Callee, Captured, Determinism, Failure, Grants, HookCall, HostMessage, Invocation,
-    Limits, LogLine, Metering, Outcome, Scalar, StatusPage, WorkerMessage, WorkerPort,
+    Bell, Callee, Captured, Failure, Grants, HookCall, HostMessage, Invocation, Limits, LogLine,
+    Metering, Outcome, Scalar, StatusPage, WorkerMessage, WorkerPort,
 };
 use wasmtime::{Engine, Extern, Instance, Memory, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::call::Call;
-use crate::clock::{Clock, Steps};
 use crate::failure::{self, HostTrap};
 use crate::function::Function;
 use crate::linked::{INITIALIZE, Linked};
@@ -33,7 +32,7 @@ use crate::meter::Meter;
 use crate::overlay::Overlay;
 use crate::payload::CallInput;
 use crate::state::{self, StateError};
-use crate::wasi::{Plan, Wasi};
+use crate::wasi::{Clock, Plan, VirtualTime, Wasi};
 
 /// What calling into a guest came to: an outcome that it chose, or the error that ended it.
 type Called<T> = Result<T, wasmtime::Error>;
@@ -87,9 +86,8 @@ pub(crate) struct Link {
 #[derive(Debug)]
 pub(crate) struct Surroundings {
     pub(crate) grants: Grants,
-    /// Of guests whose time is not their own.
-    pub(crate) clock: Clock,
-    pub(crate) determinism: Option<Determinism>,
+    /// The worker's start, which its guests' time begins with.
+    pub(crate) since: Instant,
     /// The size of the system's pages.
     pub(crate) page_bytes: usize,
     /// None where host calls have types and no caller.
@@ -110,8 +108,8 @@ pub(crate) struct GuestState {
     /// For the context, until it is built; nothing for functions.
     plan: Option<Box<Plan>>,
     wasi: Option<Box<Wasi>>,
-    /// Its own time, once it has asked for it, where that is not the machine's.
-    steps: Option<Arc<Steps>>,
+    /// The time of a deterministic guest; for any other, that of its worker counts.
+    virtual_time: Option<VirtualTime>,
 }
 
 impl std::fmt::Debug for GuestState {
@@ -128,36 +126,26 @@ impl GuestState {
         call: Call,
     ) -> Self {
         let (meter, memory, initial_bytes) = (Meter::default(), None, None);
-        let (overlay, wasi, steps) = (None, None, None);
-        Self { call, meter, surroundings, memory, initial_bytes, overlay, plan, wasi, steps }
-    }
-
-    /// What time it is for this guest.
-    pub(crate) fn clock(&mut self) -> Clock {
-        match self.surroundings.determinism {
-            None => self.surroundings.clock.clone(),
-            Some(Determinism { clock, .. }) => {
-                let steps = self.steps.get_or_insert_with(|| Arc::new(Steps::new(clock)));
-                Clock::Steps(Arc::clone(steps))
-            }
-        }
+        let (overlay, wasi) = (None, None);
+        let virtual_time = call.seed.map(|_| VirtualTime::default());
+        Self { call, meter, surroundings, memory, initial_bytes, overlay, plan, wasi, virtual_time }
     }
 
     /// The WASI context, built now if this is the guest's first WASI call.
     pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
-        if self.wasi.is_none() {
-            self.build_wasi();
-        }
-        let wasi = self.wasi.as_mut().unwrap_or_else(|| unreachable!("it was built just now"));
+        let clock = self.clock();
+        let Self { call, surroundings, plan, wasi, .. } = self;
+        let wasi = wasi.get_or_insert_with(|| {
+            let plan = plan.take().map_or_else(Plan::default, |plan| *plan);
+            let grants = &surroundings.grants;
+            Box::new(Wasi::build(plan, grants, clock, call.seed, call.stdio_limit))
+        });
         &mut wasi.context
     }
 
-    fn build_wasi(&mut self) {
-        let clock = self.clock();
-        let plan = self.plan.take().map_or_else(Plan::default, |plan| *plan);
-        let Surroundings { grants, determinism, .. } = &*self.surroundings;
-        let wasi = Wasi::build(plan, grants, clock, *determinism, self.call.stdio_limit);
-        self.wasi = Some(Box::new(wasi));
+    /// The clock that the guest reads.
+    pub(crate) fn clock(&self) -> Clock {
+        self.virtual_time.clone().map_or(Clock::Worker(self.surroundings.since), Clock::Virtual)
     }
 }
 

@@ -139,7 +139,7 @@ fn add_signals(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     linker.func_wrap(module, import::REMAINING_NS, |guest: Guest<'_>| {
         guest.data().call.remaining_ns(Instant::now())
     })?;
-    linker.func_wrap(module, import::TASK_ID, |guest: Guest<'_>| guest.data().call.task.0)?;
+    linker.func_wrap(module, import::TASK_ID, |guest: Guest<'_>| guest.data().call.number())?;
     Ok(())
 }
 

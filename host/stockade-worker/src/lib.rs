@@ -45,8 +45,6 @@ mod overlay;
 mod payload;
 
 mod capture;
-mod chance;
-mod clock;
 mod poll;
 mod reserve;
 mod wasi;
@@ -70,6 +68,8 @@ mod tests;
 use std::io::Write;
 
 use stockade_wire::Role;
+
+pub use engine::{ENGINE, fast_reset};
 
 /// Runs this process as a worker or a compiler, and exits, if its first argument says that a pool
 /// started it as one; returns otherwise. Call it first in `main`, before any thread exists and

@@ -214,7 +214,9 @@ impl Runtime {
     /// Whether the checks that `limits` call for are compiled into this worker's modules.
     pub(crate) fn enforces(&self, limits: &Limits) -> bool {
         let (needed, there) = (limits.engine_settings().metering, self.factory.metering);
-        (there.epochs() || !needed.epochs()) && (there.fuel() || !needed.fuel())
+        let same_nans =
+            limits.deterministic.is_some() == self.factory.limits.deterministic.is_some();
+        same_nans && (there.epochs() || !needed.epochs()) && (there.fuel() || !needed.fuel())
     }
 
     /// Runs a task of a loaded module to its end, unless it was taken back. `stdio` holds the

@@ -7,16 +7,19 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
-use stockade_wire::{Captured, Determinism, Grants};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use stockade_wire::{Captured, Grants};
 use wasmtime_wasi::cli::{InputFile, OutputFile};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtxBuilder};
 
 use crate::capture::Capture;
-use crate::chance::Seeded;
-use crate::clock::Clock;
 
 /// The most bytes of randomness for one call; wasmtime makes them all before it looks where to put
 /// them.
@@ -79,11 +82,13 @@ pub(crate) struct Wasi {
 
 impl Wasi {
     /// Builds a context in which each captured stream has room for `stdio_bytes`.
+    ///
+    /// Where there is a `seed`, it is what randomness comes from, and `clock` is virtual.
     pub(crate) fn build(
         plan: Plan,
         grants: &Grants,
         clock: Clock,
-        determinism: Option<Determinism>,
+        seed: Option<u64>,
         stdio_bytes: u64,
     ) -> Self {
         let (stdout, stderr) = (Capture::new(stdio_bytes), Capture::new(stdio_bytes));
@@ -92,17 +97,17 @@ impl Wasi {
             .allow_blocking_current_thread(true)
             .max_random_size(RANDOM_BYTES_MAX)
             .monotonic_clock(clock.clone())
-            .wall_clock(clock)
             .allow_tcp(false)
             .allow_udp(false)
             .args(&plan.args)
             .envs(grants.variables())
             .envs(&plan.env);
-        if let Some(Determinism { seed, .. }) = determinism {
+        if let Some(seed) = seed {
             builder
-                .secure_random(Seeded::new(seed))
-                .insecure_random(Seeded::new(seed))
+                .secure_random(StdRng::seed_from_u64(seed))
+                .insecure_random(StdRng::seed_from_u64(seed))
                 .insecure_random_seed(seed.into());
+            builder.wall_clock(clock);
         }
         match plan.stdin {
             Input::Bytes(bytes) => builder.stdin(MemoryInputPipe::new(bytes)),
@@ -134,5 +139,80 @@ impl Wasi {
     /// Takes what was written since to stdout and to stderr.
     pub(crate) fn take(&self) -> (Captured, Captured) {
         (self.stdout.take(), self.stderr.take())
+    }
+}
+
+/// Time as a guest reads it: the same for WASI and for [`poll`](crate::poll), so that an absolute
+/// time in one means the same in the other.
+#[derive(Clone, Debug)]
+pub(crate) enum Clock {
+    /// Monotonic since the worker's start, the same for every guest, beside the system's.
+    Worker(Instant),
+    /// Its own, for a deterministic guest.
+    Virtual(VirtualTime),
+}
+
+impl Clock {
+    /// Nanoseconds since 1970.
+    pub(crate) fn since_epoch_ns(&self) -> u64 {
+        let since = HostWallClock::now(self);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl HostMonotonicClock for Clock {
+    fn resolution(&self) -> u64 {
+        match self {
+            Self::Worker(_) => 1,
+            Self::Virtual(_) => TICK.as_nanos() as u64,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        match self {
+            Self::Worker(since) => u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            Self::Virtual(time) => time.tick(),
+        }
+    }
+}
+
+impl HostWallClock for Clock {
+    fn resolution(&self) -> Duration {
+        Duration::from_nanos(HostMonotonicClock::resolution(self))
+    }
+
+    fn now(&self) -> Duration {
+        match self {
+            Self::Worker(_) => {
+                SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+            }
+            Self::Virtual(time) => YEAR_2000 + Duration::from_nanos(time.tick()),
+        }
+    }
+}
+
+/// What a virtual clock moves by each time it is read, so that whoever waits for it to move is not
+/// waiting for ever.
+const TICK: Duration = Duration::from_micros(1);
+
+/// Where virtual time begins, after 1970.
+const YEAR_2000: Duration = Duration::from_secs(946_684_800);
+
+/// Nanoseconds that passed for one guest. It is shared between that guest's clocks, and a guest has
+/// one thread.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct VirtualTime(Arc<AtomicU64>);
+
+impl VirtualTime {
+    /// The time, which moves on by being read.
+    fn tick(&self) -> u64 {
+        self.pass(TICK);
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// So much time passes.
+    pub(crate) fn pass(&self, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.store(self.0.load(Ordering::Relaxed).saturating_add(time), Ordering::Relaxed);
     }
 }

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_wire::{
-    CompileLimits, CompileStep, Confinement, Determinism, FunctionKind, Grants, Instances, Limits,
-    Load, Lockdown, MEMORY_BYTES_MAX, ModuleDescription, ModuleId, Setup, TABLE_ELEMENTS_MAX,
-    WorkerId,
+    CompileLimits, CompileStep, Confinement, FunctionKind, Grants, Instances, Limits, Load,
+    Lockdown, MEMORY_BYTES_MAX, ModuleDescription, ModuleId, Setup, TABLE_ELEMENTS_MAX, WorkerId,
 };
 
 use crate::arguments::Arguments;
@@ -61,7 +60,6 @@ pub struct PoolBuilder {
     when_full: WhenFull,
     quarantine_after: Option<u32>,
     lockdown: Lockdown,
-    determinism: Option<Determinism>,
     metered: bool,
 }
 
@@ -86,7 +84,6 @@ impl Default for PoolBuilder {
             when_full: WhenFull::Block,
             quarantine_after: Some(10),
             lockdown: Lockdown::default(),
-            determinism: None,
             metered: false,
         }
     }
@@ -271,23 +268,6 @@ impl PoolBuilder {
         self
     }
 
-    /// Has every guest begin with the same random numbers, and at the same time by a clock that goes on
-    /// only as it is looked at or slept on: a task that ends by itself ends the same way each time, as
-    /// long as what it was granted is the same, and can be [recorded](Pool::record). Nothing is random
-    /// for its guests then. Default: the machine's chance and time.
-    ///
-    /// ```no_run
-    /// use stockade::{Determinism, Pool};
-    ///
-    /// let pool = Pool::builder().module("tasks.wasm").deterministic(Determinism::new(7)).build()?;
-    /// # Ok::<(), stockade::BuildError>(())
-    /// ```
-    #[must_use]
-    pub fn deterministic(mut self, determinism: Determinism) -> Self {
-        self.determinism = Some(determinism);
-        self
-    }
-
     /// Counts what the pool does by the [`metrics`](https://docs.rs/metrics) facade, for whatever
     /// recorder the program has installed, under the names and in the units of
     /// [`METRICS`](crate::METRICS). Gauges need [`Pool::sample_metrics`]. Default: nothing is counted,
@@ -348,7 +328,7 @@ impl PoolBuilder {
             };
             let name = given.name.clone();
             // For its backtraces' lines and for recordings; else it costs no memory here.
-            let is_kept = description.has_debug_info || self.determinism.is_some();
+            let is_kept = description.has_debug_info || self.limits.deterministic.is_some();
             let kept = is_kept.then(|| source.clone());
             modules.push(ModuleEntry { id, name, callables, description, source: kept });
             loadables.push(Loadable { load, artefact: Arc::new(artefact) });
@@ -408,7 +388,6 @@ impl PoolBuilder {
             limits: self.limits.clone(),
             grants: self.grants.clone(),
             instances: self.instances,
-            determinism: self.determinism,
             confinement: Confinement { lockdown, ..Confinement::default() },
             modules: 0,
             rings: true,

@@ -126,7 +126,6 @@ fn blueprint() -> crate::pool::Blueprint {
             limits,
             grants: Grants::none(),
             instances: Instances::PerTask,
-            determinism: None,
             confinement: Confinement::default(),
             modules: 0,
             rings: true,

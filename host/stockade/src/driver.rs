@@ -67,6 +67,10 @@ pub(crate) enum Command {
     /// The keeper has made sure that a worker is gone.
     Buried(Box<Buried>),
     Shutdown(ShutdownMode),
+    /// A worker has rung.
+    Hear(WorkerId),
+    /// The timer has rung.
+    LookAround,
 }
 
 /// What the driver is made of.
@@ -152,6 +156,11 @@ impl Driver {
     /// Whether the pool has terminated, and nothing is left to do.
     pub(crate) fn has_ended(&self) -> bool {
         self.terminated
+    }
+
+    /// Whether another task changes nothing before something else happens.
+    pub(crate) fn is_saturated(&self) -> bool {
+        self.parts.dispatcher.is_saturated()
     }
 
     /// Wakers of callers whose tasks have ended in this turn.
@@ -275,6 +284,9 @@ impl Driver {
             Command::Started { worker, process } => self.started(worker, process),
             Command::Buried(buried) => self.buried(*buried),
             Command::Shutdown(mode) => self.event(Event::Shutdown(mode)),
+            Command::Hear(worker) => self.hear(worker),
+            // Which every turn does.
+            Command::LookAround => {}
         }
     }
 }

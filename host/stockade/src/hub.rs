@@ -25,9 +25,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::task::Waker;
 use std::thread::Thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use stockade_wire::Spin;
 
 use crate::SubmitError;
 use crate::bells::{Bells, Rung};
@@ -37,6 +38,13 @@ use crate::sync::wake;
 
 /// What a leader waits for, as a number that whoever ends it knows too; 0 is nothing.
 pub(crate) type Awaited = u64;
+
+/// How long a caller may look for its result before it sleeps: where nobody looks, a short task's comes
+/// within this time.
+const SPIN_MAX: Duration = Duration::from_micros(50);
+
+/// Commands that are left in the queue: as many as a turn for them is worth, and no memory to speak of.
+const LEFT_MAX: usize = 256;
 
 /// Where all meet. It outlives the driver: then there is nothing left to do.
 #[derive(Debug)]
@@ -48,10 +56,16 @@ pub(crate) struct Hub {
     bells: Option<Arc<Bells>>,
     shared: Arc<Shared>,
     ended: AtomicBool,
+    /// Whether another task changes nothing before the next turn.
+    saturated: AtomicBool,
     /// Whether a caller waits for bells.
     led: AtomicBool,
     /// What for, while it does nothing else.
     awaited: AtomicU64,
+    /// How long leaders have waited.
+    spin: Mutex<Spin>,
+    /// Processors that this process may use.
+    processors: usize,
     /// The pool's own thread, and whether it waits for a leader to take a bell.
     own_thread: OnceLock<Thread>,
     own_thread_waits: AtomicBool,
@@ -66,8 +80,11 @@ impl Hub {
             bells,
             shared,
             ended: AtomicBool::new(false),
+            saturated: AtomicBool::new(false),
             led: AtomicBool::new(false),
             awaited: AtomicU64::new(0),
+            spin: Mutex::new(Spin::new(SPIN_MAX)),
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
             own_thread: OnceLock::new(),
             own_thread_waits: AtomicBool::new(false),
         }
@@ -110,6 +127,32 @@ impl Hub {
         Ok(())
     }
 
+    /// Leaves a task for the driver's next turn, if it would only wait until then anyway; else as
+    /// [`tell`](Self::tell). There is always such a turn, as a task that waits for a worker waits for
+    /// something that the driver hears of.
+    ///
+    /// # Errors
+    /// As [`tell`](Self::tell).
+    pub(crate) fn leave(&self, submission: Command) -> Result<(), SubmitError> {
+        if !self.saturated.load(Ordering::Acquire) || self.commands.1.len() >= LEFT_MAX {
+            return self.tell(submission);
+        }
+        let _ = self.commands.0.send(submission);
+        // Either this sees what the latest turn has come to, or that turn looks at the queue later.
+        fence(Ordering::SeqCst);
+        if !self.saturated.load(Ordering::Relaxed) {
+            self.catch_up();
+        }
+        Ok(())
+    }
+
+    /// Has the driver hear whatever was left for it.
+    pub(crate) fn settle(&self) {
+        if !self.commands.1.is_empty() {
+            self.ask(|_| ());
+        }
+    }
+
     /// Asks the driver, after everything that it was told before; `None` where it has ended. Waits
     /// for whoever works for it, which is never for long.
     pub(crate) fn ask<T>(&self, question: impl FnOnce(&Driver) -> T) -> Option<T> {
@@ -149,6 +192,7 @@ impl Hub {
         let Some(driver) = guard.as_mut() else { return };
         let worked = catch_unwind(AssertUnwindSafe(|| {
             work(driver);
+            self.saturated.store(driver.is_saturated(), Ordering::Relaxed);
             driver.take_wakers()
         }));
         let gone = match &worked {
@@ -160,6 +204,7 @@ impl Hub {
         if let Some(driver) = gone {
             self.end(driver);
         }
+        fence(Ordering::SeqCst);
         match worked {
             Ok(wakers) => wakers.into_iter().for_each(wake),
             Err(panic) => resume_unwind(panic),
@@ -169,6 +214,8 @@ impl Hub {
     /// The driver has nothing more to do: whatever is still in it ends as it is dropped.
     fn end(&self, driver: Driver) {
         self.ended.store(true, Ordering::Release);
+        self.saturated.store(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         drop(driver);
         self.commands.1.try_iter().for_each(drop);
         self.shared.terminate();
@@ -190,7 +237,7 @@ impl Hub {
         while !self.ended.load(Ordering::Acquire) {
             bells.wait(None, &mut rung);
             // What came with a bell first: nobody else will hear of it, and a leader may need it.
-            self.hear(&rung);
+            self.hear_in_time(&rung);
             if rung.contains(&Rung::Bell) {
                 self.pass_on(bells);
             }
@@ -213,9 +260,31 @@ impl Hub {
         self.own_thread_waits.store(false, Ordering::SeqCst);
     }
 
+    /// Has the driver hear what was rung for: now, or by whoever works for it.
+    fn hear_in_time(&self, rung: &[Rung]) {
+        match self.driver.try_lock() {
+            Ok(guard) => self.hear_with(guard, rung),
+            Err(TryLockError::Poisoned(poisoned)) => self.hear_with(poisoned.into_inner(), rung),
+            Err(TryLockError::WouldBlock) => {
+                for rung in rung {
+                    let command = match *rung {
+                        Rung::Worker(worker) => Command::Hear(worker),
+                        Rung::Timer => Command::LookAround,
+                        Rung::Bell => continue,
+                    };
+                    let _ = self.commands.0.send(command);
+                }
+                self.catch_up();
+            }
+        }
+    }
+
     /// Has the driver hear what was rung for.
     fn hear(&self, rung: &[Rung]) {
-        let guard = self.lock();
+        self.hear_with(self.lock(), rung);
+    }
+
+    fn hear_with(&self, guard: MutexGuard<'_, Option<Driver>>, rung: &[Rung]) {
         self.turn(guard, |driver| {
             for rung in rung {
                 if let Rung::Worker(worker) = *rung {
@@ -241,8 +310,16 @@ impl Hub {
             return false;
         }
         let mut rung = Vec::new();
+        let mut since = None;
         while !done() && !self.ended.load(Ordering::Acquire) {
-            if self.look_around() {
+            let heard = match since {
+                Some(_) => self.look_around(),
+                None => {
+                    since = Some(Instant::now());
+                    self.look_for(&mut done)
+                }
+            };
+            if heard {
                 continue;
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -260,12 +337,38 @@ impl Hub {
                 self.hear(&rung);
             }
         }
+        if let Some(since) = since {
+            self.spin().note(since.elapsed());
+        }
         self.led.store(false, Ordering::Release);
         if self.ended.load(Ordering::Acquire) {
             // For the pool's own thread, if its bell was heard here.
             bells.ring();
         }
         true
+    }
+
+    /// Looks for what workers write without their ringing for it, where that pays and takes no
+    /// processor from one of them; then hears it. Says whether that was anything.
+    fn look_for(&self, done: &mut impl FnMut() -> bool) -> bool {
+        let pays = self.spin().pays();
+        let busy = if pays { self.lock().as_ref().map_or(0, Driver::stay_awake) } else { 0 };
+        if (1..self.processors).contains(&busy) {
+            self.spin().look(|| done() || self.has_written());
+        }
+        // Even if it is done: from now on they ring again.
+        self.hear_busy(self.lock())
+    }
+
+    /// Whether something was written and not heard, if nobody else works for the driver.
+    fn has_written(&self) -> bool {
+        let driver = self.driver.try_lock();
+        driver.is_ok_and(|driver| driver.as_ref().is_none_or(Driver::has_written))
+    }
+
+    fn spin(&self) -> MutexGuard<'_, Spin> {
+        // Only its leader's.
+        self.spin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stop_awaiting(&self) {
@@ -279,7 +382,10 @@ impl Hub {
 
     /// Hears what workers have written and not rung for. Says whether that was anything.
     fn look_around(&self) -> bool {
-        let Ok(guard) = self.driver.try_lock() else { return false };
+        self.driver.try_lock().is_ok_and(|guard| self.hear_busy(guard))
+    }
+
+    fn hear_busy(&self, guard: MutexGuard<'_, Option<Driver>>) -> bool {
         let mut heard = false;
         self.turn(guard, |driver| {
             heard = driver.hear_busy();

@@ -113,7 +113,7 @@
 //! histograms for an operator.
 //!
 //! [`TaskError::backtrace`] names a guest's functions and [`Pool::locate`] finds their lines. A pool that
-//! is [deterministic](PoolBuilder::deterministic) can [record](Pool::record) a task that failed, and
+//! is [deterministic](Limits::deterministic) can [record](Pool::record) a task that failed, and
 //! whoever has the [`Recording`] run it again.
 //!
 //! # What confines a worker
@@ -222,10 +222,15 @@ pub use report::{Status, TaskReport};
 pub use self_test::{TestError, TestPath};
 pub use shared::{WorkerInfo, WorkerState};
 pub use stockade_wire::{
-    Captured, Codec, CompileLimits, Determinism, DirectoryGrant, Export, ExportType, Frame,
-    Function, FunctionKind, Grants, GuestError, Import, Instances, Layer, LayerReport, Level,
-    Limits, Lockdown, LockdownReport, LogLine, ModuleDescription, Parameter, Scalar, SourcePlace,
-    TaskId, TrapKind, ValueType, WorkerId,
+    Captured, Codec, CompileLimits, DirectoryGrant, Export, ExportType, Frame, Function,
+    FunctionKind, Grants, GuestError, Import, Instances, Layer, LayerReport, Level, Limits,
+    Lockdown, LockdownReport, LogLine, ModuleDescription, Parameter, Scalar, SourcePlace, TaskId,
+    TrapKind, ValueType, WorkerId,
 };
 pub use target::Target;
 pub use task::{Output, TaskDuration, TaskHandle, TaskResult};
+
+/// The guide's Rust, which has to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide.md")]
+struct Guide;

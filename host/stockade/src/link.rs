@@ -45,6 +45,14 @@ impl Link {
         self.core.get().and_then(Weak::upgrade).map(Pool::from_core)
     }
 
+    /// Leaves word for the driver, which hears it in time. Never waits for another thread.
+    ///
+    /// # Errors
+    /// As [`tell`](Self::tell).
+    pub(crate) fn leave(&self, command: Command) -> Result<(), SubmitError> {
+        self.hub.leave(command)
+    }
+
     /// Tells the driver. Never waits for another thread.
     ///
     /// # Errors

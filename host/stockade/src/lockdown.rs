@@ -110,7 +110,6 @@ pub fn lockdown(
         limits,
         grants: Grants::none(),
         instances: Instances::PerTask,
-        determinism: None,
         confinement: stockade_wire::Confinement {
             lockdown: lockdown.clone(),
             ..stockade_wire::Confinement::default()

@@ -112,6 +112,13 @@ pub(crate) fn check_tighter(task: &Limits, pool: &Limits) -> Result<(), SubmitEr
         }
         (None, Some(most)) => return Err(refused("fuel", "none", format!("at most {most}"))),
     }
+    if task.deterministic.is_some() != pool.deterministic.is_some() {
+        let (given, most) = match pool.deterministic {
+            Some(_) => ("none", "a seed, as the pool has one"),
+            None => ("a seed", "none, as the pool has none"),
+        };
+        return Err(refused("deterministic", given, most));
+    }
     if task.interruptible != pool.interruptible {
         // So are the checks that interrupt a guest.
         let most = format!("{}, as the pool's", pool.interruptible);
@@ -191,6 +198,10 @@ mod tests {
         assert_eq!(refused_limit(pool().wall_time(Duration::ZERO)), Some("wall_time"));
         assert_eq!(refused_limit(pool().fuel(None)), Some("fuel"));
         assert_eq!(refused_limit(pool().interruptible(true)), Some("interruptible"));
+        assert_eq!(refused_limit(pool().deterministic(1)), Some("deterministic"));
+        let seeded = pool().deterministic(1);
+        assert!(check_tighter(&pool().deterministic(2), &seeded).is_ok());
+        assert!(check_tighter(&pool(), &seeded).is_err());
         let unlimited = Limits::default().wall_time(None);
         assert!(check_tighter(&unlimited, &unlimited).is_ok());
         assert!(check_tighter(&Limits::default(), &unlimited).is_ok());

@@ -301,6 +301,8 @@ impl Pool {
 
     /// How many tasks wait to be started.
     pub fn count_pending_tasks(&self) -> usize {
+        // What was left for the driver is pending too.
+        self.core.link.hub.settle();
         self.core.link.shared.counts().pending_tasks
     }
 

@@ -1,8 +1,8 @@
 //! Recordings: tasks with all that their runs depend on, to be run again.
 //!
 //! ```text
-//! PoolBuilder::deterministic ─► Pool::record(target, arguments) ─► Recording ─ ended ─► FILE
-//!                                                                     │
+//! Limits::deterministic ─► Pool::record(target, arguments) ─► Recording ─ ended ─► FILE
+//!                                                                │
 //!     same or not ◄─ compare ◄─ TaskHandle ◄─ submit ◄─ Pool ◄─ builder
 //! ```
 //!
@@ -21,9 +21,7 @@ use std::io;
 use std::path::PathBuf;
 
 use stockade_wire::codec::{Decode, Encode};
-use stockade_wire::{
-    Codec, CommandCall, Determinism, Grants, Instances, Limits, Scalar, Stdin, descriptor,
-};
+use stockade_wire::{Codec, CommandCall, Grants, Instances, Limits, Scalar, Stdin, descriptor};
 
 use crate::arguments::Arguments;
 use crate::cancelled::GivenArguments;
@@ -35,15 +33,16 @@ use crate::{Command, Hook, Pool, PoolBuilder, SubmitError, TaskError, TaskHandle
 
 pub use ending::RecordedEnd;
 
-/// One task, with the module, the arguments, the limits, the seed and the clock that it ran with, and
+/// One task, with the module, the arguments and the limits, among them the seed, that it ran with, and
 /// how it ended.
 ///
 /// It holds the module and the arguments as they are: whoever gets it can read them.
 ///
 /// ```no_run
-/// use stockade::{Determinism, Pool, Recording};
+/// use stockade::{Limits, Pool, Recording};
 ///
-/// let pool = Pool::builder().module("tasks.wasm").deterministic(Determinism::new(7)).build()?;
+/// let limits = Limits::default().deterministic(7);
+/// let pool = Pool::builder().module("tasks.wasm").limits(limits).build()?;
 /// let task = pool.submit::<u64>("parse", ("1 +",))?;
 /// if task.result().is_err() {
 ///     pool.record("parse", ("1 +",))?.ended(&task.output()).save("parse.stockade")?;
@@ -67,7 +66,6 @@ pub struct Recording {
     grants: Grants,
     per_worker: bool,
     initializer: Option<(String, Given)>,
-    determinism: Determinism,
     end: Option<RecordedEnd>,
 }
 
@@ -84,7 +82,7 @@ enum Given {
 #[non_exhaustive]
 pub enum RecordError {
     /// The pool leaves chance and time to the machine.
-    #[error("the pool is not deterministic; build it with `.deterministic(…)`")]
+    #[error("the pool is not deterministic; give its limits a seed by `Limits::deterministic`")]
     NotDeterministic,
     /// What it is called with is in the caller's memory or behind a descriptor.
     #[error("a task cannot be recorded that is lent a buffer or a descriptor")]
@@ -166,7 +164,7 @@ impl Pool {
     ) -> Result<Recording, RecordError> {
         let blueprint = &self.core.blueprint;
         let setup = &blueprint.setup;
-        let (Some(determinism), Some(source)) = (setup.determinism, &module.source) else {
+        let (Some(_), Some(source)) = (setup.limits.deterministic, &module.source) else {
             return Err(RecordError::NotDeterministic);
         };
         let of_module = |hook: &&Hook| hook.target.0 == module.name;
@@ -192,7 +190,6 @@ impl Pool {
             grants: setup.grants.clone(),
             per_worker: setup.instances == Instances::PerWorker,
             initializer,
-            determinism,
             end: None,
         })
     }
@@ -231,7 +228,7 @@ impl Recording {
         &self.function
     }
 
-    /// What the task might use.
+    /// What the task might use, and the seed of its chance.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -240,11 +237,6 @@ impl Recording {
     /// to.
     pub fn grants(&self) -> &Grants {
         &self.grants
-    }
-
-    /// What it saw of chance and time.
-    pub fn determinism(&self) -> Determinism {
-        self.determinism
     }
 
     /// How it ended, where that was noted.
@@ -261,7 +253,7 @@ impl Recording {
 /// Running it again.
 impl Recording {
     /// A builder for a pool of one worker that runs the task as it ran: with its module, limits,
-    /// initializer, variables, seed and clock. Directories are not granted.
+    /// initializer and variables. Directories are not granted.
     pub fn builder(&self) -> PoolBuilder {
         let variables = self.grants.variables().iter();
         let grants =
@@ -269,8 +261,7 @@ impl Recording {
         let mut builder = Pool::single()
             .module_source(self.module.clone(), self.wasm.clone(), self.text)
             .limits(self.limits.clone())
-            .grants(grants)
-            .deterministic(self.determinism);
+            .grants(grants);
         if self.per_worker {
             builder = builder.instances(Instances::PerWorker);
         }

@@ -106,14 +106,24 @@ impl Pool {
         target: impl Into<Target>,
         items: impl IntoIterator<Item = A>,
     ) -> Vec<Result<TaskHandle<T>, SubmitError>> {
+        self.submit_together_with(target, items, &TaskOptions::default())
+    }
+
+    /// As [`submit_together`](Self::submit_together), with a priority, retries, tighter limits, a
+    /// label, or another answer to a full pool, for each of them.
+    pub fn submit_together_with<T: TaskResult, A: Arguments>(
+        &self,
+        target: impl Into<Target>,
+        items: impl IntoIterator<Item = A>,
+        options: &TaskOptions,
+    ) -> Vec<Result<TaskHandle<T>, SubmitError>> {
         let target = target.into();
-        let options = TaskOptions::default();
         let chunk = Some(self.core.new_chunk());
         let submit = |arguments| {
-            let terms = self.core.terms(&target, &options, None)?;
+            let terms = self.core.terms(&target, options, None)?;
             let payload = self.core.payload(&terms, arguments)?;
-            let place = self.core.place(self.core.patience(&options))?;
-            self.core.enqueue(terms, payload, &options, chunk, place)
+            let place = self.core.place(self.core.patience(options))?;
+            self.core.enqueue(terms, payload, options, chunk, place)
         };
         items.into_iter().map(submit).collect()
     }
@@ -373,7 +383,7 @@ impl Core {
         let cell = Arc::new(TaskCell::new(id, terms, payload, place));
         watch::begin(&cell, &self.blueprint.name, self.blueprint.metered);
         let entry = TaskEntry::new(cell.clone());
-        self.link.tell(DriverCommand::Submit(entry, submission))?;
+        self.link.leave(DriverCommand::Submit(entry, submission))?;
         Ok(TaskHandle::new(cell))
     }
 }

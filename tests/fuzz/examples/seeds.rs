@@ -10,8 +10,8 @@ use std::time::Duration;
 use stockade_wire::codec::{self, Encode};
 use stockade_wire::{
     Call, Callee, Captured, Codec, CommandCall, CompileLimits, CompileReply, CompileRequest,
-    CompileStep, Confinement, Export, ExportType, Failure, Finished, Frame, Grants,
-    GuestError, HostMessage, Instances, Invocation, Limits, Load, LockdownReport, LogLine, Metrics,
+    CompileStep, Confinement, Export, ExportType, Failure, Finished, Frame, Grants, GuestError,
+    HostMessage, Instances, Invocation, Limits, Load, LockdownReport, LogLine, Metrics,
     ModuleDescription, ModuleId, Outcome, Refusal, RefusalKind, Run, Scalar, Setup, SourcePlace,
     Stdin, StdioSink, TaskId, TrapKind, ValueType, WorkerId, WorkerMessage, frame,
 };
@@ -66,7 +66,6 @@ fn wire() -> Vec<Vec<u8>> {
         limits: limits.clone(),
         grants: Grants::none().env("k", "v"),
         instances: Instances::PerTask,
-        determinism: None,
         confinement: Confinement::default(),
         modules: 1,
         rings: true,

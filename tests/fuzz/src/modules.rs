@@ -21,8 +21,12 @@ const TEXT_BYTES_MAX: usize = 4096;
 const PARAMETERS_MAX: usize = 64;
 
 /// The limits that modules are read under.
-pub const SETTINGS: EngineSettings =
-    EngineSettings { memory_bytes: 16 << 20, table_elements: 10_000, metering: Metering::None };
+pub const SETTINGS: EngineSettings = EngineSettings {
+    memory_bytes: 16 << 20,
+    table_elements: 10_000,
+    metering: Metering::None,
+    canonical_nans: false,
+};
 
 /// Keeps wasm-smith to what is admitted under these limits.
 pub fn admitted() -> wasm_smith::Config {

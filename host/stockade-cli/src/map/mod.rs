@@ -1,57 +1,88 @@
-//! `stockade map`: a function over the lines of an input, as they come.
+//! `stockade map`: a function over the items of an input, as they come.
 //!
 //! ```text
-//! input ──► Lines ──► call ──► Pool ──► Order ──► Record ──► stdout
-//!          a thread    ╰───── Session: this thread ─────╯
+//! Input ──► Item ──► Reading ──► Pool ──► Order ──► Writing ──► Sink ──► stdout, FILE, DIR
+//!         a thread      ╰─────── Session: this thread ────────╯   ╰────► State
 //! ```
 //!
-//! The session takes a line only when there is room for it, so an input without end and a reader
+//! The session takes an item only when there is room for it, so an input without end and a reader
 //! that is slow both work in bounded memory; and it flushes whenever nothing else is ready, so that
 //! a result never waits for the next line of input.
 //!
-//! Invariant: a line that was taken is written once, as its result or its error, unless it never ran
+//! Invariant: an item that was taken is written once, as its result or its error, unless it never ran
 //! because the map was ended.
 
-mod call;
-mod interrupt;
+pub(crate) mod options;
+
+mod done;
+mod item;
+
+mod files;
+mod input;
 mod lines;
+mod rows;
+
+mod call;
 mod order;
-mod record;
+pub(crate) mod record;
+mod sink;
+mod state;
+
+mod interrupt;
 mod session;
 mod tally;
 mod watch;
 
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::path::Path;
 
-use stockade::Pool;
+use stockade::{Pool, SubmitError};
 
 use crate::args::{InputFormat, MapArgs};
+use crate::arguments::{self, Kind};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::observe::Observer;
+use crate::setup;
 use crate::target::{self, Shape, Target};
-use crate::{output, setup};
 
+use call::Reading;
+use input::{Input, Params};
 use interrupt::Interrupts;
-use session::Session;
+use options::OnError;
+use record::Writing;
+use session::{Parts, Session};
+use sink::Sink;
+use state::State;
 
 /// Runs what the command line asks for.
 ///
 /// # Errors
-/// Whatever kept the map from starting, or ended it early. A line that failed is no error here.
+/// Whatever kept the map from starting, or ended it early. An item that failed is no error here,
+/// unless it is to be one.
 pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
     // First, because compiling takes longer than finding out.
-    let input = open(args)?;
+    check_files(args)?;
+    let mut input = Input::open(args)?;
+    let state = args.sink.resume.as_ref().map(|path| State::open(args, path)).transpose()?;
+    if let Some(state) = state.as_ref().filter(|state| state.reached.complete) {
+        return Ok(nothing_left(state));
+    }
     let observer = Observer::new(&args.observe)?;
     let observer = if args.top { observer.with_top()? } else { observer };
     let workers = args.workers.map(|workers| workers as usize);
     let pool = setup::pool(&args.module, &args.pool, workers, &observer)?;
-    check_target(&pool, args)?;
+    let (reading, writing) = plan(&pool, args, &mut input)?;
+    files::check_outputs(args, writing.gives_bytes())?;
+    let reached = state.as_ref().filter(|state| state.goes_on).map(|state| &state.reached);
+    let sink = Sink::open(&args.sink, reached)?;
     let refused = |error| Error::new(Exit::Internal, "the system refused to start").cause(&error);
     let interrupts = Interrupts::watch().map_err(refused)?;
-    let (lines, reader) = lines::spawn(input, args.chunk as usize).map_err(refused)?;
-    let ended = Session::new(&pool, args, lines, interrupts.receiver(), observer).run();
+    let size = input.size();
+    let (items, reader) = input.spawn(args.chunk as usize).map_err(refused)?;
+    let interrupted = interrupts.receiver();
+    let parts =
+        Parts { reading, writing, items, size, interrupts: interrupted, sink, state, observer };
+    let ended = Session::new(&pool, args, parts).run();
     if matches!(ended, Ok(Exit::Success | Exit::SomeFailed)) {
         // It has ended: the input has. Otherwise it may wait for a line that never comes, and ends
         // with the process.
@@ -67,54 +98,108 @@ pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
     closed.map(|()| exit)
 }
 
-fn open(args: &MapArgs) -> Result<BufReader<Box<dyn Read + Send>>, Error> {
-    const BUFFER_BYTES: usize = 64 << 10;
-    let file: Box<dyn Read + Send> = if args.file.as_os_str() == "-" {
-        Box::new(std::io::stdin())
-    } else {
-        let failed = |error| {
-            let message = format!("cannot read the input {}", args.file.display());
-            Error::new(Exit::Missing, message).cause(&error).help("- stands for stdin")
-        };
-        let file = File::open(&args.file).map_err(failed)?;
-        if file.metadata().is_ok_and(|data| data.is_dir()) {
-            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
-        }
-        Box::new(file)
+/// Refuses to write over what is read, or over the state.
+fn check_files(args: &MapArgs) -> Result<(), Error> {
+    let sink = &args.sink;
+    let read = args.inputs.iter().chain([&args.module]);
+    let written = sink.output.iter().chain(&sink.resume).chain(&args.observe.trace);
+    let same = |one: &Path, other: &Path| match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other && one.is_file(),
+        _ => false,
     };
-    Ok(BufReader::with_capacity(BUFFER_BYTES, file))
+    for written in written.clone() {
+        if let Some(read) = read.clone().find(|read| same(read, written)) {
+            let message = format!("{} is read, and would be written over", read.display());
+            return Err(Error::new(Exit::Usage, message).help("write to another file"));
+        }
+    }
+    match (&sink.output, &sink.resume) {
+        (Some(output), Some(state)) if output == state || same(output, state) => {
+            Err(Error::new(Exit::Usage, "`--output` and `--resume` name the same file"))
+        }
+        _ => Ok(()),
+    }
 }
 
-/// Refuses, before anything is read, what would be wrong for every line.
-fn check_target(pool: &Pool, args: &MapArgs) -> Result<(), Error> {
-    if args.args && args.format == InputFormat::Text {
-        return Err(Error::new(Exit::Usage, "`--args` needs lines of JSON, not of text"));
+/// What a map says that was done by an earlier run.
+fn nothing_left(state: &State) -> Exit {
+    let reached = &state.reached;
+    let (ok, failed) = (reached.succeeded, reached.failed);
+    anstream::eprintln!("everything was done before: {ok} ok, {failed} failed");
+    if failed > 0 { Exit::SomeFailed } else { Exit::Success }
+}
+
+/// How items become arguments, and results what is written. Refuses, before anything is run, what
+/// would be wrong for every item.
+fn plan(pool: &Pool, args: &MapArgs, input: &mut Input) -> Result<(Reading, Writing), Error> {
+    if args.args && args.format != InputFormat::Json {
+        return Err(Error::new(Exit::Usage, "`--args` needs lines of JSON"));
+    }
+    if args.shape.delimiter.is_some() && args.format != InputFormat::Csv {
+        return Err(Error::new(Exit::Usage, "`--delimiter` is for `--input csv`"));
     }
     let targets = pool.modules().next().map(|(_, module)| target::targets(module));
     let targets = targets.unwrap_or_default();
     let Some(target) = targets.iter().find(|target| target.name == args.function) else {
         // The library knows best what was meant.
-        let refused = pool.submit::<()>(&args.function, stockade::Json::new()).map(|_| ());
-        return Ok(refused?);
+        let refused: Result<_, SubmitError> =
+            pool.submit::<()>(&args.function, stockade::Json::new());
+        return Err(refused.map_or_else(Error::from, |_| {
+            Error::new(Exit::Internal, "the module's functions cannot be told apart")
+        }));
     };
+    let writing = Writing {
+        plain: args.plain,
+        skips_errors: args.sink.on_error == OnError::Skip,
+        files: args.sink.output_dir.is_some().then(|| args.sink.clone()),
+        result: result_kind(target),
+    };
+    Ok((reading(target, args, input)?, writing))
+}
+
+fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Reading, Error> {
     if target.shape == Shape::Command {
-        return Err(Error::new(Exit::Call, "a program is run once, not for every line")
+        return Err(Error::new(Exit::Call, "a program is run once, not for every item")
             .help("`stockade run MODULE -- ARGV...` runs it, with stdin passed through"));
     }
-    match target.arity() {
-        Some(arity) if arity != 1 && !args.args => Err(wrong_arity(target, arity)),
-        _ => Ok(()),
+    let params = match target.shape {
+        Shape::Task(function) => Params::Named(&function.params),
+        Shape::Scalar { params, .. } => Params::Numbers(params.len()),
+        Shape::Untyped | Shape::Command => Params::Unknown,
+    };
+    if let Some(header) = input.header(&params)? {
+        return Ok(Reading::Rows(header));
+    }
+    let arity = target.arity();
+    if let Some(arity) = arity.filter(|arity| *arity != 1 && !args.args) {
+        return Err(wrong_arity(target, arity, args.shape.files));
+    }
+    if args.shape.files {
+        let takes_json = match target.shape {
+            Shape::Task(function) => arguments::kind_of(function.params.first()) == Kind::Any,
+            _ => arity.is_some(),
+        };
+        return Ok(if takes_json { Reading::JsonFile } else { Reading::Raw });
+    }
+    Ok(match (args.format, args.args) {
+        (InputFormat::Text, _) => Reading::Text,
+        (_, true) => Reading::AllArguments,
+        _ => Reading::Json,
+    })
+}
+
+/// What a function gives back where it is given bytes.
+fn result_kind(target: &Target<'_>) -> Kind {
+    match target.shape {
+        Shape::Task(function) => arguments::result_kind(&function.result),
+        _ => Kind::Any,
     }
 }
 
-fn wrong_arity(target: &Target<'_>, arity: usize) -> Error {
-    let message = format!("`{}` takes {arity} arguments, and a line is one", target.signature());
-    Error::new(Exit::Call, message).help("with `--args` each line holds them all, as in [1, 2]")
-}
-
-impl From<std::io::Error> for Error {
-    /// What writing to stdout ended in.
-    fn from(error: std::io::Error) -> Self {
-        output::failed(&error)
-    }
+fn wrong_arity(target: &Target<'_>, arity: usize, of_files: bool) -> Error {
+    let item = if of_files { "a file" } else { "a line" };
+    let message = format!("`{}` takes {arity} arguments, and {item} is one", target.signature());
+    Error::new(Exit::Call, message)
+        .help("with `--args` each line holds them all, as in [1, 2]")
+        .help("with `--input csv` a row's columns are arguments by name")
 }

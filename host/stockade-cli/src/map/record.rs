@@ -1,12 +1,19 @@
-//! Records: what is written of one line of the input.
+//! Records: what is written of one item of the input.
 
+use std::path::PathBuf;
+
+use base64::Engine as _;
 use serde_json::{Value, json};
 use stockade::{Fault, SubmitError, TaskError};
 
+use super::item::Name;
+use super::options::SinkArgs;
 use crate::advice::words;
+use crate::arguments::Kind;
+use crate::output::{self, Written};
 use crate::{escape, json};
 
-/// Why a line has no result.
+/// Why an item has no result.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Problem {
     /// What a script matches on.
@@ -18,12 +25,13 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// A line that holds no arguments.
-    pub(crate) fn bad_line(message: String) -> Self {
-        Self { kind: "bad-line", fault: "caller", message, details: Vec::new() }
+    /// An item that holds no arguments.
+    pub(crate) fn unread(name: &Name, message: String) -> Self {
+        let kind = if matches!(name, Name::Line(_)) { "bad-line" } else { "bad-file" };
+        Self { kind, fault: "caller", message, details: Vec::new() }
     }
 
-    /// A line whose arguments do not fit the function.
+    /// An item whose arguments do not fit the function.
     pub(crate) fn refused(error: &SubmitError) -> Self {
         let message = error.to_string();
         Self { kind: "wrong-arguments", fault: "caller", message, details: Vec::new() }
@@ -88,33 +96,160 @@ fn fault(fault: Fault) -> &'static str {
     }
 }
 
-/// What is written of one line: to stdout, and to stderr where errors go there.
+/// What is written of one item.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Record {
-    pub(crate) stdout: String,
-    pub(crate) stderr: Option<String>,
+    /// The item's place in the input.
+    pub(crate) ordinal: u64,
+    /// What goes to the output.
+    pub(crate) output: Output,
+    /// What goes to stderr.
+    pub(crate) aside: Option<String>,
+    /// The kind of its error, where it failed.
+    pub(crate) failed: Option<&'static str>,
 }
 
-impl Record {
-    /// The record of the line `number`, whose result is JSON text. A `plain` one is the bare result.
-    pub(crate) fn new(number: u64, outcome: &Result<String, Problem>, plain: bool) -> Self {
-        match outcome {
-            Ok(result) if plain => Self { stdout: result.clone(), stderr: None },
-            Ok(result) => {
-                let stdout = format!("{{\"line\":{number},\"result\":{result}}}");
-                Self { stdout, stderr: None }
+/// What goes to the output of one item.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Output {
+    Nothing,
+    /// A line.
+    Line(String),
+    /// A file, and one that says otherwise and goes.
+    File {
+        name: PathBuf,
+        bytes: Vec<u8>,
+        obsolete: PathBuf,
+    },
+}
+
+impl Output {
+    /// Bytes of memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Line(line) => line.len(),
+            Self::File { bytes, .. } => bytes.len(),
+        }
+    }
+}
+
+/// How records are written.
+#[derive(Clone, Debug)]
+pub(crate) struct Writing {
+    /// A line is the bare result.
+    pub(crate) plain: bool,
+    /// Nothing is written of an item that failed.
+    pub(crate) skips_errors: bool,
+    /// Each result has a file, which is named so.
+    pub(crate) files: Option<SinkArgs>,
+    /// What a function that is given bytes gives back.
+    pub(crate) result: Kind,
+}
+
+impl Writing {
+    /// The record of an item.
+    pub(crate) fn record(
+        &self,
+        ordinal: u64,
+        name: &Name,
+        outcome: Result<Written, Problem>,
+    ) -> Record {
+        let failed = outcome.as_ref().err().map(|problem| problem.kind);
+        let (output, aside) = match (&self.files, outcome) {
+            (_, Err(_)) if self.skips_errors => (Output::Nothing, None),
+            (None, Ok(written)) => {
+                let result = self.line(written);
+                let line = match self.plain {
+                    true => result,
+                    false => format!("{{{},\"result\":{result}}}", name.field()),
+                };
+                (Output::Line(line), None)
             }
-            Err(problem) if plain => {
-                let Problem { kind, message, .. } = problem;
-                let message = escape::line(&escape::bounded(message, 1000));
-                let stderr = Some(format!("line {number}: {kind}: {message}"));
-                Self { stdout: "null".into(), stderr }
+            (None, Err(problem)) if self.plain => {
+                (Output::Line("null".into()), Some(problem.line(name)))
             }
-            Err(problem) => {
-                let error = error_json(problem);
-                Self { stdout: format!("{{\"line\":{number},\"error\":{error}}}"), stderr: None }
+            (None, Err(problem)) => (Output::Line(problem.record(name)), None),
+            (Some(files), Ok(written)) => {
+                let (as_bytes, bytes) = match written {
+                    Written::Line(line) => (false, line.into_bytes()),
+                    Written::Bytes(bytes) => (self.gives_bytes(), bytes),
+                };
+                let mut bytes = bytes;
+                if !as_bytes {
+                    bytes.push(b'\n');
+                }
+                let file = Output::File {
+                    name: files.file_of(&base(name), as_bytes),
+                    bytes,
+                    obsolete: error_file(name),
+                };
+                (file, None)
+            }
+            (Some(files), Err(problem)) => {
+                let mut bytes = problem.record(name).into_bytes();
+                bytes.push(b'\n');
+                let obsolete = files.file_of(&base(name), self.gives_bytes());
+                let file = Output::File { name: error_file(name), bytes, obsolete };
+                (file, Some(problem.line(name)))
+            }
+        };
+        Record { ordinal, output, aside, failed }
+    }
+
+    /// Whether a raw result is bytes or a text rather than JSON.
+    pub(crate) fn gives_bytes(&self) -> bool {
+        !matches!(self.result, Kind::Any)
+    }
+
+    /// A result as JSON text on one line.
+    fn line(&self, written: Written) -> String {
+        match (written, self.result) {
+            (Written::Line(line), _) => line,
+            (Written::Bytes(bytes), Kind::Any) => output::item_line(&bytes),
+            (Written::Bytes(bytes), Kind::Bytes) => {
+                format!("\"{}\"", base64::engine::general_purpose::STANDARD.encode(bytes))
+            }
+            (Written::Bytes(bytes), Kind::Text { .. }) => {
+                json::text(&json!(String::from_utf8_lossy(&bytes)))
             }
         }
+    }
+}
+
+/// What the files of an item are named after.
+fn base(name: &Name) -> PathBuf {
+    match name {
+        Name::Line(number) => number.to_string().into(),
+        Name::File(path) => path.file_name().unwrap_or_default().into(),
+    }
+}
+
+fn error_file(name: &Name) -> PathBuf {
+    let mut name = base(name).into_os_string();
+    name.push(".error.json");
+    name.into()
+}
+
+impl Problem {
+    /// What happened.
+    pub(crate) fn message(&self) -> String {
+        self.message.clone()
+    }
+
+    /// In one line, for people.
+    pub(crate) fn line(&self, name: &Name) -> String {
+        let message = escape::line(&escape::bounded(&self.message, 1000));
+        format!("{name}: {}: {message}", self.kind)
+    }
+
+    /// As JSON text.
+    pub(crate) fn to_json(&self) -> String {
+        error_json(self)
+    }
+
+    fn record(&self, name: &Name) -> String {
+        format!("{{{},\"error\":{}}}", name.field(), self.to_json())
     }
 }
 
@@ -137,7 +272,7 @@ mod tests {
     use super::*;
     use stockade::GuestError;
 
-    fn failed() -> Result<String, Problem> {
+    fn failed() -> Result<Written, Problem> {
         let guest = GuestError {
             message: "no \u{9b}words\n".into(),
             location: None,
@@ -146,29 +281,84 @@ mod tests {
         Err(Problem::of_task(&TaskError::Guest(guest)))
     }
 
+    fn done(text: &str) -> Result<Written, Problem> {
+        Ok(Written::Line(text.into()))
+    }
+
+    fn writing() -> Writing {
+        Writing { plain: false, skips_errors: false, files: None, result: Kind::Any }
+    }
+
+    fn line(record: &Record) -> &str {
+        match &record.output {
+            Output::Line(line) => line,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn a_record_is_one_line_of_json_with_its_number() {
-        let done = Record::new(7, &Ok("[1,2]".into()), false);
-        assert_eq!(done.stdout, r#"{"line":7,"result":[1,2]}"#);
+        let record = writing().record(1, &Name::Line(7), done("[1,2]"));
+        assert_eq!(line(&record), r#"{"line":7,"result":[1,2]}"#);
 
-        let record = Record::new(8, &failed(), false);
+        let record = writing().record(1, &Name::Line(8), failed());
         assert_eq!(
-            record.stdout,
+            line(&record),
             r#"{"line":8,"error":{"kind":"error","fault":"guest","message":"the task failed: no \u009bwords\n","data":{"b":1}}}"#
         );
-        serde_json::from_str::<Value>(&record.stdout).unwrap();
-        assert_eq!(record.stderr, None);
+        serde_json::from_str::<Value>(line(&record)).unwrap();
+        assert_eq!((record.aside, record.failed), (None, Some("error")));
     }
 
     #[test]
     fn a_plain_record_is_the_bare_result_or_null() {
-        assert_eq!(
-            Record::new(7, &Ok("3".into()), true),
-            Record { stdout: "3".into(), stderr: None }
-        );
-        let record = Record::new(8, &failed(), true);
-        assert_eq!(record.stdout, "null");
+        let plain = Writing { plain: true, ..writing() };
+        assert_eq!(line(&plain.record(1, &Name::Line(7), done("3"))), "3");
+        let record = plain.record(1, &Name::Line(8), failed());
+        assert_eq!(line(&record), "null");
         let expected = "line 8: error: the task failed: no \\u{9b}words\\n";
-        assert_eq!(record.stderr.as_deref(), Some(expected));
+        assert_eq!(record.aside.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn nothing_is_written_of_an_error_that_is_skipped() {
+        let skipping = Writing { skips_errors: true, ..writing() };
+        let record = skipping.record(1, &Name::Line(7), failed());
+        assert_eq!((record.output, record.aside), (Output::Nothing, None));
+    }
+
+    #[test]
+    fn a_raw_result_is_json_or_stands_in_it_as_its_type_says() {
+        let shown = |result, bytes: &[u8]| {
+            let writing = Writing { result, ..writing() };
+            let name = Name::File(std::path::Path::new("a/b\"c").into());
+            line(&writing.record(1, &name, Ok(Written::Bytes(bytes.to_vec())))).to_string()
+        };
+        let record = |result: &str| format!(r#"{{"file":"a/b\"c","result":{result}}}"#);
+        assert_eq!(shown(Kind::Any, b"{\"x\": 1}"), record(r#"{"x":1}"#));
+        assert_eq!(shown(Kind::Bytes, b"1"), record(r#""MQ==""#));
+        assert_eq!(shown(Kind::Text { optional: false }, b"1"), record(r#""1""#));
+    }
+
+    #[test]
+    fn a_file_is_the_result_or_its_error_and_never_both() {
+        let files = Some(SinkArgs::default());
+        let writing = Writing { files, result: Kind::Bytes, ..writing() };
+        let name = Name::File(std::path::Path::new("in/cat.png").into());
+        let file = |name: &str, bytes: &[u8], obsolete: &str| Output::File {
+            name: name.into(),
+            bytes: bytes.to_vec(),
+            obsolete: obsolete.into(),
+        };
+        let record = writing.record(1, &name, Ok(Written::Bytes(b"\xff".to_vec())));
+        assert_eq!(record.output, file("cat.png", b"\xff", "cat.png.error.json"));
+        let record = writing.record(1, &name, failed());
+        let Output::File { name, obsolete, .. } = &record.output else { panic!("{record:?}") };
+        assert_eq!(
+            (name.to_str(), obsolete.to_str()),
+            (Some("cat.png.error.json"), Some("cat.png"))
+        );
+        let record = writing.record(2, &Name::Line(2), done("[1]"));
+        assert_eq!(record.output, file("2.json", b"[1]\n", "2.error.json"));
     }
 }

@@ -1,11 +1,14 @@
-//! The session: takes lines, submits them, and writes what became of them.
+//! The session: takes items, submits them, and writes what became of them.
 //!
-//! One thread, which sleeps until a line, an end or a Ctrl-C is there. It decides only when to take
-//! the next line and when to stop; what runs where is the pool's affair.
+//! One thread, which sleeps until an item, an end or a Ctrl-C is there. It decides only when to take
+//! the next item and when to stop; what runs where is the pool's affair.
+//!
+//! Invariant: an ordered output that may be gone on with has no gaps. What comes behind an item that
+//! was not run is not written, and is run again when the map goes on.
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
@@ -13,12 +16,16 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, select};
 use serde::de::IgnoredAny;
-use stockade::{Json, Pool, SubmitError, TaskError, TaskHandle};
+use stockade::{Pool, SubmitError, TaskError, TaskHandle, TaskOptions};
 
-use super::call::Reading;
-use super::lines::Line;
+use super::call::{Call, Reading};
+use super::input;
+use super::item::{Item, Name};
+use super::options::OnError;
 use super::order::{Order, Slot};
-use super::record::{Problem, Record};
+use super::record::{Problem, Record, Writing};
+use super::sink::Sink;
+use super::state::State;
 use super::tally::Tally;
 use super::watch::Watch;
 use crate::args::MapArgs;
@@ -26,14 +33,15 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::observe::Observer;
 use crate::output::Written;
+use crate::table::{Align, table};
 
-/// The most bytes of lines under way and of results that wait for their turn, together: a line more
+/// The most bytes of items under way and of results that wait for their turn, together: an item more
 /// is taken where there are less.
 const BYTES_HELD_MAX: usize = 64 << 20;
 
 /// Something to do.
 enum Event {
-    Line(io::Result<Line>),
+    Item(io::Result<Item>),
     InputEnded,
     Ended(Slot),
     Interrupted,
@@ -41,21 +49,41 @@ enum Event {
     Glance,
 }
 
-/// Why no more lines are taken.
+/// Why no more items are taken.
 enum Stop {
     InputEnded,
     Interrupted,
     Failed(Error),
 }
 
-/// A line whose task is under way.
+/// What is left of an item when its arguments have been taken out.
+struct Label {
+    ordinal: u64,
+    name: Name,
+    bytes: usize,
+    weight: u64,
+}
+
+impl Label {
+    /// What a trace and the names of recordings find it by: its line, or its place among the files.
+    fn number(&self) -> u64 {
+        match self.name {
+            Name::Line(number) => number,
+            Name::File(_) => self.ordinal,
+        }
+    }
+}
+
+/// An item whose task is under way.
 struct UnderWay {
     handle: TaskHandle<IgnoredAny>,
-    number: u64,
-    bytes: usize,
+    label: Label,
     /// What it was called with, where that may be asked for.
-    given: Option<Json>,
+    given: Option<Call>,
 }
+
+/// What waits for its turn to be written: nothing of an item that never ran.
+type Waiting = Option<(Record, u64)>;
 
 /// Rings when a task has ended.
 struct Bell {
@@ -75,103 +103,152 @@ pub(crate) struct Session<'a> {
     pool: &'a Pool,
     args: &'a MapArgs,
     reading: Reading,
-    lines: Receiver<io::Result<Line>>,
+    writing: Writing,
+    options: TaskOptions,
+    items: Receiver<io::Result<Item>>,
     interrupts: Receiver<()>,
     ended: (Sender<Slot>, Receiver<Slot>),
     under_way: BTreeMap<Slot, UnderWay>,
     bytes_held: usize,
-    lines_under_way_max: usize,
-    /// What is written of each line; nothing of one that never ran.
-    order: Order<Option<Record>>,
+    items_under_way_max: usize,
+    order: Order<Waiting>,
+    /// Whether an item was not run, and what comes behind it is not written.
+    gap: bool,
     stop: Option<Stop>,
     tally: Tally,
     watch: Watch,
     observer: Observer,
-    stdout: BufWriter<StdoutLock<'static>>,
+    sink: Sink,
+    state: Option<State>,
+}
+
+/// What a session works with.
+pub(crate) struct Parts {
+    pub(crate) reading: Reading,
+    pub(crate) writing: Writing,
+    pub(crate) items: Receiver<io::Result<Item>>,
+    /// How much there is of the input, where that is known.
+    pub(crate) size: Option<u64>,
+    pub(crate) interrupts: Receiver<()>,
+    pub(crate) sink: Sink,
+    pub(crate) state: Option<State>,
+    pub(crate) observer: Observer,
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(
-        pool: &'a Pool,
-        args: &'a MapArgs,
-        lines: Receiver<io::Result<Line>>,
-        interrupts: Receiver<()>,
-        observer: Observer,
-    ) -> Self {
+    pub(crate) fn new(pool: &'a Pool, args: &'a MapArgs, parts: Parts) -> Self {
+        let Parts { reading, writing, items, size, interrupts, sink, state, observer } = parts;
         // Enough to keep every worker busy while the output's order waits for a slow one.
         let chunks = (4 * pool.max_workers()).max(16);
+        let reached = state.as_ref().map(|state| &state.reached);
         Self {
             pool,
             args,
-            reading: Reading { format: args.format, whole: args.args },
-            lines,
+            reading,
+            writing,
+            options: TaskOptions::default().retries(args.pool.retries),
+            items,
             interrupts,
             ended: crossbeam_channel::unbounded(),
             under_way: BTreeMap::new(),
             bytes_held: 0,
-            lines_under_way_max: chunks * args.chunk as usize,
+            items_under_way_max: chunks * args.chunk as usize,
             order: Order::new(!args.unordered),
+            gap: false,
             stop: None,
-            tally: Tally::default(),
-            watch: observer.top_bar().map_or_else(Watch::new, Watch::beside),
+            tally: Tally::new(args.shape.files, reached),
+            watch: match observer.top_bar() {
+                Some(bar) => Watch::beside(bar, sink.is_stdout()),
+                None => Watch::new(size, sink.is_stdout()),
+            },
             observer,
-            stdout: BufWriter::with_capacity(64 << 10, io::stdout().lock()),
+            sink,
+            state,
         }
     }
 
     /// Runs until the input has ended and everything is written, or until it is ended early.
     ///
     /// # Errors
-    /// What ended it early: a stdout that takes no more, an input that cannot be read, a pool that
-    /// is broken.
+    /// What ended it early: an output that takes no more, an input that cannot be read, an error
+    /// where that is to stop it, a pool that is broken.
     pub(crate) fn run(mut self) -> Result<Exit, Error> {
         while self.stop.is_none() || self.order.len() > 0 {
             match self.next_event()? {
-                Event::Line(line) => self.take(line),
+                Event::Item(item) => self.take(item),
                 Event::InputEnded => self.stop(Stop::InputEnded),
                 Event::Ended(slot) => self.end(slot),
                 Event::Interrupted => self.interrupt(),
                 Event::Glance => {}
             }
             self.write_ready()?;
+            if self.state.as_ref().and_then(State::due).is_some_and(|due| due.is_zero()) {
+                self.keep()?;
+            }
             self.watch.glance(&self.tally, self.pool.count_workers());
             self.observer.glance(self.pool, self.tally.done(), self.tally.failures());
         }
-        self.flush()?;
+        self.keep()?;
         self.watch.finish();
-        let interrupted = matches!(self.stop, Some(Stop::Interrupted));
-        if self.watch.is_watched() || self.tally.failures() > 0 || interrupted {
-            // Where stderr is closed, nobody wants this.
-            let _ = writeln!(io::stderr(), "{}", self.tally.summary(self.watch.elapsed()));
-        }
-        if let Err(error) = self.observer.finish() {
+        // Where stderr is closed, nobody wants this.
+        let _ = self.summarise(&mut anstream::stderr().lock());
+        if let Err(error) = self.observer.finish()
+            && !matches!(self.stop, Some(Stop::Failed(_)))
+        {
             self.stop = Some(Stop::Failed(error));
-        }
-        if let Some(told) = self.observer.summary() {
-            let _ = writeln!(io::stderr(), "{told}");
         }
         match self.stop {
             Some(Stop::Failed(error)) => Err(error),
             Some(Stop::Interrupted) => Ok(Exit::Interrupted),
-            _ if self.tally.failures() > 0 => Ok(Exit::SomeFailed),
+            _ if self.tally.all_failures() > 0 => Ok(Exit::SomeFailed),
             _ => Ok(Exit::Success),
         }
     }
 
+    /// What there was: a table for whoever watches or asked for it, else a sentence where something
+    /// went wrong.
+    fn summarise(&self, to: &mut dyn Write) -> io::Result<()> {
+        let (elapsed, sink) = (self.watch.elapsed(), &self.args.sink);
+        let interrupted = matches!(self.stop, Some(Stop::Interrupted));
+        let recorded = self.observer.summary();
+        if sink.json {
+            let mut value = self.tally.to_json(elapsed);
+            if let Some(told) = &recorded {
+                value["recorded"] = told.as_str().into();
+            }
+            writeln!(to, "{value}")?;
+        } else if sink.summary || self.watch.is_watched() {
+            let align = [Align::Left, Align::Right, Align::Left];
+            write!(to, "{}", table(align, self.tally.table(elapsed)))?;
+        } else if self.tally.failures() > 0 || interrupted {
+            writeln!(to, "{}", self.tally.summary(elapsed))?;
+        }
+        if let Some(told) = recorded.filter(|_| !sink.json) {
+            writeln!(to, "{told}")?;
+        }
+        match (&sink.resume, &self.stop) {
+            (Some(_), Some(Stop::Interrupted | Stop::Failed(_))) if !sink.json => {
+                writeln!(to, "what is done is kept: the same command goes on from there")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What to do next. Flushes before it sleeps: a result never waits for an event.
-    fn next_event(&mut self) -> io::Result<Event> {
+    fn next_event(&mut self) -> Result<Event, Error> {
         if let Some(event) = self.wait(Duration::ZERO) {
             return Ok(event);
         }
         self.flush()?;
-        Ok(self.wait(self.watch.patience()).unwrap_or(Event::Glance))
+        let due = self.state.as_ref().and_then(State::due).unwrap_or(Duration::MAX);
+        Ok(self.wait(self.watch.patience().min(due)).unwrap_or(Event::Glance))
     }
 
     fn wait(&self, patience: Duration) -> Option<Event> {
         let never = crossbeam_channel::never();
-        let lines = if self.has_room() { &self.lines } else { &never };
+        let items = if self.has_room() { &self.items } else { &never };
         select! {
-            recv(lines) -> line => Some(line.map_or(Event::InputEnded, Event::Line)),
+            recv(items) -> item => Some(item.map_or(Event::InputEnded, Event::Item)),
             // This session holds a sender, so there is always one.
             recv(self.ended.1) -> slot => slot.ok().map(Event::Ended),
             recv(self.interrupts) -> told => told.ok().map(|()| Event::Interrupted),
@@ -181,62 +258,77 @@ impl<'a> Session<'a> {
 
     fn has_room(&self) -> bool {
         self.stop.is_none()
-            && self.order.len() < self.lines_under_way_max
+            && self.order.len() < self.items_under_way_max
             && self.bytes_held < BYTES_HELD_MAX
     }
 
-    /// Takes a line, and those behind it that are there already and travel with it.
-    fn take(&mut self, first: io::Result<Line>) {
-        let mut calls = Vec::new();
+    /// Takes an item, and those behind it that are there already and travel with it.
+    fn take(&mut self, first: io::Result<Item>) {
+        let (mut labels, mut json, mut raw) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut given, keeps) = (Vec::new(), self.observer.keeps_arguments());
         let mut next = Some(first);
-        while let Some(line) = next {
-            match line {
-                Ok(line) => calls.extend(self.read(line)),
-                Err(error) => {
-                    let error = Error::new(Exit::Missing, "cannot read the input").cause(&error);
-                    self.stop(Stop::Failed(error));
+        while let Some(item) = next {
+            match item.map(|item| self.read(item)) {
+                Ok(None) => {}
+                Ok(Some((place, call))) => {
+                    labels.push(place);
+                    given.push(keeps.then(|| call.clone()));
+                    // All of a map are of one kind.
+                    match call {
+                        Call::Json(arguments) => json.push(arguments),
+                        Call::Raw(bytes) => raw.push(bytes),
+                    }
                 }
+                Err(error) => self.stop(Stop::Failed(input::unreadable(&error))),
             }
-            let more = calls.len() < self.args.chunk as usize && self.has_room();
-            next = if more { self.lines.try_recv().ok() } else { None };
+            let more = labels.len() < self.args.chunk as usize && self.has_room();
+            next = if more { self.items.try_recv().ok() } else { None };
         }
-        let (places, calls): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
-        let keeps = self.observer.keeps_arguments();
-        let given: Vec<_> = calls.iter().map(|call| keeps.then(|| call.clone())).collect();
-        let submitted = self.pool.submit_together(&self.args.function, calls);
-        for (((slot, number, bytes), given), submitted) in
-            places.into_iter().zip(given).zip(submitted)
-        {
+        let (function, options) = (self.args.function.as_str(), &self.options);
+        let mut submitted = self.pool.submit_together_with(function, json, options);
+        submitted.extend(self.pool.submit_together_with(function, raw, options));
+        for (((slot, label), given), submitted) in labels.into_iter().zip(given).zip(submitted) {
             match submitted {
-                Ok(handle) => self.follow(slot, UnderWay { handle, number, bytes, given }),
-                // No later line would fare better.
+                Ok(handle) => self.follow(slot, UnderWay { handle, label, given }),
+                // No later item would fare better.
                 Err(
                     error @ (SubmitError::Closed
                     | SubmitError::Broken(_)
                     | SubmitError::Quarantined(_)),
                 ) => {
-                    self.drop_line(slot);
+                    self.drop_item(slot);
                     self.stop(Stop::Failed(error.into()));
                 }
-                Err(error) => self.settle(slot, number, Err(Problem::refused(&error))),
+                Err(error) => self.fail(slot, &label, Problem::refused(&error), |_| error.into()),
             }
         }
     }
 
-    /// The call that a line asks for, and its place in the output.
-    fn read(&mut self, line: Line) -> Option<((Slot, u64, usize), Json)> {
-        let number = line.number;
-        let read = line.text.map_err(|bad| bad.to_string());
-        let read = read.and_then(|text| Ok((self.reading.arguments(&text)?, text.len())));
+    /// The call that an item asks for, and its place in the output.
+    fn read(&mut self, item: Item) -> Option<((Slot, Label), Call)> {
+        let Item { ordinal, name, content, weight } = item;
+        if self.state.as_ref().is_some_and(|state| state.reached.done.contains(ordinal)) {
+            return None;
+        }
+        let mut label = Label { ordinal, name, bytes: 0, weight };
+        let read = content.and_then(|content| {
+            label.bytes = content.bytes();
+            self.reading.call(content)
+        });
         match read {
-            Ok((None, _)) => {
+            Ok(None) => {
                 self.tally.blank();
+                self.tally.passed(weight);
+                if let Some(state) = &mut self.state {
+                    state.finished(ordinal, weight, None);
+                }
                 None
             }
-            Ok((Some(call), bytes)) => Some(((self.order.open(), number, bytes), call)),
+            Ok(Some(call)) => Some(((self.order.open(), label), call)),
             Err(message) => {
                 let slot = self.order.open();
-                self.settle(slot, number, Err(Problem::bad_line(message)));
+                let problem = Problem::unread(&label.name, message);
+                self.fail(slot, &label, problem, |line| Error::new(Exit::Call, line));
                 None
             }
         }
@@ -250,79 +342,124 @@ impl<'a> Session<'a> {
             // It has ended already; this session holds the receiver.
             let _ = ended.send(slot);
         }
-        self.bytes_held += task.bytes;
+        self.bytes_held += task.label.bytes;
         self.under_way.insert(slot, task);
     }
 
     fn end(&mut self, slot: Slot) {
-        let Some(task) = self.under_way.remove(&slot) else { return };
-        self.bytes_held -= task.bytes;
+        let Some(UnderWay { handle, label, given }) = self.under_way.remove(&slot) else { return };
+        self.bytes_held -= label.bytes;
         let (pool, function) = (self.pool, self.args.function.as_str());
-        let record = || task.given.clone().map(|given| pool.record(function, given));
-        self.observer.ended(task.number, &task.handle, record);
-        match task.handle.output().and_then(Written::from_output) {
-            Ok(Written::Line(line)) => self.settle(slot, task.number, Ok(line)),
-            // No call here asks for bytes.
-            Ok(Written::Bytes(_)) => self.drop_line(slot),
-            Err(TaskError::Cancelled(_)) => self.drop_line(slot),
+        self.observer
+            .ended(label.number(), &handle, || given.map(|call| call.record(pool, function)));
+        match handle.output().and_then(Written::from_output) {
+            Ok(written) => self.settle(slot, &label, Ok(written)),
+            Err(TaskError::Cancelled(_)) => self.drop_item(slot),
             Err(error @ (TaskError::Broken(_) | TaskError::Quarantined(_))) => {
-                self.drop_line(slot);
+                self.drop_item(slot);
                 self.stop(Stop::Failed(Error::from(&error)));
             }
-            Err(error) => self.settle(slot, task.number, Err(Problem::of_task(&error))),
+            Err(error) => {
+                self.fail(slot, &label, Problem::of_task(&error), |_| Error::from(&error));
+            }
         }
     }
 
-    fn settle(&mut self, slot: Slot, number: u64, outcome: Result<String, Problem>) {
-        match &outcome {
-            Ok(_) => self.tally.succeeded(),
-            Err(problem) => self.tally.failed(problem.kind),
+    /// An item failed: that is written of it, or ends the map with this error, which is made from
+    /// the problem's line.
+    fn fail(
+        &mut self,
+        slot: Slot,
+        label: &Label,
+        problem: Problem,
+        error: impl FnOnce(String) -> Error,
+    ) {
+        if self.args.sink.on_error != OnError::Stop {
+            return self.settle(slot, label, Err(problem));
         }
-        let record = Record::new(number, &outcome, self.args.plain);
-        self.bytes_held += record.stdout.len();
-        self.order.settle(slot, Some(record));
+        self.drop_item(slot);
+        let error = error(problem.message()).preceded_by(format!("{} failed", label.name));
+        self.stop(Stop::Failed(error));
+        self.cancel_waiting();
     }
 
-    /// The line never ran, and nothing is written of it.
-    fn drop_line(&mut self, slot: Slot) {
+    fn settle(&mut self, slot: Slot, label: &Label, outcome: Result<Written, Problem>) {
+        let record = self.writing.record(label.ordinal, &label.name, outcome);
+        self.tally.ended(record.failed);
+        self.tally.passed(label.weight);
+        self.bytes_held += record.output.bytes();
+        self.order.settle(slot, Some((record, label.weight)));
+    }
+
+    /// The item never ran, and nothing is written of it.
+    fn drop_item(&mut self, slot: Slot) {
         self.tally.dropped();
         self.order.settle(slot, None);
     }
 
-    /// The first reason stays.
+    /// The first reason stays, but for an end of the input that something else came after.
     fn stop(&mut self, why: Stop) {
-        self.stop.get_or_insert(why);
+        if matches!(self.stop, None | Some(Stop::InputEnded)) {
+            self.stop = Some(why);
+        }
     }
 
-    /// Takes no more lines, and drops those that have not started. Those that run go on.
+    /// Takes no more items, and drops those that have not started. Those that run go on.
     fn interrupt(&mut self) {
         if !matches!(self.stop, Some(Stop::Failed(_))) {
             self.stop = Some(Stop::Interrupted);
         }
+        self.cancel_waiting();
+    }
+
+    fn cancel_waiting(&self) {
         for task in self.under_way.values() {
             task.handle.cancel();
         }
     }
 
-    fn write_ready(&mut self) -> io::Result<()> {
-        while let Some(record) = self.order.pop() {
-            let Some(Record { stdout, stderr }) = record else { continue };
-            self.bytes_held -= stdout.len();
-            if let Some(text) = stderr {
-                // Where stderr is closed, nobody wants this.
-                let _ = self.watch.aside(true, || writeln!(io::stderr(), "{text}"));
+    fn write_ready(&mut self) -> Result<(), Error> {
+        // Without order a gap means nothing, and whoever cannot go on wants all that was done.
+        let stops_at_gap = !self.args.unordered
+            && (self.state.is_some() || self.args.sink.on_error == OnError::Stop);
+        while let Some(waiting) = self.order.pop() {
+            let Some((record, weight)) = waiting else {
+                self.gap |= stops_at_gap;
+                continue;
+            };
+            self.bytes_held -= record.output.bytes();
+            if self.gap {
+                self.tally.taken_back(record.failed);
+                continue;
             }
-            let (watch, out) = (&self.watch, &mut self.stdout);
-            watch.aside(false, || writeln!(out, "{stdout}"))?;
+            let to_stderr = |text: &String| writeln!(io::stderr(), "{text}");
+            if let Some(text) = &record.aside {
+                // Where stderr is closed, nobody wants this.
+                let _ = self.watch.aside(true, || to_stderr(text));
+            }
+            let (watch, sink) = (&self.watch, &mut self.sink);
+            watch.aside(false, || sink.write(&record.output))?;
+            if let Some(state) = &mut self.state {
+                state.finished(record.ordinal, weight, Some(record.failed.is_some()));
+            }
         }
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        if self.stdout.buffer().is_empty() {
+    fn flush(&mut self) -> Result<(), Error> {
+        if !self.sink.is_waiting() {
             return Ok(());
         }
-        let (watch, out) = (&self.watch, &mut self.stdout);
-        watch.aside(false, || out.flush())
+        let (watch, sink) = (&self.watch, &mut self.sink);
+        watch.aside(false, || sink.flush())
+    }
+
+    /// Puts what is done where a later run finds it, if there is to be one.
+    fn keep(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        let Some(state) = &mut self.state else { return Ok(()) };
+        let nothing_left = self.order.len() == 0 && !self.gap;
+        let complete = nothing_left && matches!(self.stop, Some(Stop::InputEnded));
+        state.keep(self.sink.keep()?, complete)
     }
 }

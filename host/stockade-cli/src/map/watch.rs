@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::tally::Tally;
 
@@ -18,6 +18,7 @@ const NO_GLANCE: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(crate) struct Watch {
     bar: Option<ProgressBar>,
+    size: Option<u64>,
     started: Instant,
     drawn: Option<Instant>,
     shares_terminal: bool,
@@ -26,27 +27,31 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Looks whether anybody watches.
-    pub(crate) fn new() -> Self {
+    /// Looks whether anybody watches a map over an input of this size, if that is known; its output
+    /// may go to the same terminal.
+    pub(crate) fn new(size: Option<u64>, to_stdout: bool) -> Self {
         let watched = io::stderr().is_terminal();
         let bar = watched.then(|| {
-            let template = "{spinner} {human_pos} done, {msg}, {elapsed}";
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let template = match size {
+                Some(_) => "{bar:24} {percent:>3}%  {msg}",
+                None => "{spinner} {msg}",
+            };
+            let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::stderr());
             match ProgressStyle::with_template(template) {
                 Ok(style) => bar.with_style(style),
                 Err(_) => bar,
             }
         });
-        let shares_terminal = io::stdout().is_terminal();
+        let shares_terminal = to_stdout && io::stdout().is_terminal();
         let (started, drawn, is_beside) = (Instant::now(), None, false);
-        Self { bar, started, drawn, shares_terminal, is_beside }
+        Self { bar, size, started, drawn, shares_terminal, is_beside }
     }
 
     /// Beside `bar`, which somebody else draws.
-    pub(crate) fn beside(bar: ProgressBar) -> Self {
-        let shares_terminal = io::stdout().is_terminal();
-        let now = Instant::now();
-        Self { bar: Some(bar), started: now, drawn: Some(now), shares_terminal, is_beside: true }
+    pub(crate) fn beside(bar: ProgressBar, to_stdout: bool) -> Self {
+        let shares_terminal = to_stdout && io::stdout().is_terminal();
+        let (bar, started) = (Some(bar), Instant::now());
+        Self { bar, size: None, started, drawn: Some(started), shares_terminal, is_beside: true }
     }
 
     /// Whether anybody watches.
@@ -73,13 +78,17 @@ impl Watch {
         };
         if due {
             self.drawn = Some(Instant::now());
+            let (here, all) = tally.weight();
+            let left =
+                self.size.map(|size| time_left(self.elapsed(), here, size.saturating_sub(all)));
+            let left = left.flatten().map_or(String::new(), |left| format!(", {left} left"));
+            let rate = tally.rate(self.elapsed().as_secs_f64());
+            let (done, failed) = (HumanCount(tally.done()), HumanCount(tally.failures()));
             let plural = if workers == 1 { "" } else { "s" };
-            let per_second = tally.done() as f64 / self.elapsed().as_secs_f64();
-            let failed = tally.failures();
             bar.set_message(format!(
-                "{per_second:.0}/s, {failed} failed, {workers} worker{plural}"
+                "{done} done, {rate}/s{left}, {failed} failed, {workers} worker{plural}"
             ));
-            bar.set_position(tally.done());
+            bar.set_position(all);
             bar.tick();
         }
     }
@@ -99,5 +108,32 @@ impl Watch {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// How long the rest takes, if it goes on as it went so far.
+fn time_left(elapsed: Duration, done: u64, left: u64) -> Option<String> {
+    if done == 0 {
+        return None;
+    }
+    let seconds = (elapsed.as_secs_f64() * left as f64 / done as f64).ceil() as u64;
+    Some(match (seconds / 3600, seconds / 60, seconds) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {} s", seconds % 60),
+        (hours, minutes, _) => format!("{hours} h {} min", minutes % 60),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_takes_as_long_as_what_was_done() {
+        let left = |seconds, done, left| time_left(Duration::from_secs(seconds), done, left);
+        assert_eq!(left(10, 0, 100), None);
+        assert_eq!(left(10, 50, 50).as_deref(), Some("10 s"));
+        assert_eq!(left(10, 50, 500).as_deref(), Some("1 min 40 s"));
+        assert_eq!(left(10, 1, 1000).as_deref(), Some("2 h 46 min"));
     }
 }

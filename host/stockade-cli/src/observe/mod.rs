@@ -2,8 +2,8 @@
 //! trace of all, and a live view.
 //!
 //! ```text
-//! ObserveArgs ─► Observer ─┬ builder ─► PoolBuilder
-//!                          └ ended(task) ─┬ Recorder ─► DIR/FUNCTION-NUMBER-SEED.stockade
+//! ObserveArgs ─► Observer ─┬ seed ─► Limits::deterministic
+//!                          └ ended(task) ─┬ Recorder ─► DIR/FUNCTION-NUMBER-RUN.stockade
 //!                                         ├ Trace ────► FILE
 //!                                         └ Top ──────► the terminal
 //! ```
@@ -18,14 +18,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::ProgressBar;
-use stockade::{
-    Determinism, Fault, Output, Pool, PoolBuilder, RecordError, Recording, TaskError, TaskHandle,
-    TaskResult,
-};
+use stockade::{Fault, Output, Pool, RecordError, Recording, TaskError, TaskHandle, TaskResult};
 
 use crate::error::Error;
 
-use recorder::{Recorder, determinism_of_now};
+use recorder::Recorder;
 use top::Top;
 use trace::Trace;
 
@@ -33,7 +30,8 @@ use trace::Trace;
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ObserveArgs {
     /// Save each task that fails, up to 100, into a file in the directory DIR: `stockade replay FILE`
-    /// runs it again. Every task of such a run sees the same random numbers
+    /// runs it again. Tasks then run as with --deterministic: clocks stand still but for being read,
+    /// and every task sees the same random numbers
     #[arg(long, value_name = "DIR", help_heading = "Seeing inside")]
     pub(crate) record: Option<PathBuf>,
 
@@ -46,7 +44,7 @@ pub(crate) struct ObserveArgs {
 /// Tells what it was asked to tell.
 #[derive(Debug, Default)]
 pub(crate) struct Observer {
-    recorder: Option<(Recorder, Determinism)>,
+    recorder: Option<Recorder>,
     trace: Option<Trace>,
     top: Option<Top>,
 }
@@ -57,13 +55,7 @@ impl Observer {
     /// # Errors
     /// Where that cannot be written.
     pub(crate) fn new(args: &ObserveArgs) -> Result<Self, Error> {
-        let recorder = match &args.record {
-            None => None,
-            Some(directory) => {
-                let determinism = determinism_of_now();
-                Some((Recorder::new(directory, determinism.seed)?, determinism))
-            }
-        };
+        let recorder = args.record.as_deref().map(Recorder::new).transpose()?;
         let trace = args.trace.as_deref().map(Trace::create).transpose()?;
         Ok(Self { recorder, trace, top: None })
     }
@@ -89,17 +81,14 @@ impl Observer {
         }
     }
 
-    /// The pool's builder with what this needs of a pool.
-    pub(crate) fn builder(&self, builder: PoolBuilder) -> PoolBuilder {
-        match &self.recorder {
-            None => builder,
-            Some((_, determinism)) => builder.deterministic(*determinism),
-        }
+    /// The seed of tasks that are recorded, where nobody names another; none where none are.
+    pub(crate) fn seed(&self) -> Option<u64> {
+        self.recorder.as_ref().map(Recorder::run)
     }
 
     /// Whether the arguments of a task should be kept until its end.
     pub(crate) fn keeps_arguments(&self) -> bool {
-        self.recorder.as_ref().is_some_and(|(recorder, _)| recorder.has_room())
+        self.recorder.as_ref().is_some_and(Recorder::has_room)
     }
 
     /// A task has ended that is counted as `number`; `recording` makes its recording, if one is wanted.
@@ -119,7 +108,7 @@ impl Observer {
                 top.task(&report);
             }
         }
-        let (recorder, _) = self.recorder.as_mut()?;
+        let recorder = self.recorder.as_mut()?;
         let ended = handle.output();
         if !has_failed(&ended) {
             return None;
@@ -141,7 +130,7 @@ impl Observer {
 
     /// What is to be told at the end, for people.
     pub(crate) fn summary(&self) -> Option<String> {
-        self.recorder.as_ref()?.0.summary()
+        self.recorder.as_ref()?.summary()
     }
 }
 

@@ -4,9 +4,8 @@ use std::fs::DirBuilder;
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use stockade::{Determinism, RecordError, Recording};
+use stockade::{RecordError, Recording};
 
 use crate::error::Error;
 use crate::exit::Exit;
@@ -21,7 +20,7 @@ const NAME_BYTES_MAX: usize = 40;
 #[derive(Debug)]
 pub(crate) struct Recorder {
     directory: PathBuf,
-    seed: u64,
+    run: u64,
     saved: usize,
     /// Tasks that failed beyond those.
     left_out: usize,
@@ -34,14 +33,21 @@ impl Recorder {
     ///
     /// # Errors
     /// Where it cannot be.
-    pub(crate) fn new(directory: &Path, seed: u64) -> Result<Self, Error> {
+    pub(crate) fn new(directory: &Path) -> Result<Self, Error> {
         // What tasks are given may be secrets.
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
             let message = format!("cannot make the directory {}", directory.display());
             Error::new(Exit::Output, message).cause(&error).help("`--record` takes a directory")
         })?;
         let directory = directory.to_path_buf();
-        Ok(Self { directory, seed, saved: 0, left_out: 0, problem: None })
+        // A hash of nothing under a random key.
+        let run = RandomState::new().hash_one(0u8);
+        Ok(Self { directory, run, saved: 0, left_out: 0, problem: None })
+    }
+
+    /// A number by chance that tells this run from others.
+    pub(crate) fn run(&self) -> u64 {
+        self.run
     }
 
     /// Whether one more would be saved.
@@ -60,9 +66,9 @@ impl Recorder {
             return None;
         }
         let saved = recording.map_err(|error| error.to_string()).and_then(|recording| {
-            // The seed tells runs apart, so that none replaces another's files.
+            // So that none replaces another run's files.
             let name =
-                format!("{}-{number}-{:016x}.stockade", name(recording.function()), self.seed);
+                format!("{}-{number}-{:016x}.stockade", name(recording.function()), self.run);
             let path = self.directory.join(name);
             recording.save(&path).map_err(|error| error.to_string())?;
             Ok(path)
@@ -98,14 +104,6 @@ impl Recorder {
         }
         (!parts.is_empty()).then(|| parts.join("; "))
     }
-}
-
-/// What a recorded run sees of chance and time: this run's own, from now on.
-pub(crate) fn determinism_of_now() -> Determinism {
-    // A hash of nothing under a random key.
-    let seed = RandomState::new().hash_one(0u8);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Determinism::new(seed).clock(now)
 }
 
 /// A function's name, which is a module's word, as a part of a file's.

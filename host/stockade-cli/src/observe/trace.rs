@@ -55,7 +55,8 @@ impl<W: Write> Trace<W> {
         Self { path, to, rows: BTreeMap::new(), failed }
     }
 
-    /// Adds a task that has ended and is counted as `number`, the line of a map's input.
+    /// Adds a task that has ended and is counted as `number`: the line of a map's input, or the place
+    /// among its files.
     pub(crate) fn task(&mut self, number: u64, report: &TaskReport) {
         if self.failed.is_none() {
             self.failed = self.write(number, report).err();
@@ -88,7 +89,7 @@ impl<W: Write> Trace<W> {
         }
         let mut args = json!({
             "task": id,
-            "line": number,
+            "item": number,
             "ended": ended_as(report.status),
             "attempt": report.attempt,
             "queued_us": micros(nanos(report.queue_wait)),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::args;
-use crate::support::{Folder, module, stockade};
+use crate::support::{Folder, data, example, module, stockade};
 
 /// A C program's module with its debug information.
 fn located() -> PathBuf {
@@ -149,4 +149,72 @@ fn a_live_view_without_a_terminal_is_refused_before_anything_runs() {
     let run = args!["map", located(), "percent", "--args", "--top"];
     let ended = stockade(run).input("[4, 2]\n").end();
     ended.fails(2, &["error: `--top` needs a terminal, and stderr is none"]);
+}
+
+#[test]
+fn what_is_recorded_is_told_also_where_all_else_is_json() {
+    let folder = Folder::new();
+    let failed = folder.path().join("failed");
+    let run = args!["run", located(), "percent", "1", "0", "--json", "--record", failed];
+    let ended = stockade(run).end();
+    assert_eq!(ended.code, Some(67), "{}", ended.stderr);
+    let value: Value = serde_json::from_str(&ended.stdout()).unwrap();
+    assert_eq!(value["error"]["kind"], "trap");
+    assert!(ended.stderr.contains("1 failing task recorded in"), "{}", ended.stderr);
+
+    let run = args!["map", located(), "percent", "--args", "--json", "--record", failed];
+    let ended = stockade(run).input("[4, 2]\n[1, 0]\n").end();
+    assert_eq!(ended.code, Some(71), "{}", ended.stderr);
+    let value: Value = serde_json::from_str(&ended.stderr).unwrap();
+    assert_eq!((&value["ok"], &value["failed"]), (&1.into(), &1.into()));
+    assert!(value["recorded"].as_str().unwrap().starts_with("1 failing task"), "{value}");
+    assert_eq!(files(&failed).len(), 2);
+}
+
+#[test]
+fn a_run_that_is_recorded_has_a_chance_of_its_own_unless_a_seed_is_named() {
+    let (folder, guest) = module(
+        r#"(module
+          (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+          (memory (export "memory") 1)
+          (func (export "f") (result i64)
+            (drop (call $random (i32.const 0) (i32.const 8)))
+            (i64.load (i32.const 0))))"#,
+    );
+    let failed = folder.path().join("failed");
+    let run = |more: &[&str]| {
+        let base = args!["run", guest, "f"];
+        let ended = stockade(base.into_iter().chain(more.iter().map(Into::into))).end();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stdout()
+    };
+    let record = ["--record", failed.to_str().unwrap()];
+    assert_ne!(run(&record), run(&record));
+    let seeded = ["--seed", "7"];
+    assert_eq!(
+        run(&[&record[..], &seeded].concat()),
+        run(&[&["--deterministic"][..], &seeded].concat())
+    );
+}
+
+#[test]
+fn files_that_fail_are_recorded_with_their_bytes_and_traced() {
+    let folder = Folder::new();
+    let guest = example("thumbnail");
+    let [good, bad] = [data("thumbnail/data/cat.png"), folder.file("broken.png", "no picture")];
+    let (failed, trace) = (folder.path().join("failed"), folder.path().join("trace.json"));
+    let run =
+        args!["map", guest, "preview", "--files", good, bad, "--record", failed, "--trace", trace];
+    let ended = stockade(run).end();
+    assert_eq!(ended.code, Some(71), "{} {}", ended.stdout(), ended.stderr);
+    let [file] = files(&failed).try_into().unwrap();
+    assert!(file.file_name().unwrap().to_str().unwrap().starts_with("preview-2-"), "{file:?}");
+    let ended = stockade(args!["replay", file]).end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let events: Vec<Value> = serde_json::from_slice(&std::fs::read(&trace).unwrap()).unwrap();
+    let items: Vec<_> = events.iter().filter_map(|event| event["args"]["item"].as_u64()).collect();
+    assert_eq!(items.len(), 2, "{items:?}");
+
+    let run = args!["map", guest, "preview", "--files", bad, "--trace", bad];
+    stockade(run).end().fails(2, &["is read, and would be written over"]);
 }

@@ -40,6 +40,10 @@ fn every_layer_of_both_roles_is_shown() {
             assert!(!layer["reason"].as_str().unwrap().is_empty(), "{layer}");
         }
     }
+    for name in ["fast_reset", "cache", "kernel", "engine", "stockade"] {
+        assert!(json["machine"][name]["words"].is_string(), "{name}: {json}");
+    }
+    assert!(stdout.contains("cache: `--cache DIR` keeps"), "{stdout}");
     // Nothing is called sandboxed without its filter.
     let filtered = |role: &str| json[role][10]["level"] == "full";
     assert_eq!(json["sandboxed"], filtered("worker") && filtered("compiler"));

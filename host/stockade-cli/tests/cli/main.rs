@@ -3,12 +3,18 @@
 mod support;
 
 mod bad_input;
+mod build;
 mod cache;
 mod command;
 mod debugging;
 mod doctor;
+mod documented;
 mod examples;
 mod inspect;
 mod map;
 mod map_faults;
+mod map_inputs;
+mod map_resume;
 mod run;
+mod settings;
+mod tools;

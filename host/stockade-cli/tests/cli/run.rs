@@ -179,3 +179,47 @@ fn help_is_documentation() {
     }
     stockade(["nonsense"]).end().fails(2, &["unrecognized subcommand"]);
 }
+
+/// Random bytes, and the time.
+const VARYING: &str = r#"(module
+  (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "clock_time_get" (func $time (param i32 i64 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "f") (result i64 i64)
+    (drop (call $random (i32.const 0) (i32.const 8)))
+    (drop (call $time (i32.const 0) (i64.const 1) (i32.const 8)))
+    (i64.load (i32.const 0)) (i64.load (i32.const 8))))"#;
+
+#[test]
+fn a_deterministic_run_gives_the_same_result_and_report_every_time() {
+    let (_folder, guest) = module(VARYING);
+    let run = |more: &[&str]| {
+        let base = args!["run", guest, "f", "--report"];
+        stockade(base.into_iter().chain(more.iter().map(Into::into))).end()
+    };
+    let one = run(&["--deterministic"]);
+    assert_eq!(one.code, Some(0), "{}", one.stderr);
+    assert!(one.stderr.contains("fuel") && !one.stderr.contains("time"), "{}", one.stderr);
+    let other = run(&["--deterministic"]);
+    assert_eq!((one.stdout(), &one.stderr), (other.stdout(), &other.stderr));
+    assert_ne!(run(&["--deterministic", "--seed", "1"]).stdout(), one.stdout());
+    assert_ne!(run(&[]).stdout(), one.stdout());
+    run(&["--deterministic", "--instances", "per-worker"]).fails(2, &["--instances per-task"]);
+}
+
+#[test]
+fn a_run_is_one_json_object_for_whoever_asks_for_that() {
+    let guest = example("wordcount");
+    let run = |line: &str| {
+        let ended = stockade(args!["run", guest, "words_in_line", line, "--json"]).end();
+        let value: serde_json::Value = serde_json::from_str(&ended.stdout()).unwrap();
+        assert_eq!(ended.stderr, "");
+        (ended.code, value)
+    };
+    let (code, value) = run("to be");
+    assert_eq!((code, &value["result"]), (Some(0), &2.into()));
+    assert!(value["report"]["memory_peak_bytes"].as_u64() > Some(0));
+    assert!(value["report"]["wall_seconds"].is_number());
+    let (code, value) = run("");
+    assert_eq!((code, &value["error"]["kind"]), (Some(67), &"error".into()));
+}

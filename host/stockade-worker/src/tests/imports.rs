@@ -8,7 +8,6 @@ use stockade_wire::{Codec, Grants, Limits, ValueType};
 use wasmtime::{Extern, Store, ValType};
 
 use crate::call::{Call, NO_TASK};
-use crate::clock::Clock;
 use crate::guest::{GuestState, Surroundings};
 use crate::payload::CallInput;
 use crate::{engine, hostcalls};
@@ -38,9 +37,8 @@ fn linked() -> Vec<Definition> {
     let engine = engine::for_compiler(&limits.engine_settings()).unwrap();
     let linker = hostcalls::linker(&engine).unwrap();
     // A store to look definitions up in; no guest will ever be in it.
-    let (grants, clock) = (Grants::none(), Clock::start());
-    let surroundings =
-        Surroundings { grants, clock, determinism: None, page_bytes: 4096, link: None };
+    let (grants, since) = (Grants::none(), Instant::now());
+    let surroundings = Surroundings { grants, since, page_bytes: 4096, link: None };
     let call = Call::new(NO_TASK, Codec::Raw, CallInput::NONE, &limits, Instant::now());
     let mut store = Store::new(&engine, GuestState::new(Arc::new(surroundings), None, call));
     let all: Vec<(String, String, Extern)> = linker

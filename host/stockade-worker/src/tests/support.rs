@@ -133,7 +133,6 @@ impl Builder {
             limits: self.limits,
             grants: self.grants,
             instances: self.instances,
-            determinism: None,
             confinement: Confinement::default(),
             modules: self.modules,
             rings: false,

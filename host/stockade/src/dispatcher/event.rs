@@ -312,4 +312,6 @@ pub(crate) struct Counts {
     pub(crate) leaving: usize,
     /// Tasks that wait, in the queue or behind another in a window.
     pub(crate) pending_tasks: usize,
+    /// Tasks that fill all windows, as far as the paces of their workers are known.
+    pub(crate) window_tasks: usize,
 }

@@ -17,8 +17,8 @@
 //!
 //! A worker without work gets a batch; once every worker has something to do, windows are deepened to
 //! [`Config::window_time`] of work, so that nobody waits for the host. What waits behind a slow task,
-//! or beside an idle worker, is taken back after [`Config::patience`]. A killed worker keeps its
-//! window until it is gone: only then can its status page tell the task that it had started, which is
+//! or beside an idle worker, is taken back after [`Config::patience`], and at once where that task is
+//! ended with its worker. A worker that is lost otherwise keeps its window until it is gone: only then can its status page tell the task that it had started, which is
 //! lost, from those behind it, which another worker runs.
 //!
 //! A task that is taken back on that page never starts, wherever it stands: it ends or is queued
@@ -199,7 +199,14 @@ impl Dispatcher {
             free: census.idle,
             leaving: census.leaving,
             pending_tasks: self.tasks.len() - census.running,
+            window_tasks: census.depth,
         }
+    }
+
+    /// Whether another task, whatever its priority, would only wait: others do already, and every
+    /// worker that there may be is there. Meant for when every action is polled.
+    pub(crate) fn is_saturated(&self) -> bool {
+        !self.queue.is_empty() && self.workers_active() >= self.config.workers_max
     }
 
     /// Where every worker is in its life.
@@ -313,8 +320,9 @@ impl Dispatcher {
     }
 
     /// Ends what stands first in a window and, since that is the only way, the worker. Of a ghost,
-    /// the task has ended already.
+    /// the task has ended already. What waits behind it need not wait for the worker's end too.
     fn stop_running(&mut self, id: WorkerId, resolution: Resolution) {
+        self.recall(id, usize::MAX, |_| true);
         let first = self.workers.change(id, |worker| worker.window.pop()).flatten();
         self.kill(id, Verdict::Excused);
         if let Some(key) = first.and_then(|first| first.state.key()) {

@@ -1,6 +1,6 @@
 //! How fast a worker says that its tasks end, and so how many of them make up a window's time.
 //!
-//! Invariant: a depth is at least one, and none before the first task.
+//! Invariant: a depth is at least one, at most what a window holds, and none before the first task.
 //!
 //! Deliberately absent: trust. A worker that reports nonsense gets one task at a time, or a deep
 //! window from which the others' patience takes back what it does not run.
@@ -14,6 +14,7 @@ const PAST: u64 = 7;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     window_nanos: u64,
+    depth_max: usize,
     average_nanos: u64,
     /// Zero before the first task, so that the division is done once a task.
     depth: usize,
@@ -21,9 +22,9 @@ pub(super) struct Pace {
 
 impl Pace {
     /// That of a worker that has finished nothing.
-    pub(super) fn new(window_time: Duration) -> Self {
+    pub(super) fn new(window_time: Duration, depth_max: usize) -> Self {
         let window_nanos = u64::try_from(window_time.as_nanos()).unwrap_or(u64::MAX / 16);
-        Self { window_nanos, average_nanos: 0, depth: 0 }
+        Self { window_nanos, depth_max, average_nanos: 0, depth: 0 }
     }
 
     /// A task took so long, or so its worker says. One that took longer than two windows counts as
@@ -36,7 +37,7 @@ impl Pace {
             _ => (self.average_nanos * PAST + nanos) / (PAST + 1),
         };
         let depth = self.window_nanos.div_ceil(self.average_nanos.max(1));
-        self.depth = usize::try_from(depth).unwrap_or(usize::MAX).max(1);
+        self.depth = usize::try_from(depth).unwrap_or(usize::MAX).clamp(1, self.depth_max);
     }
 
     /// How many tasks make up the window's time, if anything is known.
@@ -57,7 +58,7 @@ mod tests {
     const WINDOW: Duration = Duration::from_micros(500);
 
     fn depth_after(micros: &[u64]) -> Option<usize> {
-        let mut pace = Pace::new(WINDOW);
+        let mut pace = Pace::new(WINDOW, 1000);
         micros.iter().for_each(|micros| pace.note(Duration::from_micros(*micros)));
         pace.depth()
     }
@@ -89,11 +90,11 @@ mod tests {
 
     #[test]
     fn nonsense_is_a_depth_like_any_other() {
-        let mut pace = Pace::new(WINDOW);
+        let mut pace = Pace::new(WINDOW, 1000);
         for wall_time in [Duration::ZERO, Duration::MAX, Duration::ZERO] {
             pace.note(wall_time);
-            assert!(pace.depth() >= Some(1));
+            assert!((Some(1)..=Some(1000)).contains(&pace.depth()));
         }
-        assert_eq!(Pace::new(Duration::MAX).depth(), None);
+        assert_eq!(Pace::new(Duration::MAX, 1000).depth(), None);
     }
 }

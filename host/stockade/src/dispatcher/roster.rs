@@ -55,6 +55,8 @@ pub(super) struct Census {
     pub(super) running: usize,
     /// Tasks that wait behind others in windows.
     pub(super) waiting: usize,
+    /// Tasks that fill the windows of those whose pace is known.
+    pub(super) depth: usize,
 }
 
 impl Census {
@@ -68,6 +70,7 @@ impl Census {
         self.active += usize::from(worker.is_active());
         self.running += usize::from(worker.is_running());
         self.waiting += Self::waiting_behind(worker);
+        self.depth += worker.pace.depth().unwrap_or_default();
     }
 
     fn subtract(&mut self, worker: &Worker) {
@@ -75,6 +78,7 @@ impl Census {
         self.active -= usize::from(worker.is_active());
         self.running -= usize::from(worker.is_running());
         self.waiting -= Self::waiting_behind(worker);
+        self.depth -= worker.pace.depth().unwrap_or_default();
     }
 
     fn of_phase(&mut self, worker: &Worker) -> &mut usize {

@@ -196,7 +196,7 @@ impl Dispatcher {
         self.requests.spawned();
         let id = WorkerId(self.workers_spawned);
         let deadline = now.saturating_add(self.config.start_timeout);
-        self.workers.insert(id, Worker::new(deadline, self.config.window_time));
+        self.workers.insert(id, Worker::new(deadline, &self.config));
         self.actions.push_back(Action::Spawn(id));
     }
 

@@ -12,8 +12,6 @@
 //!
 //! Deliberately absent: what anything here means for the pool.
 
-use std::time::Duration;
-
 use stockade_wire::TaskId;
 
 use super::pace::Pace;
@@ -73,11 +71,11 @@ pub(super) enum Verdict {
 
 impl Worker {
     /// A worker that was just spawned.
-    pub(super) fn new(deadline: Moment, window_time: Duration) -> Self {
+    pub(super) fn new(deadline: Moment, config: &Config) -> Self {
         Self {
             state: State::Starting { deadline },
             window: Window::default(),
-            pace: Pace::new(window_time),
+            pace: Pace::new(config.window_time, config.window_tasks_max),
             assigned: 0,
             finished: 0,
             is_retired: false,

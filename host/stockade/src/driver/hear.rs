@@ -46,6 +46,18 @@ impl Driver {
         heard
     }
 
+    /// Has no worker with tasks ring, as the caller looks for what they write until it hears it. Says
+    /// how many there are.
+    pub(crate) fn stay_awake(&self) -> usize {
+        let busy = self.workers.values().filter(|process| !process.sent.is_empty());
+        busy.inspect(|process| process.port.stay_awake()).count()
+    }
+
+    /// Whether a worker with tasks has written something that was not heard.
+    pub(crate) fn has_written(&self) -> bool {
+        self.workers.values().any(|process| !process.sent.is_empty() && process.port.has_written())
+    }
+
     /// Hears what is there without a system call. Says whether that was all of it.
     fn hear_written(&mut self, worker: WorkerId) -> bool {
         for _ in 0..BATCH_MAX {

@@ -74,6 +74,10 @@ impl<I: Iterator> Iterator for Singles<I> {
     }
 }
 
+/// How long a map submits more while its consumer could have the next result: longer than it takes
+/// from a source that has its items ready.
+const FILL_TIME: Duration = Duration::from_millis(1);
+
 /// How a result of a map comes to its consumer: the index of its item, and its ended task.
 type Ended<T> = (usize, Result<TaskHandle<T>, RunError>);
 
@@ -121,7 +125,8 @@ impl<T: TaskResult, I> Map<T, I> {
         self
     }
 
-    /// Keeps so many chunks under way, from 1. Default: enough to keep every worker busy.
+    /// Keeps so many chunks under way, from 1. Default: enough to keep every worker busy, which is
+    /// at least four for each and 16, and more where tasks are done within microseconds.
     #[must_use]
     pub fn buffer_size(mut self, chunks: usize) -> Self {
         self.buffer_size = Some(chunks);
@@ -218,14 +223,23 @@ where
         MapAll::new(self.pool, self.results, self.timeout, started, self.taken)
     }
 
-    /// Submits chunks until enough are under way. Waits for room only while nothing is.
+    /// Submits chunks until enough are under way, or for as long as its consumer would rather have
+    /// the next result. Waits for room only while nothing is under way.
     fn fill(&mut self, patience: Patience) -> Result<Filled, RunError> {
         if self.items.is_none() {
             return Ok(Filled::Enough);
         }
         self.check_sizes()?;
         let under_way_max = self.buffer_chunks().saturating_mul(self.chunk_size);
+        let room = under_way_max.saturating_sub(self.results.len());
+        // Many at a time cost less each than one by one.
+        let worth = if self.buffer_size.is_some() { under_way_max / 8 } else { under_way_max / 2 };
+        if room < worth.max(self.chunk_size) {
+            return Ok(Filled::Enough);
+        }
+        let begun = Instant::now();
         while self.results.len().saturating_add(self.chunk_size) <= under_way_max
+            && !(begun.elapsed() > FILL_TIME && self.results.has_next())
             && let Some(company) = self.next_company()
         {
             let mut left = self.chunk_size;
@@ -254,7 +268,11 @@ where
     }
 
     fn buffer_chunks(&self) -> usize {
-        self.buffer_size.unwrap_or_else(|| (4 * self.pool.max_workers()).max(16))
+        self.buffer_size.unwrap_or_else(|| {
+            // What fills every window, and as much again for when they have run low.
+            let tasks = 2 * self.pool.core.link.shared.counts().window_tasks;
+            (4 * self.pool.max_workers()).max(16).max(tasks.div_ceil(self.chunk_size.max(1)))
+        })
     }
 
     /// What the next chunk's items have in common, if there may be another chunk.

@@ -67,6 +67,18 @@ impl<T: TaskResult> Results<T> {
         self.len() == 0
     }
 
+    /// Whether the next can be given out without waiting for it.
+    pub(super) fn has_next(&self) -> bool {
+        match &self.order {
+            Order::Items { slots, .. } => match slots.front() {
+                Some(Ok(task)) => task.cell.is_done(),
+                Some(Err(_)) => true,
+                None => false,
+            },
+            Order::Completion { ended, .. } => ended.has_next(),
+        }
+    }
+
     /// Adds the task of the next item, which has this index, or the error that it had.
     pub(super) fn push(&mut self, index: usize, task: Result<TaskHandle<T>, RunError>) {
         self.put(index, task.map_err(Box::new));

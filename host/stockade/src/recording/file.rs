@@ -130,9 +130,7 @@ impl Recording {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use stockade_wire::{Codec, Determinism, Grants, Limits};
+    use stockade_wire::{Codec, Grants, Limits};
 
     use super::super::Given;
     use super::*;
@@ -144,11 +142,10 @@ mod tests {
             text: false,
             function: "f".into(),
             given: Given::Encoded(Codec::Json, b"[]".to_vec()),
-            limits: Limits::default().fuel(7),
+            limits: Limits::default().fuel(7).deterministic(7),
             grants: Grants::none().env("A", "b").read_dir("/srv", "/data"),
             per_worker: false,
             initializer: Some(("load".into(), Given::Scalars(Vec::new()))),
-            determinism: Determinism::new(7).clock(Duration::from_secs(1)),
             end: None,
         }
     }

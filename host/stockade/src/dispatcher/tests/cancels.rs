@@ -7,10 +7,6 @@ const CANCELLED: Resolution = Resolution::Cancelled(CancelReason::Asked);
 const STOPPED: Resolution = Resolution::CancelledRunning(CancelReason::Asked);
 const SHUT_DOWN: Resolution = Resolution::Cancelled(CancelReason::Shutdown);
 
-fn recall(id: u64) -> Action {
-    Action::Recall(worker(1), TaskId(id))
-}
-
 fn late_with(id: u64, resolution: Resolution) -> [Action; 2] {
     [Action::Kill(worker(1)), resolve(id, resolution)]
 }
@@ -59,7 +55,7 @@ fn a_task_that_is_not_handed_back_in_time_costs_its_worker_and_nobody_else() {
     bench.submit_chunk(&[1, 2], as_it_is);
     bench.tell(Event::Ready(worker(1)));
     bench.cancel(1);
-    assert_eq!(bench.time_out_at(RECALL_TIMEOUT), [Action::Kill(worker(1))]);
+    assert_eq!(bench.time_out_at(RECALL_TIMEOUT), [recall(1, 2), Action::Kill(worker(1))]);
     assert_eq!(bench.hand_back(1, 1), [], "too late");
     assert_eq!(bench.exit(1, None), [Action::Spawn(worker(2))], "without a pause");
     assert_eq!(bench.tell(Event::Ready(worker(2))), [run(2, &[2]), start(2)]);
@@ -136,9 +132,11 @@ fn a_task_taken_back_is_not_ended_as_a_running_one() {
 #[test]
 fn cancel_of_a_running_task_frees_its_worker_and_spares_the_rest() {
     let mut bench = one_worker_with(&[1, 2], as_it_is);
-    assert_eq!(bench.cancel_running(1), [Action::Kill(worker(1)), resolve(1, STOPPED)]);
-    assert_eq!(bench.exit(1, Some(1)), [Action::Spawn(worker(2))], "without a pause");
+    let [kill, stopped] = late_with(1, STOPPED);
+    assert_eq!(bench.cancel_running(1), [recall(1, 2), kill, stopped]);
+    assert_eq!(bench.take_back(1, 2), [Action::Spawn(worker(2))], "without a pause");
     assert_eq!(bench.tell(Event::Ready(worker(2))), [run(2, &[2]), start(2)]);
+    assert_eq!(bench.exit(1, Some(1)), []);
 }
 
 #[test]
@@ -146,7 +144,7 @@ fn a_task_that_started_behind_another_is_stopped_when_that_ones_answer_is_there(
     let mut bench = one_worker_with(&[1, 2, 3], as_it_is);
     assert_eq!(bench.cancel_running(2), []);
     let [kill, stopped] = late_with(2, STOPPED);
-    assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished), kill, stopped]);
+    assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished), recall(1, 3), kill, stopped]);
     assert_eq!(bench.exit(1, Some(2)), [Action::Spawn(worker(2))], "without a pause");
     assert_eq!(bench.tell(Event::Ready(worker(2))), [run(2, &[3]), start(3)]);
 }
@@ -169,7 +167,7 @@ fn a_lost_task_can_be_ended_while_it_waits_to_be_tried_again() {
 #[test]
 fn what_the_pool_wants_back_keeps_its_wall_time_because_it_may_have_started() {
     let mut bench = one_worker_with(&[1, 2], with_wall_time);
-    assert_eq!(bench.shut_down(ShutdownMode::Cancel), [recall(2)]);
+    assert_eq!(bench.shut_down(ShutdownMode::Cancel), [recall(1, 2)]);
     bench.wait_until(70);
     assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished), start(2)]);
     let late = late_with(2, Resolution::DeadlinePassed);
@@ -196,7 +194,7 @@ fn what_the_pool_wants_back_too_late_ends_as_any_other() {
 #[test]
 fn what_the_pool_wants_back_in_time_ends_at_once_and_leaves_its_worker_an_answer_to_give() {
     let mut bench = one_worker_with(&[1, 2], with_wall_time);
-    assert_eq!(bench.shut_down(ShutdownMode::Cancel), [recall(2)]);
+    assert_eq!(bench.shut_down(ShutdownMode::Cancel), [recall(1, 2)]);
     assert_eq!(bench.take_back(1, 2), [resolve(2, SHUT_DOWN)]);
     assert_eq!(bench.take_back(1, 2), [], "once");
     assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished)]);
@@ -217,7 +215,7 @@ fn the_pool_wants_a_task_back_once() {
     bench.submit_chunk(&[1, 2], as_it_is);
     bench.tell(Event::Ready(worker(1)));
     let failed = Event::HookFailed { worker: worker(2), hook: Hook::Initializer };
-    assert_eq!(bench.tell(failed)[2..], [recall(2)]);
+    assert_eq!(bench.tell(failed)[2..], [recall(1, 2)]);
     let cancelled = resolve(2, Resolution::Cancelled(CancelReason::Broken));
     assert_eq!(bench.take_back(1, 2), [cancelled]);
     assert_eq!(bench.shut_down(ShutdownMode::Cancel), []);

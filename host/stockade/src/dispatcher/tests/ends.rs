@@ -188,8 +188,10 @@ fn kill_ends_everything_now() {
     let mut bench = one_worker_with(&[1, 2], as_it_is);
     bench.submit(task(3));
     let stopped = Resolution::CancelledRunning(CancelReason::Shutdown);
-    let ends = [Action::Kill(worker(1)), resolve(1, stopped), resolve(3, CANCELLED)];
-    assert_eq!(bench.shut_down(ShutdownMode::Kill), ends);
+    let ends = [resolve(1, stopped), resolve(3, CANCELLED)];
+    let now = bench.shut_down(ShutdownMode::Kill);
+    assert_eq!(now[..2], [recall(1, 2), Action::Kill(worker(1))]);
+    assert_eq!(now[2..], ends);
     assert_eq!(bench.exit(1, Some(1)), [resolve(2, CANCELLED), Action::Terminated]);
 }
 

@@ -199,6 +199,10 @@ impl Bench {
 }
 
 /// A pool of one worker, which holds these tasks of one chunk, at time zero.
+fn recall(id: u64, task: u64) -> Action {
+    Action::Recall(worker(id), TaskId(task))
+}
+
 fn one_worker_with(tasks: &[u64], change: impl Fn(Submission) -> Submission) -> Bench {
     let mut bench = Bench::new(config(1));
     bench.submit_chunk(tasks, change);

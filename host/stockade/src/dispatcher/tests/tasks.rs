@@ -76,10 +76,21 @@ fn what_waits_behind_a_late_task_goes_to_the_next_worker_in_order() {
     let mut bench = one_worker_with(&[1, 2, 3], with_wall_time);
     bench.submit(task(4));
     let ends = bench.time_out_at(WALL_TIME);
-    assert_eq!(ends[..2], [Action::Kill(worker(1)), resolve(1, Resolution::DeadlinePassed)]);
-    assert_eq!(ends[2..], [Action::Spawn(worker(2))], "somebody has to run the fourth");
-    assert_eq!(bench.exit(1, Some(1)), []);
+    assert_eq!(ends[..3], [recall(1, 3), recall(1, 2), Action::Kill(worker(1))]);
+    assert_eq!(ends[3..4], [resolve(1, Resolution::DeadlinePassed)]);
+    assert_eq!(ends[4..], [Action::Spawn(worker(2))], "somebody has to run the fourth");
+    assert_eq!((bench.take_back(1, 3), bench.take_back(1, 2)), (vec![], vec![]));
     assert_eq!(bench.tell(Event::Ready(worker(2))), [run(2, &[2, 3]), start(2)]);
+    assert_eq!(bench.exit(1, Some(1)), [], "nobody has waited for that");
+}
+
+#[test]
+fn what_cannot_be_taken_back_from_a_killed_worker_waits_for_its_end() {
+    let mut bench = one_worker_with(&[1, 2], with_wall_time);
+    let ends = bench.time_out_at(WALL_TIME);
+    assert_eq!(ends[..2], [recall(1, 2), Action::Kill(worker(1))]);
+    assert_eq!(bench.exit(1, Some(1)), [Action::Spawn(worker(2))]);
+    assert_eq!(bench.tell(Event::Ready(worker(2))), [run(2, &[2]), start(2)]);
 }
 
 #[test]

@@ -3,10 +3,6 @@
 use super::super::{Action, Config, Event, Resolution, Submission};
 use super::*;
 
-fn recall(id: u64, task: u64) -> Action {
-    Action::Recall(worker(id), TaskId(task))
-}
-
 fn done(task: u64) -> Action {
     resolve(task, Resolution::Finished)
 }
@@ -47,6 +43,23 @@ fn a_busy_worker_is_given_a_windows_time_of_work() {
     let mut bench = paced(1);
     assert_eq!(submit_all(&mut bench, 2..=9), [run(1, &[2, 3, 4])]);
     assert_eq!(bench.counts().pending_tasks, 8);
+}
+
+#[test]
+fn a_dispatcher_knows_how_many_tasks_fill_all_windows_and_whether_another_would_only_wait() {
+    let bench = Bench::ready(config(2));
+    assert_eq!(bench.counts().window_tasks, 0, "nothing is known of their paces");
+    let mut bench = paced(2);
+    assert_eq!(bench.counts().window_tasks, 2 * 4);
+    submit_all(&mut bench, 3..=4);
+    assert!(!bench.dispatcher.is_saturated(), "windows have room");
+    submit_all(&mut bench, 5..=11);
+    assert!(bench.dispatcher.is_saturated());
+    let mut starting = Bench::new(config(3));
+    submit_all(&mut starting, 1..=2);
+    assert!(!starting.dispatcher.is_saturated(), "a third worker would start for it");
+    submit_all(&mut starting, 3..=4);
+    assert!(starting.dispatcher.is_saturated());
 }
 
 #[test]

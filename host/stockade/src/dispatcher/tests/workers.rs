@@ -284,7 +284,15 @@ fn everything_is_counted_where_it_is() {
     bench.cancel_running(1);
     bench.submit_chunk(&[2, 3, 4], as_it_is);
     bench.spawn_workers(9);
-    let counts = Counts { workers: 4, starting: 1, busy: 2, free: 0, leaving: 1, pending_tasks: 1 };
+    let counts = Counts {
+        workers: 4,
+        starting: 1,
+        busy: 2,
+        free: 0,
+        leaving: 1,
+        pending_tasks: 1,
+        window_tasks: 0,
+    };
     assert_eq!(bench.counts(), counts);
 }
 

@@ -153,13 +153,17 @@ impl Oracle {
         }
     }
 
-    /// A task is wanted back because it may not run, because it waits behind a slow one, or because
-    /// somebody idles; and the last of a window first.
+    /// A task is wanted back because it may not run, because it waits behind a slow one or one that is
+    /// ended with its worker, or because somebody idles; and the last of a window first.
     fn recall(&mut self, now: Moment, id: WorkerId, task: TaskId) {
         let must = self.must_recall.remove(&(id, task));
         let is_slow = self.is_overdue(now, &self.workers[&id]);
         let relieves = self.relief.is_some() && self.idle() > 0;
-        assert!(must || is_slow || relieves, "wanted back for a reason");
+        let ends = self.front_ends(now, &self.workers[&id]);
+        assert!(must || is_slow || relieves || ends, "wanted back for a reason");
+        if ends && !must && !is_slow {
+            self.must_die.push(id);
+        }
         let worker = self.workers.get_mut(&id).unwrap();
         assert!(!worker.killed, "what a dying worker has is waited for");
         let index = worker.window.iter().rposition(|sent| sent.task == task).unwrap();
@@ -204,7 +208,29 @@ impl Oracle {
         worker.close_at = Some(now);
     }
 
+    /// Whether what is first in a window ends now, and with it its worker.
+    fn front_ends(&self, now: Moment, worker: &Worker) -> bool {
+        let front = worker.front().map(|front| &self.tasks[&front]);
+        let is_late = front.is_some_and(|task| {
+            let wall_time = task.submission.wall_time;
+            wall_time.is_some_and(|wall_time| now >= worker.front_since + wall_time)
+        });
+        let is_stopped = front.is_some_and(|task| task.stop_asked);
+        let ends = self.shutdown == Some(ShutdownMode::Kill);
+        is_late || is_stopped || ends || self.hand_back_is_late(now, worker)
+    }
+
+    fn hand_back_is_late(&self, now: Moment, worker: &Worker) -> bool {
+        worker
+            .window
+            .front()
+            .and_then(|sent| sent.ghost_since)
+            .is_some_and(|since| now >= since.max(worker.front_since) + self.config.recall_timeout)
+    }
+
     fn kill(&mut self, now: Moment, id: WorkerId, coverage: &mut Coverage) {
+        let front_ends = self.front_ends(now, &self.workers[&id]);
+        let hand_back_late = self.hand_back_is_late(now, &self.workers[&id]);
         let worker = self.workers.get_mut(&id).expect("the living are killed");
         assert!(!worker.killed, "killed once");
         let start_late =
@@ -216,14 +242,6 @@ impl Oracle {
             coverage.see("situation: a close timed out");
         }
         let front = worker.front().map(|front| &self.tasks[&front]);
-        let front_late = front.is_some_and(|task| {
-            let wall_time = task.submission.wall_time;
-            wall_time.is_some_and(|wall_time| now >= worker.front_since + wall_time)
-        });
-        let hand_back_late =
-            worker.window.front().and_then(|sent| sent.ghost_since).is_some_and(|since| {
-                now >= since.max(worker.front_since) + self.config.recall_timeout
-            });
         if hand_back_late {
             coverage.see("situation: a task was not handed back in time");
         }
@@ -232,10 +250,9 @@ impl Oracle {
             coverage.see("situation: a task was stopped as its turn came");
         }
         let ends = self.shutdown == Some(ShutdownMode::Kill);
-        let front_ends = front_late || hand_back_late || stopped;
-        let ours = front_ends || ends || worker.excused || worker.close_at.is_some();
+        let ours = front_ends || worker.excused || worker.close_at.is_some();
         let reason = start_late || close_late || worker.distrusted || worker.excused;
-        assert!(reason || front_ends || ends, "a worker is killed for a reason");
+        assert!(reason || front_ends, "a worker is killed for a reason");
         worker.excused |= ours && !worker.distrusted;
         worker.killed = true;
         // The ghost that it was ended for is waited for no longer; a task's end follows.

@@ -100,6 +100,7 @@ impl Oracle {
         }
         for (id, worker) in self.workers.iter().filter(|(_, worker)| worker.is_active()) {
             let Some(depth) = worker.depth(self.config.window_time) else { continue };
+            let depth = depth.min(self.config.window_tasks_max);
             let has_run_low = worker.tasks().count() * 2 <= depth;
             let has_room = worker.window.len() < self.config.window_tasks_max
                 && worker.bytes() + INLINE_BYTES_MAX <= self.config.window_bytes_max;

@@ -1,0 +1,73 @@
+//! Files: each is one item, whole.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::item::{Content, Item, Name};
+use crate::args::MapArgs;
+use crate::arguments;
+use crate::error::Error;
+use crate::exit::Exit;
+
+/// The files that the command line names, each of which is one task.
+///
+/// # Errors
+/// None at all, directories, and two that would be written to one file.
+pub(crate) fn check(args: &MapArgs) -> Result<Vec<Arc<Path>>, Error> {
+    if args.inputs.is_empty() {
+        return Err(Error::new(Exit::Usage, "`--files` needs at least one FILE")
+            .help("the shell writes them out: stockade map MODULE FUNCTION --files *.png"));
+    }
+    if args.args {
+        return Err(Error::new(Exit::Usage, "`--args` is for lines of JSON, not for files"));
+    }
+    for path in &args.inputs {
+        // One that is missing costs its own task only: it may have gone while others were read.
+        if path.is_dir() {
+            return Err(Error::new(Exit::Missing, format!("{} is a directory", path.display()))
+                .help(format!("name the files in it: {}/*", path.display())));
+        }
+        if path.file_name().is_none() {
+            let message = format!("`{}` is no name of a file", path.display());
+            return Err(Error::new(Exit::Missing, message));
+        }
+    }
+    Ok(args.inputs.iter().map(|path| Arc::from(path.as_path())).collect())
+}
+
+/// Refuses files whose results would replace each other, or the files themselves.
+///
+/// # Errors
+/// The first two of them.
+pub(crate) fn check_outputs(args: &MapArgs, as_bytes: bool) -> Result<(), Error> {
+    let Some(directory) = args.sink.output_dir.as_ref().filter(|_| args.shape.files) else {
+        return Ok(());
+    };
+    let mut outputs: HashMap<PathBuf, &PathBuf> = HashMap::new();
+    for path in &args.inputs {
+        let name = Path::new(path.file_name().unwrap_or_default());
+        let output = args.sink.file_of(name, as_bytes);
+        if let Some(other) = outputs.insert(output.clone(), path) {
+            let (path, other) = (path.display(), other.display());
+            let message = format!("{other} and {path} would both become {}", output.display());
+            return Err(Error::new(Exit::Usage, message)
+                .help("map them one folder after the other, with an `--output-dir` for each"));
+        }
+        let replaced = directory.join(&output).canonicalize();
+        if replaced.is_ok_and(|replaced| path.canonicalize().is_ok_and(|path| path == replaced)) {
+            let message = format!("{} would be replaced by its own result", path.display());
+            return Err(Error::new(Exit::Usage, message).help("name another directory to write to"));
+        }
+    }
+    Ok(())
+}
+
+/// The files one after the other, each read when it is its turn.
+pub(crate) fn items(files: Vec<Arc<Path>>) -> impl Iterator<Item = Item> {
+    files.into_iter().zip(1..).map(|(path, ordinal)| {
+        let content = arguments::read_file(&path).map(Content::Bytes);
+        let content = content.map_err(|error| error.in_a_sentence());
+        Item { ordinal, name: Name::File(path), content, weight: 1 }
+    })
+}

@@ -1,0 +1,155 @@
+//! The input: opened before anything is compiled, then cut into items by a thread of its own.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::Receiver;
+use stockade::Parameter;
+
+use super::files;
+use super::item::Item;
+use super::lines::Lines;
+use super::rows::{Header, Rows};
+use crate::args::{InputFormat, MapArgs};
+use crate::error::Error;
+use crate::exit::Exit;
+
+/// The most bytes that a line or a row may have.
+pub(crate) const ITEM_BYTES_MAX: usize = 16 << 20;
+
+/// Lines that may be read ahead of the session, at least and at most; and files, which are larger.
+const AHEAD_MIN: usize = 16;
+const AHEAD_MAX: usize = 1024;
+const FILES_AHEAD: usize = 2;
+
+const BUFFER_BYTES: usize = 64 << 10;
+
+type Reader = BufReader<Box<dyn Read + Send>>;
+
+/// The items as they come, and the thread that reads them.
+pub(crate) type Items = (Receiver<io::Result<Item>>, JoinHandle<()>);
+
+/// An input that is open.
+pub(crate) enum Input {
+    /// Lines, each one text or one JSON value.
+    Lines { reader: Reader, bytes: Option<u64> },
+    /// Rows below a header.
+    Rows { rows: Box<Rows<Reader>>, bytes: Option<u64> },
+    /// Files.
+    Files(Vec<Arc<Path>>),
+}
+
+impl Input {
+    /// Opens what the command line names.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a combination that means nothing.
+    pub(crate) fn open(args: &MapArgs) -> Result<Self, Error> {
+        if args.shape.files {
+            return Ok(Self::Files(files::check(args)?));
+        }
+        let path = match args.inputs.as_slice() {
+            [] => Path::new("-"),
+            [one] => one,
+            [_, second, ..] => {
+                let message = format!("one FILE is the input, and `{}` is another", shown(second));
+                return Err(Error::new(Exit::Usage, message)
+                    .help("`--files` makes every file one task: stockade map MODULE FUNCTION --files *.png"));
+            }
+        };
+        let (reader, bytes) = open(path)?;
+        if args.format == InputFormat::Csv {
+            let delimiter = args.shape.delimiter.map_or(b',', |delimiter| delimiter.0);
+            return Ok(Self::Rows { rows: Box::new(Rows::new(reader, delimiter)), bytes });
+        }
+        Ok(Self::Lines { reader, bytes })
+    }
+
+    /// How much there is: bytes of a file, or a number of files. `None` where only the end tells.
+    pub(crate) fn size(&self) -> Option<u64> {
+        match self {
+            Self::Lines { bytes, .. } | Self::Rows { bytes, .. } => *bytes,
+            Self::Files(files) => Some(files.len() as u64),
+        }
+    }
+
+    /// Reads the header, where there is one, for a function with these parameters. Blocks until it
+    /// is there.
+    ///
+    /// # Errors
+    /// An input that cannot be read, or a header that does not fit the function.
+    pub(crate) fn header(&mut self, params: &Params<'_>) -> Result<Option<Header>, Error> {
+        let Self::Rows { rows, .. } = self else { return Ok(None) };
+        let names = rows.header().map_err(|error| unreadable(&error))?;
+        Header::new(names, params).map(Some)
+    }
+
+    /// Cuts the input into items, in a thread of its own that stops where nobody takes them; an item
+    /// goes to the session as soon as it is complete.
+    ///
+    /// # Errors
+    /// A thread that the system does not start.
+    pub(crate) fn spawn(self, chunk: usize) -> io::Result<Items> {
+        let ahead = match self {
+            Self::Files(_) => FILES_AHEAD,
+            _ => chunk.clamp(AHEAD_MIN, AHEAD_MAX),
+        };
+        let (sender, receiver) = crossbeam_channel::bounded(ahead);
+        let thread =
+            std::thread::Builder::new().name("stockade-input".into()).spawn(move || {
+                // Blocks while the session has no room; fails once it takes no more.
+                let sent = match self {
+                    Self::Lines { reader, .. } => {
+                        Lines::new(reader).try_for_each(|line| sender.send(line))
+                    }
+                    Self::Rows { mut rows, .. } => rows.try_for_each(|row| sender.send(row)),
+                    Self::Files(files) => {
+                        files::items(files).try_for_each(|file| sender.send(Ok(file)))
+                    }
+                };
+                sent.unwrap_or_default();
+            })?;
+        Ok((receiver, thread))
+    }
+}
+
+/// What is known of the parameters that items are for.
+pub(crate) enum Params<'a> {
+    /// Their names and types.
+    Named(&'a [Parameter]),
+    /// How many numbers there are.
+    Numbers(usize),
+    /// Nothing.
+    Unknown,
+}
+
+/// The error of an input that ended in the middle.
+pub(crate) fn unreadable(error: &io::Error) -> Error {
+    Error::new(Exit::Missing, "cannot read the input").cause(error)
+}
+
+fn open(path: &Path) -> Result<(Reader, Option<u64>), Error> {
+    let boxed = |file: Box<dyn Read + Send>| BufReader::with_capacity(BUFFER_BYTES, file);
+    if path.as_os_str() == "-" {
+        return Ok((boxed(Box::new(io::stdin())), None));
+    }
+    let failed = |error| {
+        let message = format!("cannot read the input {}", path.display());
+        Error::new(Exit::Missing, message).cause(&error).help("- stands for stdin")
+    };
+    let file = File::open(path).map_err(failed)?;
+    let data = file.metadata().map_err(failed)?;
+    if data.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into())
+            .help("`--files` makes every file one task: --files DIR/*"));
+    }
+    let bytes = data.is_file().then_some(data.len());
+    Ok((boxed(Box::new(file)), bytes))
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,72 @@
+//! Items: what the input is cut into, one for each task.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::{escape, json};
+
+/// One item of the input.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Item {
+    /// Its place among all items, from 1. Blank lines have one too.
+    pub(crate) ordinal: u64,
+    /// What people and scripts find it by.
+    pub(crate) name: Name,
+    /// What is in it, or in words why that cannot be known.
+    pub(crate) content: Result<Content, String>,
+    /// How much of the input it is, in the unit of [`Input::size`](super::input::Input::size).
+    pub(crate) weight: u64,
+}
+
+/// What an item holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Content {
+    /// A line, without its end.
+    Text(String),
+    /// The cells of a row.
+    Row(Vec<String>),
+    /// A whole file.
+    Bytes(Vec<u8>),
+}
+
+impl Content {
+    /// Bytes of memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Row(cells) => cells.iter().map(String::len).sum(),
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// What an item is called in the output.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Name {
+    /// The input's line in which it begins, from 1.
+    Line(u64),
+    /// The file that it is.
+    File(Arc<Path>),
+}
+
+impl Name {
+    /// The first field of its record.
+    pub(crate) fn field(&self) -> String {
+        match self {
+            Self::Line(number) => format!("\"line\":{number}"),
+            Self::File(path) => format!("\"file\":{}", json::text(&json!(path.to_string_lossy()))),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(number) => write!(f, "line {number}"),
+            Self::File(path) => f.write_str(&escape::line(&path.to_string_lossy())),
+        }
+    }
+}

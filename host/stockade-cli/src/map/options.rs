@@ -1,0 +1,142 @@
+//! What `map` can be told of its input, its output, and what happens between them.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+
+/// What items are.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ShapeArgs {
+    /// Each FILE is one task: its bytes are the argument of a function that takes bytes or a text,
+    /// and JSON for any other
+    #[arg(long, conflicts_with_all = ["format", "args"], help_heading = "Input")]
+    pub(crate) files: bool,
+
+    /// What stands between the cells of CSV input: one character, or `tab`
+    #[arg(long, value_name = "CHAR", help_heading = "Input")]
+    pub(crate) delimiter: Option<Delimiter>,
+}
+
+/// What stands between two cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Delimiter(pub(crate) u8);
+
+impl FromStr for Delimiter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.as_bytes() {
+            b"tab" | b"\\t" => Ok(Self(b'\t')),
+            b"\"" | b"\n" | b"\r" => Err("that has a meaning of its own in CSV".into()),
+            [byte] if byte.is_ascii() => Ok(Self(*byte)),
+            _ => Err("write one ASCII character, as in ';', or `tab`".into()),
+        }
+    }
+}
+
+/// Where results go, and what becomes of errors.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct SinkArgs {
+    /// Write results to FILE rather than to stdout
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Write each result to a file of its own in DIR: LINE.json, or the input file's name with .json
+    /// behind it; where a function of `--files` gives bytes or a text, the input file's name
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "plain"], help_heading = "Output")]
+    pub(crate) output_dir: Option<PathBuf>,
+
+    /// With --output-dir: the ending of the files that are written
+    #[arg(long, value_name = "EXT", requires = "output_dir", help_heading = "Output")]
+    pub(crate) extension: Option<Extension>,
+
+    /// What an error of one item does: it ends the map, is passed over, or is written in its place
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t, help_heading = "Output")]
+    pub(crate) on_error: OnError,
+
+    /// Keep in STATE what is done, and go on from there where it exists: after Ctrl-C, a crash or a
+    /// kill, the same command neither repeats nor loses an item of the output
+    #[arg(long, value_name = "STATE", help_heading = "Output")]
+    pub(crate) resume: Option<PathBuf>,
+
+    /// Show a table of what there was at the end, on stderr, though that is no terminal
+    #[arg(long, help_heading = "Output")]
+    pub(crate) summary: bool,
+
+    /// Write what there was at the end to stderr as one JSON object
+    #[arg(long, conflicts_with = "summary", help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// The ending of a file's name, without the dot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Extension(String);
+
+impl FromStr for Extension {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.strip_prefix('.').unwrap_or(text);
+        match text.is_empty() || text.contains(['/', '\0']) {
+            true => Err("write an ending such as png".into()),
+            false => Ok(Self(text.into())),
+        }
+    }
+}
+
+impl SinkArgs {
+    /// The name of the file for the result of the item that is called `name`: for its bytes, or for
+    /// JSON.
+    pub(crate) fn file_of(&self, name: &Path, as_bytes: bool) -> PathBuf {
+        match &self.extension {
+            Some(extension) => name.with_extension(&extension.0),
+            None if as_bytes => name.into(),
+            None => {
+                let mut name = name.as_os_str().to_owned();
+                name.push(".json");
+                name.into()
+            }
+        }
+    }
+}
+
+/// What an item's error does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnError {
+    /// The map ends: nothing more is started, and its error is the map's
+    Stop,
+    /// Nothing is written of the item; it is counted
+    Skip,
+    /// The error is written where the result would be
+    #[default]
+    Report,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delimiters_and_endings_are_checked_at_the_door() {
+        assert_eq!(";".parse(), Ok(Delimiter(b';')));
+        assert_eq!("tab".parse(), Ok(Delimiter(b'\t')));
+        for text in ["", "\"", ";;", "€"] {
+            assert!(text.parse::<Delimiter>().is_err(), "{text}");
+        }
+        assert_eq!(".png".parse(), Ok(Extension("png".into())));
+        assert!("a/b".parse::<Extension>().is_err());
+    }
+
+    #[test]
+    fn a_result_of_bytes_keeps_the_name_of_what_it_was_made_of() {
+        let named = |as_bytes, extension: Option<&str>| {
+            let extension = extension.map(|text| text.parse().unwrap());
+            let args = SinkArgs { extension, ..Default::default() };
+            args.file_of(Path::new("cat.jpg"), as_bytes)
+        };
+        assert_eq!(named(true, None), Path::new("cat.jpg"));
+        assert_eq!(named(false, None), Path::new("cat.jpg.json"));
+        assert_eq!(named(true, Some("png")), Path::new("cat.png"));
+    }
+}

@@ -1,0 +1,224 @@
+//! Settings: options that stand in the environment or in a file rather than on the command line.
+//!
+//! ```text
+//! STOCKADE_MEMORY=1GiB ──────────────────╮ first
+//! stockade.toml, [map], memory = "1GiB" ─┤        Setting ──► checked ──► the option's default
+//! stockade.toml, memory = "512MiB" ──────╯ last                             │
+//!                                             what the command line says ───┴──► the option's value
+//! ```
+//!
+//! A setting becomes the default of its option, so that the command line outweighs it, help shows it,
+//! and nothing behind the parser can tell the difference.
+//!
+//! Invariant: a file that was found, not named, grants nothing and says nothing of where to write: it
+//! may have come with the very folder whose module is not trusted.
+
+mod file;
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Command};
+
+use crate::error::Error;
+use crate::exit::Exit;
+
+use file::File;
+
+/// What every help says of it.
+pub(crate) const HELP: &str = "\
+Settings:
+  Every option may also stand in the environment, as in STOCKADE_WALL_TIME=5s, or in the nearest
+  stockade.toml upwards from here: wall-time = \"5s\" for every command that has the option, or
+  below [map] for that one. What counts is the command line, else the environment, else the file.
+  Several values are a list in the file, and lines in the environment. --config or STOCKADE_CONFIG
+  name a file. One that is only found may not grant anything, nor name files to read or write: it
+  may have come with the module.
+";
+
+/// Options that a file which was only found may set: what confines a task, and how input is read and
+/// output shown. Not what is granted, nor any name of a file; one that is new here is refused.
+const HARMLESS: &[&str] = &[
+    "args",
+    "cache",
+    "chunk",
+    "deterministic",
+    "delimiter",
+    "extension",
+    "files",
+    "fuel",
+    "input",
+    "instances",
+    "interruptible",
+    "json",
+    "memory",
+    "on-error",
+    "output-limit",
+    "plain",
+    "report",
+    "require",
+    "retries",
+    "seed",
+    "stdio-limit",
+    "summary",
+    "time",
+    "top",
+    "unordered",
+    "wall-time",
+    "workers",
+];
+
+/// One option's values, and where they were said.
+#[derive(Clone, Debug, PartialEq)]
+struct Setting {
+    origin: String,
+    values: Vec<String>,
+}
+
+/// `command` with the settings of the subcommand that `words` name as defaults.
+///
+/// # Errors
+/// A file that cannot be read or holds something else than settings, and values that the option would
+/// not take.
+pub(crate) fn apply(command: Command, words: &[OsString]) -> Result<Command, Error> {
+    let before = words.iter().take_while(|word| *word != "--");
+    let asks_help =
+        |word: &OsString| ["-h", "--help", "-V", "--version"].map(OsStr::new).contains(&&**word);
+    let is_subcommand = |word: &&OsString| command.find_subcommand(word).is_some();
+    let Some(name) = before.clone().skip(1).find(is_subcommand).and_then(|word| word.to_str())
+    else {
+        return Ok(command);
+    };
+    // Whoever asks for help may want to know how to write the file that is wrong.
+    if before.clone().any(asks_help) {
+        return Ok(command);
+    }
+    let file = match named_file(before.cloned()) {
+        Some(path) => Some(File::read(path, true, &command)?),
+        None => file::find()?.map(|path| File::read(path, false, &command)).transpose()?,
+    };
+    let subcommand = command.find_subcommand(name).cloned().unwrap_or_default();
+    let mut defaults = Vec::new();
+    for arg in subcommand.get_arguments().filter(|arg| is_settable(arg)) {
+        let Some(long) = arg.get_long() else { continue };
+        let in_file = || file.as_ref().and_then(|file| file.setting(name, long));
+        let Some(setting) = from_environment(arg, long).or_else(in_file) else { continue };
+        let values = check(&command, name, arg, long, &setting)?;
+        defaults.push((arg.get_id().clone(), values));
+    }
+    Ok(command.mut_subcommand(name, |mut subcommand| {
+        for (id, values) in defaults {
+            // clap keeps defaults as long as the program runs, and so does this.
+            let values = values.into_iter().map(|value| &*Box::leak(value.into_boxed_str()));
+            let values: Vec<&'static str> = values.collect();
+            subcommand = subcommand.mut_arg(id, |arg| arg.default_values(values));
+        }
+        subcommand
+    }))
+}
+
+/// The file whose settings count where none is named, if there is one.
+pub(crate) fn found() -> Option<PathBuf> {
+    file::find().ok().flatten()
+}
+
+/// Whether an option may be set anywhere else than on the command line.
+fn is_settable(arg: &Arg) -> bool {
+    arg.get_long().is_some_and(|long| !["help", "version", "config"].contains(&long))
+}
+
+/// The file that the command line or the environment names.
+fn named_file(words: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    let mut words = words.skip(1);
+    while let Some(word) = words.next() {
+        if word == "--config" {
+            return words.next().map(PathBuf::from);
+        }
+        if let Some(path) = word.to_str().and_then(|word| word.strip_prefix("--config=")) {
+            return Some(path.into());
+        }
+    }
+    std::env::var_os("STOCKADE_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+fn from_environment(arg: &Arg, long: &str) -> Option<Setting> {
+    let name = format!("STOCKADE_{}", long.replace('-', "_").to_uppercase());
+    let text = std::env::var_os(&name)?.to_string_lossy().into_owned();
+    let values = match arg.get_action() {
+        ArgAction::Append => text.lines().map(str::to_string).collect(),
+        _ => vec![text],
+    };
+    // An empty variable is as good as none: some shells cannot unset one.
+    let is_empty = values.iter().all(String::is_empty);
+    (!is_empty).then_some(Setting { origin: name, values })
+}
+
+/// The values as the option takes them.
+///
+/// # Errors
+/// One that it would not take.
+fn check(
+    command: &Command,
+    name: &str,
+    arg: &Arg,
+    long: &str,
+    setting: &Setting,
+) -> Result<Vec<String>, Error> {
+    let refused = |cause: String| {
+        let message = format!("{}: cannot use `{long}`", setting.origin);
+        Err(Error::new(Exit::Usage, message).because(cause))
+    };
+    if matches!(arg.get_action(), ArgAction::SetTrue) {
+        return match setting.values.as_slice() {
+            [value] => match value.to_ascii_lowercase().as_str() {
+                "true" | "1" | "yes" | "on" => Ok(vec!["true".into()]),
+                "false" | "0" | "no" | "off" => Ok(vec!["false".into()]),
+                _ => refused(format!("it is true or false, not {value:?}")),
+            },
+            _ => refused("it is true or false".into()),
+        };
+    }
+    if !matches!(arg.get_action(), ArgAction::Append) && setting.values.len() != 1 {
+        return refused("it has one value, not a list".into());
+    }
+    for value in &setting.values {
+        let words = [command.get_name(), name, &format!("--{long}={value}")].map(String::from);
+        match command.clone().try_get_matches_from(words) {
+            Err(error) if concerns_value(error.kind()) => {
+                let text = error.render().to_string();
+                let text = text.split("\n\nFor more").next().unwrap_or(&text);
+                return refused(text.trim_start_matches("error: ").to_string());
+            }
+            // What else is missing is not this setting's affair.
+            _ => {}
+        }
+    }
+    Ok(setting.values.clone())
+}
+
+fn concerns_value(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::InvalidValue
+            | ErrorKind::ValueValidation
+            | ErrorKind::InvalidUtf8
+            | ErrorKind::WrongNumberOfValues
+            | ErrorKind::TooManyValues
+            | ErrorKind::TooFewValues
+    )
+}
+
+/// Whether a file that was found may set this option.
+fn is_harmless(long: &str) -> bool {
+    HARMLESS.contains(&long)
+}
+
+/// A path in a file, which is relative to where the file is.
+fn beside(file: &Path, path: &str) -> String {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        Some(folder) if path != "-" => folder.join(path).to_string_lossy().into_owned(),
+        _ => path.into(),
+    }
+}

@@ -1,0 +1,197 @@
+//! Maps that go on after Ctrl-C and after being killed, and those that may not.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use crate::args;
+use crate::support::{Folder, module, stockade};
+
+/// Gives back its number; negative ones take for ever, 13 traps.
+const STUCK_BELOW_0: &str = r#"(module
+  (func (export "f") (param i32) (result i32)
+    (if (i32.lt_s (local.get 0) (i32.const 0)) (then (loop $again (br $again))))
+    (if (i32.eq (local.get 0) (i32.const 13)) (then unreachable))
+    (local.get 0)))"#;
+
+const LINES: usize = 400;
+const STUCK: usize = 200;
+
+/// Numbers, a blank line, and one that takes for ever.
+fn input(folder: &Folder) -> std::path::PathBuf {
+    let line = |n| match n {
+        7 => "\n".to_string(),
+        STUCK => "-1\n".to_string(),
+        n => format!("{n}\n"),
+    };
+    folder.file("input", (1..=LINES).map(line).collect::<String>())
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    fs::read_to_string(path).unwrap_or_default().lines().map(str::to_string).collect()
+}
+
+/// Asserts that every line has its record once, in the input's order where that was asked for.
+#[track_caller]
+fn assert_whole(output: &Path, in_order: bool) {
+    let numbers: Vec<usize> = lines(output)
+        .iter()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a record"))
+        .map(|record| record["line"].as_u64().expect("a line") as usize)
+        .collect();
+    let expected: Vec<usize> = (1..=LINES).filter(|&n| n != 7).collect();
+    assert_eq!(
+        numbers.iter().copied().collect::<BTreeSet<_>>(),
+        expected.iter().copied().collect()
+    );
+    assert_eq!(numbers.len(), expected.len(), "a line was repeated");
+    assert!(!in_order || numbers == expected, "{numbers:?}");
+}
+
+#[test]
+fn a_map_that_is_killed_or_interrupted_goes_on_without_repeating_or_losing_a_line() {
+    for (signal, order) in [
+        (Signal::KILL, None),
+        (Signal::KILL, Some("--unordered")),
+        (Signal::INT, None),
+        (Signal::INT, Some("--unordered")),
+    ] {
+        let (folder, guest) = module(STUCK_BELOW_0);
+        let (output, state) = (folder.path().join("output"), folder.path().join("state"));
+        let map = |wall_time: &str| {
+            let input = input(&folder);
+            let base = args!["map", guest, "f", input, "-o", output, "--resume", state];
+            let more = args!["--workers", "2", "--wall-time", wall_time];
+            stockade(base.into_iter().chain(more).chain(order.map(Into::into)))
+        };
+        let stuck_for = if signal == Signal::KILL { "none" } else { "2s" };
+        let running = map(stuck_for).start();
+        // Behind the line that is stuck nothing is written in order, and everything without.
+        let reached = if order.is_none() { STUCK - 2 } else { STUCK };
+        while lines(&output).len() < reached {
+            std::thread::yield_now();
+        }
+        // A kill leaves what was kept before it; Ctrl-C keeps everything itself.
+        while signal == Signal::KILL && lines(&state).len() < 2 {
+            std::thread::yield_now();
+        }
+        running.signal(signal);
+        let ended = running.end();
+        if signal == Signal::INT {
+            ended.fails(130, &["the same command goes on from there"]);
+        } else {
+            // As if much had been written since, and the kill had come in the middle of a line.
+            let mut torn = fs::read(&output).unwrap();
+            torn.extend(b"{\"line\":1,\"result\":1}\n".repeat(10_000));
+            torn.extend(b"{\"line\":1,\"res");
+            fs::write(&output, torn).unwrap();
+        }
+        // Ctrl-C waited for the end of the line that was stuck, so that nothing fails any more.
+        let named = if signal == Signal::KILL { &["1 deadline", "done before"][..] } else { &[] };
+        map("300ms").end().fails(71, named);
+        assert_whole(&output, order.is_none());
+
+        map("300ms").end().fails(71, &["everything was done before: 397 ok, 2 failed"]);
+        assert_whole(&output, order.is_none());
+    }
+}
+
+#[test]
+fn what_is_done_behind_a_line_that_was_not_run_waits_for_it() {
+    let (folder, guest) = module(STUCK_BELOW_0);
+    // The first takes until its deadline, the second waits for it, the third is wrong at once.
+    let input = folder.file("input", "-1\n2\nx\n");
+    let (output, state) = (folder.path().join("output"), folder.path().join("state"));
+    let map = || {
+        let base = args!["map", guest, "f", input, "-o", output, "--resume", state];
+        stockade(base.into_iter().chain(args!["--workers", "1", "--wall-time", "2s"]))
+    };
+    let running = map().start();
+    running.busy_worker(10);
+    running.signal(Signal::INT);
+    running.end().fails(130, &["1 line: 0 ok, 1 failed (1 deadline), 2 not run"]);
+    assert_eq!(lines(&output).len(), 1);
+    map().end().fails(71, &["2 lines: 1 ok, 1 failed (1 bad-line), 1 done before"]);
+    let begins = |line: &String| line.split(',').next().unwrap().to_string();
+    let begins: Vec<_> = lines(&output).iter().map(begins).collect();
+    assert_eq!(begins, ["{\"line\":1", "{\"line\":2", "{\"line\":3"]);
+}
+
+#[test]
+fn a_map_into_a_directory_goes_on_with_the_files_that_are_missing() {
+    let (folder, guest) = module(STUCK_BELOW_0);
+    let inputs: Vec<_> =
+        ["1", "2", "-1", "4"].iter().map(|n| folder.file(&format!("in{n}"), n)).collect();
+    let (output, state) = (folder.path().join("output"), folder.path().join("state"));
+    let map = |wall_time: &str| {
+        let base = args!["map", guest, "f", "--output-dir", output, "--resume", state];
+        let more = args!["--workers", "1", "--wall-time", wall_time, "--files"];
+        let inputs = inputs.iter().map(Into::into);
+        stockade(base.into_iter().chain(more).chain(inputs))
+    };
+    let running = map("none").start();
+    while !output.join("in2.json").exists() {
+        std::thread::yield_now();
+    }
+    running.signal(Signal::KILL);
+    running.end();
+    map("300ms").end().fails(71, &["1 deadline"]);
+    for (name, text) in [("in1.json", "1\n"), ("in2.json", "2\n"), ("in4.json", "4\n")] {
+        assert_eq!(fs::read_to_string(output.join(name)).unwrap(), text);
+    }
+    assert!(output.join("in-1.error.json").exists());
+    fs::write(&inputs[0], "11").unwrap();
+    map("300ms").end().fails(2, &["the input has changed"]);
+}
+
+#[test]
+fn an_error_that_stopped_a_map_is_tried_again_when_it_goes_on() {
+    let (folder, guest) = module(STUCK_BELOW_0);
+    let input = folder.file("input", "11\n12\n13\n14\n");
+    let (output, state) = (folder.path().join("output"), folder.path().join("state"));
+    let map = |on_error: &str| {
+        let base = args!["map", guest, "f", input, "-o", output, "--resume", state, "--plain"];
+        stockade(base.into_iter().chain(args!["--on-error", on_error])).end()
+    };
+    map("stop").fails(67, &["line 3 failed", "unreachable", "goes on from there"]);
+    assert_eq!(lines(&output), ["11", "12"]);
+    let mended = STUCK_BELOW_0.replace("unreachable", "(return (i32.const 31))");
+    fs::write(&guest, mended).unwrap();
+    let ended = map("stop");
+    ended.gives("");
+    assert!(ended.stderr.contains("the module has changed"), "{}", ended.stderr);
+    assert_eq!(lines(&output), ["11", "12", "31", "14"]);
+}
+
+#[test]
+fn what_cannot_be_gone_on_with_is_refused_with_what_to_do() {
+    let (folder, guest) = module(STUCK_BELOW_0);
+    let input = folder.file("input", "1\n2\n");
+    let (output, state) = (folder.path().join("output"), folder.path().join("state"));
+    let resume = args!["map", guest, "f", "--resume", state];
+    let map = |more: &[&Path]| {
+        let more = more.iter().map(|word| word.as_os_str().into());
+        stockade(resume.iter().cloned().chain(more)).end()
+    };
+    let to = Path::new("-o");
+    map(&[&input]).fails(2, &["how much of stdout was kept", "--output FILE"]);
+    map(&[to, &output]).fails(2, &["cannot read stdin a second time", "FILE"]);
+    map(&[&input, to, Path::new("/dev/null")]).fails(2, &["/dev/null", "an ordinary file"]);
+    assert!(!state.exists());
+
+    map(&[&input, to, &output]).gives("");
+    fs::write(&output, "something else\n").unwrap();
+    let kept = fs::read_to_string(&state).unwrap();
+    fs::write(&state, kept.replace("\"complete\":true", "\"complete\":false")).unwrap();
+    map(&[&input, to, &output]).fails(74, &["was changed since", "begin anew"]);
+    assert_eq!(fs::read_to_string(&output).unwrap(), "something else\n");
+
+    fs::write(&input, "1\n2\n3\n").unwrap();
+    map(&[&input, to, &output]).fails(2, &["it had 4 bytes, and has 6 bytes"]);
+    fs::write(&state, "notes\n").unwrap();
+    map(&[&input, to, &output]).fails(2, &["is no state of a map"]);
+    fs::remove_file(&state).unwrap();
+    map(&[&input, to, &output]).fails(74, &["there is no state", "remove the output"]);
+}
