@@ -10,8 +10,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Weak;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use stockade_wire::{Setup, TaskId, WorkerId};
 
 use crate::WorkerExit;
@@ -21,6 +22,10 @@ use crate::process::Starter;
 use crate::spare::Workers;
 use crate::watch::Tally;
 use crate::worker::{Loadable, WorkerProcess};
+
+/// How long nothing has been asked for before a spare is started: some times what a worker that was
+/// just given takes for its first task, whose caller needs the processors now.
+const QUIET: Duration = Duration::from_millis(2);
 
 /// What the keeper is to do.
 #[derive(Debug)]
@@ -79,7 +84,7 @@ impl Keeper {
 
 fn work(program: PathBuf, hub: &Weak<Hub>, tally: &Tally, todo: &Receiver<Chore>) {
     let mut workers = Workers::new(Starter::new(program));
-    for chore in todo {
+    while let Some(chore) = next(todo, &mut workers) {
         let done = match chore {
             Chore::Start { setup, modules } => {
                 let worker = setup.worker;
@@ -113,8 +118,17 @@ fn work(program: PathBuf, hub: &Weak<Hub>, tally: &Tally, todo: &Receiver<Chore>
         if let Some(hub) = hub.upgrade() {
             let _ = hub.tell(done);
         }
-        if todo.is_empty() {
-            workers.rest();
+    }
+}
+
+/// The next chore, once there is one; `None` at the end. Where it is quiet, a spare is started
+/// meanwhile.
+fn next(todo: &Receiver<Chore>, workers: &mut Workers) -> Option<Chore> {
+    if workers.lack_spare() {
+        match todo.recv_timeout(QUIET) {
+            Err(RecvTimeoutError::Timeout) => workers.start_spare(),
+            chore => return chore.ok(),
         }
     }
+    todo.recv().ok()
 }

@@ -10,6 +10,9 @@
 //! A worker bears its number from its start, so a spare has the number that comes next. It is no
 //! worker of the pool until it is asked for: nothing counts or lists it.
 //!
+//! One is started when nothing has been asked for a while, so that it takes no processor from what
+//! the worker before it was started for.
+//!
 //! A spare comes from the same template as the workers beside it, and has their addresses. After a
 //! crash it goes with the template.
 
@@ -77,12 +80,14 @@ impl Workers {
         (self.next, self.spare) = (None, None);
     }
 
-    /// Nothing else is to be done now: starts a spare where one may be of use and there is none.
-    pub(crate) fn rest(&mut self) {
-        if self.was_lost
-            && self.spare.is_none()
-            && let Some((setup, modules)) = &self.next
-        {
+    /// Whether a spare may be of use and there is none.
+    pub(crate) fn lack_spare(&self) -> bool {
+        self.was_lost && self.spare.is_none() && self.next.is_some()
+    }
+
+    /// Starts a spare, if one can be set up. Blocks for about a millisecond.
+    pub(crate) fn start_spare(&mut self) {
+        if let Some((setup, modules)) = &self.next {
             // Whoever asks for the worker tries once more, and hears the reason.
             self.spare = WorkerProcess::start(&mut self.starter, setup.clone(), modules).ok();
         }
