@@ -183,7 +183,7 @@ simulate seeds="100000":
 
 # Every interleaving of the host and a worker on a slot of the status page and on a ring's indices; a build of its own.
 loom:
-    RUSTFLAGS="--cfg loom -A dead_code" CARGO_TARGET_DIR={{ target }}/loom cargo test -p stockade-wire --release --lib --quiet -- slot indices
+    CARGO_PROFILE_RELEASE_LTO=off RUSTFLAGS="--cfg loom -A dead_code" CARGO_TARGET_DIR={{ target }}/loom cargo test -p stockade-wire --release --lib --quiet -- slot indices
 
 # What threads of the host share, in thousands of orders of its steps; a build of its own.
 shuttle schedules="2000":

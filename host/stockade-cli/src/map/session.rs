@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{self, Write};
+use std::ops::RangeBounds;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
@@ -380,7 +381,8 @@ impl<'a> Session<'a> {
         self.drop_item(slot);
         let error = error(problem.message()).preceded_by(format!("{} failed", label.name));
         self.stop(Stop::Failed(error));
-        self.cancel_waiting();
+        // What comes before it is still done and written.
+        self.cancel_waiting(slot..);
     }
 
     fn settle(&mut self, slot: Slot, label: &Label, outcome: Result<Written, Problem>) {
@@ -409,11 +411,11 @@ impl<'a> Session<'a> {
         if !matches!(self.stop, Some(Stop::Failed(_))) {
             self.stop = Some(Stop::Interrupted);
         }
-        self.cancel_waiting();
+        self.cancel_waiting(..);
     }
 
-    fn cancel_waiting(&self) {
-        for task in self.under_way.values() {
+    fn cancel_waiting(&self, slots: impl RangeBounds<Slot>) {
+        for (_, task) in self.under_way.range(slots) {
             task.handle.cancel();
         }
     }
