@@ -410,6 +410,8 @@ impl<'a> Session<'a> {
             self.stop = Some(Stop::Interrupted);
         }
         self.cancel_waiting();
+        let running = self.under_way.values().filter(|task| !task.handle.is_done()).count();
+        self.watch.interrupted(running);
     }
 
     fn cancel_waiting(&self) {
