@@ -23,8 +23,9 @@ use stockade_tests::{HOSTILE_BATCH, finished};
 use stockade_wire::descriptor::{Sender, memory_file, sealed_file};
 use stockade_wire::frame;
 use stockade_wire::{
-    Captured, Failure, HostMessage, Invocation, LockdownReport, Metrics, ModuleId, Outcome,
-    RING_BYTES, Rings, Role, Run, Scalar, Setup, StatusPage, TaskId, WorkerMessage, WorkerPort,
+    COREDUMP_PIECE_BYTES, Captured, Failure, HostMessage, Invocation, LockdownReport, Metrics,
+    ModuleId, Outcome, RING_BYTES, Rings, Role, Run, Scalar, Setup, StatusPage, TaskId,
+    WorkerMessage, WorkerPort,
 };
 
 /// What the page's words are: four, then one for each slot, which holds a task's number and in its
@@ -151,6 +152,11 @@ impl Worker {
         Ok(self.sender.send(message)?)
     }
 
+    /// Says a piece of a core dump, of so many bytes.
+    fn dump(&mut self, task: TaskId, bytes: usize) -> Result<()> {
+        self.say(&WorkerMessage::Dumped { task, piece: vec![7; bytes], left_out: u64::MAX })
+    }
+
     fn answer_all(&mut self) -> Result<()> {
         for run in std::mem::take(&mut self.tasks) {
             let outcome = match (self.page.start(run.slot, run.task), run.invocation) {
@@ -241,6 +247,25 @@ impl Worker {
             }
             "no-command" => self.say(&finished(first, Outcome::Exited(7)))?,
             "recalled" => self.say(&finished(first, Outcome::Recalled))?,
+            "dump-unasked" => self.dump(first, 1)?,
+            "dump-of-another" => self.dump(last, 1)?,
+            "dump-in-crumbs" => {
+                self.dump(first, 1)?;
+                self.dump(first, 1)?;
+            }
+            "dump-without-end" => loop {
+                self.dump(first, COREDUMP_PIECE_BYTES)?;
+            },
+            "dump-of-nonsense" => {
+                self.dump(first, 1000)?;
+                self.say(&finished(first, Outcome::Failed(lie())))?;
+                self.tasks.remove(0);
+                return self.answer_all_blindly();
+            }
+            "dump-of-a-success" => {
+                self.dump(first, 1000)?;
+                return self.answer_all_blindly();
+            }
             "unknown-task" => self.say(&finished(TaskId(1 << 40), seven()))?,
             "no-task" => self.say(&finished(TaskId(0), seven()))?,
             "backwards" => self.say(&finished(last, seven()))?,

@@ -83,6 +83,7 @@ impl RoleProcess {
             confinement: confinement(),
             modules: 1,
             rings: false,
+            coredumps: None,
         };
         self.send(&HostMessage::Setup(setup), &[page.descriptor()]);
         assert!(matches!(self.receive(), Some(WorkerMessage::Ready(_))));
@@ -153,6 +154,7 @@ fn compile_bytes(
         engine: limits.engine_settings(),
         text: true,
         limits: compile_limits,
+        exposed: false,
     };
     let wasm = sealed_file("wasm", module).expect("a memory file");
     let artefact = memory_file("artefact").expect("a memory file");

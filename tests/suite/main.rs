@@ -9,6 +9,7 @@ mod calling;
 mod commands;
 mod compile_limits;
 mod conformance;
+mod coredumps;
 mod deterministic;
 mod docs;
 mod ending;

@@ -1,8 +1,8 @@
 //! Tasks that are recorded and run again: with the same chance, the same time, and the same end.
 
 use stockade::{
-    Command, GivenArguments, Grants, Limits, Pool, PoolBuilder, RecordError, RecordedEnd,
-    Recording, Scalar, SharedBuffer, SubmitError, TaskError,
+    Command, GivenArguments, Grants, Layer, Limits, Lockdown, Pool, PoolBuilder, RecordError,
+    RecordedEnd, Recording, Scalar, SharedBuffer, SubmitError, TaskError,
 };
 use stockade_tests::{Folder, guest_pool, wat};
 
@@ -61,6 +61,21 @@ fn a_task_that_failed_fails_again_in_a_pool_made_from_its_recording() {
     }
     let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600, "arguments may be secrets");
+}
+
+/// The process's own number is one of the things that a worker could take for chance.
+#[test]
+fn a_replay_in_another_process_sees_the_same_chance() {
+    // In a process namespace of its own every worker would have the same number.
+    let by_number = || Lockdown::default().without(Layer::Namespaces);
+    let pool = surrounded(7).lockdown(by_number()).build().unwrap();
+    let seen = pool.submit::<Vec<u8>>("look", ()).unwrap();
+    let recording = pool.record("look", ()).unwrap().ended(&seen.output());
+    let other = recording.builder().lockdown(by_number()).build().unwrap();
+    let replayed = recording.submit(&other).unwrap();
+    assert!(recording.is_same(&replayed.output()), "{:?}", replayed.output());
+    assert_eq!(replayed.output().unwrap(), seen.output().unwrap());
+    assert_ne!(pool.workers()[0].pid, other.workers()[0].pid);
 }
 
 #[test]

@@ -182,6 +182,7 @@ fn a_clone_reports_the_same_layers_as_a_worker_that_was_started_by_itself() {
         confinement: Confinement { lockdown: lockdown.clone(), ..Confinement::default() },
         modules,
         rings: false,
+        coredumps: None,
     };
     let mut template = RoleProcess::start(Role::Template);
     let own = rustix::process::pidfd_open(

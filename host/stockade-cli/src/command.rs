@@ -20,7 +20,7 @@ use crate::args::RunArgs;
 use crate::error::Error;
 use crate::escape::Escaper;
 use crate::exit::Exit;
-use crate::observe::{self, Observer};
+use crate::observe::Observer;
 use crate::{located, output, report};
 
 /// Bytes that a pump moves at a time: what a pipe holds.
@@ -74,13 +74,13 @@ pub(crate) fn run(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Resul
             args.pool.deterministic,
         );
     }
-    let recorded =
+    let saved =
         observer.ended(1, &handle, || Some(pool.record_command(command().stdin(taped?.bytes()?))));
     let [stdout, _stderr] = printed;
     stdout.map_err(|error| output::failed(&error))?;
     ended.map(|output| Exit::of_guest(output.exit_code)).map_err(|error| {
         let error = located::error(&error, Some(pool));
-        observe::with_recording(error, recorded.as_deref(), observer)
+        observer.describe(error, &saved)
     })
 }
 

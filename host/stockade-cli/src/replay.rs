@@ -8,6 +8,7 @@ use stockade::{Grants, Output, Recording, RecordingError, TaskError, WorkerProgr
 
 use crate::error::Error;
 use crate::exit::{self, Exit};
+use crate::observe::Dumper;
 use crate::output::Written;
 use crate::values::DirGrant;
 use crate::{escape, located, report};
@@ -33,6 +34,11 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "HOST[::GUEST][:rw]")]
     pub(crate) grant_dir: Vec<DirGrant>,
 
+    /// Keep a core dump of the task, where it traps, as a file in the directory DIR that WebAssembly
+    /// debuggers open: its functions, globals and memory, and so the task's data
+    #[arg(long, value_name = "DIR")]
+    pub(crate) coredump: Option<PathBuf>,
+
     /// Tell on stderr what the task used: time, memory, fuel
     #[arg(long)]
     pub(crate) report: bool,
@@ -45,9 +51,12 @@ pub(crate) struct ReplayArgs {
 pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
     let recording = Recording::open(&args.file).map_err(unusable)?;
     introduce(&recording, args);
+    let mut dumper = args.coredump.as_deref().map(Dumper::new).transpose()?;
+    let wanted = dumper.as_ref().map(|_| Dumper::wanted(recording.limits().memory_bytes));
     let pool = recording
         .builder()
         .grants(grants(&recording, args)?)
+        .coredumps(wanted)
         .worker_program(WorkerProgram::CurrentProgram)
         .build()?;
     let handle = recording.submit(&pool)?;
@@ -62,7 +71,14 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
     drop(stderr);
     match &ended {
         Ok(output) => show(output),
-        Err(error) => located::error(error, Some(&pool)).print(),
+        Err(error) => {
+            let mut error = located::error(error, Some(&pool));
+            if let Some(dumper) = &mut dumper {
+                let saved = dumper.save(1, &task);
+                error = dumper.describe(error, saved.as_deref());
+            }
+            error.print();
+        }
     }
     let verdict = compare(&recording, &ended);
     pool.kill();

@@ -17,7 +17,7 @@ use crate::args::RunArgs;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::map::record::Problem;
-use crate::observe::{self, Observer};
+use crate::observe::Observer;
 use crate::output::{self, Written};
 use crate::target::{self, COMMAND_ENTRY, Shape, Target};
 use crate::{arguments, command, escape, json, located, report, setup};
@@ -144,7 +144,7 @@ fn finish(
     bar.finish_and_clear();
     let ended = handle.output().and_then(Written::from_output);
     let task = handle.report();
-    let recorded = observer.ended(1, handle, || recording);
+    let saved = observer.ended(1, handle, || recording);
     if args.json {
         printed.map_err(|error| output::failed(&error))?;
         let text = format!(
@@ -153,7 +153,7 @@ fn finish(
             json::text(&report::to_json(&task, args.pool.deterministic))
         );
         output::write(Written::Line(text), None)?;
-        if let Some(told) = observer.summary() {
+        for (_, told) in observer.summary() {
             // Where stderr is closed, nobody wants this.
             let _ = writeln!(io::stderr(), "{told}");
         }
@@ -172,7 +172,7 @@ fn finish(
     printed.map_err(|error| output::failed(&error))?;
     let ended = ended.map_err(|error| {
         let error = located::error(&error, handle.pool().as_ref());
-        observe::with_recording(error, recorded.as_deref(), observer)
+        observer.describe(error, &saved)
     });
     output::write(ended?, args.output.as_deref())?;
     Ok(Exit::Success)

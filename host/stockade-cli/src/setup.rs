@@ -36,6 +36,7 @@ pub(crate) fn pool(
         .limits(limits(args, observer.seed()))
         .grants(grants(args)?)
         .lockdown(doctor::required(&args.require))
+        .coredumps(observer.coredumps(args.memory.0))
         .instances(match args.instances {
             Instances::PerTask => stockade::Instances::PerTask,
             Instances::PerWorker => stockade::Instances::PerWorker,

@@ -25,6 +25,9 @@ pub struct CompileRequest {
     pub text: bool,
     /// What it may use.
     pub limits: CompileLimits,
+    /// Whether its code is to be looked into where it traps: memory and globals are exported under
+    /// names of the worker's own, and the code knows its places.
+    pub exposed: bool,
 }
 
 /// Which step of a module's way to its artefact.

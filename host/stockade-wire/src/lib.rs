@@ -33,6 +33,7 @@ pub mod frame;
 
 mod compile;
 mod compile_limits;
+mod coredump;
 mod grants;
 mod ids;
 mod indices;
@@ -63,6 +64,7 @@ pub use compile::{
 pub use compile_limits::{
     COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_TIME_MAX, CompileLimits,
 };
+pub use coredump::{COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, COREDUMP_PIECE_BYTES, Coredumps};
 pub use grants::{DirectoryGrant, Grants};
 pub use ids::{ChunkId, ModuleId, TaskId, WorkerId};
 pub use indices::RingError;

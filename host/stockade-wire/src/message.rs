@@ -7,15 +7,15 @@
 //!   │── Load + artefact … ────────────────►│  all modules; then per-worker initializers
 //!   │◄──────────────── Loaded | InitializerFailed | LoadFailed, for each
 //!   │── Run … Run … ──────────────────────►│  in order, one at a time; see the status page
-//!   │◄────────── Emitted*, Finished, … ────│  one Finished for every Run, in the same order
+//!   │◄─ Emitted*, Dumped*, Finished, … ────│  one Finished for every Run, in the same order
 //!   │── Close ────────────────────────────►│  finalizers
 //!   │◄──────── Closed | FinalizerFailed ───│  then end of file
 //! ```
 
 use crate::codec::{Decode, Encode};
 use crate::{
-    ChunkId, Codec, Confinement, EngineSettings, Failure, Finished, Grants, Limits, LockdownReport,
-    ModuleId, Scalar, TaskId, WorkerId,
+    ChunkId, Codec, Confinement, Coredumps, EngineSettings, Failure, Finished, Grants, Limits,
+    LockdownReport, ModuleId, Scalar, TaskId, WorkerId,
 };
 
 /// What the host says to a worker.
@@ -63,6 +63,8 @@ pub struct Setup {
     pub modules: u32,
     /// Whether there are rings.
     pub rings: bool,
+    /// Which core dumps its tasks leave, where any do; its modules are compiled for that.
+    pub coredumps: Option<Coredumps>,
 }
 
 /// How long an instance lives.
@@ -261,4 +263,14 @@ pub enum WorkerMessage {
     FinalizerFailed(Failure),
     /// Everything is finished and finalized; the worker exits.
     Closed,
+    /// A piece of the core dump of the task that is finished next, which has trapped; all pieces of
+    /// one follow each other.
+    Dumped {
+        /// The task.
+        task: TaskId,
+        /// [`COREDUMP_PIECE_BYTES`](crate::COREDUMP_PIECE_BYTES), or less in the last.
+        piece: Vec<u8>,
+        /// How many bytes of the memory's end are left out.
+        left_out: u64,
+    },
 }

@@ -147,7 +147,7 @@ pub enum Failure {
         /// The limit.
         limit: u64,
     },
-    /// The guest trapped after the memory limit had refused it a growth.
+    /// The guest trapped, or exited with an error, after the memory limit had refused it a growth.
     Memory {
         /// The limit in bytes.
         limit: u64,

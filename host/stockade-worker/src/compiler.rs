@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! wasm ─ stockade_module::binary ─► binary ─ stockade_module::admit ─► ModuleDescription
-//!                                     ├─ snapshot: instrument, or set the state ─► engine ─► artefact
+//!                                     ├─ snapshot, expose ─► engine ─► artefact
 //!                                     └─ stockade_module::locate ─► lines of source, from its DWARF
 //! ```
 //!
@@ -12,8 +12,10 @@
 //!
 //! Invariant: nothing of the module is ever run here, and no file is opened.
 
+mod expose;
 mod snapshot;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -194,24 +196,23 @@ pub(crate) fn compile(
 ) -> Result<Compiled, Refusal> {
     let binary = binary(wasm, request.text)?;
     let description = admit(&binary, &request.engine)?;
-    let engine = match description.has_debug_info {
+    let engine = match description.has_debug_info || request.exposed {
         true => engine::for_compiler_of_places(&request.engine),
         false => engine::for_compiler(&request.engine),
     };
     let engine = engine.map_err(|error| engine_failed(&error))?;
+    let precompile = |binary: &[u8]| precompile(&engine, &finished(request, binary)?);
     let (description, artefact) = match request.step {
         // Places are asked of a compiler and not made by one.
         CompileStep::Describe | CompileStep::Locate(_) => (description, Vec::new()),
-        CompileStep::Compile => (description, precompile(&engine, &binary)?),
-        CompileStep::Instrument => {
-            (description, precompile(&engine, &snapshot::instrument(&binary)?)?)
-        }
+        CompileStep::Compile => (description, precompile(&binary)?),
+        CompileStep::Instrument => (description, precompile(&snapshot::instrument(&binary)?)?),
         CompileStep::Snapshot => {
             let state = state.ok_or_else(|| internal("a snapshot without its state"))?;
             let binary = snapshot::apply(&binary, state)?;
             // Its memory begins larger now, and its data came out of a guest.
             let description = admit(&binary, &request.engine)?;
-            (description, precompile(&engine, &binary)?)
+            (description, precompile(&binary)?)
         }
     };
     let (bytes, bytes_max) = (artefact.len() as u64, request.limits.artefact_bytes);
@@ -223,6 +224,15 @@ pub(crate) fn compile(
         return Err(Refusal { kind: RefusalKind::Limit, message });
     }
     Ok(Compiled { description, artefact })
+}
+
+/// The module that is compiled in the end.
+fn finished<'a>(request: &CompileRequest, binary: &'a [u8]) -> Result<Cow<'a, [u8]>, Refusal> {
+    if !request.exposed {
+        return Ok(binary.into());
+    }
+    let exposed = expose::expose(binary);
+    exposed.map(Cow::Owned).map_err(|error| internal(&format!("it cannot be exposed: {error}")))
 }
 
 fn precompile(engine: &Engine, binary: &[u8]) -> Result<Vec<u8>, Refusal> {

@@ -70,7 +70,7 @@ pub(crate) fn failure_of(error: &wasmtime::Error, state: &GuestState) -> Failure
         return Failure::Panic(panic, backtrace(error));
     }
     if let Some(wanted) = state.meter.refused_bytes() {
-        return Failure::Memory { limit: state.meter.memory_limit(), wanted };
+        return memory_failure(wanted, state);
     }
     match trap {
         Some(trap) => Failure::Trap {
@@ -80,6 +80,10 @@ pub(crate) fn failure_of(error: &wasmtime::Error, state: &GuestState) -> Failure
         },
         None => Failure::Guest(bounded(&error.root_cause().to_string())),
     }
+}
+
+fn memory_failure(wanted: u64, state: &GuestState) -> Failure {
+    Failure::Memory { limit: state.meter.memory_limit(), wanted }
 }
 
 /// Whether a call failed for want of memory that the system would not give this process: none of the
@@ -94,7 +98,12 @@ pub(crate) fn is_out_of_memory(error: &wasmtime::Error) -> bool {
 
 fn host_trap_failure(trap: &HostTrap, error: &wasmtime::Error, state: &GuestState) -> Failure {
     match trap {
-        HostTrap::Exit(code) => Failure::Exited(*code),
+        // A runtime that gives up for want of memory: Go's prints that and exits with 2. One that grew
+        // after the refusal got by without, and means its code.
+        HostTrap::Exit(code) => match state.meter.last_refused_bytes() {
+            Some(wanted) if *code != 0 => memory_failure(wanted, state),
+            _ => Failure::Exited(*code),
+        },
         HostTrap::Output => Failure::Output { limit: state.call.output_limit },
         HostTrap::Deadline => Failure::Deadline { backtrace: backtrace(error) },
         HostTrap::OutOfBounds { .. } => Failure::Trap {

@@ -25,6 +25,7 @@ use wasmtime::{Engine, Extern, Instance, Memory, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::call::Call;
+use crate::coredump;
 use crate::failure::{self, HostTrap};
 use crate::function::Function;
 use crate::linked::{INITIALIZE, Linked};
@@ -267,6 +268,20 @@ impl Guest {
     /// Says why `error`, which came from this guest, ended it.
     pub(crate) fn failure(&self, error: &wasmtime::Error) -> Failure {
         failure::failure_of(error, self.store.data())
+    }
+
+    /// Sends what it was at when `error` ended it, in at most `bytes_max` bytes; `module` is the name of
+    /// its module.
+    ///
+    /// # Errors
+    /// [`SendError`], usually because the host is gone.
+    pub(crate) fn dump(
+        &mut self,
+        error: &wasmtime::Error,
+        module: &str,
+        bytes_max: u64,
+    ) -> Result<(), SendError> {
+        coredump::send(&mut self.store, self.instance, error, module, bytes_max)
     }
 
     /// Ends the call and takes what it left.

@@ -49,6 +49,7 @@ mod poll;
 mod reserve;
 mod wasi;
 
+mod coredump;
 mod failure;
 mod meter;
 

@@ -17,6 +17,8 @@ pub(crate) struct Meter {
     memory_peak_bytes: u64,
     table_elements: u64,
     refused_bytes: Option<u64>,
+    /// Whether it has grown since.
+    has_coped: bool,
 }
 
 impl Meter {
@@ -27,7 +29,7 @@ impl Meter {
         self.memory_limit = limits.memory_bytes;
         self.table_limit = limits.table_elements;
         self.memory_peak_bytes = self.memory_bytes;
-        self.refused_bytes = None;
+        (self.refused_bytes, self.has_coped) = (None, false);
     }
 
     /// The most memory the instance had in this invocation.
@@ -38,6 +40,12 @@ impl Meter {
     /// How much the instance wanted to have when its last growth was refused.
     pub(crate) fn refused_bytes(&self) -> Option<u64> {
         self.refused_bytes
+    }
+
+    /// As [`refused_bytes`](Self::refused_bytes), where the instance has not grown since: who gets by
+    /// with less goes on.
+    pub(crate) fn last_refused_bytes(&self) -> Option<u64> {
+        self.refused_bytes.filter(|_| !self.has_coped)
     }
 
     /// The limit on memory.
@@ -55,9 +63,11 @@ impl ResourceLimiter for Meter {
     ) -> wasmtime::Result<bool> {
         let total = self.memory_bytes.saturating_add(desired.saturating_sub(current) as u64);
         if total > self.memory_limit {
-            self.refused_bytes = Some(total);
+            (self.refused_bytes, self.has_coped) = (Some(total), false);
             return Ok(false);
         }
+        // To ask for nothing is to ask for the size.
+        self.has_coped |= desired > current;
         self.memory_bytes = total;
         self.memory_peak_bytes = self.memory_peak_bytes.max(total);
         Ok(true)
@@ -108,6 +118,20 @@ mod tests {
         assert!(!meter.memory_growing(100, 101, None).unwrap());
         assert_eq!(meter.refused_bytes(), Some(101));
         assert_eq!(meter.memory_peak_bytes(), 100);
+    }
+
+    #[test]
+    fn a_growth_after_a_refusal_shows_that_the_guest_gets_by() {
+        let mut meter = meter(100);
+        assert!(meter.memory_growing(0, 10, None).unwrap());
+        for (current, desired, last) in
+            [(10, 101, Some(101)), (10, 10, Some(101)), (10, 20, None), (20, 102, Some(102))]
+        {
+            meter.memory_growing(current, desired, None).unwrap();
+            assert_eq!(meter.last_refused_bytes(), last, "{desired}");
+        }
+        assert!(meter.memory_growing(20, 30, None).unwrap());
+        assert_eq!((meter.last_refused_bytes(), meter.refused_bytes()), (None, Some(102)));
     }
 
     #[test]

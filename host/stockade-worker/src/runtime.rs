@@ -33,6 +33,7 @@ use wasmtime::Engine;
 
 use crate::artefact::{self, ArtefactError, Code};
 use crate::call::Call;
+use crate::coredump::Dumps;
 use crate::factory::{Factory, FactoryError};
 use crate::failure;
 use crate::guest::{Guest, Host, Link, Usage};
@@ -77,10 +78,12 @@ pub(crate) struct Runtime {
     shared: Option<Shared>,
     /// What the last task left to be emptied.
     spent: Option<Guest>,
+    dumps: Option<Dumps>,
     stopwatch: Stopwatch,
 }
 
 struct LoadedModule {
+    name: String,
     linked: Linked,
     finalizer: Option<HookCall>,
     /// With [`Instances::PerWorker`] only.
@@ -150,10 +153,11 @@ impl Runtime {
         host: Host,
         page: StatusPage,
     ) -> Result<Self, FactoryError> {
-        let instances = setup.instances;
+        let (instances, dumps) = (setup.instances, setup.coredumps.map(Dumps::new));
         let factory = Factory::new(engine, setup, Link { host, page: Arc::new(page) })?;
         let (modules, stopwatch) = (BTreeMap::new(), Stopwatch::new());
-        Ok(Self { factory, code, modules, instances, shared: None, spent: None, stopwatch })
+        let (shared, spent) = (None, None);
+        Ok(Self { factory, code, modules, instances, shared, spent, dumps, stopwatch })
     }
 
     /// Makes this the runtime of another process than the one that it was made in.
@@ -175,11 +179,11 @@ impl Runtime {
     /// # Errors
     /// [`LoadError`]
     pub(crate) fn load(&mut self, load: Load, artefact: File) -> Result<(), LoadError> {
-        let Load { module: id, initializer, finalizer, initialized, functions, .. } = load;
+        let Load { module: id, name, functions, initializer, finalizer, initialized } = load;
         let module = artefact::load(&self.factory.engine, &self.code, artefact)?;
         let linked = self.factory.linked(&module, initialized, initializer, functions);
         let linked = linked.map_err(LoadError::Link)?;
-        self.modules.insert(id, LoadedModule { linked, finalizer, living: None });
+        self.modules.insert(id, LoadedModule { name, linked, finalizer, living: None });
         Ok(())
     }
 
@@ -252,6 +256,12 @@ impl Runtime {
             self.factory.call(&module.linked, guest, call, limits, &invocation, stdio);
         if called.as_ref().is_err_and(failure::is_out_of_memory) {
             return Err(Unfinished::OutOfMemory);
+        }
+        if let (Err(error), Some(dumps)) = (&called, &mut self.dumps)
+            && let Some(bytes_max) = dumps.take(error)
+        {
+            // A host that is gone is found out when the task is answered.
+            let _ = guest.dump(error, &module.name, bytes_max);
         }
         let ended = called.is_err();
         let outcome = called.unwrap_or_else(|error| Outcome::Failed(guest.failure(&error)));

@@ -1,6 +1,7 @@
 //! Tests of both roles in one process: a session over a socket pair, fed with small guests.
 
 mod compiler;
+mod coredumps;
 mod guests;
 mod hooks;
 mod hostile;

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_wire::{
-    CompileLimits, CompileStep, Confinement, FunctionKind, Grants, Instances, Limits, Load,
-    Lockdown, MEMORY_BYTES_MAX, ModuleDescription, ModuleId, Setup, TABLE_ELEMENTS_MAX, WorkerId,
+    CompileLimits, CompileStep, Confinement, Coredumps, FunctionKind, Grants, Instances, Limits,
+    Load, Lockdown, MEMORY_BYTES_MAX, ModuleDescription, ModuleId, Setup, TABLE_ELEMENTS_MAX,
+    WorkerId,
 };
 
 use crate::arguments::Arguments;
@@ -61,6 +62,7 @@ pub struct PoolBuilder {
     quarantine_after: Option<u32>,
     lockdown: Lockdown,
     metered: bool,
+    coredumps: Option<Coredumps>,
 }
 
 impl Default for PoolBuilder {
@@ -85,6 +87,7 @@ impl Default for PoolBuilder {
             quarantine_after: Some(10),
             lockdown: Lockdown::default(),
             metered: false,
+            coredumps: None,
         }
     }
 }
@@ -268,6 +271,34 @@ impl PoolBuilder {
         self
     }
 
+    /// Keeps a core dump of each task that traps, of the first so many: [`TaskReport::coredump`]. What
+    /// is a trap is whatever ends the guest's code from outside, the limits of its memory, output and fuel
+    /// and of the time of one that is `interruptible` among it; not an error that it returns, an exit of
+    /// its own, or the death of its worker. `None` keeps none, and costs a task nothing. Default: `None`.
+    ///
+    /// A dump has the task's data. It is held in this process, up to
+    /// [`bytes_max`](Coredumps::bytes_max), for as long as anybody holds the task's handle or its report.
+    /// To make it takes its worker time that counts as the task's; what there is no time for before its
+    /// deadline is left out. Initializers and finalizers leave none.
+    ///
+    /// ```no_run
+    /// use stockade::{Coredumps, Pool};
+    ///
+    /// let pool = Pool::builder().module("tasks.wasm").coredumps(Coredumps::default()).build()?;
+    /// let task = pool.submit::<u64>("parse", ("1 +",))?;
+    /// if task.result().is_err() && let Some(dump) = task.report().coredump {
+    ///     dump.save("parse.coredump.wasm")?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// [`TaskReport::coredump`]: crate::TaskReport::coredump
+    #[must_use]
+    pub fn coredumps(mut self, coredumps: impl Into<Option<Coredumps>>) -> Self {
+        self.coredumps = coredumps.into();
+        self
+    }
+
     /// Counts what the pool does by the [`metrics`](https://docs.rs/metrics) facade, for whatever
     /// recorder the program has installed, under the names and in the units of
     /// [`METRICS`](crate::METRICS). Gauges need [`Pool::sample_metrics`]. Default: nothing is counted,
@@ -305,6 +336,7 @@ impl PoolBuilder {
                 engine: setup.engine.clone(),
                 limits: self.compile_limits.clone(),
                 lockdown: self.lockdown.clone(),
+                exposed: self.coredumps.is_some(),
             },
             cache.transpose().map_err(BuildError::Cache)?,
         );
@@ -391,6 +423,7 @@ impl PoolBuilder {
             confinement: Confinement { lockdown, ..Confinement::default() },
             modules: 0,
             rings: true,
+            coredumps: self.coredumps,
         }
     }
 
@@ -452,7 +485,8 @@ pub fn inspect(
     let widest =
         Limits::default().memory_bytes(MEMORY_BYTES_MAX).table_elements(TABLE_ELEMENTS_MAX);
     let lockdown = Lockdown::default();
-    let compiler = Compiler { program, engine: widest.engine_settings(), limits, lockdown };
+    let compiler =
+        Compiler { program, engine: widest.engine_settings(), limits, lockdown, exposed: false };
     let (description, _) = compiler
         .compile(&source, CompileStep::Describe, None, &Interrupt::default())
         .map_err(|reason| BuildError::Refused { name: given.name, reason })?;

@@ -91,6 +91,8 @@ pub(crate) struct Compiler {
     pub(crate) engine: EngineSettings,
     pub(crate) limits: CompileLimits,
     pub(crate) lockdown: Lockdown,
+    /// Whether its modules are to leave core dumps.
+    pub(crate) exposed: bool,
 }
 
 impl Compiler {
@@ -192,6 +194,7 @@ impl Compiler {
             engine: self.engine.clone(),
             text: source.text,
             limits: self.limits.clone(),
+            exposed: self.exposed,
         }
     }
 }

@@ -129,6 +129,7 @@ fn blueprint() -> crate::pool::Blueprint {
             confinement: Confinement::default(),
             modules: 0,
             rings: true,
+            coredumps: None,
         },
         name: "counted".into(),
         modules: vec![module],

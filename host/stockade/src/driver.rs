@@ -117,6 +117,8 @@ pub(crate) struct Driver {
     reasons: Reasons,
     /// How the worker ended whose `Exited` is being handled.
     last_exit: Option<WorkerExit>,
+    /// How many core dumps will be kept.
+    coredumps_left: u32,
     terminated: bool,
 }
 
@@ -132,6 +134,7 @@ impl std::fmt::Debug for Driver {
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
+            coredumps_left: parts.setup.coredumps.map_or(0, |coredumps| coredumps.count_max),
             prepared_module: parts.preparation.as_ref().map(|preparation| preparation.module),
             epoch: parts.epoch,
             parts,

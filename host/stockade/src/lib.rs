@@ -144,6 +144,7 @@ mod codec;
 mod command;
 mod compile;
 mod completions;
+mod coredump;
 mod dispatcher;
 mod driver;
 mod entry;
@@ -167,6 +168,7 @@ mod payload;
 mod payload_files;
 mod pool;
 mod prepare;
+mod private_file;
 mod process;
 mod reasons;
 mod recording;
@@ -200,6 +202,7 @@ pub use cache::{Cache, CacheCheck, CacheEntry, CacheError, Distrust};
 pub use cancelled::{CancelledTask, GivenArguments};
 pub use cell::CallbackId;
 pub use command::{Command, CommandOutput};
+pub use coredump::Coredump;
 pub use error::{
     BrokenError, BuildError, CancelReason, Fault, Quarantine, RefusedReason, RunError, SubmitError,
     TaskError,
@@ -222,10 +225,10 @@ pub use report::{Status, TaskReport};
 pub use self_test::{TestError, TestPath};
 pub use shared::{WorkerInfo, WorkerState};
 pub use stockade_wire::{
-    Captured, Codec, CompileLimits, DirectoryGrant, Export, ExportType, Frame, Function,
-    FunctionKind, Grants, GuestError, Import, Instances, Layer, LayerReport, Level, Limits,
-    Lockdown, LockdownReport, LogLine, ModuleDescription, Parameter, Scalar, SourcePlace, TaskId,
-    TrapKind, ValueType, WorkerId,
+    COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, Captured, Codec, CompileLimits, Coredumps,
+    DirectoryGrant, Export, ExportType, Frame, Function, FunctionKind, Grants, GuestError, Import,
+    Instances, Layer, LayerReport, Level, Limits, Lockdown, LockdownReport, LogLine,
+    ModuleDescription, Parameter, Scalar, SourcePlace, TaskId, TrapKind, ValueType, WorkerId,
 };
 pub use target::Target;
 pub use task::{Output, TaskDuration, TaskHandle, TaskResult};

@@ -91,5 +91,6 @@ fn compiler(blueprint: &Blueprint) -> Compiler {
             .cpu_time(cpu_time)
             .wall_time(wall_time),
         lockdown: blueprint.setup.confinement.lockdown.clone(),
+        exposed: false,
     }
 }

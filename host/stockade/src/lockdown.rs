@@ -116,6 +116,7 @@ pub fn lockdown(
         },
         modules: 0,
         rings: false,
+        coredumps: None,
     };
     ask(&program, &setup).map_err(BuildError::Lockdown)
 }

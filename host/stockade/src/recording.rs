@@ -246,7 +246,7 @@ impl Recording {
 
     /// Whether `result` is how the recorded task ended; false where that was not noted.
     pub fn is_same(&self, result: &Result<Output, TaskError>) -> bool {
-        self.end.as_ref().is_some_and(|end| *end == RecordedEnd::of(result))
+        self.end.as_ref().is_some_and(|end| end.is_same(&RecordedEnd::of(result)))
     }
 }
 

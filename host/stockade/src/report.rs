@@ -5,6 +5,7 @@ use std::time::Duration;
 use stockade_wire::{Captured, Finished, LogLine, TaskId, WorkerId};
 
 use crate::cell::TaskCell;
+use crate::coredump::Coredump;
 
 /// What is known of one finished task.
 #[derive(Clone, Debug)]
@@ -46,6 +47,9 @@ pub struct TaskReport {
     pub log: Vec<LogLine>,
     /// Log lines beyond the limit, dropped.
     pub log_dropped: u64,
+    /// What its guest was at when it trapped, where the pool keeps that: see
+    /// [`PoolBuilder::coredumps`](crate::PoolBuilder::coredumps).
+    pub coredump: Option<Coredump>,
 }
 
 /// What of a report is known only at the task's end; the rest is its [`Terms`]. Every ended task that
@@ -64,13 +68,14 @@ pub(crate) struct Summary {
     written: Option<Box<Written>>,
 }
 
-/// What a task wrote.
+/// What a task wrote, and what few others leave.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Written {
     pub(crate) stdout: Captured,
     pub(crate) stderr: Captured,
     pub(crate) log: Vec<LogLine>,
     pub(crate) log_dropped: u64,
+    pub(crate) coredump: Option<Coredump>,
 }
 
 impl Summary {
@@ -91,15 +96,18 @@ impl Summary {
     }
 
     /// Takes over what the worker says.
-    pub(crate) fn hear(&mut self, finished: Finished) {
+    pub(crate) fn hear(&mut self, finished: Finished, coredump: Option<Coredump>) {
         let Finished { metrics, stdout, stderr, log, log_dropped, .. } = finished;
         self.wall_time = metrics.wall_time;
         self.cpu_time = metrics.cpu_time;
         self.fuel = metrics.fuel;
         self.memory_peak_bytes = metrics.memory_peak_bytes;
         let nothing = Captured::default();
-        if stdout != nothing || stderr != nothing || !log.is_empty() || log_dropped > 0 {
-            self.written = Some(Box::new(Written { stdout, stderr, log, log_dropped }));
+        let has_written =
+            stdout != nothing || stderr != nothing || !log.is_empty() || log_dropped > 0;
+        if has_written || coredump.is_some() {
+            let written = Written { stdout, stderr, log, log_dropped, coredump };
+            self.written = Some(Box::new(written));
         }
     }
 
@@ -111,7 +119,7 @@ impl Summary {
     /// The whole report of the task of `cell`.
     pub(crate) fn report(&self, cell: &TaskCell) -> TaskReport {
         let (task, terms) = (cell.id, &*cell.terms);
-        let Written { stdout, stderr, log, log_dropped } = self.written();
+        let Written { stdout, stderr, log, log_dropped, coredump } = self.written();
         TaskReport {
             task,
             target: terms.target.clone(),
@@ -130,6 +138,7 @@ impl Summary {
             stderr,
             log,
             log_dropped,
+            coredump,
         }
     }
 }

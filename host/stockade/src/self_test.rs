@@ -119,6 +119,7 @@ fn second(blueprint: &Blueprint) -> Result<Pool, Box<dyn Error + Send + Sync>> {
         // The module is small and ours.
         limits: CompileLimits::default(),
         lockdown: blueprint.setup.confinement.lockdown.clone(),
+        exposed: false,
     };
     let bytes_max = compiler.limits.module_bytes;
     let source = Source::from_bytes(MODULE_NAME.into(), MODULE.as_bytes(), true, bytes_max)?;

@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use stockade_wire::descriptor::SendError;
 use stockade_wire::{
-    HostMessage, HostPort, Load, OUT_OF_MEMORY_EXIT_CODE, Rings, SLOTS_MAX, Setup, SharedMemory,
-    StatusPage, TaskId, WorkerId,
+    Coredumps, HostMessage, HostPort, Load, OUT_OF_MEMORY_EXIT_CODE, Rings, SLOTS_MAX, Setup,
+    SharedMemory, StatusPage, TaskId, WorkerId,
 };
 
+use crate::coredump::{Coredump, Incoming};
 use crate::keeper::Buried;
 use crate::payload_files::PayloadFiles;
 use crate::process::{Child, Crashes, Process, StartedWorker, Starter};
@@ -50,6 +51,8 @@ pub(crate) struct WorkerProcess {
     pub(crate) sent: VecDeque<Sent>,
     /// The files in which long inputs of its tasks lie.
     pub(crate) files: PayloadFiles,
+    /// The core dump that it has begun to say, of a task that it has not answered.
+    dump: Option<Box<Incoming>>,
     /// The slot of the next task. Answers come in order, so the slots are free again in order.
     next_slot: u8,
     /// Messages that it has said.
@@ -89,6 +92,7 @@ impl WorkerProcess {
             modules_left: modules.len(),
             sent: VecDeque::new(),
             files: PayloadFiles::default(),
+            dump: None,
             next_slot: 0,
             heard: 0,
             port: HostPort::new(socket, frame_bytes_max)?,
@@ -142,6 +146,27 @@ impl WorkerProcess {
     pub(crate) fn sends(&mut self, task: TaskId, memory: Option<Arc<SharedMemory>>) {
         self.next_slot = (self.next_slot + 1) % SLOTS_MAX as u8;
         self.sent.push_back(Sent { task, memory });
+    }
+
+    /// It says a piece of the dump of a task. False where it may not, or not so.
+    pub(crate) fn dumps(
+        &mut self,
+        task: TaskId,
+        piece: Vec<u8>,
+        left_out: u64,
+        wanted: &Coredumps,
+    ) -> bool {
+        if self.sent.front().is_none_or(|next| next.task != task) {
+            return false;
+        }
+        let dump = self.dump.get_or_insert_with(|| Box::new(Incoming::new(task)));
+        dump.task() == task && dump.push(piece, left_out, wanted)
+    }
+
+    /// What it has said of the dump of `task`, which it has answered.
+    pub(crate) fn take_dump(&mut self, task: TaskId) -> Option<Coredump> {
+        let dump = self.dump.take().filter(|dump| dump.task() == task)?;
+        Some(dump.finish())
     }
 
     /// It has answered a task, whose input's memory this gives. What comes out of its turn is for the

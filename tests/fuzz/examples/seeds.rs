@@ -69,6 +69,7 @@ fn wire() -> Vec<Vec<u8>> {
         confinement: Confinement::default(),
         modules: 1,
         rings: true,
+        coredumps: None,
     };
     let load = Load {
         module: ModuleId(0),
@@ -119,6 +120,7 @@ fn wire() -> Vec<Vec<u8>> {
         WorkerMessage::Ready(LockdownReport(Vec::new())),
         WorkerMessage::LoadFailed(ModuleId(0), "why".into()),
         WorkerMessage::Emitted(TaskId(1), vec![1]),
+        WorkerMessage::Dumped { task: TaskId(1), piece: vec![0, 97], left_out: 1 },
         WorkerMessage::Closed,
     ]);
     let request = CompileRequest {
@@ -126,6 +128,7 @@ fn wire() -> Vec<Vec<u8>> {
         engine: limits.engine_settings(),
         text: true,
         limits: CompileLimits::default(),
+        exposed: false,
     };
     let refused = Refusal { kind: RefusalKind::Limit, message: "why".into() };
     let place = SourcePlace { function: Some("f".into()), line: Some(1), ..SourcePlace::default() };

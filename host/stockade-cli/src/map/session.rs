@@ -211,11 +211,11 @@ impl<'a> Session<'a> {
     fn summarise(&self, to: &mut dyn Write) -> io::Result<()> {
         let (elapsed, sink) = (self.watch.elapsed(), &self.args.sink);
         let interrupted = matches!(self.stop, Some(Stop::Interrupted));
-        let recorded = self.observer.summary();
+        let kept = self.observer.summary();
         if sink.json {
             let mut value = self.tally.to_json(elapsed);
-            if let Some(told) = &recorded {
-                value["recorded"] = told.as_str().into();
+            for (name, told) in &kept {
+                value[*name] = told.as_str().into();
             }
             writeln!(to, "{value}")?;
         } else if sink.summary || self.watch.is_watched() {
@@ -224,8 +224,8 @@ impl<'a> Session<'a> {
         } else if self.tally.failures() > 0 || interrupted {
             writeln!(to, "{}", self.tally.summary(elapsed))?;
         }
-        if let Some(told) = recorded.filter(|_| !sink.json) {
-            writeln!(to, "{told}")?;
+        if !sink.json {
+            kept.iter().try_for_each(|(_, told)| writeln!(to, "{told}"))?;
         }
         match (&sink.resume, &self.stop) {
             (Some(_), Some(Stop::Interrupted | Stop::Failed(_))) if !sink.json => {
@@ -412,6 +412,8 @@ impl<'a> Session<'a> {
             self.stop = Some(Stop::Interrupted);
         }
         self.cancel_waiting(..);
+        let running = self.under_way.values().filter(|task| !task.handle.is_done()).count();
+        self.watch.interrupted(running);
     }
 
     fn cancel_waiting(&self, slots: impl RangeBounds<Slot>) {

@@ -1,6 +1,6 @@
 //! What a person sees of a map: a bar while it runs, if stderr is a terminal.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -100,6 +100,20 @@ impl Watch {
                 bar.suspend(write)
             }
             _ => write(),
+        }
+    }
+
+    /// Takes the bar away and says what is waited for: whoever interrupts once more leaves no bar behind.
+    pub(crate) fn interrupted(&self, running: usize) {
+        let Some(bar) = &self.bar else { return };
+        bar.finish_and_clear();
+        let plural = if running == 1 { "" } else { "s" };
+        if running > 0 {
+            // Where stderr is closed, nobody wants this.
+            let _ = writeln!(
+                io::stderr(),
+                "interrupted: waiting for {running} running task{plural}; Ctrl-C again ends at once"
+            );
         }
     }
 

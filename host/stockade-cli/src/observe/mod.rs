@@ -1,27 +1,34 @@
-//! What `run` and `map` can tell of their tasks beside the results: recordings of those that fail, a
-//! trace of all, and a live view.
+//! What `run` and `map` can tell of their tasks beside the results: recordings of those that fail, core
+//! dumps of those that trap, a trace of all, and a live view.
 //!
 //! ```text
 //! ObserveArgs ─► Observer ─┬ seed ─► Limits::deterministic
+//!                          ├ what dumps are wanted ─► PoolBuilder::coredumps
 //!                          └ ended(task) ─┬ Recorder ─► DIR/FUNCTION-NUMBER-RUN.stockade
+//!                                         ├ Dumper ───► DIR/FUNCTION-NUMBER-RUN.coredump.wasm
 //!                                         ├ Trace ────► FILE
 //!                                         └ Top ──────► the terminal
 //! ```
 //!
 //! Invariant: where nothing is asked for, nothing is kept and nothing is copied.
 
+mod dumper;
+mod kept;
 mod recorder;
 mod top;
 mod trace;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::ProgressBar;
-use stockade::{Fault, Output, Pool, RecordError, Recording, TaskError, TaskHandle, TaskResult};
+use stockade::{
+    Coredumps, Fault, Output, Pool, RecordError, Recording, TaskError, TaskHandle, TaskResult,
+};
 
 use crate::error::Error;
 
+pub(crate) use dumper::Dumper;
 use recorder::Recorder;
 use top::Top;
 use trace::Trace;
@@ -35,6 +42,11 @@ pub(crate) struct ObserveArgs {
     #[arg(long, value_name = "DIR", help_heading = "Seeing inside")]
     pub(crate) record: Option<PathBuf>,
 
+    /// Keep a core dump of each task that traps, up to 100, as a file in the directory DIR that
+    /// WebAssembly debuggers open: its functions, globals and memory, and so the task's data
+    #[arg(long, value_name = "DIR", help_heading = "Seeing inside")]
+    pub(crate) coredump: Option<PathBuf>,
+
     /// Write a trace of the run to FILE, which ui.perfetto.dev or chrome://tracing opens: a row for
     /// each worker, a slice for each task
     #[arg(long, value_name = "FILE", help_heading = "Seeing inside")]
@@ -45,6 +57,7 @@ pub(crate) struct ObserveArgs {
 #[derive(Debug, Default)]
 pub(crate) struct Observer {
     recorder: Option<Recorder>,
+    dumper: Option<Dumper>,
     trace: Option<Trace>,
     top: Option<Top>,
 }
@@ -56,8 +69,9 @@ impl Observer {
     /// Where that cannot be written.
     pub(crate) fn new(args: &ObserveArgs) -> Result<Self, Error> {
         let recorder = args.record.as_deref().map(Recorder::new).transpose()?;
+        let dumper = args.coredump.as_deref().map(Dumper::new).transpose()?;
         let trace = args.trace.as_deref().map(Trace::create).transpose()?;
-        Ok(Self { recorder, trace, top: None })
+        Ok(Self { recorder, dumper, trace, top: None })
     }
 
     /// Shows how it goes in the terminal.
@@ -86,21 +100,28 @@ impl Observer {
         self.recorder.as_ref().map(Recorder::run)
     }
 
+    /// The core dumps that are wanted of tasks that may have so much memory, if any are.
+    pub(crate) fn coredumps(&self, memory_bytes: u64) -> Option<Coredumps> {
+        self.dumper.as_ref().map(|_| Dumper::wanted(memory_bytes))
+    }
+
     /// Whether the arguments of a task should be kept until its end.
     pub(crate) fn keeps_arguments(&self) -> bool {
         self.recorder.as_ref().is_some_and(Recorder::has_room)
     }
 
     /// A task has ended that is counted as `number`; `recording` makes its recording, if one is wanted.
-    /// Says where it was recorded.
+    /// Says what is kept of it.
     pub(crate) fn ended<T: TaskResult>(
         &mut self,
         number: u64,
         handle: &TaskHandle<T>,
         recording: impl FnOnce() -> Option<Result<Recording, RecordError>>,
-    ) -> Option<PathBuf> {
-        if self.trace.is_some() || self.top.is_some() {
+    ) -> Saved {
+        let mut saved = Saved::default();
+        if self.trace.is_some() || self.top.is_some() || self.dumper.is_some() {
             let report = handle.report();
+            saved.coredump = self.dumper.as_mut().and_then(|dumper| dumper.save(number, &report));
             if let Some(trace) = &mut self.trace {
                 trace.task(number, &report);
             }
@@ -108,13 +129,15 @@ impl Observer {
                 top.task(&report);
             }
         }
-        let recorder = self.recorder.as_mut()?;
-        let ended = handle.output();
-        if !has_failed(&ended) {
-            return None;
+        if let Some(recorder) = &mut self.recorder
+            && let ended = handle.output()
+            && has_failed(&ended)
+            && let Some(recording) = recording()
+        {
+            let recording = recording.map(|recording| recording.ended(&ended));
+            saved.recording = recorder.save(number, recording);
         }
-        let recording = recording()?;
-        recorder.save(number, recording.map(|recording| recording.ended(&ended)))
+        saved
     }
 
     /// Ends what was begun. Every task has ended.
@@ -128,20 +151,39 @@ impl Observer {
         self.trace.take().map_or(Ok(()), Trace::finish)
     }
 
-    /// What is to be told at the end, for people.
-    pub(crate) fn summary(&self) -> Option<String> {
-        self.recorder.as_ref()?.summary()
+    /// What is to be told at the end, for people, each by what machines call it.
+    pub(crate) fn summary(&self) -> Vec<(&'static str, String)> {
+        let recorded = self.recorder.as_ref().and_then(Recorder::summary);
+        let dumped = self.dumper.as_ref().and_then(Dumper::summary);
+        [("recorded", recorded), ("coredumps", dumped)]
+            .into_iter()
+            .filter_map(|(name, told)| Some((name, told?)))
+            .collect()
+    }
+
+    /// The error of the only task, with what is kept of it, or why nothing is.
+    pub(crate) fn describe(&self, error: Error, saved: &Saved) -> Error {
+        let recorded = self.recorder.as_ref().and_then(Recorder::summary);
+        let error = match (&saved.recording, recorded) {
+            (Some(path), _) => error.help(format!(
+                "it is recorded: `stockade replay {}` runs it again",
+                path.display()
+            )),
+            (None, Some(problem)) => error.because(problem),
+            (None, None) => error,
+        };
+        match &self.dumper {
+            Some(dumper) => dumper.describe(error, saved.coredump.as_deref()),
+            None => error,
+        }
     }
 }
 
-/// The error of a task with what became of its recording.
-pub(crate) fn with_recording(error: Error, recorded: Option<&Path>, observer: &Observer) -> Error {
-    match (recorded, observer.summary()) {
-        (Some(path), _) => error
-            .help(format!("it is recorded: `stockade replay {}` runs it again", path.display())),
-        (None, Some(problem)) => error.because(problem),
-        (None, None) => error,
-    }
+/// What is kept of a task.
+#[derive(Debug, Default)]
+pub(crate) struct Saved {
+    recording: Option<PathBuf>,
+    coredump: Option<PathBuf>,
 }
 
 /// Whether a task failed by itself, and so may fail again: a program with its exit code too.

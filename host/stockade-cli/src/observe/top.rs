@@ -6,7 +6,8 @@
 //! time      half within    95 of 100    99 of 100      longest
 //! waiting        1.2 ms       3.1 ms       4.4 ms      10.2 ms
 //! running        2.3 ms       2.9 ms       8.8 ms      45.1 ms
-//! worker       1   busy       6120    405/s    12.3 MiB
+//! worker      state      tasks         rate       memory
+//! 1            busy       6120        405/s     12.3 MiB
 //! ```
 //!
 //! Drawn in place, below what was written before: the terminal's mode is never changed, so there is
@@ -28,8 +29,9 @@ use crate::report;
 /// How often it is drawn; rates are those of this time.
 const GLANCE: Duration = Duration::from_millis(500);
 
-/// The most workers that have a line of their own.
-const WORKERS_MAX: usize = 24;
+/// The most workers that have a line of their own: with all other lines no more than the 24 of a small
+/// terminal.
+const WORKERS_MAX: usize = 16;
 
 /// The live view.
 #[derive(Debug)]
@@ -153,14 +155,18 @@ fn latency_lines(waiting: &Latencies, running: &Latencies) -> Vec<String> {
 }
 
 fn worker_lines(rows: &[Row]) -> Vec<String> {
-    let mut lines: Vec<String> = rows
-        .iter()
-        .take(WORKERS_MAX)
-        .map(|Row { worker, state, tasks, per_second, memory_bytes }| {
-            let memory = memory_bytes.map(report::size).unwrap_or_default();
-            format!("worker {worker:>7} {state:>8} {tasks:>10} {per_second:>7.0}/s {memory:>12}")
-        })
-        .collect();
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let line = |[worker, state, tasks, rate, memory]: [&str; 5]| {
+        format!("{worker:<8} {state:>8} {tasks:>10} {rate:>12} {memory:>12}")
+    };
+    let mut lines = vec![line(["worker", "state", "tasks", "rate", "memory"])];
+    lines.extend(rows.iter().take(WORKERS_MAX).map(|row| {
+        let memory = row.memory_bytes.map(report::size).unwrap_or_default();
+        let (worker, tasks) = (row.worker.to_string(), row.tasks.to_string());
+        line([&worker, row.state, &tasks, &format!("{:.0}/s", row.per_second), &memory])
+    }));
     if let Some(more @ 1..) = rows.len().checked_sub(WORKERS_MAX) {
         lines.push(format!("and {more} more"));
     }
@@ -254,8 +260,10 @@ mod tests {
         };
         let rows: Vec<_> = (1..=30).map(row).collect();
         let lines = worker_lines(&rows);
-        assert_eq!(lines[0], "worker       1     busy       6120     405/s     12.0 MiB");
-        assert_eq!((lines.len(), lines[24].as_str()), (25, "and 6 more"));
+        assert_eq!(lines[0], "worker      state      tasks         rate       memory");
+        assert_eq!(lines[1], "1            busy       6120        405/s     12.0 MiB");
+        assert_eq!((lines.len(), lines[17].as_str()), (18, "and 14 more"));
+        assert!(worker_lines(&[]).is_empty());
     }
 
     #[test]

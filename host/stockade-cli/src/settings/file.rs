@@ -233,6 +233,7 @@ mod tests {
             "[run]\nallow-terminal-control = true",
             "init-arg = \"@secret\"",
             "record = \"failed\"",
+            "coredump = \"dumps\"",
             "[map]\ntrace = \"x\"",
         ] {
             assert!(read(text, false).err().unwrap().contains("--config"), "{text}");

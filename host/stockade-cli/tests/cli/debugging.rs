@@ -31,7 +31,7 @@ fn a_trap_without_debug_information_shows_functions() {
 }
 
 /// Files in `folder`, by their names.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .expect("a folder")
         .map(|entry| entry.expect("an entry").path())
@@ -59,6 +59,38 @@ fn a_failing_call_is_recorded_and_replayed_to_the_same_end() {
     // What succeeds leaves nothing.
     stockade(args!["run", located(), "percent", "4", "2", "--record", failed]).end().gives("6\n");
     assert_eq!(files(&failed).len(), 1);
+}
+
+/// Neither the command nor its worker is the process that it was.
+#[test]
+fn a_replay_by_another_process_sees_the_chance_that_was_recorded() {
+    let (folder, guest) = module(
+        r#"(module
+          (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+          (import "stockade" "error_write" (func $error (param i32 i32)))
+          (memory (export "memory") 1)
+          (func (export "f") (result i32) (local $at i32)
+            (drop (call $random (i32.const 0) (i32.const 16)))
+            ;; As letters, for an error of which every one counts.
+            (loop $next
+              (i32.store8 (local.get $at)
+                (i32.add (i32.const 97) (i32.and (i32.load8_u (local.get $at)) (i32.const 15))))
+              (local.set $at (i32.add (local.get $at) (i32.const 1)))
+              (br_if $next (i32.lt_u (local.get $at) (i32.const 16))))
+            (call $error (i32.const 0) (i32.const 16))
+            (i32.const 1)))"#,
+    );
+    let failed = folder.path().join("failed");
+    let ended = stockade(args!["run", guest, "f", "--record", failed]).end();
+    let said =
+        |stderr: &str| stderr.lines().find(|line| line.starts_with("error: ")).map(String::from);
+    let recorded = said(&ended.stderr).unwrap();
+    let [file] = files(&failed).try_into().unwrap();
+    for _ in 0..2 {
+        let ended = stockade(args!["replay", file]).end();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(said(&ended.stderr).as_ref(), Some(&recorded));
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod bad_input;
 mod build;
 mod cache;
 mod command;
+mod coredumps;
 mod debugging;
 mod doctor;
 mod documented;

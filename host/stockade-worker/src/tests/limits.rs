@@ -141,6 +141,32 @@ fn a_trap_after_a_refused_growth_is_a_memory_failure() {
     assert_eq!(failed, Outcome::Failed(expected));
 }
 
+/// Asks for so many pages, and after a refusal for so many others, and exits.
+const QUITTER: &str = r#"(module
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (func (export "quit") (param $pages i32) (param $fewer i32) (param $code i32)
+        (if (i32.eq (memory.grow (local.get $pages)) (i32.const -1))
+            (then (drop (memory.grow (local.get $fewer)))))
+        (call $exit (local.get $code))))"#;
+
+#[test]
+fn an_exit_with_an_error_after_a_refused_growth_is_a_memory_failure_unless_the_guest_got_by() {
+    let limits = Limits::default().memory_bytes(4 << 16);
+    let mut worker = worker().limits(limits).start_with(QUITTER);
+    let memory = |pages: u64| Failure::Memory { limit: 4 << 16, wanted: pages << 16 };
+    for (pages, fewer, code, expected) in [
+        (4, 0, 2, memory(5)),
+        (4, 5, 2, memory(6)),
+        (4, 1, 2, Failure::Exited(2)),
+        (4, 0, 0, Failure::Exited(0)),
+        (3, 0, 2, Failure::Exited(2)),
+    ] {
+        let ended = worker.scalar("quit", &[pages, fewer, code].map(Scalar::I32));
+        assert_eq!(ended, Outcome::Failed(expected), "{pages} {fewer} {code}");
+    }
+}
+
 #[test]
 fn a_task_may_have_a_lower_memory_limit_than_its_worker() {
     let mut worker = worker().start_with(GROWER);

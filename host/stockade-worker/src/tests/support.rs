@@ -9,9 +9,9 @@ use stockade_wire::descriptor::{Receiver, Sender, sealed_file};
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
     Call, ChunkId, Codec, CommandCall, CompileLimits, CompileRequest, CompileStep, Confinement,
-    Failure, Finished, Grants, HookCall, HostMessage, Instances, Invocation, Limits, Load,
-    LockdownReport, ModuleDescription, ModuleId, Outcome, Refusal, Run, SLOTS_MAX, Scalar, Setup,
-    StatusPage, Stdin, StdioSink, TaskId, WorkerId, WorkerMessage,
+    Coredumps, Failure, Finished, Grants, HookCall, HostMessage, Instances, Invocation, Limits,
+    Load, LockdownReport, ModuleDescription, ModuleId, Outcome, Refusal, Run, SLOTS_MAX, Scalar,
+    Setup, StatusPage, Stdin, StdioSink, TaskId, WorkerId, WorkerMessage,
 };
 
 use crate::compiler;
@@ -54,6 +54,7 @@ pub(super) fn request(step: CompileStep, limits: &Limits) -> CompileRequest {
         engine: limits.engine_settings(),
         text: true,
         limits: CompileLimits::default(),
+        exposed: false,
     }
 }
 
@@ -64,7 +65,16 @@ pub(super) fn compile(
     source: impl AsRef<[u8]>,
     state: Option<&[u8]>,
 ) -> Result<(ModuleDescription, File), Refusal> {
-    let compiled = compiler::compile(&request(step, limits), source.as_ref(), state)?;
+    compile_for(&request(step, limits), source, state)
+}
+
+/// As [`compile`], for all that `request` says.
+pub(super) fn compile_for(
+    request: &CompileRequest,
+    source: impl AsRef<[u8]>,
+    state: Option<&[u8]>,
+) -> Result<(ModuleDescription, File), Refusal> {
+    let compiled = compiler::compile(request, source.as_ref(), state)?;
     let artefact = sealed_file("artefact", &compiled.artefact).unwrap();
     Ok((compiled.description, artefact))
 }
@@ -90,6 +100,7 @@ pub(super) struct Builder {
     limits: Limits,
     instances: Instances,
     grants: Grants,
+    coredumps: Option<Coredumps>,
 }
 
 pub(super) fn worker() -> Builder {
@@ -98,6 +109,7 @@ pub(super) fn worker() -> Builder {
         limits: Limits::default(),
         instances: Instances::PerTask,
         grants: Grants::none(),
+        coredumps: None,
     }
 }
 
@@ -123,9 +135,15 @@ impl Builder {
         self
     }
 
+    pub(super) fn coredumps(mut self, coredumps: Coredumps) -> Self {
+        self.coredumps = Some(coredumps);
+        self
+    }
+
     /// Starts the session and sends its setup; the answer is still to be received.
     pub(super) fn launch(self) -> Worker {
-        let worker = Worker::unset(self.limits.clone());
+        let mut worker = Worker::unset(self.limits.clone());
+        worker.exposed = self.coredumps.is_some();
         let setup = HostMessage::Setup(Setup {
             worker: WorkerId(1),
             name: "test".into(),
@@ -136,6 +154,7 @@ impl Builder {
             confinement: Confinement::default(),
             modules: self.modules,
             rings: false,
+            coredumps: self.coredumps,
         });
         let page = worker.page.descriptor().try_clone_to_owned().unwrap();
         worker.with(|mut worker| {
@@ -165,6 +184,8 @@ const ANNOUNCED: [&str; 2] = ["echo", "nothing"];
 pub(super) struct Worker {
     pub(super) limits: Limits,
     pub(super) page: StatusPage,
+    /// Whether its modules are compiled for core dumps.
+    exposed: bool,
     sender: Option<Sender>,
     receiver: Receiver,
     thread: JoinHandle<Result<(), SessionError>>,
@@ -179,6 +200,7 @@ impl Worker {
         Self {
             limits,
             page: StatusPage::create().unwrap(),
+            exposed: false,
             sender: Some(Sender::new(ours.try_clone().unwrap())),
             receiver: Receiver::new(ours, FRAME_BYTES_MAX),
             thread,
@@ -217,7 +239,9 @@ impl Worker {
         initializer: Option<HookCall>,
         finalizer: Option<HookCall>,
     ) {
-        let (_, artefact) = compile(CompileStep::Compile, &self.limits, source, None).unwrap();
+        let exposed = self.exposed;
+        let request = CompileRequest { exposed, ..request(CompileStep::Compile, &self.limits) };
+        let (_, artefact) = compile_for(&request, source, None).unwrap();
         self.load_artefact(&artefact, initializer, finalizer, false);
     }
 

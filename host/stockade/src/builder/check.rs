@@ -1,8 +1,9 @@
 //! Settings of a builder, each against its range, before anything is started.
 
 use stockade_wire::{
-    COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_TIME_MAX, CompileLimits, Instances,
-    MEMORY_BYTES_MAX, MODULES_LIVING_MAX, OUTPUT_BYTES_MAX, STDIO_BYTES_MAX, TABLE_ELEMENTS_MAX,
+    COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_TIME_MAX, COREDUMP_BYTES_MAX,
+    COREDUMP_BYTES_MIN, CompileLimits, Instances, MEMORY_BYTES_MAX, MODULES_LIVING_MAX,
+    OUTPUT_BYTES_MAX, STDIO_BYTES_MAX, TABLE_ELEMENTS_MAX,
 };
 
 use super::PoolBuilder;
@@ -25,6 +26,11 @@ impl PoolBuilder {
         between("stdio_bytes", limits.stdio_bytes, 0, STDIO_BYTES_MAX)?;
         if limits.wall_time.is_some_and(|time| time.is_zero()) {
             return Err(setting("wall_time", "0".into(), "it must be longer".into()));
+        }
+        if let Some(coredumps) = &self.coredumps {
+            let (least, most) = (COREDUMP_BYTES_MIN, COREDUMP_BYTES_MAX);
+            between("coredumps.bytes_max", coredumps.bytes_max, least, most)?;
+            between("coredumps.count_max", coredumps.count_max.into(), 1, u32::MAX.into())?;
         }
         check_compile_limits(&self.compile_limits)?;
         if self.modules.is_empty() {

@@ -92,6 +92,7 @@ mod tests {
             engine: Limits::default().engine_settings(),
             text: false,
             limits: CompileLimits::default(),
+            exposed: false,
         }
     }
 
@@ -112,6 +113,7 @@ mod tests {
         let requests = [
             CompileRequest { step: CompileStep::Instrument, ..request() },
             CompileRequest { text: true, ..request() },
+            CompileRequest { exposed: true, ..request() },
             CompileRequest { engine, ..request() },
             CompileRequest { engine: larger, ..request() },
             CompileRequest { limits: tighter, ..request() },

@@ -11,6 +11,7 @@ use stockade_wire::{Codec, Finished, SharedMemory, TaskId, WorkerId};
 
 use super::{Callback, Completed, Sent};
 use crate::completions::Completions;
+use crate::coredump::Coredump;
 use crate::payload::Payload;
 use crate::room::Place;
 use crate::sync::Condvar;
@@ -52,6 +53,8 @@ pub(super) struct Attended {
     pub(super) finished: Option<Box<Finished>>,
     /// Where its result lies, if that is a file of its worker's.
     pub(super) memory: Option<Arc<SharedMemory>>,
+    /// What its worker says that its guest was at.
+    pub(super) dump: Option<Coredump>,
     /// Its place among the pending, given up when it first starts. A task that is tried again takes
     /// none, so it never waits for room.
     pub(super) place: Option<Place>,
@@ -77,6 +80,7 @@ impl Attended {
             attempt: Attempt::default(),
             finished: None,
             memory: None,
+            dump: None,
             place: None,
             emitted: VecDeque::new(),
             progress: None,

@@ -15,6 +15,7 @@ use stockade_wire::{
 
 use super::attended::{Attempt, Attended, Phase};
 use super::{State, TaskCell};
+use crate::coredump::Coredump;
 use crate::payload::Payload;
 use crate::payload_files::{Loan, PayloadFiles};
 use crate::report::{Status, Summary};
@@ -36,6 +37,7 @@ pub(crate) struct Last {
     pub(crate) finished: Option<Box<Finished>>,
     /// Where its result lies, if that is a file of its worker's.
     pub(crate) memory: Option<Arc<SharedMemory>>,
+    dump: Option<Coredump>,
     attempt: Attempt,
 }
 
@@ -104,7 +106,7 @@ impl TaskCell {
         let attended = state.attend();
         let number = attended.attempt.number + 1;
         attended.attempt = Attempt { worker: Some(worker), number, ..Attempt::default() };
-        (attended.finished, attended.memory) = (None, None);
+        (attended.finished, attended.memory, attended.dump) = (None, None, None);
         attended.phase = Phase::Claimed(sent);
         // Of an attempt that was lost.
         attended.emitted.clear();
@@ -217,6 +219,13 @@ impl TaskCell {
         true
     }
 
+    /// Keeps what the guest was at for the end that was heard of.
+    pub(crate) fn keep_dump(&self, dump: Coredump) {
+        if let State::Attended(attended) = &mut *self.lock() {
+            attended.dump = Some(dump);
+        }
+    }
+
     /// Whether a worker's outcome is of the kind that this call can have, and within its limits.
     fn accepts(
         &self,
@@ -250,6 +259,7 @@ impl TaskCell {
                 codec: attended.codec,
                 finished: attended.finished.take(),
                 memory: attended.memory.take(),
+                dump: attended.dump.take(),
                 attempt: attended.attempt,
             },
             // Of one that never ran there is no result to be read.
@@ -257,6 +267,7 @@ impl TaskCell {
                 codec: Codec::Raw,
                 finished: None,
                 memory: None,
+                dump: None,
                 attempt: Attempt::default(),
             },
         }
@@ -273,7 +284,7 @@ impl TaskCell {
     /// The report of the task, which ends as `status` at this moment of the pool's life.
     pub(crate) fn summary(&self, status: Status, last: Last, now: Duration) -> Summary {
         let mut report = Summary::blank(status, self.until(nanos(now)));
-        let Last { finished, attempt, .. } = last;
+        let Last { finished, dump, attempt, .. } = last;
         report.worker = attempt.worker;
         report.attempt = attempt.number;
         if let Some(started) = attempt.started {
@@ -286,7 +297,7 @@ impl TaskCell {
                 // It was answered before it was known to be next.
                 report.queue_wait = report.queue_wait.saturating_sub(finished.metrics.wall_time);
             }
-            report.hear(*finished);
+            report.hear(*finished, dump);
         }
         report
     }

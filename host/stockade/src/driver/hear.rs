@@ -104,6 +104,9 @@ impl Driver {
             // An initializer or a finalizer belongs to no task: its items go nowhere.
             WorkerMessage::Emitted(TaskId(0), _) => {}
             WorkerMessage::Emitted(task, item) => self.emitted(worker, task, item),
+            WorkerMessage::Dumped { task, piece, left_out } => {
+                self.dumped(worker, task, piece, left_out);
+            }
             WorkerMessage::Finished(finished) => self.finished(worker, finished),
             WorkerMessage::Closed => self.event(Event::Closed(worker)),
             WorkerMessage::Ready(_)
@@ -132,10 +135,22 @@ impl Driver {
         }
     }
 
+    fn dumped(&mut self, worker: WorkerId, task: TaskId, piece: Vec<u8>, left_out: u64) {
+        let wanted = self.parts.setup.coredumps.as_ref();
+        let process = self.workers.get_mut(&worker);
+        let may = wanted
+            .zip(process)
+            .is_some_and(|(wanted, process)| process.dumps(task, piece, left_out, wanted));
+        if !may {
+            self.event(Event::Misbehaved(worker));
+        }
+    }
+
     fn finished(&mut self, worker: WorkerId, finished: Box<Finished>) {
         let task = finished.task;
         let process = self.workers.get_mut(&worker);
-        let memory = process.and_then(|process| process.answered(task));
+        let (memory, dump) = process
+            .map_or((None, None), |process| (process.answered(task), process.take_dump(task)));
         if finished.outcome == Outcome::Recalled {
             // By its caller, whose command may still be on its way; or by us, and it may have ended.
             if self.tasks.get(task).is_some_and(|entry| entry.cell.is_done()) {
@@ -144,8 +159,15 @@ impl Driver {
             return self.event(Event::HandedBack { worker, task });
         }
         let wall_time = finished.metrics.wall_time;
+        let dump = dump.filter(|_| matches!(finished.outcome, Outcome::Failed(_)));
         if !self.tasks.get(task).is_some_and(|entry| entry.cell.hear(worker, finished, memory)) {
             return self.event(Event::Misbehaved(worker));
+        }
+        if let (Some(dump), Some(entry)) = (dump, self.tasks.get(task))
+            && let Some(left) = self.coredumps_left.checked_sub(1)
+        {
+            self.coredumps_left = left;
+            entry.cell.keep_dump(dump);
         }
         if let Some(info) = self.infos.get_mut(&worker) {
             info.tasks_done += 1;

@@ -30,6 +30,26 @@ impl RecordedEnd {
             Err(error) => Self::Failed { error: words(error), backtrace: backtrace(error) },
         }
     }
+
+    /// Whether the two say the same, as far as both say it: code knows its places only where it was
+    /// compiled for that, as for core dumps.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let (
+            Self::Failed { error, backtrace },
+            Self::Failed { error: other_error, backtrace: other_backtrace },
+        ) = (self, other)
+        else {
+            return self == other;
+        };
+        let is_same = |(one, other): (&Frame, &Frame)| {
+            let places = one.offset.zip(other.offset);
+            (one.index, &one.function) == (other.index, &other.function)
+                && places.is_none_or(|(one, other)| one == other)
+        };
+        error == other_error
+            && backtrace.len() == other_backtrace.len()
+            && backtrace.iter().zip(other_backtrace).all(is_same)
+    }
 }
 
 impl fmt::Display for RecordedEnd {
@@ -109,8 +129,8 @@ mod tests {
         RecordedEnd::of(&Err(TaskError::WorkerLost(exit)))
     }
 
-    fn trap(offset: u32) -> RecordedEnd {
-        let frame = Frame { function: "f".into(), index: 1, offset: Some(offset) };
+    fn trap(offset: impl Into<Option<u32>>) -> RecordedEnd {
+        let frame = Frame { function: "f".into(), index: 1, offset: offset.into() };
         RecordedEnd::of(&Err(TaskError::Trap {
             kind: TrapKind::Unreachable,
             message: "unreachable".into(),
@@ -128,6 +148,13 @@ mod tests {
             RecordedEnd::of(&Err(TaskError::Deadline { limit, backtrace: vec![frame] }))
         };
         assert_eq!(deadline("f"), deadline("g"));
+    }
+
+    #[test]
+    fn a_place_that_only_one_of_two_ends_knows_is_no_difference() {
+        assert!(trap(7).is_same(&trap(7)) && !trap(7).is_same(&trap(8)));
+        assert!(trap(7).is_same(&trap(None)) && trap(None).is_same(&trap(7)));
+        assert!(!trap(7).is_same(&lost(1, 9)));
     }
 
     #[test]

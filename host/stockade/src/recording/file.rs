@@ -7,14 +7,14 @@
 //! The hash tells a file that is damaged; who made it, nothing tells. So the body is decoded as any
 //! stranger's message is, within a limit, and what it asks for is checked as any caller's.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use stockade_wire::codec;
 
 use super::{Recording, RecordingError};
+use crate::private_file;
 
 const MAGIC: &[u8; 8] = b"STOCKREC";
 
@@ -35,20 +35,8 @@ impl Recording {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), RecordingError> {
         let path = path.as_ref();
         let bytes = self.to_bytes()?;
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let write = || {
-            let mut options = OpenOptions::new();
-            // What an earlier attempt left may be anybody's.
-            let _ = fs::remove_file(&partial);
-            let mut file = options.write(true).create_new(true).mode(0o600).open(&partial)?;
-            file.write_all(&bytes)?;
-            fs::rename(&partial, path)
-        };
-        write().map_err(|source| {
-            let _ = fs::remove_file(&partial);
-            RecordingError::File { path: path.into(), writing: true, source }
-        })
+        private_file::write(path, |file| file.write_all(&bytes))
+            .map_err(|source| RecordingError::File { path: path.into(), writing: true, source })
     }
 
     /// Reads the recording in the file `path`.

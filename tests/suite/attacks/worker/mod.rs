@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use stockade::{
-    Limits, Lockdown, Pool, PoolBuilder, TaskError, TaskHandle, TaskReport, TaskResult,
+    Coredumps, Limits, Lockdown, Pool, PoolBuilder, TaskError, TaskHandle, TaskReport, TaskResult,
     WorkerProgram,
 };
 use stockade_tests::{
@@ -59,6 +59,8 @@ impl Ends {
 fn hostile(evil: &str, gate: &Gate) -> PoolBuilder {
     let program = WorkerProgram::Path(env!("CARGO_BIN_EXE_hostile-worker").into());
     let builder = numbers().name(format!("{evil}.{}", name_for_a_pool()));
+    let dumps = evil.starts_with("dump-") && evil != "dump-unasked";
+    let builder = builder.coredumps(dumps.then(|| Coredumps::default().bytes_max(1 << 20)));
     // Its stderr is nobody's, as in production.
     builder.worker_program(program).lockdown(Lockdown::default()).grants(gate.grants())
 }

@@ -180,6 +180,25 @@ fn more_than_the_limits_allow_costs_one_task() {
 }
 
 #[test]
+fn a_lie_about_a_core_dump_costs_its_worker_and_one_task_or_that_dump() {
+    assert_each_costs_its_worker_and_one_task(&[
+        "dump-unasked",
+        "dump-of-another",
+        "dump-in-crumbs",
+        "dump-without-end",
+    ]);
+    let cost = cost_of("dump-of-nonsense");
+    assert!(matches!(cost.errors[..], [TaskError::Abi(_)]) && cost.survived, "{:?}", cost.errors);
+    let dumps: Vec<_> = cost.reports.iter().filter_map(|report| report.coredump.as_ref()).collect();
+    // Kept as it was said, and not looked into.
+    let [dump] = dumps[..] else { panic!("{dumps:?}") };
+    assert_eq!((dump.bytes(), dump.left_out()), (1000, u64::MAX));
+    let cost = cost_of("dump-of-a-success");
+    assert!(cost.errors.is_empty() && cost.survived, "{:?}", cost.errors);
+    assert!(cost.reports.iter().all(|report| report.coredump.is_none()));
+}
+
+#[test]
 fn a70_descriptors_that_a_worker_attaches_never_reach_its_host() {
     let gate = Gate::new();
     let pool = hostile("descriptors", &gate).build().unwrap();
