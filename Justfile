@@ -289,6 +289,10 @@ bench-peers:
         cargo build --release --manifest-path host/stockade-bench/peers/Cargo.toml --target-dir {{ peers }} -p "peer-$peer" || echo "$peer cannot be built here: left out"; \
     done
 
+# The picture of a run in README, from what the commands print.
+picture: guests
+    STOCKADE_UPDATE=1 cargo test --workspace --test cli --quiet -- picture
+
 # How long counters, queries and cancels take while 100,000 tasks are queued.
 queries: build
     {{ target }}/debug/stockade-bench queries

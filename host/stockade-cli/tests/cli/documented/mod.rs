@@ -17,6 +17,7 @@
 mod blocks;
 mod commands;
 mod console;
+mod picture;
 
 use std::fs;
 
