@@ -85,6 +85,29 @@ pub(super) fn blocks(page: &str, text: &str) -> Vec<Block> {
     found
 }
 
+/// Where links lead that stand outside of blocks, with their lines from 1.
+pub(super) fn links(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut fenced = false;
+    for (number, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced {
+            let links = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            found.extend(links.map(|link| (number + 1, link.to_owned())));
+        }
+    }
+    found
+}
+
+/// The names by which a page's headings can be linked to.
+pub(super) fn anchors(text: &str) -> Vec<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let words = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase());
+    let is_kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
+    words.map(|words| words.chars().filter(is_kept).collect::<String>().replace(' ', "-")).collect()
+}
+
 /// Code within sentences and tables, with its line from 1.
 pub(super) fn codes_within_sentences(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
@@ -108,4 +131,6 @@ fn blocks_and_codes_are_found_where_they_stand() {
     let parts: Vec<_> = found.iter().map(|b| (b.line, b.kind(), b.of(), &*b.text)).collect();
     assert_eq!(parts, [(3, "sh", None, "`not this`\n"), (9, "rs", Some("some/file.rs"), "  x\n")]);
     assert_eq!(codes_within_sentences(text), [(1, "a b".to_owned()), (12, "c".to_owned())]);
+    assert_eq!(links("[a](b.md#c)\n```\n[no](x)\n```\n"), [(1, "b.md#c".to_owned())]);
+    assert_eq!(anchors("# What `a_b` is: not\ntext\n## C"), ["what-a_b-is-not", "c"]);
 }

@@ -6,7 +6,8 @@
 //!                                   ├─ rs, … ───► an excerpt of the file that it names, which is built
 //!                                   ├─ sh ──────► commands: recipes, packages, options that are there
 //!                                   └─ text ────► a drawing, with no command in it
-//!      └► commands within sentences ──────────────► commands
+//!      ├► commands within sentences ──────────────► commands
+//!      └► links ──────────────────────────────────► files and headings that there are
 //! ```
 //!
 //! Invariant: a block that is none of these fails, so none can be added that nothing looks at.
@@ -137,6 +138,31 @@ fn every_command_within_a_sentence_is_one() {
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
     assert!(found > 50, "only {found} commands were found");
+}
+
+#[test]
+fn every_link_within_the_repository_leads_somewhere() {
+    let mut wrong = Vec::new();
+    let mut found = 0;
+    for page in pages() {
+        let folder = root().join(&page).parent().expect("a folder").to_path_buf();
+        for (line, link) in blocks::links(&read(&page)) {
+            if link.contains("://") {
+                continue;
+            }
+            found += 1;
+            let (file, anchor) = link.split_once('#').unwrap_or((link.as_str(), ""));
+            let target = if file.is_empty() { root().join(&page) } else { folder.join(file) };
+            let leads = match anchor {
+                "" => target.exists(),
+                anchor => fs::read_to_string(target)
+                    .is_ok_and(|text| blocks::anchors(&text).iter().any(|known| known == anchor)),
+            };
+            wrong.extend((!leads).then(|| format!("{page}:{line}: {link}")));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    assert!(found > 50, "only {found} links were found");
 }
 
 #[test]
