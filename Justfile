@@ -75,7 +75,7 @@ attacks-as-nobody:
 # The example guests, compiled to wasm32-wasip1; adds that target if it is missing.
 guests: wasm-target
     @mkdir -p {{ out }}
-    cargo build --profile guest --target wasm32-wasip1 -p wordcount -p thumbnail -p mandelbrot -p classify -p linecount -p vectors -p probe
+    cargo build --profile guest --target wasm32-wasip1 -p wordcount -p thumbnail -p mandelbrot -p classify -p formula -p linecount -p vectors -p probe
 
 # Guests in other languages than Rust, each where its toolchain is there; `just languages-install` gets them.
 languages: language-c language-zig language-go language-assemblyscript language-javascript
@@ -288,6 +288,10 @@ bench-peers:
     @for peer in procspawn extism; do \
         cargo build --release --manifest-path host/stockade-bench/peers/Cargo.toml --target-dir {{ peers }} -p "peer-$peer" || echo "$peer cannot be built here: left out"; \
     done
+
+# The picture of a run in README, from what the commands print.
+picture: guests
+    STOCKADE_UPDATE=1 cargo test --workspace --test cli --quiet -- picture
 
 # How long counters, queries and cancels take while 100,000 tasks are queued.
 queries: build

@@ -31,16 +31,91 @@ fn names_in(source: &str, head: &str, begin: &str) -> BTreeSet<String> {
     names.map(|line| line.split(end).next().unwrap().to_owned()).collect()
 }
 
+/// Rust files below a folder of the repository.
+fn sources(folder: &str) -> Vec<String> {
+    let mut folders = vec![repository().join(folder)];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// Words that the library's crate exports by name.
+fn exported() -> BTreeSet<String> {
+    let source = read("host/stockade/src/lib.rs");
+    let lists = source.split("\npub use ").skip(1).filter_map(|rest| rest.split(';').next());
+    let words = lists.flat_map(|list| list.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    words.map(String::from).collect()
+}
+
+/// A public type of an error, with the file that declares it.
+#[derive(Debug)]
+struct Declared {
+    name: String,
+    is_enum: bool,
+    source: String,
+}
+
+/// Every type that is an error and that a caller of the library can name, and enums within one.
+fn errors() -> Vec<Declared> {
+    const WITHIN: [&str; 2] = ["Distrust", "TestPath"];
+    let exported = exported();
+    let mut found = Vec::new();
+    for source in ["host/stockade/src", "host/stockade-wire/src"].into_iter().flat_map(sources) {
+        let name = |declaration: &str| {
+            let words = declaration.split(|c: char| !c.is_alphanumeric()).skip(2);
+            words.map(String::from).next()
+        };
+        let is_public =
+            |line: &&str| line.starts_with("pub enum ") || line.starts_with("pub struct ");
+        // A derive stands above its type, and attributes may stand between them.
+        let derived = source.split("thiserror::Error").skip(1).filter_map(|rest| {
+            let mut items =
+                rest.lines().filter(|line| !line.starts_with([')', '#', ' ', '/', ']']));
+            items.find(|line| !line.is_empty() && *line != ")]").filter(is_public)
+        });
+        let by_hand =
+            source.lines().filter_map(|line| line.strip_prefix("impl ")?.split_once("Error for "));
+        let by_hand =
+            by_hand.map(|(_, name)| name.trim_end_matches(" {}").trim_end_matches(" {").to_owned());
+        let within = WITHIN.iter().filter(|name| source.contains(&format!("pub enum {name} {{")));
+        let names = derived.filter_map(name).chain(by_hand).chain(within.map(ToString::to_string));
+        for name in names.filter(|name| exported.contains(name)) {
+            let is_enum = source.contains(&format!("pub enum {name} {{"));
+            found.push(Declared { name, is_enum, source: source.clone() });
+        }
+    }
+    found
+}
+
 #[test]
-fn every_variant_of_every_error_is_in_the_reference_and_no_other() {
-    let (page, source) = (read("docs/errors.md"), read("host/stockade/src/error.rs"));
-    for name in
-        ["TaskError", "SubmitError", "RunError", "BuildError", "RefusedReason", "BrokenError"]
-    {
-        let listed = rows(&page, &format!("`{name}`"));
-        let unique: BTreeSet<_> = listed.iter().map(|(variant, _)| variant.clone()).collect();
-        assert_eq!(unique.len(), listed.len(), "{name} lists a variant twice");
-        assert_eq!(unique, names_in(&source, &format!("pub enum {name} {{"), "    "), "{name}");
+fn every_error_of_the_library_is_in_the_reference_with_its_variants_and_no_other() {
+    let page = read("docs/errors.md");
+    let errors = errors();
+    for known in ["TaskError", "RecordError", "LocateError", "TestPath", "JoinTimeout"] {
+        assert!(errors.iter().any(|error| error.name == known), "{known} was not found");
+    }
+    for Declared { name, is_enum, source } in &errors {
+        assert!(page.contains(&format!("`{name}`")), "{name} is not on the page");
+        if *is_enum {
+            let listed = rows(&page, &format!("`{name}`"));
+            let unique: BTreeSet<_> = listed.iter().map(|(variant, _)| variant.clone()).collect();
+            assert_eq!(unique.len(), listed.len(), "{name} lists a variant twice");
+            assert_eq!(unique, names_in(source, &format!("pub enum {name} {{"), "    "), "{name}");
+        }
+    }
+    // Headings of types that there are no longer.
+    for heading in page.lines().filter_map(|line| line.strip_prefix("## `")) {
+        let name = heading.split('`').next().unwrap();
+        assert!(errors.iter().any(|error| error.name == name && error.is_enum), "{name}");
     }
 }
 

@@ -233,7 +233,24 @@ pub use stockade_wire::{
 pub use target::Target;
 pub use task::{Output, TaskDuration, TaskHandle, TaskResult};
 
-/// The guide's Rust, which has to compile.
+/// Pages whose Rust has to compile.
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/guide.md")]
-struct Guide;
+mod pages {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/guide.md")]
+    struct Guide;
+
+    #[doc = include_str!("../../../docs/recipes/images.md")]
+    struct Images;
+
+    #[doc = include_str!("../../../docs/recipes/formulas.md")]
+    struct Formulas;
+
+    #[doc = include_str!("../../../docs/recipes/grading.md")]
+    struct Grading;
+
+    #[doc = include_str!("../../../docs/recipes/plugins.md")]
+    struct Plugins;
+}
