@@ -221,12 +221,12 @@ soak minutes="10" seed="": build
 smith modules="10000" seed="" first="": build
     {{ target }}/debug/smith {{ modules }} "{{ seed }}" "{{ first }}"
 
-# One fuzz target for so many seconds, on from its kept corpus: admission, cache, manifest, results, ring, slots or wire.
-fuzz target_name seconds="60": cargo-fuzz
+# One fuzz target for so many seconds (0 is without end), on from its kept corpus: admission, cache, manifest, results, ring, slots or wire. More words are libFuzzer's options.
+fuzz target_name seconds="60" *options: cargo-fuzz
     @mkdir -p {{ fuzz }}/corpus/{{ target_name }}
     {{ fuzz_command }} run {{ fuzz_options }} {{ target_name }} \
         {{ fuzz }}/corpus/{{ target_name }} tests/fuzz/corpus/{{ target_name }} \
-        -- -max_total_time={{ seconds }} {{ fuzz_limits }} $(ls tests/fuzz/dictionaries/{{ target_name }}.dict 2> /dev/null | sed 's/^/-dict=/')
+        -- -max_total_time={{ seconds }} {{ fuzz_limits }} $(ls tests/fuzz/dictionaries/{{ target_name }}.dict 2> /dev/null | sed 's/^/-dict=/') {{ options }}
 
 # Every fuzz target on its kept corpus and for some seconds more, as many at a time as there are processors; a build of its own.
 fuzz-short seconds="20": cargo-fuzz
