@@ -239,8 +239,11 @@ fn recipes(justfile: &str) -> BTreeMap<String, (usize, usize)> {
         let mut words = head.split_whitespace();
         let name = words.next()?.to_owned();
         let parameters: Vec<_> = words.collect();
-        let needed = parameters.iter().filter(|parameter| !parameter.contains('=')).count();
-        Some((name, (needed, parameters.len())))
+        let optional = |parameter: &&&str| parameter.contains('=') || parameter.starts_with('*');
+        let needed = parameters.len() - parameters.iter().filter(optional).count();
+        // The last one may stand for any number of words.
+        let is_open = parameters.last().is_some_and(|last| last.starts_with(['*', '+']));
+        Some((name, (needed, if is_open { usize::MAX } else { parameters.len() })))
     };
     heads.filter_map(recipe).collect()
 }
@@ -301,6 +304,7 @@ fn a_command_that_names_what_is_not_there_is_told() {
         "just",
         "just languages-install languages",
         "just soak 60 7",
+        "just fuzz slots 0 -runs=10 -max_len=9",
         "STOCKADE_SEED=n just simulate",
         "cargo install --path host/stockade-cli --locked",
         "cargo test -p stockade-tests conformance::table",
