@@ -10,8 +10,8 @@ use std::time::Duration;
 use stockade_wire::codec::{self, Encode};
 use stockade_wire::{
     Call, Callee, Captured, Codec, CommandCall, CompileLimits, CompileReply, CompileRequest,
-    CompileStep, Confinement, Export, ExportType, Failure, Finished, Frame, Grants, GuestError,
-    HostMessage, Instances, Invocation, Limits, Load, LockdownReport, LogLine, Metrics,
+    CompileStep, Confinement, Coredumps, Export, ExportType, Failure, Finished, Frame, Grants,
+    GuestError, HostMessage, Instances, Invocation, Limits, Load, LockdownReport, LogLine, Metrics,
     ModuleDescription, ModuleId, Outcome, Refusal, RefusalKind, Run, Scalar, Setup, SourcePlace,
     Stdin, StdioSink, TaskId, TrapKind, ValueType, WorkerId, WorkerMessage, frame,
 };
@@ -69,7 +69,7 @@ fn wire() -> Vec<Vec<u8>> {
         confinement: Confinement::default(),
         modules: 1,
         rings: true,
-        coredumps: None,
+        coredumps: Some(Coredumps::default()),
     };
     let load = Load {
         module: ModuleId(0),
