@@ -10,6 +10,9 @@ use stockade::{
 use crate::error::Error;
 use crate::exit::Exit;
 
+/// The engine's words for an access out of bounds whose address it does not know.
+const NO_MORE: &str = "out of bounds memory access";
+
 const INSPECT: &str = "`stockade inspect MODULE` shows its functions and their parameters";
 
 impl From<BuildError> for Error {
@@ -115,6 +118,11 @@ pub(crate) fn words(error: &TaskError) -> String {
     }
 }
 
+/// Whether `data` is the JSON of `text`.
+fn is_text(data: &str, text: &str) -> bool {
+    serde_json::from_str::<String>(data).is_ok_and(|data| data == text)
+}
+
 impl From<&TaskError> for Error {
     fn from(error: &TaskError) -> Self {
         let described = match error {
@@ -125,9 +133,10 @@ impl From<&TaskError> for Error {
                 .backtrace(error.backtrace().iter().map(Frame::to_string).collect()),
         };
         match error {
+            // An error that is a text is its own message.
             TaskError::Guest(guest) => match &guest.data {
-                Some(data) => described.because(data.clone()),
-                None => described,
+                Some(data) if !is_text(data, &guest.message) => described.because(data.clone()),
+                _ => described,
             },
             TaskError::BadArguments(_) => described.help(INSPECT),
             // The engine's words for the other kinds say no more.
@@ -135,7 +144,7 @@ impl From<&TaskError> for Error {
                 kind: TrapKind::MemoryOutOfBounds | TrapKind::Other,
                 message,
                 ..
-            } => described.because(message.clone()),
+            } if message != NO_MORE => described.because(message.clone()),
             TaskError::Deadline { limit, backtrace } => {
                 let more = limit.saturating_mul(10);
                 let error = described
@@ -256,6 +265,14 @@ mod tests {
     fn times_are_written_as_the_option_takes_them() {
         for (millis, text) in [(250, "250ms"), (2500, "2s"), (90_000, "90s"), (120_000, "2m")] {
             assert_eq!(written(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn a_cause_says_more_than_the_message() {
+        assert!(is_text("\"no\"", "no"));
+        for more in ["{\"kind\":\"no\"}", "\"no more\"", "[\"no\"]", "no"] {
+            assert!(!is_text(more, "no"), "{more}");
         }
     }
 

@@ -129,8 +129,13 @@ impl Error {
         if !self.backtrace.is_empty() {
             writeln!(to, "{bold}in{bold:#}: the guest, innermost function first")?;
         }
-        for function in self.backtrace.iter().take(FUNCTIONS_MAX) {
-            writeln!(to, "    {}", escape::line(&escape::bounded(function, 200)))?;
+        let shown = &self.backtrace[..self.backtrace.len().min(FUNCTIONS_MAX)];
+        // A recursion without an end is one function very often.
+        for same in shown.chunk_by(|inner, outer| inner == outer) {
+            writeln!(to, "    {}", escape::line(&escape::bounded(&same[0], 200)))?;
+            if let more @ 1.. = same.len() - 1 {
+                writeln!(to, "    {more} more of the same")?;
+            }
         }
         if let Some(more @ 1..) = self.backtrace.len().checked_sub(FUNCTIONS_MAX) {
             writeln!(to, "    and {more} more")?;
@@ -172,6 +177,15 @@ mod tests {
         let words = "bad\nhelp: run \x1b[1mrm\x1b[0m";
         let error = Error::new(Exit::Failed, words);
         assert_eq!(printed(&error), "error: bad\n  help: run \\u{1b}[1mrm\\u{1b}[0m\n");
+    }
+
+    #[test]
+    fn functions_that_call_themselves_stand_once() {
+        let functions = ["inner", "loop", "loop", "loop", "outer"].map(String::from).to_vec();
+        let error = Error::new(Exit::Failed, "trapped").backtrace(functions);
+        assert!(
+            printed(&error).ends_with("    inner\n    loop\n    2 more of the same\n    outer\n")
+        );
     }
 
     #[test]

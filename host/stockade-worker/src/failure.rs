@@ -75,11 +75,18 @@ pub(crate) fn failure_of(error: &wasmtime::Error, state: &GuestState) -> Failure
     match trap {
         Some(trap) => Failure::Trap {
             kind: kind_of(trap),
-            message: trap.to_string().trim_start_matches("wasm trap: ").to_owned(),
+            message: words(trap, error),
             backtrace: backtrace(error),
         },
         None => Failure::Guest(bounded(&error.root_cause().to_string())),
     }
+}
+
+/// The engine's words for a trap; those with the address where it knows which it was.
+fn words(trap: Trap, error: &wasmtime::Error) -> String {
+    let mut chain = error.chain().map(ToString::to_string);
+    let fault = chain.find(|words| words.starts_with("memory fault at"));
+    fault.unwrap_or_else(|| trap.to_string().trim_start_matches("wasm trap: ").to_owned())
 }
 
 fn memory_failure(wanted: u64, state: &GuestState) -> Failure {

@@ -138,7 +138,7 @@ impl Tally {
         let rate = format!("{} {} a second", self.rate(seconds), self.unit());
         let others = [
             row("blank", self.blank, String::new()),
-            row("not run", self.dropped, String::new()),
+            row("not run", self.dropped, "and all that comes after them".into()),
             row("before", ok + failed, format!("done by an earlier run, {failed} failed")),
         ];
         rows.extend(others.into_iter().filter(|row| row[1] != "0"));

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use stockade::{Pool, TaskReport, WorkerState};
 
 use crate::error::Error;
@@ -121,8 +121,13 @@ impl Top {
         self.before = Counts { done, of_workers };
         let elapsed = report::duration(self.started.elapsed());
         let mut lines = vec![
-            format!("{done} done, {failed} failed, {rate:.0}/s, {elapsed}"),
-            format!("{} waiting to be started", pool.count_pending_tasks()),
+            format!(
+                "{} done, {} failed, {}/s, {elapsed}",
+                HumanCount(done),
+                HumanCount(failed),
+                HumanCount(rate as u64)
+            ),
+            format!("{} waiting to be started", HumanCount(pool.count_pending_tasks() as u64)),
         ];
         lines.extend(latency_lines(&self.waiting, &self.running));
         lines.extend(worker_lines(&rows));
@@ -164,8 +169,9 @@ fn worker_lines(rows: &[Row]) -> Vec<String> {
     let mut lines = vec![line(["worker", "state", "tasks", "rate", "memory"])];
     lines.extend(rows.iter().take(WORKERS_MAX).map(|row| {
         let memory = row.memory_bytes.map(report::size).unwrap_or_default();
-        let (worker, tasks) = (row.worker.to_string(), row.tasks.to_string());
-        line([&worker, row.state, &tasks, &format!("{:.0}/s", row.per_second), &memory])
+        let (worker, tasks) = (row.worker.to_string(), HumanCount(row.tasks).to_string());
+        let rate = format!("{}/s", HumanCount(row.per_second as u64));
+        line([&worker, row.state, &tasks, &rate, &memory])
     }));
     if let Some(more @ 1..) = rows.len().checked_sub(WORKERS_MAX) {
         lines.push(format!("and {more} more"));
@@ -261,7 +267,7 @@ mod tests {
         let rows: Vec<_> = (1..=30).map(row).collect();
         let lines = worker_lines(&rows);
         assert_eq!(lines[0], "worker      state      tasks         rate       memory");
-        assert_eq!(lines[1], "1            busy       6120        405/s     12.0 MiB");
+        assert_eq!(lines[1], "1            busy      6,120        405/s     12.0 MiB");
         assert_eq!((lines.len(), lines[17].as_str()), (18, "and 14 more"));
         assert!(worker_lines(&[]).is_empty());
     }

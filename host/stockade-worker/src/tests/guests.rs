@@ -201,6 +201,9 @@ fn traps_are_told_apart() {
         };
         assert_eq!(kind, expected, "{export}");
         assert!(!message.is_empty());
+        if expected == TrapKind::MemoryOutOfBounds {
+            assert!(message.starts_with("memory fault at wasm address 0x"), "{message}");
+        }
         assert!(!backtrace.is_empty() && backtrace.len() <= crate::engine::BACKTRACE_FRAMES_MAX);
     }
 }
