@@ -12,6 +12,11 @@ const INVERSE: &str = r#"(module
   (func (export "inverse") (param i32) (result i32) (i32.div_s (i32.const 1000) (local.get 0)))
   (func (export "subtract") (param i32 i32) (result i32) (i32.sub (local.get 0) (local.get 1))))"#;
 
+const COUNTDOWN: &str = r#"(module
+  (func (export "f") (param i32) (result i32)
+    (loop $again (br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+    (local.get 0)))"#;
+
 #[test]
 fn a_rows_columns_are_arguments_by_name_whatever_their_order() {
     let folder = Folder::new();
@@ -120,7 +125,19 @@ fn an_error_stops_the_map_is_passed_over_or_is_written() {
     // Whichever of both errors was seen first.
     let code = if ended.stderr.contains("line 3 failed") { 67 } else { 64 };
     assert_eq!(ended.code, Some(code), "{}", ended.stderr);
-    assert!("1000\n100\n".starts_with(&written), "{written}");
+    assert_eq!(written, "1000\n100\n");
+}
+
+#[test]
+fn what_comes_before_the_error_that_stops_a_map_is_done() {
+    let (folder, guest) = module(COUNTDOWN);
+    let output = folder.path().join("output");
+    // The last but one is refused as it is read. All but the first wait then, which takes long.
+    let input = "300000000\n".to_owned() + &"1\n".repeat(20) + "\"x\"\n1\n";
+    let map = args!["map", guest, "f", "-o", output, "--plain", "--on-error", "stop"];
+    let map = map.into_iter().chain(args!["--workers", "1"]);
+    stockade(map).input(&input).end().fails(64, &["line 22 failed"]);
+    assert_eq!(fs::read_to_string(&output).unwrap(), "0\n".repeat(21));
 }
 
 #[test]
