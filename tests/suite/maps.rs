@@ -119,8 +119,13 @@ fn a_result_that_is_ready_does_not_wait_for_all_that_a_slow_source_has() {
     let pool = two_workers();
     pool.run::<i32>("add", (1, 1)).unwrap();
     let drawn = Cell::new(0);
+    let ended = || pool.workers().iter().map(|worker| worker.tasks_done).sum::<u64>();
     let source = (0..16).inspect(|_| {
         drawn.set(drawn.get() + 1);
+        if drawn.get() == 2 {
+            eventually("the first to end", || ended() == 2);
+        }
+        // Slow is what takes longer than a map fills at a time.
         std::thread::sleep(Duration::from_millis(2));
     });
     let mut map = pool.starmap::<i32, _, _>("add", source.map(|i| (i, 0)));
