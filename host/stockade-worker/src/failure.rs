@@ -84,8 +84,9 @@ pub(crate) fn failure_of(error: &wasmtime::Error, state: &GuestState) -> Failure
 
 /// The engine's words for a trap; those with the address where it knows which it was.
 fn words(trap: Trap, error: &wasmtime::Error) -> String {
-    let mut chain = error.chain().map(ToString::to_string);
-    let fault = chain.find(|words| words.starts_with("memory fault at"));
+    // The outermost is the backtrace, whose names are the guest's and of any length.
+    let mut inner = error.chain().skip(1).map(ToString::to_string);
+    let fault = inner.find(|words| words.starts_with("memory fault at"));
     fault.unwrap_or_else(|| trap.to_string().trim_start_matches("wasm trap: ").to_owned())
 }
 
