@@ -128,6 +128,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::fd::AsRawFd;
     use std::os::unix::process::ExitStatusExt;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use stockade_wire::Layer;
 
@@ -145,8 +146,8 @@ mod tests {
     /// What the shell does as a worker: it writes to descriptor 3.
     fn shell(text: &str, lockdown: &Lockdown) -> (String, std::process::ExitStatus) {
         let folder = std::env::temp_dir();
-        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = folder.join(format!("stockade-shell-{}-{number}", std::process::id()));
         // Written by another process: a descriptor of ours, inherited by a child that another test
         // starts at this moment, would keep the file from being run.
@@ -197,6 +198,125 @@ mod tests {
             let lockdown = Lockdown::default().without(Layer::Namespaces);
             assert_eq!(shell(&format!("exit {code}"), &lockdown).1.code(), Some(code));
         }
+    }
+
+    #[test]
+    fn a_start_costs_the_host_no_page_fault_for_its_memory() {
+        const BYTES: usize = 32 << 20;
+        const PAGE_BYTES: usize = 4096;
+        // SAFETY: memory of this test's own, until the process ends.
+        let memory = unsafe {
+            let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE);
+            let kind = kind | libc::MAP_ANONYMOUS;
+            let memory = libc::mmap(std::ptr::null_mut(), BYTES, access, kind, -1, 0);
+            assert_ne!(memory, libc::MAP_FAILED);
+            libc::madvise(memory, BYTES, libc::MADV_NOHUGEPAGE);
+            std::slice::from_raw_parts_mut(memory.cast::<u8>(), BYTES)
+        };
+        let mut faults_of_writing = || {
+            let faults = || {
+                // SAFETY: plain numbers, which the call writes.
+                unsafe {
+                    let mut usage: libc::rusage = std::mem::zeroed();
+                    assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage), 0);
+                    usage.ru_minflt
+                }
+            };
+            let before = faults();
+            memory.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte += 1);
+            usize::try_from(faults() - before).unwrap()
+        };
+        let pages = BYTES / PAGE_BYTES;
+        assert!(faults_of_writing() >= pages, "these faults can be counted");
+        let cat = Path::new("/bin/cat");
+        let mut process = start(cat, Role::Worker, "cat", &Lockdown::default()).unwrap();
+        let faults = faults_of_writing();
+        process.child.kill();
+        process.child.wait().unwrap();
+        assert!(faults < pages / 2, "{faults} of {pages} pages");
+    }
+
+    #[test]
+    fn under_the_usual_filter_of_a_container_a_process_starts_without_namespaces() {
+        /// Flags of `clone` that make namespaces.
+        const NAMESPACES: u32 = 0x7e02_0000;
+        let refuse = |errno: libc::c_int| libc::SECCOMP_RET_ERRNO | errno.unsigned_abs();
+        // As an engine for containers has it: namespaces are refused to `clone`, and because a filter
+        // cannot see the flags of `clone3`, it does not exist.
+        // SAFETY: these make plain structures.
+        let filter = unsafe {
+            let load = |at: usize| {
+                let code = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+                libc::BPF_STMT(code as u16, at as u32)
+            };
+            let jump = |kind: u32, to: u32, then: u8, otherwise: u8| {
+                let code = libc::BPF_JMP | kind | libc::BPF_K;
+                libc::BPF_JUMP(code as u16, to, then, otherwise)
+            };
+            let end = |action: u32| libc::BPF_STMT((libc::BPF_RET | libc::BPF_K) as u16, action);
+            [
+                load(std::mem::offset_of!(libc::seccomp_data, nr)),
+                jump(libc::BPF_JEQ, libc::SYS_clone3 as u32, 5, 0),
+                jump(libc::BPF_JEQ, libc::SYS_clone as u32, 0, 2),
+                load(std::mem::offset_of!(libc::seccomp_data, args)),
+                jump(libc::BPF_JSET, NAMESPACES, 1, 0),
+                end(libc::SECCOMP_RET_ALLOW),
+                end(refuse(libc::EPERM)),
+                end(refuse(libc::ENOSYS)),
+            ]
+        };
+        // In a thread of its own: filters stay.
+        let contained = std::thread::spawn(move || {
+            let program =
+                libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+            // SAFETY: the program outlives the call, and says how long it is.
+            unsafe {
+                assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+                let mode = libc::SECCOMP_MODE_FILTER;
+                assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program), 0);
+            }
+            let program = Path::new("/bin/true");
+            let mut process = start(program, Role::Worker, "true", &Lockdown::default()).unwrap();
+            assert!(process.child.wait().unwrap().success());
+            process.confinement.namespaces_refused
+        });
+        let refused = contained.join().unwrap();
+        assert!(refused.is_some_and(|why| why.contains("Operation not permitted")));
+    }
+
+    #[test]
+    fn a_handler_of_the_host_never_runs_in_a_child() {
+        static STRANGERS: AtomicU32 = AtomicU32::new(0);
+        static HOST: AtomicU32 = AtomicU32::new(0);
+        extern "C" fn handler(_: libc::c_int) {
+            // A child would count in this memory, which it shares.
+            if std::process::id() != HOST.load(Ordering::Relaxed) {
+                STRANGERS.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        HOST.store(std::process::id(), Ordering::Relaxed);
+        // Nothing but this handler takes notice of this signal.
+        let signal = libc::SIGURG;
+        // SAFETY: the handler does nothing but atomic operations, and stays.
+        unsafe { libc::signal(signal, handler as *const () as libc::sighandler_t) };
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    // SAFETY: a system call on plain numbers. It reaches this process's group, of
+                    // which a child is too at first.
+                    unsafe { libc::kill(0, signal) };
+                }
+            });
+            for _ in 0..50 {
+                let cat = Path::new("/bin/cat");
+                let mut process = start(cat, Role::Worker, "cat", &Lockdown::default()).unwrap();
+                process.child.kill();
+                process.child.wait().unwrap();
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(STRANGERS.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -1,24 +1,29 @@
 //! One child process: how it is cloned into namespaces of its own, and how it ends.
 //!
 //! ```text
-//! host                                  child
-//!   clone3(namespaces) ───────────────►   identity map, streams, socket, session, death signal
-//!   read(failure) … end of file ◄───────  execve: closes the failure pipe
-//!                 … a step, an errno ◄──  or says which step failed, and exits
+//! host                                  child, in the host's memory
+//!   clone(namespaces) ────────────────►   identity map, streams, socket, session, death signal
+//!       … the thread waits … ◄──────────  execve: memory of its own
+//!       … a step, an errno ◄────────────  or notes which step failed, and exits
 //! ```
 //!
 //! The standard library starts processes too, but in no namespaces, and a process that enters them
 //! by itself cannot be the first of its process namespace.
 //!
+//! Until it is its program the child shares the host's memory, as after vfork(2): a copy of a
+//! gigabyte's page tables, and a fault of the host for each page that it writes next, take longer
+//! than the whole start.
+//!
 //! Invariant: between clone and exec the child makes system calls on what was prepared before, and
-//! nothing else: it allocates nothing, takes no lock and cannot panic.
+//! nothing else: it allocates nothing, takes no lock, cannot panic, and runs no handler of a signal.
 #![allow(unsafe_code)]
 
 mod adopted;
 
-use std::ffi::{CStr, CString};
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_void};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
@@ -35,14 +40,18 @@ pub(super) use adopted::{end_strays, users_of};
 /// Descriptors of the child that must not be in the way of those it is to have.
 const DESCRIPTOR_MIN: libc::c_int = 10;
 
-const OWN_KERNEL_OBJECTS: u64 =
-    (libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC) as u64;
-const OWN_USERS: u64 = libc::CLONE_NEWUSER as u64;
+/// The child's stack until it is its program, in units of its alignment: 64 KiB, far more than its
+/// few calls take.
+const STACK_UNITS: usize = (64 << 10) / size_of::<u128>();
+
+const OWN_KERNEL_OBJECTS: libc::c_int =
+    libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC;
+const OWN_USERS: libc::c_int = libc::CLONE_NEWUSER;
 
 /// Which namespaces are tried, best first. Root needs no user namespace to make the others, and
 /// enters one by itself later; for anybody else it is what allows the others.
-const OF_ROOT: &[u64] = &[OWN_KERNEL_OBJECTS, OWN_KERNEL_OBJECTS | OWN_USERS, 0];
-const OF_OTHERS: &[u64] = &[OWN_KERNEL_OBJECTS | OWN_USERS, 0];
+const OF_ROOT: &[libc::c_int] = &[OWN_KERNEL_OBJECTS, OWN_KERNEL_OBJECTS | OWN_USERS, 0];
+const OF_OTHERS: &[libc::c_int] = &[OWN_KERNEL_OBJECTS | OWN_USERS, 0];
 
 /// Signals that end no process which is the first of its namespace, because nothing in there may
 /// signal it. Our programs then exit with 128 and the signal's number.
@@ -153,17 +162,20 @@ pub(super) fn spawn(plan: Plan<'_>) -> io::Result<Started> {
     // Those before the remembered one are asked once more only to say why they are refused.
     let from = if remembered == 0 { 0 } else { remembered - 1 };
     for (index, namespaces) in choices.iter().enumerate().skip(from) {
-        let kept = if plan.is_first { u64::MAX } else { !(libc::CLONE_NEWPID as u64) };
+        let kept = if plan.is_first { !0 } else { !libc::CLONE_NEWPID };
         let namespaces = namespaces & kept;
         match prepared.clone_into(namespaces) {
-            Ok(pid) => {
+            Ok((pid, failure)) => {
                 living().insert(pid);
                 CHOICE.store(index, Ordering::Relaxed);
-                let is_first = namespaces & libc::CLONE_NEWPID as u64 != 0;
+                let is_first = namespaces & libc::CLONE_NEWPID != 0;
                 let mut child = Child { pid, status: None, is_first };
-                drop(plan.socket);
-                prepared.await_exec(&mut child)?;
-                return Ok(Started { child, namespaces_refused: refused });
+                let Some(failure) = failure else {
+                    return Ok(Started { child, namespaces_refused: refused });
+                };
+                child.kill();
+                let _ = child.wait();
+                return Err(failure.into());
             }
             Err(error) if index + 1 == choices.len() => return Err(error),
             Err(error) => refused = Some(format!("the system refuses them: {error}")),
@@ -179,8 +191,6 @@ struct Prepared {
     socket: OwnedFd,
     /// For the three streams.
     null: OwnedFd,
-    failure_in: OwnedFd,
-    failure_out: OwnedFd,
     /// Tells whether the host still lives.
     host: OwnedFd,
     /// Maps the user to itself in a user namespace.
@@ -197,14 +207,11 @@ impl Prepared {
         let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
         // SAFETY: asks for a number.
         let group = unsafe { libc::getegid() };
-        let [failure_in, failure_out] = pipe()?;
         Ok(Self {
             program: text(plan.program.as_os_str().as_bytes())?,
             argv: [text(plan.name.as_bytes())?, text(plan.argument.as_bytes())?],
             socket: out_of_the_way(&plan.socket)?,
             null: out_of_the_way(&File::options().read(true).write(true).open("/dev/null")?)?,
-            failure_out: out_of_the_way(&failure_out)?,
-            failure_in,
             host: own_pidfd()?,
             user_map: text(format!("{user} {user} 1").as_bytes())?,
             group_map: text(format!("{group} {group} 1").as_bytes())?,
@@ -215,55 +222,26 @@ impl Prepared {
         })
     }
 
-    /// Clones this process; in the child, never returns.
-    fn clone_into(&self, namespaces: u64) -> io::Result<libc::pid_t> {
-        let argv = [self.argv[0].as_ptr(), self.argv[1].as_ptr(), ptr::null()];
-        let mut arguments = libc::clone_args {
-            flags: namespaces,
-            pidfd: 0,
-            child_tid: 0,
-            parent_tid: 0,
-            exit_signal: libc::SIGCHLD as u64,
-            stack: 0,
-            stack_size: 0,
-            tls: 0,
-            set_tid: 0,
-            set_tid_size: 0,
-            cgroup: 0,
+    /// Clones this process, and waits until the clone is its program or has failed to become it.
+    fn clone_into(&self, namespaces: libc::c_int) -> io::Result<(libc::pid_t, Option<Failure>)> {
+        let birth = Birth {
+            prepared: self,
+            has_own_users: namespaces & OWN_USERS != 0,
+            failure: Cell::new(None),
         };
+        let mut stack = Box::<[u128]>::new_uninit_slice(STACK_UNITS);
+        let top = stack.as_mut_ptr_range().end.cast();
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | namespaces;
         // No handler of this program may run in the child.
         let unblocked = block_signals();
-        // SAFETY: without CLONE_VM the child has memory and a stack of its own, as after fork. It
-        // goes on in `Prepared::become_program`, which only makes system calls.
-        let pid = unsafe {
-            libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>())
-        };
-        if pid == 0 {
-            self.become_program(namespaces & OWN_USERS != 0, &argv);
-        }
+        // SAFETY: the stack grows down from its aligned end and is the child's alone. It and `birth`
+        // outlive the child's use of them, because this thread goes on only once the child has its
+        // own memory or is gone; so nothing that the child reads changes, and no two write.
+        let pid =
+            unsafe { libc::clone(become_program, top, flags, (&raw const birth) as *mut c_void) };
         let cloned = if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) };
         restore_signals(&unblocked);
-        Ok(libc::pid_t::try_from(cloned?).unwrap_or(libc::pid_t::MAX))
-    }
-
-    /// The child's part.
-    fn become_program(&self, has_own_users: bool, argv: &[*const libc::c_char; 3]) -> ! {
-        let environment: [*const libc::c_char; 1] = [ptr::null()];
-        let step = match self.set_up(has_own_users) {
-            Err(step) => step,
-            Ok(()) => {
-                // SAFETY: NUL-terminated strings and arrays that end with a null pointer, all alive.
-                unsafe { libc::execve(self.program.as_ptr(), argv.as_ptr(), environment.as_ptr()) };
-                Step::Execute
-            }
-        };
-        // SAFETY: reads the number of the last failure; writes two integers that live on this
-        // stack; ends this process and no other.
-        unsafe {
-            let failure = [step as i32, *libc::__errno_location()];
-            libc::write(self.failure_out.as_raw_fd(), failure.as_ptr().cast(), 8);
-            libc::_exit(127)
-        }
+        Ok((cloned?, birth.failure.get()))
     }
 
     fn set_up(&self, has_own_users: bool) -> Result<(), Step> {
@@ -305,38 +283,59 @@ impl Prepared {
             }
             check(libc::chdir(c"/".as_ptr()), Step::Folder)?;
             // As any program expects to find them; Rust's own runtime ignores broken pipes.
+            forget_handlers();
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             restore_signals(&empty_signals());
         }
         Ok(())
     }
+}
 
-    /// Waits until the child is its program, or hears why it is not and waits for its end.
-    fn await_exec(self, child: &mut Child) -> io::Result<()> {
-        drop(self.failure_out);
-        let mut said = [0; 8];
-        let mut heard = 0;
-        let mut failure = File::from(self.failure_in);
-        while heard < said.len() {
-            match failure.read(&mut said[heard..]) {
-                Ok(0) => break,
-                Ok(count) => heard += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+/// What a child begins with, and what it leaves where it fails.
+struct Birth<'a> {
+    prepared: &'a Prepared,
+    has_own_users: bool,
+    failure: Cell<Option<Failure>>,
+}
+
+/// The child's part. Returns only where it failed, which ends the child.
+extern "C" fn become_program(birth: *mut c_void) -> libc::c_int {
+    // SAFETY: `Prepared::clone_into` passes one that lives as long as the child uses it, and whose
+    // other owner waits meanwhile.
+    let birth = unsafe { &*birth.cast::<Birth<'_>>() };
+    let prepared = birth.prepared;
+    let argv = [prepared.argv[0].as_ptr(), prepared.argv[1].as_ptr(), ptr::null()];
+    let environment: [*const libc::c_char; 1] = [ptr::null()];
+    let step = match prepared.set_up(birth.has_own_users) {
+        Err(step) => step,
+        Ok(()) => {
+            // SAFETY: NUL-terminated strings and arrays that end with a null pointer, all alive.
+            unsafe {
+                libc::execve(prepared.program.as_ptr(), argv.as_ptr(), environment.as_ptr());
             }
+            Step::Execute
         }
-        if heard < said.len() {
-            return Ok(());
-        }
-        child.kill();
-        let _ = child.wait();
-        let [step, errno] = [0, 4]
-            .map(|at| i32::from_ne_bytes([said[at], said[at + 1], said[at + 2], said[at + 3]]));
-        let error = io::Error::from_raw_os_error(errno);
-        match Step::name(step) {
+    };
+    // SAFETY: reads the number of the last failure, which is the waiting thread's and so only ours.
+    let errno = unsafe { *libc::__errno_location() };
+    birth.failure.set(Some(Failure { step, errno }));
+    127
+}
+
+/// Why a child did not become its program.
+#[derive(Clone, Copy)]
+struct Failure {
+    step: Step,
+    errno: libc::c_int,
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        let error = Self::from_raw_os_error(failure.errno);
+        match failure.step.name() {
             // As the standard library has it: callers ask for the kind.
-            None => Err(error),
-            Some(name) => Err(io::Error::new(error.kind(), format!("cannot {name}: {error}"))),
+            None => error,
+            Some(name) => Self::new(error.kind(), format!("cannot {name}: {error}")),
         }
     }
 }
@@ -355,15 +354,15 @@ enum Step {
 
 impl Step {
     /// What a step other than the last was to do.
-    fn name(step: i32) -> Option<&'static str> {
-        Some(match step {
-            1 => "map its user",
-            2 => "place its descriptors",
-            3 => "forbid it new privileges",
-            4 => "bind its life to the host's",
-            5 => "give it a session",
-            6 => "change its folder",
-            _ => return None,
+    fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Execute => return None,
+            Self::Users => "map its user",
+            Self::Descriptors => "place its descriptors",
+            Self::NoNewPrivs => "forbid it new privileges",
+            Self::DeathSignal => "bind its life to the host's",
+            Self::Session => "give it a session",
+            Self::Folder => "change its folder",
         })
     }
 }
@@ -379,18 +378,6 @@ fn write_to(path: &CStr, text: &CStr, step: Step) -> Result<(), Step> {
         let written = libc::write(file, text.as_ptr().cast(), length);
         libc::close(file);
         if usize::try_from(written) == Ok(length) { Ok(()) } else { Err(step) }
-    }
-}
-
-/// A pipe for the word of a child that fails.
-fn pipe() -> io::Result<[OwnedFd; 2]> {
-    let mut ends: [RawFd; 2] = [-1; 2];
-    // SAFETY: the call writes two descriptors to `ends`, which nobody else knows of.
-    unsafe {
-        if libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(ends.map(|end| OwnedFd::from_raw_fd(end)))
     }
 }
 
@@ -448,4 +435,21 @@ fn block_signals() -> libc::sigset_t {
 fn restore_signals(before: &libc::sigset_t) {
     // SAFETY: the set outlives the call.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, ptr::null_mut()) };
+}
+
+/// Gives every signal that has a handler its default again: a handler is this program's code, and
+/// would run in its memory.
+fn forget_handlers() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: a plain structure that the calls read and write. The C library refuses signals of
+        // its own, which it sends to its own threads alone.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let is_known = libc::sigaction(signal, ptr::null(), &raw mut action) == 0;
+            if is_known && ![libc::SIG_DFL, libc::SIG_IGN].contains(&action.sa_sigaction) {
+                action.sa_sigaction = libc::SIG_DFL;
+                libc::sigaction(signal, &raw const action, ptr::null_mut());
+            }
+        }
+    }
 }
