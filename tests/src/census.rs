@@ -4,6 +4,8 @@
 
 use std::fs;
 
+use crate::processes::thread_names;
+
 /// What this process held at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
@@ -24,7 +26,7 @@ impl Census {
             resident_bytes: resident_bytes(),
             // The listing itself holds one.
             descriptors: count("/proc/self/fd").saturating_sub(1),
-            threads: count("/proc/self/task"),
+            threads: thread_names().count(),
             children: children_of(std::process::id()).len(),
         }
     }

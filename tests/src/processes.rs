@@ -55,11 +55,24 @@ pub fn own_children() -> Vec<u32> {
 /// Threads of this process whose names begin with `name` and a dash.
 pub fn threads_named(name: &str) -> usize {
     let prefix = format!("{name}-");
+    thread_names().filter(|name| name.starts_with(&prefix)).count()
+}
+
+/// Names of this process's threads, without those that are ending: a thread that was joined has run
+/// its last code, and is listed until the kernel has taken it down, which waits for others that
+/// change this process's memory.
+pub(crate) fn thread_names() -> impl Iterator<Item = String> {
+    /// `PF_EXITING` of the kernel's `include/linux/sched.h`.
+    const EXITING: u32 = 4;
     let threads = fs::read_dir("/proc/self/task").expect("/proc is there");
-    threads
-        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok())
-        .filter(|name| name.starts_with(&prefix))
-        .count()
+    threads.filter_map(|thread| {
+        let stat = fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+        // The name may hold anything. The flags are the seventh word behind it, see proc_pid_stat(5).
+        let (head, behind) = stat.rsplit_once(')')?;
+        let (_, name) = head.split_once('(')?;
+        let flags = behind.split_whitespace().nth(6)?.parse::<u32>().ok()?;
+        (flags & EXITING == 0).then(|| name.to_owned())
+    })
 }
 
 /// Descriptors that a process has open, and to what.
@@ -111,4 +124,27 @@ fn signal(pid: u32, signal: i32) {
     assert!(pid > 1, "not one process");
     // SAFETY: sends a signal to one process, a worker that the test saw alive; touches no memory.
     unsafe { libc::kill(pid, signal) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_is_counted_as_long_as_it_runs() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let (begin, begun) = std::sync::mpsc::channel();
+        let work = move || {
+            begin.send(()).unwrap();
+            assert!(ended.recv().is_err());
+        };
+        let thread = thread::Builder::new().name("a) 1 (b-2".into()).spawn(work).unwrap();
+        begun.recv().unwrap();
+        assert_eq!((threads_named("a) 1 (b"), threads_named("a")), (1, 0));
+        drop(end);
+        thread.join().unwrap();
+        assert_eq!(threads_named("a) 1 (b"), 0);
+    }
 }
