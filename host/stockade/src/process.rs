@@ -308,13 +308,15 @@ mod tests {
                     unsafe { libc::kill(0, signal) };
                 }
             });
-            for _ in 0..50 {
+            let started = (0..50).try_for_each(|_| {
                 let cat = Path::new("/bin/cat");
-                let mut process = start(cat, Role::Worker, "cat", &Lockdown::default()).unwrap();
+                let mut process = start(cat, Role::Worker, "cat", &Lockdown::default())?;
                 process.child.kill();
-                process.child.wait().unwrap();
-            }
+                process.child.wait().map(drop)
+            });
+            // Before anything may panic: the scope waits for the other thread.
             is_over.store(true, Ordering::Relaxed);
+            started.unwrap();
         });
         assert_eq!(STRANGERS.load(Ordering::Relaxed), 0);
     }

@@ -282,8 +282,8 @@ impl Prepared {
                 check(libc::setsid(), Step::Session)?;
             }
             check(libc::chdir(c"/".as_ptr()), Step::Folder)?;
-            // As any program expects to find them; Rust's own runtime ignores broken pipes.
             forget_handlers();
+            // As any program expects to find them; Rust's own runtime ignores broken pipes.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             restore_signals(&empty_signals());
         }
