@@ -80,6 +80,11 @@ impl Shape {
         if parts.is_empty() { Self::Unit } else { Self::Tuple(parts) }
     }
 
+    /// Whether nothing is written for a value but what is in it.
+    fn is_bare(&self) -> bool {
+        matches!(self, Self::Unit | Self::Array(..) | Self::Tuple(_))
+    }
+
     /// Of a list, which is bytes where its elements are.
     fn list(element: Self) -> Self {
         if element == BYTE { Self::Bytes } else { Self::List(Box::new(element)) }

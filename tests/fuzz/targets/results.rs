@@ -17,14 +17,11 @@ use stockade_fuzz::allocations::within;
 use stockade_fuzz::values::Anything;
 use stockade_wire::Failure;
 
-/// As many elements without bytes as a result may have, each a value in memory.
-const EMPTY_ELEMENTS_MAX: usize = 1 << 20;
+/// As many values without bytes of their own as a result may have beside two for each byte.
+const BARE_VALUES_MAX: usize = 1 << 16;
 
-/// As many parts without bytes as there may be beside one for each byte.
-const EMPTY_PARTS_MAX: usize = 1 << 20;
-
-/// What a value in memory may take for each byte of a result, and for each value without bytes: a
-/// `Vec` of entries grows to twice what it holds, and both copies are there while it is moved.
+/// What each value may take in memory, with bytes of its own or not: a `Vec` of entries grows to
+/// twice what it holds, and both copies are there while it is moved.
 const EXPANSION_MAX: usize = 4 * size_of::<(Anything, Anything)>();
 
 const BASE_BYTES: usize = 64 << 10;
@@ -152,8 +149,7 @@ enum Source<'a> {
 
 fn read(wanted: Wanted, bytes: usize, source: &Source<'_>) {
     fn decode<T: serde::de::DeserializeOwned>(bytes: usize, source: &Source<'_>) -> Option<T> {
-        let bytes_max =
-            BASE_BYTES + EXPANSION_MAX * (2 * bytes + EMPTY_ELEMENTS_MAX + EMPTY_PARTS_MAX);
+        let bytes_max = BASE_BYTES + EXPANSION_MAX * (3 * bytes + BARE_VALUES_MAX);
         within(bytes_max, || match source {
             Source::Task(codec, bytes, text) => fuzzing::result(*codec, bytes, text),
             Source::Scalars(results) => fuzzing::scalars(results),
@@ -202,7 +198,7 @@ fn read(wanted: Wanted, bytes: usize, source: &Source<'_>) {
         }
         Wanted::Units => {
             let units = decode::<Vec<()>>(bytes, source);
-            assert!(units.is_none_or(|units| units.len() <= EMPTY_ELEMENTS_MAX));
+            assert!(units.is_none_or(|units| units.len() <= BARE_VALUES_MAX + 2 * bytes));
         }
     }
 }

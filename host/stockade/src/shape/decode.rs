@@ -1,9 +1,9 @@
 //! Reads a guest's result as its shape says it was written, and as the caller's type wants it.
 //!
 //! The form is bincode's with fixed widths, read here by hand because its bytes are hostile and a
-//! limit needs to know how many are left: no length is believed beyond them, elements without bytes
-//! and parts of tuples without them are counted, and depth is bounded. Where the shape is not known the caller's type says what to
-//! read. Nothing here blocks or allocates; that is up to the caller's type.
+//! limit needs to know how many are left: no length is believed beyond them, values that have no
+//! bytes of their own are counted, and depth is bounded. Where the shape is not known the caller's
+//! type says what to read. Nothing here blocks or allocates; that is up to the caller's type.
 
 mod input;
 
@@ -345,8 +345,10 @@ impl<'de> SeqAccess<'de> for &mut Elements<'_, 'de> {
         self.taken += 1;
         let read = |shape| move |input: &mut Input<'de>| seed.deserialize(Reader { input, shape });
         match self.shapes {
-            Shapes::Each(shape) | Shapes::Entries(shape, _) => self.input.claimed(read(shape)),
-            Shapes::Parts(parts) => self.input.part(read(&parts[index])),
+            Shapes::Each(shape) | Shapes::Entries(shape, _) => {
+                self.input.counted(shape, read(shape))
+            }
+            Shapes::Parts(parts) => self.input.counted(&parts[index], read(&parts[index])),
             Shapes::OfCaller => read(&ANY)(self.input),
         }
         .map(Some)
@@ -372,7 +374,7 @@ impl<'de> MapAccess<'de> for &mut Elements<'_, 'de> {
             Shapes::Entries(_, shape) => shape,
             _ => &ANY,
         };
-        self.input.part(|input| seed.deserialize(Reader { input, shape }))
+        self.input.counted(shape, |input| seed.deserialize(Reader { input, shape }))
     }
 
     fn size_hint(&self) -> Option<usize> {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Debug;
 
 use serde::de::DeserializeOwned;
+use serde::de::value::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -298,36 +299,54 @@ fn a_claimed_length_beyond_the_bytes_is_refused_at_once() {
     assert!(decode::<Vec<()>>(&[], &shape).is_err());
 }
 
+/// As many values without bytes of their own may be beside two for each byte.
+const BARE_VALUES_MAX: usize = 1 << 16;
+
 #[test]
 fn elements_without_bytes_are_counted_over_the_whole_result() {
-    let rows = |count: usize, each: u64| {
-        let lengths = [&(count as u64).to_le_bytes()[..], &each.to_le_bytes().repeat(count)];
-        decode::<Vec<Vec<()>>>(&lengths.concat(), &Shape::Any)
+    let rows = |count: usize, each: usize| {
+        let each = (each as u64).to_le_bytes();
+        let lengths = [&(count as u64).to_le_bytes()[..], &each.repeat(count)].concat();
+        decode::<Vec<Vec<()>>>(&lengths, &Shape::Any)
     };
-    assert_eq!(rows(4, 1 << 18).map(|rows| rows.len()), Ok(4));
-    assert!(rows(4, (1 << 18) + 1).is_err());
-    // A part without bytes costs nothing where its tuple has some.
+    let most = (BARE_VALUES_MAX + 2 * 40) / 4;
+    assert_eq!(rows(4, most).map(|rows| rows.len()), Ok(4));
+    assert!(rows(4, most + 1).is_err());
+    // What bytes pay for is not counted.
     let pairs = vec![((), 1u8); (1 << 20) + 1];
     assert_eq!(returned::<Vec<((), u8)>>(&pairs, "Vec<((), u8)>").as_ref(), Ok(&pairs));
     assert_eq!(returned::<Vec<((), u8)>>(&pairs, "TheirOwn").as_ref(), Ok(&pairs));
+}
+
+fn rows(text: &str, count: usize, row: &[u8]) -> Result<(), Error> {
+    let bytes = [&(count as u64).to_le_bytes()[..], &row.repeat(count)].concat();
+    decode::<Value>(&bytes, &Shape::of_result(text)).map(drop)
 }
 
 /// The module's text says how many parts a tuple has, and a result how often it is there.
 #[test]
 fn parts_without_bytes_are_counted_beside_the_bytes_of_the_result() {
     let units = vec!["()"; 1000].join(",");
-    let rows = |text: &str, count: usize, row: &[u8]| {
-        let bytes = [&(count as u64).to_le_bytes()[..], &row.repeat(count)].concat();
-        decode::<Value>(&bytes, &Shape::of_result(text)).map(drop)
-    };
-    assert_eq!(rows(&format!("Vec<({units})>"), 1048, &[]), Ok(()));
-    assert!(rows(&format!("Vec<({units})>"), 1049, &[]).is_err());
+    let most = (BARE_VALUES_MAX + 2 * 8) / 1001;
+    assert_eq!(rows(&format!("Vec<({units})>"), most, &[]), Ok(()));
+    assert!(rows(&format!("Vec<({units})>"), most + 1, &[]).is_err());
     let map = format!("HashMap<String, ({units})>");
-    assert_eq!(rows(&map, 1050, &[0; 8]), Ok(()));
-    assert!(rows(&map, 1060, &[0; 8]).is_err());
-    // Each byte pays for one part.
-    assert_eq!(rows("Vec<(u8, ())>", (1 << 20) + 1, &[7]), Ok(()));
-    assert!(rows("Vec<(u8, (), (), ())>", 1 << 20, &[7]).is_err());
+    let most = (BARE_VALUES_MAX + 2 * 8) / (1001 - 2 * 8);
+    assert_eq!(rows(&map, most, &[0; 8]), Ok(()));
+    assert!(rows(&map, most + 1, &[0; 8]).is_err());
+    // Each byte pays for two, here for the tuple and its second part.
+    assert_eq!(rows("Vec<(u8, ())>", 1 << 20, &[7]), Ok(()));
+    assert!(rows("Vec<(u8, (), ())>", 1 << 20, &[7]).is_err());
+}
+
+/// Each is a list in the caller's memory, and a module's text puts thirty of them around one byte.
+#[test]
+fn tuples_and_arrays_around_a_byte_are_counted_too() {
+    let most = BARE_VALUES_MAX + 2 * 8;
+    for text in ["Vec<(((u8,),),)>", "Vec<[[[u8; 1]; 1]; 1]>", "Vec<([(u8,); 1],)>"] {
+        assert_eq!(rows(text, most, &[7]), Ok(()), "{text}");
+        assert!(rows(text, most + 1, &[7]).is_err(), "{text}");
+    }
 }
 
 #[test]

@@ -6,37 +6,33 @@ use serde::de::Error as _;
 use serde::de::value::Error;
 
 use crate::number::{Number, NumberKind};
+use crate::shape::Shape;
 
 /// How deep values may stand in one another: as in a result in JSON, whose reader has this limit.
 const DEPTH_MAX: usize = 128;
 
-/// The most elements of a result that have no bytes, such as those of a `Vec<()>`: a few bytes claim
-/// any number of them.
-const EMPTY_ELEMENTS_MAX: usize = 1 << 20;
+/// The most values of a result that have no bytes of their own, beside [`BARE_VALUES_PER_BYTE`]: a
+/// few bytes claim any number of elements of a `Vec<()>`, and the guest's own text says how many
+/// parts a tuple has and how many tuples stand around one byte. Each may be a list in memory.
+const BARE_VALUES_MAX: usize = 1 << 16;
 
-/// The most parts of tuples, and values of maps, that have no bytes, beside one for each byte that
-/// was read: the guest's own text says how many parts a tuple has, and its result how many tuples.
-const EMPTY_PARTS_MAX: usize = 1 << 20;
+/// As many such values each byte of the result pays for: a pair of a byte and `()` is two.
+const BARE_VALUES_PER_BYTE: usize = 2;
 
 /// What is left of a result, and of its limits.
 pub(super) struct Input<'de> {
     rest: &'de [u8],
-    /// Bytes of all of the result.
-    length: usize,
     depth: usize,
-    empty_elements: usize,
-    /// So many were read.
-    empty_parts: usize,
+    /// So many more values without bytes of their own are read.
+    bare_values: usize,
 }
 
 impl<'de> Input<'de> {
     pub(super) fn new(bytes: &'de [u8]) -> Self {
         Self {
             rest: bytes,
-            length: bytes.len(),
             depth: DEPTH_MAX,
-            empty_elements: EMPTY_ELEMENTS_MAX,
-            empty_parts: 0,
+            bare_values: BARE_VALUES_MAX + BARE_VALUES_PER_BYTE * bytes.len(),
         }
     }
 
@@ -130,42 +126,26 @@ impl<'de> Input<'de> {
     /// Checks a number of elements that the guest claims, before any is read.
     pub(super) fn check_count(&self, count: usize) -> Result<(), Error> {
         // At least so many of them have no bytes.
-        if count.saturating_sub(self.rest.len()) > self.empty_elements {
+        if count.saturating_sub(self.rest.len()) > self.bare_values {
             let left = self.rest.len();
             return Err(Error::custom(format_args!("{left} bytes are left for {count} elements")));
         }
         Ok(())
     }
 
-    /// Reads one of the elements whose number the guest claims, and counts it if it has no bytes.
-    pub(super) fn claimed<T>(
+    /// Reads one of the values whose number the guest says; it counts if it has no bytes of its own.
+    pub(super) fn counted<T>(
         &mut self,
+        shape: &Shape,
         read: impl FnOnce(&mut Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let before = self.rest.len();
-        let element = read(self)?;
-        if self.rest.len() == before {
-            self.empty_elements = self.empty_elements.checked_sub(1).ok_or_else(|| {
-                Error::custom(format_args!("more than {EMPTY_ELEMENTS_MAX} elements have no bytes"))
+        let value = read(self)?;
+        if shape.is_bare() || self.rest.len() == before {
+            self.bare_values = self.bare_values.checked_sub(1).ok_or_else(|| {
+                Error::custom("it has too many values without bytes of their own for its length")
             })?;
         }
-        Ok(element)
-    }
-
-    /// Reads a part of a tuple or the value of an entry, and counts it if it has no bytes.
-    pub(super) fn part<T>(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let before = self.rest.len();
-        let part = read(self)?;
-        if self.rest.len() == before {
-            self.empty_parts += 1;
-            if self.empty_parts > EMPTY_PARTS_MAX + (self.length - self.rest.len()) {
-                let parts = self.empty_parts;
-                return Err(Error::custom(format_args!("{parts} parts of tuples have no bytes")));
-            }
-        }
-        Ok(part)
+        Ok(value)
     }
 }
