@@ -13,7 +13,8 @@ miri := "MIRIFLAGS=-Zmiri-env-forward=STOCKADE_SEEDS CARGO_TARGET_DIR=" + target
 # The address sanitizer is only in nightly toolchains; coverage and assertions are enough without.
 fuzz := target / "fuzz"
 fuzz_toolchain := if `rustup toolchain list 2> /dev/null | grep -c ^nightly || true` == "0" { "" } else { "+nightly" }
-fuzz_command := "cargo " + fuzz_toolchain + " fuzz"
+# The sanitizer keeps every distinct stack of an allocation, of which a decoder that recurses has gigabytes.
+fuzz_command := "ASAN_OPTIONS=malloc_context_size=4 cargo " + fuzz_toolchain + " fuzz"
 fuzz_options := "--fuzz-dir tests/fuzz --target-dir " + fuzz + if fuzz_toolchain == "+nightly" { "" } else { " -s none" }
 fuzz_limits := "-max_len=8192 -len_control=0 -timeout=20 -rss_limit_mb=4096 -print_final_stats=1"
 

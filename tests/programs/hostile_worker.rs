@@ -277,6 +277,20 @@ impl Worker {
                 self.await_cancel_of_last()?;
                 self.answer_all_blindly()?;
             }
+            "answer-late" | "answer-never" => {
+                // It is at the second when it hears that the first is to be stopped.
+                self.claim_start(first);
+                let second = &self.tasks[1];
+                ensure!(self.page.start(second.slot, second.task), "the second was taken back");
+                self.await_cancel_of_last()?;
+                if evil == "answer-never" {
+                    sleep();
+                }
+                for run in self.tasks.drain(..2).collect::<Vec<_>>() {
+                    self.say(&finished(run.task, seven()))?;
+                }
+                return self.answer_all();
+            }
             "forged-metrics" => {
                 let mut message = finished(first, seven());
                 if let WorkerMessage::Finished(finished) = &mut message {

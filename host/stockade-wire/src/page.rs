@@ -82,6 +82,11 @@ impl StatusPage {
         self.slot(slot).is_some_and(|slot| slot.revoke(task))
     }
 
+    /// Host: whether `task` has started in this slot. One that was not taken back in time has.
+    pub fn has_started(&self, slot: u8, task: TaskId) -> bool {
+        self.slot(slot).is_some_and(|slot| slot.has_started(task))
+    }
+
     /// Worker: starts `task`. False means that it was taken back and must not run. True is followed
     /// by its first instruction, and [`started`](Self::started) tells it before that: a worker that
     /// dies in between has run nothing of it.
@@ -170,6 +175,7 @@ mod tests {
         assert!(worker.start(0, TaskId(1)));
         assert!(!host.revoke(0, TaskId(1)));
         assert_eq!(host.started(), Some(TaskId(1)));
+        assert!(host.has_started(0, TaskId(1)) && !host.has_started(1, TaskId(2)));
     }
 
     #[test]

@@ -65,6 +65,11 @@ impl Slot {
         self.leave_offered(task, State::Revoked)
     }
 
+    /// Host: whether `task` has started, and nothing else has been offered here since.
+    pub(crate) fn has_started(&self, task: TaskId) -> bool {
+        self.0.load(Ordering::Relaxed) == word(task, State::Started)
+    }
+
     fn leave_offered(&self, task: TaskId, next: State) -> bool {
         let (offered, next) = (word(task, State::Offered), word(task, next));
         // Acquire, to see what was written before the offer; who loses learns nothing else from it.
@@ -107,8 +112,12 @@ mod tests {
     #[test]
     fn a_started_task_cannot_be_revoked() {
         let slot = offered(TASK);
+        assert!(!slot.has_started(TASK));
         assert!(slot.start(TASK));
         assert!(!slot.revoke(TASK));
+        assert!(slot.has_started(TASK) && !slot.has_started(NEXT));
+        slot.offer(NEXT);
+        assert!(!slot.has_started(TASK) && !slot.has_started(NEXT));
     }
 
     #[test]

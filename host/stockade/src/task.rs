@@ -308,7 +308,7 @@ impl<T: TaskResult> TaskHandle<T> {
     }
 
     /// Cancels the task, also while it runs: its worker is then killed and replaced. Does not wait;
-    /// a result that was already on its way wins.
+    /// a result that was already on its way wins, and no other task is ended with it.
     pub fn cancel_running(&self) {
         if !self.cancel() {
             let _ = self.cell.terms.link.tell(DriverCommand::CancelRunning(self.cell.id));

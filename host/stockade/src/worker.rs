@@ -34,6 +34,7 @@ pub(crate) struct Loadable {
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub(crate) task: TaskId,
+    slot: u8,
     /// Where its input lies, and perhaps its result, if that is a file of the worker's.
     pub(crate) memory: Option<Arc<SharedMemory>>,
 }
@@ -144,8 +145,8 @@ impl WorkerProcess {
 
     /// A task is about to be sent, in that slot.
     pub(crate) fn sends(&mut self, task: TaskId, memory: Option<Arc<SharedMemory>>) {
+        self.sent.push_back(Sent { task, slot: self.next_slot, memory });
         self.next_slot = (self.next_slot + 1) % SLOTS_MAX as u8;
-        self.sent.push_back(Sent { task, memory });
     }
 
     /// It says a piece of the dump of a task. False where it may not, or not so.
@@ -173,6 +174,14 @@ impl WorkerProcess {
     /// dispatcher to judge.
     pub(crate) fn answered(&mut self, task: TaskId) -> Option<Arc<SharedMemory>> {
         self.sent.pop_front_if(|sent| sent.task == task)?.memory
+    }
+
+    /// Whether it has to answer this task next, and has started none of those behind it, as far as
+    /// its page says. It never will where all of them were revoked.
+    pub(crate) fn is_alone_at(&self, task: TaskId) -> bool {
+        let mut sent = self.sent.iter();
+        sent.next().is_some_and(|next| next.task == task)
+            && !sent.any(|behind| self.page.has_started(behind.slot, behind.task))
     }
 
     pub(crate) fn pid(&self) -> u32 {

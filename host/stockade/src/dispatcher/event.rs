@@ -4,7 +4,8 @@
 //! event about a task comes from the driver, which is not. The driver tells any number of events,
 //! then polls actions until there are none, and performs each before it polls the next. Meanwhile it
 //! tells only what the actions themselves bring about: [`Event::TakenBack`], [`Event::Withheld`],
-//! [`Event::SpawnFailed`], [`Event::Prepared`] and [`Event::PreparationFailed`].
+//! [`Event::Stoppable`], [`Event::SpawnFailed`], [`Event::Prepared`] and
+//! [`Event::PreparationFailed`].
 //!
 //! ```text
 //! Run ──► worker runs it ─────────────────────────────────────► Finished      first in its window
@@ -41,7 +42,8 @@ pub(crate) struct Config {
     /// From a worker's `Close` until it is gone: its finalizers.
     pub(crate) close_timeout: Duration,
     /// How long a task that was taken back may stand first in its worker's window before the worker
-    /// is killed. All that the worker has to do in this time is to hand it back.
+    /// is killed, and one that is to be stopped and whose answer is said to be on its way. All that
+    /// the worker has to do in this time is to say so.
     pub(crate) recall_timeout: Duration,
     /// How much work a worker is given at a time, measured by how long its tasks took of late.
     pub(crate) window_time: Duration,
@@ -172,6 +174,14 @@ pub(crate) enum Event {
         /// Which task.
         task: TaskId,
     },
+    /// Nothing behind what stands first in a worker's window has started, or ever will: the answer to
+    /// [`Action::Stop`].
+    Stoppable {
+        /// Whose window it is.
+        worker: WorkerId,
+        /// What stands first.
+        task: TaskId,
+    },
     /// A worker says that its guest's hook failed.
     HookFailed {
         /// Who says so.
@@ -219,6 +229,11 @@ pub(crate) enum Action {
     /// Revoke, on its worker's page, a task that is not first in its window, and say
     /// [`Event::TakenBack`]. Where that is too late, or the worker is gone, say nothing.
     Recall(WorkerId, TaskId),
+    /// What stands first in a worker's window is to be stopped, with the worker. Say
+    /// [`Event::Stoppable`], unless its page says that a task behind it has started: then this one has
+    /// ended, its answer is on its way, and a kill would cost the other. In that case, or where this
+    /// is not first any more or the worker is gone, say nothing. What waits behind it was revoked.
+    Stop(WorkerId, TaskId),
     /// Ask a worker that has no task to run its finalizers and exit.
     Close(WorkerId),
     /// End a worker now. Its [`Event::Exited`] is still to come.

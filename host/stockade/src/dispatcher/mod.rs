@@ -18,8 +18,9 @@
 //! A worker without work gets a batch; once every worker has something to do, windows are deepened to
 //! [`Config::window_time`] of work, so that nobody waits for the host. What waits behind a slow task,
 //! or beside an idle worker, is taken back after [`Config::patience`], and at once where that task is
-//! ended with its worker. A worker that is lost otherwise keeps its window until it is gone: only then can its status page tell the task that it had started, which is
-//! lost, from those behind it, which another worker runs.
+//! to be stopped, which ends its worker: not before the driver says that nothing behind it has started.
+//! A worker that is lost otherwise keeps its window until it is gone: only then can its status page tell
+//! the task that it had started, which is lost, from those behind it, which another worker runs.
 //!
 //! A task that is taken back on that page never starts, wherever it stands: it ends or is queued
 //! again at once, and its worker owes an answer for a ghost. A module whose tasks cost one worker
@@ -134,7 +135,7 @@ impl Dispatcher {
         match event {
             Event::Submit(submission) => self.submit(&submission),
             Event::Cancel(task) => self.cancel(now, task),
-            Event::CancelRunning(task) => self.cancel_running(task),
+            Event::CancelRunning(task) => self.cancel_running(now, task),
             Event::SpawnWorkers { request, count } => self.request_workers(request, count),
             Event::Prepared => self.preparation.succeeded(),
             Event::PreparationFailed => self.preparation_failed(),
@@ -145,6 +146,7 @@ impl Dispatcher {
             Event::TakenBack { worker, task } => self.taken_back(now, worker, task),
             Event::HandedBack { worker, task } => self.handed_back(now, worker, task),
             Event::Withheld { worker, task } => self.withheld(now, worker, task),
+            Event::Stoppable { worker, task } => self.stoppable(worker, task),
             Event::HookFailed { worker, hook } => self.hook_failed(worker, hook),
             Event::Closed(worker) => self.closed(worker),
             Event::Misbehaved(worker) => self.misbehaved(worker),
@@ -312,16 +314,46 @@ impl Dispatcher {
         match worker.state {
             State::Starting { .. } | State::Closing { .. } => self.kill(id, worker.verdict()),
             State::Busy(Front::Known { deadline, .. }) if deadline.is_some_and(|at| at <= now) => {
-                self.stop_running(id, Resolution::DeadlinePassed);
+                self.stop_running(now, id, Resolution::DeadlinePassed);
+            }
+            State::Busy(Front::Stopping { resolution, deadline }) if deadline <= now => {
+                self.end_running(id, resolution);
             }
             State::Busy(_) => self.lose_patience(id),
             State::Idle { .. } | State::Dying { .. } => {}
         }
     }
 
-    /// Ends what stands first in a window and, since that is the only way, the worker. Of a ghost,
-    /// the task has ended already. What waits behind it need not wait for the worker's end too.
-    fn stop_running(&mut self, id: WorkerId, resolution: Resolution) {
+    /// Has what stands first in a window end and, since that is the only way, the worker: as soon as
+    /// nothing behind it can be hurt by that. What waits there need not wait for the worker's end too.
+    fn stop_running(&mut self, now: Moment, id: WorkerId, resolution: Resolution) {
+        let state = self.workers.get(id).map(|worker| worker.state);
+        if matches!(state, Some(State::Busy(Front::Stopping { .. }))) {
+            return;
+        }
+        let deadline = now.saturating_add(self.config.recall_timeout);
+        self.recall(id, usize::MAX, |_| true);
+        let front = self.workers.change(id, |worker| {
+            worker.state = State::Busy(Front::Stopping { resolution, deadline });
+            worker.is_sated = true;
+            worker.window.front()
+        });
+        if let Some(front) = front.flatten() {
+            self.actions.push_back(Action::Stop(id, front.task));
+        }
+    }
+
+    fn stoppable(&mut self, id: WorkerId, task: TaskId) {
+        if let Some(worker) = self.workers.get(id)
+            && let State::Busy(Front::Stopping { resolution, .. }) = worker.state
+            && worker.window.front().is_some_and(|front| front.task == task)
+        {
+            self.end_running(id, resolution);
+        }
+    }
+
+    /// Ends what stands first in a window, with the worker. Of a ghost, the task has ended already.
+    fn end_running(&mut self, id: WorkerId, resolution: Resolution) {
         self.recall(id, usize::MAX, |_| true);
         let first = self.workers.change(id, |worker| worker.window.pop()).flatten();
         self.kill(id, Verdict::Excused);

@@ -35,20 +35,23 @@ impl Dispatcher {
         self.resolve(key, Resolution::Cancelled(CancelReason::Asked));
     }
 
-    /// Ends a task that has started, at once or, if another one's answer is on its way, after that.
-    pub(super) fn cancel_running(&mut self, task: TaskId) {
+    /// Ends a task that has started, or, if another one's answer is on its way, after that.
+    pub(super) fn cancel_running(&mut self, now: Moment, task: TaskId) {
         let Some(key) = self.tasks.find(task) else { return };
         match self.tasks[key].place {
             Place::Queued { .. } => {
                 self.queue.remove(&mut self.tasks, key);
                 self.resolve(key, Resolution::Cancelled(CancelReason::Asked));
             }
-            Place::Window(id) if self.workers.get(id).is_some_and(|worker| worker.runs(task)) => {
-                self.stop_running(id, Resolution::CancelledRunning(CancelReason::Asked));
-            }
             Place::Window(id) => {
+                // So that it is not tried again if its worker dies first.
                 self.tasks[key].is_stopped = true;
-                self.workers.change(id, |worker| worker.window.keep(task));
+                if self.workers.get(id).is_some_and(|worker| worker.runs(task)) {
+                    let stopped = Resolution::CancelledRunning(CancelReason::Asked);
+                    self.stop_running(now, id, stopped);
+                } else {
+                    self.workers.change(id, |worker| worker.window.keep(task));
+                }
             }
         }
     }

@@ -44,7 +44,11 @@ impl Dispatcher {
     /// Brings everything in line with the state, once for all events since the last time.
     pub(super) fn settle(&mut self) {
         let now = self.now;
-        self.attend(now);
+        if self.attend(now) {
+            // What is taken back for that goes out before what was submitted later.
+            self.is_unsettled = true;
+            return;
+        }
         self.assign(now);
         self.close_superfluous(now);
         self.deepen(now);
@@ -65,15 +69,18 @@ impl Dispatcher {
         missing.then(|| self.budget.paused_until())
     }
 
-    /// Looks after the workers that something has happened to.
-    fn attend(&mut self, now: Moment) {
+    /// Looks after the workers that something has happened to. Says whether something is to be
+    /// stopped as its turn comes.
+    fn attend(&mut self, now: Moment) -> bool {
+        let mut stops = false;
         while let Some(id) = self.workers.next_touched() {
             let worker = self.workers.get(id);
             if worker.is_some_and(|worker| matches!(worker.state, State::Busy(Front::New))) {
-                self.start_front(now, id);
+                stops |= self.start_front(now, id);
             }
             self.workers.refresh(id, &self.config);
         }
+        stops
     }
 
     /// Tasks go to idle workers, a batch each.
@@ -144,10 +151,11 @@ impl Dispatcher {
         given
     }
 
-    /// The clock of what stands first in a window begins to run.
-    fn start_front(&mut self, now: Moment, id: WorkerId) {
+    /// The clock of what stands first in a window begins to run. Says whether it is to be stopped
+    /// instead.
+    fn start_front(&mut self, now: Moment, id: WorkerId) -> bool {
         let Some(front) = self.workers.get(id).and_then(|worker| worker.window.front()) else {
-            return;
+            return false;
         };
         let span = match front.state {
             SentState::Ghost => Some(self.config.recall_timeout),
@@ -155,7 +163,8 @@ impl Dispatcher {
                 let task = &self.tasks[key];
                 if task.is_stopped {
                     let stopped = Resolution::CancelledRunning(CancelReason::Asked);
-                    return self.stop_running(id, stopped);
+                    self.stop_running(now, id, stopped);
+                    return true;
                 }
                 self.actions.push_back(Action::Start(front.task));
                 task.wall_time()
@@ -166,6 +175,7 @@ impl Dispatcher {
             worker.state = State::Busy(Front::Known { since: now, deadline });
             worker.is_sated = false;
         });
+        false
     }
 
     fn close_superfluous(&mut self, now: Moment) {

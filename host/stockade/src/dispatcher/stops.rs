@@ -87,7 +87,7 @@ impl Dispatcher {
         for (id, state) in alive {
             match state {
                 State::Dying { .. } => {}
-                State::Busy(_) => self.stop_running(id, running),
+                State::Busy(_) => self.end_running(id, running),
                 _ => self.kill(id, Verdict::Excused),
             }
         }

@@ -16,7 +16,7 @@ use stockade_wire::TaskId;
 
 use super::pace::Pace;
 use super::window::Window;
-use super::{Config, Moment, Phase};
+use super::{Config, Moment, Phase, Resolution};
 
 /// What the dispatcher knows of a worker that is not gone.
 #[derive(Debug)]
@@ -56,6 +56,9 @@ pub(super) enum Front {
     New,
     /// When it became so, and until when it may be.
     Known { since: Moment, deadline: Option<Moment> },
+    /// It is to end like this, once it is known that its worker's end costs no other task, and by
+    /// the deadline in any case.
+    Stopping { resolution: Resolution, deadline: Moment },
 }
 
 /// Whose fault a worker's death is.
@@ -101,7 +104,9 @@ impl Worker {
     /// roster knows.
     pub(super) fn deadline(&self, config: &Config) -> Option<Moment> {
         match self.state {
-            State::Starting { deadline } | State::Closing { deadline } => Some(deadline),
+            State::Starting { deadline }
+            | State::Closing { deadline }
+            | State::Busy(Front::Stopping { deadline, .. }) => Some(deadline),
             State::Busy(Front::Known { since, deadline }) => {
                 let patience = since.saturating_add(config.patience);
                 let waits = config.workers_max > 1 && self.window.waiting() > 0;

@@ -28,6 +28,7 @@ impl Driver {
                 Action::Run(worker, tasks) => self.send(worker, &tasks),
                 Action::Start(task) => self.start(task),
                 Action::Recall(worker, task) => self.recall(worker, task),
+                Action::Stop(worker, task) => self.stop(worker, task),
                 Action::Close(worker) => self.tell(worker, &HostMessage::Close),
                 Action::Kill(worker) => {
                     if let Some(doomed) = self.starting.get_mut(&worker) {
@@ -173,6 +174,13 @@ impl Driver {
         if entry.cell.recall() {
             entry.cell.requeue_unstarted();
             self.event(Event::TakenBack { worker, task });
+        }
+    }
+
+    fn stop(&mut self, worker: WorkerId, task: TaskId) {
+        // Else its answer, or its worker's end, is on its way.
+        if self.workers.get(&worker).is_some_and(|process| process.is_alone_at(task)) {
+            self.event(Event::Stoppable { worker, task });
         }
     }
 

@@ -4,7 +4,9 @@ use std::io::{BufRead, BufReader, Write, stderr};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use stockade::{Bytes, Layer, Limits, Lockdown, Status, TaskError, TaskHandle, TaskOptions};
+use stockade::{
+    Bytes, CancelReason, Layer, Limits, Lockdown, Status, TaskError, TaskHandle, TaskOptions,
+};
 use stockade_tests::{
     Folder, Gate, MemoryGroup, children_of, eventually, int, is_alive, is_gone, kill, script,
     starve, stop_process, tasks, until_running, wat, wat_file, worker_program,
@@ -205,4 +207,38 @@ fn assert_all_die_with(mut host: Child, pids: &[u32]) {
     for pid in pids {
         eventually("the process to be gone", || !is_alive(*pid));
     }
+}
+
+/// Ten tasks of which the first is to be stopped when its worker has just started the second; how they
+/// ended, and whether that worker went on.
+fn stopped_when_the_next_has_started(evil: &str) -> (Vec<Result<i32, TaskError>>, bool) {
+    let gate = Gate::new();
+    let pool = hostile(evil, &gate).build().unwrap();
+    let handles = ten(&pool);
+    open(&gate, &pool, handles.len());
+    let ends = Ends::of(&handles);
+    eventually("the worker to be at the second", || handles[0].progress().is_some());
+    handles[0].cancel_running();
+    let results = handles.iter().map(TaskHandle::result).collect();
+    let next = pool.submit::<i32>("add", (1, 1)).unwrap();
+    assert_eq!(next.result().unwrap(), 7);
+    assert!(pool.shutdown());
+    ends.assert_once();
+    (results, next.report().worker.unwrap().0 == 1)
+}
+
+#[test]
+fn a_stop_of_a_task_that_has_just_ended_costs_the_next_nothing() {
+    let (results, survived) = stopped_when_the_next_has_started("answer-late");
+    assert!(results.iter().all(|result| matches!(result, Ok(7))), "{results:?}");
+    assert!(survived);
+}
+
+#[test]
+fn a_worker_that_never_answers_what_is_to_be_stopped_is_killed_all_the_same() {
+    let (results, survived) = stopped_when_the_next_has_started("answer-never");
+    let while_running = matches!(results[0], Err(TaskError::Cancelled(CancelReason::WhileRunning)));
+    assert!(while_running && matches!(results[1], Err(TaskError::WorkerLost(_))), "{results:?}");
+    assert!(results[2..].iter().all(|result| matches!(result, Ok(7))), "{results:?}");
+    assert!(!survived);
 }

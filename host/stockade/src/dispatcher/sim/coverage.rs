@@ -6,7 +6,7 @@ use super::super::{Action, BrokenCause, CancelReason, Event, Hook, Resolution, S
 
 /// Everything that has to be seen: every event, action and resolution, and the situations that the
 /// dispatcher's subtler rules are about.
-const EXPECTED: [&str; 91] = [
+const EXPECTED: [&str; 95] = [
     "event: submit",
     "event: cancel",
     "event: cancel running",
@@ -19,6 +19,7 @@ const EXPECTED: [&str; 91] = [
     "event: taken back",
     "event: handed back",
     "event: withheld",
+    "event: stoppable",
     "event: initializer failed",
     "event: finalizer failed",
     "event: closed",
@@ -37,6 +38,7 @@ const EXPECTED: [&str; 91] = [
     "action: run a batch",
     "action: start",
     "action: recall",
+    "action: stop",
     "action: close",
     "action: kill",
     "action: resolve",
@@ -87,6 +89,8 @@ const EXPECTED: [&str; 91] = [
     "situation: a hand-back overtook its cancel",
     "situation: a worker ran what was taken back",
     "situation: a task was stopped as its turn came",
+    "situation: a stop came too late",
+    "situation: a stop was not answered in time",
     "situation: a lost task was ended in the queue",
     "situation: a task overtook others",
     "situation: a task came back behind a higher priority",
@@ -156,6 +160,7 @@ fn name_of_event(event: &Event) -> &'static str {
         Event::TakenBack { .. } => "event: taken back",
         Event::HandedBack { .. } => "event: handed back",
         Event::Withheld { .. } => "event: withheld",
+        Event::Stoppable { .. } => "event: stoppable",
         Event::HookFailed { hook: Hook::Initializer, .. } => "event: initializer failed",
         Event::HookFailed { hook: Hook::Finalizer, .. } => "event: finalizer failed",
         Event::Closed(_) => "event: closed",
@@ -179,6 +184,7 @@ fn name_of_action(action: &Action) -> &'static str {
         Action::Run(..) => "action: run a batch",
         Action::Start(_) => "action: start",
         Action::Recall(..) => "action: recall",
+        Action::Stop(..) => "action: stop",
         Action::Close(_) => "action: close",
         Action::Kill(_) => "action: kill",
         Action::Resolve(..) => "action: resolve",

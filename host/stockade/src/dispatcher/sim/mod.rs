@@ -166,6 +166,9 @@ impl Simulation {
             }
             Event::Exited { worker, .. } => {
                 self.hear(event);
+                if self.processes.get(&worker).is_some_and(|process| !process.lied) {
+                    self.oracle.check_exit();
+                }
                 self.callers.bury(worker, self.processes.get(&worker));
             }
             event => self.hear(event),
@@ -242,6 +245,16 @@ impl Simulation {
                     Revocation::TooLate => {
                         world.coverage.see("situation: a recall came too late");
                     }
+                }
+            }
+            Action::Stop(worker, task) => {
+                let process = processes.get_mut(&worker).unwrap();
+                let behind = self.oracle.behind(worker, task);
+                if behind.is_some_and(|behind| process.has_started(&behind, world)) {
+                    world.coverage.see("situation: a stop came too late");
+                    self.oracle.stop_is_late(now, worker);
+                } else {
+                    self.hear(Event::Stoppable { worker, task });
                 }
             }
             Action::Close(id) => processes.get_mut(&id).unwrap().close(world),

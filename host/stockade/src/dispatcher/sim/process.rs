@@ -128,6 +128,14 @@ impl Process {
         }
     }
 
+    /// Whether its page says that it has started one of these.
+    pub(super) fn has_started(&mut self, tasks: &[TaskId], world: &mut World) -> bool {
+        let has_started = tasks.iter().any(|task| self.starts.contains(task));
+        let lies = world.fault() && world.rng.chance(30);
+        self.lied |= lies;
+        has_started != lies
+    }
+
     pub(super) fn close(&mut self, world: &mut World) {
         self.close_asked = true;
         self.notice(world);

@@ -139,6 +139,70 @@ fn cancel_of_a_running_task_frees_its_worker_and_spares_the_rest() {
     assert_eq!(bench.exit(1, Some(1)), []);
 }
 
+/// A worker that has started a task behind the first.
+fn passed(tasks: &[u64], change: impl Fn(Submission) -> Submission) -> Bench {
+    let mut bench = one_worker_with(tasks, change);
+    bench.has_passed = true;
+    bench
+}
+
+fn stop(task: u64) -> Action {
+    Action::Stop(worker(1), TaskId(task))
+}
+
+#[test]
+fn a_stop_that_comes_when_the_next_has_started_costs_nobody_anything() {
+    let mut bench = passed(&[1, 2, 3], as_it_is);
+    assert_eq!(bench.cancel_running(1), [recall(1, 3), recall(1, 2), stop(1)]);
+    assert_eq!(bench.take_back(1, 3), []);
+    assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished), start(2)]);
+    let stoppable = Event::Stoppable { worker: worker(1), task: TaskId(1) };
+    assert_eq!(bench.tell(stoppable), [], "it has ended");
+    assert_eq!(bench.finish(1, 2), [resolve(2, Resolution::Finished), run(1, &[3])]);
+    assert_eq!(bench.hand_back(1, 3), [start(3)]);
+}
+
+#[test]
+fn a_deadline_that_passes_when_the_next_has_started_costs_nobody_anything() {
+    let mut bench = passed(&[1, 2], with_wall_time);
+    assert_eq!(bench.time_out_at(WALL_TIME), [recall(1, 2), stop(1)]);
+    assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished), start(2)]);
+    assert_eq!(bench.timeout(), Some(2 * WALL_TIME), "its own");
+}
+
+#[test]
+fn a_worker_that_only_says_that_it_has_started_the_next_is_killed_all_the_same() {
+    let mut bench = passed(&[1, 2], as_it_is);
+    bench.cancel_running(1);
+    assert_eq!(bench.cancel_running(1), [], "once");
+    assert_eq!(bench.time_out_at(RECALL_TIMEOUT), late_with(1, STOPPED));
+    assert_eq!(bench.exit(1, Some(2)), [resolve(2, Resolution::WorkerLost)]);
+}
+
+#[test]
+fn a_worker_that_is_to_be_stopped_is_given_nothing() {
+    let mut bench = passed(&[1, 2], as_it_is);
+    bench.finish_after(1, 1, 1);
+    bench.cancel_running(2);
+    assert_eq!(bench.submit(task(3)), []);
+    assert_eq!(bench.finish(1, 2), [resolve(2, Resolution::Finished), run(1, &[3]), start(3)]);
+}
+
+#[test]
+fn a_pool_that_is_killed_does_not_wait_for_what_is_to_be_stopped() {
+    let mut bench = passed(&[1, 2], as_it_is);
+    bench.cancel_running(1);
+    let ended = Resolution::CancelledRunning(CancelReason::Shutdown);
+    assert_eq!(bench.shut_down(ShutdownMode::Kill), late_with(1, ended));
+}
+
+#[test]
+fn what_was_to_be_stopped_and_dies_with_its_worker_is_not_tried_again() {
+    let mut bench = passed(&[1, 2], with_retry);
+    bench.cancel_running(1);
+    assert_eq!(bench.exit(1, Some(2))[..1], [resolve(1, STOPPED)]);
+}
+
 #[test]
 fn a_task_that_started_behind_another_is_stopped_when_that_ones_answer_is_there() {
     let mut bench = one_worker_with(&[1, 2, 3], as_it_is);

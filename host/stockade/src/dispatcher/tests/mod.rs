@@ -91,11 +91,13 @@ fn spawned(workers: usize) -> Action {
 struct Bench {
     dispatcher: Dispatcher,
     now: Moment,
+    /// Whether pages say that something has started behind what is to be stopped.
+    has_passed: bool,
 }
 
 impl Bench {
     fn new(config: Config) -> Self {
-        Self { dispatcher: Dispatcher::new(config), now: Moment::ZERO }
+        Self { dispatcher: Dispatcher::new(config), now: Moment::ZERO, has_passed: false }
     }
 
     /// A pool of at most `workers_max` workers, of which that many are ready.
@@ -135,7 +137,15 @@ impl Bench {
     }
 
     fn decided(&mut self) -> Vec<Action> {
-        let actions = std::iter::from_fn(|| self.dispatcher.poll_action()).collect();
+        let mut actions = Vec::new();
+        while let Some(action) = self.dispatcher.poll_action() {
+            match action {
+                Action::Stop(worker, task) if !self.has_passed => {
+                    self.dispatcher.handle_event(self.now, Event::Stoppable { worker, task });
+                }
+                action => actions.push(action),
+            }
+        }
         self.dispatcher.check_invariants();
         actions
     }

@@ -24,6 +24,7 @@ impl Oracle {
             Action::Run(id, ref batch) => self.run(now, id, batch, coverage),
             Action::Start(id) => self.start(id),
             Action::Recall(id, task) => self.recall(now, id, task),
+            Action::Stop(id, task) => self.stop(now, id, task),
             Action::Close(id) => self.close(now, id, coverage),
             Action::Kill(id) => self.kill(now, id, coverage),
             Action::Resolve(id, resolution) => self.resolve(now, id, resolution, coverage),
@@ -99,6 +100,10 @@ impl Oracle {
             }
         }
         self.send(now, id, batch, coverage);
+        if self.idle() == 0 {
+            // Also where the driver then keeps back what would have kept the last one busy.
+            self.uneven_since = None;
+        }
     }
 
     /// What has to be so where a worker is given more than it has.
@@ -175,6 +180,16 @@ impl Oracle {
         sent.is_recalled = true;
     }
 
+    fn stop(&mut self, now: Moment, id: WorkerId, task: TaskId) {
+        let worker = &self.workers[&id];
+        assert!(!worker.killed && worker.stopping_since.is_none(), "stopped once");
+        let is_first = worker.window.front().is_some_and(|sent| sent.task == task);
+        assert!(is_first && self.front_ends(now, worker), "stopped for a reason");
+        let is_passed = |sent: &Sent| sent.is_ghost() || sent.is_recalled;
+        assert!(worker.window.iter().skip(1).all(is_passed), "what waits behind it comes back");
+        self.must_die.push(id);
+    }
+
     fn start(&mut self, id: TaskId) {
         let task = self.tasks.get_mut(&id).expect("a task that was submitted");
         assert!(!task.cancel_asked && !task.stop_asked, "a cancelled task is not said to run");
@@ -217,7 +232,13 @@ impl Oracle {
         });
         let is_stopped = front.is_some_and(|task| task.stop_asked);
         let ends = self.shutdown == Some(ShutdownMode::Kill);
-        is_late || is_stopped || ends || self.hand_back_is_late(now, worker)
+        let is_over = self.stop_is_over(now, worker) || self.hand_back_is_late(now, worker);
+        is_late || is_stopped || ends || is_over
+    }
+
+    /// Whether what is first was to be stopped, and has had the time to be answered instead.
+    fn stop_is_over(&self, now: Moment, worker: &Worker) -> bool {
+        worker.stopping_since.is_some_and(|since| now >= since + self.config.recall_timeout)
     }
 
     fn hand_back_is_late(&self, now: Moment, worker: &Worker) -> bool {
@@ -231,6 +252,7 @@ impl Oracle {
     fn kill(&mut self, now: Moment, id: WorkerId, coverage: &mut Coverage) {
         let front_ends = self.front_ends(now, &self.workers[&id]);
         let hand_back_late = self.hand_back_is_late(now, &self.workers[&id]);
+        let stop_over = self.stop_is_over(now, &self.workers[&id]);
         let worker = self.workers.get_mut(&id).expect("the living are killed");
         assert!(!worker.killed, "killed once");
         let start_late =
@@ -242,6 +264,10 @@ impl Oracle {
             coverage.see("situation: a close timed out");
         }
         let front = worker.front().map(|front| &self.tasks[&front]);
+        if stop_over {
+            coverage.see("situation: a stop was not answered in time");
+        }
+        worker.was_alone = self.stoppable.contains(&id);
         if hand_back_late {
             coverage.see("situation: a task was not handed back in time");
         }
@@ -253,10 +279,13 @@ impl Oracle {
         let ours = front_ends || worker.excused || worker.close_at.is_some();
         let reason = start_late || close_late || worker.distrusted || worker.excused;
         assert!(reason || front_ends, "a worker is killed for a reason");
+        let is_known = reason || stop_over || ends || worker.was_alone;
+        assert!(is_known, "nobody asked what a kill would cost");
         worker.excused |= ours && !worker.distrusted;
         worker.killed = true;
         // The ghost that it was ended for is waited for no longer; a task's end follows.
-        if (hand_back_late || ends) && !worker.distrusted && worker.front().is_none() {
+        let is_over = hand_back_late || stop_over || ends;
+        if is_over && !worker.distrusted && worker.front().is_none() {
             worker.window.pop_front();
         }
     }

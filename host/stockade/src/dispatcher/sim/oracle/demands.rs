@@ -48,7 +48,9 @@ impl Oracle {
                 let in_time = span.is_none_or(|span| now <= since + span);
                 assert!(in_time, "worker {id} is past its {what}");
             };
-            if let Some(at) = worker.close_at {
+            if let Some(at) = worker.stopping_since {
+                since(at, Some(self.config.recall_timeout), "stop's timeout");
+            } else if let Some(at) = worker.close_at {
                 since(at, Some(self.config.close_timeout), "close timeout");
             } else if !worker.ready {
                 since(worker.spawned_at, Some(self.config.start_timeout), "start timeout");
@@ -104,7 +106,7 @@ impl Oracle {
             let has_run_low = worker.tasks().count() * 2 <= depth;
             let has_room = worker.window.len() < self.config.window_tasks_max
                 && worker.bytes() + INLINE_BYTES_MAX <= self.config.window_bytes_max;
-            let is_slow = self.is_overdue(now, worker);
+            let is_slow = self.is_overdue(now, worker) || worker.stopping_since.is_some();
             assert!(!has_run_low || !has_room || is_slow, "worker {id} runs dry");
         }
     }

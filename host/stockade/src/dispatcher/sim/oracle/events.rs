@@ -21,12 +21,13 @@ impl Oracle {
     fn forget_last(&mut self) {
         self.answer = None;
         self.exit = None;
+        self.stoppable.clear();
     }
 
     /// An event is about to be handled.
     pub(in super::super) fn event(&mut self, now: Moment, event: &Event, coverage: &mut Coverage) {
-        // It answers an action, amid what follows from the event before.
-        if !matches!(event, Event::TakenBack { .. }) {
+        // They answer actions, amid what follows from the event before.
+        if !matches!(event, Event::TakenBack { .. } | Event::Stoppable { .. }) {
             self.forget_last();
         }
         match *event {
@@ -41,6 +42,9 @@ impl Oracle {
             Event::TakenBack { worker, task } => self.taken_back(now, worker, task, coverage),
             Event::HandedBack { worker, task } => self.handed_back(now, worker, task, coverage),
             Event::Withheld { worker, task } => self.withheld(worker, task),
+            Event::Stoppable { worker, .. } => {
+                self.stoppable.insert(worker);
+            }
             Event::HookFailed { worker, hook } => self.hook_fails(worker, hook),
             Event::Closed(id) => {
                 if self.workers.get(&id).is_some_and(|worker| worker.close_at.is_none()) {
@@ -103,6 +107,25 @@ impl Oracle {
         }
     }
 
+    /// A stop came too late: somebody's answer, or the end of patience, is waited for.
+    pub(in super::super) fn stop_is_late(&mut self, now: Moment, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.stopping_since.get_or_insert(now);
+        if !worker.distrusted && self.shutdown != Some(ShutdownMode::Kill) {
+            self.must_die.retain(|other| *other != id);
+        }
+        let front = worker.front();
+        self.must_end.retain(|task| Some(*task) != front);
+    }
+
+    /// A worker that was killed for the sake of one task has cost no other, unless that was to be
+    /// stopped as well.
+    pub(in super::super) fn check_exit(&self) {
+        let Some(exit) = self.exit.as_ref().filter(|exit| exit.was_alone) else { return };
+        let spared = exit.lost_tasks().iter().all(|task| self.tasks[task].stop_asked);
+        assert!(spared, "a task was lost for the sake of another");
+    }
+
     fn cancel_running(&mut self, id: TaskId, coverage: &mut Coverage) {
         let holder = self.workers.values().find(|worker| worker.holds(id));
         let Some(task) = self.tasks.get_mut(&id).filter(|task| task.resolution.is_none()) else {
@@ -110,7 +133,8 @@ impl Oracle {
         };
         task.stop_asked = true;
         let runs = |worker: &Worker| !worker.killed && worker.front() == Some(id);
-        if holder.is_none_or(runs) {
+        let is_stopping = |worker: &Worker| worker.stopping_since.is_some();
+        if holder.is_none_or(|worker| runs(worker) && !is_stopping(worker)) {
             if holder.is_none() && task.losses > 0 {
                 coverage.see("situation: a lost task was ended in the queue");
             }

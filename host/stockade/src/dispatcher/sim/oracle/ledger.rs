@@ -82,6 +82,10 @@ pub(super) struct Worker {
     pub(super) distrusted: bool,
     /// Killed for no fault of its own.
     pub(super) excused: bool,
+    /// Since when what is first is to be stopped, and something behind it is said to have started.
+    pub(super) stopping_since: Option<Moment>,
+    /// Killed for the sake of what was first, when nothing behind that had started.
+    pub(super) was_alone: bool,
 }
 
 impl Worker {
@@ -102,6 +106,8 @@ impl Worker {
             killed: false,
             distrusted: false,
             excused: false,
+            stopping_since: None,
+            was_alone: false,
         }
     }
 
@@ -110,6 +116,7 @@ impl Worker {
         self.front_since = now;
         self.idle_since = now;
         self.announced = false;
+        self.stopping_since = None;
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -201,6 +208,8 @@ pub(super) struct Request {
 
 /// A worker's end.
 pub(super) struct Exit {
+    /// Whether its worker was killed when nothing behind what was first had started.
+    pub(super) was_alone: bool,
     pub(super) window: VecDeque<TaskId>,
     /// How many of the window's tasks are lost.
     pub(super) lost: usize,
@@ -210,7 +219,8 @@ impl Exit {
     pub(super) fn new(worker: &Worker, started: Option<TaskId>) -> Self {
         let window: VecDeque<_> = worker.tasks().collect();
         let last = started.and_then(|started| window.iter().position(|task| *task == started));
-        Self { window, lost: last.map_or(0, |last| last + 1) }
+        let was_alone = worker.was_alone;
+        Self { was_alone, window, lost: last.map_or(0, |last| last + 1) }
     }
 
     pub(super) fn lost_tasks(&self) -> Vec<TaskId> {

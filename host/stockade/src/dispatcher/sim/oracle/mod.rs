@@ -48,6 +48,7 @@ pub(super) struct Oracle {
     /// What the present event lets happen, or demands.
     answer: Option<(WorkerId, TaskId)>,
     exit: Option<Exit>,
+    stoppable: BTreeSet<WorkerId>,
     must_end: Vec<TaskId>,
     must_die: Vec<WorkerId>,
     must_recall: BTreeSet<(WorkerId, TaskId)>,
@@ -88,6 +89,7 @@ impl Oracle {
             preparation_failed: false,
             answer: None,
             exit: None,
+            stoppable: BTreeSet::new(),
             must_end: Vec::new(),
             must_die: Vec::new(),
             must_recall: BTreeSet::new(),
@@ -111,6 +113,12 @@ impl Oracle {
     /// Tasks that were submitted and neither started nor ended.
     pub(super) fn unstarted(&self) -> usize {
         self.tasks.values().filter(|task| task.resolution.is_none() && !task.started).count()
+    }
+
+    /// Whether a worker has to answer this task next, and what it was sent behind that.
+    pub(super) fn behind(&self, worker: WorkerId, task: TaskId) -> Option<Vec<TaskId>> {
+        let mut window = self.workers.get(&worker)?.window.iter().map(|sent| sent.task);
+        (window.next()? == task).then(|| window.collect())
     }
 
     /// Where a task goes among those that wait.
