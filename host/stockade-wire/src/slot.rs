@@ -67,6 +67,7 @@ impl Slot {
 
     /// Host: whether `task` has started, and nothing else has been offered here since.
     pub(crate) fn has_started(&self, task: TaskId) -> bool {
+        // Whoever was late to revoke the task has seen that word here, and sees none before it.
         self.0.load(Ordering::Relaxed) == word(task, State::Started)
     }
 

@@ -147,8 +147,8 @@ fn sleep(wait: Duration, call: &Call) -> Result<(), HostTrap> {
     let left = call.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     match left {
         Some(left) if left < wait => {
-            // At this deadline the host kills the worker, unless it ends by itself. A worker that
-            // went on to its next task meanwhile would take that one with it.
+            // At this deadline the host kills the worker, unless it ends by itself. Where the host
+            // does, it is to be the first: else chance would decide whether the worker lives on.
             let ended_by_host = call.interrupt_at().is_none() && call.task != NO_TASK;
             let patience = if ended_by_host { END_PATIENCE } else { Duration::ZERO };
             std::thread::sleep(left + patience);
