@@ -21,7 +21,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::mm::{MapFlags, ProtFlags};
 use stockade_wire::descriptor;
-use wasmtime::{CustomCodeMemory, Engine, Module};
+use wasmtime::{CustomCodeMemory, Module};
+
+use crate::engine::WorkerEngine;
+use crate::memory::{MemoryError, ModuleMemories};
 
 /// Why an artefact was not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,9 @@ pub(crate) enum ArtefactError {
     /// It was made by another version, for other settings, or for another processor.
     #[error("the artefact does not fit this worker: {0}")]
     Unfit(wasmtime::Error),
+    /// Its memories have no place here.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
 }
 
 /// Publishes the code of an engine's artefacts. Shared by the engine, which asks for it, and by
@@ -98,23 +104,29 @@ impl CustomCodeMemory for Code {
     }
 }
 
-/// Maps the artefact that `file` holds, for an engine whose code `code` publishes.
+/// Maps the artefact and the images that `file` holds.
 ///
 /// # Errors
 /// [`ArtefactError`]
-pub(crate) fn load(engine: &Engine, code: &Arc<Code>, file: File) -> Result<Module, ArtefactError> {
+pub(crate) fn load(
+    engine: &WorkerEngine,
+    file: File,
+) -> Result<(Module, Arc<ModuleMemories>), ArtefactError> {
+    let WorkerEngine { engine, code, memories } = engine;
     if !descriptor::is_sealed(&file) {
         return Err(ArtefactError::Unsealed);
     }
     let offset = code_offset(&file).map_err(ArtefactError::Malformed)?;
     let own = file.try_clone().map_err(ArtefactError::Malformed)?;
+    let image = file.try_clone().map_err(ArtefactError::Malformed)?;
     *code.loading() = Some(Loading { file: own, offset });
     // SAFETY: the file must hold what `Engine::precompile_module` made and must not change while it
     // is mapped. The host passes on only what a compiler of its own wrote, in a file it sealed; the
     // seals, just checked, cannot be taken off.
     let module = unsafe { Module::deserialize_open_file(engine, file) };
     *code.loading() = None;
-    module.map_err(ArtefactError::Unfit)
+    let module = module.map_err(ArtefactError::Unfit)?;
+    Ok((module, memories.add(&Arc::new(image))?))
 }
 
 /// The most sections an artefact is searched through; the engine makes about twenty.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! wasm ─ stockade_module::binary ─► binary ─ stockade_module::admit ─► ModuleDescription
-//!                                     ├─ snapshot, expose ─► engine ─► artefact
+//!                                     ├─ snapshot, expose ─► image ─► engine ─► artefact, images
 //!                                     └─ stockade_module::locate ─► lines of source, from its DWARF
 //! ```
 //!
@@ -13,6 +13,7 @@
 //! Invariant: nothing of the module is ever run here, and no file is opened.
 
 mod expose;
+mod image;
 mod snapshot;
 
 use std::borrow::Cow;
@@ -32,7 +33,7 @@ use stockade_wire::{
 use wasmtime::Engine;
 
 use crate::lockdown::{self, Ceilings, Inherited, Lock, LockdownError, Paths, Profile};
-use crate::{engine, failure, socket};
+use crate::{engine, failure, memory, socket};
 
 /// The most bytes of the state beside it: the memory that a snapshot may hold, and what surrounds it.
 const STATE_BYTES_MAX: u64 = crate::state::SNAPSHOT_MEMORY_BYTES_MAX + (1 << 20);
@@ -235,8 +236,15 @@ fn finished<'a>(request: &CompileRequest, binary: &'a [u8]) -> Result<Cow<'a, [u
     exposed.map(Cow::Owned).map_err(|error| internal(&format!("it cannot be exposed: {error}")))
 }
 
+/// The artefact of `binary`, with the images of its memories behind it.
 fn precompile(engine: &Engine, binary: &[u8]) -> Result<Vec<u8>, Refusal> {
-    engine.precompile_module(binary).map_err(|error| engine_failed(&error))
+    let separated = image::separate(binary);
+    let (binary, images) =
+        separated.map_err(|error| internal(&format!("it has no image: {error}")))?;
+    let artefact = engine.precompile_module(&binary);
+    let mut artefact = artefact.map_err(|error| engine_failed(&error))?;
+    memory::append(&mut artefact, &images);
+    Ok(artefact)
 }
 
 fn engine_failed(error: &wasmtime::Error) -> Refusal {

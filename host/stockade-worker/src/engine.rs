@@ -1,20 +1,18 @@
 //! The engine: what compiled code and the worker that runs it must agree on.
 //!
 //! Both roles build their configuration here, from the same [`EngineSettings`], because an artefact
-//! loads only where every choice that shaped its code was made alike. The two differ in how
-//! instances are allocated, which shapes no code: a worker pools them, a compiler makes none.
+//! loads only where every choice that shaped its code was made alike. The two differ in where code
+//! and memories lie, which shapes no code: a compiler has neither.
 
-use std::fs;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use stockade_module::{FEATURES, INSTANCE_BYTES_MAX, PAGE_BYTES, TABLES_MAX};
-use stockade_wire::{EngineSettings, MEMORY_BYTES_MAX, MODULES_LIVING_MAX};
-use wasmtime::{
-    Config, Enabled, Engine, PoolingAllocationConfig, Strategy, WasmBacktraceDetails, WasmFeatures,
-};
+use stockade_module::FEATURES;
+use stockade_wire::EngineSettings;
+use wasmtime::{Config, Engine, Strategy, WasmBacktraceDetails, WasmFeatures};
 
 use crate::artefact::Code;
+use crate::memory::{GC_HEAP_RESERVATION_BYTES, GUARD_BYTES, Memories, RESERVATION_BYTES};
 
 /// The engine and its version. An artefact is valid only for this very one.
 pub const ENGINE: &str = "wasmtime 48.0.8";
@@ -22,53 +20,33 @@ pub const ENGINE: &str = "wasmtime 48.0.8";
 /// The most frames of a backtrace.
 pub(crate) const BACKTRACE_FRAMES_MAX: usize = 32;
 
-/// Instances alive at once: one, and in a pool whose instances outlive tasks one for each module
-/// besides, because a command runs in one of its own.
-const INSTANCES_MAX: u32 = MODULES_LIVING_MAX as u32 + 1;
-
-/// How much of a memory that a task dirtied is put back page by page rather than unmapped. Only
-/// with a page map, which finds the dirty pages; without one all of it would be written every time.
-const KEEP_RESIDENT_BYTES: usize = 4 << 20;
-
-/// As [`KEEP_RESIDENT_BYTES`], for tables.
-const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
-
-/// The engine of a worker, whose code `code` publishes.
-///
-/// # Errors
-/// Where the system refuses the address space for the pool.
-pub(crate) fn for_worker(settings: &EngineSettings, code: Arc<Code>) -> wasmtime::Result<Engine> {
-    let memory_bytes = settings.memory_bytes.clamp(PAGE_BYTES, MEMORY_BYTES_MAX);
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_core_instances(INSTANCES_MAX)
-        .total_memories(INSTANCES_MAX)
-        .total_tables(INSTANCES_MAX * TABLES_MAX)
-        .total_stacks(0)
-        .total_gc_heaps(0)
-        .max_memories_per_module(1)
-        .max_tables_per_module(TABLES_MAX)
-        .max_core_instance_size(INSTANCE_BYTES_MAX)
-        .max_memory_size(usize::try_from(memory_bytes)?)
-        .table_elements(usize::try_from(settings.table_elements)?);
-    if has_swap() {
-        pool.pagemap_scan(Enabled::No);
-    } else {
-        pool.pagemap_scan(Enabled::Auto);
-        if PoolingAllocationConfig::is_pagemap_scan_available() {
-            pool.linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-                .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES);
-        }
-    }
-    let mut config = config(settings);
-    config.allocation_strategy(pool).with_custom_code_memory(Some(code));
-    Engine::new(&config)
+/// The engine of a worker, with those whom it asks for memory.
+#[derive(Debug)]
+pub(crate) struct WorkerEngine {
+    pub(crate) engine: Engine,
+    /// Publishes code.
+    pub(crate) code: Arc<Code>,
+    /// Makes guests' memories.
+    pub(crate) memories: Arc<Memories>,
 }
 
-/// Bytes that an engine for `settings` maps for tables at once, whether they are used or not.
-pub(crate) fn table_bytes(settings: &EngineSettings) -> u64 {
+/// The engine of a worker.
+///
+/// # Errors
+/// Where code cannot run on this machine.
+pub(crate) fn for_worker(settings: &EngineSettings) -> wasmtime::Result<WorkerEngine> {
+    let (code, memories) = (Arc::new(Code::new()), Arc::new(Memories::default()));
+    let mut config = config(settings);
+    config
+        .with_custom_code_memory(Some(Arc::clone(&code) as Arc<_>))
+        .with_host_memory(Arc::clone(&memories) as Arc<_>);
+    Ok(WorkerEngine { engine: Engine::new(&config)?, code, memories })
+}
+
+/// Bytes of tables that so many instances may have at once.
+pub(crate) fn table_bytes(settings: &EngineSettings, instances: u64) -> u64 {
     // A reference is one pointer.
-    let elements = settings.table_elements.saturating_mul(u64::from(INSTANCES_MAX * TABLES_MAX));
-    elements.saturating_mul(8)
+    settings.table_elements.saturating_mul(8).saturating_mul(instances)
 }
 
 /// The engine of a compiler.
@@ -107,30 +85,15 @@ fn config(settings: &EngineSettings) -> Config {
         // modules that know their source.
         .generate_address_map(false)
         .native_unwind_info(false)
-        .memory_init_cow(true);
+        // Instances are made anew and their memories are ours, see `memory`. The engine's own ways to
+        // reset one are not to be relied on: the fast one misses pages that the kernel migrates.
+        .memory_init_cow(false)
+        .memory_reservation(RESERVATION_BYTES)
+        .memory_guard_size(GUARD_BYTES)
+        .memory_may_move(false)
+        .gc_heap_reservation(GC_HEAP_RESERVATION_BYTES)
+        .gc_heap_guard_size(GUARD_BYTES);
     config
-}
-
-/// How an instance's memory is made as new between two tasks on this machine.
-///
-/// # Errors
-/// Why not the fast way, which asks the kernel for the pages that were written.
-pub fn fast_reset() -> Result<(), &'static str> {
-    if has_swap() {
-        return Err("this machine can swap, and pages that were swapped out would be missed");
-    }
-    match PoolingAllocationConfig::is_pagemap_scan_available() {
-        true => Ok(()),
-        false => Err("the kernel cannot tell which pages were written"),
-    }
-}
-
-/// Whether this machine can swap. wasmtime 48.0.8's page map misses dirty pages that were swapped
-/// out, so one task's bytes could stay for the next. Swap that is added while a worker runs goes
-/// unnoticed until its successor.
-fn has_swap() -> bool {
-    // The first line is a heading. What cannot be read is taken for the worst.
-    fs::read_to_string("/proc/swaps").map_or(true, |text| text.lines().count() > 1)
 }
 
 #[cfg(test)]

@@ -18,13 +18,15 @@ use stockade_wire::{
     Codec, Failure, HookCall, Invocation, Limits, Metering, Outcome, Setup, StatusPage, Stdin,
     StdioSink,
 };
-use wasmtime::{Engine, Linker, Module};
+use wasmtime::{Linker, Module};
 
 use crate::alarm::Alarm;
 use crate::call::{Call, NO_TASK};
+use crate::engine::WorkerEngine;
 use crate::guest::{Guest, GuestState, Link, Surroundings};
 use crate::hostcalls;
 use crate::linked::Linked;
+use crate::memory::ModuleMemories;
 use crate::payload::CallInput;
 use crate::reserve::Reserve;
 use crate::wasi::{Input, Plan};
@@ -42,7 +44,7 @@ pub(crate) enum FactoryError {
 
 /// What every guest of a worker is made from.
 pub(crate) struct Factory {
-    pub(crate) engine: Engine,
+    pub(crate) engine: WorkerEngine,
     linker: Linker<GuestState>,
     alarm: Option<Alarm>,
     pub(crate) metering: Metering,
@@ -64,12 +66,16 @@ impl Factory {
     ///
     /// # Errors
     /// [`FactoryError`]
-    pub(crate) fn new(engine: Engine, setup: Setup, link: Link) -> Result<Self, FactoryError> {
+    pub(crate) fn new(
+        engine: WorkerEngine,
+        setup: Setup,
+        link: Link,
+    ) -> Result<Self, FactoryError> {
         let metering = setup.engine.metering;
         let reserve = Reserve::new(&setup.grants);
         let (grants, since) = (setup.grants, Instant::now());
         Ok(Self {
-            linker: hostcalls::linker(&engine)?,
+            linker: hostcalls::linker(&engine.engine)?,
             alarm: None,
             engine,
             metering,
@@ -92,7 +98,7 @@ impl Factory {
     /// [`FactoryError::Thread`]
     pub(crate) fn watch_deadlines(&mut self) -> Result<(), FactoryError> {
         if self.metering.epochs() {
-            self.alarm = Some(Alarm::start(&self.engine)?);
+            self.alarm = Some(Alarm::start(&self.engine.engine)?);
         }
         Ok(())
     }
@@ -108,24 +114,25 @@ impl Factory {
         });
     }
 
-    /// Links `module`, which is past its `_initialize` where `initialized`, and of which tasks will
-    /// call what is `announced`.
+    /// Links `module`, whose memories are `memories`, which is past its `_initialize` where
+    /// `initialized`, and of which tasks will call what is `announced`.
     ///
     /// # Errors
     /// Where the module imports what no worker provides.
     pub(crate) fn linked(
         &self,
         module: &Module,
+        memories: Arc<ModuleMemories>,
         initialized: bool,
         initializer: Option<HookCall>,
         announced: Vec<String>,
     ) -> wasmtime::Result<Linked> {
-        Linked::new(&self.linker, module, initialized, initializer, announced)
+        Linked::new(&self.linker, module, memories, initialized, initializer, announced)
     }
 
     fn guest(&self, plan: Option<Box<Plan>>, call: Call, limits: &Limits) -> Guest {
         let state = GuestState::new(Arc::clone(&self.surroundings), plan, call);
-        Guest::new(&self.engine, self.metering, state, limits)
+        Guest::new(&self.engine.engine, self.metering, state, limits)
     }
 
     /// Makes `call` in `guest`, or in a fresh instance where there is none.
@@ -151,7 +158,7 @@ impl Factory {
                 let initialize = linked.initialize && !matches!(invocation, Invocation::Command(_));
                 let mut guest = self.guest(plan(invocation, stdio), call, limits);
                 self.watch(deadline);
-                let called = guest.prepare(linked, initialize);
+                let called = guest.prepare(linked, &self.engine.memories, initialize);
                 let called = called.and_then(|()| guest.invoke(linked, invocation));
                 (guest, called)
             }
@@ -182,7 +189,7 @@ impl Factory {
         let _kept = self.reserve.keep();
         let mut guest = self.guest(None, call, &self.limits);
         self.watch(deadline);
-        let prepared = guest.prepare(linked, linked.initialize);
+        let prepared = guest.prepare(linked, &self.engine.memories, linked.initialize);
         let called = match (prepared, hook) {
             (Err(error), _) => Err(guest.failure(&error)),
             (Ok(()), None) => Ok(()),

@@ -29,6 +29,7 @@ use crate::coredump;
 use crate::failure::{self, HostTrap};
 use crate::function::Function;
 use crate::linked::{INITIALIZE, Linked};
+use crate::memory::Memories;
 use crate::meter::Meter;
 use crate::overlay::Overlay;
 use crate::payload::CallInput;
@@ -219,13 +220,21 @@ impl Guest {
         }
     }
 
-    /// Makes the instance, which runs its start function, and initialises it if it is a reactor
-    /// that must be.
+    /// Makes the instance, whose memories come from `memories` and which runs its start function, and
+    /// initialises it if it is a reactor that must be.
     ///
     /// # Errors
     /// What ended the guest.
-    pub(crate) fn prepare(&mut self, linked: &Linked, initialize: bool) -> Called<()> {
+    pub(crate) fn prepare(
+        &mut self,
+        linked: &Linked,
+        memories: &Memories,
+        initialize: bool,
+    ) -> Called<()> {
+        linked.memories.watch(&mut self.store);
+        let announced = memories.announce(&linked.memories);
         let instance = linked.pre.instantiate(&mut self.store)?;
+        drop(announced);
         let memory = linked.memory.as_ref();
         let memory = memory.and_then(|export| instance.get_module_export(&mut self.store, export));
         let memory = memory.and_then(Extern::into_memory);

@@ -12,8 +12,10 @@ use wasmtime::{Caller, Extern, Linker};
 
 use crate::failure::HostTrap;
 use crate::guest::GuestState;
+use crate::memory;
 use crate::overlay::{self, Overlay};
-use crate::poll;
+use crate::payload::CallInput;
+use crate::{poll, reading};
 
 type Guest<'a> = Caller<'a, GuestState>;
 
@@ -27,6 +29,7 @@ pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest
     linker.allow_shadowing(true);
     add_exit(&mut linker)?;
     poll::add_to_linker(&mut linker)?;
+    reading::add_to_linker(&mut linker)?;
     linker.allow_shadowing(false);
     add_input(&mut linker)?;
     add_output(&mut linker)?;
@@ -65,6 +68,10 @@ fn add_input(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         |mut guest: Guest<'_>, pointer: u32, offset: u32, length: u32| {
             let (memory, state) = memory_and_state(&mut guest)?;
             let place = slice_mut(memory, pointer, length)?;
+            if let CallInput::File(_) = state.call.input {
+                // The kernel writes there.
+                memory::touch(place, state.surroundings.page_bytes);
+            }
             state.call.input.read(offset, place)
         },
     )?;

@@ -15,8 +15,9 @@
 //! | `runtime`, `stopwatch` | modules, how long instances live, what time tasks take |
 //! | `factory`, `linked`, `guest`, `function` | how instances are made and called |
 //! | `call`, `hostcalls`, `failure` | one invocation's input and output, the guest ABI, how it failed |
+//! | `memory` | guest memory: where it lies and how it becomes pristine again |
 //! | `payload`, `overlay` | files that long inputs lie in, mapped over a guest's memory |
-//! | `wasi`, `poll` | WASI with nothing granted, sleeping |
+//! | `wasi`, `poll`, `reading` | WASI with nothing granted, sleeping, reading files |
 //! | `capture`, `meter`, `reserve` | bounded output, limits, descriptors that guests leave |
 //! | `lockdown` | what a process gives up before the first hostile byte |
 //! | `compiler` and below | one module from bytes to artefact, or the reason why not |
@@ -39,6 +40,8 @@ mod function;
 mod guest;
 mod linked;
 
+mod memory;
+
 mod call;
 mod hostcalls;
 mod overlay;
@@ -46,6 +49,7 @@ mod payload;
 
 mod capture;
 mod poll;
+mod reading;
 mod reserve;
 mod wasi;
 
@@ -70,7 +74,7 @@ use std::io::Write;
 
 use stockade_wire::Role;
 
-pub use engine::{ENGINE, fast_reset};
+pub use engine::ENGINE;
 
 /// Runs this process as a worker or a compiler, and exits, if its first argument says that a pool
 /// started it as one; returns otherwise. Call it first in `main`, before any thread exists and

@@ -1,11 +1,14 @@
 //! Linked modules: what all instances of one module are made from, found out once.
 
+use std::sync::Arc;
+
 use stockade_abi::MEMORY_EXPORT;
 use stockade_wire::{Callee, HookCall};
 use wasmtime::{ExternType, InstancePre, Linker, Module, ModuleExport};
 
 use crate::function::{Function, Functions};
 use crate::guest::GuestState;
+use crate::memory::ModuleMemories;
 
 /// The export that every instance of a reactor must run before anything else.
 pub(crate) const INITIALIZE: &str = "_initialize";
@@ -13,6 +16,8 @@ pub(crate) const INITIALIZE: &str = "_initialize";
 /// What instances of one module are made from.
 pub(crate) struct Linked {
     pub(crate) pre: InstancePre<GuestState>,
+    /// Where its memories lie.
+    pub(crate) memories: Arc<ModuleMemories>,
     /// The memory that host calls refer to.
     pub(crate) memory: Option<ModuleExport>,
     /// How much of that every instance begins with.
@@ -27,14 +32,15 @@ pub(crate) struct Linked {
 }
 
 impl Linked {
-    /// Links `module`, which is past its `_initialize` where `initialized`, and of which tasks
-    /// will call what is `announced`.
+    /// Links `module`, whose memories are `memories`, which is past its `_initialize` where
+    /// `initialized`, and of which tasks will call what is `announced`.
     ///
     /// # Errors
     /// Where the module imports what `linker` does not have.
     pub(crate) fn new(
         linker: &Linker<GuestState>,
         module: &Module,
+        memories: Arc<ModuleMemories>,
         initialized: bool,
         initializer: Option<HookCall>,
         announced: Vec<String>,
@@ -47,6 +53,7 @@ impl Linked {
         let announced = announced.into_iter().map(place).collect();
         Ok(Self {
             pre: linker.instantiate_pre(module)?,
+            memories,
             memory: module.get_export_index(MEMORY_EXPORT),
             initial_bytes: match module.get_export(MEMORY_EXPORT) {
                 Some(ExternType::Memory(memory)) => memory.minimum() * memory.page_size(),

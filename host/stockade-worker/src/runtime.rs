@@ -25,21 +25,20 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use stockade_wire::{
-    Captured, ChunkId, Codec, Failure, Finished, HookCall, Instances, Invocation, Limits, Load,
-    Metrics, ModuleId, Outcome, Run, Setup, StatusPage, TaskId,
-};
-use wasmtime::Engine;
-
-use crate::artefact::{self, ArtefactError, Code};
+use crate::artefact::{self, ArtefactError};
 use crate::call::Call;
 use crate::coredump::Dumps;
+use crate::engine::WorkerEngine;
 use crate::factory::{Factory, FactoryError};
 use crate::failure;
 use crate::guest::{Guest, Host, Link, Usage};
 use crate::linked::Linked;
 use crate::payload::{CallInput, FileInput};
 use crate::stopwatch::Stopwatch;
+use stockade_wire::{
+    Captured, ChunkId, Codec, Failure, Finished, HookCall, Instances, Invocation, Limits, Load,
+    Metrics, ModuleId, Outcome, Run, Setup, StatusPage, TaskId,
+};
 
 /// Why a module could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +71,6 @@ impl From<Failure> for Unfinished {
 #[derive(Debug)]
 pub(crate) struct Runtime {
     factory: Factory,
-    code: Arc<Code>,
     modules: BTreeMap<ModuleId, LoadedModule>,
     instances: Instances,
     shared: Option<Shared>,
@@ -147,17 +145,17 @@ impl Runtime {
     /// # Errors
     /// [`FactoryError`]
     pub(crate) fn new(
-        engine: Engine,
-        code: Arc<Code>,
+        engine: WorkerEngine,
         setup: Setup,
         host: Host,
         page: StatusPage,
     ) -> Result<Self, FactoryError> {
         let (instances, dumps) = (setup.instances, setup.coredumps.map(Dumps::new));
-        let factory = Factory::new(engine, setup, Link { host, page: Arc::new(page) })?;
+        let link = Link { host, page: Arc::new(page) };
+        let factory = Factory::new(engine, setup, link)?;
         let (modules, stopwatch) = (BTreeMap::new(), Stopwatch::new());
         let (shared, spent) = (None, None);
-        Ok(Self { factory, code, modules, instances, shared, spent, dumps, stopwatch })
+        Ok(Self { factory, modules, instances, shared, spent, dumps, stopwatch })
     }
 
     /// Makes this the runtime of another process than the one that it was made in.
@@ -180,8 +178,8 @@ impl Runtime {
     /// [`LoadError`]
     pub(crate) fn load(&mut self, load: Load, artefact: File) -> Result<(), LoadError> {
         let Load { module: id, name, functions, initializer, finalizer, initialized } = load;
-        let module = artefact::load(&self.factory.engine, &self.code, artefact)?;
-        let linked = self.factory.linked(&module, initialized, initializer, functions);
+        let (module, memories) = artefact::load(&self.factory.engine, artefact)?;
+        let linked = self.factory.linked(&module, memories, initialized, initializer, functions);
         let linked = linked.map_err(LoadError::Link)?;
         self.modules.insert(id, LoadedModule { name, linked, finalizer, living: None });
         Ok(())

@@ -23,7 +23,6 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 
 use stockade_wire::descriptor::SendError;
 use stockade_wire::frame::FrameError;
@@ -32,7 +31,6 @@ use stockade_wire::{
     Run, SLOTS_MAX, Setup, StatusPage, Stdin, StdioSink, WorkerMessage, WorkerPort,
 };
 
-use crate::artefact::Code;
 use crate::engine;
 use crate::factory::FactoryError;
 use crate::guest::Host;
@@ -190,10 +188,9 @@ fn set_up(
             runtime
         }
         None => {
-            let code = Arc::new(Code::new());
-            let engine = engine::for_worker(&setup.engine, Arc::clone(&code))?;
+            let engine = engine::for_worker(&setup.engine)?;
             confine.enter(&setup);
-            Runtime::new(engine, code, setup, host, page)?
+            Runtime::new(engine, setup, host, page)?
         }
     };
     runtime.watch_deadlines()?;

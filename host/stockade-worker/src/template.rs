@@ -20,7 +20,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 
 use stockade_wire::descriptor::{Receiver, Sender};
 use stockade_wire::frame::FRAME_BYTES_MAX;
@@ -28,7 +27,6 @@ use stockade_wire::{
     Layer, Lockdown, MappingError, Setup, StatusPage, TemplateReply, TemplateRequest, WorkerPort,
 };
 
-use crate::artefact::Code;
 use crate::clone::{self, Cloned, PageMap, Title};
 use crate::factory::FactoryError;
 use crate::guest::Host;
@@ -129,8 +127,7 @@ impl Template {
         };
         let host = session::beside(receiver.take_descriptor())?;
         lockdown::name_process(&setup.name);
-        let code = Arc::new(Code::new());
-        let engine = engine::for_worker(&setup.engine, Arc::clone(&code))?;
+        let engine = engine::for_worker(&setup.engine)?;
         let (page_map, title) = (PageMap::find()?, Title::find());
         let mut lock = Lock::begin(setup.confinement.clone(), inherited);
         lock.enter_template(&worker::ceilings(&setup), &Paths::granted(&setup.grants))
@@ -138,7 +135,7 @@ impl Template {
         // Nobody hears or sees these: a clone has its own before any guest runs.
         let (nobody, _) = UnixStream::pair()?;
         let (nowhere, page) = (Host::new(WorkerPort::new(nobody)?), StatusPage::create()?);
-        let mut runtime = Runtime::new(engine, code, setup.clone(), nowhere, page)?;
+        let mut runtime = Runtime::new(engine, setup.clone(), nowhere, page)?;
         lock.close_template(worker::files(&setup)).map_err(TemplateError::Lockdown)?;
         let mut mapped = Vec::new();
         while mapped.len() < setup.modules as usize {

@@ -121,7 +121,7 @@ pub(crate) fn ceilings(setup: &Setup) -> Ceilings {
         data_bytes: memory_bytes
             .saturating_mul(instances)
             .saturating_add(output_bytes.saturating_mul(4))
-            .saturating_add(engine::table_bytes(&setup.engine))
+            .saturating_add(engine::table_bytes(&setup.engine, instances))
             .saturating_add(DATA_BYTES_BASE),
         descriptors: DESCRIPTORS_MAX,
         file_bytes: (files(setup) == Files::Write).then_some(FILE_BYTES_MAX),

@@ -1,0 +1,149 @@
+//! System calls on address space, each in one place.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+
+/// What may be done with pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    None,
+    Read,
+    Write,
+}
+
+impl Access {
+    fn protection(self) -> ProtFlags {
+        match self {
+            Self::None => ProtFlags::empty(),
+            Self::Read => ProtFlags::READ,
+            Self::Write => ProtFlags::READ | ProtFlags::WRITE,
+        }
+    }
+}
+
+/// Address space of this process's own, unmapped when it is dropped.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    start: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: an address; what is there belongs to whoever owns this, in whatever thread.
+unsafe impl Send for Mapping {}
+// SAFETY: the same; what is read through a shared one does not change.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Reserves address space without access.
+    ///
+    /// # Errors
+    /// The system's, where it has no more for this process.
+    pub(super) fn reserve(bytes: usize) -> io::Result<Self> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: new pages, at an address that the system chooses.
+        let start = unsafe {
+            rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes, ProtFlags::empty(), flags)
+        }?;
+        Ok(Self { start: start.cast(), bytes })
+    }
+
+    /// Maps a part of a file that nobody changes, for reading.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn of_file(file: &File, offset: u64, bytes: usize) -> io::Result<Self> {
+        // SAFETY: new pages, at an address that the system chooses.
+        let start = unsafe {
+            let (access, flags) = (ProtFlags::READ, MapFlags::PRIVATE);
+            rustix::mm::mmap(std::ptr::null_mut(), bytes, access, flags, file, offset)
+        }?;
+        Ok(Self { start: start.cast(), bytes })
+    }
+
+    /// The address of what is `offset` bytes from its start.
+    ///
+    /// # Panics
+    /// Where that is not in it.
+    pub(super) fn at(&self, offset: usize) -> *mut u8 {
+        assert!(offset <= self.bytes, "an address within the mapping");
+        // SAFETY: within the mapping, just compared.
+        unsafe { self.start.add(offset) }
+    }
+
+    /// What is in it, which must be readable: for a mapping made by [`of_file`](Self::of_file).
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped for reading from a sealed file, so that it neither changes nor shrinks.
+        unsafe { std::slice::from_raw_parts(self.start, self.bytes) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: its own, and nothing refers to it any more. Where the system refuses, it stays.
+        let _ = unsafe { rustix::mm::munmap(self.start.cast(), self.bytes) };
+    }
+}
+
+/// Maps `place` of the memory at `base` anew: privately from a place in `file`, or with zeros.
+///
+/// # Errors
+/// The system's.
+///
+/// # Safety
+/// The place is within a [`Mapping`] of the caller's, and nobody refers to what is there.
+pub(super) unsafe fn map_over(
+    base: *mut u8,
+    place: &Range<usize>,
+    file: Option<(&File, u64)>,
+    access: Access,
+) -> io::Result<()> {
+    let (start, access) = (base.wrapping_add(place.start).cast(), access.protection());
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+    // SAFETY: as the caller promises.
+    unsafe {
+        match file {
+            Some((file, offset)) => {
+                rustix::mm::mmap(start, place.len(), access, flags, file, offset)
+            }
+            None => rustix::mm::mmap_anonymous(start, place.len(), access, flags),
+        }
+    }?;
+    Ok(())
+}
+
+/// Changes what may be done with `place` of the memory at `base`.
+///
+/// # Errors
+/// The system's.
+///
+/// # Safety
+/// The place is within a [`Mapping`] of the caller's; nobody refers to it who could do then what is
+/// forbidden.
+pub(super) unsafe fn protect(
+    base: *mut u8,
+    place: &Range<usize>,
+    access: Access,
+) -> io::Result<()> {
+    let flags = MprotectFlags::from_bits_retain(access.protection().bits());
+    // SAFETY: as the caller promises.
+    unsafe { rustix::mm::mprotect(base.wrapping_add(place.start).cast(), place.len(), flags) }?;
+    Ok(())
+}
+
+/// Makes every page of `place` writable by writing to it what is there. For what the kernel is to write
+/// next: it does not fault on a page that is protected, it fails. Where a guest is on the stack.
+pub(crate) fn touch(place: &mut [u8], page_bytes: usize) {
+    let mut at = 0;
+    while at < place.len() {
+        let byte = &raw mut place[at];
+        // SAFETY: a byte of a slice that is borrowed for writing. Volatile, because what is written is
+        // what is there, and the write is the purpose.
+        unsafe { byte.write_volatile(byte.read_volatile()) };
+        let to_next_page = page_bytes - (byte.addr() & (page_bytes - 1));
+        at += to_next_page;
+    }
+}
