@@ -8,6 +8,7 @@
 //! | `start` | a worker's first task, and a killed worker's replacement, beside `/bin/true` |
 //! | `compute` | guest code at work, beside the engine without any check |
 //! | `cpu` | processor time of a task, beside extism |
+//! | `fresh` | a task in a fresh instance without its messages, beside the engine's own pooling |
 //! | `idle` | what a pool uses that has nothing to do, and what a queue weighs |
 //!
 //! Targets are those of the project; the reasons are in `docs/performance.md`.
@@ -33,13 +34,14 @@ use crate::{peers, rows};
 type Group = (&'static str, fn(usize) -> Result<Vec<Figure>>);
 
 /// Every group, in the order of the table.
-pub(crate) const ALL: [Group; 7] = [
+pub(crate) const ALL: [Group; 8] = [
     ("throughput", throughput),
     ("latency", latency),
     ("payload", payload),
     ("start", start),
     ("compute", compute),
     ("cpu", cpu),
+    ("fresh", fresh),
     ("idle", idle),
 ];
 
@@ -64,6 +66,16 @@ const COMPUTE_ROUNDS: i32 = 40_000_000;
 
 /// Seconds for which an idle pool is watched.
 const IDLE_SECONDS: f64 = 10.0;
+
+/// Guests of the group `fresh`: the question that is asked of both sides, tasks for one answer, and what
+/// the engine's answer is called.
+const FRESH: [(&str, f64, &str); 5] = [
+    ("fresh", 10_000.0, "bare fresh"),
+    ("growing", 10_000.0, "bare growing"),
+    ("interpreter", 500.0, "bare interpreter"),
+    ("script", 200.0, "bare script"),
+    ("empty", 200.0, "bare empty"),
+];
 
 /// Tasks that are queued at once.
 const QUEUED: f64 = 1e6;
@@ -182,6 +194,26 @@ fn cpu(rounds: usize) -> Result<Vec<Figure>> {
     });
     turns.add_if("extism", peers::rust("extism"), |peer| peer.ask("cpu", 1_000.0));
     Ok(figures(turns, &rows::CPU, "cpu", rounds))
+}
+
+fn fresh(rounds: usize) -> Result<Vec<Figure>> {
+    let worker = RefCell::new(Remote::start(part("worker")?)?);
+    let bare = RefCell::new(reference()?);
+    let mut turns = Turns::default();
+    for (question, tasks, beside) in FRESH {
+        let is_there = || match guests::script(question) {
+            Some(_) => guests::quickjs().and_then(|path| path.metadata()).map(|_| ()),
+            None => Ok(()),
+        };
+        let (worker, bare) = (&worker, &bare);
+        turns.add_if(question, is_there().context("just languages"), move |()| {
+            worker.borrow_mut().ask(question, tasks)
+        });
+        turns.add_if(beside, is_there().context("just languages"), move |()| {
+            bare.borrow_mut().ask(question, tasks)
+        });
+    }
+    Ok(figures(turns, &rows::FRESH, "fresh", rounds))
 }
 
 fn idle(rounds: usize) -> Result<Vec<Figure>> {

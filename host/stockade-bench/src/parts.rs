@@ -1,11 +1,15 @@
 //! Parts of the benchmark that need a process of their own, because they are about all of it: what an
-//! idle pool uses, and what a queue weighs. And the other ends of a pipe and of a futex.
+//! idle pool uses, and what a queue weighs. And the other ends of a pipe and of a futex, and a worker's
+//! runtime without messages.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use stockade::{Bytes, Pool};
 use stockade_reference::{guests, serve};
+use stockade_wire::{Call, Codec, CommandCall, Invocation, Outcome, Stdin, StdioSink};
+use stockade_worker::Alone;
 
 use crate::pools;
 use crate::system::usage::{self, Usage};
@@ -19,6 +23,7 @@ pub(crate) fn run(name: &str) -> Result<()> {
     match name {
         "pipe" => pipe::echo(),
         "futex" => futex::echo(),
+        "worker" => worker(),
         "idle" => idle(),
         "queue" => Ok(serve::serve(|word, amount| match word {
             "bytes-a-task" => queued_bytes(amount as usize),
@@ -26,6 +31,54 @@ pub(crate) fn run(name: &str) -> Result<()> {
         })?),
         _ => bail!("no part is called `{name}`"),
     }
+}
+
+/// Answers about fresh instances in a worker's runtime, as `stockade-reference` does about the engine's.
+fn worker() -> Result<()> {
+    let mut runtimes: BTreeMap<String, Alone> = BTreeMap::new();
+    serve::serve(|word, amount| {
+        let (module, invocation) = match guests::script(word) {
+            Some(source) => ("quickjs", script(source)),
+            None => (word, handle()),
+        };
+        if !runtimes.contains_key(module) {
+            let wasm = match guests::named(module) {
+                Some(text) => wat::parse_str(text)?,
+                None => std::fs::read(guests::quickjs()?).context("QuickJS is not built")?,
+            };
+            let limits = stockade_wire::Limits::default();
+            let runtime = Alone::new(&wasm, &limits).map_err(Error::msg)?;
+            runtimes.insert(module.to_owned(), runtime);
+        }
+        let runtime = runtimes.get_mut(module).context("it was just made")?;
+        let tasks = (amount as usize).max(1);
+        let started = Instant::now();
+        for _ in 0..tasks {
+            let finished = runtime.run(invocation.clone(), Vec::new()).map_err(Error::msg)?;
+            let is_right = match &finished.outcome {
+                Outcome::Returned(bytes) => bytes.len() == guests::PAYLOAD_BYTES,
+                outcome => *outcome == Outcome::Exited(0),
+            };
+            ensure!(is_right, "the guest gave something else: {:?}", finished.outcome);
+        }
+        Ok(started.elapsed().as_secs_f64() * 1e6 / tasks as f64)
+    })?;
+    Ok(())
+}
+
+fn handle() -> Invocation {
+    let input = vec![7; guests::PAYLOAD_BYTES];
+    Invocation::Task(Call { export: "handle".into(), codec: Codec::Raw, input })
+}
+
+fn script(source: &str) -> Invocation {
+    Invocation::Command(CommandCall {
+        args: ["qjs", "-e", source].map(String::from).into(),
+        env: Vec::new(),
+        stdin: Stdin::Bytes(Vec::new()),
+        stdout: StdioSink::Captured,
+        stderr: StdioSink::Captured,
+    })
 }
 
 /// Answers about a pool whose workers have worked and rest now.

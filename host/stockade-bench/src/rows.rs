@@ -197,6 +197,55 @@ pub(crate) const CPU: [Row; 1] = [Row {
     stretch: Some(AtMost(0.025)),
 }];
 
+/// The group `fresh`.
+pub(crate) const FRESH: [Row; 5] = [
+    Row {
+        name: "fresh instance",
+        unit: "µs",
+        of: "fresh",
+        against: &["bare fresh"],
+        reference: "wasmtime, pooling and page map",
+        target: Some(AtMost(0.7)),
+        stretch: Some(AtMost(0.5)),
+    },
+    Row {
+        name: "fresh instance that grows",
+        unit: "µs",
+        of: "growing",
+        against: &["bare growing"],
+        reference: "wasmtime, pooling and page map",
+        target: None,
+        stretch: None,
+    },
+    Row {
+        name: "fresh interpreter, 1,000 pages written",
+        unit: "µs",
+        of: "interpreter",
+        against: &["bare interpreter"],
+        reference: "wasmtime, pooling and page map",
+        target: Some(AtMost(0.15)),
+        stretch: Some(AtMost(0.08)),
+    },
+    Row {
+        name: "QuickJS, a small script",
+        unit: "µs",
+        of: "script",
+        against: &["bare script"],
+        reference: "wasmtime, pooling and page map",
+        target: None,
+        stretch: None,
+    },
+    Row {
+        name: "QuickJS, an empty script",
+        unit: "µs",
+        of: "empty",
+        against: &["bare empty"],
+        reference: "wasmtime, pooling and page map",
+        target: None,
+        stretch: None,
+    },
+];
+
 /// The group `idle`.
 pub(crate) const IDLE: [Row; 4] = [
     Row {

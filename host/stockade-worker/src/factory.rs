@@ -167,6 +167,20 @@ impl Factory {
         (guest, called)
     }
 
+    /// A fresh instance, of which nothing but its start function has run.
+    ///
+    /// # Errors
+    /// What ended the guest.
+    pub(crate) fn instance(&self, linked: &Linked) -> wasmtime::Result<Guest> {
+        let call = self.hook_call(None);
+        let deadline = call.interrupt_at();
+        let mut guest = self.guest(None, call, &self.limits);
+        self.watch(deadline);
+        let prepared = guest.prepare(linked, &self.engine.memories, false);
+        self.rest();
+        prepared.map(|()| guest)
+    }
+
     /// A fresh instance, initialised as its module wants it.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ use crate::coredump;
 use crate::failure::{self, HostTrap};
 use crate::function::Function;
 use crate::linked::{INITIALIZE, Linked};
-use crate::memory::Memories;
+use crate::memory::{Memories, ModuleMemories};
 use crate::meter::Meter;
 use crate::overlay::Overlay;
 use crate::payload::CallInput;
@@ -103,6 +103,8 @@ pub(crate) struct GuestState {
     pub(crate) surroundings: Arc<Surroundings>,
     /// The memory that pointers refer to, once the instance is made.
     pub(crate) memory: Option<Memory>,
+    /// Where all of its memories lie, once the instance is being made.
+    pub(crate) memories: Option<Arc<ModuleMemories>>,
     /// How much of it was there from the start, once the instance is made.
     pub(crate) initial_bytes: Option<u64>,
     /// The call's input, where it is mapped over the memory.
@@ -127,10 +129,21 @@ impl GuestState {
         plan: Option<Box<Plan>>,
         call: Call,
     ) -> Self {
-        let (meter, memory, initial_bytes) = (Meter::default(), None, None);
+        let (meter, memory, memories, initial_bytes) = (Meter::default(), None, None, None);
         let (overlay, wasi) = (None, None);
         let virtual_time = call.seed.map(|_| VirtualTime::default());
-        Self { call, meter, surroundings, memory, initial_bytes, overlay, plan, wasi, virtual_time }
+        Self {
+            call,
+            meter,
+            surroundings,
+            memory,
+            memories,
+            initial_bytes,
+            overlay,
+            plan,
+            wasi,
+            virtual_time,
+        }
     }
 
     /// The WASI context, built now if this is the guest's first WASI call.
@@ -232,6 +245,7 @@ impl Guest {
         initialize: bool,
     ) -> Called<()> {
         linked.memories.watch(&mut self.store);
+        self.store.data_mut().memories = Some(Arc::clone(&linked.memories));
         let announced = memories.announce(&linked.memories);
         let instance = linked.pre.instantiate(&mut self.store)?;
         drop(announced);
@@ -319,6 +333,11 @@ impl Guest {
     pub(crate) fn write_state(&mut self, file: &File, bytes_max: u64) -> Result<u64, StateError> {
         let instance = self.instance.ok_or(StateError::NotMade)?;
         state::write(&mut self.store, &instance, file, bytes_max)
+    }
+
+    /// The store and the instance, once that is made.
+    pub(crate) fn inside(&mut self) -> Option<(&mut Store<GuestState>, Instance)> {
+        Some((&mut self.store, self.instance?))
     }
 
     fn instance(&self) -> Called<Instance> {

@@ -20,6 +20,7 @@
 //! | `wasi`, `poll`, `reading` | WASI with nothing granted, sleeping, reading files |
 //! | `capture`, `meter`, `reserve` | bounded output, limits, descriptors that guests leave |
 //! | `lockdown` | what a process gives up before the first hostile byte |
+//! | `alone` | a worker's runtime without its process, for the benchmark and tests |
 //! | `compiler` and below | one module from bytes to artefact, or the reason why not |
 //!
 //! Invariant: a worker never compiles, and a compiler never runs a guest.
@@ -67,6 +68,8 @@ mod socket;
 mod compiler;
 mod state;
 
+mod alone;
+
 #[cfg(test)]
 mod tests;
 
@@ -74,6 +77,8 @@ use std::io::Write;
 
 use stockade_wire::Role;
 
+#[doc(hidden)]
+pub use alone::Alone;
 pub use engine::ENGINE;
 
 /// Runs this process as a worker or a compiler, and exits, if its first argument says that a pool

@@ -8,12 +8,12 @@
 //! ```
 //!
 //! Only over memory that the guest has grown since its start, because there is nothing but anonymous
-//! pages there, which can be put back as they were made: the engine's image lies below. The memory of
-//! a pooled instance never moves.
+//! pages there, which can be put back as they were made: the image lies below. A guest's memory never
+//! moves.
 //!
-//! Invariant: the anonymous pages are back before the call's answer is sent, and before the engine
-//! empties the instance: it takes a file's pages for unchanged ones. A process that cannot put them
-//! back ends.
+//! Invariant: the anonymous pages are back before the call's answer is sent, and before the memory is
+//! made as it was: what is zeroed then must be the memory's own. A process that cannot put them back
+//! ends.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -63,6 +63,12 @@ pub(crate) fn map_input(
     }
     let mapped_bytes = input.bytes.next_multiple_of(state.surroundings.page_bytes);
     if mapped_bytes > pages.len() {
+        return Ok(false);
+    }
+    let addresses = pages.as_ptr().addr()..pages.as_ptr().addr() + mapped_bytes;
+    if let Some(memories) = &state.memories
+        && memories.admit_grown(&addresses).is_err()
+    {
         return Ok(false);
     }
     let place = start..start + input.bytes;

@@ -25,13 +25,15 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use wasmtime::{Instance, Store};
+
 use crate::artefact::{self, ArtefactError};
 use crate::call::Call;
 use crate::coredump::Dumps;
 use crate::engine::WorkerEngine;
 use crate::factory::{Factory, FactoryError};
 use crate::failure;
-use crate::guest::{Guest, Host, Link, Usage};
+use crate::guest::{Guest, GuestState, Host, Link, Usage};
 use crate::linked::Linked;
 use crate::payload::{CallInput, FileInput};
 use crate::stopwatch::Stopwatch;
@@ -317,6 +319,20 @@ impl Runtime {
     fn end_shared_unless(&mut self, module: ModuleId, lifetime: Lifetime) {
         self.shared
             .take_if(|shared| (module, lifetime) != (shared.module, Lifetime::Chunk(shared.chunk)));
+    }
+
+    /// Makes an instance of `module` as for a task, past its start function, and hands it, or why there is none, to `look`.
+    pub(crate) fn with_fresh<T>(
+        &mut self,
+        module: ModuleId,
+        look: impl FnOnce(Result<(&mut Store<GuestState>, Instance), String>) -> T,
+    ) -> T {
+        self.rest();
+        let Some(loaded) = self.modules.get(&module) else { return look(Err("no module".into())) };
+        match self.factory.instance(&loaded.linked) {
+            Ok(mut guest) => look(guest.inside().ok_or_else(|| "no instance".into())),
+            Err(error) => look(Err(error.to_string())),
+        }
     }
 
     /// Runs the initializer `hook` in a fresh instance of instrumented code and writes the state it

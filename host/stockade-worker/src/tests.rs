@@ -7,6 +7,7 @@ mod hooks;
 mod hostile;
 mod imports;
 mod limits;
+mod memory;
 mod payloads;
 mod session;
 mod sharing;

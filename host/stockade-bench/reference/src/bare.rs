@@ -1,8 +1,11 @@
-//! The realistic guest in a bare engine, with the settings of a worker's.
+//! The benchmark's guests in a bare engine, with the settings of a worker's.
 //!
-//! Nothing that a worker does for safety is done here: no limits, no meter, no lockdown. What of WASI
-//! the guest imports is there and fails when called, which it never is. Pages are put back by the page
-//! map wherever there is one, also where memory can be swapped, which a worker does not dare.
+//! Nothing that a worker does for safety is done here: no meter, no lockdown, and no limits unless they
+//! are asked for. What of WASI the guest imports is there and fails when called, which it never is.
+//!
+//! Instances are pooled, and pages are put back by the engine's page map wherever there is one. That is
+//! **unsafe**: it misses pages that the kernel is moving, see docs/threat-model.md. It is the fastest that
+//! the engine has, so it stays what everything is compared with.
 
 use std::num::NonZeroUsize;
 
@@ -11,13 +14,14 @@ use stockade_reference::guests;
 use wasmtime::error::Context;
 use wasmtime::{
     Caller, Config, Enabled, Engine, Extern, InstancePre, Linker, Memory, Module, ModuleExport,
-    PoolingAllocationConfig, Result, Store, Strategy, WasmBacktraceDetails, WasmFeatures, ensure,
+    PoolingAllocationConfig, Result, Store, StoreLimits, StoreLimitsBuilder, Strategy,
+    WasmBacktraceDetails, WasmFeatures, ensure,
 };
 
 /// As many instances as may be alive on all threads, and some to spare.
 const INSTANCES_MAX: u32 = 4;
 
-/// What a worker puts back page by page, see `stockade-worker`'s `engine`.
+/// What is put back page by page and not unmapped.
 const KEEP_RESIDENT_BYTES: usize = 4 << 20;
 const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
 
@@ -28,7 +32,7 @@ const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// Where instances come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Allocation {
-    /// From a pool, as in a worker.
+    /// From a pool.
     Pooled,
     /// Anew each time: cheaper for a process that makes one.
     OnDemand,
@@ -38,12 +42,15 @@ pub(crate) enum Allocation {
 struct Task {
     memory: Option<Memory>,
     output: Vec<u8>,
+    limits: StoreLimits,
 }
 
 /// The guest, ready to be instantiated.
 pub(crate) struct Bare {
     pre: InstancePre<Task>,
     memory: ModuleExport,
+    /// Whether instances have a limiter, as a worker's do.
+    is_limited: bool,
 }
 
 /// What shapes code: a worker's settings for a pool that wants no checks.
@@ -94,7 +101,7 @@ impl Bare {
     /// Compiles `wasm` for an engine of its own.
     ///
     /// # Errors
-    /// Where it is not the realistic guest, or there is no address space.
+    /// Where its tasks are not as the guests' of `guests`, or there is no address space.
     pub(crate) fn compile(wasm: &[u8]) -> Result<Self> {
         let engine = engine(Allocation::Pooled)?;
         let bare = Self::new(&Module::from_binary(&engine, wasm)?)?;
@@ -114,7 +121,13 @@ impl Bare {
         linker.func_wrap("stockade", "output_write", output_write)?;
         linker.define_unknown_imports_as_traps(module)?;
         let memory = module.get_export_index("memory").context("the guest has no memory")?;
-        Ok(Self { pre: linker.instantiate_pre(module)?, memory })
+        Ok(Self { pre: linker.instantiate_pre(module)?, memory, is_limited: false })
+    }
+
+    /// Gives instances a worker's limits on memory and tables.
+    pub(crate) fn limited(mut self) -> Self {
+        self.is_limited = true;
+        self
     }
 
     /// Runs one task in a fresh instance.
@@ -122,8 +135,13 @@ impl Bare {
     /// # Errors
     /// Where the guest does not do what it should.
     pub(crate) fn task(&self) -> Result<()> {
-        let task = Task { memory: None, output: Vec::new() };
+        let limits = StoreLimitsBuilder::new();
+        let limits = limits.memory_size(MEMORY_BYTES_MAX).table_elements(TABLE_ELEMENTS_MAX);
+        let task = Task { memory: None, output: Vec::new(), limits: limits.build() };
         let mut store = Store::new(self.pre.module().engine(), task);
+        if self.is_limited {
+            store.limiter(|task| &mut task.limits);
+        }
         let instance = self.pre.instantiate(&mut store)?;
         let memory = instance.get_module_export(&mut store, &self.memory);
         store.data_mut().memory = memory.and_then(Extern::into_memory);

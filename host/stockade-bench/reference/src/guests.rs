@@ -3,11 +3,14 @@
 //! | guest | what one task of it does |
 //! |---|---|
 //! | [`realistic`] | what a small compiled program does: see there |
+//! | [`growing`] | the same, in memory that it grows first, as an allocator does |
+//! | [`interpreter`] | what an interpreter does to its memory: see there |
 //! | [`NOOP`] | nothing, in an instance of almost nothing |
 //! | [`COMPUTE`] | computes for so many rounds, and touches no memory |
 //! | [`ECHO`] | holds the whole of its input in its memory, and gives it back, or changes some of it |
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 /// The bytes of [`realistic`]'s input, and of its result.
 pub const PAYLOAD_BYTES: usize = 64;
@@ -68,6 +71,18 @@ pub const ECHO: &str = r#"(module
     (call $output_write (i32.const 65536) (local.get $bytes))
     (i32.const 0)))"#;
 
+/// The memory of [`interpreter`], in pages of WebAssembly, where its data begin, and their length: about
+/// those of CPython 3.12 for WASI.
+const INTERPRETER_PAGES: usize = 416;
+const INTERPRETER_DATA_AT: usize = 1 << 20;
+const INTERPRETER_DATA_BYTES: usize = 5 << 20;
+
+/// Functions in its table.
+const INTERPRETER_FUNCTIONS: usize = 8_000;
+
+/// Pages of the system that one of its tasks writes: each fifth.
+const INTERPRETER_PAGES_WRITTEN: usize = 1_000;
+
 /// What of WASI [`realistic`] imports, as a C library does, and never calls.
 const WASI: [(&str, &str, &str); 14] = [
     ("fd_write", "i32 i32 i32 i32", "(result i32)"),
@@ -122,6 +137,101 @@ pub fn realistic() -> String {
     wat
 }
 
+/// As [`realistic`], and in each task it grows its memory by two pages of WebAssembly and writes four of
+/// the system's there, as the allocators of Rust and Go do.
+pub fn growing() -> String {
+    const BEGIN: &str = "(call $input_read (i32.const 1024)";
+    let grown_at = DATA_AT + DATA_BYTES + (64 << 10);
+    let mut growth = String::from("(drop (memory.grow (i32.const 2)))");
+    for page in 0..4 {
+        growth += &format!("(i64.store (i32.const {}) (i64.const 9))", grown_at + page * 8192);
+    }
+    realistic().replacen(BEGIN, &(growth + BEGIN), 1)
+}
+
+/// A guest as large as an interpreter. Its task `handle` writes a number to each of 1,000 pages that lie
+/// apart from each other in 26 MiB of memory, 5 MiB of which hold data, and gives back
+/// [`PAYLOAD_BYTES`].
+pub fn interpreter() -> String {
+    let mut wat = String::with_capacity(20 << 20);
+    // Writing to a string cannot fail.
+    let _ = write_interpreter(&mut wat);
+    wat
+}
+
+fn write_interpreter(wat: &mut String) -> std::fmt::Result {
+    let (pages, functions) = (INTERPRETER_PAGES, INTERPRETER_FUNCTIONS);
+    let end = INTERPRETER_PAGES_WRITTEN * 5 * 4096;
+    writeln!(
+        wat,
+        r#"(module
+        (import "stockade" "input_len" (func $input_len (result i32)))
+        (import "stockade" "input_read" (func $input_read (param i32 i32 i32)))
+        (import "stockade" "output_write" (func $output_write (param i32 i32)))
+        (memory (export "memory") {pages})
+        (table {functions} funcref)
+        (func (export "handle") (result i32) (local $at i32)
+          (call $input_read (i32.const 1024) (i32.const 0) (call $input_len))
+          (loop $again
+            (i64.store (local.get $at) (i64.const 42))
+            (br_if $again (i32.lt_u
+              (local.tee $at (i32.add (local.get $at) (i32.const 20480))) (i32.const {end}))))
+          (call $output_write (i32.const 1024) (i32.const {PAYLOAD_BYTES}))
+          (i32.const 0))
+        (func $entry (param i32) (result i32) (i32.mul (local.get 0) (i32.const 3)))"#
+    )?;
+    writeln!(wat, "(elem (i32.const 0) {})", "$entry ".repeat(functions))?;
+    write!(wat, "(data (i32.const {INTERPRETER_DATA_AT}) \"")?;
+    write_noise(wat, INTERPRETER_DATA_BYTES)?;
+    writeln!(wat, "\"))")
+}
+
+/// The guest whose fresh instances are asked for by `name`.
+pub fn named(name: &str) -> Option<String> {
+    Some(match name {
+        "fresh" => realistic(),
+        "growing" => growing(),
+        "interpreter" => interpreter(),
+        _ => return None,
+    })
+}
+
+/// The script that QuickJS evaluates for the question `name`.
+pub fn script(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "script" => {
+            "let words = 'the cat and the dog and the bird'.split(' '), count = {};
+             for (const word of words) count[word] = (count[word] ?? 0) + 1;
+             console.log(JSON.stringify(Object.entries(count).sort((a, b) => b[1] - a[1])));"
+        }
+        "empty" => "",
+        _ => return None,
+    })
+}
+
+/// The file of QuickJS, in the target folder beside the program that asks: `just languages` makes it.
+///
+/// # Errors
+/// Where this program has no path.
+pub fn quickjs() -> std::io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let target = program.ancestors().nth(2).unwrap_or(&program);
+    Ok(target.join("languages/guests/javascript.wasm"))
+}
+
+/// Bytes of which none is zero.
+fn write_noise(wat: &mut String, bytes: usize) -> std::fmt::Result {
+    let mut state = 0x1234_5678_u32;
+    for _ in 0..bytes {
+        // Marsaglia's xorshift. An odd byte is never zero.
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        write!(wat, "\\{:02x}", (state >> 8) as u8 | 1)?;
+    }
+    Ok(())
+}
+
 fn write_realistic(wat: &mut String) -> std::fmt::Result {
     writeln!(wat, "(module (type $mix (func (param i32) (result i32)))")?;
     writeln!(wat, r#"(import "stockade" "input_len" (func $input_len (result i32)))"#)?;
@@ -163,13 +273,6 @@ fn write_realistic(wat: &mut String) -> std::fmt::Result {
     }
     wat.push_str(HANDLE);
     write!(wat, "(data (i32.const {DATA_AT}) \"")?;
-    let mut state = 0x1234_5678_u32;
-    for _ in 0..DATA_BYTES {
-        // Marsaglia's xorshift. An odd byte is never zero.
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        write!(wat, "\\{:02x}", (state >> 8) as u8 | 1)?;
-    }
+    write_noise(wat, DATA_BYTES)?;
     writeln!(wat, "\"))")
 }

@@ -7,6 +7,9 @@
 //! | `tasks SECONDS` | tasks a second, one after the other, each in a fresh instance |
 //! | `threads SECONDS` | the same on two threads of this process: the better of one engine for both and one for each |
 //! | `latency TASKS` | the median time of one task, in microseconds |
+//! | `fresh TASKS` | the time of one task in a fresh instance with limits, in microseconds |
+//! | `growing TASKS`, `interpreter TASKS` | the same of these guests |
+//! | `script TASKS`, `empty TASKS` | the same of QuickJS, which evaluates a small script, or nothing |
 //! | `compute ROUNDS` | the time of so many rounds without any check compiled in, in milliseconds |
 //!
 //! `stockade-reference compile FILE` writes an artefact, and `stockade-reference once FILE` loads it,
@@ -15,7 +18,9 @@
 //! Two of these side by side are the most that two cores can do: no call leaves its process.
 
 mod bare;
+mod script;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +30,7 @@ use wasmtime::error::Context;
 use wasmtime::{Engine, Instance, Module, Result, Store, bail};
 
 use bare::{Allocation, Bare};
+use script::Script;
 
 /// Threads of the question `threads`.
 const THREADS: usize = 2;
@@ -52,6 +58,7 @@ fn serve_all() -> Result<()> {
     // An engine each; the first is the shared one.
     let own = (1..THREADS).map(|_| Bare::compile(&wasm)).collect::<Result<Vec<_>>>()?;
     let mut compute = Compute::new()?;
+    let mut fresh = Fresh::default();
     serve::serve(|word, amount| match word {
         "tasks" => tasks_per_second(&[&shared], amount),
         "threads" => {
@@ -61,6 +68,9 @@ fn serve_all() -> Result<()> {
         }
         "latency" => latency_micros(&shared, amount as usize),
         "compute" => compute.millis(amount as i32),
+        "fresh" | "growing" | "interpreter" | "script" | "empty" => {
+            fresh.micros(word, amount as usize)
+        }
         _ => bail!("no question is called `{word}`"),
     })?;
     Ok(())
@@ -102,6 +112,41 @@ fn latency_micros(engine: &Bare, tasks: usize) -> Result<f64> {
     }
     micros.sort_unstable_by(f64::total_cmp);
     Ok(micros[micros.len() / 2])
+}
+
+/// What answers about fresh instances, each made for its first question.
+#[derive(Default)]
+struct Fresh {
+    guests: BTreeMap<String, Bare>,
+    script: Option<Script>,
+}
+
+impl Fresh {
+    fn micros(&mut self, word: &str, tasks: usize) -> Result<f64> {
+        if let Some(source) = guests::script(word) {
+            let script = match &mut self.script {
+                Some(script) => script,
+                none => none.insert(Script::new()?),
+            };
+            return micros(tasks, || script.run(source));
+        }
+        if !self.guests.contains_key(word) {
+            let wasm = wat::parse_str(guests::named(word).context("no guest of that name")?)?;
+            self.guests.insert(word.to_owned(), Bare::compile(&wasm)?.limited());
+        }
+        let guest = self.guests.get(word).context("it was just made")?;
+        micros(tasks, || guest.task())
+    }
+}
+
+/// The time of one task, of so many.
+fn micros(tasks: usize, mut task: impl FnMut() -> Result<()>) -> Result<f64> {
+    let tasks = tasks.max(1);
+    let started = Instant::now();
+    for _ in 0..tasks {
+        task()?;
+    }
+    Ok(started.elapsed().as_secs_f64() * 1e6 / tasks as f64)
 }
 
 /// The computing guest, instantiated.

@@ -263,3 +263,102 @@ impl Piece<'_> {
         pristine.bytes().get(from..from + self.place.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stockade_wire::descriptor::sealed_file;
+
+    use super::*;
+
+    const GRANULE: usize = GRANULE_BYTES as usize;
+
+    fn contents(minimum: u64, filled: &[u64]) -> Contents {
+        let granules = filled.iter().map(|number| (*number, vec![*number as u8 + 1; GRANULE]));
+        Contents { minimum_bytes: minimum * GRANULE_BYTES, granules: Some(granules.collect()) }
+    }
+
+    fn file(memories: &[Contents]) -> Vec<u8> {
+        let mut artefact = b"an artefact".to_vec();
+        append(&mut artefact, memories);
+        artefact
+    }
+
+    fn read(bytes: &[u8]) -> Result<Images, Malformed> {
+        Images::read(&sealed_file("artefact", bytes).unwrap())
+    }
+
+    #[test]
+    fn images_are_read_as_they_were_written() {
+        let by_the_engine = Contents { minimum_bytes: 7, granules: None };
+        let bytes = file(&[contents(9, &[0, 1, 4]), by_the_engine, contents(0, &[])]);
+        let Images(memories) = read(&bytes).unwrap();
+        let runs = memories[0].runs.as_ref().unwrap();
+        let places: Vec<_> = runs.iter().map(|run| run.place.clone()).collect();
+        assert_eq!(places, [0..2 * GRANULE, 4 * GRANULE..5 * GRANULE]);
+        for (run, byte) in runs.iter().zip([1, 5]) {
+            assert_eq!(bytes[run.offset as usize], byte);
+        }
+        assert_eq!((memories[0].minimum_bytes, memories[1].minimum_bytes), (9 * GRANULE, 7));
+        assert_eq!((&memories[1].runs, &memories[2].runs), (&None, &Some(vec![])));
+    }
+
+    #[test]
+    fn every_piece_of_a_range_is_from_the_file_or_zero() {
+        let bytes = file(&[contents(9, &[1, 2, 5])]);
+        let file = Arc::new(sealed_file("artefact", &bytes).unwrap());
+        let Read { minimum_bytes, runs } = Images::read(&file).unwrap().0.remove(0);
+        let image = Image::new(file, runs.unwrap(), minimum_bytes).unwrap();
+        for (start, end) in [(0, 9), (1, 3), (0, 1), (2, 6), (5, 6), (6, 9), (3, 3)] {
+            let mut at = start * GRANULE;
+            for piece in image.pieces(at..end * GRANULE) {
+                assert_eq!(piece.place.start, at);
+                at = piece.place.end;
+                let number = piece.place.start / GRANULE;
+                let expected = [1, 2, 5].contains(&number);
+                assert_eq!(piece.bytes().is_some(), expected, "{start} {end}");
+                assert!(piece.bytes().is_none_or(|bytes| bytes[0] == number as u8 + 1));
+            }
+            assert_eq!(at, end * GRANULE, "{start} {end}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_table_is_malformed() {
+        let good = file(&[contents(2, &[1])]);
+        for bytes in [&b""[..], b"short", &[0; 100], &good[..good.len() - 1], &good[1..]] {
+            assert!(read(bytes).is_err(), "{}", bytes.len());
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_leads_out_of_the_file_or_the_memory() {
+        let good = file(&[contents(9, &[0, 1, 4]), contents(3, &[2])]);
+        let table = good.len() - 200;
+        for bit in table * 8..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let Ok(Images(memories)) = read(&bytes) else { continue };
+            for Read { minimum_bytes, runs } in memories {
+                let mut free_from = 0;
+                for run in runs.into_iter().flatten() {
+                    assert!(run.place.start >= free_from && run.place.end <= minimum_bytes);
+                    assert!(run.offset as usize + run.place.len() <= good.len());
+                    free_from = run.place.end;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_beyond_its_limits_is_malformed() {
+        let many: Vec<u64> = (0..=RUNS_MAX as u64).map(|number| number * 2).collect();
+        assert!(read(&file(&[contents(1000, &many[1..])])).is_ok());
+        assert!(read(&file(&[contents(1000, &many)])).is_err());
+        let memories = |count| (0..count).map(|_| contents(1, &[])).collect::<Vec<_>>();
+        assert!(read(&file(&memories(MEMORIES_MAX))).is_ok());
+        assert!(read(&file(&memories(MEMORIES_MAX + 1))).is_err());
+        let whole = RESERVATION_BYTES / GRANULE_BYTES;
+        assert!(read(&file(&[contents(whole, &[])])).is_ok());
+        assert!(read(&file(&[contents(whole + 1, &[])])).is_err());
+    }
+}

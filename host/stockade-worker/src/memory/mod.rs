@@ -5,7 +5,7 @@
 //!                  └► code without those segments
 //! worker, one slot for each memory of a module:
 //!   guard │ image and zeros, private, READ-ONLY      │ no access: not grown yet      │ guard
-//!         └ first write: fault ─► page writable, hot └ memory.grow ─► writable, zero
+//!         └ first write: fault ─► page writable, hot └ memory.grow ─► zero, writable alike
 //! instance ends: hot pages are copied back from the image, grown pages are zeroed or dropped
 //! ```
 //!
@@ -19,6 +19,7 @@
 //! | `image` | the image behind an artefact: how it is written and checked |
 //! | `pages` | system calls on address space |
 //! | `hot` | which pages of a memory may be written, and for how long |
+//! | `grown` | which grown pages are written |
 //! | `slot` | one memory that is kept from instance to instance |
 //! | `fresh` | one memory of one instance, for whatever has no slot |
 //!
@@ -26,6 +27,7 @@
 //! nothing that can be accessed.
 
 mod fresh;
+mod grown;
 mod hot;
 mod image;
 mod pages;
@@ -239,6 +241,16 @@ impl ModuleMemories {
     fn admit_write(&self, address: usize) -> bool {
         let mut slots = self.0.iter().filter_map(|entry| entry.slot.as_ref());
         slots.any(|slot| slot.admit_write(address))
+    }
+
+    /// Prepares grown memory at `addresses` for something that is mapped over it until the call ends, and
+    /// leaves writable pages then.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn admit_grown(&self, addresses: &Range<usize>) -> io::Result<()> {
+        let mut slots = self.0.iter().filter_map(|entry| entry.slot.as_ref());
+        slots.try_for_each(|slot| slot.admit_grown_at(addresses))
     }
 
     /// Where each memory keeps grown pages without access until the next growth.

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Pages above the minimum have no access before they are grown. Those of the window, right above it,
-//! are zeroed and keep their place when the instance ends: most guests that grow do it in every task,
-//! by a little. What was grown beyond the window is dropped.
+//! keep their place when the instance ends, and those among them that guests write are zeroed: most
+//! guests that grow do it in every task, by a little. What was grown beyond the window is dropped.
 //!
 //! Invariant: one instance at a time has the slot, and the next finds nothing of it.
 #![allow(unsafe_code)]
@@ -15,20 +15,25 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use stockade_wire::OUT_OF_MEMORY_EXIT_CODE;
 use wasmtime::LinearMemory;
 
+use super::grown::GrownSet;
 use super::hot::{Admission, HOT_PAGES_MAX, HotSet, Survey};
 use super::image::Image;
 use super::pages::{Access, Mapping, map_over, protect};
 use super::{GUARD_BYTES, RESERVATION_BYTES};
 
-/// How much of what was grown is zeroed and kept. To look through it takes 20 µs at most; a page that
+/// How much of what was grown is kept. To zero and to protect all of it takes some 100 µs; a page that
 /// is dropped instead takes about 1 µs when it is written next. The kernel does not count it as data
 /// while it has no access, so it is small beside what a worker may have.
 const WINDOW_BYTES: usize = 1 << 20;
+
+/// Of a window, what becomes known together: a fault and a system call take as long as to zero some
+/// pages.
+const BLOCK_BYTES: usize = 16 << 10;
 
 /// Address space that a slot takes.
 pub(super) const fn reserved_bytes() -> usize {
@@ -41,8 +46,15 @@ pub(super) struct Slot {
     mapping: Mapping,
     image: Arc<Image>,
     hot: HotSet,
+    grown: GrownSet,
+    /// Bytes that the instance has, which has the slot.
+    size: AtomicUsize,
     page_bytes: usize,
+    block_bytes: usize,
     is_taken: AtomicBool,
+    /// Has the system refuse to change single pages, as it does where it has no mapping more.
+    #[cfg(test)]
+    is_refused: AtomicBool,
 }
 
 impl Slot {
@@ -55,9 +67,14 @@ impl Slot {
         let slot = Self {
             mapping: Mapping::reserve(reserved_bytes())?,
             hot: HotSet::new(image.minimum_bytes.div_ceil(page_bytes)),
+            grown: GrownSet::new(WINDOW_BYTES / BLOCK_BYTES),
+            size: AtomicUsize::new(image.minimum_bytes),
             image: Arc::new(image),
             page_bytes,
+            block_bytes: BLOCK_BYTES.max(page_bytes),
             is_taken: AtomicBool::new(false),
+            #[cfg(test)]
+            is_refused: AtomicBool::new(false),
         };
         slot.map_image(0..slot.image.minimum_bytes)?;
         Ok(slot)
@@ -83,12 +100,20 @@ impl Slot {
         self.mapping.at(GUARD_BYTES as usize)
     }
 
-    /// Makes the page at `address` writable, if it is one that was not yet. In a handler of a signal.
+    /// Makes the page at `address` writable, if the instance has it and it was not yet. In a handler of
+    /// a signal.
     pub(super) fn admit_write(&self, address: usize) -> bool {
         let place = address.wrapping_sub(self.base().addr());
-        if place >= self.image.minimum_bytes {
+        if place >= self.size.load(Ordering::Relaxed) {
             return false;
         }
+        match place.checked_sub(self.image.minimum_bytes) {
+            None => self.admit_page(place),
+            Some(beyond) => self.admit_grown(beyond / self.block_bytes),
+        }
+    }
+
+    fn admit_page(&self, place: usize) -> bool {
         let admission = self.hot.admission(place / self.page_bytes);
         let pages = match &admission {
             Admission::Refused => return false,
@@ -107,6 +132,74 @@ impl Slot {
         out_of_memory()
     }
 
+    fn admit_grown(&self, block: usize) -> bool {
+        if self.grown.is_known(block) || block * self.block_bytes >= WINDOW_BYTES {
+            return false;
+        }
+        if self.protect_blocks(block..block + 1, Access::Write).is_ok() {
+            self.grown.admit(block);
+            return true;
+        }
+        // As above.
+        let blocks = self.blocks_of(self.size.load(Ordering::Relaxed));
+        if self.protect_blocks(0..blocks, Access::Write).is_ok() {
+            (0..blocks).for_each(|block| self.grown.admit(block));
+            return true;
+        }
+        out_of_memory()
+    }
+
+    /// Makes the blocks of the window that `addresses` are in writable, because what is mapped there and
+    /// taken away again leaves pages that are.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn admit_grown_at(&self, addresses: &Range<usize>) -> io::Result<()> {
+        let start = self.base().addr() + self.image.minimum_bytes;
+        let blocks = self.blocks_of(self.size.load(Ordering::Relaxed));
+        let first = addresses.start.saturating_sub(start) / self.block_bytes;
+        let end = addresses.end.saturating_sub(start).div_ceil(self.block_bytes);
+        for block in first..end.min(blocks) {
+            if !self.grown.is_known(block) {
+                self.protect_blocks(block..block + 1, Access::Write)?;
+                self.grown.admit(block);
+            }
+        }
+        Ok(())
+    }
+
+    /// Blocks of the window that a memory of `size` bytes has.
+    fn blocks_of(&self, size: usize) -> usize {
+        (size - self.image.minimum_bytes).min(WINDOW_BYTES) / self.block_bytes
+    }
+
+    fn protect_blocks(&self, blocks: Range<usize>, access: Access) -> io::Result<()> {
+        #[cfg(test)]
+        if self.is_refused.load(Ordering::Relaxed) && blocks.len() == 1 {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let at = |block| self.image.minimum_bytes + block * self.block_bytes;
+        // SAFETY: of the window, so within the mapping. Nobody refers to what has no access yet, and to
+        // what loses it only the instance did, which is gone.
+        unsafe { protect(self.base(), &(at(blocks.start)..at(blocks.end)), access) }
+    }
+
+    /// Makes the memory so many bytes long.
+    fn grow(&self, size: usize) -> io::Result<()> {
+        let old = self.size.load(Ordering::Relaxed);
+        for (blocks, is_known) in self.grown.runs(self.blocks_of(old)..self.blocks_of(size)) {
+            let access = if is_known { Access::Write } else { Access::Read };
+            self.protect_blocks(blocks, access)?;
+        }
+        let beyond = old.max(self.image.minimum_bytes + WINDOW_BYTES)..size;
+        if !beyond.is_empty() {
+            // SAFETY: within the mapping; nobody refers to what has no access.
+            unsafe { protect(self.base(), &beyond, Access::Write) }?;
+        }
+        self.size.store(size, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn pages(&self) -> usize {
         self.image.minimum_bytes.div_ceil(self.page_bytes)
     }
@@ -117,6 +210,10 @@ impl Slot {
     }
 
     fn make_writable(&self, pages: Range<usize>) -> io::Result<()> {
+        #[cfg(test)]
+        if self.is_refused.load(Ordering::Relaxed) && pages.len() < self.pages() {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         // SAFETY: below the minimum, so within the mapping.
         unsafe { protect(self.base(), &self.place_of(pages), Access::Write) }
     }
@@ -129,9 +226,10 @@ impl Slot {
             .try_for_each(|piece| unsafe { piece.map(self.base(), Access::Read) })
     }
 
-    /// Makes the memory, of which an instance has left `size` bytes, as it was.
-    fn reset(&self, size: usize) {
-        if self.take_back_growth(size).is_err() {
+    /// Makes the memory as it was.
+    fn reset(&self) {
+        let size = self.size.swap(self.image.minimum_bytes, Ordering::Relaxed);
+        if size > self.image.minimum_bytes && self.take_back_growth(size).is_err() {
             out_of_memory();
         }
         self.hot.end(
@@ -145,25 +243,22 @@ impl Slot {
     }
 
     fn take_back_growth(&self, size: usize) -> io::Result<()> {
-        let minimum = self.image.minimum_bytes;
-        if size <= minimum {
-            return Ok(());
-        }
-        let window_end = self.window().end - self.base().addr();
-        let kept = minimum..size.min(window_end);
-        // SAFETY: the instance had access to it, and is gone.
-        let bytes =
-            unsafe { std::slice::from_raw_parts_mut(self.base().add(kept.start), kept.len()) };
-        bytes
-            .chunks_mut(self.page_bytes)
-            .filter(|page| !is_zero(page))
-            .for_each(|page| page.fill(0));
-        // SAFETY: within the mapping, and nobody refers to it any more.
-        unsafe {
-            protect(self.base(), &kept, Access::None)?;
-            if size > window_end {
-                map_over(self.base(), &(window_end..size), None, Access::None)?;
-            }
+        let blocks = self.blocks_of(size);
+        let window = self.image.minimum_bytes;
+        self.grown.end(blocks, |block| {
+            // SAFETY: a known block, so it is writable; the instance is gone, so nobody refers to it.
+            let bytes = unsafe {
+                let start = self.base().add(window + block * self.block_bytes);
+                std::slice::from_raw_parts_mut(start, self.block_bytes)
+            };
+            let pages = bytes.chunks_mut(self.page_bytes).filter(|page| !is_zero(page));
+            pages.map(|page| page.fill(0)).count() > 0
+        });
+        self.protect_blocks(0..blocks, Access::None)?;
+        let beyond = window + WINDOW_BYTES..size;
+        if !beyond.is_empty() {
+            // SAFETY: within the mapping, and nobody refers to it any more.
+            unsafe { map_over(self.base(), &beyond, None, Access::None) }?;
         }
         Ok(())
     }
@@ -203,24 +298,21 @@ fn out_of_memory() -> ! {
 
 /// The memory of an instance that has a slot.
 #[derive(Debug)]
-pub(super) struct SlotMemory {
-    slot: Arc<Slot>,
-    size: usize,
-}
+pub(super) struct SlotMemory(Arc<Slot>);
 
 impl SlotMemory {
     /// Takes `slot`, unless another instance has it.
     pub(super) fn take(slot: &Arc<Slot>) -> Option<Self> {
         // Acquires what the last instance's thread did to it.
         let was_taken = slot.is_taken.swap(true, Ordering::Acquire);
-        (!was_taken).then(|| Self { slot: Arc::clone(slot), size: slot.image.minimum_bytes })
+        (!was_taken).then(|| Self(Arc::clone(slot)))
     }
 }
 
 impl Drop for SlotMemory {
     fn drop(&mut self) {
-        self.slot.reset(self.size);
-        self.slot.is_taken.store(false, Ordering::Release);
+        self.0.reset();
+        self.0.is_taken.store(false, Ordering::Release);
     }
 }
 
@@ -228,7 +320,7 @@ impl Drop for SlotMemory {
 // it that are protected are made writable when they are written, see `ModuleMemories::watch`.
 unsafe impl LinearMemory for SlotMemory {
     fn byte_size(&self) -> usize {
-        self.size
+        self.0.size.load(Ordering::Relaxed)
     }
 
     fn byte_capacity(&self) -> usize {
@@ -239,13 +331,158 @@ unsafe impl LinearMemory for SlotMemory {
         if size > self.byte_capacity() {
             return Err(wasmtime::Error::msg("a memory grows beyond its reservation"));
         }
-        // SAFETY: within the mapping; nobody could refer to what had no access.
-        unsafe { protect(self.slot.base(), &(self.size..size), Access::Write) }?;
-        self.size = size;
-        Ok(())
+        Ok(self.0.grow(size)?)
     }
 
     fn as_ptr(&self) -> *mut u8 {
-        self.slot.base()
+        self.0.base()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use stockade_wire::descriptor::sealed_file;
+
+    use super::super::hot::BLOCK_PAGES;
+    use super::super::image::{Contents, GRANULE_BYTES, Images, append};
+    use super::*;
+
+    const GRANULE: usize = GRANULE_BYTES as usize;
+
+    /// A slot of so many granules, of which those that `filled` names hold their number.
+    fn slot(granules: usize, filled: &[u64]) -> Arc<Slot> {
+        let contents = filled.iter().map(|number| (*number, vec![*number as u8 + 1; GRANULE]));
+        let minimum_bytes = (granules * GRANULE) as u64;
+        let contents = Contents { minimum_bytes, granules: Some(contents.collect()) };
+        let mut artefact = b"code".to_vec();
+        append(&mut artefact, &[contents]);
+        let file: Arc<File> = Arc::new(sealed_file("artefact", &artefact).unwrap());
+        let read = Images::read(&file).unwrap().0.remove(0);
+        let image = Image::new(file, read.runs.unwrap(), read.minimum_bytes).unwrap();
+        Arc::new(Slot::new(image).unwrap())
+    }
+
+    impl SlotMemory {
+        fn bytes(&self) -> &[u8] {
+            // SAFETY: all of it can be read, and only tests write to it, through `write`.
+            unsafe { std::slice::from_raw_parts(self.as_ptr(), self.byte_size()) }
+        }
+
+        /// Writes a byte, as a guest would whose first write to a page faults.
+        fn write(&self, at: usize) {
+            let address = self.as_ptr().wrapping_add(at);
+            self.0.admit_write(address.addr());
+            // SAFETY: within the memory and writable.
+            unsafe { address.write_volatile(0xee) };
+        }
+    }
+
+    #[track_caller]
+    fn assert_pristine(slot: &Arc<Slot>, filled: &[u64]) {
+        let memory = SlotMemory::take(slot).expect("nobody has it");
+        for (number, granule) in (0..).zip(memory.bytes().chunks(GRANULE)) {
+            let expected = if filled.contains(&number) { number as u8 + 1 } else { 0 };
+            assert!(granule.iter().all(|byte| *byte == expected), "granule {number}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_put_back_from_the_image_or_to_zeros() {
+        let filled = [1, 2, 5];
+        let slot = slot(8, &filled);
+        for at in [0, GRANULE - 1, GRANULE, 3 * GRANULE - 1, 3 * GRANULE, 8 * GRANULE - 1] {
+            for _ in 0..10 {
+                SlotMemory::take(&slot).unwrap().write(at);
+                assert_pristine(&slot, &filled);
+            }
+        }
+    }
+
+    #[test]
+    fn more_pages_than_may_be_hot_are_put_back_too() {
+        let slot = slot(64, &[0, 63]);
+        slot.share_hot_set(HOT_PAGES_MAX / 3);
+        for _ in 0..10 {
+            let memory = SlotMemory::take(&slot).unwrap();
+            (0..64 * GRANULE).step_by(slot.page_bytes).for_each(|at| memory.write(at));
+            assert!(memory.bytes().iter().step_by(slot.page_bytes).all(|byte| *byte == 0xee));
+            drop(memory);
+            assert_eq!(slot.hot.count(), 3);
+            assert_pristine(&slot, &[0, 63]);
+        }
+    }
+
+    #[test]
+    fn where_the_system_has_no_mapping_for_single_pages_all_are_put_back() {
+        let slot = slot(2 * BLOCK_PAGES, &[1]);
+        let memory = SlotMemory::take(&slot).unwrap();
+        memory.write(5);
+        slot.is_refused.store(true, Ordering::Relaxed);
+        memory.write(GRANULE + 5);
+        // They are writable now.
+        (0..2 * GRANULE).for_each(|at| memory.write(at));
+        drop(memory);
+        assert_pristine(&slot, &[1]);
+        let mut memory = SlotMemory::take(&slot).unwrap();
+        memory.grow_to(memory.byte_size() + 2 * GRANULE).unwrap();
+        (0..memory.byte_size()).step_by(1000).for_each(|at| memory.write(at));
+        drop(memory);
+        assert_pristine(&slot, &[1]);
+        slot.is_refused.store(false, Ordering::Relaxed);
+        SlotMemory::take(&slot).unwrap().write(5);
+        assert_pristine(&slot, &[1]);
+    }
+
+    #[test]
+    fn grown_memory_is_empty_and_out_of_reach_for_the_next() {
+        let slot = slot(1, &[0]);
+        let window = WINDOW_BYTES / GRANULE;
+        for pages in [1, 2, window, window + 1, 3 * window, 1] {
+            let mut memory = SlotMemory::take(&slot).unwrap();
+            for size in 2..=pages + 1 {
+                memory.grow_to(size * GRANULE).unwrap();
+            }
+            assert!(memory.bytes()[GRANULE..].iter().all(|byte| *byte == 0), "{pages}");
+            (GRANULE..memory.byte_size()).step_by(1000).for_each(|at| memory.write(at));
+            drop(memory);
+            assert_pristine(&slot, &[0]);
+            let window = slot.window().start - slot.base().addr();
+            for at in [window, window + WINDOW_BYTES - 1, pages * GRANULE] {
+                assert!(!is_readable(slot.base().wrapping_add(at)), "{pages} {at}");
+            }
+        }
+    }
+
+    /// Whether the kernel can read a byte there.
+    fn is_readable(at: *const u8) -> bool {
+        let (_reader, writer) = io::pipe().unwrap();
+        // SAFETY: the kernel copies the byte, or says that it cannot.
+        unsafe { libc::write(std::os::fd::AsRawFd::as_raw_fd(&writer), at.cast(), 1) == 1 }
+    }
+
+    #[test]
+    fn a_slot_is_one_instances_at_a_time() {
+        let slot = slot(1, &[]);
+        let memory = SlotMemory::take(&slot).unwrap();
+        assert!(SlotMemory::take(&slot).is_none());
+        drop(memory);
+        assert!(SlotMemory::take(&slot).is_some());
+    }
+
+    #[test]
+    fn an_address_outside_of_what_was_there_first_is_not_admitted() {
+        let slot = slot(1, &[]);
+        let mut memory = SlotMemory::take(&slot).unwrap();
+        memory.grow_to(2 * GRANULE).unwrap();
+        let base = slot.base().addr();
+        for address in [0, base - 1, base + 2 * GRANULE, usize::MAX] {
+            assert!(!slot.admit_write(address), "{address:#x}");
+        }
+        assert!(slot.admit_write(base + GRANULE) && !slot.admit_write(base + GRANULE));
+        assert!(slot.admit_write(base + 2 * GRANULE - 1));
+        assert!(slot.admit_write(base) && !slot.admit_write(base + 1), "the page is writable");
+        assert!(slot.admit_write(base + GRANULE - 1));
     }
 }

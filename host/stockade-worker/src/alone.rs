@@ -1,0 +1,221 @@
+//! A worker's runtime by itself, in the calling process: without a host, messages and lockdown.
+//!
+//! ```text
+//! benchmark: what a task takes in a worker    ─► Alone::run
+//! smith: is a reset instance like a fresh one ─► Alone::run …, Alone::difference
+//! ```
+//!
+//! For the benchmark and for tests. No part of a pool uses it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use stockade_wire::descriptor::sealed_file;
+use stockade_wire::{
+    CompileLimits, CompileRequest, CompileStep, Confinement, Finished, Grants, Instances,
+    Invocation, Limits, Load, ModuleId, Run, Setup, StatusPage, TaskId, WorkerId, WorkerPort,
+};
+use wasmtime::{Engine, Extern, Instance, Linker, Module, Store, Val};
+
+use crate::guest::Host;
+use crate::runtime::Runtime;
+use crate::{compiler, engine, meter};
+
+const MODULE: ModuleId = ModuleId(0);
+
+/// A runtime with one module.
+#[derive(Debug)]
+pub struct Alone {
+    runtime: Runtime,
+    /// The host's side of what the runtime has.
+    page: StatusPage,
+    _host: UnixStream,
+    tokio: tokio::runtime::Runtime,
+    plain: Plain,
+    limits: Limits,
+    last_task: u64,
+}
+
+/// The module as the engine runs it by itself, with nothing of ours.
+#[derive(Debug)]
+struct Plain {
+    engine: Engine,
+    module: Module,
+}
+
+/// What cannot be done.
+type Result<T> = std::result::Result<T, String>;
+
+fn words(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+impl Alone {
+    /// Compiles the binary module `wasm` for `limits` and maps it, as a compiler and a worker would.
+    ///
+    /// # Errors
+    /// Why that is refused.
+    pub fn new(wasm: &[u8], limits: &Limits) -> Result<Self> {
+        let settings = limits.engine_settings();
+        let request = CompileRequest {
+            step: CompileStep::Compile,
+            engine: settings.clone(),
+            text: false,
+            limits: CompileLimits::default(),
+            exposed: false,
+        };
+        let compiled = compiler::compile(&request, wasm, None).map_err(|it| it.message)?;
+        let artefact = sealed_file("artefact", &compiled.artefact).map_err(words)?;
+        let engine = engine::for_compiler(&settings).map_err(words)?;
+        let plain = Plain { module: Module::from_binary(&engine, wasm).map_err(words)?, engine };
+        let (host, own) = UnixStream::pair().map_err(words)?;
+        let page = StatusPage::create().map_err(words)?;
+        let theirs = page.descriptor().as_fd().try_clone_to_owned().map_err(words)?;
+        let setup = Setup {
+            worker: WorkerId(1),
+            name: "alone".into(),
+            engine: settings.clone(),
+            limits: limits.clone(),
+            grants: Grants::none(),
+            instances: Instances::PerTask,
+            confinement: Confinement::default(),
+            modules: 1,
+            rings: false,
+            coredumps: None,
+        };
+        let engine = engine::for_worker(&settings).map_err(words)?;
+        let link = Host::new(WorkerPort::new(own).map_err(words)?);
+        let their_page = StatusPage::open(File::from(theirs)).map_err(words)?;
+        let mut runtime = Runtime::new(engine, setup, link, their_page).map_err(words)?;
+        runtime.watch_deadlines().map_err(words)?;
+        let functions = compiled.description.exports.into_iter().map(|export| export.name);
+        let load = Load {
+            module: MODULE,
+            name: "alone".into(),
+            functions: functions.collect(),
+            initializer: None,
+            finalizer: None,
+            initialized: false,
+        };
+        runtime.load(load, artefact).map_err(words)?;
+        let tokio = tokio::runtime::Builder::new_current_thread().build().map_err(words)?;
+        let limits = limits.clone();
+        Ok(Self { runtime, page, _host: host, tokio, plain, limits, last_task: 0 })
+    }
+
+    /// Runs a task in a fresh instance, and makes its memory as it was.
+    ///
+    /// # Errors
+    /// Where the system gives no memory.
+    pub fn run(&mut self, invocation: Invocation, stdio: Vec<OwnedFd>) -> Result<Finished> {
+        let _entered = self.tokio.enter();
+        self.last_task += 1;
+        let (task, slot) = (TaskId(self.last_task), 0);
+        self.page.offer(slot, task);
+        let (share, placement) = (None, None);
+        let run = Run { task, module: MODULE, invocation, limits: None, slot, share, placement };
+        let finished = self.runtime.run(run, stdio, None);
+        self.runtime.rest();
+        finished.map_err(|why| format!("{why:?}"))
+    }
+
+    /// What is different, in whatever the module exports, between the instance that a task would get
+    /// now and one that the engine makes by itself; none where there is nothing.
+    ///
+    /// # Errors
+    /// Where one of them cannot be made, which must be so for both.
+    pub fn difference(&mut self) -> Result<Option<String>> {
+        let _entered = self.tokio.enter();
+        let mut plain = Store::new(&self.plain.engine, meter::Meter::default());
+        plain.data_mut().begin(&self.limits);
+        plain.limiter(|meter| meter);
+        let mut linker = Linker::new(&self.plain.engine);
+        linker.define_unknown_imports_as_traps(&self.plain.module).map_err(words)?;
+        if self.limits.engine_settings().metering.epochs() {
+            plain.set_epoch_deadline(u64::MAX / 2);
+        }
+        if self.limits.engine_settings().metering.fuel() {
+            plain.set_fuel(u64::MAX / 2).map_err(words)?;
+        }
+        let made = linker.instantiate(&mut plain, &self.plain.module);
+        let other = made.map(|instance| Contents::of(&mut plain, instance));
+        self.runtime.with_fresh(MODULE, |own| match (own, other) {
+            (Ok((store, instance)), Ok(other)) => Ok(Contents::of(store, instance).unlike(&other)),
+            (Err(_), Err(_)) => Ok(None),
+            (Err(own), Ok(_)) => Err(format!("no fresh instance: {own}")),
+            (Ok(_), Err(other)) => Err(format!("no plain instance: {other}")),
+        })
+    }
+}
+
+/// All that an instance exports besides functions.
+#[derive(Debug, Default)]
+struct Contents {
+    memories: BTreeMap<String, Vec<u8>>,
+    values: BTreeMap<String, String>,
+}
+
+impl Contents {
+    fn of<T: 'static>(store: &mut Store<T>, instance: Instance) -> Self {
+        let mut contents = Self::default();
+        let exports = instance.exports(&mut *store);
+        let exports: Vec<_> =
+            exports.map(|export| (export.name().to_owned(), export.into_extern())).collect();
+        for (name, export) in exports {
+            match export {
+                Extern::Memory(memory) => {
+                    contents.memories.insert(name, memory.data(&*store).to_vec());
+                }
+                Extern::Global(global) => {
+                    let value = shown(&global.get(&mut *store));
+                    contents.values.insert(name, value);
+                }
+                Extern::Table(table) => {
+                    for index in 0..table.size(&*store) {
+                        let entry = table.get(&mut *store, index);
+                        let shown = entry.map(|entry| entry.is_null());
+                        contents.values.insert(format!("{name}[{index}]"), format!("{shown:?}"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        contents
+    }
+
+    /// How this is unlike `other`.
+    fn unlike(&self, other: &Self) -> Option<String> {
+        for (name, memory) in &self.memories {
+            let Some(other) = other.memories.get(name) else {
+                return Some(format!("memory {name} is only here"));
+            };
+            if memory.len() != other.len() {
+                return Some(format!("memory {name}: {} bytes, not {}", memory.len(), other.len()));
+            }
+            if let Some(at) = memory.iter().zip(other).position(|(own, other)| own != other) {
+                return Some(format!("memory {name} at {at}: {} not {}", memory[at], other[at]));
+            }
+        }
+        let mut values = self.values.iter().zip(&other.values);
+        if self.values.len() != other.values.len() || self.memories.len() != other.memories.len() {
+            return Some("another number of exports".into());
+        }
+        values
+            .find(|(own, other)| own != other)
+            .map(|(own, other)| format!("{own:?} not {other:?}"))
+    }
+}
+
+/// A value by its bits; of a reference, whether it is null.
+fn shown(value: &Val) -> String {
+    match value {
+        Val::I32(_) | Val::I64(_) | Val::F32(_) | Val::F64(_) | Val::V128(_) => {
+            format!("{value:?}")
+        }
+        Val::FuncRef(reference) => format!("function, null: {}", reference.is_none()),
+        Val::ExternRef(reference) => format!("extern, null: {}", reference.is_none()),
+        _ => "another reference".into(),
+    }
+}
