@@ -218,6 +218,10 @@ chaos-short seed="": build
 soak minutes="10" seed="": build
     {{ target }}/debug/soak {{ minutes }} {{ seed }}
 
+# Tasks that look for what others left in memory, globals and tables, for so many seconds, while memory is compacted again and again (as root).
+races seconds="1200": build
+    {{ target }}/debug/races {{ seconds }}
+
 # Very many modules that wasm-smith makes, each compiled and called in a real pool; `just smith 1 SEED NUMBER` tries one again.
 smith modules="10000" seed="" first="": build
     {{ target }}/debug/smith {{ modules }} "{{ seed }}" "{{ first }}"

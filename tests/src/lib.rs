@@ -9,6 +9,7 @@
 //! forgery    messages that a worker makes up
 //! gate       a guest that waits until the test lets it go on
 //! processes  what a pool leaves in the system's tables; killing and stopping workers
+//! races      tasks that look for what others left, while pages are moved
 //! roles      workers and compilers without a pool, driven over their wire
 //! random     numbers that a seed decides
 //! storm      what `chaos` and `chaos-worker` agree on
@@ -22,6 +23,7 @@
 
 pub mod bombs;
 pub mod escape;
+pub mod races;
 
 mod census;
 mod cgroup;

@@ -237,7 +237,10 @@ fn finished<'a>(request: &CompileRequest, binary: &'a [u8]) -> Result<Cow<'a, [u
 }
 
 /// The artefact of `binary`, with the images of its memories behind it.
-fn precompile(engine: &Engine, binary: &[u8]) -> Result<Vec<u8>, Refusal> {
+///
+/// # Errors
+/// Where the engine fails.
+pub(crate) fn precompile(engine: &Engine, binary: &[u8]) -> Result<Vec<u8>, Refusal> {
     let separated = image::separate(binary);
     let (binary, images) =
         separated.map_err(|error| internal(&format!("it has no image: {error}")))?;

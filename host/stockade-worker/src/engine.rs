@@ -35,8 +35,11 @@ pub(crate) struct WorkerEngine {
 /// # Errors
 /// Where code cannot run on this machine.
 pub(crate) fn for_worker(settings: &EngineSettings) -> wasmtime::Result<WorkerEngine> {
+    for_worker_of(config(settings))
+}
+
+fn for_worker_of(mut config: Config) -> wasmtime::Result<WorkerEngine> {
     let (code, memories) = (Arc::new(Code::new()), Arc::new(Memories::default()));
-    let mut config = config(settings);
     config
         .with_custom_code_memory(Some(Arc::clone(&code) as Arc<_>))
         .with_host_memory(Arc::clone(&memories) as Arc<_>);
@@ -94,6 +97,20 @@ fn config(settings: &EngineSettings) -> Config {
         .gc_heap_reservation(GC_HEAP_RESERVATION_BYTES)
         .gc_heap_guard_size(GUARD_BYTES);
     config
+}
+
+/// The engines of both roles with features that no pool has on.
+#[cfg(test)]
+pub(crate) fn with_features(
+    settings: &EngineSettings,
+    features: WasmFeatures,
+) -> wasmtime::Result<(Engine, WorkerEngine)> {
+    let config = || {
+        let mut config = config(settings);
+        config.wasm_features(features, true);
+        config
+    };
+    Ok((Engine::new(&config())?, for_worker_of(config())?))
 }
 
 #[cfg(test)]

@@ -3,17 +3,19 @@
 //! ```text
 //! Forge: number ─► Made ─► admission here ─ refused ─► a pool of its own must refuse it alike
 //!                                │
-//!                                └─ admitted ─► 64 to a pool ─► calls ─► Tally
+//!                                ├─ admitted ─► 64 to a pool ─► calls ─► Tally
+//!                                └─ admitted ─► compare: reset instances beside fresh ones
 //! ```
 //!
 //! `smith [MODULES] [SEED] [FIRST]`, each of which may be empty. Prints what became of the modules and
 //! their calls, and exits with 1 if anything did that must not: a module that is refused here and not
-//! there, a compiler or a worker that died, a task without an end, processes, threads, descriptors or
+//! there, an instance that is not as the engine makes it, a compiler or a worker that died, a task without an end, processes, threads, descriptors or
 //! memory left. Findings are kept in `target/smith/SEED-NUMBER.wasm`.
 //!
 //! A seed and a number always make the same module and the same calls: `smith 1 SEED NUMBER` tries
 //! one again.
 
+mod compare;
 mod make;
 #[path = "../../fuzz/src/rules.rs"]
 mod rules;

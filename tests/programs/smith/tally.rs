@@ -30,6 +30,7 @@ pub(crate) struct Tally {
 struct Inner {
     modules: u64,
     workers: u64,
+    compared: u64,
     fates: BTreeMap<(Kind, String), u64>,
     ends: BTreeMap<String, u64>,
     findings: Vec<String>,
@@ -63,6 +64,11 @@ impl Tally {
     /// A pool had so many workers, one after the other.
     pub(crate) fn workers(&self, count: u64) {
         self.inner().workers += count;
+    }
+
+    /// Instances of a module were compared and are alike.
+    pub(crate) fn compared(&self) {
+        self.inner().compared += 1;
     }
 
     /// Something happened that must not; the module is kept.
@@ -122,6 +128,7 @@ impl Tally {
         row("seconds", format!("{seconds:.1}"))?;
         row("modules a second", format!("{:.1}", inner.modules as f64 / seconds))?;
         row("workers used", inner.workers.to_string())?;
+        row("reset and fresh, byte for byte alike", inner.compared.to_string())?;
         for ((kind, fate), count) in &inner.fates {
             row(&format!("{kind:?}: {fate}"), count.to_string())?;
         }

@@ -15,6 +15,7 @@ use stockade::{
 use stockade_tests::{PATIENCE, Random, processes_named, threads_named};
 use stockade_wire::RefusalKind;
 
+use crate::compare::compare;
 use crate::make::Made;
 use crate::tally::Tally;
 use crate::{MEMORY_BYTES, TABLE_ELEMENTS};
@@ -46,6 +47,9 @@ pub(crate) fn run(modules: Vec<Made>, seed: u32, tally: &Tally) {
             }
             other => tally.violation(&made, format!("is {kind:?} here, and there {other:?}")),
         }
+    }
+    for made in &admitted {
+        compare(made, seed, tally);
     }
     let Some(pool) = build(&mut admitted, tally) else { return };
     call_all(&pool, &admitted, seed, tally);

@@ -2,13 +2,16 @@
 
 use std::os::fd::AsFd;
 
-use stockade_wire::descriptor::memory_file;
+use stockade_wire::descriptor::{memory_file, sealed_file};
 use stockade_wire::{
     ChunkId, Failure, Grants, HostMessage, Invocation, Limits, Outcome, Placement, PlacementFile,
     Scalar, SharedMemory, TrapKind,
 };
 
+use wasmtime::{Instance, Module, Store, Val, WasmFeatures};
+
 use super::support::{Worker, command, guest, task, worker};
+use crate::{artefact, engine};
 
 /// A guest of so many pages, with data at the beginning and the end of them, and functions to write and
 /// to look at all of it.
@@ -248,4 +251,74 @@ fn what_is_written_where_an_input_was_mapped_is_gone_with_the_instance() {
         assert_eq!(written, Outcome::Returned(vec![]));
         assert_eq!(worker.result("look", b""), vec![0; 131_072]);
     }
+}
+
+/// Three memories of two kinds, one of which nobody sees, and an object that is collected.
+const SEVERAL: &str = r#"(module
+    (type $box (struct (field (mut i64))))
+    (memory $a (export "memory") 2) (memory $hidden 3) (memory $wide i64 2)
+    (data (memory $a) (i32.const 70000) "first") (data (memory $hidden) (i32.const 8) "second")
+    (data (memory $wide) (i64.const 65536) "third")
+    (global $object (mut (ref null $box)) (ref.null $box))
+    (func (export "write") (param i32)
+        (global.set $object (struct.new $box (i64.const -1)))
+        (memory.fill $a (i32.const 0) (i32.const 0xaa) (i32.const 131072))
+        (memory.fill $hidden (i32.const 0) (i32.const 0xbb) (i32.const 196608))
+        (memory.fill $wide (i64.const 0) (i32.const 0xcc) (i64.const 131072))
+        (drop (memory.grow $hidden (i32.const 20)))
+        (memory.fill $hidden (i32.const 196608) (i32.const 0xdd) (i32.const 1310720))
+        (drop (memory.grow $wide (i64.const 1)))
+        (i64.store $wide (i64.const 131072) (i64.const -1)))
+    (func (export "look") (param i32) (result i64) (local $at i32) (local $h i64)
+        (drop (memory.grow $hidden (i32.const 20)))
+        (drop (memory.grow $wide (i64.const 1)))
+        (loop $again
+            (local.set $h (i64.mul (i64.const 0x100000001b3) (i64.xor (local.get $h)
+                (i64.load $hidden (local.get $at)))))
+            (if (i32.lt_u (local.get $at) (i32.const 131072)) (then
+                (local.set $h (i64.mul (i64.const 0x100000001b3) (i64.xor (local.get $h)
+                    (i64.load $a (local.get $at)))))))
+            (if (i32.lt_u (local.get $at) (i32.const 196608)) (then
+                (local.set $h (i64.mul (i64.const 0x100000001b3) (i64.xor (local.get $h)
+                    (i64.load $wide (i64.extend_i32_u (local.get $at))))))))
+            (br_if $again (i32.lt_u
+                (local.tee $at (i32.add (local.get $at) (i32.const 8))) (i32.const 1507328))))
+        (i64.add (local.get $h) (struct.get $box 0 (struct.new_default $box)))))"#;
+
+#[test]
+fn each_of_several_memories_is_put_back_and_a_heap_of_objects_is_none_of_them() {
+    let features = WasmFeatures::MULTI_MEMORY
+        | WasmFeatures::MEMORY64
+        | WasmFeatures::FUNCTION_REFERENCES
+        | WasmFeatures::GC
+        | WasmFeatures::GC_TYPES;
+    let settings = Limits::default().engine_settings();
+    let (compiler, worker) = engine::with_features(&settings, features).unwrap();
+    let binary = wat::parse_str(SEVERAL).unwrap();
+    let artefact = crate::compiler::precompile(&compiler, &binary).unwrap();
+    let file = sealed_file("artefact", &artefact).unwrap();
+    let (module, memories) = artefact::load(&worker, file).unwrap();
+    let call = |name: &str| {
+        let mut store = Store::new(&worker.engine, ());
+        memories.watch(&mut store);
+        let announced = worker.memories.announce(&memories);
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        drop(announced);
+        let function = instance.get_func(&mut store, name).unwrap();
+        let mut results = vec![Val::I64(0); function.ty(&store).results().len()];
+        function.call(&mut store, &[Val::I32(0)], &mut results).unwrap();
+        results.first().and_then(Val::i64)
+    };
+    let plain = {
+        let module = Module::from_binary(&compiler, &binary).unwrap();
+        let mut store = Store::new(&compiler, ());
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        let look = instance.get_typed_func::<i32, i64>(&mut store, "look").unwrap();
+        look.call(&mut store, 0).unwrap()
+    };
+    for round in 0..5 {
+        assert_eq!(call("look"), Some(plain), "{round}");
+        assert_eq!(call("write"), None);
+    }
+    assert_eq!(call("look"), Some(plain));
 }
