@@ -7,6 +7,7 @@
 //! abi       31–41   what it says to its worker
 //! wasi      42–60   what it asks of the system
 //! worker    61–79   what native code does that has taken a worker or a compiler over
+//! memory    80–83   what is left in guest memory
 //! catalogue.txt ─┐
 //! seen(n, …) ────┴─► page ─► docs/security.md, one row a number
 //! ```
@@ -21,6 +22,7 @@ mod cache;
 #[cfg(target_arch = "x86_64")]
 mod escape;
 mod execution;
+mod memory;
 mod modules;
 mod page;
 mod scene;

@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use stockade_tests::repository;
 
 const CATALOGUE: &str = include_str!("catalogue.txt");
-const ATTACKS: usize = 79;
+const ATTACKS: usize = 90;
 const BEGIN: &str = "<!-- attacks: made by tests -->";
 const END: &str = "<!-- end of attacks -->";
 const UPDATE: &str = "STOCKADE_UPDATE=1 cargo test -p stockade-tests attacks";
