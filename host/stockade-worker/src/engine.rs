@@ -39,7 +39,7 @@ pub(crate) fn for_worker(settings: &EngineSettings) -> wasmtime::Result<WorkerEn
 }
 
 fn for_worker_of(mut config: Config) -> wasmtime::Result<WorkerEngine> {
-    let (code, memories) = (Arc::new(Code::new()), Arc::new(Memories::default()));
+    let (code, memories) = (Arc::new(Code::new()), Arc::new(Memories::new()));
     config
         .with_custom_code_memory(Some(Arc::clone(&code) as Arc<_>))
         .with_host_memory(Arc::clone(&memories) as Arc<_>);

@@ -98,6 +98,16 @@ impl Stockade {
         self
     }
 
+    /// Leaves it so many KiB of address space, as `ulimit -v` does.
+    pub(crate) fn address_space(mut self, kib: u64) -> Self {
+        let mut limited = Command::new("/bin/sh");
+        limited.args(["-c", &format!("ulimit -v {kib} && exec \"$0\" \"$@\"")]);
+        limited.arg(self.command.get_program()).args(self.command.get_args());
+        limited.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command = limited;
+        self
+    }
+
     /// Runs it to its end.
     #[track_caller]
     pub(crate) fn end(self) -> Ended {

@@ -105,8 +105,13 @@ struct Entry {
 
 /// Makes the memories of an engine's instances. The engine says neither whose memory it asks for nor
 /// which, so an instance is announced before it is made.
-#[derive(Debug, Default)]
-pub(crate) struct Memories(Mutex<State>);
+#[derive(Debug)]
+pub(crate) struct Memories {
+    /// The limit of this process on address space. It is asked for once, since the filter of system
+    /// calls does not let it be asked for later.
+    limit: Option<u64>,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -117,6 +122,17 @@ struct State {
 }
 
 impl Memories {
+    /// No memories yet. To be made before the process is locked down.
+    pub(crate) fn new() -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
+        Self { limit, state: Mutex::default() }
+    }
+
+    /// Says why a memory has no room, with what limits it.
+    fn no_address_space(&self, source: io::Error) -> MemoryError {
+        MemoryError::AddressSpace { needed: slot::reserved_bytes(), limit: self.limit, source }
+    }
+
     /// Makes room for the memories of a module, whose artefact and image `file` holds.
     ///
     /// # Errors
@@ -129,7 +145,8 @@ impl Memories {
                 None => None,
                 Some(runs) => {
                     let image = Image::new(Arc::clone(file), runs, minimum_bytes);
-                    let slot = image.and_then(Slot::new).map_err(no_address_space)?;
+                    let slot = image.and_then(Slot::new);
+                    let slot = slot.map_err(|error| self.no_address_space(error))?;
                     Some(Arc::new(slot))
                 }
             };
@@ -155,7 +172,7 @@ impl Memories {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // No code that holds the lock can panic halfway through a change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The slot of the memory that is asked for, if it is one of the announced module's, has a slot,
@@ -214,7 +231,7 @@ unsafe impl MemoryCreator for Memories {
         let memory = FreshMemory::new(minimum, capacity, guard, image.as_deref());
         match memory {
             Ok(memory) => Ok(Box::new(memory)),
-            Err(error) => Err(no_address_space(error).to_string()),
+            Err(error) => Err(self.no_address_space(error).to_string()),
         }
     }
 }
@@ -257,10 +274,4 @@ impl ModuleMemories {
     pub(crate) fn windows(&self) -> Vec<Range<usize>> {
         self.0.iter().filter_map(|entry| Some(entry.slot.as_ref()?.window())).collect()
     }
-}
-
-/// Says why a memory has no room, with what limits it.
-fn no_address_space(source: io::Error) -> MemoryError {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
-    MemoryError::AddressSpace { needed: slot::reserved_bytes(), limit, source }
 }
