@@ -24,7 +24,6 @@ impl Machine {
     /// Looks at the machine, and at the cache in a directory.
     pub(crate) fn look(cache: Option<&Path>) -> Self {
         Self(vec![
-            fast_reset(),
             self::cache(cache),
             settings(),
             fact("processors", processors()),
@@ -52,21 +51,6 @@ impl Machine {
 
 fn fact(name: &'static str, words: String) -> Row {
     Row { name, level: None, words, advice: None }
-}
-
-fn fast_reset() -> Row {
-    let (level, words, advice) = match stockade_worker::fast_reset() {
-        Ok(()) => (Level::Full, "only pages that a task wrote are made as new".into(), None),
-        Err(reason) => (
-            Level::None,
-            format!("all memory of a task is made as new: {reason}"),
-            Some(
-                "fast reset: needs Linux 6.7 and no swap (`swapoff -a`, where the machine can do \
-                 without). Tasks cost some ten microseconds more, and are as safe.",
-            ),
-        ),
-    };
-    Row { name: "fast reset", level: Some(level), words, advice }
 }
 
 fn cache(directory: Option<&Path>) -> Row {

@@ -4,7 +4,6 @@
 //! loads only where every choice that shaped its code was made alike. The two differ in how
 //! instances are allocated, which shapes no code: a worker pools them, a compiler makes none.
 
-use std::fs;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -26,13 +25,6 @@ pub(crate) const BACKTRACE_FRAMES_MAX: usize = 32;
 /// besides, because a command runs in one of its own.
 const INSTANCES_MAX: u32 = MODULES_LIVING_MAX as u32 + 1;
 
-/// How much of a memory that a task dirtied is put back page by page rather than unmapped. Only
-/// with a page map, which finds the dirty pages; without one all of it would be written every time.
-const KEEP_RESIDENT_BYTES: usize = 4 << 20;
-
-/// As [`KEEP_RESIDENT_BYTES`], for tables.
-const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
-
 /// The engine of a worker, whose code `code` publishes.
 ///
 /// # Errors
@@ -49,16 +41,9 @@ pub(crate) fn for_worker(settings: &EngineSettings, code: Arc<Code>) -> wasmtime
         .max_tables_per_module(TABLES_MAX)
         .max_core_instance_size(INSTANCE_BYTES_MAX)
         .max_memory_size(usize::try_from(memory_bytes)?)
-        .table_elements(usize::try_from(settings.table_elements)?);
-    if has_swap() {
-        pool.pagemap_scan(Enabled::No);
-    } else {
-        pool.pagemap_scan(Enabled::Auto);
-        if PoolingAllocationConfig::is_pagemap_scan_available() {
-            pool.linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-                .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES);
-        }
-    }
+        .table_elements(usize::try_from(settings.table_elements)?)
+        // It misses pages that the kernel is moving or has swapped out.
+        .pagemap_scan(Enabled::No);
     let mut config = config(settings);
     config.allocation_strategy(pool).with_custom_code_memory(Some(code));
     Engine::new(&config)
@@ -109,28 +94,6 @@ fn config(settings: &EngineSettings) -> Config {
         .native_unwind_info(false)
         .memory_init_cow(true);
     config
-}
-
-/// How an instance's memory is made as new between two tasks on this machine.
-///
-/// # Errors
-/// Why not the fast way, which asks the kernel for the pages that were written.
-pub fn fast_reset() -> Result<(), &'static str> {
-    if has_swap() {
-        return Err("this machine can swap, and pages that were swapped out would be missed");
-    }
-    match PoolingAllocationConfig::is_pagemap_scan_available() {
-        true => Ok(()),
-        false => Err("the kernel cannot tell which pages were written"),
-    }
-}
-
-/// Whether this machine can swap. wasmtime 48.0.8's page map misses dirty pages that were swapped
-/// out, so one task's bytes could stay for the next. Swap that is added while a worker runs goes
-/// unnoticed until its successor.
-fn has_swap() -> bool {
-    // The first line is a heading. What cannot be read is taken for the worst.
-    fs::read_to_string("/proc/swaps").map_or(true, |text| text.lines().count() > 1)
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ use std::io::Write;
 
 use stockade_wire::Role;
 
-pub use engine::{ENGINE, fast_reset};
+pub use engine::ENGINE;
 
 /// Runs this process as a worker or a compiler, and exits, if its first argument says that a pool
 /// started it as one; returns otherwise. Call it first in `main`, before any thread exists and

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 
 use stockade_wire::descriptor::SendError;
@@ -204,10 +203,10 @@ impl WorkerProcess {
     pub(crate) fn bury(mut self, worker: WorkerId, failure: Option<String>) -> Buried {
         let was_killed = self.is_killed;
         self.kill();
-        let status = self.child.wait().ok();
-        let signal = status.and_then(|status| status.signal());
-        let code = status.and_then(|status| status.code());
-        if signal.is_some() && !was_killed {
+        let exit = self.child.wait();
+        let (signal, code) = (exit.signal(), exit.code());
+        // One of which nothing is known may have crashed.
+        if code.is_none() && !was_killed {
             self.crashes.note();
         }
         let by_kernel = || signal == Some(libc::SIGKILL) && !was_killed;
@@ -225,6 +224,6 @@ impl WorkerProcess {
 impl Drop for WorkerProcess {
     fn drop(&mut self) {
         self.kill();
-        let _ = self.child.wait();
+        self.child.wait();
     }
 }

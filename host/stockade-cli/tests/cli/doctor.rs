@@ -40,7 +40,7 @@ fn every_layer_of_both_roles_is_shown() {
             assert!(!layer["reason"].as_str().unwrap().is_empty(), "{layer}");
         }
     }
-    for name in ["fast_reset", "cache", "kernel", "engine", "stockade"] {
+    for name in ["cache", "kernel", "engine", "stockade"] {
         assert!(json["machine"][name]["words"].is_string(), "{name}: {json}");
     }
     assert!(stdout.contains("cache: `--cache DIR` keeps"), "{stdout}");
