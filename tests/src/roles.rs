@@ -90,6 +90,15 @@ impl RoleProcess {
         (self, page)
     }
 
+    /// A compiler that is locked down and waits for a module.
+    pub fn compiler() -> Self {
+        let mut compiler = Self::start(Role::Compiler);
+        compiler.sender.try_send(&Confinement::default(), &[]).expect("a compiler reads");
+        let ready = compiler.receiver.receive().expect("a message");
+        assert!(matches!(ready, Some(CompileReply::Ready(_))), "{ready:?}");
+        compiler
+    }
+
     /// Its process number.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use rustix::process::{WaitId, WaitIdOptions};
 use stockade::{Instances, Layer, LayerReport, Limits, Lockdown, Pool, PoolBuilder};
-use stockade_tests::escape::{Act, Escapee};
+use stockade_tests::escape::{Act, Escapee, Native};
 use stockade_tests::{
     RoleProcess, compile_by_process, descriptors_of, eventually, int, is_alive, is_gone, kill,
     numbers, tasks, template_of, wat,

@@ -7,6 +7,8 @@
 //! abi       31–41   what it says to its worker
 //! wasi      42–60   what it asks of the system
 //! worker    61–79   what native code does that has taken a worker or a compiler over
+//! roles     85–87   the same of templates and compilers
+//! children  90      what a host does with its children
 //! catalogue.txt ─┐
 //! seen(n, …) ────┴─► page ─► docs/security.md, one row a number
 //! ```
@@ -18,11 +20,14 @@
 
 mod abi;
 mod cache;
+mod children;
 #[cfg(target_arch = "x86_64")]
 mod escape;
 mod execution;
 mod modules;
 mod page;
+#[cfg(target_arch = "x86_64")]
+mod roles;
 mod scene;
 mod wasi;
 mod worker;

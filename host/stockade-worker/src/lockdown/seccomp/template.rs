@@ -43,6 +43,9 @@ const fn option(option: libc::c_int) -> u32 {
     option as u32
 }
 
+/// The signal by which the C library changes the users of all threads. It prepares for it with the first.
+const SIGSETXID: u32 = 33;
+
 const NO_WAIT: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
 /// What a template does to make a worker, and a clone to become one. A template that was taken over can
@@ -65,6 +68,7 @@ pub(super) const TEMPLATE: &[Rule] = &[
     allow(libc::SYS_poll, "whether its host lives"),
     allow(libc::SYS_setsid, "its own session"),
     allow_if(libc::SYS_getsid, &[Is(0, 0)], "its own session"),
+    allow_if(libc::SYS_rt_sigaction, &[Is(0, SIGSETXID)], "a thread's beginning"),
     allow_if(libc::SYS_rt_sigaction, &[Is(0, option(libc::SIGABRT))], "signals of a first process"),
     allow_if(libc::SYS_rt_sigaction, &[Is(0, option(libc::SIGXCPU))], "signals of a first process"),
     allow_if(libc::SYS_rt_sigaction, &[Is(0, option(libc::SIGXFSZ))], "signals of a first process"),
