@@ -21,7 +21,7 @@ use seccompiler::{
     SeccompRule,
 };
 use stockade::{Bytes, Limits, Pool, PoolBuilder, RunError, TaskError, TaskHandle, WorkerExit};
-use stockade_tests::{Census, eventually, template_of};
+use stockade_tests::{Census, eventually, name_for_a_pool, template_of};
 
 const ROUNDS: usize = 3;
 
@@ -111,7 +111,10 @@ fn int(number: i32) -> Bytes {
 }
 
 fn tasks(module: &str) -> PoolBuilder {
-    let builder = Pool::single().module(module).limits(Limits::default().wall_time(None));
+    let builder = Pool::single()
+        .name(name_for_a_pool())
+        .module(module)
+        .limits(Limits::default().wall_time(None));
     builder.shutdown_grace_period(Duration::from_millis(100))
 }
 
@@ -175,9 +178,13 @@ fn others(module: &str) -> Result<()> {
     let abandoned = late.submit::<()>("spin", int(0))?;
     drop(late);
     ensure!(abandoned.result().is_err());
+    // A worker that was asked to end is not taken for one that crashed.
     let retiring = tasks(module).max_tasks_per_worker(1).build()?;
+    echo(&retiring)?;
+    let template = template_of(retiring.name());
     for _ in 0..3 {
         echo(&retiring)?;
+        ensure!(template.is_some() && template_of(retiring.name()) == template);
     }
     retiring.kill();
     // A compiler, a worker that leaves a snapshot, and another compiler.
