@@ -208,9 +208,10 @@ mod tests {
     #[test]
     fn the_status_of_a_child_is_what_the_system_says() {
         for (text, code, signal) in [("exit 7", Some(7), None), ("kill -9 $$", None, Some(9))] {
-            let child = Command::new("/bin/sh").args(["-c", text]).spawn().unwrap();
+            let mut child = Command::new("/bin/sh").args(["-c", text]).spawn().unwrap();
             let exit = Pidfd::open(child.id().try_into().unwrap()).unwrap().wait();
             assert_eq!((exit.code(), exit.signal()), (code, signal));
+            assert!(child.wait().is_err(), "it was waited for");
         }
     }
 
