@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use stockade::{Layer, Lockdown, Pool};
+use stockade::{Layer, Lockdown};
 use stockade_tests::escape::{Act, Native};
 use stockade_tests::traced::Traced;
 use stockade_tests::{
@@ -14,34 +14,10 @@ use stockade_tests::{
 use super::escape::{NOT_BY_FILTER, TRIES, on_a_kernel_without};
 use super::seen;
 
-/// A pool whose workers run one task each, so that its template is asked for another after each.
-fn pool() -> Pool {
-    numbers().lockdown(Lockdown::default()).max_tasks_per_worker(1).build().unwrap()
-}
-
-/// The template of a pool, once a worker was cloned from it.
-fn template(pool: &Pool) -> u32 {
-    // What a program begins with, a clone has of its template.
-    let first = |pid: u32| {
-        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-        maps.lines().next().map(str::to_owned)
-    };
-    let mut template = None;
-    eventually("a template", || {
-        assert_eq!(pool.run::<i32>("add", (3, 4)).unwrap(), 7);
-        template = template_of(pool.name());
-        let of_template = template.and_then(first);
-        let worker = pool.workers().into_iter().last();
-        of_template.is_some() && worker.and_then(|worker| first(worker.pid)) == of_template
-    });
-    template.unwrap()
-}
-
 #[test]
 fn a85_native_code_in_a_template_and_in_a_compiler_dies_of_what_a_worker_dies_of() {
-    let pool = pool();
     for (name, act) in TRIES {
-        let template = act(&Traced::seize(template(&pool)));
+        let template = in_template(act);
         if name == NOT_BY_FILTER {
             // A compiler's limits come with its module, see 27 and 28.
             assert_eq!(template, Act::Refused(libc::ENOMEM), "{name}");
@@ -53,16 +29,24 @@ fn a85_native_code_in_a_template_and_in_a_compiler_dies_of_what_a_worker_dies_of
     // The first process of the namespace is signalled as little, where the filter cannot tell it from
     // what a clone is to itself.
     let signal = [1, 1, i64::from(libc::SIGABRT)];
-    let act = Traced::seize(template(&pool)).system_call(libc::SYS_tgkill, &signal);
+    let act = in_template(|it| it.system_call(libc::SYS_tgkill, &signal));
     assert_eq!(act, Act::Refused(libc::EPERM));
-    assert_eq!(pool.run::<i32>("add", (3, 4)).unwrap(), 7);
     let killed = TRIES.len() - 1;
     seen(
         85,
         &format!(
-            "{killed} acts of real native code in each, each killed by SIGSYS; a signal to process 1: an error number; another template took its place"
+            "{killed} acts of real native code in each, each killed by SIGSYS; a signal to process 1: an error number"
         ),
     );
+}
+
+/// What comes of an act in the template of a host of its own, where nobody else waits for it.
+fn in_template(act: impl FnOnce(&dyn Native) -> Act) -> Act {
+    let (mut host, _) = host();
+    let act = act(&Traced::seize(template_of_host(&host)));
+    host.kill().unwrap();
+    host.wait().unwrap();
+    act
 }
 
 #[test]
@@ -114,13 +98,9 @@ fn a87_a_template_and_workers_that_spin_end_with_their_host() {
         eventually("the process to be gone", || !is_alive(*pid));
     }
     // One that would not end with its host has ended before.
-    let (mut host, _) = self::host();
-    let traced = Traced::seize(template_of_host(&host));
     let take_off = [i64::from(libc::PR_SET_PDEATHSIG), 0];
-    let act = traced.system_call(libc::SYS_prctl, &take_off);
+    let act = in_template(|it| it.system_call(libc::SYS_prctl, &take_off));
     assert_eq!(act, Act::Killed(libc::SIGSYS));
-    host.kill().unwrap();
-    host.wait().unwrap();
     seen(
         87,
         "a template and two workers that spin are gone; a template that takes its death signal off: SIGSYS",
