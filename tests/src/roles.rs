@@ -10,7 +10,8 @@ use stockade_wire::descriptor::{Receiver, Sender, memory_file, seal, sealed_file
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
     CompileLimits, CompileReply, CompileRequest, CompileStep, Confinement, Grants, HostMessage,
-    Instances, Limits, Load, Lockdown, ModuleId, Role, Setup, StatusPage, WorkerId, WorkerMessage,
+    Instances, Layer, Limits, Load, Lockdown, ModuleId, Role, Setup, StatusPage, WorkerId,
+    WorkerMessage,
 };
 
 use crate::worker_program;
@@ -90,10 +91,12 @@ impl RoleProcess {
         (self, page)
     }
 
-    /// A compiler that is locked down and waits for a module.
+    /// A compiler that is locked down and waits for a module. Its own user may trace it.
     pub fn compiler() -> Self {
+        let lockdown = Lockdown::default().without(Layer::Undumpable);
+        let confinement = Confinement { lockdown, ..Confinement::default() };
         let mut compiler = Self::start(Role::Compiler);
-        compiler.sender.try_send(&Confinement::default(), &[]).expect("a compiler reads");
+        compiler.sender.try_send(&confinement, &[]).expect("a compiler reads");
         let ready = compiler.receiver.receive().expect("a message");
         assert!(matches!(ready, Some(CompileReply::Ready(_))), "{ready:?}");
         compiler
