@@ -72,3 +72,18 @@ fn signal_name(signal: i32) -> String {
     };
     name.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_without_a_status_is_shown_as_unknown_and_no_other() {
+        let exit = |signal, code| WorkerExit { signal, code, ..WorkerExit::unknown() };
+        assert!(exit(None, None).is_unknown());
+        assert!(exit(None, None).to_string().contains("how is unknown"));
+        for known in [exit(Some(9), None), exit(None, Some(0))] {
+            assert!(!known.is_unknown() && !known.to_string().contains("unknown"), "{known}");
+        }
+    }
+}
