@@ -1,6 +1,7 @@
 //! Runs a program on a kernel that lacks a feature: system calls fail as they do where it is missing.
 //!
-//! `deny FEATURE PROGRAM ARGUMENT…`, with FEATURE one of `landlock`, `mdwe` and `seccomp`.
+//! `deny FEATURE PROGRAM ARGUMENT…`, with FEATURE one of `landlock`, `mdwe`, `seccomp` and
+//! `pidfd-info`.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -22,10 +23,12 @@ fn main() -> Result<()> {
 
 fn deny(feature: &str) -> Result<()> {
     const PR_SET_MDWE: u64 = 65;
-    let control = |option: u64| -> Result<Vec<SeccompRule>> {
-        let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, option)?;
+    let with = |argument: u8, value: u64| -> Result<Vec<SeccompRule>> {
+        let length = SeccompCmpArgLen::Dword;
+        let is = SeccompCondition::new(argument, length, SeccompCmpOp::Eq, value)?;
         Ok(vec![SeccompRule::new(vec![is])?])
     };
+    let control = |option: u64| with(0, option);
     let (rules, error): (BTreeMap<_, _>, _) = match feature {
         "landlock" => ([(libc::SYS_landlock_create_ruleset, Vec::new())].into(), libc::ENOSYS),
         "mdwe" => ([(libc::SYS_prctl, control(PR_SET_MDWE)?)].into(), libc::EINVAL),
@@ -34,6 +37,7 @@ fn deny(feature: &str) -> Result<()> {
             let calls = [(libc::SYS_seccomp, Vec::new()), (libc::SYS_prctl, by_control)];
             (calls.into(), libc::EINVAL)
         }
+        "pidfd-info" => ([(libc::SYS_ioctl, with(1, libc::PIDFD_GET_INFO)?)].into(), libc::ENOTTY),
         _ => bail!("no such feature: {feature}"),
     };
     let filter = SeccompFilter::new(

@@ -63,6 +63,34 @@ pub enum Act {
     Exited(i32),
 }
 
+/// A process that makes system calls for a test, and runs code.
+pub trait Native {
+    /// Makes a system call.
+    fn system_call(&self, number: i64, arguments: &[i64]) -> Act;
+
+    /// Makes a system call of 32-bit programs.
+    fn old_call(&self, number: i64) -> Act;
+
+    /// Forks; the child ends at once.
+    fn fork(&self) -> Act;
+
+    /// Calls code at an address.
+    fn call(&self, address: i64) -> Act;
+
+    /// Writes bytes, at most a page of them, into memory of its own; answers where. What was written
+    /// before is gone.
+    fn write(&self, bytes: &[u8]) -> i64;
+
+    /// The same at an address.
+    fn write_to(&self, address: i64, bytes: &[u8]) -> i64;
+
+    /// Maps a page privately.
+    fn map(&self, protection: i32, flags: i32, file: i64) -> Act {
+        let flags = i64::from(flags | libc::MAP_PRIVATE);
+        self.system_call(libc::SYS_mmap, &[0, 4096, i64::from(protection), flags, file, 0])
+    }
+}
+
 /// A pool of one worker whose code has broken out.
 #[derive(Debug)]
 pub struct Escapee {
@@ -116,60 +144,6 @@ impl Escapee {
         self.pool.workers().first().expect("a worker").pid
     }
 
-    /// Makes a system call.
-    pub fn system_call(&self, number: i64, arguments: &[i64]) -> Act {
-        let mut all = [number, 0, 0, 0, 0, 0, 0];
-        all[1..=arguments.len()].copy_from_slice(arguments);
-        let [number, a, b, c, d, e, f] = all;
-        self.act("system_call", (number, a, b, c, d, e, f))
-    }
-
-    /// Makes a system call of 32-bit programs.
-    pub fn old_call(&self, number: i64) -> Act {
-        self.act("old_call", (number, 0_i64, 0_i64, 0_i64))
-    }
-
-    /// Forks; the child exits at once.
-    pub fn fork(&self) -> Act {
-        self.act("fork", ())
-    }
-
-    /// Calls code at an address.
-    pub fn call(&self, address: i64) -> Act {
-        self.act("call", (address,))
-    }
-
-    /// Maps a page privately.
-    pub fn map(&self, protection: i32, flags: i32, file: i64) -> Act {
-        let flags = i64::from(flags | libc::MAP_PRIVATE);
-        self.system_call(libc::SYS_mmap, &[0, 4096, i64::from(protection), flags, file, 0])
-    }
-
-    /// Writes bytes, at most a page of them, into its memory; answers where. What was written before
-    /// is gone.
-    ///
-    /// # Panics
-    /// Where it cannot.
-    pub fn write(&self, bytes: &[u8]) -> i64 {
-        self.write_to(self.memory, bytes)
-    }
-
-    /// The same at an address.
-    ///
-    /// # Panics
-    /// Where it cannot.
-    pub fn write_to(&self, address: i64, bytes: &[u8]) -> i64 {
-        assert!(bytes.len() < 4096, "a page");
-        let mut padded = bytes.to_vec();
-        padded.resize(bytes.len().next_multiple_of(8) + 8, 0);
-        for (word, at) in padded.chunks_exact(8).zip((address..).step_by(8)) {
-            let word = i64::from_le_bytes(word.try_into().expect("eight bytes"));
-            let written = self.pool.run::<i64>("poke", (at, word)).expect("writable memory");
-            assert_eq!(written, word);
-        }
-        address
-    }
-
     /// Reads a word at an address.
     pub fn peek(&self, address: i64) -> Act {
         self.act("peek", (address,))
@@ -186,6 +160,43 @@ impl Escapee {
             },
             Err(other) => panic!("{function}: {other:?}"),
         }
+    }
+}
+
+impl Native for Escapee {
+    fn system_call(&self, number: i64, arguments: &[i64]) -> Act {
+        let mut all = [number, 0, 0, 0, 0, 0, 0];
+        all[1..=arguments.len()].copy_from_slice(arguments);
+        let [number, a, b, c, d, e, f] = all;
+        self.act("system_call", (number, a, b, c, d, e, f))
+    }
+
+    fn old_call(&self, number: i64) -> Act {
+        self.act("old_call", (number, 0_i64, 0_i64, 0_i64))
+    }
+
+    fn fork(&self) -> Act {
+        self.act("fork", ())
+    }
+
+    fn call(&self, address: i64) -> Act {
+        self.act("call", (address,))
+    }
+
+    fn write(&self, bytes: &[u8]) -> i64 {
+        self.write_to(self.memory, bytes)
+    }
+
+    fn write_to(&self, address: i64, bytes: &[u8]) -> i64 {
+        assert!(bytes.len() < 4096, "a page");
+        let mut padded = bytes.to_vec();
+        padded.resize(bytes.len().next_multiple_of(8) + 8, 0);
+        for (word, at) in padded.chunks_exact(8).zip((address..).step_by(8)) {
+            let word = i64::from_le_bytes(word.try_into().expect("eight bytes"));
+            let written = self.pool.run::<i64>("poke", (at, word)).expect("writable memory");
+            assert_eq!(written, word);
+        }
+        address
     }
 }
 

@@ -13,6 +13,7 @@
 //! roles      workers and compilers without a pool, driven over their wire
 //! random     numbers that a seed decides
 //! storm      what `chaos` and `chaos-worker` agree on
+//! traced     native code in a template or a compiler
 //! vectors    the ABI's test vectors, read and compared
 //! waiting    eventually(), until_running(), block_on()
 //! warnings   what the library warns of
@@ -24,6 +25,8 @@
 pub mod bombs;
 pub mod escape;
 pub mod races;
+#[cfg(target_arch = "x86_64")]
+pub mod traced;
 
 mod census;
 mod cgroup;

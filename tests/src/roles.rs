@@ -10,7 +10,8 @@ use stockade_wire::descriptor::{Receiver, Sender, memory_file, seal, sealed_file
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
     CompileLimits, CompileReply, CompileRequest, CompileStep, Confinement, Grants, HostMessage,
-    Instances, Limits, Load, Lockdown, ModuleId, Role, Setup, StatusPage, WorkerId, WorkerMessage,
+    Instances, Layer, Limits, Load, Lockdown, ModuleId, Role, Setup, StatusPage, WorkerId,
+    WorkerMessage,
 };
 
 use crate::worker_program;
@@ -88,6 +89,17 @@ impl RoleProcess {
         self.send(&HostMessage::Setup(setup), &[page.descriptor()]);
         assert!(matches!(self.receive(), Some(WorkerMessage::Ready(_))));
         (self, page)
+    }
+
+    /// A compiler that is locked down and waits for a module. Its own user may trace it.
+    pub fn compiler() -> Self {
+        let lockdown = Lockdown::default().without(Layer::Undumpable);
+        let confinement = Confinement { lockdown, ..Confinement::default() };
+        let mut compiler = Self::start(Role::Compiler);
+        compiler.sender.try_send(&confinement, &[]).expect("a compiler reads");
+        let ready = compiler.receiver.receive().expect("a message");
+        assert!(matches!(ready, Some(CompileReply::Ready(_))), "{ready:?}");
+        compiler
     }
 
     /// Its process number.

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::styling::Style;
@@ -57,6 +58,8 @@ pub(crate) struct BuildArgs {
 /// A crate that is not there or does not compile, a toolchain that lacks something, a module that
 /// could not run here.
 pub(crate) fn run(args: &BuildArgs) -> Result<Exit, Error> {
+    // Who ignores SIGCHLD never hears how cargo ended, and that is inherited. Nobody asks the flag.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, Arc::default());
     if !args.path.join("Cargo.toml").is_file() {
         let message = format!("there is no crate in {}: no Cargo.toml", args.path.display());
         return Err(Error::new(Exit::Missing, message)

@@ -1,7 +1,8 @@
 //! Descriptors: sealed memory files, and frames that carry descriptors beside their bytes.
 //!
-//! Descriptors travel in the order of the frames they belong to, and only from the host to its
-//! workers. A receiver takes exactly as many as a message calls for.
+//! Descriptors travel in the order of the frames they belong to, from the host to its processes, and
+//! from a template to its host those of its clones. A receiver takes exactly as many as a message calls
+//! for.
 
 use std::collections::VecDeque;
 use std::fs::File;

@@ -6,10 +6,11 @@
 //!   │── Load + artefact … ─────────────►│  all modules mapped
 //!   │◄────────────────── Ready | Failed │
 //!   │── Start + a worker's socket ─────►│  clones itself: the clone is a worker of that socket
-//!   │◄──────────── Started | NotStarted │
+//!   │◄──── Started + pidfd | NotStarted │
 //! ```
 //!
-//! A clone is the host's child, not the template's. What it is told on its socket and what it
+//! A clone is the host's child, not the template's. Its descriptor is made together with it, because a
+//! number may be another process's by the time it is heard. What it is told on its socket and what it
 //! answers is the same as for any worker, but that no modules are sent: they are there.
 
 use crate::codec::{Decode, Encode};
@@ -37,8 +38,8 @@ pub enum TemplateReply {
     Ready,
     /// There can be no template, and why.
     Failed(String),
-    /// A worker was cloned; its process number as the template, and so the host, sees it.
-    Started(u32),
+    /// A worker was cloned, with the descriptor of its process.
+    Started,
     /// The system refused a process.
     NotStarted(String),
 }

@@ -1,29 +1,28 @@
 //! One process becomes two: what the kernel copies and a clone must not keep.
 //!
 //! ```text
-//! template ── clone ──► template, which hears the clone's number
-//!                  └──► worker: death with its host, its own session, title and page map
+//! template ── clone ──► template, which has the clone's descriptor
+//!                  └──► worker: death with its host, its own session and title
 //! ```
 //!
 //! The clone is made without the C library, which cannot make a sibling. So nothing of what it does
-//! in a forked child has been done: for the engine, whose handler would have renewed the page map,
-//! that is done here; of the C library's own state only the main thread's number is stale, which
-//! locks of a kind refer to that neither it nor we use.
+//! in a forked child has been done. Of its state only the main thread's number is stale, which locks of
+//! a kind refer to that neither it nor we use.
 //!
 //! Invariant: a template has one thread, so no lock is held by a thread that the clone lacks.
 #![allow(unsafe_code)]
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-use crate::lockdown::{self, CLONE_FLAGS};
+use crate::lockdown::CLONE_FLAGS;
 
 /// Which of the two a process is.
 #[derive(Debug)]
 pub(crate) enum Cloned {
-    /// The template; the clone has this number.
-    Template(u32),
+    /// The template; this is the clone's descriptor.
+    Template(OwnedFd),
     /// The clone.
     Worker,
 }
@@ -34,18 +33,17 @@ pub(crate) enum Cloned {
 /// # Errors
 /// The kernel's.
 pub(crate) fn clone_process() -> io::Result<Cloned> {
+    let mut pidfd: RawFd = -1;
     // SAFETY: without CLONE_VM the clone has memory and a stack of its own, as after fork; there is
-    // no other thread whose locks it could find held.
-    let pid = unsafe {
-        let none = std::ptr::null_mut::<libc::c_void>();
-        libc::syscall(libc::SYS_clone, libc::c_long::from(CLONE_FLAGS), none, none, none, none)
-    };
-    match pid {
-        0 => Ok(Cloned::Worker),
-        pid => match u32::try_from(pid) {
-            Ok(pid) => Ok(Cloned::Template(pid)),
-            Err(_) => Err(io::Error::last_os_error()),
-        },
+    // no other thread whose locks it could find held. The kernel writes the descriptor's number where
+    // the third argument points, and gives the descriptor to this process alone.
+    unsafe {
+        let (flags, none) = (libc::c_long::from(CLONE_FLAGS), std::ptr::null_mut::<libc::c_void>());
+        match libc::syscall(libc::SYS_clone, flags, none, &raw mut pidfd, none, none) {
+            0 => Ok(Cloned::Worker),
+            pid if pid < 0 => Err(io::Error::last_os_error()),
+            _ => Ok(Cloned::Template(OwnedFd::from_raw_fd(pidfd))),
+        }
     }
 }
 
@@ -54,53 +52,6 @@ pub(crate) fn is_dead(pidfd: &OwnedFd) -> bool {
     let mut polled = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     rustix::event::poll(&mut polled, Some(&now)).map_or(true, |ready| ready > 0)
-}
-
-/// The descriptor through which the engine looks at this process's pages, if it does.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PageMap(Option<RawFd>);
-
-const PAGE_MAP: &str = "/proc/self/pagemap";
-
-impl PageMap {
-    /// Looks for it among the open descriptors. Once the engine is made.
-    ///
-    /// # Errors
-    /// Where the descriptors cannot be listed.
-    pub(crate) fn find() -> io::Result<Self> {
-        for entry in fs::read_dir("/proc/self/fd")? {
-            let entry = entry?;
-            // The one that lists them is gone by the time it is asked for.
-            let Ok(target) = fs::read_link(entry.path()) else { continue };
-            if target.ends_with("pagemap") {
-                let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-                return Ok(Self(number));
-            }
-        }
-        Ok(Self(None))
-    }
-
-    /// Has it show the pages of this process, and not those of the one that it was cloned from: by
-    /// those the engine would take what a task wrote for clean. Where it cannot be had there is
-    /// `/dev/null` in its place, of which the engine makes that there are no page maps.
-    ///
-    /// # Errors
-    /// The kernel's; the process must end then.
-    pub(crate) fn renew(self) -> io::Result<()> {
-        let Some(number) = self.0 else { return Ok(()) };
-        // Files about a process that is not dumpable are root's.
-        let opened = lockdown::become_dumpable().map(|()| fs::File::open(PAGE_MAP));
-        let own = match &opened {
-            Ok(Ok(file)) => file.as_raw_fd(),
-            _ => libc::STDIN_FILENO,
-        };
-        // SAFETY: the number is the engine's page map, which it never closes and which nobody else
-        // has; it is replaced by another file at once.
-        if unsafe { libc::dup3(own, number, libc::O_CLOEXEC) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
-    }
 }
 
 /// The memory that a process list shows as the process's arguments.

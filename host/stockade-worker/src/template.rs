@@ -11,14 +11,14 @@
 //!
 //! Whatever takes long and is the same for all workers of a pool is done here once. What a worker
 //! must not share with its siblings it makes by itself: process namespace, session, limits on
-//! processes, Landlock domain, page map, clock, threads, and all randomness, of which none is drawn
+//! processes, Landlock domain, clock, threads, and all randomness, of which none is drawn
 //! here on behalf of guests.
 //!
 //! Invariant: no code of a module runs here, initializers included, and no thread is started.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use stockade_wire::descriptor::{Receiver, Sender};
@@ -27,7 +27,7 @@ use stockade_wire::{
     Layer, Lockdown, MappingError, Setup, StatusPage, TemplateReply, TemplateRequest, WorkerPort,
 };
 
-use crate::clone::{self, Cloned, PageMap, Title};
+use crate::clone::{self, Cloned, Title};
 use crate::factory::FactoryError;
 use crate::guest::Host;
 use crate::lockdown::{self, Inherited, Lock, Paths};
@@ -58,7 +58,6 @@ enum TemplateError {
 /// What a clone begins with.
 struct Template {
     stock: Stock,
-    page_map: PageMap,
     title: Option<Title>,
     name: String,
     inherited: Inherited,
@@ -100,16 +99,18 @@ pub(crate) fn run() -> Result<(), WorkerError> {
         if !matches!(cloned, Ok(Cloned::Worker)) {
             template.show(&template.name);
         }
-        let reply = match cloned {
-            Ok(Cloned::Template(pid)) => TemplateReply::Started(pid),
+        match cloned {
+            Ok(Cloned::Template(clone)) => {
+                drop(theirs);
+                let beside = [clone.as_fd()];
+                sender.try_send(&TemplateReply::Started, &beside).map_err(SessionError::from)?;
+            }
             Ok(Cloned::Worker) => {
                 drop((receiver, sender));
                 return template.serve(theirs.into());
             }
-            Err(error) => TemplateReply::NotStarted(error.to_string()),
-        };
-        drop(theirs);
-        send(&mut sender, reply)?;
+            Err(error) => send(&mut sender, TemplateReply::NotStarted(error.to_string()))?,
+        }
     }
 }
 
@@ -128,7 +129,7 @@ impl Template {
         let host = session::beside(receiver.take_descriptor())?;
         lockdown::name_process(&setup.name);
         let engine = engine::for_worker(&setup.engine)?;
-        let (page_map, title) = (PageMap::find()?, Title::find());
+        let title = Title::find();
         let mut lock = Lock::begin(setup.confinement.clone(), inherited);
         lock.enter_template(&worker::ceilings(&setup), &Paths::granted(&setup.grants))
             .map_err(TemplateError::Lockdown)?;
@@ -157,7 +158,7 @@ impl Template {
         }
         let (name, lockdown) = (setup.name, setup.confinement.lockdown);
         let stock = Stock { runtime, mapped };
-        Ok(Some(Self { stock, page_map, title, name, inherited, lockdown, host }))
+        Ok(Some(Self { stock, title, name, inherited, lockdown, host }))
     }
 
     fn show(&self, name: &str) {
@@ -179,7 +180,6 @@ impl Template {
         if self.lockdown.is_wanted(Layer::Session) {
             clone::begin_session();
         }
-        self.page_map.renew().map_err(WorkerError::Socket)?;
         let Self { stock, inherited, host, .. } = self;
         drop(host);
         worker::run_cloned(socket, inherited, stock)

@@ -7,9 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -21,7 +19,7 @@ use stockade_wire::{
 };
 
 use crate::RefusedReason;
-use crate::process::{self, Process};
+use crate::process::{self, Exit, Process};
 
 /// The most bytes of a compiler's reply: a description of a module with very many exports.
 pub(crate) const REPLY_BYTES_MAX: usize = 64 << 20;
@@ -148,7 +146,7 @@ impl Compiler {
     }
 
     /// What a compiler has answered, if that is of use.
-    fn answer(&self, reply: Reply, exit: ExitStatus) -> Result<CompileReply, RefusedReason> {
+    fn answer(&self, reply: Reply, exit: Exit) -> Result<CompileReply, RefusedReason> {
         match reply {
             Ok(Some(CompileReply::Refused(refusal))) => Err(refused(refusal)),
             Ok(Some(CompileReply::ConfinementFailed(why))) => {
@@ -161,7 +159,9 @@ impl Compiler {
                 Err(beyond("wall_time", format!("compiling it takes longer than {time:?}")))
             }
             // It ended by itself, and not because it was no longer wanted.
-            Err(_) if exit.signal() != Some(libc::SIGKILL) => Err(died(exit, &self.limits)),
+            Err(_) if exit != Exit::Unknown && exit.signal() != Some(libc::SIGKILL) => {
+                Err(died(exit, &self.limits))
+            }
             Err(error) => {
                 Err(RefusedReason::Compiler(format!("its compiler's reply is unusable: {error}")))
             }
@@ -174,7 +174,7 @@ impl Compiler {
         request: &CompileRequest,
         descriptors: &[BorrowedFd<'_>],
         interrupt: &Interrupt,
-    ) -> Result<(Reply, ExitStatus), RefusedReason> {
+    ) -> Result<(Reply, Exit), RefusedReason> {
         let name = "stockade-compiler";
         let mut process =
             process::start(&self.program, Role::Compiler, name, &self.lockdown).map_err(system)?;
@@ -182,7 +182,7 @@ impl Compiler {
         // It has answered, failed, or run out of time: nothing more is wanted of it. One that was
         // dying already keeps the cause of its death.
         process.child.kill();
-        let exit = process.child.wait().map_err(system)?;
+        let exit = process.child.wait();
         Ok((reply, exit))
     }
 
@@ -257,7 +257,7 @@ fn system(error: io::Error) -> RefusedReason {
     RefusedReason::Compiler(format!("its compiler cannot be run: {error}"))
 }
 
-fn died(exit: ExitStatus, limits: &CompileLimits) -> RefusedReason {
+fn died(exit: Exit, limits: &CompileLimits) -> RefusedReason {
     match (exit.signal(), exit.code()) {
         (Some(libc::SIGXCPU), _) => {
             let seconds = limits.cpu_seconds();
@@ -276,10 +276,10 @@ fn died(exit: ExitStatus, limits: &CompileLimits) -> RefusedReason {
         (Some(signal), _) => {
             RefusedReason::Compiler(format!("its compiler was killed by signal {signal}"))
         }
-        (None, code) => RefusedReason::Compiler(format!(
-            "its compiler exited with code {} and no answer",
-            code.unwrap_or_default()
-        )),
+        (None, Some(code)) => {
+            RefusedReason::Compiler(format!("its compiler exited with code {code} and no answer"))
+        }
+        (None, None) => RefusedReason::Compiler(format!("its compiler has no answer: it {exit}")),
     }
 }
 

@@ -11,7 +11,7 @@ pub struct WorkerExit {
     pub pid: u32,
     /// The signal that killed it.
     pub signal: Option<i32>,
-    /// Its exit code.
+    /// Its exit code. Where there is neither, [`is_unknown`](Self::is_unknown).
     pub code: Option<i32>,
     /// Whether memory ran out, as far as its host can tell: the worker said so with its exit code, or
     /// it was killed by a SIGKILL that its host had not sent, and the kernel had killed processes for
@@ -21,7 +21,17 @@ pub struct WorkerExit {
     pub out_of_memory: bool,
 }
 
+/// What is said of an end whose status could not be had.
+pub(crate) const UNKNOWN: &str =
+    "ended, and how is unknown: this program ignores SIGCHLD or waits for every child";
+
 impl WorkerExit {
+    /// Whether it is not known how it ended. A program that ignores SIGCHLD, or waits for every child,
+    /// takes the status of its workers away; before Linux 6.15 the kernel does not keep another.
+    pub fn is_unknown(&self) -> bool {
+        self.signal.is_none() && self.code.is_none()
+    }
+
     /// Of a worker of which nothing is known.
     pub(crate) fn unknown() -> Self {
         Self { worker: "worker".into(), pid: 0, signal: None, code: None, out_of_memory: false }
@@ -41,7 +51,7 @@ impl fmt::Display for WorkerExit {
             (Some(signal), _, false) => write!(f, "was killed by {}", signal_name(signal)),
             (None, _, true) => f.write_str("gave up because the system gave it no memory"),
             (None, Some(code), false) => write!(f, "exited with code {code}"),
-            (None, None, false) => f.write_str("ended"),
+            (None, None, false) => f.write_str(UNKNOWN),
         }
     }
 }
@@ -61,4 +71,19 @@ fn signal_name(signal: i32) -> String {
         _ => return format!("signal {signal}"),
     };
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_without_a_status_is_shown_as_unknown_and_no_other() {
+        let exit = |signal, code| WorkerExit { signal, code, ..WorkerExit::unknown() };
+        assert!(exit(None, None).is_unknown());
+        assert!(exit(None, None).to_string().contains("how is unknown"));
+        for known in [exit(Some(9), None), exit(None, Some(0))] {
+            assert!(!known.is_unknown() && !known.to_string().contains("unknown"), "{known}");
+        }
+    }
 }

@@ -45,6 +45,8 @@ pub(crate) enum Chore {
 pub(crate) struct Buried {
     pub(crate) worker: WorkerId,
     pub(crate) exit: WorkerExit,
+    /// Whether the pool brought its end about, as far as that is known.
+    pub(crate) is_meant: bool,
     /// What its page says that it started last, read when nothing writes it any more.
     pub(crate) started: Option<TaskId>,
     /// What it had been sent and had not answered.
@@ -95,10 +97,9 @@ fn work(program: PathBuf, hub: &Weak<Hub>, tally: &Tally, todo: &Receiver<Chore>
                 Command::Started { worker, process }
             }
             Chore::Bury { worker, process, failure } => {
-                let is_killed = process.is_killed();
-                workers.lost_one(is_killed);
+                workers.lost_one(process.is_killed());
                 let buried = process.bury(worker, failure);
-                tally.worker_ended(&buried.exit, is_killed);
+                tally.worker_ended(&buried.exit, buried.is_meant);
                 Command::Buried(Box::new(buried))
             }
             Chore::Answer { started, count } => {

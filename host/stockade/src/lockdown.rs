@@ -184,13 +184,11 @@ fn of_role(
     match said {
         Ok(Ok(report)) => Ok(report),
         Ok(Err(why)) => Err(LockdownError::SetUp { role: name, why }),
-        Err(source) => match ended.as_ref().map(ToString::to_string) {
-            // What it died of says more than that it said nothing.
-            Ok(status) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
-                Err(LockdownError::SetUp { role: name, why: status })
-            }
-            _ => Err(unreachable(source)),
-        },
+        // What it died of says more than that it said nothing.
+        Err(source) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Err(LockdownError::SetUp { role: name, why: ended.to_string() })
+        }
+        Err(source) => Err(unreachable(source)),
     }
 }
 

@@ -88,7 +88,7 @@ impl Preparation {
         })();
         // Whether it has answered or not: nothing more is wanted of it.
         child.kill();
-        child.wait().map_err(failed)?;
+        child.wait();
         outcome?;
         descriptor::seal(&state).map_err(failed)?;
         Ok(state)

@@ -1,13 +1,14 @@
 //! Processes: finding the worker program, and starting it with nothing but its socket.
 //!
-//! [`child`] owns the system's part of a start and of an end, [`template`] the process that a pool's
-//! workers are cloned from.
+//! [`child`] owns the system's part of a start and of an end, [`pidfd`] the descriptor by which a process
+//! is signalled and waited for, [`template`] the process that a pool's workers are cloned from.
 //!
-//! Whoever starts a process owns it alone: only the owner signals it and only the owner waits for
-//! it, so no signal can reach a process that took over its number.
+//! Invariant: no process is signalled or waited for by its number. Another part of the program may have
+//! waited for it, and then the number may be another process's.
 #![allow(unsafe_code)]
 
 mod child;
+mod pidfd;
 mod template;
 
 use std::ffi::CString;
@@ -21,6 +22,7 @@ use stockade_wire::{Confinement, Lockdown, Namespaces, Role};
 
 pub(crate) use child::Child;
 use child::{Plan, Started};
+pub(crate) use pidfd::Exit;
 pub(crate) use template::{Crashes, StartedWorker, Starter};
 
 use crate::BuildError;
@@ -127,7 +129,6 @@ pub(crate) fn memory_of(pid: u32) -> Option<u64> {
 mod tests {
     use std::io::{Read, Write};
     use std::os::fd::AsRawFd;
-    use std::os::unix::process::ExitStatusExt;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use stockade_wire::Layer;
@@ -144,7 +145,7 @@ mod tests {
     }
 
     /// What the shell does as a worker: it writes to descriptor 3.
-    fn shell(text: &str, lockdown: &Lockdown) -> (String, std::process::ExitStatus) {
+    fn shell(text: &str, lockdown: &Lockdown) -> (String, Exit) {
         let folder = std::env::temp_dir();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -163,7 +164,7 @@ mod tests {
         let mut process = start(&path, Role::Worker, "a name", lockdown).unwrap();
         let mut said = String::new();
         process.socket.read_to_string(&mut said).unwrap();
-        let status = process.child.wait().unwrap();
+        let status = process.child.wait();
         std::fs::remove_file(path).unwrap();
         (said, status)
     }
@@ -177,7 +178,7 @@ mod tests {
         let (listed, status) = shell("ls /proc/self/fd >&3; env >&3", &Lockdown::default());
         let listed: Vec<_> = listed.split_whitespace().collect();
         assert_eq!(listed[..4], ["0", "1", "2", "3"], "{listed:?}");
-        assert!(status.success());
+        assert_eq!(status.code(), Some(0));
         drop(leaked);
     }
 
@@ -232,7 +233,7 @@ mod tests {
         let mut process = start(cat, Role::Worker, "cat", &Lockdown::default()).unwrap();
         let faults = faults_of_writing();
         process.child.kill();
-        process.child.wait().unwrap();
+        process.child.wait();
         assert!(faults < pages / 2, "{faults} of {pages} pages");
     }
 
@@ -277,7 +278,7 @@ mod tests {
             }
             let program = Path::new("/bin/true");
             let mut process = start(program, Role::Worker, "true", &Lockdown::default()).unwrap();
-            assert!(process.child.wait().unwrap().success());
+            assert_eq!(process.child.wait().code(), Some(0));
             process.confinement.namespaces_refused
         });
         let refused = contained.join().unwrap();
@@ -312,7 +313,8 @@ mod tests {
                 let cat = Path::new("/bin/cat");
                 let mut process = start(cat, Role::Worker, "cat", &Lockdown::default())?;
                 process.child.kill();
-                process.child.wait().map(drop)
+                process.child.wait();
+                Ok::<_, io::Error>(())
             });
             // Before anything may panic: the scope waits for the other thread.
             is_over.store(true, Ordering::Relaxed);
@@ -326,9 +328,9 @@ mod tests {
         let mut process =
             start(Path::new("/bin/cat"), Role::Worker, "cat", &Lockdown::default()).unwrap();
         process.child.kill();
-        let status = process.child.wait().unwrap();
+        let status = process.child.wait();
         assert!(status.signal() == Some(libc::SIGKILL) || status.code().is_some());
         process.child.kill();
-        assert_eq!(process.child.wait().unwrap(), status);
+        assert_eq!(process.child.wait(), status);
     }
 }

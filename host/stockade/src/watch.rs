@@ -115,11 +115,11 @@ impl Tally {
         }
     }
 
-    /// A worker's end, which the pool brought about where `is_killed`.
-    pub(crate) fn worker_ended(&self, exit: &WorkerExit, is_killed: bool) {
+    /// A worker's end, which the pool brought about where it `is_meant`.
+    pub(crate) fn worker_ended(&self, exit: &WorkerExit, is_meant: bool) {
         let Self { pool, metered } = self;
         let WorkerExit { worker, pid, .. } = exit;
-        if is_killed || exit.code == Some(0) {
+        if is_meant || exit.code == Some(0) {
             tracing::debug!(target: "stockade::worker", pool, %worker, pid, %exit, "a worker has ended");
             return;
         }

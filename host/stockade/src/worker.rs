@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 
 use stockade_wire::descriptor::SendError;
@@ -19,7 +18,7 @@ use stockade_wire::{
 use crate::coredump::{Coredump, Incoming};
 use crate::keeper::Buried;
 use crate::payload_files::PayloadFiles;
-use crate::process::{Child, Crashes, Process, StartedWorker, Starter};
+use crate::process::{Child, Crashes, Exit, Process, StartedWorker, Starter};
 use crate::{WorkerExit, oom};
 
 /// A module as workers get it.
@@ -65,6 +64,8 @@ pub(crate) struct WorkerProcess {
     child: Child,
     /// Whether the host has ended it.
     is_killed: bool,
+    /// Whether it was asked to end by itself.
+    is_closing: bool,
     crashes: Crashes,
     /// The kernel's out-of-memory kills before it was started.
     oom_kills: Option<u64>,
@@ -100,6 +101,7 @@ impl WorkerProcess {
             failure: None,
             child,
             is_killed: false,
+            is_closing: false,
             crashes: starter.crashes(),
             oom_kills,
         };
@@ -193,6 +195,11 @@ impl WorkerProcess {
         self.is_killed
     }
 
+    /// It is about to be asked to end by itself.
+    pub(crate) fn closes(&mut self) {
+        self.is_closing = true;
+    }
+
     /// Ends the process; its stream then ends.
     pub(crate) fn kill(&mut self) {
         self.is_killed = true;
@@ -204,10 +211,11 @@ impl WorkerProcess {
     pub(crate) fn bury(mut self, worker: WorkerId, failure: Option<String>) -> Buried {
         let was_killed = self.is_killed;
         self.kill();
-        let status = self.child.wait().ok();
-        let signal = status.and_then(|status| status.signal());
-        let code = status.and_then(|status| status.code());
-        if signal.is_some() && !was_killed {
+        let exit = self.child.wait();
+        let (signal, code) = (exit.signal(), exit.code());
+        // One of which nothing is known may have crashed, unless it was asked to end.
+        let is_meant = was_killed || self.is_closing && exit == Exit::Unknown;
+        if code.is_none() && !is_meant {
             self.crashes.note();
         }
         let by_kernel = || signal == Some(libc::SIGKILL) && !was_killed;
@@ -218,13 +226,13 @@ impl WorkerProcess {
         // Read after the death, when nothing writes it any more.
         let started = self.page.started();
         let sent = self.sent.iter().map(|sent| sent.task).collect();
-        Buried { worker, exit, started, sent, failure }
+        Buried { worker, exit, is_meant, started, sent, failure }
     }
 }
 
 impl Drop for WorkerProcess {
     fn drop(&mut self) {
         self.kill();
-        let _ = self.child.wait();
+        self.child.wait();
     }
 }

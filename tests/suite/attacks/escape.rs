@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use stockade::{BuildError, Grants, Layer, Level, Lockdown, LockdownError, Pool};
-use stockade_tests::escape::{Act, Escapee, SEVEN};
+use stockade_tests::escape::{Act, Escapee, Native, SEVEN};
 use stockade_tests::{Folder, numbers, script, worker_program};
 
 use super::page::compare_between;
@@ -26,12 +26,12 @@ fn only(wanted: &[Layer]) -> Lockdown {
 }
 
 /// What native code may try, by name.
-type Try = (&'static str, fn(&Escapee) -> Act);
+pub(super) type Try = (&'static str, fn(&dyn Native) -> Act);
 
 const AT_HERE: i64 = libc::AT_FDCWD as i64;
 
 /// A page of code, written and then made executable by whatever `publish` does.
-fn executed(escapee: &Escapee, publish: impl FnOnce(i64) -> Act) -> Act {
+fn executed(escapee: &dyn Native, publish: impl FnOnce(i64) -> Act) -> Act {
     let page = escapee.map(libc::PROT_READ | libc::PROT_WRITE, libc::MAP_ANONYMOUS, -1);
     let Act::Done(page) = page else { return page };
     escapee.write_to(page, &SEVEN);
@@ -42,7 +42,7 @@ fn executed(escapee: &Escapee, publish: impl FnOnce(i64) -> Act) -> Act {
 }
 
 /// Reads a byte of another process, at an address where nothing is: who may read is told so.
-fn read_memory_of(it: &Escapee, process: i64) -> Act {
+fn read_memory_of(it: &dyn Native, process: i64) -> Act {
     let mut vectors = Vec::new();
     let local = it.write(&[0; 8]) + 64;
     for word in [local, 1, 4096, 1] {
@@ -60,7 +60,7 @@ fn host() -> i64 {
     i64::from(std::process::id())
 }
 
-const TRIES: [Try; 25] = [
+pub(super) const TRIES: [Try; 25] = [
     ("opening a file", |it| {
         let path = it.write(b"/etc/passwd\0");
         it.system_call(libc::SYS_openat, &[AT_HERE, path, 0])
@@ -78,7 +78,7 @@ const TRIES: [Try; 25] = [
         let path = it.write(b"/bin/true\0");
         it.system_call(libc::SYS_execve, &[path, 0, 0])
     }),
-    ("forking", Escapee::fork),
+    ("forking", |it| it.fork()),
     ("a TCP connection", |it| {
         let socket = [libc::AF_INET, libc::SOCK_STREAM, 0].map(i64::from);
         match it.system_call(libc::SYS_socket, &socket) {
@@ -179,7 +179,7 @@ const TRIES: [Try; 25] = [
 ];
 
 /// What the whole lockdown leaves of the last of them: there is a limit and no filter.
-const NOT_BY_FILTER: &str = "2 GiB of memory";
+pub(super) const NOT_BY_FILTER: &str = "2 GiB of memory";
 
 #[test]
 fn a61_native_code_in_a_worker_dies_of_every_system_call_that_is_not_its_roles() {
@@ -317,7 +317,7 @@ fn a_required_layer_that_is_there_builds_a_pool() {
 }
 
 /// A worker program that is the real one on a kernel without a feature.
-fn on_a_kernel_without(folder: &Folder, feature: &str) -> stockade::WorkerProgram {
+pub(super) fn on_a_kernel_without(folder: &Folder, feature: &str) -> stockade::WorkerProgram {
     let deny = worker_program().with_file_name("deny");
     let text = format!("exec {} {feature} {} \"$1\"", deny.display(), worker_program().display());
     stockade::WorkerProgram::Path(script(folder, &text))
@@ -351,7 +351,7 @@ fn a_layer_that_the_kernel_does_not_have_is_reported_and_refused_where_it_is_req
 }
 
 /// What one worker may do to another, by name.
-type Attack = (&'static str, fn(&Escapee, i64) -> Act);
+type Attack = (&'static str, fn(&dyn Native, i64) -> Act);
 
 const ATTACKS: [Attack; 4] = [
     ("a signal", |it, other| it.system_call(libc::SYS_kill, &[other, i64::from(libc::SIGKILL)])),

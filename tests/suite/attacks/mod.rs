@@ -8,6 +8,8 @@
 //! wasi      42–60   what it asks of the system
 //! worker    61–79   what native code does that has taken a worker or a compiler over
 //! memory    80–83   what is left in guest memory
+//! roles     85–87   the same of templates and compilers
+//! children  90      what a host does with its children
 //! catalogue.txt ─┐
 //! seen(n, …) ────┴─► page ─► docs/security.md, one row a number
 //! ```
@@ -19,12 +21,15 @@
 
 mod abi;
 mod cache;
+mod children;
 #[cfg(target_arch = "x86_64")]
 mod escape;
 mod execution;
 mod memory;
 mod modules;
 mod page;
+#[cfg(target_arch = "x86_64")]
+mod roles;
 mod scene;
 mod wasi;
 mod worker;

@@ -6,16 +6,14 @@
 //! | step | when | where |
 //! |---|---|---|
 //! | environment, descriptors, namespaces, `no_new_privs`, death with the host, session | before exec | the host |
-//! | the engine, which opens `/proc/self/pagemap`; grants are looked at | | [`session`](crate::session) |
+//! | the engine; grants are looked at | | [`session`](crate::session) |
 //! | own users, no privileges, not dumpable, limits, Landlock | before any thread | [`Lock::enter`] |
 //! | the alarm's thread | | |
 //! | no processes, no memory that turns executable, system-call filter | last | [`Lock::close`] |
 //! | no executable memory at all | once the modules are mapped | [`Lock::seal`] |
 //!
-//! The engine comes first because the page map belongs to root once a process is not dumpable: for
-//! any other user fast resets would silently be gone. Landlock is the calling thread's and its
-//! children's, so it comes before there are others; a limit of no processes forbids threads too, so
-//! it comes after.
+//! Landlock is the calling thread's and its children's, so it comes before there are others; a limit of no
+//! processes forbids threads too, so it comes after.
 //!
 //! Invariant: a layer counts as on only if the process finds it on afterwards, whatever it tried. Of
 //! Landlock and the filter the kernel tells nothing that a container's own could not cause, so there
@@ -32,9 +30,7 @@ mod template;
 use stockade_wire::{Confinement, Layer, LayerReport, Level, LockdownReport};
 
 pub(crate) use limits::{Ceilings, FILE_BYTES_MAX, lower};
-pub(crate) use own::{
-    Inherited, become_dumpable, die_with_host, name_process, tolerate_long_files,
-};
+pub(crate) use own::{Inherited, die_with_host, name_process, tolerate_long_files};
 pub(crate) use paths::Paths;
 pub(crate) use seccomp::{CLONE_FLAGS, Files, Profile};
 

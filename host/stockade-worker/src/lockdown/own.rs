@@ -119,14 +119,6 @@ pub(super) fn session() -> Found {
     }
 }
 
-/// Makes files about this process its own again, as long as they are being opened.
-///
-/// # Errors
-/// The kernel's words.
-pub(crate) fn become_dumpable() -> Result<(), String> {
-    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(in_words)
-}
-
 pub(super) fn become_undumpable() -> Result<(), String> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(in_words)
 }

@@ -25,12 +25,6 @@ impl Paths {
         Self(granted.map(|grant| (grant.host(), grant.writable)).collect())
     }
 
-    /// These, and reading what the kernel says of processes.
-    pub(super) fn and_processes(&self) -> Self {
-        let processes = (PathBuf::from("/proc"), false);
-        Self(self.0.iter().cloned().chain([processes]).collect())
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

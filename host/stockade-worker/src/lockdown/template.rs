@@ -2,8 +2,12 @@
 //!
 //! A template has read artefacts, which whoever took a compiler over could have forged, so it is
 //! confined before as a worker is. It keeps what making a worker takes: to make processes and
-//! namespaces, and to read `/proc`. A clone gives that up too, and looks at every layer anew, by the
-//! same steps as any other worker.
+//! namespaces. A clone gives that up too, and looks at every layer anew, by the same steps as any other
+//! worker.
+//!
+//! It is in the host's process namespace, and its filter lets it signal the first process there, because
+//! that is what a clone is in its own. What keeps it from doing so is Landlock, without which there is no
+//! template.
 //!
 //! | layer | of the template | of the clone |
 //! |---|---|---|
@@ -11,7 +15,7 @@
 //! | network, IPC | namespaces of its own | the template's |
 //! | processes | the host's | a namespace of its own |
 //! | capabilities | to make namespaces | none |
-//! | Landlock | what is granted, and reading `/proc` | what is granted |
+//! | Landlock | what is granted | the same, and no signal to its siblings |
 //! | limits | all but on processes | all |
 //! | filter | a worker's, and making workers | a worker's |
 
@@ -49,11 +53,13 @@ impl Lock {
             ceilings.lower()?;
             ceilings.limit_processes(PROCESSES_MAX)?;
         }
-        if is_wanted(Layer::Landlock) {
-            // A kernel without it says so in every clone's report.
-            let _ = paths.and_processes().keep_only();
+        if !is_wanted(Layer::Landlock) {
+            return Err("the pool leaves Landlock off".into());
         }
-        Ok(())
+        match paths.keep_only() {
+            (Level::Full, _) => Ok(()),
+            (_, why) => Err(format!("Landlock is not on in full: {why}")),
+        }
     }
 
     /// Gives up the rest, but for what loading modules and making workers takes.

@@ -184,7 +184,7 @@ impl Driver {
     }
 
     pub(super) fn buried(&mut self, buried: Buried) {
-        let Buried { worker, exit, started, mut sent, failure } = buried;
+        let Buried { worker, exit, started, mut sent, failure, .. } = buried;
         // One that was taken back and came again stands there twice.
         sent.sort_unstable();
         sent.dedup();

@@ -29,7 +29,12 @@ impl Driver {
                 Action::Start(task) => self.start(task),
                 Action::Recall(worker, task) => self.recall(worker, task),
                 Action::Stop(worker, task) => self.stop(worker, task),
-                Action::Close(worker) => self.tell(worker, &HostMessage::Close),
+                Action::Close(worker) => {
+                    if let Some(process) = self.workers.get_mut(&worker) {
+                        process.closes();
+                    }
+                    self.tell(worker, &HostMessage::Close);
+                }
                 Action::Kill(worker) => {
                     if let Some(doomed) = self.starting.get_mut(&worker) {
                         *doomed = true;

@@ -30,11 +30,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use stockade_wire::{Layer, Lockdown, SOCKET_DESCRIPTOR};
 
-use adopted::living;
+use super::pidfd::{Exit, Pidfd};
 pub(super) use adopted::{end_strays, users_of};
 
 /// Descriptors of the child that must not be in the way of those it is to have.
@@ -60,9 +61,11 @@ const SIGNALS_OF_FIRST: [libc::c_int; 3] = [libc::SIGABRT, libc::SIGXCPU, libc::
 /// A child. Dropping it neither ends nor awaits it.
 #[derive(Debug)]
 pub(crate) struct Child {
+    /// For people. Once the child was waited for, here or by somebody else, it may be another's.
     pid: libc::pid_t,
-    /// Known once it was waited for; from then on its number may be another's.
-    status: Option<ExitStatus>,
+    pidfd: Arc<Pidfd>,
+    /// Known once it was waited for.
+    exit: Option<Exit>,
     is_first: bool,
 }
 
@@ -94,41 +97,28 @@ impl Child {
         self.pid.unsigned_abs()
     }
 
-    /// Kills it, unless it was waited for.
-    pub(crate) fn kill(&mut self) {
-        if self.status.is_none() {
-            // SAFETY: a system call on plain numbers. The process was not waited for, so the number
-            // is still its own.
-            unsafe { libc::kill(self.pid, libc::SIGKILL) };
-        }
+    /// Kills it, if it is there.
+    pub(crate) fn kill(&self) {
+        self.pidfd.kill();
     }
 
     /// Whether it has ended, without waiting for that.
     pub(crate) fn has_ended(&self) -> bool {
-        self.status.is_some() || adopted::is_ended(self.id()).unwrap_or(true)
+        self.pidfd.has_ended()
     }
 
     /// Waits for its end.
-    ///
-    /// # Errors
-    /// Where somebody else has waited for it.
-    pub(crate) fn wait(&mut self) -> io::Result<ExitStatus> {
-        if let Some(status) = self.status {
-            return Ok(status);
+    pub(crate) fn wait(&mut self) -> Exit {
+        if let Some(exit) = self.exit {
+            return exit;
         }
-        let mut raw = 0;
-        // SAFETY: `raw` outlives the call, which writes one integer to it.
-        while unsafe { libc::waitpid(self.pid, &mut raw, 0) } < 0 {
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                living().remove(&self.pid);
-                return Err(error);
-            }
-        }
-        living().remove(&self.pid);
-        let status = self.as_signal(ExitStatus::from_raw(raw));
-        self.status = Some(status);
-        Ok(status)
+        let exit = match self.pidfd.wait() {
+            Exit::Status(status) => Exit::Status(self.as_signal(status)),
+            Exit::Unknown => Exit::Unknown,
+        };
+        adopted::forget(self.pid, &self.pidfd);
+        self.exit = Some(exit);
+        exit
     }
 
     /// The signal that an exit code stands for.
@@ -165,16 +155,16 @@ pub(super) fn spawn(plan: Plan<'_>) -> io::Result<Started> {
         let kept = if plan.is_first { !0 } else { !libc::CLONE_NEWPID };
         let namespaces = namespaces & kept;
         match prepared.clone_into(namespaces) {
-            Ok((pid, failure)) => {
-                living().insert(pid);
+            Ok((pid, pidfd, failure)) => {
+                adopted::note(pid, &pidfd);
                 CHOICE.store(index, Ordering::Relaxed);
                 let is_first = namespaces & libc::CLONE_NEWPID != 0;
-                let mut child = Child { pid, status: None, is_first };
+                let mut child = Child { pid, pidfd, exit: None, is_first };
                 let Some(failure) = failure else {
                     return Ok(Started { child, namespaces_refused: refused });
                 };
                 child.kill();
-                let _ = child.wait();
+                child.wait();
                 return Err(failure.into());
             }
             Err(error) if index + 1 == choices.len() => return Err(error),
@@ -223,7 +213,10 @@ impl Prepared {
     }
 
     /// Clones this process, and waits until the clone is its program or has failed to become it.
-    fn clone_into(&self, namespaces: libc::c_int) -> io::Result<(libc::pid_t, Option<Failure>)> {
+    fn clone_into(
+        &self,
+        namespaces: libc::c_int,
+    ) -> io::Result<(libc::pid_t, Arc<Pidfd>, Option<Failure>)> {
         let birth = Birth {
             prepared: self,
             has_own_users: namespaces & OWN_USERS != 0,
@@ -231,17 +224,24 @@ impl Prepared {
         };
         let mut stack = Box::<[u128]>::new_uninit_slice(STACK_UNITS);
         let top = stack.as_mut_ptr_range().end.cast();
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | namespaces;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+        let mut pidfd: RawFd = -1;
         // No handler of this program may run in the child.
         let unblocked = block_signals();
         // SAFETY: the stack grows down from its aligned end and is the child's alone. It and `birth`
         // outlive the child's use of them, because this thread goes on only once the child has its
-        // own memory or is gone; so nothing that the child reads changes, and no two write.
-        let pid =
-            unsafe { libc::clone(become_program, top, flags, (&raw const birth) as *mut c_void) };
-        let cloned = if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) };
+        // own memory or is gone; so nothing that the child reads changes, and no two write. The kernel
+        // writes the descriptor's number before there is a child, and gives it to this process alone.
+        let cloned = unsafe {
+            let birth = (&raw const birth) as *mut c_void;
+            match libc::clone(become_program, top, flags | namespaces, birth, &raw mut pidfd) {
+                pid if pid < 0 => Err(io::Error::last_os_error()),
+                pid => Ok((pid, OwnedFd::from_raw_fd(pidfd))),
+            }
+        };
         restore_signals(&unblocked);
-        Ok((cloned?, birth.failure.get()))
+        let (pid, pidfd) = cloned?;
+        Ok((pid, Arc::new(Pidfd::from(pidfd)), birth.failure.get()))
     }
 
     fn set_up(&self, has_own_users: bool) -> Result<(), Step> {
@@ -283,8 +283,10 @@ impl Prepared {
             }
             check(libc::chdir(c"/".as_ptr()), Step::Folder)?;
             forget_handlers();
-            // As any program expects to find them; Rust's own runtime ignores broken pipes.
+            // As any program expects to find them; Rust's own runtime ignores broken pipes, and the
+            // host may ignore its children's ends.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
             restore_signals(&empty_signals());
         }
         Ok(())

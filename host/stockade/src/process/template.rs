@@ -13,11 +13,13 @@
 //! A clone has its template's addresses. So whoever crashed a worker by guessing them must not guess
 //! again in the next one: after a crash the template is replaced, and has others.
 //!
-//! Invariant: a template is believed nothing. A number that it gives is a worker's only if the kernel
-//! has it as a child of this process that nobody knows of, in the template's own user namespace.
+//! Invariant: a template is believed nothing. A descriptor that it gives is a worker's only if the kernel
+//! has it as one of a child of this process that nobody knows of, in the template's own user namespace.
+
+mod reply;
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,14 +27,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use stockade_wire::descriptor::Sender;
-use stockade_wire::frame::{Body, FrameReader};
-use stockade_wire::{
-    Confinement, Layer, Namespaces, Role, Setup, TemplateReply, TemplateRequest, codec,
-};
+use stockade_wire::{Confinement, Layer, Namespaces, Role, Setup, TemplateReply, TemplateRequest};
 
 use super::child::{self, Child};
 use super::{Process, start};
-use crate::compile::DeadlineStream;
 use crate::worker::Loadable;
 
 /// How long a template may take to become ready; it is a matter of milliseconds.
@@ -40,9 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long it may take to clone itself: some hundred microseconds.
 const CLONE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// The most bytes of a reply.
-const REPLY_BYTES_MAX: usize = 4 << 10;
 
 /// Starts a pool's workers.
 #[derive(Debug)]
@@ -137,8 +132,10 @@ impl Starter {
 
     /// Starts a template, and waits until it is ready where it `waits`.
     fn begin(&self, setup: &Setup, modules: &[Loadable], waits: bool) -> State {
-        // Without its own processes a worker could see its siblings, and a clone would be one.
-        if !setup.confinement.lockdown.is_wanted(Layer::Namespaces) {
+        // Without its own processes a worker could see its siblings, and a clone would be one. Without
+        // Landlock a template could signal and open what its user may.
+        let is_wanted = |layer| setup.confinement.lockdown.is_wanted(layer);
+        if !is_wanted(Layer::Namespaces) || !is_wanted(Layer::Landlock) {
             return State::GivenUp;
         }
         match Template::start(&self.program, setup, modules) {
@@ -209,8 +206,8 @@ impl Template {
 
     fn await_ready(&mut self) -> io::Result<()> {
         match self.read(PATIENCE)? {
-            TemplateReply::Ready => {}
-            TemplateReply::Failed(why) => return Err(io::Error::other(why)),
+            (TemplateReply::Ready, None) => {}
+            (TemplateReply::Failed(why), None) => return Err(io::Error::other(why)),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
         self.users = child::users_of(self.child.id())?;
@@ -229,32 +226,26 @@ impl Template {
         self.send(&TemplateRequest::Start { name: name.to_owned() }, Some(&theirs))?;
         drop(theirs);
         match self.read(CLONE_PATIENCE)? {
-            TemplateReply::Started(pid) => {
-                let child = Child::adopt(pid, self.users)?;
+            (TemplateReply::Started, Some(clone)) => {
+                let child = Child::adopt(clone, self.users)?;
                 let confinement = self.confinement.clone();
                 Ok(Ok(Process { child, socket, confinement }))
             }
-            TemplateReply::NotStarted(why) => Ok(Err(why)),
+            (TemplateReply::NotStarted(why), None) => Ok(Err(why)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
-    fn read(&self, patience: Duration) -> io::Result<TemplateReply> {
-        let stream = DeadlineStream { socket: &self.socket, deadline: Instant::now() + patience };
-        // It answers once to each request, so nothing is behind the answer.
-        match FrameReader::new(stream, REPLY_BYTES_MAX).read() {
-            Ok(Some(Body::Inline(body))) => codec::decode(body).map_err(io::Error::other),
-            Ok(Some(Body::OutOfLine(_))) => Err(io::ErrorKind::InvalidData.into()),
-            Ok(None) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Err(error) => Err(io::Error::other(error)),
-        }
+    /// Its answer to one request, and the descriptor beside it.
+    fn read(&self, patience: Duration) -> io::Result<(TemplateReply, Option<OwnedFd>)> {
+        reply::read(&self.socket, Instant::now() + patience)
     }
 }
 
 impl Drop for Template {
     fn drop(&mut self) {
         self.child.kill();
-        let _ = self.child.wait();
+        self.child.wait();
         if self.users != 0 {
             child::end_strays(self.users);
         }

@@ -10,7 +10,7 @@ use libc::{
     F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_SETFL, FUTEX_CLOCK_REALTIME,
     FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAKE, FUTEX_WAKE_BITSET,
     MADV_DONTNEED, MADV_FREE, MAP_ANONYMOUS, MAP_FIXED, MAP_POPULATE, MAP_SHARED, MREMAP_MAYMOVE,
-    PR_SET_NO_NEW_PRIVS, PROT_EXEC, PROT_READ, PROT_WRITE,
+    PR_SET_NO_NEW_PRIVS, PROT_EXEC, PROT_READ, PROT_WRITE, SIGABRT,
 };
 
 use super::rule::Condition::{Is, IsBut, OwnProcess, Without};
@@ -18,10 +18,6 @@ use super::rule::{Rule, allow, allow_if};
 
 const EXECUTABLE: u32 = PROT_EXEC as u32;
 const CLOCK: u32 = FUTEX_CLOCK_REALTIME as u32;
-
-/// `PAGEMAP_SCAN`, which finds the pages that a guest wrote to: `_IOWR('f', 16, struct pm_scan_arg)`
-/// of linux/fs.h.
-const PAGEMAP_SCAN: u32 = 0xc060_6610;
 
 const fn private(operation: i32) -> u32 {
     (operation | FUTEX_PRIVATE_FLAG) as u32
@@ -68,7 +64,11 @@ pub(super) const BOTH: &[Rule] = &[
     allow(libc::SYS_restart_syscall, "a sleep that a stop interrupted"),
     allow(libc::SYS_gettid, "an abort"),
     allow(libc::SYS_getpid, "an abort"),
-    allow_if(libc::SYS_tgkill, &[OwnProcess(0)], "an abort: a signal to itself"),
+    allow_if(
+        libc::SYS_tgkill,
+        &[OwnProcess(0), Is(2, SIGABRT as u32)],
+        "an abort: a signal to itself",
+    ),
     allow(libc::SYS_exit, "a thread's end"),
     allow(libc::SYS_exit_group, "its own end"),
 ];
@@ -100,7 +100,6 @@ pub(super) const WORKER: &[Rule] = &[
         "the second filter; until it is on",
     ),
     allow_if(libc::SYS_prctl, &[Is(0, PR_SET_NO_NEW_PRIVS as u32)], "the second filter"),
-    allow_if(libc::SYS_ioctl, &[Is(1, PAGEMAP_SCAN)], "which pages a guest wrote to"),
     allow(libc::SYS_readv, "a command's stdin"),
     allow(libc::SYS_writev, "a command's stdout and stderr"),
     allow(libc::SYS_clock_nanosleep, "a guest that sleeps, to its deadline at most"),

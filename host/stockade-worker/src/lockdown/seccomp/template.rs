@@ -15,17 +15,18 @@ use std::collections::BTreeMap;
 
 use libc::{
     CLONE_CHILD_CLEARTID, CLONE_FILES, CLONE_FS, CLONE_NEWPID, CLONE_PARENT, CLONE_PARENT_SETTID,
-    CLONE_SETTLS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM, MAP_SHARED, PROT_EXEC,
-    SIGCHLD,
+    CLONE_PIDFD, CLONE_SETTLS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM, MAP_SHARED,
+    PROT_EXEC, SIGCHLD,
 };
 use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule, sock_filter};
 
+use super::super::memory;
 use super::rule::Condition::{Is, Without};
 use super::rule::{Rule, allow, allow_if};
 use super::{Files, Profile, in_words, lists};
 
-/// A clone of a template: the host's child, and the first of its process namespace.
-pub(crate) const CLONE_FLAGS: libc::c_int = CLONE_PARENT | CLONE_NEWPID | SIGCHLD;
+/// A clone of a template: the host's child, the first of its process namespace, and a descriptor of it.
+pub(crate) const CLONE_FLAGS: libc::c_int = CLONE_PARENT | CLONE_NEWPID | CLONE_PIDFD | SIGCHLD;
 
 /// A thread as the C library makes it.
 const THREAD_FLAGS: libc::c_int = CLONE_VM
@@ -42,15 +43,21 @@ const fn option(option: libc::c_int) -> u32 {
     option as u32
 }
 
-/// What a template does to make a worker, and a clone to become one.
+/// The signal by which the C library changes the users of all threads. It prepares for it with the first.
+const SIGSETXID: u32 = 33;
+
+const NO_WAIT: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// What a template does to make a worker, and a clone to become one. A template that was taken over can
+/// do this too, so each call says as much of its arguments as matters: it opens nothing, and gives up
+/// nothing that binds its life to its host's.
 pub(super) const TEMPLATE: &[Rule] = &[
     allow_if(libc::SYS_clone, &[Is(0, option(CLONE_FLAGS))], "a worker"),
     allow_if(libc::SYS_clone, &[Is(0, option(THREAD_FLAGS))], "the alarm's thread"),
+    allow_if(libc::SYS_sendmsg, &[Is(2, option(NO_WAIT))], "the descriptor of a worker"),
     allow(libc::SYS_set_robust_list, "a thread's beginning"),
     allow(libc::SYS_rseq, "a thread's beginning"),
     allow(libc::SYS_sched_getaffinity, "a thread's beginning"),
-    allow(libc::SYS_openat, "its own page map, and the granted directories"),
-    allow(libc::SYS_dup3, "its own page map instead of its template's"),
     allow_if(
         libc::SYS_mmap,
         &[Without(2, PROT_EXEC as u32)],
@@ -60,17 +67,29 @@ pub(super) const TEMPLATE: &[Rule] = &[
     #[cfg(target_arch = "x86_64")]
     allow(libc::SYS_poll, "whether its host lives"),
     allow(libc::SYS_setsid, "its own session"),
-    allow(libc::SYS_getsid, "its own session"),
-    allow(libc::SYS_rt_sigaction, "signals of a first process"),
+    allow_if(libc::SYS_getsid, &[Is(0, 0)], "its own session"),
+    allow_if(libc::SYS_rt_sigaction, &[Is(0, SIGSETXID)], "a thread's beginning"),
+    allow_if(libc::SYS_rt_sigaction, &[Is(0, option(libc::SIGABRT))], "signals of a first process"),
+    allow_if(libc::SYS_rt_sigaction, &[Is(0, option(libc::SIGXCPU))], "signals of a first process"),
+    allow_if(libc::SYS_rt_sigaction, &[Is(0, option(libc::SIGXFSZ))], "signals of a first process"),
+    allow_if(libc::SYS_rt_sigaction, &[Is(0, option(libc::SIGSYS))], "naming a refused call"),
     allow_if(libc::SYS_prctl, &[Is(0, option(libc::PR_SET_NAME))], "its own name"),
-    allow_if(libc::SYS_prctl, &[Is(0, option(libc::PR_SET_PDEATHSIG))], "death with its host"),
+    allow_if(
+        libc::SYS_prctl,
+        &[Is(0, option(libc::PR_SET_PDEATHSIG)), Is(1, option(libc::SIGKILL))],
+        "death with its host",
+    ),
     allow_if(libc::SYS_prctl, &[Is(0, option(libc::PR_GET_PDEATHSIG))], "death with its host"),
-    allow_if(libc::SYS_prctl, &[Is(0, option(libc::PR_SET_DUMPABLE))], "its own page map"),
+    allow_if(libc::SYS_prctl, &[Is(0, option(libc::PR_SET_DUMPABLE)), Is(1, 0)], "a layer"),
     allow_if(libc::SYS_prctl, &[Is(0, option(libc::PR_GET_DUMPABLE))], "a report"),
     allow_if(libc::SYS_prctl, &[Is(0, option(libc::PR_GET_NO_NEW_PRIVS))], "a report"),
-    allow_if(libc::SYS_prctl, &[Is(0, option(libc::PR_CAP_AMBIENT))], "no capabilities"),
-    allow_if(libc::SYS_prctl, &[Is(0, option(super::super::memory::PR_SET_MDWE))], "a layer"),
-    allow_if(libc::SYS_prctl, &[Is(0, option(super::super::memory::PR_GET_MDWE))], "a report"),
+    allow_if(
+        libc::SYS_prctl,
+        &[Is(0, option(libc::PR_CAP_AMBIENT)), Is(1, option(libc::PR_CAP_AMBIENT_CLEAR_ALL))],
+        "no capabilities",
+    ),
+    allow_if(libc::SYS_prctl, &[Is(0, option(memory::PR_SET_MDWE))], "a layer"),
+    allow_if(libc::SYS_prctl, &[Is(0, option(memory::PR_GET_MDWE))], "a report"),
     allow(libc::SYS_capset, "no capabilities"),
     allow(libc::SYS_capget, "a report"),
     allow(libc::SYS_getuid, "a report"),
@@ -198,7 +217,7 @@ mod tests {
         let mut looked_at: Vec<u64> = (0..20).map(|bit| 1 << bit).collect();
         looked_at.extend([0, 3, 5, 6, 7, 33, 34, 35, 38, 65, 66, 1030, 1034, 0x102, 0x3d0f00]);
         looked_at.extend([CLONE_FLAGS, THREAD_FLAGS].map(|flags| flags as u64));
-        looked_at.extend([0xc060_6610, 128, 129, 137, 138, 393, u64::from(std::process::id())]);
+        looked_at.extend([128, 129, 137, 138, 393, u64::from(std::process::id())]);
         let mut all = Vec::new();
         for value in &looked_at {
             for other in [0, 1, 2, 3, 4, 5, 7, 34] {
@@ -271,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_makes_workers_and_threads_and_no_other_process() {
+    fn a_template_makes_workers_and_threads_and_opens_and_outlives_nothing() {
         let template = program(Profile::Template(Files::None), SeccompAction::KillProcess).unwrap();
         let clone =
             |flags: i32| run(&template, libc::SYS_clone as u32, [flags as u64, 0, 0, 0, 0, 0]);
@@ -280,9 +299,24 @@ mod tests {
         for flags in [0, SIGCHLD, CLONE_PARENT | SIGCHLD, CLONE_FLAGS | libc::CLONE_NEWUSER] {
             assert_eq!(clone(flags), libc::SECCOMP_RET_KILL_PROCESS, "{flags:#x}");
         }
+        let call = |number: i64, first: i32, second: i32| {
+            run(&template, number as u32, [first as u64, second as u64, 0, 0, 0, 0])
+        };
+        let control = |option, value| call(libc::SYS_prctl, option, value);
+        assert_eq!(control(libc::PR_SET_PDEATHSIG, libc::SIGKILL), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(control(libc::PR_SET_PDEATHSIG, 0), libc::SECCOMP_RET_KILL_PROCESS);
+        assert_eq!(control(libc::PR_SET_DUMPABLE, 0), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(control(libc::PR_SET_DUMPABLE, 1), libc::SECCOMP_RET_KILL_PROCESS);
         let hidden = run(&template, libc::SYS_clone3 as u32, [0; 6]);
         assert_eq!(hidden, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
-        for call in [libc::SYS_execve, libc::SYS_unshare, libc::SYS_setns, libc::SYS_kill] {
+        for call in [
+            libc::SYS_execve,
+            libc::SYS_unshare,
+            libc::SYS_setns,
+            libc::SYS_kill,
+            libc::SYS_openat,
+            libc::SYS_dup3,
+        ] {
             assert_eq!(run(&template, call as u32, [0; 6]), libc::SECCOMP_RET_KILL_PROCESS);
         }
     }

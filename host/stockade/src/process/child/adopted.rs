@@ -1,57 +1,64 @@
 //! Children that a template made: which process is one, and whose.
 //!
-//! A clone is this process's child by the kernel's word, and its number comes from a template, which
-//! is believed nothing. Whoever is signalled and waited for by mistake could be any child that this
+//! A clone is this process's child by the kernel's word, and the descriptor of it comes from a template,
+//! which is believed nothing. What is signalled and waited for by mistake could be any child that this
 //! program has.
 //!
-//! Invariant: of two [`Child`]ren neither has the other's number, as long as it was not waited for.
-#![allow(unsafe_code)]
+//! Invariant: no two [`Child`]ren are the same process.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::super::pidfd::Pidfd;
 use super::Child;
 
-/// Every child of a pool that was not waited for.
-pub(super) fn living() -> MutexGuard<'static, BTreeSet<libc::pid_t>> {
-    static LIVING: Mutex<BTreeSet<libc::pid_t>> = Mutex::new(BTreeSet::new());
+type Living = BTreeMap<libc::pid_t, Weak<Pidfd>>;
+
+/// Every child of a pool that was not waited for, by its number.
+fn living() -> MutexGuard<'static, Living> {
+    static LIVING: Mutex<Living> = Mutex::new(BTreeMap::new());
     // No code that holds the lock can panic halfway through a change.
     LIVING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Child {
-    /// The child of that number, which a template made, in the user namespace `users`. From now on
-    /// it is waited for here alone.
-    ///
-    /// # Errors
-    /// Where it is no child of this process, or one that somebody else waits for.
-    pub(in crate::process) fn adopt(pid: u32, users: u64) -> io::Result<Self> {
-        let number = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
-        is_ended(pid)?;
-        // A child that this program started otherwise is in other namespaces.
-        if users_of(pid)? != users || !living().insert(number) {
-            return Err(io::Error::other("a template took another process for its clone"));
-        }
-        Ok(Self { pid: number, status: None, is_first: true })
+/// Notes a child that this process has just started.
+pub(super) fn note(number: libc::pid_t, pidfd: &Arc<Pidfd>) {
+    living().insert(number, Arc::downgrade(pidfd));
+}
+
+/// Forgets a child that has ended. Its number may be another child's by now.
+pub(super) fn forget(number: libc::pid_t, pidfd: &Arc<Pidfd>) {
+    let mut living = living();
+    if living.get(&number).is_some_and(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(pidfd))) {
+        living.remove(&number);
     }
 }
 
-/// Whether a child has ended, and leaves it to be waited for.
-///
-/// # Errors
-/// Where it is no child of this process.
-pub(super) fn is_ended(pid: u32) -> io::Result<bool> {
-    // SAFETY: `found` is plain data and outlives the call; the number is read only after the call
-    // has written it, or left the zero that stands for no child.
-    let (asked, ended) = unsafe {
-        let mut found: libc::siginfo_t = std::mem::zeroed();
-        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-        let asked = libc::waitid(libc::P_PID, pid, &raw mut found, flags);
-        (asked, found.si_pid() != 0)
-    };
-    if asked < 0 { Err(io::Error::last_os_error()) } else { Ok(ended) }
+impl Child {
+    /// The child that `descriptor` is of, which a template made, in the user namespace `users`. From now
+    /// on it is waited for here alone.
+    ///
+    /// # Errors
+    /// Where it is no descriptor of a child of this process in that namespace, or of one that is known.
+    pub(in crate::process) fn adopt(descriptor: OwnedFd, users: u64) -> io::Result<Self> {
+        let pidfd = Arc::new(Pidfd::from(descriptor));
+        let pid = pidfd.number()?;
+        // A child that this program started otherwise is in other namespaces.
+        let is_clone = users_of(pid.unsigned_abs())? == users;
+        let mut living = living();
+        // Another that had the number was waited for by somebody else.
+        let known = living.get(&pid).and_then(Weak::upgrade);
+        let is_known = known.is_some_and(|known| known.is_child());
+        // Asked last: a child that was not waited for had that number all the time.
+        if !is_clone || is_known || !pidfd.is_child() {
+            return Err(io::Error::other("a template took another process for its clone"));
+        }
+        living.insert(pid, Arc::downgrade(&pidfd));
+        Ok(Self { pid, pidfd, exit: None, is_first: true })
+    }
 }
 
 /// The user namespace of a child, by the kernel's number.
@@ -68,10 +75,11 @@ pub(in crate::process) fn end_strays(users: u64) {
     // Without the file they end by themselves, but stay in the system's tables until this process
     // ends.
     let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
-        if let Ok(mut stray) = Child::adopt(pid, users) {
+    for number in children.split_whitespace().filter_map(|number| number.parse().ok()) {
+        let stray = Pidfd::open(number).map(|pidfd| pidfd.into());
+        if let Ok(mut stray) = stray.and_then(|pidfd| Child::adopt(pidfd, users)) {
             stray.kill();
-            let _ = stray.wait();
+            stray.wait();
         }
     }
 }
@@ -87,40 +95,65 @@ mod tests {
         cat.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
     }
 
+    fn pidfd(number: u32) -> OwnedFd {
+        Pidfd::open(number.try_into().unwrap()).unwrap().into()
+    }
+
+    fn here() -> u64 {
+        users_of(std::process::id()).unwrap()
+    }
+
     #[test]
     fn a_process_that_is_no_child_or_another_programs_child_is_not_adopted() {
-        let here = users_of(std::process::id()).unwrap();
         let mut other = cat();
-        assert!(Child::adopt(0, here).is_err());
-        assert!(Child::adopt(1, here).is_err());
-        assert!(Child::adopt(std::process::id(), here).is_err());
-        assert!(Child::adopt(u32::MAX, here).is_err());
-        assert!(Child::adopt(other.id(), here + 1).is_err());
+        assert!(Child::adopt(pidfd(1), here()).is_err());
+        assert!(Child::adopt(pidfd(std::process::id()), here()).is_err());
+        assert!(Child::adopt(pidfd(other.id()), here() + 1).is_err());
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(Child::adopt(file.into(), here()).is_err());
+        let gone = pidfd(other.id());
         drop(other.stdin.take());
         assert!(other.wait().unwrap().success());
+        assert!(Child::adopt(gone, here()).is_err());
     }
 
     #[test]
     fn a_child_is_adopted_once() {
-        let here = users_of(std::process::id()).unwrap();
         let mut other = cat();
-        let mut adopted = Child::adopt(other.id(), here).unwrap();
-        assert!(Child::adopt(other.id(), here).is_err());
+        let mut adopted = Child::adopt(pidfd(other.id()), here()).unwrap();
+        assert!(Child::adopt(pidfd(other.id()), here()).is_err());
+        let descriptor = pidfd(other.id());
         drop(other.stdin.take());
-        assert!(adopted.wait().unwrap().success());
-        assert!(Child::adopt(other.id(), here).is_err());
+        assert_eq!(adopted.wait().code(), Some(0));
+        assert!(Child::adopt(descriptor, here()).is_err());
         assert!(other.wait().is_err(), "it was waited for");
     }
 
     #[test]
+    fn a_number_whose_child_somebody_else_waited_for_can_be_anothers() {
+        let (mut gone, mut other) = (cat(), cat());
+        let adopted = Child::adopt(pidfd(gone.id()), here()).unwrap();
+        drop(gone.stdin.take());
+        gone.wait().unwrap();
+        // As if the kernel had given the number away.
+        let number = libc::pid_t::try_from(other.id()).unwrap();
+        note(number, &adopted.pidfd);
+        let mut next = Child::adopt(pidfd(other.id()), here()).unwrap();
+        // The end of the former does not make the latter unknown.
+        forget(number, &adopted.pidfd);
+        assert!(Child::adopt(pidfd(other.id()), here()).is_err());
+        drop(other.stdin.take());
+        assert_eq!(next.wait().code(), Some(0));
+    }
+
+    #[test]
     fn strays_of_one_namespace_end_and_other_children_do_not() {
-        let here = users_of(std::process::id()).unwrap();
         let mut other = cat();
-        end_strays(here + 1);
+        end_strays(here() + 1);
         drop(other.stdin.take());
         assert!(other.wait().unwrap().success());
         let mut stray = cat();
-        end_strays(here);
+        end_strays(here());
         assert!(stray.wait().is_err(), "it was waited for");
     }
 }
