@@ -20,7 +20,7 @@ use crate::artefact::Code;
 pub const ENGINE: &str = "wasmtime 48.0.8";
 
 /// The most frames of a backtrace.
-pub(crate) const BACKTRACE_FRAMES_MAX: usize = 32;
+pub(crate) const BACKTRACE_FRAMES_MAX: usize = stockade_wire::BACKTRACE_FRAMES_MAX;
 
 /// Instances alive at once: one, and in a pool whose instances outlive tasks one for each module
 /// besides, because a command runs in one of its own.

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use stockade_wire::{
     Captured, ChunkId, Codec, Failure, Finished, HookCall, Instances, Invocation, Limits, Load,
-    Metrics, ModuleId, Outcome, Run, Setup, StatusPage, TaskId,
+    Log, Metrics, ModuleId, Outcome, Run, Setup, StatusPage, TaskId,
 };
 use wasmtime::Engine;
 
@@ -376,7 +376,7 @@ fn recalled(task: TaskId) -> Finished {
         metrics: Metrics::default(),
         stdout: Captured::default(),
         stderr: Captured::default(),
-        log: Vec::new(),
+        log: Log::default(),
         log_dropped: 0,
     }
 }

@@ -7,6 +7,7 @@
 //! abi       31–41   what it says to its worker
 //! wasi      42–60   what it asks of the system
 //! worker    61–79   what native code does that has taken a worker or a compiler over
+//!           88, 89  and how much it may say
 //! catalogue.txt ─┐
 //! seen(n, …) ────┴─► page ─► docs/security.md, one row a number
 //! ```
