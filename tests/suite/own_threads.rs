@@ -1,5 +1,5 @@
 //! What callers' code may do where the pool runs it: wakers, callbacks and subscribers on the pool's own
-//! threads, which nothing of theirs may hold up for ever.
+//! threads, which none of it may hold up without end.
 
 use std::future::Future;
 use std::pin::Pin;

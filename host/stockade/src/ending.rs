@@ -8,7 +8,7 @@
 //! subscriber of `tracing` where a worker was started. Such a thread cannot wait for a pool's end,
 //! because that may wait for it. So an end that begins there is finished by a thread of its own.
 //!
-//! Invariant: whoever ends the pool, and wherever the last of it is dropped, it ends.
+//! Invariant: a pool ends, wherever its end begins and wherever the last `Pool` is dropped.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -40,7 +40,7 @@ pub(crate) struct Ending {
     /// What a task may take.
     pub(crate) wall_time: Option<Duration>,
     pub(crate) grace_period: Duration,
-    /// That which serves whoever rings, and the keeper's.
+    /// The thread that serves the bells, and the keeper's.
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
 }
 

@@ -1,4 +1,4 @@
-//! 88, 89: how much a worker may say, whoever it answers.
+//! 88, 89: how much a worker may say.
 
 use std::fmt::Debug;
 use std::sync::Arc;
