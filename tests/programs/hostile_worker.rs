@@ -23,9 +23,9 @@ use stockade_tests::{HOSTILE_BATCH, finished};
 use stockade_wire::descriptor::{Sender, memory_file, sealed_file};
 use stockade_wire::frame;
 use stockade_wire::{
-    COREDUMP_PIECE_BYTES, Captured, Failure, HostMessage, Invocation, LockdownReport, Metrics,
-    ModuleId, Outcome, RING_BYTES, Rings, Role, Run, Scalar, Setup, StatusPage, TaskId,
-    WorkerMessage, WorkerPort,
+    COREDUMP_PIECE_BYTES, Captured, ERROR_TEXT_BYTES_MAX, Failure, Frame, GuestError, HostMessage,
+    Invocation, LockdownReport, Metrics, ModuleId, Outcome, RING_BYTES, Rings, Role, Run,
+    SCALARS_MAX, Scalar, Setup, StatusPage, TaskId, WorkerMessage, WorkerPort,
 };
 
 /// What the page's words are: four, then one for each slot, which holds a task's number and in its
@@ -124,7 +124,11 @@ fn work(inherited: String) -> Result<()> {
                 worker.answer_all()?;
             }
             Some(HostMessage::Close) => {
-                worker.say(&WorkerMessage::Closed)?;
+                match worker.name.split('.').next() {
+                    Some("closed-without-end") => worker.say_for_ever(&WorkerMessage::Closed)?,
+                    Some("finalizer-items-without-end") => worker.emit_for_ever(TaskId(0), 1000)?,
+                    _ => worker.say(&WorkerMessage::Closed)?,
+                }
                 return Ok(());
             }
             Some(_) => {}
@@ -150,6 +154,21 @@ fn evil_of(setup: &Setup) -> Option<String> {
 impl Worker {
     fn say(&mut self, message: &WorkerMessage) -> Result<()> {
         Ok(self.sender.send(message)?)
+    }
+
+    fn say_for_ever(&mut self, message: &WorkerMessage) -> Result<()> {
+        loop {
+            self.say(message)?;
+        }
+    }
+
+    fn emit_for_ever(&mut self, task: TaskId, bytes: usize) -> Result<()> {
+        self.say_for_ever(&WorkerMessage::Emitted(task, vec![0; bytes]))
+    }
+
+    /// Says that `task` has failed, which it did with so many words.
+    fn fail(&mut self, task: TaskId, failure: Failure) -> Result<()> {
+        self.say(&finished(task, Outcome::Failed(failure)))
     }
 
     /// Says a piece of a core dump, of so many bytes.
@@ -360,21 +379,49 @@ impl Worker {
                 self.say(&message)?;
             }
             "too-many-results" => {
-                self.say(&finished(first, Outcome::Scalars(vec![Scalar::I64(7); 100_000])))?;
+                self.say(&finished(
+                    first,
+                    Outcome::Scalars(vec![Scalar::I64(7); SCALARS_MAX + 1]),
+                ))?;
+            }
+            "as-many-results-as-there-may-be" => {
+                self.say(&finished(first, Outcome::Scalars(vec![Scalar::I64(7); SCALARS_MAX])))?;
                 self.tasks.remove(0);
                 // Nothing that its host can see is wrong with it: it goes on.
                 return Ok(());
             }
-            "items-without-end" => loop {
-                self.say(&WorkerMessage::Emitted(first, vec![0; 1000]))?;
-            },
+            "items-without-end" => self.emit_for_ever(first, 1000)?,
+            "items-of-no-task" => self.emit_for_ever(TaskId(0), 0)?,
+            "long-error" => self.fail(first, Failure::Error(error(ERROR_TEXT_BYTES_MAX + 1)))?,
+            "long-panic" => {
+                self.fail(first, Failure::Panic(error(ERROR_TEXT_BYTES_MAX + 1), Vec::new()))?;
+            }
+            "long-message" => self.fail(first, Failure::Guest("A".repeat(100_000)))?,
+            "many-frames" => {
+                let backtrace = vec![frame_of(0); 100_000];
+                self.fail(first, Failure::Deadline { backtrace })?;
+            }
+            "long-frame" => {
+                self.fail(first, Failure::Deadline { backtrace: vec![frame_of(999)] })?
+            }
+            "long-log" => {
+                let mut message = finished(first, seven());
+                if let WorkerMessage::Finished(finished) = &mut message {
+                    (0..10_000).for_each(|_| finished.log.push(1, ""));
+                }
+                self.say(&message)?;
+            }
+            "long-errors-of-all" => {
+                for run in std::mem::take(&mut self.tasks) {
+                    self.fail(run.task, Failure::Error(error(ERROR_TEXT_BYTES_MAX)))?;
+                }
+                return Ok(());
+            }
             "items-of-another" => self.say(&WorkerMessage::Emitted(last, vec![7]))?,
-            "results-without-end" => loop {
-                self.say(&finished(first, seven()))?;
-            },
-            "ready-without-end" => loop {
-                self.say(&WorkerMessage::Ready(LockdownReport(Vec::new())))?;
-            },
+            "results-without-end" => self.say_for_ever(&finished(first, seven()))?,
+            "ready-without-end" => {
+                self.say_for_ever(&WorkerMessage::Ready(LockdownReport(Vec::new())))?;
+            }
             "loaded-again" => self.say(&WorkerMessage::Loaded(ModuleId(0)))?,
             "closed" => self.say(&WorkerMessage::Closed)?,
             "initializer-failed" => self.say(&WorkerMessage::InitializerFailed(lie()))?,
@@ -394,7 +441,7 @@ impl Worker {
             "bells-without-end" => loop {
                 self.socket.write_all(&frame::BELL)?;
             },
-            "long-frame" => self.socket.write_all(&0x7fff_ffff_u32.to_le_bytes())?,
+            "frame-too-long" => self.socket.write_all(&0x7fff_ffff_u32.to_le_bytes())?,
             "frame-elsewhere" => self.socket.write_all(&0x8000_0004_u32.to_le_bytes())?,
             "no-message" => self.socket.write_all(&[4, 0, 0, 0, 255, 255, 255, 255])?,
             "half-a-frame" => {
@@ -439,6 +486,17 @@ fn sleep() -> ! {
     loop {
         std::thread::park();
     }
+}
+
+/// An error of so many bytes, in its three parts.
+fn error(bytes: usize) -> GuestError {
+    let text = |bytes: usize| "A".repeat(bytes);
+    GuestError { message: text(bytes - 20), location: Some(text(10)), data: Some(text(10)) }
+}
+
+/// A frame whose function's name has so many bytes.
+fn frame_of(bytes: usize) -> Frame {
+    Frame { function: "A".repeat(bytes), index: 0, offset: None }
 }
 
 fn lie() -> Failure {

@@ -1,6 +1,6 @@
 //! Messages that a worker makes up.
 
-use stockade_wire::{Captured, Finished, Metrics, Outcome, TaskId, WorkerMessage};
+use stockade_wire::{Captured, Finished, Log, Metrics, Outcome, TaskId, WorkerMessage};
 
 /// Tasks that the first `hostile-worker` of a pool waits for before it does what it is for.
 pub const HOSTILE_BATCH: usize = 10;
@@ -16,7 +16,7 @@ pub fn finished(task: TaskId, outcome: Outcome) -> WorkerMessage {
         metrics: Metrics::default(),
         stdout: Captured::default(),
         stderr: Captured::default(),
-        log: Vec::new(),
+        log: Log::default(),
         log_dropped: 0,
     }))
 }

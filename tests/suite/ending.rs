@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
 use stockade::{CancelReason, Limits, Pool, RunError, Status, SubmitError, TaskError, TaskHandle};
 use stockade_tests::{
     Gate, PATIENCE, eventually, int, is_gone, numbers, processes_named, tasks, threads_named,
@@ -255,19 +256,28 @@ fn a_pool_that_is_shut_down_while_others_submit_loses_no_answer() {
                             closed.store(true, Ordering::Release);
                         }
                     }
+                    let mut cancelled = Vec::new();
                     for (number, handle) in handles.iter().enumerate() {
                         match handle.result() {
                             Ok(sum) => assert_eq!(sum, number as i32 + caller),
-                            Err(TaskError::Cancelled(CancelReason::Shutdown)) => {}
+                            Err(TaskError::Cancelled(CancelReason::Shutdown)) => {
+                                cancelled.push(handle.task_id());
+                            }
                             Err(other) => panic!("{other:?}"),
                         }
                     }
+                    cancelled
                 })
             })
             .collect();
         eventually("enough tasks", || closed.load(Ordering::Acquire));
         assert!(pool.shutdown());
-        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        let mut cancelled: Vec<_> =
+            callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect();
+        cancelled.sort();
+        // Each submission was refused, or its task is in the list, or it has its result.
+        let listed: Vec<_> = pool.cancelled_tasks().into_iter().map(|task| task.id).collect();
+        assert_eq!(listed, cancelled);
     });
     assert_ended(&pool, &[]);
 }
@@ -285,6 +295,49 @@ fn a_closed_pool_refuses_everything_with_the_same_error() {
     assert!(closed(pool.set_idle_timeout(None).unwrap_err()));
     let run = pool.run::<i32>("add", (1, 2));
     assert!(matches!(run, Err(RunError::Submit(SubmitError::Closed))));
+}
+
+/// A number that shuts its pool down as it is encoded: after the pool was asked whether it is open, and
+/// before the task is handed to it.
+struct Closing<'a>(&'a Pool);
+
+impl Serialize for Closing<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.shutdown();
+        serializer.serialize_i32(1)
+    }
+}
+
+#[test]
+fn a_submission_that_is_refused_is_not_among_what_the_pool_cancelled() {
+    type Submit = fn(&Pool) -> Vec<Result<i32, RunError>>;
+    let ways: [Submit; 5] = [
+        |pool| vec![pool.run("add", (Closing(pool), 1))],
+        |pool| {
+            let options = stockade::TaskOptions::default().priority(1);
+            let submitted = pool.submit_with::<i32>("add", (Closing(pool), 1), options);
+            vec![submitted.map_err(RunError::from).and_then(|handle| Ok(handle.result()?))]
+        },
+        |pool| {
+            let items = [(Closing(pool), 1), (Closing(pool), 2)];
+            let submitted = pool.submit_together::<i32, _>("add", items);
+            let result = |submitted: Result<TaskHandle<i32>, SubmitError>| Ok(submitted?.result()?);
+            submitted.into_iter().map(result).collect()
+        },
+        |pool| pool.starmap("add", [(Closing(pool), 1), (Closing(pool), 2)]).collect(),
+        |pool| pool.starmap_all("add", [(Closing(pool), 1), (Closing(pool), 2)]).collect(),
+    ];
+    for (way, submit) in ways.iter().enumerate() {
+        for most in [None, Some(10)] {
+            let pool = numbers().max_pending_tasks(most).build().unwrap();
+            let results = submit(&pool);
+            let refused = |result: &Result<i32, RunError>| {
+                matches!(result, Err(RunError::Submit(SubmitError::Closed)))
+            };
+            assert!(!results.is_empty() && results.iter().all(refused), "{way}: {results:?}");
+            assert_eq!(pool.cancelled_tasks(), [], "{way}: refused, and cancelled as well");
+        }
+    }
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl Worker {
             match self.process.receive() {
                 Some(WorkerMessage::Emitted(_, item)) => emitted.push(item),
                 Some(WorkerMessage::Finished(finished)) => {
-                    let log = finished.log.into_iter().map(|line| (line.level, line.message));
+                    let log = finished.log.lines().map(|line| (line.level, line.message));
                     return Ended {
                         end: end_of(finished.outcome),
                         emitted: Some(emitted),

@@ -22,6 +22,7 @@ mod located;
 mod maps;
 mod metrics;
 mod options;
+mod own_threads;
 mod payloads;
 mod quarantine;
 mod recordings;

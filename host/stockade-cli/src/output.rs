@@ -41,8 +41,9 @@ pub(crate) fn json_line(bytes: &[u8]) -> Result<String, TaskError> {
     if bytes.is_empty() {
         return Ok("null".into());
     }
-    let text = std::str::from_utf8(bytes).map_err(|error| TaskError::Decode(error.to_string()))?;
-    json::compact(text).map_err(|error| TaskError::Decode(error.to_string()))
+    let text =
+        std::str::from_utf8(bytes).map_err(|error| TaskError::Decode(error.to_string().into()))?;
+    json::compact(text).map_err(|error| TaskError::Decode(error.to_string().into()))
 }
 
 /// An item that a raw or a scalar call emitted, as JSON: its own where it is some, else a string,

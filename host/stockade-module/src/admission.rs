@@ -1,7 +1,7 @@
 //! Admission: whether a module may run here, with the cause named where it may not.
 
 use stockade_abi::import;
-use stockade_wire::{EngineSettings, ModuleDescription, Refusal, RefusalKind};
+use stockade_wire::{EngineSettings, IMPORTS_MAX, ModuleDescription, Refusal, RefusalKind};
 use wasmparser::types::Types;
 use wasmparser::{Validator, WasmFeatures};
 
@@ -25,9 +25,6 @@ pub const TABLES_MAX: u32 = 4;
 /// Bookkeeping of one instance, which grows with the functions in its tables: enough for the largest
 /// interpreters that are compiled to WebAssembly.
 pub const INSTANCE_BYTES_MAX: usize = 8 << 20;
-
-/// The most imports that a module may have; there are fewer than a hundred to be had.
-const IMPORTS_MAX: usize = 1000;
 
 /// Says what is in the binary module `binary`, if it may run in an engine of `settings`.
 ///

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use stockade_wire::{
-    Export, ExportType, Import, ModuleDescription, Refusal, RefusalKind, ValueType,
+    EXPORTS_MAX, Export, ExportType, Import, ModuleDescription, NAME_BYTES_MAX, Refusal,
+    RefusalKind, ValueType, WARNINGS_MAX,
 };
 use wasmparser::types::{CoreTypeId, Types};
 use wasmparser::{
@@ -20,15 +21,6 @@ use crate::{bounded, manifest, refusal};
 
 /// The size of a WebAssembly page.
 pub const PAGE_BYTES: u64 = 64 << 10;
-
-/// The most exports that are described.
-const EXPORTS_MAX: usize = 10_000;
-
-/// The longest name that is described.
-const NAME_BYTES_MAX: usize = 1024;
-
-/// The most warnings.
-const WARNINGS_MAX: usize = 20;
 
 /// What an instance keeps of a global, and of a function that is referred to: wasmtime 48's
 /// `VMGlobalDefinition` and `VMFuncRef`.

@@ -16,16 +16,13 @@ use std::fmt::Write;
 
 use addr2line::Context;
 use addr2line::gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
-use stockade_wire::{CodePlace, LOCATED_FRAMES_MAX, Refusal, RefusalKind, SourcePlace};
+use stockade_wire::{
+    CodePlace, FILE_NAME_BYTES_MAX, INLINED_MAX, LOCATED_FRAMES_MAX, Refusal, RefusalKind,
+    SourcePlace,
+};
 use wasmparser::{Parser, Payload, TypeRef};
 
 use crate::{Bounded, refusal};
-
-/// The most functions that are told as inlined into one another at one place.
-const INLINED_MAX: usize = 16;
-
-/// The most bytes of a file's name.
-const FILE_BYTES_MAX: usize = 1024;
 
 /// What sections of DWARF are called, at their beginning.
 const DEBUG_SECTION: &str = ".debug_";
@@ -142,7 +139,7 @@ fn at(
 }
 
 fn file(name: &str) -> String {
-    let mut bounded = Bounded::new(FILE_BYTES_MAX);
+    let mut bounded = Bounded::new(FILE_NAME_BYTES_MAX);
     // Fails where it is too long, which is how it is cut short.
     let _ = bounded.write_str(name);
     bounded.finish()

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 use stockade_abi::{ABI_VERSION, FunctionRecord, ParameterRecord};
 use stockade_wire::{
-    ExportType, Function, FunctionKind, Parameter, Refusal, RefusalKind, ValueType,
+    ExportType, FUNCTION_NAME_BYTES_MAX, FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_MAX, Function,
+    FunctionKind, NAME_BYTES_MAX, PARAMETERS_MAX, Parameter, Refusal, RefusalKind, ValueType,
 };
 
 use crate::description::{Warnings, quoted};
@@ -13,18 +14,6 @@ use crate::refusal;
 
 /// The most bytes of a manifest, all its sections together.
 const MANIFEST_BYTES_MAX: usize = 1 << 20;
-
-/// The most functions of a manifest.
-const FUNCTIONS_MAX: usize = 10_000;
-
-/// The longest name of a function or a parameter.
-const NAME_BYTES_MAX: usize = 256;
-
-/// The most bytes of a doc comment or a type that are kept.
-const TEXT_BYTES_MAX: usize = 4096;
-
-/// The most parameters of a function.
-const PARAMETERS_MAX: usize = 64;
 
 /// The functions of a manifest in `sections` whose exports are there and of the right type.
 ///
@@ -89,8 +78,11 @@ impl Reader<'_> {
         if record.name.is_empty() {
             return Some("it has no name".into());
         }
-        if record.name.len() > NAME_BYTES_MAX {
-            return Some(format!("its name is longer than {NAME_BYTES_MAX} bytes"));
+        if record.name.len() > FUNCTION_NAME_BYTES_MAX {
+            return Some(format!("its name is longer than {FUNCTION_NAME_BYTES_MAX} bytes"));
+        }
+        if record.export.len() > NAME_BYTES_MAX {
+            return Some(format!("its export's name is longer than {NAME_BYTES_MAX} bytes"));
         }
         if record.params.len() > PARAMETERS_MAX {
             return Some(format!("it has more than {PARAMETERS_MAX} parameters"));
@@ -126,9 +118,9 @@ impl Reader<'_> {
             kind,
             name: record.name,
             export: record.export,
-            doc: cut(record.doc, TEXT_BYTES_MAX),
+            doc: cut(record.doc, FUNCTION_TEXT_BYTES_MAX),
             params: record.params.into_iter().map(parameter).collect(),
-            result: cut(record.result, TEXT_BYTES_MAX),
+            result: cut(record.result, FUNCTION_TEXT_BYTES_MAX),
         });
     }
 
@@ -166,8 +158,8 @@ fn is_task(kind: &ExportType) -> bool {
 
 fn parameter(record: ParameterRecord) -> Parameter {
     Parameter {
-        name: cut(record.name, NAME_BYTES_MAX),
-        type_name: cut(record.type_name, TEXT_BYTES_MAX),
+        name: cut(record.name, FUNCTION_NAME_BYTES_MAX),
+        type_name: cut(record.type_name, FUNCTION_TEXT_BYTES_MAX),
     }
 }
 

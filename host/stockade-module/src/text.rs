@@ -2,10 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use stockade_wire::{Refusal, RefusalKind};
-
-/// The most bytes of a message of ours.
-const MESSAGE_BYTES_MAX: usize = 4 << 10;
+use stockade_wire::{CUT_MARK, MESSAGE_BYTES_MAX, Refusal, RefusalKind};
 
 /// A refusal whose message is bounded.
 pub fn refusal(kind: RefusalKind, message: &str) -> Refusal {
@@ -36,7 +33,7 @@ impl Bounded {
     /// The text, with an ellipsis where it was cut.
     pub fn finish(mut self) -> String {
         if self.cut {
-            self.text.push('…');
+            self.text.push(CUT_MARK);
         }
         self.text
     }

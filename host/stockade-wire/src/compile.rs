@@ -10,7 +10,12 @@
 
 use std::fmt;
 
-use crate::codec::{Decode, Encode};
+use crate::bounds::{
+    self, EXPORTS_MAX, FILE_NAME_BYTES_MAX, FRAME_NAME_BYTES_MAX, FUNCTION_NAME_BYTES_MAX,
+    FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_MAX, IMPORTS_MAX, INLINED_MAX, NAME_BYTES_MAX,
+    PARAMETERS_MAX, SIGNATURE_TYPES_MAX, WARNINGS_MAX, impl_bounded_decode,
+};
+use crate::codec::{Decode, DecodeError, Decoder, Encode, impl_borrow_decode};
 use crate::{CompileLimits, EngineSettings, LockdownReport};
 
 /// What the host asks of a compiler, with two or three descriptors: the module in a sealed memory
@@ -60,7 +65,7 @@ pub struct CodePlace {
 
 /// A place in the source that a module was made from, as the module says. Every text is bounded and
 /// none is true because it is here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode)]
 pub struct SourcePlace {
     /// The function, which may have been inlined into another.
     pub function: Option<String>,
@@ -72,8 +77,15 @@ pub struct SourcePlace {
     pub column: Option<u32>,
 }
 
+impl_bounded_decode!(SourcePlace {
+    function: bounds::optional_text::<{ bounds::cut(FRAME_NAME_BYTES_MAX) }>,
+    file: bounds::optional_text::<{ bounds::cut(FILE_NAME_BYTES_MAX) }>,
+    line: Decode::decode,
+    column: Decode::decode,
+});
+
 /// What a compiler answers. Hostile until checked.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub enum CompileReply {
     /// Locked down, so far as this says; before anything of the module is read.
     Ready(LockdownReport),
@@ -88,14 +100,35 @@ pub enum CompileReply {
     Located(Vec<Vec<SourcePlace>>),
 }
 
+/// The variants are numbered in their order.
+impl<Context> Decode<Context> for CompileReply {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(match u32::decode(decoder)? {
+            0 => Self::Ready(Decode::decode(decoder)?),
+            1 => Self::ConfinementFailed(bounds::message(decoder)?),
+            2 => Self::Compiled(Decode::decode(decoder)?),
+            3 => Self::Refused(Decode::decode(decoder)?),
+            4 => Self::Located(bounds::list_of::<LOCATED_FRAMES_MAX, _, _>(
+                decoder,
+                bounds::list::<INLINED_MAX, SourcePlace, _>,
+            )?),
+            _ => return Err(DecodeError::Other("no such reply")),
+        })
+    }
+}
+
+impl_borrow_decode!(CompileReply);
+
 /// Why a module is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct Refusal {
     /// What kind of reason.
     pub kind: RefusalKind,
     /// The reason in words.
     pub message: String,
 }
+
+impl_bounded_decode!(Refusal { kind: Decode::decode, message: bounds::message });
 
 /// Kinds of refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -127,7 +160,7 @@ impl fmt::Display for Refusal {
 
 /// What a module holds. Made by the compiler from the module; the guest's words in it are bounded
 /// but not true because they are here.
-#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Encode)]
 pub struct ModuleDescription {
     /// Bytes of the module.
     pub wasm_bytes: u64,
@@ -147,8 +180,24 @@ pub struct ModuleDescription {
     pub warnings: Vec<String>,
 }
 
+impl_bounded_decode!(ModuleDescription {
+    wasm_bytes: Decode::decode,
+    exports: bounds::list::<EXPORTS_MAX, _, _>,
+    imports: bounds::list::<IMPORTS_MAX, _, _>,
+    functions: bounds::list::<FUNCTIONS_MAX, _, _>,
+    memory_min_bytes: Decode::decode,
+    has_start: Decode::decode,
+    has_debug_info: Decode::decode,
+    warnings: warnings,
+});
+
+/// As many as there may be, and one that counts the others.
+fn warnings<D: Decoder>(decoder: &mut D) -> Result<Vec<String>, DecodeError> {
+    bounds::list_of::<{ WARNINGS_MAX + 1 }, _, _>(decoder, bounds::message)
+}
+
 /// An export.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub struct Export {
     /// Its name.
     pub name: String,
@@ -156,8 +205,10 @@ pub struct Export {
     pub kind: ExportType,
 }
 
+impl_bounded_decode!(Export { name: bounds::text::<NAME_BYTES_MAX>, kind: Decode::decode });
+
 /// What an export is.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub enum ExportType {
     /// A function.
     Function {
@@ -174,6 +225,26 @@ pub enum ExportType {
     Global,
     /// Anything else.
     Other,
+}
+
+/// The variants are numbered in their order.
+impl<Context> Decode<Context> for ExportType {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(match u32::decode(decoder)? {
+            0 => Self::Function { params: types(decoder)?, results: types(decoder)? },
+            1 => Self::Memory,
+            2 => Self::Table,
+            3 => Self::Global,
+            4 => Self::Other,
+            _ => return Err(DecodeError::Other("no such kind of export")),
+        })
+    }
+}
+
+impl_borrow_decode!(ExportType);
+
+fn types<D: Decoder>(decoder: &mut D) -> Result<Vec<ValueType>, DecodeError> {
+    bounds::list::<SIGNATURE_TYPES_MAX, _, _>(decoder)
 }
 
 /// The type of a value.
@@ -204,7 +275,7 @@ impl fmt::Display for ValueType {
 }
 
 /// An import.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub struct Import {
     /// The module it is imported from.
     pub module: String,
@@ -214,8 +285,14 @@ pub struct Import {
     pub type_name: String,
 }
 
+impl_bounded_decode!(Import {
+    module: bounds::text::<NAME_BYTES_MAX>,
+    name: bounds::text::<NAME_BYTES_MAX>,
+    type_name: bounds::text::<NAME_BYTES_MAX>,
+});
+
 /// A function of the manifest.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub struct Function {
     /// What it is for.
     pub kind: FunctionKind,
@@ -231,6 +308,15 @@ pub struct Function {
     pub result: String,
 }
 
+impl_bounded_decode!(Function {
+    kind: Decode::decode,
+    name: bounds::text::<FUNCTION_NAME_BYTES_MAX>,
+    export: bounds::text::<NAME_BYTES_MAX>,
+    doc: bounds::text::<FUNCTION_TEXT_BYTES_MAX>,
+    params: bounds::list::<PARAMETERS_MAX, _, _>,
+    result: bounds::text::<FUNCTION_TEXT_BYTES_MAX>,
+});
+
 /// What a function of the manifest is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum FunctionKind {
@@ -243,10 +329,15 @@ pub enum FunctionKind {
 }
 
 /// A parameter of a function of the manifest.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub struct Parameter {
     /// Its name.
     pub name: String,
     /// Its type as the source writes it.
     pub type_name: String,
 }
+
+impl_bounded_decode!(Parameter {
+    name: bounds::text::<FUNCTION_NAME_BYTES_MAX>,
+    type_name: bounds::text::<FUNCTION_TEXT_BYTES_MAX>,
+});

@@ -190,6 +190,7 @@ impl Sender {
         if !self.batch.is_empty() {
             self.try_write(&self.batch, &[])?;
             self.batch.clear();
+            self.batch.shrink_to(INLINE_BYTES_MAX);
         }
         Ok(())
     }

@@ -31,6 +31,7 @@ pub mod codec;
 pub mod descriptor;
 pub mod frame;
 
+mod bounds;
 mod compile;
 mod compile_limits;
 mod coredump;
@@ -39,6 +40,7 @@ mod ids;
 mod indices;
 mod limits;
 mod lockdown;
+mod log;
 mod message;
 mod outcome;
 mod slot;
@@ -56,6 +58,12 @@ mod port;
 #[cfg(not(all(loom, test)))]
 mod ring;
 
+pub use bounds::{
+    BACKTRACE_FRAMES_MAX, CUT_MARK, ERROR_TEXT_BYTES_MAX, EXPORTS_MAX, FILE_NAME_BYTES_MAX,
+    FRAME_NAME_BYTES_MAX, FUNCTION_NAME_BYTES_MAX, FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_MAX,
+    IMPORTS_MAX, INLINED_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PARAMETERS_MAX, SCALARS_MAX,
+    WARNINGS_MAX,
+};
 pub use compile::{
     CodePlace, CompileReply, CompileRequest, CompileStep, Export, ExportType, Function,
     FunctionKind, Import, LOCATED_FRAMES_MAX, ModuleDescription, Parameter, Refusal, RefusalKind,
@@ -74,13 +82,13 @@ pub use limits::{
     STDIO_BYTES_MAX, TABLE_ELEMENTS_MAX,
 };
 pub use lockdown::{Confinement, Layer, LayerReport, Level, Lockdown, LockdownReport, Namespaces};
+pub use log::{LOG_LINE_BYTES, Log, LogLine};
 pub use message::{
     Call, Callee, CommandCall, HookCall, HostMessage, Instances, Invocation, Load, Placement,
     PlacementFile, Run, Setup, Stdin, StdioSink, WorkerMessage,
 };
 pub use outcome::{
-    Captured, Codec, Failure, Finished, Frame, GuestError, LogLine, Metrics, Outcome, Scalar,
-    TrapKind,
+    Captured, Codec, Failure, Finished, Frame, GuestError, Metrics, Outcome, Scalar, TrapKind,
 };
 #[cfg(not(all(loom, test)))]
 pub use {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::bounds::{self, impl_bounded_decode};
 use crate::codec::{Decode, Encode};
 
 /// A layer between what took a process over and the machine.
@@ -182,7 +183,7 @@ impl fmt::Display for Level {
 }
 
 /// What became of one layer.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct LayerReport {
     /// Which.
     pub layer: Layer,
@@ -192,9 +193,17 @@ pub struct LayerReport {
     pub reason: String,
 }
 
+impl_bounded_decode!(LayerReport {
+    layer: Decode::decode,
+    level: Decode::decode,
+    reason: bounds::message,
+});
+
 /// What became of every layer, in the order of [`Layer::ALL`].
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct LockdownReport(pub Vec<LayerReport>);
+
+impl_bounded_decode!(LockdownReport { 0: bounds::list::<{ Layer::ALL.len() }, _, _> });
 
 impl LockdownReport {
     /// How much of `layer` is on; nothing where the report does not speak of it.

@@ -12,7 +12,8 @@
 //!   │◄──────── Closed | FinalizerFailed ───│  then end of file
 //! ```
 
-use crate::codec::{Decode, Encode};
+use crate::bounds;
+use crate::codec::{Decode, DecodeError, Decoder, Encode, impl_borrow_decode};
 use crate::{
     ChunkId, Codec, Confinement, Coredumps, EngineSettings, Failure, Finished, Grants, Limits,
     LockdownReport, ModuleId, Scalar, TaskId, WorkerId,
@@ -238,7 +239,7 @@ pub enum StdioSink {
 }
 
 /// What a worker says to its host. Hostile until checked.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub enum WorkerMessage {
     /// Set up and locked down, so far as this says.
     Ready(LockdownReport),
@@ -274,3 +275,29 @@ pub enum WorkerMessage {
         left_out: u64,
     },
 }
+
+/// The variants are numbered in their order.
+impl<Context> Decode<Context> for WorkerMessage {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(match u32::decode(decoder)? {
+            0 => Self::Ready(Decode::decode(decoder)?),
+            1 => Self::SetupFailed(bounds::message(decoder)?),
+            2 => Self::Loaded(Decode::decode(decoder)?),
+            3 => Self::LoadFailed(Decode::decode(decoder)?, bounds::message(decoder)?),
+            4 => Self::Emitted(Decode::decode(decoder)?, Decode::decode(decoder)?),
+            5 => Self::Finished(Decode::decode(decoder)?),
+            6 => Self::Initialized { state_bytes: Decode::decode(decoder)? },
+            7 => Self::InitializerFailed(Decode::decode(decoder)?),
+            8 => Self::FinalizerFailed(Decode::decode(decoder)?),
+            9 => Self::Closed,
+            10 => Self::Dumped {
+                task: Decode::decode(decoder)?,
+                piece: Decode::decode(decoder)?,
+                left_out: Decode::decode(decoder)?,
+            },
+            _ => return Err(DecodeError::Other("no such message")),
+        })
+    }
+}
+
+impl_borrow_decode!(WorkerMessage);

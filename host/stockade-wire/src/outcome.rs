@@ -3,10 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::TaskId;
+use crate::bounds::{
+    self, BACKTRACE_FRAMES_MAX, ERROR_TEXT_BYTES_MAX, FRAME_NAME_BYTES_MAX, SCALARS_MAX,
+    impl_bounded_decode,
+};
 use crate::codec::{
     Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, impl_borrow_decode,
 };
+use crate::{Log, TaskId};
 
 /// How arguments and result are written; the numbers of the guest ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -46,7 +50,7 @@ pub struct Finished {
     /// What it wrote to stderr, where that was captured.
     pub stderr: Captured,
     /// What it logged, in order.
-    pub log: Vec<LogLine>,
+    pub log: Log,
     /// Log lines beyond the limit, dropped.
     pub log_dropped: u64,
 }
@@ -86,7 +90,7 @@ impl<Context> Decode<Context> for Finished {
             metrics: Decode::decode(decoder)?,
             stdout: Captured::default(),
             stderr: Captured::default(),
-            log: Vec::new(),
+            log: Log::default(),
             log_dropped: 0,
         };
         if bool::decode(decoder)? {
@@ -102,7 +106,7 @@ impl<Context> Decode<Context> for Finished {
 impl_borrow_decode!(Finished);
 
 /// How a task ended.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub enum Outcome {
     /// A task returned: its result in the codec of the call.
     Returned(Vec<u8>),
@@ -119,8 +123,25 @@ pub enum Outcome {
     Recalled,
 }
 
+/// The variants are numbered in their order.
+impl<Context> Decode<Context> for Outcome {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(match u32::decode(decoder)? {
+            0 => Self::Returned(Decode::decode(decoder)?),
+            1 => Self::InFile(Decode::decode(decoder)?),
+            2 => Self::Scalars(bounds::list::<SCALARS_MAX, _, _>(decoder)?),
+            3 => Self::Exited(Decode::decode(decoder)?),
+            4 => Self::Failed(Decode::decode(decoder)?),
+            5 => Self::Recalled,
+            _ => return Err(DecodeError::Other("no such outcome")),
+        })
+    }
+}
+
+impl_borrow_decode!(Outcome);
+
 /// What ended a task that did not succeed. Its worker goes on.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub enum Failure {
     /// The task returned an error.
     Error(GuestError),
@@ -165,8 +186,37 @@ pub enum Failure {
     Guest(String),
 }
 
+/// The variants are numbered in their order.
+impl<Context> Decode<Context> for Failure {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(match u32::decode(decoder)? {
+            0 => Self::Error(Decode::decode(decoder)?),
+            1 => Self::Panic(Decode::decode(decoder)?, backtrace(decoder)?),
+            2 => Self::BadArguments(Decode::decode(decoder)?),
+            3 => Self::Trap {
+                kind: Decode::decode(decoder)?,
+                message: bounds::message(decoder)?,
+                backtrace: backtrace(decoder)?,
+            },
+            4 => Self::Deadline { backtrace: backtrace(decoder)? },
+            5 => Self::Fuel { limit: Decode::decode(decoder)? },
+            6 => Self::Memory { limit: Decode::decode(decoder)?, wanted: Decode::decode(decoder)? },
+            7 => Self::Output { limit: Decode::decode(decoder)? },
+            8 => Self::Exited(Decode::decode(decoder)?),
+            9 => Self::Guest(bounds::message(decoder)?),
+            _ => return Err(DecodeError::Other("no such failure")),
+        })
+    }
+}
+
+impl_borrow_decode!(Failure);
+
+fn backtrace<D: Decoder>(decoder: &mut D) -> Result<Vec<Frame>, DecodeError> {
+    bounds::list::<BACKTRACE_FRAMES_MAX, _, _>(decoder)
+}
+
 /// A function of the guest that was running when it ended. Its name is the module's word.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct Frame {
     /// Its name, readable and bounded; `<function N>` where the module names it not.
     pub function: String,
@@ -177,6 +227,12 @@ pub struct Frame {
     pub offset: Option<u32>,
 }
 
+impl_bounded_decode!(Frame {
+    function: bounds::text::<{ bounds::cut(FRAME_NAME_BYTES_MAX) }>,
+    index: Decode::decode,
+    offset: Decode::decode,
+});
+
 /// The function's name.
 impl fmt::Display for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -184,8 +240,9 @@ impl fmt::Display for Frame {
     }
 }
 
-/// What a guest said of its failure. Its words: shown, never trusted.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+/// What a guest said of its failure. Its words: shown, never trusted. All of it together is at most
+/// 64 KiB.
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct GuestError {
     /// What went wrong, for people.
     pub message: String,
@@ -194,6 +251,24 @@ pub struct GuestError {
     /// The error's serialised form as JSON text.
     pub data: Option<String>,
 }
+
+impl<Context> Decode<Context> for GuestError {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let error = Self {
+            message: bounds::text::<ERROR_TEXT_BYTES_MAX>(decoder)?,
+            location: bounds::optional_text::<ERROR_TEXT_BYTES_MAX>(decoder)?,
+            data: bounds::optional_text::<ERROR_TEXT_BYTES_MAX>(decoder)?,
+        };
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let bytes = error.message.len() + optional(&error.location) + optional(&error.data);
+        if bytes > ERROR_TEXT_BYTES_MAX {
+            return Err(DecodeError::Other("an error text is longer than it may be"));
+        }
+        Ok(error)
+    }
+}
+
+impl_borrow_decode!(GuestError);
 
 /// Traps that a caller may want to tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -284,15 +359,6 @@ pub struct Captured {
     pub dropped: u64,
 }
 
-/// One line of a task's log.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct LogLine {
-    /// 1 error, 2 warning, 3 information, 4 debug, 5 trace.
-    pub level: u8,
-    /// The guest's words, invalid UTF-8 replaced.
-    pub message: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,14 +376,15 @@ mod tests {
             },
             stdout: Captured::default(),
             stderr: Captured::default(),
-            log: Vec::new(),
+            log: Log::default(),
             log_dropped: 0,
         }
     }
 
     #[test]
     fn a_report_comes_back_whatever_of_it_there_is() {
-        let line = LogLine { level: 1, message: "line".into() };
+        let mut log = Log::default();
+        log.push(1, "line");
         let captured = |bytes: &[u8], dropped| Captured { bytes: bytes.to_vec(), dropped };
         const SILENT_BYTES: usize = 23;
         for (report, is_silent) in [
@@ -325,7 +392,7 @@ mod tests {
             (Finished { stdout: captured(b"out", 0), ..finished() }, false),
             (Finished { stdout: captured(b"", 1), ..finished() }, false),
             (Finished { stderr: captured(b"", 1), ..finished() }, false),
-            (Finished { log: vec![line], ..finished() }, false),
+            (Finished { log, ..finished() }, false),
             (Finished { log_dropped: 9, ..finished() }, false),
         ] {
             let mut bytes = Vec::new();

@@ -157,6 +157,11 @@ impl HostPort {
         }
     }
 
+    /// After everything was taken: whether a part of a message has come.
+    pub fn has_part(&self) -> bool {
+        self.frames.has_part()
+    }
+
     /// Whether there is something to take, as far as a ring says, without a system call.
     pub fn has_written(&self) -> bool {
         self.rings.as_ref().is_some_and(|(_, reader)| !self.announced && reader.has_next())

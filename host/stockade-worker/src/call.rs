@@ -5,13 +5,10 @@
 use std::time::Instant;
 
 use stockade_abi::{ERROR_BYTES_MAX, LogLevel};
-use stockade_wire::{Codec, EMIT_OVERHEAD_BYTES, Limits, LogLine, Outcome, TaskId};
+use stockade_wire::{Codec, EMIT_OVERHEAD_BYTES, LOG_LINE_BYTES, Limits, Log, Outcome, TaskId};
 
 use crate::failure::HostTrap;
 use crate::payload::CallInput;
-
-/// As [`EMIT_OVERHEAD_BYTES`], for a line of the log.
-const LINE_BYTES: u64 = 8;
 
 /// The task number that initializers and finalizers see.
 pub(crate) const NO_TASK: TaskId = TaskId(0);
@@ -26,7 +23,7 @@ pub(crate) struct Call {
     /// The result is what stands where the input was mapped; `output` is empty then.
     is_in_place: bool,
     pub(crate) error: Vec<u8>,
-    pub(crate) log: Vec<LogLine>,
+    pub(crate) log: Log,
     pub(crate) log_dropped: u64,
     /// When its time is over, if ever.
     pub(crate) deadline: Option<Instant>,
@@ -39,7 +36,6 @@ pub(crate) struct Call {
     /// Where it is deterministic, the seed of its randomness.
     pub(crate) seed: Option<u64>,
     emitted_bytes: u64,
-    log_bytes: u64,
 }
 
 impl Call {
@@ -58,7 +54,7 @@ impl Call {
             output: Vec::new(),
             is_in_place: false,
             error: Vec::new(),
-            log: Vec::new(),
+            log: Log::default(),
             log_dropped: 0,
             deadline: limits.wall_time.and_then(|time| now.checked_add(time)),
             interruptible: limits.interruptible,
@@ -67,7 +63,6 @@ impl Call {
             stdio_limit: limits.stdio_bytes,
             seed: limits.deterministic,
             emitted_bytes: 0,
-            log_bytes: 0,
         }
     }
 
@@ -153,20 +148,19 @@ impl Call {
 
     /// Adds a line to the log, or drops and counts it where it does not fit.
     pub(crate) fn write_log(&mut self, level: i32, bytes: &[u8]) {
-        let room = self.stdio_limit.saturating_sub(self.log_bytes);
+        let room = self.stdio_limit.saturating_sub(self.log.bytes());
         // Checked before the copy, and again after it: what is not UTF-8 grows.
-        let fits = |length: usize| length as u64 + LINE_BYTES <= room;
+        let fits = |length: usize| length as u64 + LOG_LINE_BYTES <= room;
         if !fits(bytes.len()) {
             self.log_dropped += 1;
             return;
         }
-        let message = String::from_utf8_lossy(bytes).into_owned();
+        let message = String::from_utf8_lossy(bytes);
         if !fits(message.len()) {
             self.log_dropped += 1;
             return;
         }
-        self.log_bytes += message.len() as u64 + LINE_BYTES;
-        self.log.push(LogLine { level: LogLevel::from_number(level) as u8, message });
+        self.log.push(LogLevel::from_number(level) as u8, &message);
     }
 
     /// Its number, as the guest hears it. In which order tasks were submitted is no part of a
@@ -228,20 +222,21 @@ mod tests {
 
     #[test]
     fn log_lines_that_do_not_fit_are_dropped_whole_and_counted() {
-        let mut call = call(&Limits::default().stdio_bytes(2 * (LINE_BYTES + 3)));
+        let mut call = call(&Limits::default().stdio_bytes(2 * (LOG_LINE_BYTES + 3)));
         call.write_log(1, b"abc");
         call.write_log(9, b"\xff"); // three bytes as U+FFFD
         call.write_log(3, b"");
-        assert_eq!(call.log.len(), 2);
-        assert_eq!(call.log[1], LogLine { level: 5, message: "\u{fffd}".into() });
+        let lines: Vec<_> = call.log.lines().map(|line| (line.level, line.message)).collect();
+        assert_eq!(lines, [(1, "abc".to_owned()), (5, "\u{fffd}".to_owned())]);
         assert_eq!(call.log_dropped, 1);
     }
 
     #[test]
     fn a_line_that_grows_past_the_room_when_made_utf8_is_dropped() {
-        let mut call = call(&Limits::default().stdio_bytes(LINE_BYTES + 2));
+        let mut call = call(&Limits::default().stdio_bytes(LOG_LINE_BYTES + 2));
         call.write_log(1, b"\xff\xff");
-        assert_eq!((call.log.len(), call.log_dropped), (0, 1));
+        assert!(call.log.is_empty());
+        assert_eq!(call.log_dropped, 1);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use rustix::process::Resource;
-use stockade_module::{admit, binary, locate, refusal};
+use stockade_module::{admit, binary, bounded, locate, refusal};
 use stockade_wire::descriptor::{self, Receiver, SendError, Sender};
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
@@ -84,7 +84,7 @@ pub(crate) fn run() -> Result<(), CompilerError> {
     match confine(confinement, inherited) {
         Ok(report) => sender.send(&CompileReply::Ready(report))?,
         Err(error) => {
-            sender.send(&CompileReply::ConfinementFailed(error.to_string()))?;
+            sender.send(&CompileReply::ConfinementFailed(bounded(&error.to_string())))?;
             return Err(error.into());
         }
     }

@@ -18,7 +18,7 @@ use crate::memory::{GC_HEAP_RESERVATION_BYTES, GUARD_BYTES, Memories, RESERVATIO
 pub const ENGINE: &str = "wasmtime 48.0.8";
 
 /// The most frames of a backtrace.
-pub(crate) const BACKTRACE_FRAMES_MAX: usize = 32;
+pub(crate) const BACKTRACE_FRAMES_MAX: usize = stockade_wire::BACKTRACE_FRAMES_MAX;
 
 /// The engine of a worker, with those whom it asks for memory.
 #[derive(Debug)]

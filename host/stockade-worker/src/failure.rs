@@ -5,16 +5,18 @@
 
 use std::fmt::Write;
 
-use stockade_abi::ErrorRecord;
+use stockade_abi::{ERROR_BYTES_MAX, ErrorRecord};
 use stockade_module::{Bounded, bounded};
-use stockade_wire::{Failure, Frame, GuestError, TrapKind};
+use stockade_wire::{
+    BACKTRACE_FRAMES_MAX, ERROR_TEXT_BYTES_MAX, FRAME_NAME_BYTES_MAX, Failure, Frame, GuestError,
+    TrapKind,
+};
 use wasmtime::{Trap, WasmBacktrace};
 
-use crate::engine::BACKTRACE_FRAMES_MAX;
 use crate::guest::GuestState;
 
-/// The most bytes of a function's name in a backtrace.
-const FRAME_NAME_BYTES_MAX: usize = 256;
+// What the guest ABI promises is what the host takes.
+const _: () = assert!(ERROR_BYTES_MAX == ERROR_TEXT_BYTES_MAX);
 
 /// What ends a guest from within a host call.
 #[derive(Debug, thiserror::Error)]
@@ -129,11 +131,12 @@ fn host_trap_failure(trap: &HostTrap, error: &wasmtime::Error, state: &GuestStat
 pub(crate) fn guest_error(text: &[u8]) -> GuestError {
     match serde_json::from_slice::<ErrorRecord>(text) {
         Ok(record) => from_record(record),
-        Err(_) => GuestError {
-            message: String::from_utf8_lossy(text).into_owned(),
-            location: None,
-            data: None,
-        },
+        Err(_) => {
+            let mut message = String::from_utf8_lossy(text).into_owned();
+            // What is not UTF-8 has grown.
+            message.truncate(message.floor_char_boundary(ERROR_BYTES_MAX));
+            GuestError { message, location: None, data: None }
+        }
     }
 }
 
@@ -215,6 +218,8 @@ mod tests {
         assert_eq!(guest_error(b"plain").message, "plain");
         assert_eq!(guest_error(b"\xff").message, "\u{fffd}");
         assert_eq!(guest_error(b"[1]").message, "[1]");
+        let grown = guest_error(&[0xff; ERROR_BYTES_MAX]).message;
+        assert_eq!(grown.len(), ERROR_BYTES_MAX - ERROR_BYTES_MAX % '\u{fffd}'.len_utf8());
         let deep = "[".repeat(10_000);
         assert_eq!(guest_error(deep.as_bytes()).message, deep);
     }

@@ -18,7 +18,7 @@ use stockade_abi::Status;
 use stockade_wire::descriptor::SendError;
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    Bell, Callee, Captured, Failure, Grants, HookCall, HostMessage, Invocation, Limits, LogLine,
+    Bell, Callee, Captured, Failure, Grants, HookCall, HostMessage, Invocation, Limits, Log,
     Metering, Outcome, Scalar, StatusPage, WorkerMessage, WorkerPort,
 };
 use wasmtime::{Engine, Extern, Instance, Memory, Store, UpdateDeadline};
@@ -171,7 +171,7 @@ pub(crate) struct Usage {
     pub(crate) memory_peak_bytes: u64,
     pub(crate) stdout: Captured,
     pub(crate) stderr: Captured,
-    pub(crate) log: Vec<LogLine>,
+    pub(crate) log: Log,
     pub(crate) log_dropped: u64,
 }
 

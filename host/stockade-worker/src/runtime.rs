@@ -39,7 +39,7 @@ use crate::payload::{CallInput, FileInput};
 use crate::stopwatch::Stopwatch;
 use stockade_wire::{
     Captured, ChunkId, Codec, Failure, Finished, HookCall, Instances, Invocation, Limits, Load,
-    Metrics, ModuleId, Outcome, Run, Setup, StatusPage, TaskId,
+    Log, Metrics, ModuleId, Outcome, Run, Setup, StatusPage, TaskId,
 };
 
 /// Why a module could not be loaded.
@@ -390,7 +390,7 @@ fn recalled(task: TaskId) -> Finished {
         metrics: Metrics::default(),
         stdout: Captured::default(),
         stderr: Captured::default(),
-        log: Vec::new(),
+        log: Log::default(),
         log_dropped: 0,
     }
 }

@@ -24,6 +24,7 @@ use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
+use stockade_module::bounded;
 use stockade_wire::descriptor::SendError;
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
@@ -143,7 +144,7 @@ pub(crate) fn serve(
     let (runtime, report) = match set_up {
         Ok(set_up) => set_up,
         Err(error) => {
-            host.send(&WorkerMessage::SetupFailed(error.to_string()), Bell::Now)?;
+            host.send(&WorkerMessage::SetupFailed(bounded(&error.to_string())), Bell::Now)?;
             return Err(error.into());
         }
     };
@@ -268,7 +269,7 @@ impl Session {
     fn start_all(&mut self, mapped: Vec<Mapped>) -> Result<ControlFlow<()>, SessionError> {
         for (module, failed) in mapped {
             let answer = match failed {
-                Some(why) => WorkerMessage::LoadFailed(module, why),
+                Some(why) => WorkerMessage::LoadFailed(module, bounded(&why)),
                 None => match self.runtime.start(module) {
                     Ok(()) => WorkerMessage::Loaded(module),
                     Err(failure) => {

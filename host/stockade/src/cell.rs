@@ -216,7 +216,8 @@ impl TaskCell {
         }
         drop(state);
         // What has to do with others, and with their locks, is done without this one.
-        drop((spent, place));
+        drop(spent);
+        wakers.extend(place.into_iter().flat_map(Place::give_up));
         if let Some(changed) = changed {
             changed.notify_all();
         }

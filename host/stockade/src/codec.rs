@@ -5,13 +5,15 @@
 //! they are decoded within limits, by the caller's thread, and a failure concerns that task alone.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use serde::Serialize;
 use serde::de::value::SeqDeserializer;
-use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
+use serde::de::{self, DeserializeOwned, Deserializer, IgnoredAny, Visitor};
 use serde_json::Value;
 use stockade_wire::Codec;
 
+use crate::Undecodable;
 use crate::shape::{self, Guided, Mistake, Refused, Shape};
 
 /// Why arguments have no encoded form.
@@ -43,22 +45,46 @@ pub(crate) fn decode<'b, T: DeserializeOwned>(
     codec: Codec,
     bytes: impl Into<Cow<'b, [u8]>>,
     shape: &Shape,
-) -> Result<T, String> {
+) -> Result<T, Undecodable> {
     let bytes = bytes.into();
-    match codec {
-        Codec::Raw => T::deserialize(Raw(bytes)).map_err(|error| error.to_string()),
-        Codec::Json => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
-        Codec::Bincode => shape::decode(&bytes, shape).map_err(|error| error.to_string()),
-    }
+    let decoded = match codec {
+        Codec::Raw => {
+            let is_malformed = Cell::new(false);
+            let raw = Raw { bytes, is_malformed: &is_malformed };
+            T::deserialize(raw).map_err(|error| (error.to_string(), !is_malformed.get()))
+        }
+        Codec::Json => serde_json::from_slice(&bytes).map_err(|error| {
+            // What follows the mistake may be malformed, too. It is ignored, and so not looked at for
+            // UTF-8, which JSON is.
+            let text = std::str::from_utf8(&bytes).ok().filter(|_| error.is_data());
+            let is_json = text.is_some_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
+            (error.to_string(), is_json)
+        }),
+        Codec::Bincode => shape::decode(&bytes, shape).map_err(|error| {
+            // Of a type of the guest's own nobody here can tell, and its word is not taken for it.
+            let is_of_shape = shape::decode::<IgnoredAny>(&bytes, shape).is_ok();
+            (error.to_string(), is_of_shape)
+        }),
+    };
+    decoded.map_err(|(reason, is_well_formed)| match is_well_formed {
+        true => Undecodable::of_another_type(reason),
+        false => Undecodable::from(reason),
+    })
 }
 
 /// Raw bytes as whatever the caller's type asks for: bytes, a byte vector, text, or else JSON, which
 /// is what a guest writes for a result that is not byte-like.
-struct Raw<'a>(Cow<'a, [u8]>);
+struct Raw<'a> {
+    bytes: Cow<'a, [u8]>,
+    /// Whether it was asked for what the bytes are not in any type: text, or JSON.
+    is_malformed: &'a Cell<bool>,
+}
 
 impl Raw<'_> {
     fn json(&self) -> Result<Value, serde_json::Error> {
-        serde_json::from_slice(&self.0)
+        let value = serde_json::from_slice(&self.bytes);
+        self.is_malformed.set(value.is_err());
+        value
     }
 }
 
@@ -83,22 +109,24 @@ impl<'de> Deserializer<'de> for Raw<'_> {
     }
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        visitor.visit_bytes(&self.0)
+        visitor.visit_bytes(&self.bytes)
     }
 
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        match self.0 {
+        match self.bytes {
             Cow::Borrowed(bytes) => visitor.visit_bytes(bytes),
             Cow::Owned(bytes) => visitor.visit_byte_buf(bytes),
         }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        visitor.visit_seq(SeqDeserializer::new(self.0.iter().copied()))
+        visitor.visit_seq(SeqDeserializer::new(self.bytes.iter().copied()))
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        visitor.visit_str(std::str::from_utf8(&self.0).map_err(de::Error::custom)?)
+        let text = std::str::from_utf8(&self.bytes);
+        self.is_malformed.set(text.is_err());
+        visitor.visit_str(text.map_err(de::Error::custom)?)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
@@ -130,9 +158,39 @@ impl<'de> Deserializer<'de> for Raw<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Fault;
 
-    fn any<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<T, String> {
+    fn any<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<T, Undecodable> {
         decode(codec, bytes, &Shape::Any)
+    }
+
+    fn fault<T: DeserializeOwned>(codec: Codec, bytes: &[u8], shape: &Shape) -> Fault {
+        decode::<T>(codec, bytes, shape).err().expect("it is no such value").fault()
+    }
+
+    #[test]
+    fn a_malformed_result_is_the_guests_fault_and_one_of_another_type_the_callers() {
+        use Codec::{Bincode, Json, Raw};
+        use Fault::{Caller, Guest};
+        let any = &Shape::Any;
+        for (bytes, whose) in [(&b"\"text\""[..], Caller), (b"nope", Guest), (b"\"\xff\"", Guest)] {
+            assert_eq!(fault::<u64>(Json, bytes, any), whose, "{bytes:?}");
+            assert_eq!(fault::<u64>(Raw, bytes, any), whose, "{bytes:?}");
+        }
+        assert_eq!(fault::<u64>(Json, "[".repeat(10_000).as_bytes(), any), Guest);
+        assert_eq!(fault::<String>(Raw, b"\xff", any), Guest);
+        assert_eq!(fault::<String>(Json, b"\"\\ud800\"", any), Guest);
+        let number = &Shape::of_result("u32");
+        let seven = &7_u32.to_le_bytes()[..];
+        assert_eq!(fault::<String>(Bincode, seven, number), Caller);
+        assert_eq!(fault::<u8>(Bincode, &300_u32.to_le_bytes(), number), Caller);
+        for malformed in [&seven[..3], &[seven, &[0]].concat()] {
+            assert_eq!(fault::<u32>(Bincode, malformed, number), Guest);
+            assert_eq!(fault::<String>(Bincode, malformed, number), Guest);
+        }
+        assert_eq!(fault::<bool>(Bincode, &[2], &Shape::of_result("bool")), Guest);
+        // What a type of the guest's own is made of, nobody here knows.
+        assert_eq!(fault::<u32>(Bincode, &seven[..3], any), Guest);
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod hear;
 mod perform;
 mod tasks;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -67,10 +67,15 @@ pub(crate) enum Command {
     /// The keeper has made sure that a worker is gone.
     Buried(Box<Buried>),
     Shutdown(ShutdownMode),
-    /// A worker has rung.
-    Hear(WorkerId),
-    /// The timer has rung.
-    LookAround,
+}
+
+impl Command {
+    /// Its caller is told that there is nobody to tell.
+    pub(crate) fn refuse(self) {
+        if let Self::Submit(entry, _) = self {
+            entry.refuse();
+        }
+    }
 }
 
 /// What the driver is made of.
@@ -105,8 +110,12 @@ pub(crate) struct Driver {
     tasks: Tasks<TaskEntry>,
     /// Workers that were sent something in this turn.
     unflushed: Vec<WorkerId>,
-    /// Workers that had more to say than one turn hears.
-    unheard: Vec<WorkerId>,
+    /// Workers that have rung, or have more to say than they were heard; each once, and in turn.
+    unheard: VecDeque<WorkerId>,
+    /// Steps of hearing that are left in this turn.
+    steps_left: usize,
+    /// Messages that were heard in this turn.
+    heard: usize,
     wakers: Wakers,
     /// Callers of `join` that wait.
     joiners: HashMap<u64, Sender<()>>,
@@ -122,8 +131,17 @@ pub(crate) struct Driver {
     terminated: bool,
 }
 
-/// Commands of one turn, and messages of one worker in one turn.
+/// Commands of one turn; and messages of one worker before what is overdue is declared late.
 const BATCH_MAX: usize = 1024;
+
+/// Steps of hearing in one turn, whoever talks: about a millisecond. A message is one.
+const TURN_STEPS_MAX: usize = 1024;
+
+/// Steps of them for one worker, so that one that talks without end does not keep others waiting.
+const WORKER_STEPS_MAX: usize = 256;
+
+/// Steps that a read of a socket counts for: a system call takes as long as some messages.
+const READ_STEPS: usize = 8;
 
 impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -145,7 +163,9 @@ impl Driver {
             infos: BTreeMap::new(),
             tasks: Tasks::default(),
             unflushed: Vec::new(),
-            unheard: Vec::new(),
+            unheard: VecDeque::new(),
+            steps_left: TURN_STEPS_MAX,
+            heard: 0,
             wakers: Wakers::new(),
             joiners: HashMap::new(),
             spawners: HashMap::new(),
@@ -171,8 +191,13 @@ impl Driver {
         std::mem::take(&mut self.wakers)
     }
 
-    /// Does what is to be done: commands, what workers left unsaid, deadlines, and what the
-    /// dispatcher makes of it all. Ends every turn.
+    /// How many messages of workers this turn has heard.
+    pub(crate) fn take_heard(&mut self) -> usize {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// Does what is to be done: commands, what workers say, deadlines, and what the dispatcher makes
+    /// of it all. Ends every turn.
     pub(crate) fn look_around(&mut self, commands: &Receiver<Command>) {
         self.take_command(None, commands);
     }
@@ -194,13 +219,11 @@ impl Driver {
         for command in commands.try_iter().take(BATCH_MAX) {
             self.command(command);
         }
-        for worker in std::mem::take(&mut self.unheard) {
-            self.hear(worker);
-        }
+        self.hear_called();
         self.perform();
         if self.parts.dispatcher.poll_timeout().is_some_and(|at| at <= self.now) {
-            // What has ended in time and was not rung for is not late.
-            self.hear_busy();
+            // What has ended in time and was not rung for is not late, whoever else has talked.
+            self.hear_before_deadlines();
             self.perform();
             self.parts.dispatcher.handle_timeout(self.now);
             self.perform();
@@ -214,6 +237,7 @@ impl Driver {
         }
         self.set_timer();
         self.parts.shared.show_counts(self.parts.dispatcher.counts());
+        self.steps_left = TURN_STEPS_MAX;
         if !self.unheard.is_empty() {
             self.parts.bells.ring();
         }
@@ -287,9 +311,6 @@ impl Driver {
             Command::Started { worker, process } => self.started(worker, process),
             Command::Buried(buried) => self.buried(*buried),
             Command::Shutdown(mode) => self.event(Event::Shutdown(mode)),
-            Command::Hear(worker) => self.hear(worker),
-            // Which every turn does.
-            Command::LookAround => {}
         }
     }
 }

@@ -75,6 +75,16 @@ impl TaskEntry {
         self.finish(Completed::new(result, report), wakers);
     }
 
+    /// The task is refused, as its caller is told: it was never the pool's, and so is not among those
+    /// that the pool has cancelled.
+    pub(crate) fn refuse(self) {
+        let result = Err(TaskError::Cancelled(CancelReason::Shutdown));
+        let completed = Completed::new(result, self.cell.blank_report(Status::Cancelled));
+        let mut wakers = Wakers::new();
+        self.cell.finish(completed, &mut wakers);
+        wakers.into_iter().for_each(wake);
+    }
+
     /// The result that lies where the input did: in `memory`, or else in what the task was lent.
     /// Copied without the cell's lock.
     fn output_in_file(

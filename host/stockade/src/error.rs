@@ -298,16 +298,58 @@ pub enum TaskError {
     /// Its module was put under quarantine before the task started.
     #[error("the task was cancelled: {0}")]
     Quarantined(Arc<Quarantine>),
-    /// The result is not what the caller's type expects.
+    /// The result is not what the caller's type expects: because it is malformed, or because it is of
+    /// another type.
     #[error("the task's result cannot be decoded: {}", Line(.0))]
-    Decode(String),
+    Decode(Undecodable),
+}
+
+/// Why a result is not of the type that its caller asked for. Its text is that of a [`str`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecodable {
+    reason: String,
+    fault: Fault,
+}
+
+impl Undecodable {
+    /// The result is as the guest promised, and of another type than the caller's.
+    pub(crate) fn of_another_type(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), fault: Fault::Caller }
+    }
+
+    /// The caller's where the result is well-formed, and of the type that the module's manifest names,
+    /// if it does; else the guest's.
+    pub fn fault(&self) -> Fault {
+        self.fault
+    }
+}
+
+/// Of a result that is malformed, which is the guest's fault.
+impl<R: Into<String>> From<R> for Undecodable {
+    fn from(reason: R) -> Self {
+        Self { reason: reason.into(), fault: Fault::Guest }
+    }
+}
+
+impl std::ops::Deref for Undecodable {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.reason
+    }
+}
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
 }
 
 /// Whose fault an error is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The guest's code.
+    /// The guest's code, also where its result is malformed.
     Guest,
     /// A limit that the guest reached.
     Limit,
@@ -332,7 +374,8 @@ impl TaskError {
             Self::Exited(_) | Self::Abi(_) => Fault::Guest,
             Self::Deadline { .. } | Self::Fuel { .. } => Fault::Limit,
             Self::Memory { .. } | Self::Output { .. } => Fault::Limit,
-            Self::BadArguments(_) | Self::Decode(_) => Fault::Caller,
+            Self::BadArguments(_) => Fault::Caller,
+            Self::Decode(why) => why.fault(),
             Self::Cancelled(CancelReason::Asked | CancelReason::WhileRunning) => Fault::Caller,
             Self::WorkerLost(_) => Fault::Worker,
             Self::Quarantined(_) => Fault::Guest,

@@ -18,7 +18,7 @@ pub fn result<T: DeserializeOwned>(
     bytes: &[u8],
     type_text: &str,
 ) -> Result<T, String> {
-    codec::decode(codec, bytes, &Shape::of_result(type_text))
+    codec::decode(codec, bytes, &Shape::of_result(type_text)).map_err(|why| why.to_string())
 }
 
 /// `value` as an argument of the very type that [`result()`] reads.

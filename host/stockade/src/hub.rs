@@ -14,11 +14,20 @@
 //! queue is empty, and looks once more after giving it up. So nothing is left lying, nobody waits
 //! for the lock to be heard, and a call from one thread costs no other thread's waking.
 //!
+//! What bounds a turn, whoever talks: it takes so many commands and hears so many messages
+//! ([`crate::driver`]), and of each busy worker a window's answers more where a deadline has come. What
+//! bounds a call: its own turn, and [`CATCH_UP_TURNS_MAX`] for what others have left meanwhile. Who
+//! leaves while there is more rings the bell, for the pool's own thread or for who leads. A worker that
+//! rings while others have the lock stands once among the [`Calls`], however often it does.
+//!
 //! A caller that waits *leads*: it waits for bells itself, hears its worker's answer, and goes. One
 //! caller leads at a time, the others wait on their tasks' cells. What a leader waits for may be
 //! ended by another thread; that one rings for it.
 //!
 //! Invariant: nothing of a caller's runs under the lock; wakers are collected and called after it.
+
+mod calls;
+mod own_thread;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -30,6 +39,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use stockade_wire::Spin;
 
+use self::calls::Calls;
+pub(crate) use self::own_thread::{become_own_thread, is_own_thread};
 use crate::SubmitError;
 use crate::bells::{Bells, Rung};
 use crate::driver::{Command, Driver};
@@ -46,12 +57,18 @@ const SPIN_MAX: Duration = Duration::from_micros(50);
 /// Commands that are left in the queue: as many as a turn for them is worth, and no memory to speak of.
 const LEFT_MAX: usize = 256;
 
+/// Turns of one call beside its own, for what others have left in the queue meanwhile: enough that a
+/// bell is seldom needed, and together some milliseconds at most.
+const CATCH_UP_TURNS_MAX: usize = 2;
+
 /// Where all meet. It outlives the driver: then there is nothing left to do.
 #[derive(Debug)]
 pub(crate) struct Hub {
     /// `None` before the pool has begun and after it has ended.
     driver: Mutex<Option<Driver>>,
     commands: (Sender<Command>, Receiver<Command>),
+    /// What the pool's own thread was rung for while somebody else worked.
+    calls: Calls,
     /// None where there are no workers, as in the models of what callers share.
     bells: Option<Arc<Bells>>,
     shared: Arc<Shared>,
@@ -77,6 +94,7 @@ impl Hub {
         Self {
             driver: Mutex::new(None),
             commands: crossbeam_channel::unbounded(),
+            calls: Calls::default(),
             bells,
             shared,
             ended: AtomicBool::new(false),
@@ -108,6 +126,7 @@ impl Hub {
     /// [`SubmitError::Closed`] where the driver has ended.
     pub(crate) fn tell(&self, command: Command) -> Result<(), SubmitError> {
         if self.ended.load(Ordering::Acquire) {
+            command.refuse();
             return Err(SubmitError::Closed);
         }
         let mut command = Some(command);
@@ -166,9 +185,13 @@ impl Hub {
         answer
     }
 
-    /// Works until the queue of commands is empty or somebody else works.
+    /// Works until nothing is left or somebody else works, for some turns at most: then another thread
+    /// goes on.
     fn catch_up(&self) {
-        while !self.commands.1.is_empty() {
+        for _ in 0..CATCH_UP_TURNS_MAX {
+            if self.is_quiet() {
+                return;
+            }
             let guard = match self.driver.try_lock() {
                 Ok(guard) => guard,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -185,15 +208,26 @@ impl Hub {
             }
             self.turn(guard, |driver| driver.look_around(&self.commands.1));
         }
+        if let Some(bells) = &self.bells
+            && !self.is_quiet()
+        {
+            bells.ring();
+        }
+    }
+
+    /// Whether nobody has left anything for the driver.
+    fn is_quiet(&self) -> bool {
+        self.commands.1.is_empty() && self.calls.is_empty()
     }
 
     /// One turn of the driver, under its lock; then what had to wait for the lock's end.
     fn turn(&self, mut guard: MutexGuard<'_, Option<Driver>>, work: impl FnOnce(&mut Driver)) {
         let Some(driver) = guard.as_mut() else { return };
         let worked = catch_unwind(AssertUnwindSafe(|| {
+            self.calls.take().into_iter().for_each(|worker| driver.call(worker));
             work(driver);
             self.saturated.store(driver.is_saturated(), Ordering::Relaxed);
-            driver.take_wakers()
+            (driver.take_wakers(), driver.take_heard())
         }));
         let gone = match &worked {
             Ok(_) if !driver.has_ended() => None,
@@ -206,7 +240,10 @@ impl Hub {
         }
         fence(Ordering::SeqCst);
         match worked {
-            Ok(wakers) => wakers.into_iter().for_each(wake),
+            Ok((wakers, messages)) => {
+                wakers.into_iter().for_each(wake);
+                tracing::trace!(target: "stockade::turn", messages, "a turn");
+            }
             Err(panic) => resume_unwind(panic),
         }
     }
@@ -232,6 +269,7 @@ impl Hub {
     /// The life of the pool's own thread: serves whoever rings, until the driver has ended.
     pub(crate) fn serve(&self) {
         let Some(bells) = &self.bells else { return };
+        become_own_thread();
         let _ = self.own_thread.set(std::thread::current());
         let mut rung = Vec::new();
         while !self.ended.load(Ordering::Acquire) {
@@ -267,13 +305,14 @@ impl Hub {
             Err(TryLockError::Poisoned(poisoned)) => self.hear_with(poisoned.into_inner(), rung),
             Err(TryLockError::WouldBlock) => {
                 for rung in rung {
-                    let command = match *rung {
-                        Rung::Worker(worker) => Command::Hear(worker),
-                        Rung::Timer => Command::LookAround,
-                        Rung::Bell => continue,
-                    };
-                    let _ = self.commands.0.send(command);
+                    match *rung {
+                        Rung::Worker(worker) => self.calls.add(worker),
+                        Rung::Timer => self.calls.add_turn(),
+                        Rung::Bell => {}
+                    }
                 }
+                // Either this takes the lock, or who had it sees the calls after giving it up.
+                fence(Ordering::SeqCst);
                 self.catch_up();
             }
         }
@@ -288,7 +327,7 @@ impl Hub {
         self.turn(guard, |driver| {
             for rung in rung {
                 if let Rung::Worker(worker) = *rung {
-                    driver.hear(worker);
+                    driver.call(worker);
                 }
             }
             driver.look_around(&self.commands.1);
@@ -319,7 +358,8 @@ impl Hub {
                     self.look_for(&mut done)
                 }
             };
-            if heard {
+            // Not even a flood holds up who does not wait any longer.
+            if heard && deadline.is_none_or(|deadline| Instant::now() < deadline) {
                 continue;
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));

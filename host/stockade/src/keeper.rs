@@ -17,7 +17,7 @@ use stockade_wire::{Setup, TaskId, WorkerId};
 
 use crate::WorkerExit;
 use crate::driver::Command;
-use crate::hub::Hub;
+use crate::hub::{Hub, become_own_thread};
 use crate::process::Starter;
 use crate::spare::Workers;
 use crate::watch::Tally;
@@ -85,6 +85,7 @@ impl Keeper {
 }
 
 fn work(program: PathBuf, hub: &Weak<Hub>, tally: &Tally, todo: &Receiver<Chore>) {
+    become_own_thread();
     let mut workers = Workers::new(Starter::new(program));
     while let Some(chore) = next(todo, &mut workers) {
         let done = match chore {

@@ -132,6 +132,7 @@
 //! # Ok::<(), stockade::BuildError>(())
 //! ```
 
+mod allowance;
 mod arguments;
 mod bells;
 mod buffer;
@@ -147,6 +148,7 @@ mod completions;
 mod coredump;
 mod dispatcher;
 mod driver;
+mod ending;
 mod entry;
 mod error;
 mod exit;
@@ -205,7 +207,7 @@ pub use command::{Command, CommandOutput};
 pub use coredump::Coredump;
 pub use error::{
     BrokenError, BuildError, CancelReason, Fault, Quarantine, RefusedReason, RunError, SubmitError,
-    TaskError,
+    TaskError, Undecodable,
 };
 pub use exit::WorkerExit;
 pub use gather::{AsDone, CollectError, TaskFilter, WaitTimeout, as_done, collect, wait};

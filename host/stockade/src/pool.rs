@@ -13,9 +13,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 use std::{fmt, io};
 
 use stockade_wire::{ChunkId, Limits, ModuleDescription, Setup};
@@ -23,10 +22,11 @@ use stockade_wire::{ChunkId, Limits, ModuleDescription, Setup};
 use crate::bells::Bells;
 use crate::callbacks::Callbacks;
 use crate::cancelled::CancelledTask;
-use crate::dispatcher::{Config, Dispatcher, RequestId, ShutdownMode};
+use crate::dispatcher::{Config, Dispatcher, RequestId};
 use crate::driver::{Command as DriverCommand, Driver, Parts};
+use crate::ending::{Ending, How};
 use crate::hooks::Hook;
-use crate::hub::Hub;
+use crate::hub::{Hub, is_own_thread};
 use crate::keeper::Keeper;
 use crate::link::Link;
 use crate::options::WhenFull;
@@ -74,8 +74,7 @@ pub(crate) struct Core {
     pub(crate) blueprint: Blueprint,
     pub(crate) link: Arc<Link>,
     pub(crate) terms: AllTerms,
-    /// That which serves whoever rings, and the keeper's.
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    ending: Arc<Ending>,
     pub(crate) task_count: AtomicU64,
     chunk_count: AtomicU64,
     request_count: AtomicU64,
@@ -165,11 +164,18 @@ impl Pool {
             hub.serve();
         })?;
         let limits = Arc::new(blueprint.setup.limits.clone());
+        let ending = Arc::new(Ending {
+            link: link.clone(),
+            pool: blueprint.name.clone(),
+            wall_time: limits.wall_time,
+            grace_period: blueprint.shutdown_grace_period,
+            threads: Mutex::new(vec![driver, keeper_thread]),
+        });
         let core = Arc::new(Core {
             terms: AllTerms::new(link.clone(), limits, &blueprint.modules),
             blueprint,
             link,
-            threads: Mutex::new(vec![driver, keeper_thread]),
+            ending,
             task_count: AtomicU64::new(0),
             chunk_count: AtomicU64::new(0),
             request_count: AtomicU64::new(0),
@@ -339,7 +345,8 @@ impl Pool {
 impl Pool {
     /// Starts workers ahead of need, so many at most and up to the maximum; `None`: as many as there
     /// are pending tasks without a worker. Blocks until their processes are made, not until they are
-    /// ready, and says how many these are; the first time that includes initialising the module.
+    /// ready, and says how many these are; the first time that includes initialising the module. On one
+    /// of a pool's own threads, see [`shutdown`](Self::shutdown), it does not wait, and says 0.
     ///
     /// # Errors
     /// As [`check`](Self::check), before or after.
@@ -349,6 +356,9 @@ impl Pool {
         let request = RequestId(self.core.request_count.fetch_add(1, Ordering::Relaxed));
         let command = DriverCommand::SpawnWorkers { request, count: count.into(), started };
         self.core.link.tell(command)?;
+        if is_own_thread() {
+            return Ok(0);
+        }
         // The driver answers, or ends and drops its side.
         let started = answer.recv().map_err(|_| SubmitError::Closed)?;
         self.check()?;
@@ -381,14 +391,17 @@ impl Pool {
     /// pool stays open, and starts workers again when there is work.
     ///
     /// # Errors
-    /// [`JoinTimeout`] where that takes longer than `timeout`; everything goes on then.
+    /// [`JoinTimeout`] where that takes longer than `timeout`; everything goes on then. On one of a
+    /// pool's own threads, see [`shutdown`](Self::shutdown), nothing is waited for.
     pub fn join(&self, timeout: impl Into<Option<Duration>>) -> Result<(), JoinTimeout> {
         let (done, wait) = crossbeam_channel::bounded(1);
         let join = self.core.request_count.fetch_add(1, Ordering::Relaxed);
         if self.core.link.tell(DriverCommand::Join { join, done }).is_err() {
             return Ok(());
         }
-        let Some(timeout) = timeout.into() else {
+        let is_own = is_own_thread();
+        let timeout = if is_own { Some(Duration::ZERO) } else { timeout.into() };
+        let Some(timeout) = timeout else {
             // The driver answers, or ends and drops its side.
             let _ = wait.recv();
             return Ok(());
@@ -408,32 +421,29 @@ impl Pool {
     ///
     /// Ends in any case: after the wall time and the grace period, what still runs is killed, and a
     /// callback that blocks is left behind.
+    ///
+    /// A waker or a subscriber of `tracing` may run on one of a pool's own threads, which cannot wait
+    /// for their own end: there this and every other way to end a pool, the drop of the last one
+    /// included, only begins it, and a thread named after the pool sees to the rest.
     pub fn shutdown(&self) -> bool {
-        self.core.shutdown()
+        self.core.ending.end(How::Shutdown)
     }
 
     /// As [`shutdown`](Self::shutdown), and kills what has not ended after `timeout`.
     pub fn shutdown_timeout(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now().checked_add(timeout);
-        let first = self.core.end(ShutdownMode::Cancel, deadline);
-        self.core.link.callbacks.close(deadline);
-        first
+        self.core.ending.end(How::Within(timeout))
     }
 
     /// Shuts the pool down after everything that was submitted has finished. Blocks for as long as
     /// that takes.
     pub fn drain(&self) -> bool {
-        let first = self.core.end(ShutdownMode::Drain, None);
-        self.core.wait_for_callbacks();
-        first
+        self.core.ending.end(How::Drain)
     }
 
     /// Ends the pool now: running tasks are cancelled with their workers, finalizers do not run,
     /// callbacks are not waited for.
     pub fn kill(&self) -> bool {
-        let first = self.core.end(ShutdownMode::Kill, None);
-        self.core.link.callbacks.close(Some(Instant::now()));
-        first
+        self.core.ending.end(How::Kill)
     }
 }
 
@@ -441,52 +451,10 @@ impl Core {
     pub(crate) fn new_chunk(&self) -> ChunkId {
         ChunkId(self.chunk_count.fetch_add(1, Ordering::Relaxed))
     }
-
-    fn shutdown(&self) -> bool {
-        let grace_period = self.blueprint.shutdown_grace_period;
-        // The longest that an orderly shutdown has any reason to take.
-        let running = self.blueprint.setup.limits.wall_time.unwrap_or(grace_period);
-        let deadline = Instant::now().checked_add(running.saturating_add(grace_period));
-        let first = self.end(ShutdownMode::Cancel, deadline);
-        self.wait_for_callbacks();
-        first
-    }
-
-    /// Ends the pool, and kills what has not ended at `deadline`. Says whether it was this that
-    /// began the end.
-    fn end(&self, mode: ShutdownMode, deadline: Option<Instant>) -> bool {
-        let shared = &self.link.shared;
-        let first = shared.close();
-        let pool = &self.blueprint.name;
-        if first {
-            tracing::debug!(target: "stockade::pool", pool, ?mode, "a pool ends");
-        }
-        // Fails where the driver has ended, and then there is nothing to end.
-        let _ = self.link.tell(DriverCommand::Shutdown(mode));
-        if !shared.wait_terminated(deadline) {
-            let _ = self.link.tell(DriverCommand::Shutdown(ShutdownMode::Kill));
-            shared.wait_terminated(None);
-        }
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let this = std::thread::current().id();
-        for thread in threads.drain(..).filter(|thread| thread.thread().id() != this) {
-            // It has nothing left to do; a panic in it has been reported on stderr.
-            let _ = thread.join();
-        }
-        if first {
-            tracing::debug!(target: "stockade::pool", pool, "a pool has ended");
-        }
-        first
-    }
-
-    fn wait_for_callbacks(&self) {
-        let grace_period = self.blueprint.shutdown_grace_period;
-        self.link.callbacks.close(Instant::now().checked_add(grace_period));
-    }
 }
 
 impl Drop for Core {
     fn drop(&mut self) {
-        self.shutdown();
+        self.ending.end(How::Shutdown);
     }
 }

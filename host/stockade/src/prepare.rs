@@ -5,18 +5,19 @@
 //! compiles the module with that state. The state passes through here sealed and unread.
 
 use std::fs::File;
-use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use stockade_wire::descriptor::{self, Sender};
 use stockade_wire::frame::{Body, FrameReader};
 use stockade_wire::{
-    CompileStep, HookCall, HostMessage, Instances, Load, ModuleId, Role, Setup, StatusPage,
+    CompileStep, HookCall, HostMessage, Instances, Load, ModuleId, Role, Setup, StatusPage, TaskId,
     WorkerMessage, codec,
 };
 
+use crate::allowance::Allowance;
 use crate::cache::CachedCompiler;
 use crate::compile::{DeadlineStream, Interrupt, Source, timed_out};
 use crate::process::{self, Process};
@@ -128,6 +129,8 @@ impl Preparation {
         mut frames: FrameReader<DeadlineStream<'_>>,
         wall_time: Duration,
     ) -> Result<(), BrokenError> {
+        let mut allowance = Allowance::new(&self.setup.limits);
+        let (mut is_ready, mut is_loaded) = (false, false);
         loop {
             let message = match frames.read() {
                 Ok(Some(Body::Inline(body))) => codec::decode(body).map_err(failed)?,
@@ -140,9 +143,10 @@ impl Preparation {
                 Err(error) => return Err(failed(error)),
             };
             match message {
-                WorkerMessage::Ready(_) | WorkerMessage::Loaded(_) => {}
+                WorkerMessage::Ready(_) if !mem::replace(&mut is_ready, true) => {}
+                WorkerMessage::Loaded(_) if !mem::replace(&mut is_loaded, true) => {}
                 // An initializer belongs to no task: its items go nowhere.
-                WorkerMessage::Emitted(..) => {}
+                WorkerMessage::Emitted(TaskId(0), item) if allowance.hook_item(item.len()) => {}
                 WorkerMessage::Initialized { .. } => return Ok(()),
                 WorkerMessage::InitializerFailed(failure) => {
                     let error = TaskError::from_failure(failure, Some(wall_time));
@@ -151,7 +155,8 @@ impl Preparation {
                 WorkerMessage::LoadFailed(_, why) | WorkerMessage::SetupFailed(why) => {
                     return Err(failed(why));
                 }
-                unexpected => return Err(failed(format!("unexpected message: {unexpected:?}"))),
+                // Not shown: it may be as long as a frame.
+                _ => return Err(failed("its worker said what has no place there")),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockade_wire::{Captured, Finished, LogLine, TaskId, WorkerId};
+use stockade_wire::{Captured, Finished, Log, LogLine, TaskId, WorkerId};
 
 use crate::cell::TaskCell;
 use crate::coredump::Coredump;
@@ -73,7 +73,7 @@ pub(crate) struct Summary {
 pub(crate) struct Written {
     pub(crate) stdout: Captured,
     pub(crate) stderr: Captured,
-    pub(crate) log: Vec<LogLine>,
+    pub(crate) log: Log,
     pub(crate) log_dropped: u64,
     pub(crate) coredump: Option<Coredump>,
 }
@@ -136,7 +136,7 @@ impl Summary {
             memory_peak_bytes: self.memory_peak_bytes,
             stdout,
             stderr,
-            log,
+            log: log.lines().collect(),
             log_dropped,
             coredump,
         }

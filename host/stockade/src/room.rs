@@ -31,10 +31,11 @@ struct Inner {
     wakers: Vec<Waker>,
 }
 
-/// One pending task's place; free again when dropped.
+/// One pending task's place; free again when dropped, or given up.
 #[derive(Debug)]
 pub(crate) struct Place {
-    room: Arc<Room>,
+    /// `None` once it is given up.
+    room: Option<Arc<Room>>,
 }
 
 /// How long to wait for a place.
@@ -72,7 +73,7 @@ impl Room {
             inner = wait(&self.freed, inner, deadline)?;
         }
         inner.taken += 1;
-        Some(Place { room: self.clone() })
+        Some(Place { room: Some(self.clone()) })
     }
 
     /// Wakes `waker` when there may be a place: at once if there is one now.
@@ -87,25 +88,39 @@ impl Room {
         }
     }
 
-    /// Lets everybody through who waits or comes.
-    pub(crate) fn close(&self) {
+    /// Lets everybody through who waits or comes. Gives whom to wake for that, once no lock is held.
+    #[must_use]
+    pub(crate) fn close(&self) -> Vec<Waker> {
         let mut inner = lock(&self.inner);
         inner.closed = true;
         let wakers = std::mem::take(&mut inner.wakers);
         drop(inner);
         self.freed.notify_all();
-        wakers.into_iter().for_each(wake);
+        wakers
+    }
+}
+
+impl Place {
+    /// Gives it up under a lock of the pool's: gives whom to wake for that after it.
+    #[must_use]
+    pub(crate) fn give_up(mut self) -> Vec<Waker> {
+        self.free()
+    }
+
+    fn free(&mut self) -> Vec<Waker> {
+        let Some(room) = self.room.take() else { return Vec::new() };
+        let mut inner = lock(&room.inner);
+        inner.taken -= 1;
+        let wakers = std::mem::take(&mut inner.wakers);
+        drop(inner);
+        room.freed.notify_one();
+        wakers
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut inner = lock(&self.room.inner);
-        inner.taken -= 1;
-        let wakers = std::mem::take(&mut inner.wakers);
-        drop(inner);
-        self.room.freed.notify_one();
-        wakers.into_iter().for_each(wake);
+        self.free().into_iter().for_each(wake);
     }
 }
 
@@ -151,7 +166,7 @@ mod tests {
                 let room = &room;
                 scope.spawn(move || room.take(patience).is_some())
             });
-            room.close();
+            assert!(room.close().is_empty(), "nobody is to be woken");
             assert!(waiting.into_iter().all(|waiting| waiting.join().unwrap()));
         });
         assert!(room.take(Patience::None).is_some());

@@ -12,8 +12,9 @@ use stockade_wire::{ModuleId, TaskId, WorkerId};
 
 use crate::cancelled::CancelledTask;
 use crate::dispatcher::{Counts, Phase};
+use crate::hub::Wakers;
 use crate::room::Room;
-use crate::sync::{Condvar, Mutex, lock, wait};
+use crate::sync::{Condvar, Mutex, lock, wait, wake};
 use crate::{BrokenError, Quarantine};
 
 /// A worker that is alive.
@@ -100,7 +101,7 @@ impl Shared {
     /// Marks the beginning of the shutdown. Says whether this call was the first.
     pub(crate) fn close(&self) -> bool {
         let first = !self.closed.swap(true, Ordering::AcqRel);
-        self.let_everybody_in();
+        self.let_everybody_in().into_iter().for_each(wake);
         first
     }
 
@@ -108,10 +109,12 @@ impl Shared {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Driver: the pool is broken. Only the first cause stays.
-    pub(crate) fn break_with(&self, cause: BrokenError) {
+    /// Driver: the pool is broken. Only the first cause stays. Gives whom to wake for that, once no
+    /// lock is held.
+    #[must_use]
+    pub(crate) fn break_with(&self, cause: BrokenError) -> Wakers {
         let _ = self.broken.set(Arc::new(cause));
-        self.let_everybody_in();
+        self.let_everybody_in()
     }
 
     pub(crate) fn broken(&self) -> Option<Arc<BrokenError>> {
@@ -119,10 +122,8 @@ impl Shared {
     }
 
     /// Who waits for room finds the pool closed or broken instead.
-    fn let_everybody_in(&self) {
-        if let Some(room) = &self.room {
-            room.close();
-        }
+    fn let_everybody_in(&self) -> Wakers {
+        self.room.as_ref().map(|room| room.close()).unwrap_or_default()
     }
 
     pub(crate) fn room(&self) -> Option<&Arc<Room>> {

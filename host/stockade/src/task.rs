@@ -19,7 +19,7 @@ use crate::cell::{CallbackId, Completed, TaskCell};
 use crate::driver::Command as DriverCommand;
 use crate::report::{Status, Summary, TaskReport, Written};
 use crate::shape::Shape;
-use crate::{CommandOutput, Pool, TaskError, codec, scalar};
+use crate::{CommandOutput, Pool, TaskError, Undecodable, codec, scalar};
 
 /// What a task gave, before it is decoded.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +45,7 @@ pub enum Output {
 /// Sealed: no other type can implement it.
 pub trait TaskResult: Sized + sealed::Sealed {
     #[doc(hidden)]
-    fn from_output(ended: Ended<'_>) -> Result<Self, String>;
+    fn from_output(ended: Ended<'_>) -> Result<Self, Undecodable>;
 }
 
 /// What a task's result is made from.
@@ -66,45 +66,54 @@ mod sealed {
 }
 
 impl<T: DeserializeOwned> TaskResult for T {
-    fn from_output(Ended { output, shape, buffer, .. }: Ended<'_>) -> Result<Self, String> {
+    fn from_output(Ended { output, shape, buffer, .. }: Ended<'_>) -> Result<Self, Undecodable> {
         match output {
             Cow::Owned(Output::Encoded { codec, bytes }) => codec::decode(codec, bytes, shape),
             Cow::Borrowed(Output::Encoded { codec, bytes }) => codec::decode(*codec, bytes, shape),
             output => match &*output {
                 Output::Encoded { codec, bytes } => codec::decode(*codec, bytes, shape),
                 Output::InPlace => {
-                    let buffer = buffer.ok_or(NO_BUFFER)?;
-                    codec::decode(Codec::Raw, buffer.to_vec()?, shape)
+                    let buffer = buffer.ok_or_else(no_buffer)?;
+                    let bytes = buffer.to_vec().map_err(Undecodable::of_another_type)?;
+                    codec::decode(Codec::Raw, bytes, shape)
                 }
-                Output::Scalars(scalars) => scalar::decode(scalars),
-                Output::Exited(code) => scalar::decode(&[Scalar::I32(*code)]),
+                // Numbers, and as many as the function's type has: nothing in them can be malformed.
+                Output::Scalars(scalars) => {
+                    scalar::decode(scalars).map_err(Undecodable::of_another_type)
+                }
+                Output::Exited(code) => {
+                    scalar::decode(&[Scalar::I32(*code)]).map_err(Undecodable::of_another_type)
+                }
             },
         }
     }
 }
 
 impl TaskResult for CommandOutput {
-    fn from_output(Ended { output, report, .. }: Ended<'_>) -> Result<Self, String> {
+    fn from_output(Ended { output, report, .. }: Ended<'_>) -> Result<Self, Undecodable> {
         match &*output {
             Output::Exited(exit_code) => {
                 let Written { stdout, stderr, .. } = report.written();
                 Ok(Self { exit_code: *exit_code, stdout, stderr })
             }
-            _ => Err("the target is no command".into()),
+            _ => Err(Undecodable::of_another_type("the target is no command")),
         }
     }
 }
 
-const NO_BUFFER: &str = "the task was lent no buffer";
+fn no_buffer() -> Undecodable {
+    Undecodable::of_another_type("the task was lent no buffer")
+}
 
 impl TaskResult for SharedBuffer {
-    fn from_output(Ended { output, buffer, .. }: Ended<'_>) -> Result<Self, String> {
-        let buffer = buffer.ok_or(NO_BUFFER)?;
-        match &*output {
+    fn from_output(Ended { output, buffer, .. }: Ended<'_>) -> Result<Self, Undecodable> {
+        let buffer = buffer.ok_or_else(no_buffer)?;
+        let taken = match &*output {
             Output::InPlace => buffer.take_with(None),
             Output::Encoded { bytes, .. } => buffer.take_with(Some(bytes)),
             Output::Scalars(_) | Output::Exited(_) => Err("the target gives no bytes".into()),
-        }
+        };
+        taken.map_err(Undecodable::of_another_type)
     }
 }
 

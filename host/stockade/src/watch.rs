@@ -8,6 +8,7 @@
 //! | `stockade::compile` | span `compile`, one step of one module | debug | `module`, `step` |
 //! | `stockade::pool` | events, a pool began, ended | debug | `pool`, `workers_max`, `mode` |
 //! | `stockade::pool` | events, a pool broke, a module is under quarantine | info | `pool`, `cause` |
+//! | `stockade::turn` | event, a turn of a pool's driver, in the thread whose turn it was | trace | `messages`: how many of workers it heard |
 //!
 //! Nobody listens unless the program says so; a task then costs one look at a static.
 //!

@@ -15,6 +15,7 @@ use stockade_wire::{
     SharedMemory, StatusPage, TaskId, WorkerId,
 };
 
+use crate::allowance::Allowance;
 use crate::coredump::{Coredump, Incoming};
 use crate::keeper::Buried;
 use crate::payload_files::PayloadFiles;
@@ -57,6 +58,14 @@ pub(crate) struct WorkerProcess {
     next_slot: u8,
     /// Messages that it has said.
     pub(crate) heard: u64,
+    /// What it may say beside them.
+    pub(crate) allowance: Allowance,
+    /// Whether it stands among those that are to be heard.
+    pub(crate) is_called: bool,
+    /// Whether it was told to close.
+    pub(crate) is_closing: bool,
+    /// Whether it has said that it closes, which it does once.
+    pub(crate) has_closed: bool,
     /// The way to it and back.
     pub(crate) port: HostPort,
     /// What it said of itself, or what was found wrong with it.
@@ -64,8 +73,6 @@ pub(crate) struct WorkerProcess {
     child: Child,
     /// Whether the host has ended it.
     is_killed: bool,
-    /// Whether it was asked to end by itself.
-    is_closing: bool,
     crashes: Crashes,
     /// The kernel's out-of-memory kills before it was started.
     oom_kills: Option<u64>,
@@ -82,6 +89,7 @@ impl WorkerProcess {
         let page = Arc::new(StatusPage::create().map_err(io::Error::other)?);
         let name = setup.name.clone();
         let frame_bytes_max = setup.limits.frame_bytes();
+        let allowance = Allowance::new(&setup.limits);
         let oom_kills = oom::kills();
         let StartedWorker { process, is_stocked } = starter.start(&setup, modules)?;
         let Process { child, socket, confinement } = process;
@@ -97,11 +105,14 @@ impl WorkerProcess {
             dump: None,
             next_slot: 0,
             heard: 0,
+            allowance,
+            is_called: false,
+            is_closing: false,
+            has_closed: false,
             port: HostPort::new(socket, frame_bytes_max)?,
             failure: None,
             child,
             is_killed: false,
-            is_closing: false,
             crashes: starter.crashes(),
             oom_kills,
         };
@@ -175,6 +186,7 @@ impl WorkerProcess {
     /// It has answered a task, whose input's memory this gives. What comes out of its turn is for the
     /// dispatcher to judge.
     pub(crate) fn answered(&mut self, task: TaskId) -> Option<Arc<SharedMemory>> {
+        self.allowance.hook_may_run();
         self.sent.pop_front_if(|sent| sent.task == task)?.memory
     }
 
@@ -195,9 +207,10 @@ impl WorkerProcess {
         self.is_killed
     }
 
-    /// It is about to be asked to end by itself.
+    /// It is about to be asked to end by itself, and its finalizer may run.
     pub(crate) fn closes(&mut self) {
         self.is_closing = true;
+        self.allowance.hook_may_run();
     }
 
     /// Ends the process; its stream then ends.

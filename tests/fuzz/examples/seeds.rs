@@ -11,7 +11,7 @@ use stockade_wire::codec::{self, Encode};
 use stockade_wire::{
     Call, Callee, Captured, Codec, CommandCall, CompileLimits, CompileReply, CompileRequest,
     CompileStep, Confinement, Coredumps, Export, ExportType, Failure, Finished, Frame, Grants,
-    GuestError, HostMessage, Instances, Invocation, Limits, Load, LockdownReport, LogLine, Metrics,
+    GuestError, HostMessage, Instances, Invocation, Limits, Load, LockdownReport, Log, Metrics,
     ModuleDescription, ModuleId, Outcome, Refusal, RefusalKind, Run, Scalar, Setup, SourcePlace,
     Stdin, StdioSink, TaskId, TrapKind, ValueType, WorkerId, WorkerMessage, frame,
 };
@@ -111,7 +111,7 @@ fn wire() -> Vec<Vec<u8>> {
             metrics: Metrics { wall_time: Duration::from_millis(1), ..Metrics::default() },
             stdout: Captured { bytes: b"out".into(), dropped: 1 },
             stderr: Captured::default(),
-            log: vec![LogLine { level: 1, message: "line".into() }],
+            log: log(),
             log_dropped: 0,
         }))
     };
@@ -236,4 +236,11 @@ fn admission() -> Vec<Vec<u8>> {
         seeds.push(variant(making, 4).into_iter().chain(noise).collect());
     }
     seeds
+}
+
+/// A log of one line.
+fn log() -> Log {
+    let mut log = Log::default();
+    log.push(1, "line");
+    log
 }

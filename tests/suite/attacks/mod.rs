@@ -10,6 +10,7 @@
 //! memory    80–83   what is left in guest memory
 //! roles     85–87   the same of templates and compilers
 //! children  90      what a host does with its children
+//!           88, 89  and how much it may say
 //! catalogue.txt ─┐
 //! seen(n, …) ────┴─► page ─► docs/security.md, one row a number
 //! ```

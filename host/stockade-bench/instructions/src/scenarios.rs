@@ -7,8 +7,8 @@ use std::time::Duration;
 use stockade::counting;
 use stockade_wire::frame::{self, Body, FrameReader};
 use stockade_wire::{
-    Call, Callee, Captured, Codec, Finished, HostMessage, Invocation, Limits, Metrics, ModuleId,
-    Outcome, Run, StatusPage, TaskId, WorkerMessage, codec,
+    Call, Callee, Captured, Codec, Finished, HostMessage, Invocation, Limits, Log, Metrics,
+    ModuleId, Outcome, Run, StatusPage, TaskId, WorkerMessage, codec,
 };
 
 /// A piece of work for so many tasks.
@@ -71,7 +71,7 @@ fn decode(tasks: u64) {
             },
             stdout: Captured::default(),
             stderr: Captured::default(),
-            log: Vec::new(),
+            log: Log::default(),
             log_dropped: 0,
         }));
         frame::encode_inline(&finished, &mut frames).expect("an answer can be encoded");

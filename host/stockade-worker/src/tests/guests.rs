@@ -1,8 +1,7 @@
 //! What a guest can be and say: results, errors, scalars, traps, and what the host sees meanwhile.
 
 use stockade_wire::{
-    Call, Codec, Failure, GuestError, Invocation, LogLine, Outcome, Scalar, TaskId, TrapKind,
-    WorkerMessage,
+    Call, Codec, Failure, GuestError, Invocation, Outcome, Scalar, TaskId, TrapKind, WorkerMessage,
 };
 
 use super::support::{guest, task, worker};
@@ -288,7 +287,8 @@ fn progress_stands_on_the_page_and_items_arrive_before_the_end() {
     assert_eq!(worker.receive(), Some(WorkerMessage::Emitted(number, b"one".to_vec())));
     assert_eq!(worker.receive(), Some(WorkerMessage::Emitted(number, Vec::new())));
     let finished = worker.finished();
-    assert_eq!(finished.log, [LogLine { level: 2, message: "one".into() }]);
+    let log: Vec<_> = finished.log.lines().map(|line| (line.level, line.message)).collect();
+    assert_eq!(log, [(2, "one".to_owned())]);
     assert_eq!(worker.page.progress_of(number), Some((3, 10)));
     assert_eq!(worker.page.progress_of(TaskId(99)), None);
 }

@@ -134,7 +134,7 @@ fn what_one_task_wrote_takes_no_room_from_the_next() {
             assert_eq!(case.run_under(&limits, take("print", 108)).stdout.dropped, 0);
             let logged = case.run_under(&limits, take("log", 100));
             assert_eq!(
-                (logged.log.len(), logged.log_dropped, logged.stdout.bytes.len()),
+                (logged.log.lines().count(), logged.log_dropped, logged.stdout.bytes.len()),
                 (1, 0, 0)
             );
         }

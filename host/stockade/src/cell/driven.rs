@@ -16,9 +16,11 @@ use stockade_wire::{
 use super::attended::{Attempt, Attended, Phase};
 use super::{State, TaskCell};
 use crate::coredump::Coredump;
+use crate::hub::Wakers;
 use crate::payload::Payload;
 use crate::payload_files::{Loan, PayloadFiles};
 use crate::report::{Status, Summary};
+use crate::room::Place;
 use crate::sync::MutexGuard;
 
 /// Where a worker says whether it has started a task.
@@ -114,8 +116,8 @@ impl TaskCell {
     }
 
     /// The task is, from this moment of the pool's life on, the next that its worker starts, or was
-    /// taken back.
-    pub(crate) fn start(&self, now: Duration) {
+    /// taken back. Leaves in `wakers` whom to wake for its place.
+    pub(crate) fn start(&self, now: Duration, wakers: &mut Wakers) {
         let mut state = self.lock();
         let State::Attended(attended) = &mut *state else { return };
         attended.attempt.started.get_or_insert(nanos(now));
@@ -125,7 +127,7 @@ impl TaskCell {
         let place = attended.place.take();
         // Its room has a lock of its own.
         drop(state);
-        drop(place);
+        wakers.extend(place.into_iter().flat_map(Place::give_up));
     }
 
     /// A task that was sent shall not start. False where it has; else its worker says in its turn that
@@ -236,7 +238,8 @@ impl TaskCell {
         let limits = &self.terms.limits;
         let stdio_fits = [&finished.stdout, &finished.stderr]
             .iter()
-            .all(|stream| stream.bytes.len() as u64 <= limits.stdio_bytes);
+            .all(|stream| stream.bytes.len() as u64 <= limits.stdio_bytes)
+            && finished.log.bytes() <= limits.stdio_bytes;
         let is_within_limit = |bytes: u64| {
             bytes.saturating_add(attended.attempt.emitted_bytes) <= limits.output_bytes
         };

@@ -86,7 +86,7 @@ fn drive(cell: &Arc<TaskCell>, page: &Arc<StatusPage>, recalls: bool) -> (bool, 
     }
     send.send(()).unwrap();
     let taken_back = recalls && cell.recall();
-    cell.start(Duration::ZERO);
+    cell.start(Duration::ZERO, &mut Wakers::new());
     let started = said.recv().unwrap();
     assert!(!(started && taken_back), "what was taken back has started");
     let outcome = if started { returned(cell) } else { shut_down(cell) };
@@ -151,7 +151,7 @@ fn a_cancel_holds_across_the_death_of_a_worker() {
                     started
                 })
             };
-            cell.start(Duration::ZERO);
+            cell.start(Duration::ZERO, &mut Wakers::new());
             let started = worker.join().unwrap();
             if attempt == 0 {
                 cell.requeue();
@@ -239,7 +239,7 @@ fn items_come_in_order_and_end_with_the_task() {
             let read = read.clone();
             spawn(&cell, move |cell| {
                 assert!(cell.claim(WORKER, Sent { page: page(), slot: 0 }).is_some());
-                cell.start(Duration::ZERO);
+                cell.start(Duration::ZERO, &mut Wakers::new());
                 assert!(cell.emit(WORKER, vec![1]));
                 // The task is still running when its first item is read.
                 assert_eq!(read.next(None), Some(1));

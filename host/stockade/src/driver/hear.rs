@@ -1,49 +1,112 @@
 //! What workers say, from their rings and sockets to the dispatcher's events; and their ends.
 //!
-//! Invariant: a worker is hostile. What it says is checked against what it holds before it counts,
-//! and how much of it one turn hears is bounded, however fast it talks.
+//! Who has rung is *called*, and stands once in a queue until it is heard: each turn hears so many
+//! steps of those at its front, each of them for a share, and who has more to say goes to its end.
+//!
+//! Invariant: a worker is hostile. What it says is checked against what it holds before it counts; how
+//! much of it one turn hears is bounded, however fast it talks; and what answers nothing has a bound
+//! for the worker's life, its [`Allowance`](crate::allowance::Allowance), or no place at all.
 
 use stockade_wire::frame::{Filled, FrameError};
 use stockade_wire::{Finished, Outcome, TaskId, WorkerId, WorkerMessage};
 
-use super::{BATCH_MAX, Driver};
+use super::{BATCH_MAX, Driver, READ_STEPS, WORKER_STEPS_MAX};
 use crate::dispatcher::{Event, Hook};
 use crate::keeper::{Buried, Chore};
 
 impl Driver {
-    /// Hears all that a worker has to say, on its socket and in its ring: nobody rings for it again.
-    pub(crate) fn hear(&mut self, worker: WorkerId) {
-        self.now = self.epoch.elapsed();
-        for _ in 0..BATCH_MAX {
-            let Some(process) = self.workers.get_mut(&worker) else { return };
-            let filled = process.port.fill();
-            if !self.hear_written(worker) {
-                break;
-            }
-            match filled {
-                Ok(Filled::Some) => {}
-                Ok(Filled::Nothing) => return,
-                // What it wrote before is heard: nothing follows.
-                Ok(Filled::End) => return self.lose(worker, None),
-                Err(error) => return self.lose(worker, Some(error)),
-            }
+    /// A worker has rung, or has more to say: it is heard in this turn or in a later one.
+    pub(crate) fn call(&mut self, worker: WorkerId) {
+        if let Some(process) = self.workers.get_mut(&worker)
+            && !std::mem::replace(&mut process.is_called, true)
+        {
+            self.unheard.push_back(worker);
         }
-        self.unheard.push(worker);
     }
 
-    /// Hears what workers with tasks have written and not rung for. Says whether that was anything.
+    /// Hears those that were called, as far as this turn's steps go.
+    pub(super) fn hear_called(&mut self) {
+        for _ in 0..self.unheard.len() {
+            if self.steps_left < READ_STEPS {
+                break;
+            }
+            let Some(worker) = self.unheard.pop_front() else { break };
+            let Some(process) = self.workers.get_mut(&worker) else { continue };
+            process.is_called = false;
+            let share = self.steps_left.min(WORKER_STEPS_MAX);
+            let mut steps = share;
+            if !self.hear(worker, &mut steps) {
+                self.call(worker);
+            }
+            self.steps_left -= share - steps;
+        }
+    }
+
+    /// Hears what a worker has to say, on its socket and in its ring, for so many `steps`. Says whether
+    /// that was all, after which it rings again.
+    fn hear(&mut self, worker: WorkerId, steps: &mut usize) -> bool {
+        self.now = self.epoch.elapsed();
+        while let Some(left) = steps.checked_sub(READ_STEPS) {
+            *steps = left;
+            let Some(process) = self.workers.get_mut(&worker) else { return true };
+            let before = process.heard;
+            let filled = process.port.fill();
+            if !self.hear_written(worker, steps) {
+                return false;
+            }
+            match filled {
+                Ok(Filled::Some) => self.count_read(worker, before),
+                Ok(Filled::Nothing) => return true,
+                // What it wrote before is heard: nothing follows.
+                Ok(Filled::End) => self.lose(worker, None),
+                Err(error) => self.lose(worker, Some(error)),
+            }
+        }
+        false
+    }
+
+    /// Something was read of a worker's socket, when it had said so many messages.
+    fn count_read(&mut self, worker: WorkerId, before: u64) {
+        if let Some(process) = self.workers.get_mut(&worker)
+            && process.heard == before
+            && !process.allowance.read(process.port.has_part())
+        {
+            process.failure.get_or_insert_with(|| "it rings for nothing, again and again".into());
+            self.event(Event::Misbehaved(worker));
+        }
+    }
+
+    /// Hears what workers with tasks have written and not rung for, as far as this turn's steps go. Says
+    /// whether that was anything.
     pub(crate) fn hear_busy(&mut self) -> bool {
         self.now = self.epoch.elapsed();
-        let busy = self.workers.iter().filter(|(_, process)| !process.sent.is_empty());
-        let busy: Vec<_> = busy.map(|(&worker, process)| (worker, process.heard)).collect();
-        let mut heard = false;
-        for (worker, before) in busy {
-            if !self.hear_written(worker) {
-                self.unheard.push(worker);
+        let before = self.heard;
+        for worker in self.busy() {
+            let share = self.steps_left.min(WORKER_STEPS_MAX);
+            let mut steps = share;
+            if !self.hear_written(worker, &mut steps) {
+                self.call(worker);
             }
-            heard |= self.workers.get(&worker).is_none_or(|process| process.heard != before);
+            self.steps_left -= share - steps;
         }
-        heard
+        self.heard > before
+    }
+
+    /// As [`hear_busy`](Self::hear_busy), of each worker as much as a window has answers, whatever this
+    /// turn has heard: for when a deadline has come.
+    pub(super) fn hear_before_deadlines(&mut self) {
+        self.now = self.epoch.elapsed();
+        for worker in self.busy() {
+            let mut steps = BATCH_MAX;
+            if !self.hear_written(worker, &mut steps) {
+                self.call(worker);
+            }
+        }
+    }
+
+    fn busy(&self) -> Vec<WorkerId> {
+        let busy = self.workers.iter().filter(|(_, process)| !process.sent.is_empty());
+        busy.map(|(&worker, _)| worker).collect()
     }
 
     /// Has no worker with tasks ring, as the caller looks for what they write until it hears it. Says
@@ -58,13 +121,15 @@ impl Driver {
         self.workers.values().any(|process| !process.sent.is_empty() && process.port.has_written())
     }
 
-    /// Hears what is there without a system call. Says whether that was all of it.
-    fn hear_written(&mut self, worker: WorkerId) -> bool {
-        for _ in 0..BATCH_MAX {
+    /// Hears what is there without a system call, a message a step. Says whether that was all of it.
+    fn hear_written(&mut self, worker: WorkerId, steps: &mut usize) -> bool {
+        while let Some(left) = steps.checked_sub(1) {
             let Some(process) = self.workers.get_mut(&worker) else { return true };
             match process.port.take() {
                 Ok(Some(message)) => {
                     process.heard += 1;
+                    process.allowance.message();
+                    self.heard += 1;
                     self.message(worker, message);
                 }
                 Ok(None) if process.port.may_sleep() => return true,
@@ -74,6 +139,7 @@ impl Driver {
                     return true;
                 }
             }
+            *steps = left;
         }
         false
     }
@@ -89,6 +155,10 @@ impl Driver {
                     self.event(Event::Ready(worker));
                 }
             }
+            WorkerMessage::Closed if !process.has_closed => {
+                process.has_closed = true;
+                self.event(Event::Closed(worker));
+            }
             WorkerMessage::SetupFailed(why) | WorkerMessage::LoadFailed(_, why) => {
                 process.failure = Some(why);
                 self.event(Event::Misbehaved(worker));
@@ -102,14 +172,18 @@ impl Driver {
                 self.event(Event::HookFailed { worker, hook: Hook::Finalizer });
             }
             // An initializer or a finalizer belongs to no task: its items go nowhere.
-            WorkerMessage::Emitted(TaskId(0), _) => {}
+            WorkerMessage::Emitted(TaskId(0), item) => {
+                if !self.takes_hook_item(worker, item.len()) {
+                    self.event(Event::Misbehaved(worker));
+                }
+            }
             WorkerMessage::Emitted(task, item) => self.emitted(worker, task, item),
             WorkerMessage::Dumped { task, piece, left_out } => {
                 self.dumped(worker, task, piece, left_out);
             }
             WorkerMessage::Finished(finished) => self.finished(worker, finished),
-            WorkerMessage::Closed => self.event(Event::Closed(worker)),
-            WorkerMessage::Ready(_)
+            WorkerMessage::Closed
+            | WorkerMessage::Ready(_)
             | WorkerMessage::Loaded(_)
             | WorkerMessage::Initialized { .. }
             | WorkerMessage::InitializerFailed(_)
@@ -125,6 +199,16 @@ impl Driver {
             Hook::Initializer => module.load.initializer.is_some(),
             Hook::Finalizer => module.load.finalizer.is_some(),
         })
+    }
+
+    /// Whether a worker's hook may have emitted an item of so many bytes. An initializer runs before the
+    /// first task and in every instance that takes another's place; a finalizer once it is to close.
+    fn takes_hook_item(&mut self, worker: WorkerId, bytes: usize) -> bool {
+        let (initializer, finalizer) =
+            (self.has_hook(Hook::Initializer), self.has_hook(Hook::Finalizer));
+        let Some(process) = self.workers.get_mut(&worker) else { return false };
+        let may_run = initializer || finalizer && process.is_closing;
+        may_run && process.allowance.hook_item(bytes)
     }
 
     fn emitted(&mut self, worker: WorkerId, task: TaskId, item: Vec<u8>) {

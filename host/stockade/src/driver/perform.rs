@@ -12,6 +12,7 @@ use super::{Command, Driver};
 use crate::cell::Sent;
 use crate::dispatcher::{Action, BrokenCause, Event};
 use crate::entry::TaskEntry;
+use crate::hub::become_own_thread;
 use crate::keeper::Chore;
 use crate::prepare::PreparationThread;
 use crate::shared::{WorkerInfo, WorkerState};
@@ -88,6 +89,7 @@ impl Driver {
         };
         let hub = self.parts.hub.clone();
         let done = move |result| {
+            become_own_thread();
             // A driver that is gone wants no answer.
             if let Some(hub) = hub.upgrade() {
                 let _ = hub.tell(Command::Prepared(result));
@@ -140,7 +142,7 @@ impl Driver {
         }
         self.workers.insert(id, *process);
         // What it has said already, and from then on it rings.
-        self.hear(id);
+        self.call(id);
     }
 
     fn send(&mut self, worker: WorkerId, tasks: &[TaskId]) {
@@ -193,7 +195,7 @@ impl Driver {
         // A task that was withheld has no worker to start on.
         let Some(entry) = self.tasks.get(task) else { return };
         if entry.cell.worker().is_some_and(|worker| self.workers.contains_key(&worker)) {
-            entry.cell.start(self.now);
+            entry.cell.start(self.now, &mut self.wakers);
         }
     }
 
@@ -227,6 +229,6 @@ impl Driver {
         self.wakers.push(watch::later(move || {
             tracing::info!(target: "stockade::pool", pool, cause, "a pool is broken");
         }));
-        self.parts.shared.break_with(error);
+        self.wakers.append(&mut self.parts.shared.break_with(error));
     }
 }

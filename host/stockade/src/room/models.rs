@@ -72,7 +72,7 @@ fn a_closed_room_holds_nobody_up_whatever_he_waits_for() {
         let _held = room.take(Patience::None).unwrap();
         let takers = [Patience::Endless, Patience::Endless, Patience::Until(far())]
             .map(|patience| spawn(&room, move |room| room.take(patience).unwrap()));
-        let closers = [0, 1].map(|_| spawn(&room, |room| room.close()));
+        let closers = [0, 1].map(|_| spawn(&room, |room| room.close().into_iter().for_each(wake)));
         closers.into_iter().for_each(|closer| closer.join().unwrap());
         // Kept, so that nobody is let in by another's leaving.
         let _kept = takers.map(|taker| taker.join().unwrap());
@@ -114,7 +114,7 @@ fn the_end_wakes_streams_too() {
         let room = Arc::new(Room::new(1));
         let _held = room.take(Patience::None).unwrap();
         let stream = spawn(&room, poll_for_a_place);
-        room.close();
+        room.close().into_iter().for_each(wake);
         stream.join().unwrap();
     });
 }

@@ -92,7 +92,8 @@ fn let_in_by(ends: &'static [fn(&Shared)]) {
 }
 
 fn break_it(shared: &Shared) {
-    shared.break_with(BrokenError::WorkersCannotStart(String::new()));
+    let cause = BrokenError::WorkersCannotStart(String::new());
+    shared.break_with(cause).into_iter().for_each(wake);
 }
 
 fn close_it(shared: &Shared) {
@@ -134,7 +135,7 @@ fn every_submission_is_refused_or_its_task_ends_whenever_the_pool_does() {
         drop(send);
         let driver = spawn(&shared, move |shared| {
             while let (false, Ok(mut entry)) = (shared.is_closed(), tasks.recv()) {
-                entry.cell.start(Duration::ZERO);
+                entry.cell.start(Duration::ZERO, &mut Wakers::new());
                 entry.resolve(Resolution::Finished, None, Duration::ZERO, &mut Wakers::new());
             }
             drop(tasks);

@@ -43,7 +43,7 @@ fn assert_undecodable<T: DeserializeOwned + Debug>(
     let handle = pool.submit::<T>(name, arguments).unwrap();
     let error = handle.result().unwrap_err();
     assert!(matches!(error, TaskError::Decode(_)), "{name}: {error:?}");
-    assert_eq!(error.fault(), Fault::Caller);
+    assert_eq!(error.fault(), Fault::Guest, "{name}: {error:?}");
 }
 
 #[test]

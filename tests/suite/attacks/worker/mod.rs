@@ -5,12 +5,14 @@
 //! wire     67–72        what a worker says to its host, through the socket and the page
 //! artefact 73           what a worker is given to run
 //! pool     75, 76, 78   what a pool makes of it all
+//! floods   88, 89       how much a worker may say
 //! ```
 //!
 //! Where a worker must lie, it is `hostile-worker`, whose pool's name says how.
 
 mod artefact;
 mod deaths;
+mod floods;
 mod pool;
 mod wire;
 

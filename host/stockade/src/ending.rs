@@ -1,0 +1,116 @@
+//! Endings: what it takes to end a pool, in whichever thread that is.
+//!
+//! ```text
+//! begin: the pool takes no more tasks, its driver is told ─► finish: waits, kills what is late, joins
+//! ```
+//!
+//! Callers' code also runs on pools' own threads: a waker where a worker's answer was heard, a
+//! subscriber of `tracing` where a worker was started. Such a thread cannot wait for a pool's end,
+//! because that may wait for it. So an end that begins there is finished by a thread of its own.
+//!
+//! Invariant: a pool ends, wherever its end begins and wherever the last `Pool` is dropped.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::dispatcher::ShutdownMode;
+use crate::driver::Command;
+use crate::hub::is_own_thread;
+use crate::link::Link;
+
+/// How to end a pool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum How {
+    /// In order; what takes longer than it has any reason to is killed.
+    Shutdown,
+    /// The same, and what has not ended after this is killed.
+    Within(Duration),
+    /// After everything that was submitted has finished.
+    Drain,
+    /// Now.
+    Kill,
+}
+
+/// One pool's end.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) link: Arc<Link>,
+    pub(crate) pool: String,
+    /// What a task may take.
+    pub(crate) wall_time: Option<Duration>,
+    pub(crate) grace_period: Duration,
+    /// The thread that serves the bells, and the keeper's.
+    pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Ending {
+    /// Ends the pool, and waits for that, except on one of its own threads. Says whether it was this
+    /// that began the end.
+    pub(crate) fn end(self: &Arc<Self>, how: How) -> bool {
+        let deadline = self.deadline(how);
+        let first = self.begin(how);
+        if !is_own_thread() {
+            self.finish(how, deadline, first);
+            return first;
+        }
+        let this = self.clone();
+        let thread = std::thread::Builder::new().name(format!("{}-end", self.pool));
+        // Nobody can join it who would not wait for this very thread; it ends with the pool.
+        if thread.spawn(move || this.finish(how, deadline, first)).is_err() {
+            // Nobody is left to see to its deadline.
+            let _ = self.link.tell(Command::Shutdown(ShutdownMode::Kill));
+        }
+        first
+    }
+
+    /// When to kill what has not ended.
+    fn deadline(&self, how: How) -> Option<Instant> {
+        let time = match how {
+            // The longest that an orderly shutdown has any reason to take.
+            How::Shutdown => {
+                let running = self.wall_time.unwrap_or(self.grace_period);
+                running.saturating_add(self.grace_period)
+            }
+            How::Within(time) => time,
+            How::Drain | How::Kill => return None,
+        };
+        Instant::now().checked_add(time)
+    }
+
+    fn begin(&self, how: How) -> bool {
+        let mode = match how {
+            How::Shutdown | How::Within(_) => ShutdownMode::Cancel,
+            How::Drain => ShutdownMode::Drain,
+            How::Kill => ShutdownMode::Kill,
+        };
+        let first = self.link.shared.close();
+        if first {
+            tracing::debug!(target: "stockade::pool", pool = self.pool, ?mode, "a pool ends");
+        }
+        // Fails where the driver has ended, and then there is nothing to end.
+        let _ = self.link.tell(Command::Shutdown(mode));
+        first
+    }
+
+    fn finish(&self, how: How, deadline: Option<Instant>, first: bool) {
+        let shared = &self.link.shared;
+        if !shared.wait_terminated(deadline) {
+            let _ = self.link.tell(Command::Shutdown(ShutdownMode::Kill));
+            shared.wait_terminated(None);
+        }
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // It has nothing left to do; a panic in it has been reported on stderr.
+            let _ = thread.join();
+        }
+        if first {
+            tracing::debug!(target: "stockade::pool", pool = self.pool, "a pool has ended");
+        }
+        let callbacks = match how {
+            How::Shutdown | How::Drain => Instant::now().checked_add(self.grace_period),
+            How::Within(_) => deadline,
+            How::Kill => Some(Instant::now()),
+        };
+        self.link.callbacks.close(callbacks);
+    }
+}
