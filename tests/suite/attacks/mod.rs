@@ -26,7 +26,7 @@ mod children;
 #[cfg(target_arch = "x86_64")]
 mod escape;
 mod execution;
-mod memory;
+mod guest_memory;
 mod modules;
 mod page;
 #[cfg(target_arch = "x86_64")]
