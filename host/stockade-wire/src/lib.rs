@@ -76,7 +76,7 @@ pub use limits::{
 pub use lockdown::{Confinement, Layer, LayerReport, Level, Lockdown, LockdownReport, Namespaces};
 pub use message::{
     Call, Callee, CommandCall, HookCall, HostMessage, Instances, Invocation, Load, Placement,
-    PlacementFile, Run, Setup, Stdin, StdioSink, WorkerMessage,
+    PlacementFile, Run, Setup, Stdin, StdioSink, TABLES_ALIVE_MAX, WorkerMessage,
 };
 pub use outcome::{
     Captured, Codec, Failure, Finished, Frame, GuestError, LogLine, Metrics, Outcome, Scalar,

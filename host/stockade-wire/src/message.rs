@@ -15,7 +15,7 @@
 use crate::codec::{Decode, Encode};
 use crate::{
     ChunkId, Codec, Confinement, Coredumps, EngineSettings, Failure, Finished, Grants, Limits,
-    LockdownReport, ModuleId, Scalar, TaskId, WorkerId,
+    LockdownReport, MODULES_LIVING_MAX, ModuleId, Scalar, TaskId, WorkerId,
 };
 
 /// What the host says to a worker.
@@ -65,6 +65,35 @@ pub struct Setup {
     pub rings: bool,
     /// Which core dumps its tasks leave, where any do; its modules are compiled for that.
     pub coredumps: Option<Coredumps>,
+}
+
+/// Private memory of a worker beside instances and what moves through: modules, the engine, the
+/// allocator.
+const DATA_BYTES_BASE: u64 = 512 << 20;
+
+/// Tables that an engine maps at once, whether they are used or not: those of every instance that can
+/// be alive.
+pub const TABLES_ALIVE_MAX: u64 = 4 * (MODULES_LIVING_MAX as u64 + 1);
+
+/// Bytes that an engine for `settings` maps for tables.
+fn table_bytes(settings: &EngineSettings) -> u64 {
+    // A reference is one pointer.
+    settings.table_elements.saturating_mul(TABLES_ALIVE_MAX).saturating_mul(8)
+}
+
+impl Setup {
+    /// The most private memory of a worker with this setup, in bytes, by which its host judges it too:
+    /// for every instance that can be alive or is kept warm, one for each module and one that ends,
+    /// and for what moves through it.
+    pub fn data_bytes_max(&self) -> u64 {
+        let Limits { memory_bytes, output_bytes, .. } = self.limits;
+        let instances = u64::from(self.modules).saturating_add(1);
+        memory_bytes
+            .saturating_mul(instances)
+            .saturating_add(output_bytes.saturating_mul(4))
+            .saturating_add(table_bytes(&self.engine))
+            .saturating_add(DATA_BYTES_BASE)
+    }
 }
 
 /// How long an instance lives.

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use stockade_module::{FEATURES, INSTANCE_BYTES_MAX, PAGE_BYTES, TABLES_MAX};
-use stockade_wire::{EngineSettings, MEMORY_BYTES_MAX, MODULES_LIVING_MAX};
+use stockade_wire::{EngineSettings, MEMORY_BYTES_MAX, MODULES_LIVING_MAX, TABLES_ALIVE_MAX};
 use wasmtime::{
     Config, Enabled, Engine, PoolingAllocationConfig, Strategy, WasmBacktraceDetails, WasmFeatures,
 };
@@ -25,6 +25,8 @@ pub(crate) const BACKTRACE_FRAMES_MAX: usize = 32;
 /// Instances alive at once: one, and in a pool whose instances outlive tasks one for each module
 /// besides, because a command runs in one of its own.
 const INSTANCES_MAX: u32 = MODULES_LIVING_MAX as u32 + 1;
+
+const _: () = assert!((INSTANCES_MAX * TABLES_MAX) as u64 == TABLES_ALIVE_MAX);
 
 /// How much of a memory that a task dirtied is put back page by page rather than unmapped. Only
 /// with a page map, which finds the dirty pages; without one all of it would be written every time.
@@ -61,14 +63,9 @@ pub(crate) fn for_worker(settings: &EngineSettings, code: Arc<Code>) -> wasmtime
     }
     let mut config = config(settings);
     config.allocation_strategy(pool).with_custom_code_memory(Some(code));
+    // The stack for signals of this thread, which runs the guests: what maps it is on no list later.
+    Engine::tls_eager_initialize();
     Engine::new(&config)
-}
-
-/// Bytes that an engine for `settings` maps for tables at once, whether they are used or not.
-pub(crate) fn table_bytes(settings: &EngineSettings) -> u64 {
-    // A reference is one pointer.
-    let elements = settings.table_elements.saturating_mul(u64::from(INSTANCES_MAX * TABLES_MAX));
-    elements.saturating_mul(8)
 }
 
 /// The engine of a compiler.

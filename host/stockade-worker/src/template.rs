@@ -32,7 +32,7 @@ use crate::artefact::Code;
 use crate::clone::{self, Cloned, PageMap, Title};
 use crate::factory::FactoryError;
 use crate::guest::Host;
-use crate::lockdown::{self, Inherited, Lock, Paths};
+use crate::lockdown::{self, Inherited, Lock, Mapped, Paths, Space};
 use crate::runtime::Runtime;
 use crate::session::{self, SessionError, Stock};
 use crate::worker::{self, WorkerError};
@@ -65,6 +65,7 @@ struct Template {
     name: String,
     inherited: Inherited,
     lockdown: Lockdown,
+    space: Space,
     /// Tells whether the host lives.
     host: OwnedFd,
 }
@@ -132,8 +133,10 @@ impl Template {
         let code = Arc::new(Code::new());
         let engine = engine::for_worker(&setup.engine, Arc::clone(&code))?;
         let (page_map, title) = (PageMap::find()?, Title::find());
+        let (space, reserved) = (Space::find(), Mapped::open().map_err(TemplateError::Lockdown)?);
         let mut lock = Lock::begin(setup.confinement.clone(), inherited);
-        lock.enter_template(&worker::ceilings(&setup), &Paths::granted(&setup.grants))
+        let ceilings = worker::ceilings(&setup);
+        lock.enter_template(&ceilings, &Paths::granted(&setup.grants))
             .map_err(TemplateError::Lockdown)?;
         // Nobody hears or sees these: a clone has its own before any guest runs.
         let (nobody, _) = UnixStream::pair()?;
@@ -159,8 +162,12 @@ impl Template {
             }
         }
         let (name, lockdown) = (setup.name, setup.confinement.lockdown);
+        if lockdown.is_wanted(Layer::ResourceLimits) {
+            // Its clones inherit it.
+            reserved.limit_reserved(ceilings.data_bytes).map_err(TemplateError::Lockdown)?;
+        }
         let stock = Stock { runtime, mapped };
-        Ok(Some(Self { stock, page_map, title, name, inherited, lockdown, host }))
+        Ok(Some(Self { stock, page_map, title, name, inherited, lockdown, space, host }))
     }
 
     fn show(&self, name: &str) {
@@ -183,9 +190,9 @@ impl Template {
             clone::begin_session();
         }
         self.page_map.renew().map_err(WorkerError::Socket)?;
-        let Self { stock, inherited, host, .. } = self;
+        let Self { stock, inherited, space, host, .. } = self;
         drop(host);
-        worker::run_cloned(socket, inherited, stock)
+        worker::run_cloned(socket, inherited, stock, space)
     }
 }
 
