@@ -150,6 +150,7 @@ mod driver;
 mod entry;
 mod error;
 mod exit;
+mod footprint;
 mod gather;
 mod hooks;
 mod hub;
@@ -185,6 +186,7 @@ mod sync;
 mod target;
 mod task;
 mod terms;
+mod vigil;
 mod watch;
 mod worker;
 
@@ -208,6 +210,7 @@ pub use error::{
     TaskError,
 };
 pub use exit::WorkerExit;
+pub use footprint::MemoryExcess;
 pub use gather::{AsDone, CollectError, TaskFilter, WaitTimeout, as_done, collect, wait};
 pub use hooks::Hook;
 pub use locate::LocateError;

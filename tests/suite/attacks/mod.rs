@@ -7,6 +7,7 @@
 //! abi       31–41   what it says to its worker
 //! wasi      42–60   what it asks of the system
 //! worker    61–79   what native code does that has taken a worker or a compiler over
+//! memory    84      memory of such code that the kernel does not count
 //! catalogue.txt ─┐
 //! seen(n, …) ────┴─► page ─► docs/security.md, one row a number
 //! ```
@@ -21,6 +22,8 @@ mod cache;
 #[cfg(target_arch = "x86_64")]
 mod escape;
 mod execution;
+#[cfg(target_arch = "x86_64")]
+mod memory;
 mod modules;
 mod page;
 mod scene;

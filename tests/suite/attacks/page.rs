@@ -9,6 +9,7 @@
 //!
 //! Invariant: what stands outside the markers is written by people and never touched here.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use stockade_tests::repository;
 
 const CATALOGUE: &str = include_str!("catalogue.txt");
+/// The first of them, which are all there. Of those behind, each change adds its own.
 const ATTACKS: usize = 79;
 const BEGIN: &str = "<!-- attacks: made by tests -->";
 const END: &str = "<!-- end of attacks -->";
@@ -64,7 +66,8 @@ fn docs_security_has_a_row_for_every_attack() {
         page.save();
     }
     let numbers: Vec<_> = attacks().map(|(number, ..)| number).collect();
-    assert_eq!(numbers, (1..=ATTACKS).collect::<Vec<_>>(), "the catalogue is complete, in order");
+    assert!(numbers.is_sorted_by(|one, next| one < next), "the catalogue is in order");
+    assert!((1..=ATTACKS).eq(numbers.iter().copied().take(ATTACKS)), "and complete");
     for number in numbers {
         assert!(page.seen(number).is_some(), "attack {number} was never seen; run: {UPDATE}");
     }
@@ -77,7 +80,7 @@ fn every_attack_has_a_test_of_its_number() {
     let folder = repository().join("tests/suite/attacks");
     let mut sources = String::new();
     collect(&folder, &mut sources);
-    for number in 1..=ATTACKS {
+    for (number, ..) in attacks() {
         let name = format!("fn a{number:02}_");
         let said = format!("seen({number},");
         let compact: String = sources.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -114,7 +117,7 @@ struct Page {
     path: PathBuf,
     text: String,
     /// What was seen, by number.
-    seen: Vec<Option<String>>,
+    seen: BTreeMap<usize, String>,
     /// Tests run beside each other, and the page is one file.
     _alone: std::sync::MutexGuard<'static, ()>,
 }
@@ -125,15 +128,14 @@ impl Page {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let path = repository().join("docs/security.md");
         let text = fs::read_to_string(&path).expect("the page is there");
-        let mut seen = vec![None; ATTACKS + 1];
+        let mut seen = BTreeMap::new();
         for line in text.lines() {
             let cells: Vec<_> = line.split('|').map(str::trim).collect();
             if let ["", number, _, _, what, ""] = cells[..]
                 && let Ok(number) = number.parse::<usize>()
                 && !what.is_empty()
-                && let Some(place) = seen.get_mut(number)
             {
-                *place = Some(what.to_owned());
+                seen.insert(number, what.to_owned());
             }
         }
         Self { path, text, seen, _alone: alone }
@@ -144,11 +146,11 @@ impl Page {
     }
 
     fn seen(&self, number: usize) -> Option<String> {
-        self.seen[number].clone()
+        self.seen.get(&number).cloned()
     }
 
     fn set(&mut self, number: usize, what: &str) {
-        self.seen[number] = Some(what.to_owned());
+        self.seen.insert(number, what.to_owned());
         self.save();
     }
 
@@ -168,8 +170,9 @@ impl Page {
             } else if let Some((number, ..)) = line.split_once(" | ")
                 && let Ok(number) = number.parse::<usize>()
             {
-                let (_, attack, expected) = attacks().nth(number - 1).expect("it is listed");
-                let seen = self.seen[number].as_deref().unwrap_or_default();
+                let (_, attack, expected) =
+                    attacks().find(|(listed, ..)| *listed == number).expect("it is listed");
+                let seen = self.seen.get(&number).map_or("", String::as_str);
                 table.push_str(&format!("| {number} | {attack} | {expected} | {seen} |\n"));
             }
         }

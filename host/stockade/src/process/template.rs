@@ -33,6 +33,7 @@ use stockade_wire::{
 use super::child::{self, Child};
 use super::{Process, start};
 use crate::compile::DeadlineStream;
+use crate::footprint::{Allowance, Weighed};
 use crate::worker::Loadable;
 
 /// How long a template may take to become ready; it is a matter of milliseconds.
@@ -135,6 +136,16 @@ impl Starter {
         Ok(StartedWorker { process, is_stocked: false })
     }
 
+    /// Looks at what its template takes. One that is ended is replaced at the next start.
+    pub(crate) fn look(&mut self) {
+        if let State::Starting(template) | State::Ready(template) = &mut self.state
+            && let Some(excess) = template.weighed().excess()
+        {
+            tracing::warn!(%excess, "a pool's template was ended");
+            template.child.kill();
+        }
+    }
+
     /// Starts a template, and waits until it is ready where it `waits`.
     fn begin(&self, setup: &Setup, modules: &[Loadable], waits: bool) -> State {
         // Without its own processes a worker could see its siblings, and a clone would be one.
@@ -170,6 +181,7 @@ struct Template {
     confinement: Confinement,
     /// Its user namespace; zero before it is ready.
     users: u64,
+    allowance: Allowance,
 }
 
 impl Template {
@@ -181,11 +193,12 @@ impl Template {
         let Process { child, socket, confinement } =
             start(program, Role::Template, &name, lockdown)?;
         let sender = Sender::new(socket.try_clone()?);
-        let mut template = Self { child, socket, sender, confinement, users: 0 };
+        let count = u32::try_from(modules.len()).unwrap_or(u32::MAX);
+        let allowance = Allowance::of(Setup { modules: count, ..setup.clone() }.data_bytes_max());
+        let mut template = Self { child, socket, sender, confinement, users: 0, allowance };
         if let Some(why) = &template.confinement.namespaces_refused {
             return Err(io::Error::other(why.clone()));
         }
-        let count = u32::try_from(modules.len()).unwrap_or(u32::MAX);
         let confinement = template.confinement.clone();
         let setup = Setup { name, confinement, modules: count, ..setup.clone() };
         let host = child::own_pidfd()?;
@@ -200,6 +213,10 @@ impl Template {
     fn send(&mut self, request: &TemplateRequest, file: Option<&impl AsFd>) -> io::Result<()> {
         let file = file.map(AsFd::as_fd);
         self.sender.try_send(request, file.as_slice()).map_err(io::Error::other)
+    }
+
+    fn weighed(&self) -> Weighed {
+        Weighed { pid: self.child.id(), allowance: self.allowance }
     }
 
     /// Whether it has said something, or has ended.
@@ -240,7 +257,8 @@ impl Template {
     }
 
     fn read(&self, patience: Duration) -> io::Result<TemplateReply> {
-        let stream = DeadlineStream { socket: &self.socket, deadline: Instant::now() + patience };
+        let deadline = Instant::now() + patience;
+        let stream = DeadlineStream::new(&self.socket, deadline, self.weighed());
         // It answers once to each request, so nothing is behind the answer.
         match FrameReader::new(stream, REPLY_BYTES_MAX).read() {
             Ok(Some(Body::Inline(body))) => codec::decode(body).map_err(io::Error::other),
@@ -257,6 +275,47 @@ impl Drop for Template {
         let _ = self.child.wait();
         if self.users != 0 {
             child::end_strays(self.users);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    use stockade_wire::Lockdown;
+
+    use super::*;
+
+    /// A process in the place of a template that reads what never comes, and may have so much memory.
+    fn template(allowance: Allowance) -> (Template, std::process::ChildStdin) {
+        let cat = Command::new("/bin/cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let mut cat = cat.unwrap();
+        let stdin = cat.stdin.take().unwrap();
+        let host = Namespaces::of_this_process();
+        let child = Child::adopt(cat.id(), host.user).unwrap();
+        let (socket, _) = UnixStream::pair().unwrap();
+        let sender = Sender::new(socket.try_clone().unwrap());
+        let lockdown = Lockdown::default();
+        let confinement = Confinement { lockdown, host, namespaces_refused: None };
+        (Template { child, socket, sender, confinement, users: 0, allowance }, stdin)
+    }
+
+    #[test]
+    fn a_template_that_has_too_much_memory_is_ended_and_another_is_not() {
+        for (allowance, is_ended) in [(Allowance::none(), true), (Allowance::of(0), false)] {
+            let mut starter = Starter::new("/nonexistent".into());
+            let (template, _stdin) = template(allowance);
+            starter.state = State::Ready(template);
+            starter.look();
+            let State::Ready(template) = &mut starter.state else { panic!("it is there") };
+            if is_ended {
+                let status = template.child.wait().unwrap();
+                assert_eq!(status.signal(), Some(libc::SIGKILL));
+            } else {
+                assert!(!template.child.has_ended());
+            }
         }
     }
 }
