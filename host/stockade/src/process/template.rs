@@ -282,31 +282,39 @@ impl Drop for Template {
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
-    use std::process::{Command, Stdio};
+    use std::process::{ChildStdin, Command, Stdio};
 
     use stockade_wire::Lockdown;
 
     use super::*;
 
-    /// A process in the place of a template that reads what never comes, and may have so much memory.
-    fn template(allowance: Allowance) -> (Template, std::process::ChildStdin) {
+    /// A process in the place of a template that says nothing for as long as what is beside it lives,
+    /// and may have so much memory.
+    fn template(allowance: Allowance) -> (Template, (ChildStdin, UnixStream)) {
         let cat = Command::new("/bin/cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
         let mut cat = cat.unwrap();
         let stdin = cat.stdin.take().unwrap();
         let host = Namespaces::of_this_process();
         let child = Child::adopt(cat.id(), host.user).unwrap();
-        let (socket, _) = UnixStream::pair().unwrap();
+        let (socket, theirs) = UnixStream::pair().unwrap();
         let sender = Sender::new(socket.try_clone().unwrap());
         let lockdown = Lockdown::default();
         let confinement = Confinement { lockdown, host, namespaces_refused: None };
-        (Template { child, socket, sender, confinement, users: 0, allowance }, stdin)
+        (Template { child, socket, sender, confinement, users: 0, allowance }, (stdin, theirs))
+    }
+
+    #[test]
+    fn a_template_that_has_too_much_memory_before_it_is_ready_is_not_waited_for() {
+        let (mut template, _alive) = template(Allowance::none());
+        let error = template.await_ready().unwrap_err().to_string();
+        assert!(error.contains("page tables"), "{error}");
     }
 
     #[test]
     fn a_template_that_has_too_much_memory_is_ended_and_another_is_not() {
         for (allowance, is_ended) in [(Allowance::none(), true), (Allowance::of(0), false)] {
             let mut starter = Starter::new("/nonexistent".into());
-            let (template, _stdin) = template(allowance);
+            let (template, _alive) = template(allowance);
             starter.state = State::Ready(template);
             starter.look();
             let State::Ready(template) = &mut starter.state else { panic!("it is there") };
