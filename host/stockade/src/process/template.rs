@@ -290,6 +290,7 @@ mod tests {
 
     /// A process in the place of a template that says nothing for as long as what is beside it lives,
     /// and may have so much memory.
+    #[expect(clippy::zombie_processes, reason = "the template waits for it")]
     fn template(allowance: Allowance) -> (Template, (ChildStdin, UnixStream)) {
         let cat = Command::new("/bin/cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
         let mut cat = cat.unwrap();
