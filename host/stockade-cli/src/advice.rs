@@ -173,7 +173,8 @@ impl From<&TaskError> for Error {
                 "the machine is short of memory: use fewer `--workers`, or less `--memory`; running \
                  it again does no harm",
             ),
-            TaskError::WorkerLost(exit) if exit.signal == Some(KILLED) => described.help(
+            TaskError::WorkerLost(exit)
+                if exit.signal == Some(KILLED) && exit.memory_excess.is_none() => described.help(
                 "somebody killed the worker, or the machine is short of memory: the system's log \
                  tells; running it again does no harm",
             ),

@@ -68,6 +68,29 @@ pub struct Setup {
     pub coredumps: Option<Coredumps>,
 }
 
+/// Private memory of a worker beside instances and what moves through: modules, the engine, the
+/// allocator.
+const DATA_BYTES_BASE: u64 = 512 << 20;
+
+/// Bytes of an element of a table: a reference is one pointer.
+const TABLE_ELEMENT_BYTES: u64 = 8;
+
+impl Setup {
+    /// The most private memory of a worker with this setup, in bytes, by which its host judges it too:
+    /// for every instance that can be alive or is kept warm, one for each module and one that ends,
+    /// and for what moves through it.
+    pub fn data_bytes_max(&self) -> u64 {
+        let Limits { memory_bytes, output_bytes, .. } = self.limits;
+        let instances = u64::from(self.modules).saturating_add(1);
+        let table_bytes = self.engine.table_elements.saturating_mul(TABLE_ELEMENT_BYTES);
+        memory_bytes
+            .saturating_add(table_bytes)
+            .saturating_mul(instances)
+            .saturating_add(output_bytes.saturating_mul(4))
+            .saturating_add(DATA_BYTES_BASE)
+    }
+}
+
 /// How long an instance lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub enum Instances {

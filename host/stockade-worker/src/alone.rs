@@ -87,7 +87,7 @@ impl Alone {
             rings: false,
             coredumps: None,
         };
-        let engine = engine::for_worker(&settings).map_err(words)?;
+        let engine = engine::for_worker(&setup).map_err(words)?;
         let link = Host::new(WorkerPort::new(own).map_err(words)?);
         let their_page = StatusPage::open(File::from(theirs)).map_err(words)?;
         let mut runtime = Runtime::new(engine, setup, link, their_page).map_err(words)?;

@@ -32,7 +32,9 @@ use stockade_wire::{
 };
 use wasmtime::Engine;
 
-use crate::lockdown::{self, Ceilings, Inherited, Lock, LockdownError, Paths, Profile};
+use crate::lockdown::{
+    self, Ceilings, Inherited, Last, Lock, LockdownError, Mapped, Paths, Profile,
+};
 use crate::{engine, failure, memory, socket};
 
 /// The most bytes of the state beside it: the memory that a snapshot may hold, and what surrounds it.
@@ -81,6 +83,8 @@ pub(crate) fn run() -> Result<(), CompilerError> {
         Receiver::new(socket.try_clone().map_err(CompilerError::Socket)?, REQUEST_BYTES_MAX);
     let mut sender = Sender::new(socket);
     let Some(confinement) = receiver.receive()? else { return Ok(()) };
+    // While files can be opened.
+    let mapped = Mapped::open().map_err(CompilerError::Limit)?;
     match confine(confinement, inherited) {
         Ok(report) => sender.send(&CompileReply::Ready(report))?,
         Err(error) => {
@@ -92,7 +96,7 @@ pub(crate) fn run() -> Result<(), CompilerError> {
     let mut next = || receiver.take_descriptor().ok_or(CompilerError::Descriptors);
     let (wasm, artefact) = (next()?, File::from(next()?));
     let state = if request.step == CompileStep::Snapshot { Some(next()?) } else { None };
-    limit(&request.limits).map_err(CompilerError::Limit)?;
+    limit(&request.limits, &mapped).map_err(CompilerError::Limit)?;
     let reply = match &request.step {
         CompileStep::Locate(places) => {
             read_and_locate(&request, wasm, places).map(CompileReply::Located)
@@ -122,15 +126,16 @@ fn confine(
     drop(engine::for_compiler(&Limits::default().engine_settings()));
     let mut lock = Lock::begin(confinement, inherited);
     lock.enter(&ceilings, &Paths::default());
-    lock.close(&ceilings, Profile::Compiler)
+    lock.close(&ceilings, Last::Of(Profile::Compiler))
 }
 
 /// Has the kernel hold this process to `limits`. Nothing of the module is read before.
-fn limit(limits: &CompileLimits) -> Result<(), String> {
+fn limit(limits: &CompileLimits, mapped: &Mapped) -> Result<(), String> {
     // The signal at the soft limit tells the host what happened; the kill a second later is sure.
     let (soft, hard) = (limits.cpu_seconds(), limits.cpu_seconds().saturating_add(1));
     lockdown::lower(Resource::Cpu, soft, hard)?;
     lockdown::lower(Resource::Data, limits.memory_bytes, limits.memory_bytes)?;
+    mapped.limit(limits.memory_bytes)?;
     lockdown::lower(Resource::Fsize, limits.artefact_bytes, limits.artefact_bytes)
 }
 

@@ -8,11 +8,13 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use stockade_module::FEATURES;
-use stockade_wire::EngineSettings;
+use stockade_wire::{EngineSettings, Instances, Setup};
 use wasmtime::{Config, Engine, Strategy, WasmBacktraceDetails, WasmFeatures};
 
 use crate::artefact::Code;
-use crate::memory::{GC_HEAP_RESERVATION_BYTES, GUARD_BYTES, Memories, RESERVATION_BYTES};
+use crate::memory::{
+    GC_HEAP_RESERVATION_BYTES, GUARD_BYTES, Memories, MemoryError, RESERVATION_BYTES,
+};
 
 /// The engine and its version. An artefact is valid only for this very one.
 pub const ENGINE: &str = "wasmtime 48.0.8";
@@ -33,23 +35,26 @@ pub(crate) struct WorkerEngine {
 /// The engine of a worker.
 ///
 /// # Errors
-/// Where code cannot run on this machine.
-pub(crate) fn for_worker(settings: &EngineSettings) -> wasmtime::Result<WorkerEngine> {
-    for_worker_of(config(settings))
+/// Where code cannot run on this machine, or there is no address space for its guests' memories.
+pub(crate) fn for_worker(setup: &Setup) -> wasmtime::Result<WorkerEngine> {
+    let modules = setup.modules as usize;
+    // For a command beside the living instance of its module.
+    let lent = usize::from(setup.instances == Instances::PerWorker);
+    for_worker_of(config(&setup.engine), modules, lent)
 }
 
-fn for_worker_of(mut config: Config) -> wasmtime::Result<WorkerEngine> {
-    let (code, memories) = (Arc::new(Code::new()), Arc::new(Memories::new()));
+/// The engine of `config` with places for so many memories, and some to lend.
+fn for_worker_of(mut config: Config, own: usize, lent: usize) -> wasmtime::Result<WorkerEngine> {
+    let message = |error: MemoryError| wasmtime::Error::msg(error.to_string());
+    let memories = Memories::new(own + lent).map_err(message)?;
+    (0..lent).try_for_each(|_| memories.add_lent()).map_err(message)?;
+    let (code, memories) = (Arc::new(Code::new()), Arc::new(memories));
+    // The stack for signals of this thread, which runs the guests: what maps it is on no list later.
+    Engine::tls_eager_initialize();
     config
         .with_custom_code_memory(Some(Arc::clone(&code) as Arc<_>))
         .with_host_memory(Arc::clone(&memories) as Arc<_>);
     Ok(WorkerEngine { engine: Engine::new(&config)?, code, memories })
-}
-
-/// Bytes of tables that so many instances may have at once.
-pub(crate) fn table_bytes(settings: &EngineSettings, instances: u64) -> u64 {
-    // A reference is one pointer.
-    settings.table_elements.saturating_mul(8).saturating_mul(instances)
 }
 
 /// The engine of a compiler.
@@ -110,7 +115,7 @@ pub(crate) fn with_features(
         config.wasm_features(features, true);
         config
     };
-    Ok((Engine::new(&config())?, for_worker_of(config())?))
+    Ok((Engine::new(&config())?, for_worker_of(config(), 7, 1)?))
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ use crate::factory::{Factory, FactoryError};
 use crate::failure;
 use crate::guest::{Guest, GuestState, Host, Link, Usage};
 use crate::linked::Linked;
+use crate::lockdown::Space;
 use crate::payload::{CallInput, FileInput};
 use crate::stopwatch::Stopwatch;
 use stockade_wire::{
@@ -172,6 +173,11 @@ impl Runtime {
     /// [`FactoryError::Thread`]
     pub(crate) fn watch_deadlines(&mut self) -> Result<(), FactoryError> {
         self.factory.watch_deadlines()
+    }
+
+    /// Where guests have their memory, as far as modules are mapped.
+    pub(crate) fn space(&self) -> Space {
+        self.factory.engine.memories.space()
     }
 
     /// Maps a module. Nothing of it runs.

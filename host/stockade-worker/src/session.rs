@@ -35,7 +35,7 @@ use stockade_wire::{
 use crate::engine;
 use crate::factory::FactoryError;
 use crate::guest::Host;
-use crate::lockdown::LockdownError;
+use crate::lockdown::{LockdownError, Space};
 use crate::payload::KeptFiles;
 use crate::runtime::{Runtime, Unfinished};
 use crate::wasi::{self, GrantError};
@@ -91,17 +91,18 @@ pub(crate) trait Confine {
     /// When the engine exists, and no other thread does.
     fn enter(&mut self, setup: &Setup);
 
-    /// When every thread exists, before the first module.
+    /// When every thread exists, before the first module; in a clone, which has its modules, the last
+    /// step. `space` is where guests have their memory.
     ///
     /// # Errors
     /// [`LockdownError`], and nothing may run here then.
-    fn close(&mut self) -> Result<LockdownReport, LockdownError>;
+    fn close(&mut self, space: &Space) -> Result<LockdownReport, LockdownError>;
 
     /// When the last module is mapped, before any code of one runs.
     ///
     /// # Errors
     /// As [`close`](Self::close).
-    fn seal(&mut self) -> Result<(), LockdownError>;
+    fn seal(&mut self, space: &Space) -> Result<(), LockdownError>;
 }
 
 /// What a worker that was cloned from a template begins with: every module of its setup is mapped.
@@ -156,7 +157,7 @@ pub(crate) fn serve(
     }) else {
         return Ok(());
     };
-    confine.seal().map_err(SetupError::from)?;
+    confine.seal(&session.runtime.space()).map_err(SetupError::from)?;
     if session.start_all(mapped)?.is_continue() {
         session.run()?;
     }
@@ -189,13 +190,13 @@ fn set_up(
             runtime
         }
         None => {
-            let engine = engine::for_worker(&setup.engine)?;
+            let engine = engine::for_worker(&setup)?;
             confine.enter(&setup);
             Runtime::new(engine, setup, host, page)?
         }
     };
     runtime.watch_deadlines()?;
-    let report = confine.close()?;
+    let report = confine.close(&runtime.space())?;
     Ok((runtime, report))
 }
 

@@ -30,7 +30,7 @@ use stockade_wire::{
 use crate::clone::{self, Cloned, Title};
 use crate::factory::FactoryError;
 use crate::guest::Host;
-use crate::lockdown::{self, Inherited, Lock, Paths};
+use crate::lockdown::{self, Inherited, Lock, Mapped, Paths};
 use crate::runtime::Runtime;
 use crate::session::{self, SessionError, Stock};
 use crate::worker::{self, WorkerError};
@@ -128,10 +128,12 @@ impl Template {
         };
         let host = session::beside(receiver.take_descriptor())?;
         lockdown::name_process(&setup.name);
-        let engine = engine::for_worker(&setup.engine)?;
+        let engine = engine::for_worker(&setup)?;
         let title = Title::find();
+        let reserved = Mapped::open().map_err(TemplateError::Lockdown)?;
         let mut lock = Lock::begin(setup.confinement.clone(), inherited);
-        lock.enter_template(&worker::ceilings(&setup), &Paths::granted(&setup.grants))
+        let ceilings = worker::ceilings(&setup);
+        lock.enter_template(&ceilings, &Paths::granted(&setup.grants))
             .map_err(TemplateError::Lockdown)?;
         // Nobody hears or sees these: a clone has its own before any guest runs.
         let (nobody, _) = UnixStream::pair()?;
@@ -157,6 +159,10 @@ impl Template {
             }
         }
         let (name, lockdown) = (setup.name, setup.confinement.lockdown);
+        if lockdown.is_wanted(Layer::ResourceLimits) {
+            // Its clones inherit it.
+            reserved.limit_reserved(ceilings.data_bytes).map_err(TemplateError::Lockdown)?;
+        }
         let stock = Stock { runtime, mapped };
         Ok(Some(Self { stock, title, name, inherited, lockdown, host }))
     }

@@ -6,20 +6,17 @@ use std::os::unix::net::UnixStream;
 
 use stockade_wire::OUT_OF_MEMORY_EXIT_CODE;
 
-use stockade_wire::{Limits, LockdownReport, Setup};
+use stockade_wire::{Layer, LockdownReport, Setup};
 
-use crate::engine;
 use crate::lockdown::{
-    self, Ceilings, FILE_BYTES_MAX, Files, Inherited, Lock, LockdownError, Paths, Profile,
+    self, Ceilings, FILE_BYTES_MAX, Files, Inherited, Last, Lock, LockdownError, Mapped, Paths,
+    Profile, Space,
 };
 use crate::session::{self, Confine, SessionError, Stock};
 use crate::socket;
 
 /// Descriptors a worker may have open. Queued commands hold up to three each.
 const DESCRIPTORS_MAX: u64 = 1024;
-
-/// Memory beside instances and what moves through: modules, the engine, the allocator.
-const DATA_BYTES_BASE: u64 = 512 << 20;
 
 /// Why a worker ended other than by its host's wish.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +49,7 @@ pub(crate) fn run() -> Result<(), WorkerError> {
     // Open for as long as the process lives. Its host hears the end and then makes sure that the
     // process is gone, so by then the process must have said with its exit code how it ended.
     let _kept = ManuallyDrop::new(socket.try_clone().map_err(WorkerError::Socket)?);
-    let confined = Confined { inherited: Some(inherited), lock: None, is_clone: false };
+    let confined = Confined { inherited: Some(inherited), locked: None, is_clone: false };
     Ok(session::serve(socket, confined, None)?)
 }
 
@@ -68,16 +65,24 @@ pub(crate) fn run_cloned(
 ) -> Result<(), WorkerError> {
     // As above.
     let _kept = ManuallyDrop::new(socket.try_clone().map_err(WorkerError::Socket)?);
-    let confined = Confined { inherited: Some(inherited), lock: None, is_clone: true };
+    let confined = Confined { inherited: Some(inherited), locked: None, is_clone: true };
     Ok(session::serve(socket, confined, Some(stock))?)
 }
 
 /// The confinement of a real process.
 struct Confined {
     inherited: Option<Inherited>,
-    lock: Option<(Lock, Ceilings, Files)>,
-    /// Whether it inherited what a template gave up.
+    locked: Option<Locked>,
     is_clone: bool,
+}
+
+/// A process whose lockdown has begun.
+struct Locked {
+    lock: Lock,
+    ceilings: Ceilings,
+    files: Files,
+    /// In a clone its template has set the limit that this is for, and its one filter is the last.
+    mapped: Option<Mapped>,
 }
 
 impl Confine for Confined {
@@ -86,43 +91,43 @@ impl Confine for Confined {
         let Some(inherited) = self.inherited.take() else { return };
         let mut lock = Lock::begin(setup.confinement.clone(), inherited);
         let (ceilings, files) = (ceilings(setup), files(setup));
+        let mapped = if self.is_clone { Ok(None) } else { Mapped::open().map(Some) };
         lock.enter(&ceilings, &Paths::granted(&setup.grants));
+        let mapped = mapped.unwrap_or_else(|why| {
+            lock.weaken(Layer::ResourceLimits, format!("no limit on address space: {why}"));
+            None
+        });
         // To a guest a file that would become too long is an error number.
         lockdown::tolerate_long_files();
-        self.lock = Some((lock, ceilings, files));
+        self.locked = Some(Locked { lock, ceilings, files, mapped });
     }
 
-    fn close(&mut self) -> Result<LockdownReport, LockdownError> {
-        match &mut self.lock {
-            Some((lock, ceilings, files)) if self.is_clone => {
-                lock.close(ceilings, Profile::Clone(*files))
+    fn close(&mut self, space: &Space) -> Result<LockdownReport, LockdownError> {
+        let Some(Locked { lock, ceilings, files, .. }) = &mut self.locked else {
+            return Ok(LockdownReport(Vec::new()));
+        };
+        let last = match self.is_clone {
+            true => Last::OfClone(*files, space),
+            false => Last::Of(Profile::Worker(*files)),
+        };
+        lock.close(ceilings, last)
+    }
+
+    fn seal(&mut self, space: &Space) -> Result<(), LockdownError> {
+        match self.locked.take() {
+            // The one filter of a clone has done it.
+            Some(Locked { mut lock, ceilings, files, mapped }) if !self.is_clone => {
+                lock.seal(files, space, mapped.as_ref(), &ceilings)
             }
-            Some((lock, ceilings, files)) => lock.close(ceilings, Profile::Worker(*files)),
-            None => Ok(LockdownReport(Vec::new())),
-        }
-    }
-
-    fn seal(&mut self) -> Result<(), LockdownError> {
-        match &mut self.lock {
-            // Its one filter has done it.
-            Some(_) if self.is_clone => Ok(()),
-            Some((lock, _, files)) => lock.seal(*files),
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 }
 
-/// What a worker for `setup` may take: memory for every instance that can be alive or is kept warm,
-/// one for each module and one that ends, and what moves through it.
+/// What a worker for `setup` may take.
 pub(crate) fn ceilings(setup: &Setup) -> Ceilings {
-    let Limits { memory_bytes, output_bytes, .. } = setup.limits;
-    let instances = u64::from(setup.modules).saturating_add(1);
     Ceilings {
-        data_bytes: memory_bytes
-            .saturating_mul(instances)
-            .saturating_add(output_bytes.saturating_mul(4))
-            .saturating_add(engine::table_bytes(&setup.engine, instances))
-            .saturating_add(DATA_BYTES_BASE),
+        data_bytes: setup.data_bytes_max(),
         descriptors: DESCRIPTORS_MAX,
         file_bytes: (files(setup) == Files::Write).then_some(FILE_BYTES_MAX),
     }

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use stockade_wire::descriptor::{self, Sender};
 use stockade_wire::frame::{Body, FrameError, FrameReader};
@@ -18,8 +18,9 @@ use stockade_wire::{
     ModuleDescription, Refusal, RefusalKind, Role, SourcePlace, codec,
 };
 
-use crate::RefusedReason;
+use crate::footprint::{LOOK_EVERY, MemoryAllowance, Weighed};
 use crate::process::{self, Exit, Process};
+use crate::{MemoryExcess, RefusedReason};
 
 /// The most bytes of a compiler's reply: a description of a module with very many exports.
 pub(crate) const REPLY_BYTES_MAX: usize = 64 << 20;
@@ -158,6 +159,9 @@ impl Compiler {
                 let time = self.limits.wall_time;
                 Err(beyond("wall_time", format!("compiling it takes longer than {time:?}")))
             }
+            Err(FrameError::Io(error)) if excess_of(&error).is_some() => {
+                Err(beyond("memory_bytes", error.to_string()))
+            }
             // It ended by itself, and not because it was no longer wanted.
             Err(_) if exit != Exit::Unknown && exit.signal() != Some(libc::SIGKILL) => {
                 Err(died(exit, &self.limits))
@@ -212,7 +216,10 @@ fn converse(
     interrupt.watch(socket)?;
     let mut sender = Sender::new(socket.try_clone()?);
     let deadline = Instant::now() + request.limits.wall_time;
-    let mut frames = FrameReader::new(DeadlineStream { socket, deadline }, REPLY_BYTES_MAX);
+    let allowance = MemoryAllowance::of(request.limits.memory_bytes);
+    let weighed = Weighed { pid: process.child.id(), allowance };
+    let stream = DeadlineStream::new(socket, deadline, weighed);
+    let mut frames = FrameReader::new(stream, REPLY_BYTES_MAX);
     sender.try_send(&process.confinement, &[]).map_err(io::Error::other)?;
     match read_reply(&mut frames)? {
         Some(CompileReply::Ready(_)) => {}
@@ -230,27 +237,71 @@ fn read_reply(frames: &mut FrameReader<DeadlineStream<'_>>) -> Reply {
     }
 }
 
-/// A socket whose reads all end at one deadline.
-#[derive(Debug)]
+/// A socket that is read until a deadline, and for as long as the process at its other end does not
+/// take too much memory.
 pub(crate) struct DeadlineStream<'a> {
-    pub(crate) socket: &'a UnixStream,
-    pub(crate) deadline: Instant,
+    socket: &'a UnixStream,
+    patience: Patience,
+}
+
+impl<'a> DeadlineStream<'a> {
+    pub(crate) fn new(socket: &'a UnixStream, deadline: Instant, weighed: Weighed) -> Self {
+        Self { socket, patience: Patience::new(deadline, weighed) }
+    }
 }
 
 impl io::Read for DeadlineStream<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        loop {
+            self.socket.set_read_timeout(Some(self.patience.left()?))?;
+            match self.socket.read(out) {
+                Err(error) if timed_out(&error) => {}
+                read => return read,
+            }
+        }
+    }
+}
+
+/// How long a process is waited for: to a deadline, with looks at its memory.
+pub(crate) struct Patience {
+    deadline: Instant,
+    weighed: Weighed,
+    /// When it is looked at next.
+    look: Instant,
+}
+
+impl Patience {
+    pub(crate) fn new(deadline: Instant, weighed: Weighed) -> Self {
+        Self { deadline, weighed, look: Instant::now() + LOOK_EVERY }
+    }
+
+    /// How long to wait before this is asked again.
+    ///
+    /// # Errors
+    /// That the deadline has passed, or what is wrong with the process's memory.
+    pub(crate) fn left(&mut self) -> io::Result<Duration> {
+        let now = Instant::now();
+        if now >= self.deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        self.socket.set_read_timeout(Some(left))?;
-        self.socket.read(out)
+        if now >= self.look {
+            if let Some(excess) = self.weighed.excess() {
+                return Err(io::Error::other(excess));
+            }
+            self.look = now + LOOK_EVERY;
+        }
+        Ok(self.deadline.min(self.look) - now)
     }
 }
 
 /// Whether a read ended because its time was up: a socket's time-out reads as `WouldBlock`.
 pub(crate) fn timed_out(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+}
+
+/// Why a read ended, where that was the memory of the process that was read from.
+pub(crate) fn excess_of(error: &io::Error) -> Option<MemoryExcess> {
+    error.get_ref()?.downcast_ref().copied()
 }
 
 fn system(error: io::Error) -> RefusedReason {

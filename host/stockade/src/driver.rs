@@ -36,7 +36,7 @@ use crate::prepare::{Preparation, PreparationThread};
 use crate::reasons::Reasons;
 use crate::shared::{Shared, WorkerInfo};
 use crate::worker::{Loadable, WorkerProcess};
-use crate::{BrokenError, WorkerExit};
+use crate::{BrokenError, MemoryExcess, WorkerExit};
 use tasks::Tasks;
 
 /// What callers ask of the driver.
@@ -64,6 +64,8 @@ pub(crate) enum Command {
         worker: WorkerId,
         process: io::Result<Box<WorkerProcess>>,
     },
+    /// The keeper has seen that a worker has more memory than it may have.
+    Outgrown(WorkerId, MemoryExcess),
     /// The keeper has made sure that a worker is gone.
     Buried(Box<Buried>),
     Shutdown(ShutdownMode),
@@ -236,7 +238,12 @@ impl Driver {
             }
         }
         self.set_timer();
-        self.parts.shared.show_counts(self.parts.dispatcher.counts());
+        let counts = self.parts.dispatcher.counts();
+        self.parts.shared.show_counts(counts);
+        if counts.busy > 0 {
+            // After the counts are shown, at which the keeper looks before it dozes off.
+            self.parts.keeper.rouse();
+        }
         self.steps_left = TURN_STEPS_MAX;
         if !self.unheard.is_empty() {
             self.parts.bells.ring();
@@ -309,6 +316,12 @@ impl Driver {
                 self.event(Event::PreparationFailed);
             }
             Command::Started { worker, process } => self.started(worker, process),
+            Command::Outgrown(worker, excess) => {
+                // To the dispatcher this is a death as any other that the pool did not want.
+                if let Some(process) = self.workers.get_mut(&worker) {
+                    process.end_for_memory(excess);
+                }
+            }
             Command::Buried(buried) => self.buried(*buried),
             Command::Shutdown(mode) => self.event(Event::Shutdown(mode)),
         }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::MemoryExcess;
+
 /// How a worker process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerExit {
@@ -19,6 +21,9 @@ pub struct WorkerExit {
     /// likely and not certain. A worker that aborted because it could not go on without memory is not
     /// told apart from others that aborted.
     pub out_of_memory: bool,
+    /// Why its host ended it, where it had more memory than its limits allow. Guests cannot: this is
+    /// native code that has got around the kernel's own limits.
+    pub memory_excess: Option<MemoryExcess>,
 }
 
 /// What is said of an end whose status could not be had.
@@ -34,13 +39,23 @@ impl WorkerExit {
 
     /// Of a worker of which nothing is known.
     pub(crate) fn unknown() -> Self {
-        Self { worker: "worker".into(), pid: 0, signal: None, code: None, out_of_memory: false }
+        Self {
+            worker: "worker".into(),
+            pid: 0,
+            signal: None,
+            code: None,
+            out_of_memory: false,
+            memory_excess: None,
+        }
     }
 }
 
 impl fmt::Display for WorkerExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (process {}) ", self.worker, self.pid)?;
+        if let Some(excess) = &self.memory_excess {
+            return write!(f, "was ended by its host: {excess}");
+        }
         match (self.signal, self.code, self.out_of_memory) {
             (Some(signal), _, true) => {
                 write!(f, "was killed by {}, most likely for want of memory", signal_name(signal))

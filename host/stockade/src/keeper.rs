@@ -3,14 +3,17 @@
 //! Both take about a millisecond, for which nobody else shall wait. And it must be one thread that
 //! lives as long as the pool: a worker is told to die with the *thread* that started it.
 //!
+//! Between the two it looks at the memory that a worker takes, as its number is that worker's for just
+//! that time: see [`vigil`](crate::vigil).
+//!
 //! Invariant: what it is given to do it does in that order, and answers each; whatever else the pool
 //! decides about a worker meanwhile happens after the answer.
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use stockade_wire::{Setup, TaskId, WorkerId};
@@ -19,7 +22,9 @@ use crate::WorkerExit;
 use crate::driver::Command;
 use crate::hub::{Hub, become_own_thread};
 use crate::process::Starter;
+use crate::shared::Shared;
 use crate::spare::Workers;
+use crate::vigil::{Doze, Vigil};
 use crate::watch::Tally;
 use crate::worker::{Loadable, WorkerProcess};
 
@@ -36,6 +41,8 @@ pub(crate) enum Chore {
     Bury { worker: WorkerId, process: Box<WorkerProcess>, failure: Option<String> },
     /// Tell somebody that so many were started.
     Answer { started: Sender<usize>, count: usize },
+    /// Look often at what workers take: one of them runs something.
+    Look,
     /// Have nothing ready any more, and tell those who waited for that.
     Dismiss { joiners: Vec<Sender<()>> },
 }
@@ -56,7 +63,10 @@ pub(crate) struct Buried {
 
 /// The way to the thread, which ends when this is dropped and its last chore is done.
 #[derive(Debug)]
-pub(crate) struct Keeper(Sender<Chore>);
+pub(crate) struct Keeper {
+    chores: Sender<Chore>,
+    doze: Arc<Doze>,
+}
 
 impl Keeper {
     /// Starts the thread, which tells `hub` what it has done. It may be the one that ends the pool,
@@ -69,39 +79,82 @@ impl Keeper {
         program: PathBuf,
         hub: Weak<Hub>,
         tally: Tally,
+        shared: Arc<Shared>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (chores, todo) = crossbeam_channel::unbounded();
+        let doze = Arc::new(Doze::default());
+        let mut rounds =
+            Rounds { hub: hub.clone(), vigil: Vigil::new(), doze: doze.clone(), shared };
         let thread = std::thread::Builder::new()
             .name(name)
-            .spawn(move || work(program, &hub, &tally, &todo))?;
-        Ok((Self(chores), thread))
+            .spawn(move || work(program, &hub, &tally, &todo, &mut rounds))?;
+        Ok((Self { chores, doze }, thread))
+    }
+
+    /// Has it look often at what workers take, unless it does already. Never blocks.
+    pub(crate) fn rouse(&self) {
+        if self.doze.rouse() {
+            self.add(Chore::Look);
+        }
     }
 
     /// Adds a chore. Never blocks.
     pub(crate) fn add(&self, chore: Chore) {
         // The thread ends only after this side.
-        let _ = self.0.send(chore);
+        let _ = self.chores.send(chore);
     }
 }
 
-fn work(program: PathBuf, hub: &Weak<Hub>, tally: &Tally, todo: &Receiver<Chore>) {
+/// What it looks at between its chores.
+struct Rounds {
+    hub: Weak<Hub>,
+    vigil: Vigil,
+    doze: Arc<Doze>,
+    shared: Arc<Shared>,
+}
+
+impl Rounds {
+    fn make(&mut self, workers: &mut Workers) {
+        let shared = &self.shared;
+        for (worker, excess) in self.vigil.look(&self.doze, || shared.counts().busy > 0) {
+            if let Some(hub) = self.hub.upgrade() {
+                let _ = hub.tell(Command::Outgrown(worker, excess));
+            }
+        }
+        workers.look();
+    }
+}
+
+fn work(
+    program: PathBuf,
+    hub: &Weak<Hub>,
+    tally: &Tally,
+    todo: &Receiver<Chore>,
+    rounds: &mut Rounds,
+) {
     become_own_thread();
     let mut workers = Workers::new(Starter::new(program));
-    while let Some(chore) = next(todo, &mut workers) {
+    while let Some(chore) = next(todo, &mut workers, rounds) {
         let done = match chore {
             Chore::Start { setup, modules } => {
                 let worker = setup.worker;
                 let process = workers.start(*setup, modules).map(Box::new);
                 if let Ok(process) = &process {
+                    rounds.vigil.watch(worker, process.pid(), process.memory_allowance);
                     tally.worker_started(&process.name, process.pid());
                 }
                 Command::Started { worker, process }
             }
             Chore::Bury { worker, process, failure } => {
+                rounds.vigil.forget(worker);
                 workers.lost_one(process.is_killed());
                 let buried = process.bury(worker, failure);
                 tally.worker_ended(&buried.exit, buried.is_meant);
                 Command::Buried(Box::new(buried))
+            }
+            Chore::Look => {
+                rounds.vigil.hurry();
+                continue;
             }
             Chore::Answer { started, count } => {
                 // Holds one message; one who has gone wants none.
@@ -124,13 +177,21 @@ fn work(program: PathBuf, hub: &Weak<Hub>, tally: &Tally, todo: &Receiver<Chore>
 }
 
 /// The next chore, once there is one; `None` at the end. Where it is quiet, a spare is started
-/// meanwhile.
-fn next(todo: &Receiver<Chore>, workers: &mut Workers) -> Option<Chore> {
-    if workers.lack_spare() {
-        match todo.recv_timeout(QUIET) {
-            Err(RecvTimeoutError::Timeout) => workers.start_spare(),
+/// meanwhile, and workers are looked at when it is time.
+fn next(todo: &Receiver<Chore>, workers: &mut Workers, rounds: &mut Rounds) -> Option<Chore> {
+    let mut quiet = workers.lack_spare().then(|| Instant::now() + QUIET);
+    loop {
+        let Some(at) = quiet.into_iter().chain(rounds.vigil.next()).min() else {
+            return todo.recv().ok();
+        };
+        match todo.recv_deadline(at) {
+            Err(RecvTimeoutError::Timeout) if quiet == Some(at) => {
+                // Tried once for each chore.
+                quiet = None;
+                workers.start_spare();
+            }
+            Err(RecvTimeoutError::Timeout) => rounds.make(workers),
             chore => return chore.ok(),
         }
     }
-    todo.recv().ok()
 }

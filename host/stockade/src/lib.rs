@@ -152,6 +152,7 @@ mod ending;
 mod entry;
 mod error;
 mod exit;
+mod footprint;
 mod gather;
 mod hooks;
 mod hub;
@@ -187,6 +188,7 @@ mod sync;
 mod target;
 mod task;
 mod terms;
+mod vigil;
 mod watch;
 mod worker;
 
@@ -210,6 +212,7 @@ pub use error::{
     TaskError, Undecodable,
 };
 pub use exit::WorkerExit;
+pub use footprint::MemoryExcess;
 pub use gather::{AsDone, CollectError, TaskFilter, WaitTimeout, as_done, collect, wait};
 pub use hooks::Hook;
 pub use locate::LocateError;

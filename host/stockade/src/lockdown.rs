@@ -18,6 +18,7 @@ use stockade_wire::{
 };
 
 use crate::compile::DeadlineStream;
+use crate::footprint::{MemoryAllowance, Weighed};
 use crate::process::{self, Process};
 use crate::{BuildError, Grants, Instances, Limits, WorkerId, WorkerProgram};
 
@@ -193,7 +194,9 @@ fn of_role(
 }
 
 fn read<M: codec::Decode<()>>(process: &Process) -> std::io::Result<M> {
-    let stream = DeadlineStream { socket: &process.socket, deadline: Instant::now() + PATIENCE };
+    // It is told nothing hostile.
+    let weighed = Weighed { pid: process.child.id(), allowance: MemoryAllowance::of(u64::MAX) };
+    let stream = DeadlineStream::new(&process.socket, Instant::now() + PATIENCE, weighed);
     let mut frames = FrameReader::new(stream, REPORT_BYTES_MAX);
     match frames.read() {
         Ok(Some(Body::Inline(body))) => codec::decode(body).map_err(std::io::Error::other),

@@ -144,6 +144,7 @@ impl Pool {
             blueprint.program.clone(),
             Arc::downgrade(&hub),
             Tally { pool: blueprint.name.clone(), metered: blueprint.metered },
+            shared.clone(),
         )?;
         let parts = Parts {
             dispatcher: Dispatcher::new(blueprint.config.clone()),

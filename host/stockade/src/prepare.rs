@@ -20,6 +20,7 @@ use stockade_wire::{
 use crate::allowance::Allowance;
 use crate::cache::CachedCompiler;
 use crate::compile::{DeadlineStream, Interrupt, Source, timed_out};
+use crate::footprint::{MemoryAllowance, Weighed};
 use crate::process::{self, Process};
 use crate::{BrokenError, RefusedReason, TaskError};
 
@@ -84,7 +85,9 @@ impl Preparation {
             self.ask(&mut sender, setup, artefact, &state)?;
             let wall_time = setup.limits.wall_time.unwrap_or(WALL_TIME_DEFAULT);
             let patience = wall_time.saturating_add(OVERHEAD).min(PATIENCE_MAX);
-            let stream = DeadlineStream { socket: &socket, deadline: Instant::now() + patience };
+            let allowance = MemoryAllowance::of(setup.data_bytes_max());
+            let weighed = Weighed { pid: child.id(), allowance };
+            let stream = DeadlineStream::new(&socket, Instant::now() + patience, weighed);
             self.await_state(FrameReader::new(stream, setup.limits.frame_bytes()), wall_time)
         })();
         // Whether it has answered or not: nothing more is wanted of it.

@@ -80,6 +80,18 @@ impl Workers {
         (self.next, self.spare) = (None, None);
     }
 
+    /// Looks at what those take that nobody asked for: the spare and the template.
+    pub(crate) fn look(&mut self) {
+        self.spare = self.spare.take().filter(|spare| match spare.memory_excess() {
+            None => true,
+            Some(excess) => {
+                tracing::warn!(%excess, "a spare worker was ended");
+                false
+            }
+        });
+        self.starter.look();
+    }
+
     /// Whether a spare may be of use and there is none.
     pub(crate) fn lack_spare(&self) -> bool {
         self.was_lost && self.spare.is_none() && self.next.is_some()

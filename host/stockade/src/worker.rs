@@ -17,10 +17,11 @@ use stockade_wire::{
 
 use crate::allowance::Allowance;
 use crate::coredump::{Coredump, Incoming};
+use crate::footprint::{self, MemoryAllowance};
 use crate::keeper::Buried;
 use crate::payload_files::PayloadFiles;
 use crate::process::{Child, Crashes, Exit, Process, StartedWorker, Starter};
-use crate::{WorkerExit, oom};
+use crate::{MemoryExcess, WorkerExit, oom};
 
 /// A module as workers get it.
 #[derive(Clone, Debug)]
@@ -73,6 +74,10 @@ pub(crate) struct WorkerProcess {
     child: Child,
     /// Whether the host has ended it.
     is_killed: bool,
+    /// Why, where it had too much memory.
+    memory_excess: Option<MemoryExcess>,
+    /// What memory it may have.
+    pub(crate) memory_allowance: MemoryAllowance,
     crashes: Crashes,
     /// The kernel's out-of-memory kills before it was started.
     oom_kills: Option<u64>,
@@ -95,6 +100,7 @@ impl WorkerProcess {
         let Process { child, socket, confinement } = process;
         let modules_count = u32::try_from(modules.len()).unwrap_or(u32::MAX);
         let setup = Setup { confinement, modules: modules_count, ..setup };
+        let memory_allowance = MemoryAllowance::of(setup.data_bytes_max());
         let mut worker = Self {
             name,
             page,
@@ -113,6 +119,8 @@ impl WorkerProcess {
             failure: None,
             child,
             is_killed: false,
+            memory_excess: None,
+            memory_allowance,
             crashes: starter.crashes(),
             oom_kills,
         };
@@ -202,6 +210,11 @@ impl WorkerProcess {
         self.child.id()
     }
 
+    /// What is wrong with the memory that it takes now.
+    pub(crate) fn memory_excess(&self) -> Option<MemoryExcess> {
+        self.memory_allowance.excess(footprint::of(self.pid())?)
+    }
+
     /// Whether the pool has ended it.
     pub(crate) fn is_killed(&self) -> bool {
         self.is_killed
@@ -211,6 +224,16 @@ impl WorkerProcess {
     pub(crate) fn closes(&mut self) {
         self.is_closing = true;
         self.allowance.hook_may_run();
+    }
+
+    /// Ends the process, which has more memory than it may have.
+    pub(crate) fn end_for_memory(&mut self, excess: MemoryExcess) {
+        if !self.is_killed {
+            self.memory_excess = Some(excess);
+            // As after a crash: only native code comes to this, and it knows addresses.
+            self.crashes.note();
+        }
+        self.child.kill();
     }
 
     /// Ends the process; its stream then ends.
@@ -231,11 +254,13 @@ impl WorkerProcess {
         if code.is_none() && !is_meant {
             self.crashes.note();
         }
-        let by_kernel = || signal == Some(libc::SIGKILL) && !was_killed;
+        let memory_excess = self.memory_excess;
+        let by_kernel = || signal == Some(libc::SIGKILL) && !was_killed && memory_excess.is_none();
         let out_of_memory = code == Some(OUT_OF_MEMORY_EXIT_CODE)
             || by_kernel() && oom::rose(self.oom_kills, oom::kills());
         let name = self.name.clone();
-        let exit = WorkerExit { worker: name, pid: self.pid(), signal, code, out_of_memory };
+        let pid = self.pid();
+        let exit = WorkerExit { worker: name, pid, signal, code, out_of_memory, memory_excess };
         // Read after the death, when nothing writes it any more.
         let started = self.page.started();
         let sent = self.sent.iter().map(|sent| sent.task).collect();

@@ -11,6 +11,7 @@
 //! roles     85–87   the same of templates and compilers
 //! children  90      what a host does with its children
 //!           88, 89  and how much it may say
+//! memory    84      memory of such code that the kernel does not count
 //! catalogue.txt ─┐
 //! seen(n, …) ────┴─► page ─► docs/security.md, one row a number
 //! ```
@@ -28,6 +29,8 @@ mod escape;
 mod execution;
 mod guest_memory;
 mod modules;
+#[cfg(target_arch = "x86_64")]
+mod native_memory;
 mod page;
 #[cfg(target_arch = "x86_64")]
 mod roles;

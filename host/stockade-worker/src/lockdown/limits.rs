@@ -9,10 +9,15 @@ use super::own::in_words;
 /// The most bytes that a guest may make a file long, where it may write files at all.
 pub(crate) const FILE_BYTES_MAX: u64 = 1 << 30;
 
+/// The most bytes of the main thread's stack, which the kernel does not count as private memory: what
+/// it gives by default. The stacks of other threads have a length of their own.
+pub(super) const STACK_BYTES_MAX: u64 = 8 << 20;
+
 /// What a process may have of each resource.
 #[derive(Clone, Debug)]
 pub(crate) struct Ceilings {
-    /// Bytes of private writable memory. Address space is no measure: a worker reserves terabytes.
+    /// Bytes of private writable memory. Address space is limited beside it, once it is reserved: see
+    /// [`Mapped`](super::Mapped).
     pub(crate) data_bytes: u64,
     /// Descriptors open at a time.
     pub(crate) descriptors: u64,
@@ -27,6 +32,7 @@ impl Ceilings {
             (Resource::Core, 0, "core files"),
             (Resource::Nofile, self.descriptors, "descriptors"),
             (Resource::Data, self.data_bytes, "memory"),
+            (Resource::Stack, STACK_BYTES_MAX, "the main stack"),
             (Resource::Memlock, 0, "locked memory"),
             (Resource::Msgqueue, 0, "message queues"),
             (Resource::Rtprio, 0, "real-time priority"),

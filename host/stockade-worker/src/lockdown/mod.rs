@@ -25,6 +25,7 @@ mod own;
 mod paths;
 mod privileges;
 mod seccomp;
+mod space;
 mod template;
 
 use stockade_wire::{Confinement, Layer, LayerReport, Level, LockdownReport};
@@ -33,11 +34,21 @@ pub(crate) use limits::{Ceilings, FILE_BYTES_MAX, lower};
 pub(crate) use own::{Inherited, die_with_host, name_process, tolerate_long_files};
 pub(crate) use paths::Paths;
 pub(crate) use seccomp::{CLONE_FLAGS, Files, Profile};
+pub(crate) use space::{Mapped, Space};
 
 /// A layer that is required and not on.
 #[derive(Debug, thiserror::Error)]
 #[error("the required layer `{}` is not on in full: {}", .0.layer, .0.reason)]
 pub(crate) struct LockdownError(LayerReport);
+
+/// The filter that [`Lock::close`] puts on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Last<'a> {
+    /// The first of a process.
+    Of(Profile),
+    /// The second of a clone, whose template put the first on.
+    OfClone(Files, &'a Space),
+}
 
 /// What a process finds of a layer.
 type Found = (Level, String);
@@ -97,7 +108,7 @@ impl Lock {
     pub(crate) fn close(
         &mut self,
         ceilings: &Ceilings,
-        profile: Profile,
+        last: Last<'_>,
     ) -> Result<LockdownReport, LockdownError> {
         let lockdown = self.confinement.lockdown.clone();
         if lockdown.is_wanted(Layer::ResourceLimits)
@@ -110,7 +121,10 @@ impl Lock {
         // A filter of somebody else's, of a container say, is none of ours: only success tells.
         let filtered = match lockdown.is_wanted(Layer::Seccomp) {
             false => Err("the pool leaves it off".to_owned()),
-            true => seccomp::put_on(profile, explains),
+            true => match last {
+                Last::Of(profile) => seccomp::put_on(profile, explains),
+                Last::OfClone(files, space) => seccomp::seal(files, space, explains),
+            },
         };
         self.is_filtered = filtered.is_ok();
         let (level, reason) = match filtered {
@@ -127,17 +141,31 @@ impl Lock {
         }
     }
 
-    /// Gives up what only loading modules takes.
+    /// Gives up what only loading modules takes, and has no more address space than is `mapped` now
+    /// and its memory needs.
     ///
     /// # Errors
-    /// [`LockdownError`], where a filter could be put on before and no longer.
-    pub(crate) fn seal(&mut self, files: Files) -> Result<(), LockdownError> {
+    /// [`LockdownError`], where a limit or a filter could be put on before and no longer.
+    pub(crate) fn seal(
+        &mut self,
+        files: Files,
+        space: &Space,
+        mapped: Option<&Mapped>,
+        ceilings: &Ceilings,
+    ) -> Result<(), LockdownError> {
+        let refused = |layer| {
+            move |reason| LockdownError(LayerReport { layer, level: Level::Partial, reason })
+        };
+        if let Some(mapped) = mapped
+            && self.confinement.lockdown.is_wanted(Layer::ResourceLimits)
+        {
+            mapped.limit_reserved(ceilings.data_bytes).map_err(refused(Layer::ResourceLimits))?;
+        }
         if !self.is_filtered {
             return Ok(());
         }
-        seccomp::seal(files, self.confinement.lockdown.explains_violations()).map_err(|reason| {
-            LockdownError(LayerReport { layer: Layer::Seccomp, level: Level::Partial, reason })
-        })
+        let explains = self.confinement.lockdown.explains_violations();
+        seccomp::seal(files, space, explains).map_err(refused(Layer::Seccomp))
     }
 
     /// Puts `layer` on, unless it is to be left off, and notes what is found.
@@ -183,7 +211,7 @@ impl Lock {
     }
 
     /// Takes back that all of a layer is on.
-    fn weaken(&mut self, layer: Layer, why: String) {
+    pub(crate) fn weaken(&mut self, layer: Layer, why: String) {
         for report in self.report.iter_mut().filter(|report| report.layer == layer) {
             report.level = report.level.min(Level::Partial);
             report.reason = why.clone();

@@ -1,4 +1,4 @@
-//! Fresh memory: mapped for one instance and unmapped with it.
+//! Fresh memory: mapped for one instance and dropped with it, in a place that is lent to it.
 //!
 //! For whatever has no slot: a second instance of a module beside one that lives on, a memory that the
 //! engine fills by its segments, one with 64-bit addresses, a heap of garbage-collected objects. It
@@ -10,35 +10,33 @@ use std::io;
 
 use wasmtime::LinearMemory;
 
+use super::arena::Place;
 use super::image::Image;
-use super::pages::{Access, Mapping, map_over, protect};
+use super::pages::{Access, map_over, out_of_memory, protect};
 
 /// One memory of one instance.
 #[derive(Debug)]
 pub(super) struct FreshMemory {
-    mapping: Mapping,
-    guard: usize,
+    place: Place,
     size: usize,
     capacity: usize,
 }
 
 impl FreshMemory {
-    /// A memory of `size` bytes that can grow to `capacity`, with `guard` bytes on both sides: what
-    /// `image` has, and zeros.
+    /// A memory of `size` bytes that can grow to `capacity`, in `place`: what `image` has, and zeros.
     ///
     /// # Errors
-    /// The system's, where it has no address space or no memory.
+    /// The system's, where it has no memory.
     pub(super) fn new(
+        place: Place,
         size: usize,
         capacity: usize,
-        guard: usize,
         image: Option<&Image>,
     ) -> io::Result<Self> {
-        let bytes = capacity.checked_add(2 * guard).ok_or(io::ErrorKind::OutOfMemory)?;
-        let memory = Self { mapping: Mapping::reserve(bytes)?, guard, size, capacity };
-        let base = memory.mapping.at(guard);
+        let memory = Self { place, size, capacity };
+        let base = memory.place.base();
         match image {
-            // SAFETY: within the new mapping, which nobody else knows.
+            // SAFETY: within the place, which nobody else has.
             Some(image) => image
                 .pieces(0..size)
                 .try_for_each(|piece| unsafe { piece.map(base, Access::Write) })?,
@@ -47,6 +45,20 @@ impl FreshMemory {
             None => unsafe { map_over(base, &(0..size), None, Access::Write) }?,
         }
         Ok(memory)
+    }
+}
+
+impl Drop for FreshMemory {
+    fn drop(&mut self) {
+        if self.size == 0 {
+            return;
+        }
+        // SAFETY: within the place; the instance is gone, so nobody refers to it.
+        let dropped = unsafe { map_over(self.place.base(), &(0..self.size), None, Access::None) };
+        if dropped.is_err() {
+            // The next to have the place would find what is there.
+            out_of_memory();
+        }
     }
 }
 
@@ -65,13 +77,13 @@ unsafe impl LinearMemory for FreshMemory {
         if size > self.capacity {
             return Err(wasmtime::Error::msg("a memory grows beyond its reservation"));
         }
-        // SAFETY: within its mapping, and nobody could refer to what had no access.
-        unsafe { protect(self.mapping.at(self.guard), &(self.size..size), Access::Write) }?;
+        // SAFETY: within the place, and nobody could refer to what had no access.
+        unsafe { protect(self.place.base(), &(self.size..size), Access::Write) }?;
         self.size = size;
         Ok(())
     }
 
     fn as_ptr(&self) -> *mut u8 {
-        self.mapping.at(self.guard)
+        self.place.base()
     }
 }

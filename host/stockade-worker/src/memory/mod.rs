@@ -18,6 +18,7 @@
 //! |---|---|
 //! | `image` | the image behind an artefact: how it is written and checked |
 //! | `pages` | system calls on address space |
+//! | `arena` | all address space for memories |
 //! | `hot` | which pages of a memory may be written, and for how long |
 //! | `grown` | which grown pages are written |
 //! | `slot` | one memory that is kept from instance to instance |
@@ -26,6 +27,7 @@
 //! Invariant: what a slot shows to a new instance is the image, then zeros up to its minimum, then
 //! nothing that can be accessed.
 
+mod arena;
 mod fresh;
 mod grown;
 mod hot;
@@ -41,11 +43,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::unix::StoreExt;
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType, Store};
 
+use arena::Arena;
 use fresh::FreshMemory;
 pub(crate) use image::{Contents, GRANULE_BYTES, Malformed, RUNS_MAX, append};
-use image::{Image, Images};
+use image::{Image, Images, Read};
 pub(crate) use pages::touch;
 use slot::{Slot, SlotMemory};
+
+use crate::lockdown::Space;
 
 /// Address space of a 32-bit memory: all that its guest can name, so that generated code checks no
 /// bounds.
@@ -57,7 +62,7 @@ pub(crate) const GUARD_BYTES: u64 = 32 << 20;
 
 /// The engine asks for a heap of garbage-collected objects through the same interface as for a memory,
 /// and says which of the two it wants by nothing but this reservation.
-pub(crate) const GC_HEAP_RESERVATION_BYTES: u64 = RESERVATION_BYTES + GRANULE_BYTES;
+pub(crate) const GC_HEAP_RESERVATION_BYTES: u64 = RESERVATION_BYTES - GRANULE_BYTES;
 
 /// The most memories of one module.
 pub(crate) const MEMORIES_MAX: usize = 16;
@@ -68,14 +73,20 @@ pub(crate) enum MemoryError {
     /// Its image is not what a compiler writes.
     #[error(transparent)]
     Image(#[from] Malformed),
-    /// There is no address space for it.
+    /// The system does not map it.
+    #[error("its memory cannot be mapped: {0}")]
+    Map(#[from] io::Error),
+    /// It has more memories than there are places for.
+    #[error("it has more memories than this worker has places for")]
+    NoPlace,
+    /// There is no address space for memories at all.
     #[error(
-        "each of its memories needs {needed} bytes of address space, and the system gives no more: \
-         {source}{}",
+        "the memories of its modules need {needed} bytes of address space, and the system gives no \
+         more: {source}{}",
         limit_in_words(*.limit)
     )]
     AddressSpace {
-        /// Bytes for one memory.
+        /// Bytes for all of them.
         needed: usize,
         /// The limit of this process.
         limit: Option<u64>,
@@ -107,30 +118,38 @@ struct Entry {
 /// which, so an instance is announced before it is made.
 #[derive(Debug)]
 pub(crate) struct Memories {
-    /// The limit of this process on address space. It is asked for once, since the filter of system
-    /// calls does not let it be asked for later.
-    limit: Option<u64>,
+    arena: Arc<Arena>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Slots of all modules together.
-    slots: usize,
+    /// Where slots of all modules keep what was grown. As many as there are slots, and empty for those
+    /// that keep nothing.
+    windows: Vec<Range<usize>>,
     /// Whose instance is being made, and which of its memories is the next.
     announced: Option<(Arc<ModuleMemories>, usize)>,
 }
 
 impl Memories {
-    /// No memories yet. To be made before the process is locked down.
-    pub(crate) fn new() -> Self {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
-        Self { limit, state: Mutex::default() }
+    /// Reserves address space for so many memories.
+    ///
+    /// # Errors
+    /// [`MemoryError::AddressSpace`]
+    pub(crate) fn new(memories: usize) -> Result<Self, MemoryError> {
+        let arena = Arena::new(memories).map_err(|source| {
+            let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
+            MemoryError::AddressSpace { needed: Arena::bytes(memories), limit, source }
+        })?;
+        Ok(Self { arena, state: Mutex::default() })
     }
 
-    /// Says why a memory has no room, with what limits it.
-    fn no_address_space(&self, source: io::Error) -> MemoryError {
-        MemoryError::AddressSpace { needed: slot::reserved_bytes(), limit: self.limit, source }
+    /// Has one place more for memories that have no slot, or whose slot is taken.
+    ///
+    /// # Errors
+    /// [`MemoryError::NoPlace`]
+    pub(crate) fn add_lent(&self) -> Result<(), MemoryError> {
+        if self.arena.add_lent() { Ok(()) } else { Err(MemoryError::NoPlace) }
     }
 
     /// Makes room for the memories of a module, whose artefact and image `file` holds.
@@ -139,22 +158,35 @@ impl Memories {
     /// [`MemoryError`]
     pub(crate) fn add(&self, file: &Arc<File>) -> Result<Arc<ModuleMemories>, MemoryError> {
         let mut entries = Vec::new();
-        for contents in Images::read(file)?.0 {
-            let minimum_bytes = contents.minimum_bytes;
-            let slot = match contents.runs {
-                None => None,
+        for Read { minimum_bytes, runs } in Images::read(file)?.0 {
+            let slot = match runs {
+                None => {
+                    self.add_lent()?;
+                    None
+                }
                 Some(runs) => {
-                    let image = Image::new(Arc::clone(file), runs, minimum_bytes);
-                    let slot = image.and_then(Slot::new);
-                    let slot = slot.map_err(|error| self.no_address_space(error))?;
-                    Some(Arc::new(slot))
+                    let image = Image::new(Arc::clone(file), runs, minimum_bytes)?;
+                    Some(Arc::new(self.slot(image)?))
                 }
             };
             entries.push(Entry { minimum_bytes, slot });
         }
-        let mut state = self.state();
-        state.slots += entries.iter().filter(|entry| entry.slot.is_some()).count();
         Ok(Arc::new(ModuleMemories(entries)))
+    }
+
+    fn slot(&self, image: Image) -> Result<Slot, MemoryError> {
+        let place = self.arena.take().ok_or(MemoryError::NoPlace)?;
+        let windows = &mut self.state().windows;
+        let slot = Slot::new(place, image, windows.len() < Space::WINDOWS_MAX)?;
+        windows.push(slot.window());
+        Ok(slot)
+    }
+
+    /// Where all memories are, as far as modules were added.
+    pub(crate) fn space(&self) -> Space {
+        let mut windows = self.state().windows.clone();
+        windows.retain(|window| !window.is_empty());
+        Space { memories: self.arena.addresses(), windows }
     }
 
     /// Gives the next memories that the engine asks for to an instance of the module that `memories`
@@ -163,7 +195,7 @@ impl Memories {
         let mut state = self.state();
         for entry in &memories.0 {
             if let Some(slot) = &entry.slot {
-                slot.share_hot_set(state.slots);
+                slot.share_hot_set(state.windows.len());
             }
         }
         state.announced = Some((Arc::clone(memories), 0));
@@ -228,10 +260,13 @@ unsafe impl MemoryCreator for Memories {
             },
         };
         let capacity = reserved.unwrap_or(0).max(minimum);
-        let memory = FreshMemory::new(minimum, capacity, guard, image.as_deref());
-        match memory {
+        if capacity > RESERVATION_BYTES as usize || guard > GUARD_BYTES as usize {
+            return Err("a memory that is longer than its place".into());
+        }
+        let place = self.arena.lend().ok_or_else(|| MemoryError::NoPlace.to_string())?;
+        match FreshMemory::new(place, minimum, capacity, image.as_deref()) {
             Ok(memory) => Ok(Box::new(memory)),
-            Err(error) => Err(self.no_address_space(error).to_string()),
+            Err(error) => Err(MemoryError::Map(error).to_string()),
         }
     }
 }
@@ -268,10 +303,5 @@ impl ModuleMemories {
     pub(crate) fn admit_grown(&self, addresses: &Range<usize>) -> io::Result<()> {
         let mut slots = self.0.iter().filter_map(|entry| entry.slot.as_ref());
         slots.try_for_each(|slot| slot.admit_grown_at(addresses))
-    }
-
-    /// Where each memory keeps grown pages without access until the next growth.
-    pub(crate) fn windows(&self) -> Vec<Range<usize>> {
-        self.0.iter().filter_map(|entry| Some(entry.slot.as_ref()?.window())).collect()
     }
 }

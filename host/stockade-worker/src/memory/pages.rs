@@ -6,6 +6,7 @@ use std::io;
 use std::ops::Range;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use stockade_wire::OUT_OF_MEMORY_EXIT_CODE;
 
 /// What may be done with pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +133,13 @@ pub(super) unsafe fn protect(
     // SAFETY: as the caller promises.
     unsafe { rustix::mm::mprotect(base.wrapping_add(place.start).cast(), place.len(), flags) }?;
     Ok(())
+}
+
+/// Ends this process, where the system has no memory for what must be. It calls nothing that a handler
+/// of a signal may not call.
+pub(super) fn out_of_memory() -> ! {
+    // SAFETY: ends this process and no other.
+    unsafe { libc::_exit(OUT_OF_MEMORY_EXIT_CODE) }
 }
 
 /// Makes every page of `place` writable by writing to it what is there. For what the kernel is to write

@@ -17,34 +17,31 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use stockade_wire::OUT_OF_MEMORY_EXIT_CODE;
 use wasmtime::LinearMemory;
 
+use super::RESERVATION_BYTES;
+use super::arena::Place;
 use super::grown::GrownSet;
 use super::hot::{Admission, HOT_PAGES_MAX, HotSet, Survey};
 use super::image::Image;
-use super::pages::{Access, Mapping, map_over, protect};
-use super::{GUARD_BYTES, RESERVATION_BYTES};
+use super::pages::{Access, map_over, out_of_memory, protect};
+use crate::lockdown::Space;
 
-/// How much of what was grown is kept. To zero and to protect all of it takes some 100 µs; a page that
+/// How much of what was grown is kept, where anything is. To zero and to protect all of it takes some 100 µs; a page that
 /// is dropped instead takes about 1 µs when it is written next. The kernel does not count it as data
 /// while it has no access, so it is small beside what a worker may have.
-const WINDOW_BYTES: usize = 1 << 20;
+const WINDOW_BYTES: usize = Space::WINDOW_BYTES_MAX;
 
 /// Of a window, what becomes known together: a fault and a system call take as long as to zero some
 /// pages.
 const BLOCK_BYTES: usize = 16 << 10;
 
-/// Address space that a slot takes.
-pub(super) const fn reserved_bytes() -> usize {
-    (RESERVATION_BYTES + 2 * GUARD_BYTES) as usize
-}
-
 /// Where the instances of a module have one of its memories, one after the other.
 #[derive(Debug)]
 pub(super) struct Slot {
-    mapping: Mapping,
+    place: Place,
     image: Arc<Image>,
+    window_bytes: usize,
     hot: HotSet,
     grown: GrownSet,
     /// Bytes that the instance has, which has the slot.
@@ -58,14 +55,15 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Reserves address space and maps `image` into it, for reading.
+    /// Maps `image` into `place`, for reading. What is grown is dropped where nothing of it `is_kept`.
     ///
     /// # Errors
-    /// The system's, where it has no address space.
-    pub(super) fn new(image: Image) -> io::Result<Self> {
+    /// The system's.
+    pub(super) fn new(place: Place, image: Image, is_kept: bool) -> io::Result<Self> {
         let page_bytes = rustix::param::page_size();
         let slot = Self {
-            mapping: Mapping::reserve(reserved_bytes())?,
+            place,
+            window_bytes: if is_kept { WINDOW_BYTES } else { 0 },
             hot: HotSet::new(image.minimum_bytes.div_ceil(page_bytes)),
             grown: GrownSet::new(WINDOW_BYTES / BLOCK_BYTES),
             size: AtomicUsize::new(image.minimum_bytes),
@@ -93,11 +91,11 @@ impl Slot {
     pub(super) fn window(&self) -> Range<usize> {
         let start = self.base().addr() + self.image.minimum_bytes;
         let end = self.base().addr() + RESERVATION_BYTES as usize;
-        start..end.min(start + WINDOW_BYTES)
+        start..end.min(start + self.window_bytes)
     }
 
     fn base(&self) -> *mut u8 {
-        self.mapping.at(GUARD_BYTES as usize)
+        self.place.base()
     }
 
     /// Makes the page at `address` writable, if the instance has it and it was not yet. In a handler of
@@ -133,7 +131,7 @@ impl Slot {
     }
 
     fn admit_grown(&self, block: usize) -> bool {
-        if self.grown.is_known(block) || block * self.block_bytes >= WINDOW_BYTES {
+        if self.grown.is_known(block) || block * self.block_bytes >= self.window_bytes {
             return false;
         }
         if self.protect_blocks(block..block + 1, Access::Write).is_ok() {
@@ -170,7 +168,7 @@ impl Slot {
 
     /// Blocks of the window that a memory of `size` bytes has.
     fn blocks_of(&self, size: usize) -> usize {
-        (size - self.image.minimum_bytes).min(WINDOW_BYTES) / self.block_bytes
+        (size - self.image.minimum_bytes).min(self.window_bytes) / self.block_bytes
     }
 
     fn protect_blocks(&self, blocks: Range<usize>, access: Access) -> io::Result<()> {
@@ -179,7 +177,7 @@ impl Slot {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         let at = |block| self.image.minimum_bytes + block * self.block_bytes;
-        // SAFETY: of the window, so within the mapping. Nobody refers to what has no access yet, and to
+        // SAFETY: of the window, so within the place. Nobody refers to what has no access yet, and to
         // what loses it only the instance did, which is gone.
         unsafe { protect(self.base(), &(at(blocks.start)..at(blocks.end)), access) }
     }
@@ -191,9 +189,9 @@ impl Slot {
             let access = if is_known { Access::Write } else { Access::Read };
             self.protect_blocks(blocks, access)?;
         }
-        let beyond = old.max(self.image.minimum_bytes + WINDOW_BYTES)..size;
+        let beyond = old.max(self.image.minimum_bytes + self.window_bytes)..size;
         if !beyond.is_empty() {
-            // SAFETY: within the mapping; nobody refers to what has no access.
+            // SAFETY: within the place; nobody refers to what has no access.
             unsafe { protect(self.base(), &beyond, Access::Write) }?;
         }
         self.size.store(size, Ordering::Relaxed);
@@ -214,12 +212,12 @@ impl Slot {
         if self.is_refused.load(Ordering::Relaxed) && pages.len() < self.pages() {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        // SAFETY: below the minimum, so within the mapping.
+        // SAFETY: below the minimum, so within the place.
         unsafe { protect(self.base(), &self.place_of(pages), Access::Write) }
     }
 
     fn map_image(&self, place: Range<usize>) -> io::Result<()> {
-        // SAFETY: below the minimum, so within the mapping; between two instances, so that nobody
+        // SAFETY: below the minimum, so within the place; between two instances, so that nobody
         // refers to it.
         self.image
             .pieces(place)
@@ -254,10 +252,12 @@ impl Slot {
             let pages = bytes.chunks_mut(self.page_bytes).filter(|page| !is_zero(page));
             pages.map(|page| page.fill(0)).count() > 0
         });
-        self.protect_blocks(0..blocks, Access::None)?;
-        let beyond = window + WINDOW_BYTES..size;
+        if blocks > 0 {
+            self.protect_blocks(0..blocks, Access::None)?;
+        }
+        let beyond = window + self.window_bytes..size;
         if !beyond.is_empty() {
-            // SAFETY: within the mapping, and nobody refers to it any more.
+            // SAFETY: within the place, and nobody refers to it any more.
             unsafe { map_over(self.base(), &beyond, None, Access::None) }?;
         }
         Ok(())
@@ -291,13 +291,6 @@ fn is_zero(bytes: &[u8]) -> bool {
         [] => true,
         [first, rest @ ..] => *first == 0 && bytes[..rest.len()] == *rest,
     }
-}
-
-/// Ends this process, where the system has no memory for what must be. It calls nothing that a handler
-/// of a signal may not call.
-fn out_of_memory() -> ! {
-    // SAFETY: ends this process and no other.
-    unsafe { libc::_exit(OUT_OF_MEMORY_EXIT_CODE) }
 }
 
 /// The memory of an instance that has a slot.
@@ -349,6 +342,7 @@ mod tests {
 
     use stockade_wire::descriptor::sealed_file;
 
+    use super::super::arena::Arena;
     use super::super::hot::BLOCK_PAGES;
     use super::super::image::{Contents, GRANULE_BYTES, Images, append};
     use super::*;
@@ -357,6 +351,10 @@ mod tests {
 
     /// A slot of so many granules, of which those that `filled` names hold their number.
     fn slot(granules: usize, filled: &[u64]) -> Arc<Slot> {
+        slot_that_keeps(granules, filled, true)
+    }
+
+    fn slot_that_keeps(granules: usize, filled: &[u64], is_kept: bool) -> Arc<Slot> {
         let contents = filled.iter().map(|number| (*number, vec![*number as u8 + 1; GRANULE]));
         let minimum_bytes = (granules * GRANULE) as u64;
         let contents = Contents { minimum_bytes, granules: Some(contents.collect()) };
@@ -365,7 +363,8 @@ mod tests {
         let file: Arc<File> = Arc::new(sealed_file("artefact", &artefact).unwrap());
         let read = Images::read(&file).unwrap().0.remove(0);
         let image = Image::new(file, read.runs.unwrap(), read.minimum_bytes).unwrap();
-        Arc::new(Slot::new(image).unwrap())
+        let place = Arena::new(1).unwrap().take().unwrap();
+        Arc::new(Slot::new(place, image, is_kept).unwrap())
     }
 
     impl SlotMemory {
@@ -441,17 +440,22 @@ mod tests {
 
     #[test]
     fn grown_memory_is_empty_and_out_of_reach_for_the_next() {
-        let slot = slot(1, &[0]);
+        for is_kept in [true, false] {
+            grow_and_look(&slot_that_keeps(1, &[0], is_kept));
+        }
+    }
+
+    fn grow_and_look(slot: &Arc<Slot>) {
         let window = WINDOW_BYTES / GRANULE;
         for pages in [1, 2, window, window + 1, 3 * window, 1] {
-            let mut memory = SlotMemory::take(&slot).unwrap();
+            let mut memory = SlotMemory::take(slot).unwrap();
             for size in 2..=pages + 1 {
                 memory.grow_to(size * GRANULE).unwrap();
             }
             assert!(memory.bytes()[GRANULE..].iter().all(|byte| *byte == 0), "{pages}");
             (GRANULE..memory.byte_size()).step_by(1000).for_each(|at| memory.write(at));
             drop(memory);
-            assert_pristine(&slot, &[0]);
+            assert_pristine(slot, &[0]);
             let window = slot.window().start - slot.base().addr();
             for at in [window, window + WINDOW_BYTES - 1, pages * GRANULE] {
                 assert!(!is_readable(slot.base().wrapping_add(at)), "{pages} {at}");

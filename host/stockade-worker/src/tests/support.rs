@@ -15,7 +15,7 @@ use stockade_wire::{
 };
 
 use crate::compiler;
-use crate::lockdown::LockdownError;
+use crate::lockdown::{LockdownError, Space};
 use crate::session::{self, Confine, SessionError};
 
 /// The only module of most tests.
@@ -85,11 +85,11 @@ pub(super) struct Unconfined;
 impl Confine for Unconfined {
     fn enter(&mut self, _: &Setup) {}
 
-    fn close(&mut self) -> Result<LockdownReport, LockdownError> {
+    fn close(&mut self, _: &Space) -> Result<LockdownReport, LockdownError> {
         Ok(LockdownReport(Vec::new()))
     }
 
-    fn seal(&mut self) -> Result<(), LockdownError> {
+    fn seal(&mut self, _: &Space) -> Result<(), LockdownError> {
         Ok(())
     }
 }

@@ -31,6 +31,7 @@ use stockade_wire::{Confinement, Layer, Namespaces, Role, Setup, TemplateReply, 
 
 use super::child::{self, Child};
 use super::{Process, start};
+use crate::footprint::{MemoryAllowance, Weighed};
 use crate::worker::Loadable;
 
 /// How long a template may take to become ready; it is a matter of milliseconds.
@@ -130,6 +131,16 @@ impl Starter {
         Ok(StartedWorker { process, is_stocked: false })
     }
 
+    /// Looks at what its template takes. One that is ended is replaced at the next start.
+    pub(crate) fn look(&mut self) {
+        if let State::Starting(template) | State::Ready(template) = &mut self.state
+            && let Some(excess) = template.weighed().excess()
+        {
+            tracing::warn!(%excess, "a pool's template was ended");
+            template.child.kill();
+        }
+    }
+
     /// Starts a template, and waits until it is ready where it `waits`.
     fn begin(&self, setup: &Setup, modules: &[Loadable], waits: bool) -> State {
         // Without its own processes a worker could see its siblings, and a clone would be one. Without
@@ -167,6 +178,7 @@ struct Template {
     confinement: Confinement,
     /// Its user namespace; zero before it is ready.
     users: u64,
+    allowance: MemoryAllowance,
 }
 
 impl Template {
@@ -178,11 +190,13 @@ impl Template {
         let Process { child, socket, confinement } =
             start(program, Role::Template, &name, lockdown)?;
         let sender = Sender::new(socket.try_clone()?);
-        let mut template = Self { child, socket, sender, confinement, users: 0 };
+        let count = u32::try_from(modules.len()).unwrap_or(u32::MAX);
+        let allowance =
+            MemoryAllowance::of(Setup { modules: count, ..setup.clone() }.data_bytes_max());
+        let mut template = Self { child, socket, sender, confinement, users: 0, allowance };
         if let Some(why) = &template.confinement.namespaces_refused {
             return Err(io::Error::other(why.clone()));
         }
-        let count = u32::try_from(modules.len()).unwrap_or(u32::MAX);
         let confinement = template.confinement.clone();
         let setup = Setup { name, confinement, modules: count, ..setup.clone() };
         let host = child::own_pidfd()?;
@@ -197,6 +211,10 @@ impl Template {
     fn send(&mut self, request: &TemplateRequest, file: Option<&impl AsFd>) -> io::Result<()> {
         let file = file.map(AsFd::as_fd);
         self.sender.try_send(request, file.as_slice()).map_err(io::Error::other)
+    }
+
+    fn weighed(&self) -> Weighed {
+        Weighed { pid: self.child.id(), allowance: self.allowance }
     }
 
     /// Whether it has said something, or has ended.
@@ -238,7 +256,7 @@ impl Template {
 
     /// Its answer to one request, and the descriptor beside it.
     fn read(&self, patience: Duration) -> io::Result<(TemplateReply, Option<OwnedFd>)> {
-        reply::read(&self.socket, Instant::now() + patience)
+        reply::read(&self.socket, Instant::now() + patience, self.weighed())
     }
 }
 
@@ -248,6 +266,58 @@ impl Drop for Template {
         self.child.wait();
         if self.users != 0 {
             child::end_strays(self.users);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{ChildStdin, Command, Stdio};
+
+    use stockade_wire::Lockdown;
+
+    use super::*;
+
+    /// A process in the place of a template that says nothing for as long as what is beside it lives,
+    /// and may have so much memory.
+    #[expect(clippy::zombie_processes, reason = "the template waits for it")]
+    fn template(allowance: MemoryAllowance) -> (Template, (ChildStdin, UnixStream)) {
+        let cat = Command::new("/bin/cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let mut cat = cat.unwrap();
+        let stdin = cat.stdin.take().unwrap();
+        let host = Namespaces::of_this_process();
+        let number = rustix::process::Pid::from_child(&cat);
+        let pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty());
+        let child = Child::adopt(pidfd.unwrap(), host.user).unwrap();
+        let (socket, theirs) = UnixStream::pair().unwrap();
+        let sender = Sender::new(socket.try_clone().unwrap());
+        let lockdown = Lockdown::default();
+        let confinement = Confinement { lockdown, host, namespaces_refused: None };
+        (Template { child, socket, sender, confinement, users: 0, allowance }, (stdin, theirs))
+    }
+
+    #[test]
+    fn a_template_that_has_too_much_memory_before_it_is_ready_is_not_waited_for() {
+        let (mut template, _alive) = template(MemoryAllowance::none());
+        let error = template.await_ready().unwrap_err().to_string();
+        assert!(error.contains("page tables"), "{error}");
+    }
+
+    #[test]
+    fn a_template_that_has_too_much_memory_is_ended_and_another_is_not() {
+        for (allowance, is_ended) in
+            [(MemoryAllowance::none(), true), (MemoryAllowance::of(0), false)]
+        {
+            let mut starter = Starter::new("/nonexistent".into());
+            let (template, _alive) = template(allowance);
+            starter.state = State::Ready(template);
+            starter.look();
+            let State::Ready(template) = &mut starter.state else { panic!("it is there") };
+            if is_ended {
+                assert_eq!(template.child.wait().signal(), Some(libc::SIGKILL));
+            } else {
+                assert!(!template.child.has_ended());
+            }
         }
     }
 }

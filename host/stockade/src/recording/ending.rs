@@ -125,6 +125,7 @@ mod tests {
             signal: Some(signal),
             code: None,
             out_of_memory: false,
+            memory_excess: None,
         };
         RecordedEnd::of(&Err(TaskError::WorkerLost(exit)))
     }

@@ -9,14 +9,25 @@
 use libc::{
     F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_SETFL, FUTEX_CLOCK_REALTIME,
     FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAKE, FUTEX_WAKE_BITSET,
-    MADV_DONTNEED, MADV_FREE, MAP_ANONYMOUS, MAP_FIXED, MAP_POPULATE, MAP_SHARED, MREMAP_MAYMOVE,
-    PR_SET_NO_NEW_PRIVS, PROT_EXEC, PROT_READ, PROT_WRITE, SIGABRT,
+    MADV_DONTNEED, MADV_FREE, MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE,
+    MAP_SHARED, MREMAP_MAYMOVE, PR_SET_NO_NEW_PRIVS, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
+    SIGABRT,
 };
 
-use super::rule::Condition::{Is, IsBut, OwnProcess, Without};
+use super::rule::Condition::{Is, IsBut, OwnProcess};
 use super::rule::{Rule, allow, allow_if};
 
-const EXECUTABLE: u32 = PROT_EXEC as u32;
+/// Access of memory that the kernel counts against the limit on private memory.
+pub(super) const COUNTED: u32 = (PROT_READ | PROT_WRITE) as u32;
+/// Access of memory that the kernel does not count: pages that were written before are not given
+/// back.
+pub(super) const READ_ONLY: u32 = PROT_READ as u32;
+pub(super) const NO_ACCESS: u32 = PROT_NONE as u32;
+pub(super) const PRIVATE: u32 = MAP_PRIVATE as u32;
+/// What the kernel may be asked for besides, where private memory is mapped. All others are on no
+/// list, above all `MAP_GROWSDOWN`, which is not counted, and what locks memory or fills it at once.
+pub(super) const PRIVATE_OPTIONS: u32 = (MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE) as u32;
+
 const CLOCK: u32 = FUTEX_CLOCK_REALTIME as u32;
 
 const fn private(operation: i32) -> u32 {
@@ -39,13 +50,11 @@ pub(super) const BOTH: &[Rule] = &[
     allow_if(libc::SYS_fcntl, &[Is(1, F_DUPFD_CLOEXEC as u32)], "a second handle of a file"),
     allow_if(
         libc::SYS_mmap,
-        &[Without(2, EXECUTABLE), Without(3, MAP_SHARED as u32)],
-        "private memory, never executable",
+        &[Is(2, COUNTED), Is(3, PRIVATE | MAP_ANONYMOUS as u32)],
+        "the allocator's large blocks",
     ),
-    allow_if(libc::SYS_mprotect, &[Without(2, EXECUTABLE)], "memory that grows, never executable"),
     allow(libc::SYS_munmap, "memory given back"),
     allow(libc::SYS_brk, "the allocator's heap"),
-    allow_if(libc::SYS_mremap, &[Is(3, MREMAP_MAYMOVE as u32)], "the allocator's large blocks"),
     allow_if(libc::SYS_madvise, &[Is(2, MADV_DONTNEED as u32)], "memory emptied"),
     allow_if(libc::SYS_madvise, &[Is(2, MADV_FREE as u32)], "memory emptied"),
     allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAIT))], "locks of its own"),
@@ -77,13 +86,37 @@ pub(super) const BOTH: &[Rule] = &[
 pub(super) const INPUT_MAPPING: [libc::c_int; 3] =
     [PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE, 0];
 
-/// What only a worker does.
+/// What only a worker does, until its last task.
 pub(super) const WORKER: &[Rule] = &[
+    allow_if(
+        libc::SYS_mmap,
+        &[Is(2, COUNTED), IsBut(3, PRIVATE_OPTIONS, PRIVATE)],
+        "memory of guests, from an artefact or none",
+    ),
+    allow_if(libc::SYS_mprotect, &[Is(2, COUNTED)], "memory of guests that grows or is written"),
+    allow(libc::SYS_readv, "a command's stdin"),
+    allow(libc::SYS_writev, "a command's stdout and stderr"),
+    allow(libc::SYS_clock_nanosleep, "a guest that sleeps, to its deadline at most"),
+];
+
+/// What a worker does until its last module is mapped, and a sealed one within bounds or not at all:
+/// see [`sealed`](super::sealed).
+pub(super) const LOADING: &[Rule] = &[
     allow(libc::SYS_statx, "the length of an artefact, before it is mapped"),
     allow_if(
         libc::SYS_mmap,
-        &[Is(2, (PROT_READ | PROT_EXEC) as u32), Without(3, (MAP_ANONYMOUS | MAP_SHARED) as u32)],
+        &[Is(2, (PROT_READ | PROT_EXEC) as u32), IsBut(3, MAP_FIXED as u32, PRIVATE)],
         "code, from a sealed file; until the last module is mapped",
+    ),
+    allow_if(
+        libc::SYS_mmap,
+        &[Is(2, READ_ONLY), IsBut(3, PRIVATE_OPTIONS, PRIVATE)],
+        "memory of guests, not written; then only there",
+    ),
+    allow_if(
+        libc::SYS_mmap,
+        &[Is(2, NO_ACCESS), IsBut(3, PRIVATE_OPTIONS, PRIVATE)],
+        "address space for guests; then only there",
     ),
     allow_if(
         libc::SYS_mmap,
@@ -92,7 +125,27 @@ pub(super) const WORKER: &[Rule] = &[
             Is(3, INPUT_MAPPING[1] as u32),
             Is(5, INPUT_MAPPING[2] as u32),
         ],
-        "a task's input, from its file over its guest's memory",
+        "a task's input, from its file over its guest's memory and nothing else",
+    ),
+    allow_if(
+        libc::SYS_mprotect,
+        &[Is(2, READ_ONLY)],
+        "an artefact that was read; until the last module is mapped",
+    ),
+    allow_if(
+        libc::SYS_mprotect,
+        &[Is(2, NO_ACCESS)],
+        "memory that a guest had grown; then only there",
+    ),
+    allow_if(
+        libc::SYS_mremap,
+        &[Is(3, MREMAP_MAYMOVE as u32)],
+        "the allocator's large blocks; then it does not exist",
+    ),
+    allow_if(
+        libc::SYS_prlimit64,
+        &[Is(0, 0), Is(1, libc::RLIMIT_AS)],
+        "its own address space, limited to what is mapped; until the second filter is on",
     ),
     allow_if(
         libc::SYS_seccomp,
@@ -100,17 +153,18 @@ pub(super) const WORKER: &[Rule] = &[
         "the second filter; until it is on",
     ),
     allow_if(libc::SYS_prctl, &[Is(0, PR_SET_NO_NEW_PRIVS as u32)], "the second filter"),
-    allow(libc::SYS_readv, "a command's stdin"),
-    allow(libc::SYS_writev, "a command's stdout and stderr"),
-    allow(libc::SYS_clock_nanosleep, "a guest that sleeps, to its deadline at most"),
 ];
 
 /// What only a compiler does.
-pub(super) const COMPILER: &[Rule] = &[allow_if(
-    libc::SYS_prlimit64,
-    &[Is(0, 0)],
-    "its own limits, lowered to what the request says",
-)];
+pub(super) const COMPILER: &[Rule] = &[
+    allow_if(libc::SYS_mremap, &[Is(3, MREMAP_MAYMOVE as u32)], "the allocator's large blocks"),
+    allow_if(libc::SYS_prlimit64, &[Is(0, 0), Is(1, libc::RLIMIT_CPU)], LOWERED),
+    allow_if(libc::SYS_prlimit64, &[Is(0, 0), Is(1, libc::RLIMIT_DATA)], LOWERED),
+    allow_if(libc::SYS_prlimit64, &[Is(0, 0), Is(1, libc::RLIMIT_AS)], LOWERED),
+    allow_if(libc::SYS_prlimit64, &[Is(0, 0), Is(1, libc::RLIMIT_FSIZE)], LOWERED),
+];
+
+const LOWERED: &str = "its own limits, lowered to what the request says";
 
 /// What guests do in a directory that was granted; where it is, Landlock decides. What they do with a
 /// file that is open stands here whatever was granted: one that is open for reading alone answers

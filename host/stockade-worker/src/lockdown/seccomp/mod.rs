@@ -2,27 +2,31 @@
 //!
 //! ```text
 //! lists ─► Role's rules ─► BPF ─► every thread     before the first hostile byte
-//!          seal ────────► BPF ─► every thread     a worker, once its last module is mapped
-//!          taken_away ──► BPF ─► every thread     a template's clone, instead of both
+//!          sealed ──────► BPF ─► every thread     a worker, once its last module is mapped; and a
+//!                                                 template's clone, instead of both
 //! ```
 //!
 //! Filters add up: the second only takes away. From then on no memory of a worker can become
-//! executable, whatever file it may come by.
+//! executable, whatever file it may come by, and none that was written is kept without being counted.
 //!
 //! Invariant: calls of another architecture or number space (`int 0x80`, x32) are on no list.
 
 mod explain;
 mod lists;
 mod rule;
+#[cfg(test)]
+mod run;
+mod sealed;
 mod template;
 
 use std::collections::BTreeMap;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule,
+    SeccompRule, sock_filter,
 };
 
+use super::Space;
 use rule::{Condition, Rule};
 pub(crate) use template::CLONE_FLAGS;
 
@@ -33,8 +37,6 @@ pub(crate) enum Profile {
     Worker(Files),
     /// A template's, whose clones are such workers.
     Template(Files),
-    /// Of a worker that inherited a template's.
-    Clone(Files),
     /// A compiler's.
     Compiler,
 }
@@ -53,18 +55,30 @@ impl Profile {
             Self::Template(files) => {
                 return [&Self::Worker(files).rules(), template::TEMPLATE].concat();
             }
-            // Whatever else it inherited it takes away.
-            Self::Clone(files) => return Self::Worker(files).rules(),
+            Self::Worker(files) => return [&files.rules(), lists::LOADING].concat(),
             Self::Compiler => &[lists::BOTH, lists::COMPILER],
-            Self::Worker(Files::None) => &[lists::BOTH, lists::WORKER],
-            Self::Worker(Files::Read) => &[lists::BOTH, lists::WORKER, lists::READING_FILES],
-            Self::Worker(Files::Write) => {
+        };
+        lists.concat()
+    }
+}
+
+impl Files {
+    /// What a worker may do whose guests may do this with files, once it is sealed, except for what
+    /// [`sealed`] adds.
+    fn rules(self) -> Vec<Rule> {
+        let lists: &[&[Rule]] = match self {
+            Self::None => &[lists::BOTH, lists::WORKER],
+            Self::Read => &[lists::BOTH, lists::WORKER, lists::READING_FILES],
+            Self::Write => {
                 &[lists::BOTH, lists::WORKER, lists::READING_FILES, lists::WRITING_FILES]
             }
         };
         lists.concat()
     }
 }
+
+/// What is allowed, by a call's number: any of the rules must hold, and where there are none, always.
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Puts the filter for `profile` on every thread. With `explains`, a refused call is named on stderr
 /// before the process ends of it.
@@ -80,53 +94,52 @@ pub(super) fn put_on(profile: Profile, explains: bool) -> Result<(), String> {
 
 /// The program of a profile, which meets what it does not allow with `refusal`.
 fn program(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, String> {
-    if let Profile::Clone(files) = profile {
-        return assembled(template::taken_away(files)?, SeccompAction::Allow, refusal);
-    }
     let own_process = match profile {
         // A clone is the first of its namespace.
         Profile::Template(_) => 1,
         _ => std::process::id(),
     };
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for rule in profile.rules() {
-        let of_call = rules.entry(rule.number).or_default();
-        if !rule.conditions.is_empty() {
-            of_call.push(compiled(rule.conditions, own_process)?);
-        }
-    }
-    let program = assembled(rules, refusal, SeccompAction::Allow)?;
+    let rules = allowed(&profile.rules(), own_process)?;
+    let program = assembled(rules, refusal)?;
     Ok(match profile {
-        Profile::Template(_) => template::without_clone3(program),
+        // It hides its flags from a filter.
+        Profile::Template(_) => without(libc::SYS_clone3, program),
         _ => program,
     })
 }
 
-/// Takes away what a worker needs only to load modules: from now on nothing maps executable memory,
-/// and without granted directories nothing asks for files by name.
+/// Takes away what a worker, or a clone of a template, needs only until its modules are mapped: from
+/// now on nothing maps executable memory, none that was written is kept without being counted, and
+/// without granted directories nothing asks for files by name.
 ///
 /// # Errors
 /// As [`put_on`].
-pub(super) fn seal(files: Files, explains: bool) -> Result<(), String> {
-    apply(&seal_program(files, refusal(explains))?)
+pub(super) fn seal(files: Files, space: &Space, explains: bool) -> Result<(), String> {
+    apply(&seal_program(files, space, std::process::id(), refusal(explains))?)
 }
 
-fn seal_program(files: Files, refusal: SeccompAction) -> Result<BpfProgram, String> {
-    const EXECUTABLE: u32 = libc::PROT_EXEC as u32;
-    let mut rules = BTreeMap::new();
-    let executable = SeccompCondition::new(
-        2,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::MaskedEq(EXECUTABLE.into()),
-        EXECUTABLE.into(),
-    );
-    let executable = SeccompRule::new(vec![executable.map_err(in_words)?]).map_err(in_words)?;
-    rules.insert(libc::SYS_mmap, vec![executable]);
-    rules.insert(libc::SYS_seccomp, Vec::new());
-    if files == Files::None {
-        rules.insert(libc::SYS_statx, Vec::new());
+fn seal_program(
+    files: Files,
+    space: &Space,
+    own_process: u32,
+    refusal: SeccompAction,
+) -> Result<BpfProgram, String> {
+    let mut rules = allowed(&files.rules(), own_process)?;
+    sealed::add_to(&mut rules, space)?;
+    // What it moves or makes larger need not be counted, as a filter cannot see. The allocator copies
+    // where there is no such call.
+    Ok(without(libc::SYS_mremap, assembled(rules, refusal)?))
+}
+
+fn allowed(rules: &[Rule], own_process: u32) -> Result<Rules, String> {
+    let mut allowed = Rules::new();
+    for rule in rules {
+        let of_call = allowed.entry(rule.number).or_default();
+        if !rule.conditions.is_empty() {
+            of_call.push(compiled(rule.conditions, own_process)?);
+        }
     }
-    assembled(rules, SeccompAction::Allow, refusal)
+    Ok(allowed)
 }
 
 /// What a filter does, in a report.
@@ -136,14 +149,29 @@ fn refusal(explains: bool) -> SeccompAction {
     if explains { SeccompAction::Trap } else { SeccompAction::KillProcess }
 }
 
-fn assembled(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    otherwise: SeccompAction,
-    action: SeccompAction,
-) -> Result<BpfProgram, String> {
+fn assembled(rules: Rules, refusal: SeccompAction) -> Result<BpfProgram, String> {
     let architecture = std::env::consts::ARCH.try_into().map_err(in_words)?;
-    let filter = SeccompFilter::new(rules, otherwise, action, architecture).map_err(in_words)?;
-    filter.try_into().map_err(in_words)
+    let filter = SeccompFilter::new(rules, refusal, SeccompAction::Allow, architecture);
+    filter.map_err(in_words)?.try_into().map_err(in_words)
+}
+
+/// Begins a program: to whoever makes the call `number` it does not exist. On another architecture the
+/// number may be another call's; the rest of the program ends whoever makes calls of one.
+fn without(number: i64, mut program: BpfProgram) -> BpfProgram {
+    let instruction = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
+    let beginning = [
+        // The call's number is the first word of what a filter sees.
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number as u32),
+        instruction(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32,
+        ),
+    ];
+    program.splice(..0, beginning);
+    program
 }
 
 fn apply(program: &BpfProgram) -> Result<(), String> {
@@ -154,9 +182,6 @@ fn compiled(conditions: &[Condition], own_process: u32) -> Result<SeccompRule, S
     let condition = |condition: &Condition| {
         let (argument, comparison, value) = match *condition {
             Condition::Is(argument, value) => (argument, SeccompCmpOp::Eq, value),
-            Condition::Without(argument, bits) => {
-                (argument, SeccompCmpOp::MaskedEq(bits.into()), 0)
-            }
             Condition::IsBut(argument, bits, value) => {
                 (argument, SeccompCmpOp::MaskedEq((!bits).into()), value)
             }
@@ -182,8 +207,7 @@ mod tests {
         profile.rules().iter().map(|rule| rule.number).collect()
     }
 
-    const EVERY: [Profile; 5] = [
-        Profile::Clone(Files::None),
+    const EVERY: [Profile; 4] = [
         Profile::Compiler,
         Profile::Worker(Files::None),
         Profile::Worker(Files::Read),
@@ -260,6 +284,7 @@ mod tests {
         for (whose, list) in [
             ("both", lists::BOTH),
             ("worker", lists::WORKER),
+            ("worker, until it is sealed", lists::LOADING),
             ("compiler", lists::COMPILER),
             ("template, until a clone is a worker", template::TEMPLATE),
             ("worker, with granted directories", lists::READING_FILES),

@@ -17,8 +17,6 @@ pub(super) struct Rule {
 pub(super) enum Condition {
     /// Argument, value.
     Is(u8, u32),
-    /// Argument, bits of which none may be set.
-    Without(u8, u32),
     /// Argument, bits that do not matter, value of the others.
     IsBut(u8, u32, u32),
     /// The argument is this process.

@@ -1,29 +1,21 @@
-//! A template's filter, and what its clones take away from it.
+//! A template's filter: a worker's, and what it takes to make workers.
 //!
-//! ```text
-//! template: a worker's calls + TEMPLATE ─► clone: all but TEMPLATE, nothing executable mapped
-//! ```
-//!
-//! Filters add up, and a clone inherits its template's. So the second filter of a clone only has to
-//! name what it is not to do any more; together they allow what the two filters of any other worker
-//! do, and `prctl` not even to refuse new privileges.
+//! Filters add up, and a clone inherits its template's. The second filter of a clone is that of any
+//! worker that is sealed, so together they allow what the two filters of any other worker do.
 //!
 //! `clone3` hides its flags from a filter, so it does not exist here: the C library then makes
 //! threads with `clone`, whose flags are all checked.
 
-use std::collections::BTreeMap;
-
 use libc::{
     CLONE_CHILD_CLEARTID, CLONE_FILES, CLONE_FS, CLONE_NEWPID, CLONE_PARENT, CLONE_PARENT_SETTID,
-    CLONE_PIDFD, CLONE_SETTLS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM, MAP_SHARED,
-    PROT_EXEC, SIGCHLD,
+    CLONE_PIDFD, CLONE_SETTLS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM, MAP_ANONYMOUS,
+    MAP_SHARED, MAP_STACK, SIGCHLD,
 };
-use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule, sock_filter};
 
 use super::super::memory;
-use super::rule::Condition::{Is, Without};
+use super::lists::{COUNTED, NO_ACCESS, PRIVATE};
+use super::rule::Condition::Is;
 use super::rule::{Rule, allow, allow_if};
-use super::{Files, Profile, in_words, lists};
 
 /// A clone of a template: the host's child, the first of its process namespace, and a descriptor of it.
 pub(crate) const CLONE_FLAGS: libc::c_int = CLONE_PARENT | CLONE_NEWPID | CLONE_PIDFD | SIGCHLD;
@@ -60,8 +52,18 @@ pub(super) const TEMPLATE: &[Rule] = &[
     allow(libc::SYS_sched_getaffinity, "a thread's beginning"),
     allow_if(
         libc::SYS_mmap,
-        &[Without(2, PROT_EXEC as u32)],
+        &[Is(2, COUNTED), Is(3, option(MAP_SHARED))],
         "memory that it shares with its host",
+    ),
+    allow_if(
+        libc::SYS_mmap,
+        &[Is(2, NO_ACCESS), Is(3, PRIVATE | option(MAP_ANONYMOUS | MAP_STACK))],
+        "the stack of the alarm's thread",
+    ),
+    allow_if(
+        libc::SYS_mmap,
+        &[Is(2, COUNTED), Is(3, PRIVATE | option(MAP_ANONYMOUS | MAP_STACK))],
+        "its stack for signals",
     ),
     allow(libc::SYS_ppoll, "whether its host lives"),
     #[cfg(target_arch = "x86_64")]
@@ -100,117 +102,14 @@ pub(super) const TEMPLATE: &[Rule] = &[
     allow(libc::SYS_landlock_restrict_self, "a layer"),
 ];
 
-/// What a clone takes away, so that it may do what any worker for `files` may once it is sealed.
-///
-/// # Errors
-/// The filter's own words.
-pub(super) fn taken_away(files: Files) -> Result<BTreeMap<i64, Vec<SeccompRule>>, String> {
-    let rule = |argument, operation, value: libc::c_int| {
-        let length = SeccompCmpArgLen::Dword;
-        let condition = SeccompCondition::new(argument, length, operation, option(value).into());
-        SeccompRule::new(vec![condition.map_err(in_words)?]).map_err(in_words)
-    };
-    let has = |bits: libc::c_int| SeccompCmpOp::MaskedEq(option(bits).into());
-    let shared_unless = |argument, value: libc::c_int| {
-        let condition = |argument, operation, value| {
-            let length = SeccompCmpArgLen::Dword;
-            SeccompCondition::new(argument, length, operation, option(value).into())
-                .map_err(in_words)
-        };
-        let shared = condition(3, has(MAP_SHARED), MAP_SHARED)?;
-        SeccompRule::new(vec![shared, condition(argument, SeccompCmpOp::Ne, value)?])
-            .map_err(in_words)
-    };
-    let workers: Vec<i64> = Profile::Worker(files).rules().iter().map(|rule| rule.number).collect();
-    let added = TEMPLATE.iter().map(|rule| rule.number);
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        added.filter(|number| !workers.contains(number)).map(|number| (number, vec![])).collect();
-    for number in [libc::SYS_clone3, libc::SYS_prctl, libc::SYS_seccomp] {
-        rules.insert(number, Vec::new());
-    }
-    // Of what is shared, only a task's input may still be mapped.
-    let [access, flags, offset] = lists::INPUT_MAPPING;
-    let mapped = [
-        rule(2, has(PROT_EXEC), PROT_EXEC)?,
-        shared_unless(2, access)?,
-        shared_unless(3, flags)?,
-        shared_unless(5, offset)?,
-    ];
-    rules.insert(libc::SYS_mmap, mapped.to_vec());
-    match files {
-        Files::None => _ = rules.insert(libc::SYS_statx, Vec::new()),
-        Files::Read | Files::Write => {
-            let others = rule(1, SeccompCmpOp::Ne, libc::RLIMIT_NOFILE as libc::c_int)?;
-            rules.insert(libc::SYS_prlimit64, vec![others]);
-        }
-    }
-    Ok(rules)
-}
-
-/// Begins a program: to whoever asks for `clone3` it does not exist. On another architecture the
-/// number may be another call's; the rest of the program ends whoever makes calls of one.
-pub(super) fn without_clone3(mut program: Vec<sock_filter>) -> Vec<sock_filter> {
-    let instruction = |code, jt, jf, k| sock_filter { code, jt, jf, k };
-    let beginning = [
-        // The call's number is the first word of what a filter sees.
-        instruction((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0, 0, 0),
-        instruction(
-            (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-            0,
-            1,
-            libc::SYS_clone3 as u32,
-        ),
-        instruction(
-            (libc::BPF_RET | libc::BPF_K) as u16,
-            0,
-            0,
-            libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32,
-        ),
-    ];
-    program.splice(..0, beginning);
-    program
-}
-
 #[cfg(test)]
 mod tests {
-    use seccompiler::{BpfProgram, SeccompAction};
+    use seccompiler::SeccompAction;
 
-    use super::super::{program, seal_program};
+    use super::super::run::{allowed, run};
+    use super::super::{Files, Profile, program, seal_program};
     use super::*;
-
-    /// What a program makes of a call: the classic instructions that the filters are made of, see
-    /// linux/filter.h.
-    fn run(program: &BpfProgram, number: u32, arguments: [u64; 6]) -> u32 {
-        let architecture: u32 =
-            if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
-        let mut data = [number.to_le_bytes(), architecture.to_le_bytes(), [0; 4], [0; 4]].concat();
-        data.extend(arguments.iter().flat_map(|argument| argument.to_le_bytes()));
-        let (mut at, mut value) = (0, 0_u32);
-        loop {
-            let sock_filter { code, jt, jf, k } = program[at];
-            let jump = |holds: bool| usize::from(if holds { jt } else { jf });
-            at += 1;
-            match code {
-                0x20 => {
-                    let word = &data[k as usize..][..4];
-                    value = u32::from_le_bytes(word.try_into().unwrap());
-                }
-                0x54 => value &= k,
-                0x05 => at += k as usize,
-                0x15 => at += jump(value == k),
-                0x25 => at += jump(value > k),
-                0x35 => at += jump(value >= k),
-                0x45 => at += jump(value & k != 0),
-                0x06 => return k,
-                other => panic!("instruction {other:#x}"),
-            }
-        }
-    }
-
-    /// What filters make of a call together: the kernel takes the strictest.
-    fn allowed(programs: &[&BpfProgram], number: u32, arguments: [u64; 6]) -> bool {
-        programs.iter().all(|program| run(program, number, arguments) == libc::SECCOMP_RET_ALLOW)
-    }
+    use crate::lockdown::space::Space;
 
     /// Arguments that rules look at: flags, commands and numbers, in every place.
     fn arguments() -> Vec<[u64; 6]> {
@@ -231,59 +130,70 @@ mod tests {
         all
     }
 
-    /// Arguments of `mmap`: the one shared mapping that is allowed, and others like it.
-    fn mappings() -> Vec<[u64; 6]> {
+    /// Arguments of `mmap` and `mprotect`: every access, each flag and more, in and around the memory of
+    /// guests.
+    fn of_memory() -> Vec<[u64; 6]> {
+        let space = space();
+        let flags = (0..32).map(|bit| 1_u64 << bit);
+        let flags: Vec<_> = flags
+            .flat_map(|flag| [2, 0x22, 0x12, 0x4032, 0x8011, 1].map(|usual| flag ^ usual))
+            .collect();
+        let start = space.memories.start as u64;
         let mut all = arguments();
-        let [access, flags, offset] = lists::INPUT_MAPPING.map(|value| value as u64);
-        let other_flags = (0..20).map(|bit| flags ^ (1 << bit));
-        for access in [access, 0, 1, 2, 4, 5, 7] {
-            for flags in other_flags.clone().chain([flags, 1, 0x11, 0x22]) {
-                for offset in [offset, 1, 4096] {
-                    all.push([0x1000, 4096, access, flags, 9, offset]);
+        for access in [0, 1, 2, 3, 4, 5, 7, 8, 11, 1 << 24 | 3, 1 << 25 | 3] {
+            for at in [0, start - 4096, start, space.memories.end as u64] {
+                for length in [4096, Space::BEYOND_BYTES_MAX as u64 + 1] {
+                    for flags in &flags {
+                        all.extend([0, 4096].map(|from| [at, length, access, *flags, 9, from]));
+                    }
                 }
             }
         }
         all
     }
 
+    fn space() -> Space {
+        Space { memories: 0x7f00_0000_0000..0x7f10_0000_0000, windows: vec![] }
+    }
+
     #[test]
     fn a_clone_may_do_what_any_sealed_worker_may_and_nothing_else() {
         let refusal = || SeccompAction::KillProcess;
-        let is_own = |number, arguments: [u64; 6]| {
-            // Who it is, it knows by another number.
-            number == libc::SYS_tgkill && arguments[0] != 1
-        };
         for files in [Files::None, Files::Read, Files::Write] {
-            let [template, clone, worker] =
-                [Profile::Template(files), Profile::Clone(files), Profile::Worker(files)]
-                    .map(|profile| program(profile, refusal()).unwrap());
-            let seal = seal_program(files, refusal()).unwrap();
+            let [template, worker] = [Profile::Template(files), Profile::Worker(files)]
+                .map(|profile| program(profile, refusal()).unwrap());
+            // A clone is the first of its namespace, and knows itself by that number.
+            let [clone, seal] = [1, std::process::id()]
+                .map(|own| seal_program(files, &space(), own, refusal()).unwrap());
             // What is asked of no call's arguments makes no difference to it.
             let conditioned: Vec<i64> = [Profile::Template(files), Profile::Worker(files)]
                 .iter()
                 .flat_map(|profile| profile.rules())
                 .filter_map(|rule| (!rule.conditions.is_empty()).then_some(rule.number))
                 .collect();
-            let tried = |number: u32| match conditioned.contains(&i64::from(number)) {
-                true if i64::from(number) == libc::SYS_mmap => mappings(),
-                true => arguments(),
-                false => vec![[0; 6], [3; 6]],
+            let tried = |number: u32| match i64::from(number) {
+                libc::SYS_mmap | libc::SYS_mprotect => of_memory(),
+                number if conditioned.contains(&number) => arguments(),
+                _ => vec![[0; 6], [3; 6]],
             };
             let mut both = 0;
-            for (number, arguments) in (0..500)
-                .flat_map(|number| tried(number).into_iter().map(move |some| (number, some)))
-            {
-                let call = i64::from(number);
-                let by_clone = allowed(&[&template, &clone], number, arguments);
-                let by_worker = allowed(&[&worker, &seal], number, arguments);
-                both += u32::from(by_clone && by_worker);
-                // Refusing new privileges once more is all that a worker may besides.
-                if call != libc::SYS_prctl && call != libc::SYS_tgkill {
-                    assert_eq!(by_clone, by_worker, "{files:?}: {number} {arguments:?}");
+            for number in 0..500 {
+                for arguments in tried(number) {
+                    let by_clone = allowed(&[&template, &clone], number, arguments);
+                    let by_worker = allowed(&[&worker, &seal], number, arguments);
+                    both += u32::from(by_clone && by_worker);
+                    if i64::from(number) != libc::SYS_tgkill {
+                        assert_eq!(by_clone, by_worker, "{files:?}: {number} {arguments:x?}");
+                    } else {
+                        assert_eq!(by_clone, arguments[0] == 1);
+                    }
+                    // The second filter grants nothing that the first did not.
+                    assert_eq!(
+                        by_worker,
+                        allowed(&[&seal], number, arguments),
+                        "{files:?}: {number} {arguments:x?}"
+                    );
                 }
-                assert!(
-                    !by_clone || by_worker || call == libc::SYS_tgkill && !is_own(call, arguments)
-                );
             }
             assert!(both > 1000, "{both}");
         }

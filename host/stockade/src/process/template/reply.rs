@@ -12,22 +12,27 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use stockade_wire::frame::{Body, FrameReader};
 use stockade_wire::{TemplateReply, codec};
 
+use crate::compile::{Patience, timed_out};
+use crate::footprint::Weighed;
+
 /// The most bytes of a reply.
 const REPLY_BYTES_MAX: usize = 4 << 10;
 
 /// Room for the descriptor of a clone. Where more come, the kernel closes those that find no room.
 const DESCRIPTORS_MAX: usize = 1;
 
-/// Reads the answer to one request, until `deadline`.
+/// Reads the answer to one request, until `deadline`, of a template that is looked at meanwhile.
 ///
 /// # Errors
-/// Where there is none in time, or it is none.
+/// Where there is none in time, it is none, or the template has too much memory.
 pub(super) fn read(
     socket: &UnixStream,
     deadline: Instant,
+    weighed: Weighed,
 ) -> io::Result<(TemplateReply, Option<OwnedFd>)> {
     let mut descriptor = None;
-    let stream = Answer { socket, deadline, descriptor: &mut descriptor };
+    let patience = Patience::new(deadline, weighed);
+    let stream = Answer { socket, patience, descriptor: &mut descriptor };
     // It answers once to each request, so nothing is behind the answer.
     let reply = match FrameReader::new(stream, REPLY_BYTES_MAX).read() {
         Ok(Some(Body::Inline(body))) => codec::decode(body).map_err(io::Error::other)?,
@@ -40,17 +45,24 @@ pub(super) fn read(
 
 struct Answer<'a> {
     socket: &'a UnixStream,
-    deadline: Instant,
+    patience: Patience,
     descriptor: &'a mut Option<OwnedFd>,
 }
 
 impl Read for Answer<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
+        loop {
+            self.socket.set_read_timeout(Some(self.patience.left()?))?;
+            match self.receive(out) {
+                Err(error) if timed_out(&error) => {}
+                received => return received,
+            }
         }
-        self.socket.set_read_timeout(Some(left))?;
+    }
+}
+
+impl Answer<'_> {
+    fn receive(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = rustix::net::recvmsg(
@@ -79,13 +91,19 @@ mod tests {
     use stockade_wire::descriptor::Sender;
 
     use super::*;
+    use crate::footprint::MemoryAllowance;
 
     fn told(descriptors: usize) -> io::Result<(TemplateReply, Option<OwnedFd>)> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
         let all = vec![file.as_fd(); descriptors];
         Sender::new(theirs).try_send(&TemplateReply::Started, &all).unwrap();
-        read(&ours, Instant::now() + Duration::from_secs(60))
+        read(&ours, Instant::now() + Duration::from_secs(60), unwatched())
+    }
+
+    /// Of this very process, which may have any memory.
+    fn unwatched() -> Weighed {
+        Weighed { pid: std::process::id(), allowance: MemoryAllowance::of(u64::MAX) }
     }
 
     #[test]
@@ -105,8 +123,8 @@ mod tests {
         for _ in 0..2 {
             sender.try_send(&vec![0_u8; 2000], &[file.as_fd()]).unwrap();
         }
-        assert!(read(&ours, Instant::now() + Duration::from_secs(60)).is_err());
+        assert!(read(&ours, Instant::now() + Duration::from_secs(60), unwatched()).is_err());
         let (silent, _theirs) = UnixStream::pair().unwrap();
-        assert!(read(&silent, Instant::now()).is_err());
+        assert!(read(&silent, Instant::now(), unwatched()).is_err());
     }
 }
