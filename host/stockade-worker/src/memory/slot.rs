@@ -176,18 +176,30 @@ impl Slot {
         if self.is_refused.load(Ordering::Relaxed) && blocks.len() == 1 {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let at = |block| self.image.minimum_bytes + block * self.block_bytes;
         // SAFETY: of the window, so within the place. Nobody refers to what has no access yet, and to
         // what loses it only the instance did, which is gone.
-        unsafe { protect(self.base(), &(at(blocks.start)..at(blocks.end)), access) }
+        unsafe { protect(self.base(), &self.place_of_blocks(blocks), access) }
+    }
+
+    /// The bytes of some blocks of the window.
+    fn place_of_blocks(&self, blocks: Range<usize>) -> Range<usize> {
+        let at = |block| self.image.minimum_bytes + block * self.block_bytes;
+        at(blocks.start)..at(blocks.end)
     }
 
     /// Makes the memory so many bytes long.
     fn grow(&self, size: usize) -> io::Result<()> {
         let old = self.size.load(Ordering::Relaxed);
         for (blocks, is_known) in self.grown.runs(self.blocks_of(old)..self.blocks_of(size)) {
-            let access = if is_known { Access::Write } else { Access::Read };
-            self.protect_blocks(blocks, access)?;
+            match is_known {
+                true => self.protect_blocks(blocks, Access::Write)?,
+                // Mapped anew: a locked down process makes no memory readable that it had hidden.
+                // SAFETY: of the window, so within the place; nobody refers to what has no access, and
+                // nothing is in it but zeros.
+                false => unsafe {
+                    map_over(self.base(), &self.place_of_blocks(blocks), None, Access::Read)?;
+                },
+            }
         }
         let beyond = old.max(self.image.minimum_bytes + self.window_bytes)..size;
         if !beyond.is_empty() {

@@ -185,7 +185,8 @@ mod tests {
                     if i64::from(number) != libc::SYS_tgkill {
                         assert_eq!(by_clone, by_worker, "{files:?}: {number} {arguments:x?}");
                     } else {
-                        assert_eq!(by_clone, arguments[0] == 1);
+                        let is_abort = arguments[2] as u32 == libc::SIGABRT.cast_unsigned();
+                        assert_eq!(by_clone, arguments[0] == 1 && is_abort);
                     }
                     // The second filter grants nothing that the first did not.
                     assert_eq!(
