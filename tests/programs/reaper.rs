@@ -181,10 +181,15 @@ fn others(module: &str) -> Result<()> {
     // A worker that was asked to end is not taken for one that crashed.
     let retiring = tasks(module).max_tasks_per_worker(1).build()?;
     echo(&retiring)?;
-    let template = template_of(retiring.name());
+    // While it makes a clone it has the clone's title.
+    let mut template = None;
+    eventually("the template", || {
+        template = template_of(retiring.name());
+        template.is_some()
+    });
     for _ in 0..3 {
         echo(&retiring)?;
-        ensure!(template.is_some() && template_of(retiring.name()) == template);
+        eventually("the same template", || template_of(retiring.name()) == template);
     }
     retiring.kill();
     // A compiler, a worker that leaves a snapshot, and another compiler.
