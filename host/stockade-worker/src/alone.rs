@@ -32,7 +32,6 @@ pub struct Alone {
     runtime: Runtime,
     /// The host's side of what the runtime has.
     page: StatusPage,
-    _host: UnixStream,
     tokio: tokio::runtime::Runtime,
     plain: Plain,
     limits: Limits,
@@ -72,7 +71,8 @@ impl Alone {
         let artefact = sealed_file("artefact", &compiled.artefact).map_err(words)?;
         let engine = engine::for_compiler(&settings).map_err(words)?;
         let plain = Plain { module: Module::from_binary(&engine, wasm).map_err(words)?, engine };
-        let (host, own) = UnixStream::pair().map_err(words)?;
+        // Nobody reads, so nothing may wait for that: a guest that emits ends, as one whose host is gone.
+        let (_, own) = UnixStream::pair().map_err(words)?;
         let page = StatusPage::create().map_err(words)?;
         let theirs = page.descriptor().as_fd().try_clone_to_owned().map_err(words)?;
         let setup = Setup {
@@ -106,7 +106,7 @@ impl Alone {
         let tokio = tokio::runtime::Builder::new_current_thread().build().map_err(words)?;
         let limits = limits.clone();
         let last_task = 0;
-        Ok(Self { runtime, page, _host: host, tokio, plain, limits, description, last_task })
+        Ok(Self { runtime, page, tokio, plain, limits, description, last_task })
     }
 
     /// What is in the module.
