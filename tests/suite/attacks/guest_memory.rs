@@ -108,7 +108,7 @@ const READER: &str = r#"(module
 fn a82_what_the_kernel_writes_into_guest_memory_arrives_and_is_put_back() {
     const BYTES: usize = 60_000;
     let folder = Folder::new();
-    folder.file("file", &"x".repeat(BYTES));
+    folder.file("file", "x".repeat(BYTES));
     std::os::unix::fs::symlink("some/where", folder.path().join("link")).unwrap();
     let grants = Grants::none().read_dir(folder.path(), "/");
     let pool: Pool = wat(READER).grants(grants).build().unwrap();

@@ -157,8 +157,11 @@ mod tests {
 
     use super::*;
 
-    /// What is separated from `source`: how many segments are left, and each memory's granules.
-    fn separated(source: &str) -> (Vec<bool>, Vec<Option<BTreeMap<u64, Vec<u8>>>>) {
+    /// What a memory's image has, by the number of each granule.
+    type Granules = Option<BTreeMap<u64, Vec<u8>>>;
+
+    /// What is separated from `source`: which segments are still active, and each memory's granules.
+    fn separated(source: &str) -> (Vec<bool>, Vec<Granules>) {
         let binary = wat::parse_str(source).unwrap();
         let (rest, images) = separate(&binary).unwrap();
         Validator::new().validate_all(&rest).unwrap();

@@ -36,10 +36,10 @@ impl FreshMemory {
         let memory = Self { place, size, capacity };
         let base = memory.place.base();
         match image {
-            // SAFETY: within the place, which nobody else has.
-            Some(image) => image
-                .pieces(0..size)
-                .try_for_each(|piece| unsafe { piece.map(base, Access::Write) })?,
+            Some(image) => image.pieces(0..size).try_for_each(|piece| {
+                // SAFETY: within the place, which nobody else has.
+                unsafe { piece.map(base, Access::Write) }
+            })?,
             None if size == 0 => {}
             // SAFETY: the same.
             None => unsafe { map_over(base, &(0..size), None, Access::Write) }?,
