@@ -4,6 +4,8 @@
 //! `wasi_snapshot_preview1` it is the only one; the others copy what they have read. The kernel fails
 //! where a page is still protected, so the pages that it is to fill are touched first.
 
+use std::ops::Range;
+
 use wasmtime::{AsContextMut, Caller, Linker};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{WasiSnapshotPreview1, fd_read};
 use wasmtime_wasi::runtime::in_tokio;
@@ -27,9 +29,13 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
             let fuel = caller.as_context_mut().hostcall_fuel();
             let (memory, state) = hostcalls::memory_and_state(&mut caller)?;
             let page_bytes = state.surroundings.page_bytes;
+            let initial = state.initial_bytes.map(|bytes| bytes as usize);
+            let end = initial.map_or(usize::MAX, |bytes| bytes + memory::WINDOW_BYTES);
             if let Some(place) = first_place(memory, iovecs.cast_unsigned(), count.cast_unsigned())
             {
-                memory::touch(place, page_bytes);
+                // Beyond that nothing is protected, and a file may be much shorter than its place.
+                let protected = place.end.min(end).saturating_sub(place.start);
+                memory::touch(&mut memory[place.start..place.start + protected], page_bytes);
             }
             let context = state.wasi();
             context.set_hostcall_fuel(fuel);
@@ -41,16 +47,16 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
 }
 
 /// The first place that is not empty, which is the one that is read to; none where the call will fail.
-fn first_place(memory: &mut [u8], iovecs: u32, count: u32) -> Option<&mut [u8]> {
+fn first_place(memory: &[u8], iovecs: u32, count: u32) -> Option<Range<usize>> {
     let (start, count) = (iovecs as usize, count as usize);
     // Two 32-bit numbers cannot overflow it.
     let list = memory.get(start..start + count * IOVEC_BYTES)?;
-    let place = list.chunks_exact(IOVEC_BYTES).find_map(|iovec| {
+    let place: Range<usize> = list.chunks_exact(IOVEC_BYTES).find_map(|iovec| {
         let number = |at: usize| Some(u32::from_le_bytes(*iovec[at..].first_chunk()?) as usize);
         let (pointer, length) = (number(0)?, number(4)?);
         (length > 0).then_some(pointer..pointer + length)
-    });
-    memory.get_mut(place?)
+    })?;
+    (place.end <= memory.len()).then_some(place)
 }
 
 #[cfg(test)]
@@ -63,13 +69,12 @@ mod tests {
             |pointer: u32, length: u32| [pointer.to_le_bytes(), length.to_le_bytes()].concat();
         let mut memory = [iovec(90, 0), iovec(100, 28), iovec(0, 1)].concat();
         memory.resize(128, 0);
-        let length =
-            |memory: &mut [u8], at, count| first_place(memory, at, count).map(|it| it.len());
-        assert_eq!(length(&mut memory, 0, 3), Some(28));
-        assert_eq!(length(&mut memory, 0, 1), None, "all are empty");
-        assert_eq!(length(&mut memory, 16, 1), Some(1));
-        assert_eq!(length(&mut memory, 0, u32::MAX), None, "the list is out of bounds");
+        let length = |memory: &[u8], at, count| first_place(memory, at, count).map(|it| it.len());
+        assert_eq!(length(&memory, 0, 3), Some(28));
+        assert_eq!(length(&memory, 0, 1), None, "all are empty");
+        assert_eq!(length(&memory, 16, 1), Some(1));
+        assert_eq!(length(&memory, 0, u32::MAX), None, "the list is out of bounds");
         memory[12] = 29;
-        assert_eq!(length(&mut memory, 0, 3), None, "the place is out of bounds");
+        assert_eq!(length(&memory, 0, 3), None, "the place is out of bounds");
     }
 }

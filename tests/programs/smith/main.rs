@@ -40,8 +40,8 @@ const TABLE_ELEMENTS: u64 = 10_000;
 const POOL_MODULES: u64 = 64;
 
 /// How much more memory there may be at the end than after the first pools: what the allocator keeps
-/// in its arenas, and nothing for each of a million modules.
-const GROWTH_BYTES_MAX: u64 = 48 << 20;
+/// in its arenas, in which modules are compiled on each thread, and nothing for each of a million modules.
+const GROWTH_BYTES_MAX: u64 = 160 << 20;
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();

@@ -48,6 +48,7 @@ use fresh::FreshMemory;
 pub(crate) use image::{Contents, GRANULE_BYTES, Malformed, RUNS_MAX, append};
 use image::{Image, Images, Read};
 pub(crate) use pages::touch;
+pub(crate) use slot::WINDOW_BYTES;
 use slot::{Slot, SlotMemory};
 
 use crate::lockdown::Space;

@@ -30,7 +30,7 @@ use crate::lockdown::Space;
 /// How much of what was grown is kept, where anything is. To zero and to protect all of it takes some 100 µs; a page that
 /// is dropped instead takes about 1 µs when it is written next. The kernel does not count it as data
 /// while it has no access, so it is small beside what a worker may have.
-const WINDOW_BYTES: usize = Space::WINDOW_BYTES_MAX;
+pub(crate) const WINDOW_BYTES: usize = Space::WINDOW_BYTES_MAX;
 
 /// Of a window, what becomes known together: a fault and a system call take as long as to zero some
 /// pages.
@@ -188,8 +188,27 @@ impl Slot {
     }
 
     /// Makes the memory so many bytes long.
+    ///
+    /// # Errors
+    /// The system's; the memory is as long as it was then.
     fn grow(&self, size: usize) -> io::Result<()> {
         let old = self.size.load(Ordering::Relaxed);
+        let shown = self.show(old, size);
+        if shown.is_ok() {
+            self.size.store(size, Ordering::Relaxed);
+        } else {
+            // A part of it may have access already, which neither this guest nor the next may have.
+            // SAFETY: within the place; a guest that knew of it was never told that it is there.
+            let hidden = unsafe { map_over(self.base(), &(old..size), None, Access::None) };
+            if hidden.is_err() {
+                out_of_memory();
+            }
+        }
+        shown
+    }
+
+    /// Gives access to what is between two sizes.
+    fn show(&self, old: usize, size: usize) -> io::Result<()> {
         for (blocks, is_known) in self.grown.runs(self.blocks_of(old)..self.blocks_of(size)) {
             match is_known {
                 true => self.protect_blocks(blocks, Access::Write)?,
@@ -206,7 +225,6 @@ impl Slot {
             // SAFETY: within the place; nobody refers to what has no access.
             unsafe { protect(self.base(), &beyond, Access::Write) }?;
         }
-        self.size.store(size, Ordering::Relaxed);
         Ok(())
     }
 
@@ -473,6 +491,29 @@ mod tests {
                 assert!(!is_readable(slot.base().wrapping_add(at)), "{pages} {at}");
             }
         }
+    }
+
+    #[test]
+    fn a_growth_that_fails_halfway_leaves_no_access() {
+        let slot = slot(1, &[0]);
+        let mut memory = SlotMemory::take(&slot).unwrap();
+        memory.grow_to(2 * GRANULE).unwrap();
+        // The second block is known from now on, and the first is not.
+        memory.write(GRANULE + BLOCK_BYTES);
+        drop(memory);
+        let mut memory = SlotMemory::take(&slot).unwrap();
+        slot.is_refused.store(true, Ordering::Relaxed);
+        assert!(memory.grow_to(2 * GRANULE).is_err());
+        assert_eq!(memory.byte_size(), GRANULE);
+        for at in [GRANULE, GRANULE + BLOCK_BYTES, 2 * GRANULE - 1] {
+            assert!(!is_readable(slot.base().wrapping_add(at)), "{at}");
+        }
+        slot.is_refused.store(false, Ordering::Relaxed);
+        memory.grow_to(2 * GRANULE).unwrap();
+        assert!(memory.bytes()[GRANULE..].iter().all(|byte| *byte == 0));
+        memory.write(2 * GRANULE - 1);
+        drop(memory);
+        assert_pristine(&slot, &[0]);
     }
 
     /// Whether the kernel can read a byte there.
