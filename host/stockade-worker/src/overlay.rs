@@ -20,7 +20,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use stockade_abi::MAP_ALIGNMENT;
 use stockade_wire::OUT_OF_MEMORY_EXIT_CODE;
 
@@ -109,13 +109,13 @@ impl Drop for Overlay {
     fn drop(&mut self) {
         // SAFETY: as for `map`. The store of the memory still lives: a guest ends its calls before it
         // gives up its store, and a store drops its state before its memory.
+        // Readable first: see `memory`'s `map_over`.
         let restored = unsafe {
-            rustix::mm::mmap_anonymous(
-                self.start.cast(),
-                self.mapped_bytes,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE,
-            )
+            let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+            let (start, bytes) = (self.start.cast(), self.mapped_bytes);
+            rustix::mm::mmap_anonymous(start, bytes, ProtFlags::READ, flags).and_then(|start| {
+                rustix::mm::mprotect(start, bytes, MprotectFlags::READ | MprotectFlags::WRITE)
+            })
         };
         if restored.is_err() {
             // The next task would see what is not its own. Nothing but memory can be missing.

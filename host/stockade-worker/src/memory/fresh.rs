@@ -35,14 +35,16 @@ impl FreshMemory {
     ) -> io::Result<Self> {
         let memory = Self { place, size, capacity };
         let base = memory.place.base();
-        match image {
-            Some(image) => image.pieces(0..size).try_for_each(|piece| {
+        if let Some(image) = image {
+            // Readable first: see `map_over`.
+            image.pieces(0..size).try_for_each(|piece| {
                 // SAFETY: within the place, which nobody else has.
-                unsafe { piece.map(base, Access::Write) }
-            })?,
-            None if size == 0 => {}
+                unsafe { piece.map(base) }
+            })?;
+        }
+        if size > 0 {
             // SAFETY: the same.
-            None => unsafe { map_over(base, &(0..size), None, Access::Write) }?,
+            unsafe { protect(base, &(0..size), Access::Write) }?;
         }
         Ok(memory)
     }
@@ -50,11 +52,10 @@ impl FreshMemory {
 
 impl Drop for FreshMemory {
     fn drop(&mut self) {
-        if self.size == 0 {
-            return;
-        }
+        // All of it: a growth that failed may have made a part accessible.
         // SAFETY: within the place; the instance is gone, so nobody refers to it.
-        let dropped = unsafe { map_over(self.place.base(), &(0..self.size), None, Access::None) };
+        let dropped =
+            unsafe { map_over(self.place.base(), &(0..self.capacity), None, Access::None) };
         if dropped.is_err() {
             // The next to have the place would find what is there.
             out_of_memory();

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | cold | no | nothing is done: it was not written |
 //! | hot | yes, in later instances too | it is copied back from the image |
-//! | loose, where there are too many hot ones | yes | it is dropped, and cold |
+//! | loose, where there are too many hot ones, or all where there are too many loose blocks | yes | it is dropped, and cold |
 //!
 //! A hot page that no instance writes any more is cold again after some surveys: those compare each hot
 //! page with its image before they copy it.
@@ -19,9 +19,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 /// The most hot pages of a process, in all its slots: 32 MiB of pages of 4 KiB. A hot page between cold
-/// ones splits a mapping and so costs two more, and a process may have 65,530 (`vm.max_map_count`). The
-/// loose blocks of the largest memory take 32,768 of them.
+/// ones splits a mapping and so costs two more, and a process may have 65,530 (`vm.max_map_count`). Loose
+/// blocks take as many again, and images 128 for each slot.
 pub(super) const HOT_PAGES_MAX: usize = 8192;
+
+/// The most loose blocks of a process. Whoever writes to more has all of its memory made writable.
+pub(super) const LOOSE_BLOCKS_MAX: usize = 8192;
 
 /// Pages that become loose together. They are dropped by one system call, so only the fault is to be
 /// saved, which costs some times what it takes the kernel to give one more page.
@@ -52,6 +55,7 @@ pub(super) struct HotSet {
     /// Blocks with loose pages, each by its number.
     blocks: Box<[AtomicU32]>,
     block_count: AtomicUsize,
+    block_limit: AtomicUsize,
     /// Whether all pages were made writable at once.
     all_loose: AtomicBool,
     ended: AtomicU32,
@@ -64,6 +68,8 @@ pub(super) enum Admission {
     Page(usize),
     /// These become writable, of which the cold ones become loose.
     Block(Range<usize>),
+    /// All pages become writable and are dropped in the end, see [`HotSet::admit_all`].
+    All,
     /// It is writable already.
     Refused,
 }
@@ -79,14 +85,16 @@ impl HotSet {
             limit: AtomicUsize::new(HOT_PAGES_MAX),
             blocks: zeros(pages.div_ceil(BLOCK_PAGES)),
             block_count: AtomicUsize::new(0),
+            block_limit: AtomicUsize::new(LOOSE_BLOCKS_MAX),
             all_loose: AtomicBool::new(false),
             ended: AtomicU32::new(0),
         }
     }
 
-    /// Allows so many hot pages; those that are there beyond it stay until they cool.
-    pub(super) fn limit(&self, pages: usize) {
+    /// Allows so many hot pages and loose blocks; pages that are hot beyond it stay until they cool.
+    pub(super) fn limit(&self, pages: usize, blocks: usize) {
         self.limit.store(pages, Relaxed);
+        self.block_limit.store(blocks, Relaxed);
     }
 
     /// Hot pages at the moment.
@@ -103,6 +111,9 @@ impl HotSet {
         let room = self.limit.load(Relaxed).min(self.pages.len());
         if self.count() < room {
             return Admission::Page(page);
+        }
+        if self.block_count.load(Relaxed) >= self.block_limit.load(Relaxed) {
+            return Admission::All;
         }
         let first = page / BLOCK_PAGES * BLOCK_PAGES;
         Admission::Block(first..self.states.len().min(first + BLOCK_PAGES))
@@ -130,6 +141,7 @@ impl HotSet {
                     let _ = state.compare_exchange(COLD, LOOSE, Relaxed, Relaxed);
                 }
             }
+            Admission::All => self.admit_all(),
             Admission::Refused => {}
         }
     }
@@ -282,7 +294,7 @@ mod tests {
     #[test]
     fn beyond_the_limit_blocks_become_loose_and_their_hot_pages_stay_hot() {
         let set = HotSet::new(3 * BLOCK_PAGES - 1);
-        set.limit(2);
+        set.limit(2, 2);
         let in_last = 2 * BLOCK_PAGES + 7;
         write(&set, in_last);
         write(&set, 0);
@@ -290,6 +302,7 @@ mod tests {
         assert_eq!(write(&set, in_last + 1), Admission::Block(last.clone()));
         assert_eq!(write(&set, BLOCK_PAGES), Admission::Block(BLOCK_PAGES..2 * BLOCK_PAGES));
         assert_eq!(set.admission(last.start), Admission::Refused);
+        assert_eq!(set.admission(1), Admission::All, "a third block");
         let dropped =
             vec![last.start..in_last, in_last + 1..last.end, BLOCK_PAGES..2 * BLOCK_PAGES];
         assert_eq!(end(&set, &[in_last, 0]), (dropped, vec![in_last, 0]));

@@ -25,7 +25,7 @@ use super::{MEMORIES_MAX, RESERVATION_BYTES};
 pub(crate) const GRANULE_BYTES: u64 = 64 << 10;
 
 /// The most runs of one memory: each is a mapping of its own in every worker.
-pub(crate) const RUNS_MAX: usize = 256;
+pub(crate) const RUNS_MAX: usize = 64;
 
 const MAGIC: [u8; 8] = *b"stkimg01";
 const FOOTER_BYTES: u64 = 24;
@@ -240,7 +240,7 @@ pub(super) struct Piece<'a> {
 }
 
 impl Piece<'_> {
-    /// Maps it anew to its place in the memory at `base`, dropping what was there.
+    /// Maps it anew to its place in the memory at `base`, for reading, dropping what was there.
     ///
     /// # Errors
     /// The system's.
@@ -249,10 +249,10 @@ impl Piece<'_> {
     /// The memory is reserved there, as long as the piece's place says, nobody refers to what is in it,
     /// and no guest runs in it.
     #[allow(unsafe_code)]
-    pub(super) unsafe fn map(&self, base: *mut u8, access: Access) -> io::Result<()> {
+    pub(super) unsafe fn map(&self, base: *mut u8) -> io::Result<()> {
         let file = self.source.as_ref().map(|(image, offset)| (&*image.file, *offset));
         // SAFETY: as the caller promises.
-        unsafe { super::pages::map_over(base, &self.place, file, access) }
+        unsafe { super::pages::map_over(base, &self.place, file, Access::Read) }
     }
 
     /// What it holds; none where that is zeros.

@@ -210,13 +210,19 @@ impl Memories {
 
     /// The slot of the memory that is asked for, if it is one of the announced module's, has a slot,
     /// and no other instance is in that.
-    fn next_slot(&self, minimum_bytes: usize) -> Option<SlotOrImage> {
+    ///
+    /// # Errors
+    /// Where nobody was announced, or another module.
+    fn next_slot(&self, minimum_bytes: usize) -> Result<SlotOrImage, &'static str> {
         let mut state = self.state();
-        let (memories, next) = state.announced.as_mut()?;
-        let entry = memories.0.get(*next)?;
+        let (memories, next) = state.announced.as_mut().ok_or("a memory of no instance")?;
+        let entry = memories.0.get(*next).ok_or("a memory more than its module has")?;
         *next += 1;
-        let slot = entry.slot.as_ref().filter(|_| entry.minimum_bytes == minimum_bytes)?;
-        Some(match SlotMemory::take(slot) {
+        if entry.minimum_bytes != minimum_bytes {
+            return Err("a memory of another module");
+        }
+        let Some(slot) = &entry.slot else { return Ok(SlotOrImage::Neither) };
+        Ok(match SlotMemory::take(slot) {
             Some(memory) => SlotOrImage::Slot(memory),
             None => SlotOrImage::Image(Arc::clone(slot.image())),
         })
@@ -226,6 +232,7 @@ impl Memories {
 enum SlotOrImage {
     Slot(SlotMemory),
     Image(Arc<Image>),
+    Neither,
 }
 
 /// An instance that is being made.
@@ -254,10 +261,10 @@ unsafe impl MemoryCreator for Memories {
         let is_heap = reserved == usize::try_from(GC_HEAP_RESERVATION_BYTES).ok();
         let image = match is_heap {
             true => None,
-            false => match self.next_slot(minimum) {
-                Some(SlotOrImage::Slot(memory)) => return Ok(Box::new(memory)),
-                Some(SlotOrImage::Image(image)) => Some(image),
-                None => None,
+            false => match self.next_slot(minimum)? {
+                SlotOrImage::Slot(memory) => return Ok(Box::new(memory)),
+                SlotOrImage::Image(image) => Some(image),
+                SlotOrImage::Neither => None,
             },
         };
         let capacity = reserved.unwrap_or(0).max(minimum);

@@ -89,7 +89,9 @@ impl Drop for Mapping {
     }
 }
 
-/// Maps `place` of the memory at `base` anew: privately from a place in `file`, or with zeros.
+/// Maps `place` of the memory at `base` anew: privately from a place in `file`, or with zeros. Never to be
+/// written at once: where address space is mapped already, Linux takes that for paid and does not ask
+/// `RLIMIT_DATA`, so a locked down process may not. What [`protect`] makes writable it does count.
 ///
 /// # Errors
 /// The system's.

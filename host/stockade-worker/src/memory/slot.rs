@@ -22,7 +22,7 @@ use wasmtime::LinearMemory;
 use super::RESERVATION_BYTES;
 use super::arena::Place;
 use super::grown::GrownSet;
-use super::hot::{Admission, HOT_PAGES_MAX, HotSet, Survey};
+use super::hot::{Admission, HOT_PAGES_MAX, HotSet, LOOSE_BLOCKS_MAX, Survey};
 use super::image::Image;
 use super::pages::{Access, map_over, out_of_memory, protect};
 use crate::lockdown::Space;
@@ -84,7 +84,8 @@ impl Slot {
 
     /// Leaves this slot its part of the hot pages of a process with so many slots.
     pub(super) fn share_hot_set(&self, slots: usize) {
-        self.hot.limit(HOT_PAGES_MAX / slots.max(1));
+        let slots = slots.max(1);
+        self.hot.limit(HOT_PAGES_MAX / slots, LOOSE_BLOCKS_MAX / slots);
     }
 
     /// Where grown pages are kept without access.
@@ -117,17 +118,26 @@ impl Slot {
             Admission::Refused => return false,
             Admission::Page(page) => *page..page + 1,
             Admission::Block(pages) => pages.clone(),
+            Admission::All => return self.open(),
         };
         if self.make_writable(pages).is_ok() {
             self.hot.admit(&admission);
             return true;
         }
-        // The system has no mapping more for a page of its own; one for all needs none.
-        if self.make_writable(0..self.pages()).is_ok() {
-            self.hot.admit_all();
-            return true;
+        self.open()
+    }
+
+    /// Makes all that the instance has writable, where the system has no mapping more for pages of their
+    /// own: one mapping for all needs none.
+    fn open(&self) -> bool {
+        let size = self.size.load(Ordering::Relaxed);
+        // SAFETY: the instance has it, so it is within the place.
+        if unsafe { protect(self.base(), &(0..size), Access::Write) }.is_err() {
+            out_of_memory();
         }
-        out_of_memory()
+        self.hot.admit_all();
+        (0..self.blocks_of(size)).for_each(|block| self.grown.admit(block));
+        true
     }
 
     fn admit_grown(&self, block: usize) -> bool {
@@ -138,13 +148,7 @@ impl Slot {
             self.grown.admit(block);
             return true;
         }
-        // As above.
-        let blocks = self.blocks_of(self.size.load(Ordering::Relaxed));
-        if self.protect_blocks(0..blocks, Access::Write).is_ok() {
-            (0..blocks).for_each(|block| self.grown.admit(block));
-            return true;
-        }
-        out_of_memory()
+        self.open()
     }
 
     /// Makes the blocks of the window that `addresses` are in writable, because what is mapped there and
@@ -228,10 +232,6 @@ impl Slot {
         Ok(())
     }
 
-    fn pages(&self) -> usize {
-        self.image.minimum_bytes.div_ceil(self.page_bytes)
-    }
-
     /// The bytes of some pages.
     fn place_of(&self, pages: Range<usize>) -> Range<usize> {
         pages.start * self.page_bytes..self.image.minimum_bytes.min(pages.end * self.page_bytes)
@@ -239,7 +239,7 @@ impl Slot {
 
     fn make_writable(&self, pages: Range<usize>) -> io::Result<()> {
         #[cfg(test)]
-        if self.is_refused.load(Ordering::Relaxed) && pages.len() < self.pages() {
+        if self.is_refused.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         // SAFETY: below the minimum, so within the place.
@@ -249,9 +249,7 @@ impl Slot {
     fn map_image(&self, place: Range<usize>) -> io::Result<()> {
         // SAFETY: below the minimum, so within the place; between two instances, so that nobody
         // refers to it.
-        self.image
-            .pieces(place)
-            .try_for_each(|piece| unsafe { piece.map(self.base(), Access::Read) })
+        self.image.pieces(place).try_for_each(|piece| unsafe { piece.map(self.base()) })
     }
 
     /// Makes the memory as it was.
@@ -435,15 +433,18 @@ mod tests {
 
     #[test]
     fn more_pages_than_may_be_hot_are_put_back_too() {
-        let slot = slot(64, &[0, 63]);
-        slot.share_hot_set(HOT_PAGES_MAX / 3);
-        for _ in 0..10 {
-            let memory = SlotMemory::take(&slot).unwrap();
-            (0..64 * GRANULE).step_by(slot.page_bytes).for_each(|at| memory.write(at));
-            assert!(memory.bytes().iter().step_by(slot.page_bytes).all(|byte| *byte == 0xee));
-            drop(memory);
-            assert_eq!(slot.hot.count(), 3);
-            assert_pristine(&slot, &[0, 63]);
+        for (blocks, kept) in [(LOOSE_BLOCKS_MAX, 3), (2, 0)] {
+            let slot = slot(64, &[0, 63]);
+            slot.hot.limit(3, blocks);
+            for _ in 0..10 {
+                let mut memory = SlotMemory::take(&slot).unwrap();
+                memory.grow_to(66 * GRANULE).unwrap();
+                (0..66 * GRANULE).step_by(slot.page_bytes).for_each(|at| memory.write(at));
+                assert!(memory.bytes().iter().step_by(slot.page_bytes).all(|byte| *byte == 0xee));
+                drop(memory);
+                assert_eq!(slot.hot.count(), kept);
+                assert_pristine(&slot, &[0, 63]);
+            }
         }
     }
 

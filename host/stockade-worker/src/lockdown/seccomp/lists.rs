@@ -88,11 +88,6 @@ pub(super) const INPUT_MAPPING: [libc::c_int; 3] =
 
 /// What only a worker does, until its last task.
 pub(super) const WORKER: &[Rule] = &[
-    allow_if(
-        libc::SYS_mmap,
-        &[Is(2, COUNTED), IsBut(3, PRIVATE_OPTIONS, PRIVATE)],
-        "memory of guests, from an artefact or none",
-    ),
     allow_if(libc::SYS_mprotect, &[Is(2, COUNTED)], "memory of guests that grows or is written"),
     allow(libc::SYS_readv, "a command's stdin"),
     allow(libc::SYS_writev, "a command's stdout and stderr"),
@@ -107,6 +102,11 @@ pub(super) const LOADING: &[Rule] = &[
         libc::SYS_mmap,
         &[Is(2, (PROT_READ | PROT_EXEC) as u32), IsBut(3, MAP_FIXED as u32, PRIVATE)],
         "code, from a sealed file; until the last module is mapped",
+    ),
+    allow_if(
+        libc::SYS_mmap,
+        &[Is(2, COUNTED), Is(3, PRIVATE)],
+        "an artefact that is read; until the last module is mapped",
     ),
     allow_if(
         libc::SYS_mmap,

@@ -132,7 +132,7 @@ mod tests {
         let compiler = program(Profile::Compiler, SeccompAction::KillProcess).unwrap();
         for bit in 0..32 {
             let flags = 0x22 | 1_u64 << bit;
-            let needed = [libc::MAP_PRIVATE, libc::MAP_ANONYMOUS, MAP_FIXED, libc::MAP_NORESERVE];
+            let needed = [libc::MAP_PRIVATE, libc::MAP_ANONYMOUS];
             let needed = needed.into_iter().any(|flag| 1 << bit == flag as u64);
             for program in [&worker, &sealed] {
                 let mapped = is_allowed(program, SYS_mmap, [0, PAGE, 3, flags, u64::MAX, 0]);
@@ -205,6 +205,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Linux takes address space that is mapped already for paid, whatever it was mapped for: a fixed
+    /// mapping over it may be written, and `RLIMIT_DATA` is not asked.
+    #[test]
+    fn memory_that_may_be_written_is_mapped_over_nothing() {
+        let sealed = sealed(vec![WINDOW]).unwrap();
+        let worker = program(Profile::Worker(Files::None), SeccompAction::KillProcess).unwrap();
+        for flags in [0x32_u64, 0x12, 0x4032] {
+            for program in [&worker, &sealed] {
+                let at = MEMORIES.start as u64;
+                assert!(
+                    !is_allowed(program, SYS_mmap, [at, PAGE, 3, flags, u64::MAX, 0]),
+                    "{flags:#x}"
+                );
+            }
+        }
+        assert!(is_allowed(&sealed, SYS_mmap, [0, PAGE, 3, 0x22, u64::MAX, 0]));
     }
 
     #[test]
