@@ -173,7 +173,7 @@ pub(super) const TRIES: [Try; 25] = [
     ("2 GiB of memory", |it| {
         let length = 2_i64 << 30;
         let write = i64::from(libc::PROT_READ | libc::PROT_WRITE);
-        let flags = i64::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+        let flags = i64::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         it.system_call(libc::SYS_mmap, &[0, length, write, flags, -1, 0])
     }),
 ];

@@ -38,12 +38,15 @@ fn written_then(it: &Escapee, access: i64) -> Act {
 /// What native code may try, by name.
 type Try = (&'static str, fn(&Escapee) -> Act);
 
-const ACTS: [Try; 14] = [
+const ACTS: [Try; 15] = [
     ("a stack that grows", |it| map(it, MIB, WRITE, ANONYMOUS | i64::from(libc::MAP_GROWSDOWN))),
     ("locked memory", |it| map(it, MIB, WRITE, ANONYMOUS | i64::from(libc::MAP_LOCKED))),
     ("huge pages", |it| map(it, 2 * MIB, WRITE, ANONYMOUS | i64::from(libc::MAP_HUGETLB))),
     ("memory filled at once", |it| map(it, MIB, WRITE, ANONYMOUS | i64::from(libc::MAP_POPULATE))),
     ("shared memory", |it| map(it, MIB, WRITE, i64::from(libc::MAP_SHARED | libc::MAP_ANONYMOUS))),
+    ("memory to write over what is mapped", |it| {
+        map(it, 1 << 30, WRITE, ANONYMOUS | i64::from(libc::MAP_FIXED))
+    }),
     ("a terabyte to read", |it| map(it, 1 << 40, READ, ANONYMOUS | i64::from(libc::MAP_NORESERVE))),
     ("a terabyte without access", |it| {
         map(it, 1 << 40, 0, ANONYMOUS | i64::from(libc::MAP_NORESERVE))
