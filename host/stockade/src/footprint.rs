@@ -75,7 +75,7 @@ impl MemoryAllowance {
     }
 }
 
-/// A process that is looked at by whoever has it.
+/// A process whose memory its owner looks at.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weighed {
     pub(crate) pid: u32,

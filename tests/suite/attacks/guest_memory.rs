@@ -1,4 +1,4 @@
-//! 80–83: what is left in guest memory, whoever wrote it and whatever the kernel does with its pages.
+//! 80–83: what is left in guest memory, written by a guest or by the kernel, while pages are moved.
 
 use stockade::{Grants, Limits, Pool};
 use stockade_tests::races::{Mover, Race};

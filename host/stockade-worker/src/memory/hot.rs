@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::
 /// blocks take as many again, and images 128 for each slot.
 pub(super) const HOT_PAGES_MAX: usize = 8192;
 
-/// The most loose blocks of a process. Whoever writes to more has all of its memory made writable.
+/// The most loose blocks of a process. Of a guest that writes to more, all of the memory becomes writable.
 pub(super) const LOOSE_BLOCKS_MAX: usize = 8192;
 
 /// Pages that become loose together. They are dropped by one system call, so only the fault is to be
