@@ -226,6 +226,10 @@ races seconds="1200": build
 smith modules="10000" seed="" first="": build
     {{ target }}/debug/smith {{ modules }} "{{ seed }}" "{{ first }}"
 
+# The comparison of `smith` alone: after calls and a reset, is an instance as the engine makes it, byte for byte?
+smith-compare modules="100000" seed="" first="": build
+    {{ target }}/debug/smith compare {{ modules }} "{{ seed }}" "{{ first }}"
+
 # One fuzz target for so many seconds (0 is without end), on from its kept corpus: admission, cache, manifest, results, ring, slots or wire. More words are libFuzzer's options.
 fuzz target_name seconds="60" *options: cargo-fuzz
     @mkdir -p {{ fuzz }}/corpus/{{ target_name }}

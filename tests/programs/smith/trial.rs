@@ -29,16 +29,7 @@ const WALL_TIME: Duration = Duration::from_millis(500);
 
 /// Tries `modules`.
 pub(crate) fn run(modules: Vec<Made>, seed: u32, tally: &Tally) {
-    let settings = limits().engine_settings();
-    let (mut admitted, mut refused) = (Vec::new(), Vec::new());
-    for made in modules {
-        let answer = stockade_module::binary(&made.wasm, false)
-            .and_then(|binary| stockade_module::admit(&binary, &settings));
-        match answer {
-            Ok(_) => admitted.push(made),
-            Err(refusal) => refused.push((made, refusal.kind)),
-        }
-    }
+    let (mut admitted, refused) = divide(modules);
     for (made, kind) in refused {
         let built = builder().module_bytes(made.name(), made.wasm.clone()).build();
         match built {
@@ -54,6 +45,33 @@ pub(crate) fn run(modules: Vec<Made>, seed: u32, tally: &Tally) {
     let Some(pool) = build(&mut admitted, tally) else { return };
     call_all(&pool, &admitted, seed, tally);
     end(pool, &admitted, tally);
+}
+
+/// Compares those of `modules` that are admitted, without a pool.
+pub(crate) fn compare_all(modules: Vec<Made>, seed: u32, tally: &Tally) {
+    let (admitted, refused) = divide(modules);
+    for made in &admitted {
+        compare(made, seed, tally);
+        tally.module(made, "admitted");
+    }
+    for (made, kind) in &refused {
+        tally.module(made, &format!("refused: {kind:?}"));
+    }
+}
+
+/// Those that are admitted, and the others with the reason.
+fn divide(modules: Vec<Made>) -> (Vec<Made>, Vec<(Made, RefusalKind)>) {
+    let settings = limits().engine_settings();
+    let (mut admitted, mut refused) = (Vec::new(), Vec::new());
+    for made in modules {
+        let answer = stockade_module::binary(&made.wasm, false)
+            .and_then(|binary| stockade_module::admit(&binary, &settings));
+        match answer {
+            Ok(_) => admitted.push(made),
+            Err(refusal) => refused.push((made, refusal.kind)),
+        }
+    }
+    (admitted, refused)
 }
 
 fn limits() -> Limits {
