@@ -88,6 +88,54 @@ fn a_pipe_that_its_reader_closed_ends_the_program_and_not_its_worker() {
     assert_eq!(pool.workers()[0].id.0, 1, "the worker was lost");
 }
 
+/// Exits with 50 and how many bytes of stdin came, or with the error number that a read or a wait gave.
+const READER: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (func (export "_start") (local $errno i32) (local $count i32)
+        ;; A read of stdin, waited for.
+        (i32.store8 (i32.const 1008) (i32.const 1))
+        (local.set $errno
+            (call $poll (i32.const 1000) (i32.const 2000) (i32.const 1) (i32.const 3000)))
+        (if (local.get $errno) (then (call $exit (local.get $errno))))
+        (loop $more
+            (i32.store (i32.const 0) (i32.const 16))
+            (i32.store (i32.const 4) (i32.const 100))
+            (local.set $errno (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+            (if (local.get $errno) (then (call $exit (local.get $errno))))
+            (local.set $count (i32.add (local.get $count) (i32.load (i32.const 8))))
+            (br_if $more (i32.load (i32.const 8))))
+        (call $exit (i32.add (i32.const 50) (local.get $count)))))"#;
+
+#[test]
+fn a_stdin_that_fails_says_so_and_one_that_does_not_block_is_waited_for() {
+    const ISDIR: (i32, i32) = (21, 31);
+    const IO: i32 = 29;
+    let pool = wat(READER).build().unwrap();
+    let code = |command: Command| run(&pool, command).exit_code;
+    assert_eq!(code(Command::new("p").stdin_error(ISDIR.0)), ISDIR.1);
+    assert_eq!(code(Command::new("p").stdin_error(i32::MIN)), IO);
+    assert_eq!(code(Command::new("p").stdin_error(ISDIR.0).stdin("abc")), 53);
+
+    let (stdin, mut feed) = std::io::pipe().unwrap();
+    let flags = rustix::fs::fcntl_getfl(&stdin).unwrap();
+    rustix::fs::fcntl_setfl(&stdin, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    let handle = pool.submit_command(Command::new("p").stdin_from(stdin)).unwrap();
+    feed.write_all(b"one").unwrap();
+    drop(feed);
+    assert_eq!(handle.result().unwrap().exit_code, 53);
+
+    // Closed with something unread, a socket is no end.
+    let (mut feed, mut stdin) = std::os::unix::net::UnixStream::pair().unwrap();
+    stdin.write_all(b"!").unwrap();
+    feed.write_all(b"one").unwrap();
+    drop(feed);
+    assert_eq!(code(Command::new("p").stdin_from(stdin)), IO);
+    assert_eq!(pool.workers()[0].id.0, 1, "the worker was lost");
+}
+
 #[test]
 fn many_programs_with_pipes_wait_in_one_worker() {
     let pool = linecount().build().unwrap();

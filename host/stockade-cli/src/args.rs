@@ -166,7 +166,7 @@ Output:
   With --output-dir the error of an item is in LINE.error.json or NAME.error.json.
 
 Ctrl-C takes no more items, drops those not started, and ends after those that run; the output then
-has every item that was done. A second Ctrl-C ends at once. With `--resume` the same command goes on:
+has every item that was done. A second Ctrl-C ends at once. SIGTERM and SIGHUP do the same. With `--resume` the same command goes on:
 what was done is kept every second, and what was written since then is cut off and done again.
 ";
 

@@ -10,6 +10,7 @@ use stockade::{Json, Parameter};
 
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::streams;
 use crate::values::Named;
 
 /// The most bytes of a file that is an argument: as many as all arguments of a task may have.
@@ -59,7 +60,7 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     };
     let mut bytes = Vec::new();
     if path.as_os_str() == "-" {
-        std::io::stdin().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)
+        streams::stdin().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)
     } else {
         File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
     }

@@ -17,7 +17,7 @@ use stockade::{ModuleDescription, WorkerProgram};
 use crate::error::Error;
 use crate::exit::{self, Exit};
 use crate::target::{self, Target};
-use crate::{escape, inspect, json, output, report};
+use crate::{escape, inspect, json, report, streams};
 
 const TARGET: &str = "wasm32-wasip1";
 
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &BuildArgs) -> Result<Exit, Error> {
         let module = stockade::inspect(&path, Some(&WorkerProgram::CurrentProgram))?;
         described.push((path, module));
     }
-    let stdout = &mut anstream::stdout().lock();
+    let stdout = &mut Vec::new();
     let written = if args.json {
         let modules = described.iter().map(|(path, module)| {
             let mut value = inspect::as_json(module);
@@ -89,7 +89,8 @@ pub(crate) fn run(args: &BuildArgs) -> Result<Exit, Error> {
     } else {
         described.iter().try_for_each(|(path, module)| show(stdout, path, module))
     };
-    written.map_err(|error| output::failed(&error))?;
+    written.map_err(|error| streams::failed(&error))?;
+    streams::print(|to| to.write_all(stdout))?;
     match described.iter().find(|(_, module)| target::targets(module).is_empty()) {
         Some((path, _)) => {
             Err(Error::new(Exit::Call, format!("nothing in {} can be called", shown(path)))
@@ -135,7 +136,7 @@ fn add_target(path: &Path) -> Result<(), Error> {
     if asked.status.success() && Path::new(&directory).is_dir() {
         return Ok(());
     }
-    anstream::eprintln!("adding the Rust target {TARGET}: rustup target add {TARGET}");
+    streams::say(|to| writeln!(to, "adding the Rust target {TARGET}: rustup target add {TARGET}"));
     let added = tool("rustup", path).args(["target", "add", TARGET]).stdout(io::stderr()).status();
     let missing = Error::new(Exit::Internal, format!("the Rust target {TARGET} is missing"));
     match added {

@@ -11,7 +11,7 @@ use stockade::{BuildError, Cache, CacheEntry, CacheError};
 use crate::error::Error;
 use crate::exit::{self, Exit};
 use crate::table::{Align, table};
-use crate::{escape, json, output, report};
+use crate::{escape, json, report, streams};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &CacheArgs) -> Result<Exit, Error> {
             .help("`stockade run --cache DIR` makes one, and keeps its compiled module there"));
     }
     let cache = Cache::in_directory(directory);
-    let stdout = &mut anstream::stdout().lock();
+    let stdout = &mut Vec::new();
     let (written, exit) = match args.action {
         Action::List => {
             let entries = cache.entries().map_err(unusable)?;
@@ -89,7 +89,8 @@ pub(crate) fn run(args: &CacheArgs) -> Result<Exit, Error> {
             (written, Exit::Success)
         }
     };
-    written.map_err(|error| output::failed(&error)).map(|()| exit)
+    let printed = written.map_err(|error| streams::failed(&error));
+    printed.and_then(|()| streams::print(|to| to.write_all(stdout))).map(|()| exit)
 }
 
 fn unusable(error: CacheError) -> Error {

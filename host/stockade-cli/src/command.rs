@@ -1,27 +1,33 @@
 //! Command modules: whole programs, with stdin, stdout and stderr passed through as they go.
 //!
 //! ```text
-//! stdin  ──pump──► pipe ──► worker     the worker never holds a terminal, nor a file of the user's
+//! stdin  ──pump──► socket ► worker     the worker never holds a terminal, nor a file of the user's
 //! stdout ◄──pump── pipe ◄── worker
 //! stderr ◄──pump── pipe ◄── worker
 //! ```
+//!
+//! What stops a pump reaches the program as it would natively: a stdin that fails is an error where it
+//! failed, and a stdout that takes no more is a pipe that nobody reads. A stderr that takes no more is
+//! nobody's end: what comes for it is dropped.
 //!
 //! Invariant: what reaches a terminal is escaped, unless the user said that the program may control
 //! it; what goes anywhere else passes byte for byte.
 
 use std::ffi::OsStr;
-use std::io::{self, IsTerminal, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, PipeReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use stockade::{Command, CommandOutput, Pool, TaskHandle};
+use stockade::{Command, Pool};
 
 use crate::args::RunArgs;
 use crate::error::Error;
 use crate::escape::Escaper;
 use crate::exit::Exit;
 use crate::observe::Observer;
-use crate::{located, output, report};
+use crate::streams::{self, Stderr};
+use crate::{located, report};
 
 /// Bytes that a pump moves at a time: what a pipe holds.
 const PUMP_BYTES: usize = 64 << 10;
@@ -33,31 +39,41 @@ const PUMP_BYTES: usize = 64 << 10;
 pub(crate) fn run(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Result<Exit, Error> {
     check(args)?;
     let no_pipe = |error| Error::new(Exit::Internal, "cannot make a pipe").cause(&error);
-    let (stdin, to_guest) = io::pipe().map_err(no_pipe)?;
     let (from_stdout, stdout) = io::pipe().map_err(no_pipe)?;
     let (from_stderr, stderr) = io::pipe().map_err(no_pipe)?;
     let name = args.module.file_name().map_or_else(Default::default, OsStr::to_string_lossy);
     let command = || Command::new(&*name).args(args.args.iter().chain(&args.argv).cloned());
     let taped = observer.keeps_arguments().then(Tape::default);
-    let tape = taped.clone();
-    let command_now = command().stdin_from(stdin).stdout_to(stdout).stderr_to(stderr);
-    let handle = pool.submit_command(command_now)?;
+    // Of these three every system has a number.
+    let unreadable = streams::stdin_problem().map(|error| error.raw_os_error().unwrap_or_default());
+    let (command_now, feed) = match unreadable {
+        Some(number) => (command().stdin_error(number), None),
+        None => {
+            let (feed, stdin) = Feed::new().map_err(no_pipe)?;
+            (command().stdin_from(stdin), Some(feed))
+        }
+    };
+    let handle = pool.submit_command(command_now.stdout_to(stdout).stderr_to(stderr))?;
     let no_thread = |error| Error::new(Exit::Internal, "cannot start a thread").cause(&error);
-    // Nobody joins it: it may wait for input that never comes, and ends with the process.
-    thread::Builder::new()
-        .name("stockade-stdin".into())
-        .spawn(move || pump_stdin(to_guest, tape.as_ref()))
-        .map_err(no_thread)?;
+    if let Some(feed) = feed {
+        let tape = taped.clone();
+        // Nobody joins it: it may wait for input that never comes, and ends with the process.
+        thread::Builder::new()
+            .name("stockade-stdin".into())
+            .spawn(move || pump_stdin(feed, tape.as_ref()))
+            .map_err(no_thread)?;
+    }
     let escaped = |is_terminal| is_terminal && !args.allow_terminal_control;
-    let escape_stdout = escaped(io::stdout().is_terminal());
-    let escape_stderr = escaped(io::stderr().is_terminal());
+    let escape_stdout = escaped(streams::stdout_is_terminal());
+    let escape_stderr = escaped(streams::stderr_is_terminal());
     let (ended, printed) = thread::scope(|scope| {
         let pumps = [
-            thread::Builder::new().name("stockade-stdout".into()).spawn_scoped(scope, || {
-                pump(from_stdout, &mut io::stdout(), escape_stdout, &handle)
-            }),
+            thread::Builder::new()
+                .name("stockade-stdout".into())
+                .spawn_scoped(scope, || pump(from_stdout, streams::stdout, escape_stdout)),
             thread::Builder::new().name("stockade-stderr".into()).spawn_scoped(scope, || {
-                pump(from_stderr, &mut io::stderr(), escape_stderr, &handle)
+                let to = || Lossy { stderr: streams::stderr() };
+                pump(from_stderr, to, escape_stderr)
             }),
         ];
         let ended = handle.result();
@@ -67,17 +83,22 @@ pub(crate) fn run(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Resul
         (ended, printed)
     });
     if args.report {
-        // Where stderr is closed, nobody wants this.
-        let _ = report::write_report(
-            &mut io::stderr().lock(),
-            &handle.report(),
-            args.pool.deterministic,
-        );
+        streams::say(|to| report::write_report(to, &handle.report(), args.pool.deterministic));
     }
-    let saved =
-        observer.ended(1, &handle, || Some(pool.record_command(command().stdin(taped?.bytes()?))));
+    let saved = observer.ended(1, &handle, || {
+        let command = match unreadable {
+            Some(number) => command().stdin_error(number),
+            None => command().stdin(taped?.bytes()?),
+        };
+        Some(pool.record_command(command))
+    });
     let [stdout, _stderr] = printed;
-    stdout.map_err(|error| output::failed(&error))?;
+    match (stdout, &ended) {
+        // It knew that nobody reads, and ended as it wanted to.
+        (Err(error), Ok(output))
+            if error.kind() == io::ErrorKind::BrokenPipe && output.exit_code != 0 => {}
+        (stdout, _) => stdout.map_err(|error| streams::failed(&error))?,
+    }
     ended.map(|output| Exit::of_guest(output.exit_code)).map_err(|error| {
         let error = located::error(&error, Some(pool));
         observer.describe(error, &saved)
@@ -129,42 +150,87 @@ impl Tape {
         );
     }
 
+    /// Keeps nothing: what there was is not all that the program saw.
+    fn spoil(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn bytes(&self) -> Option<Vec<u8>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
+/// The way into a program's stdin.
+///
+/// The program's end has written a byte here, which nobody reads while there is input. A socket that is
+/// closed with something unread is an error to its other end, behind all that was written: so input that
+/// failed is none that ended, however this process comes to its own end.
+struct Feed(UnixStream);
+
+impl Feed {
+    /// One, and the program's end of it.
+    fn new() -> io::Result<(Self, UnixStream)> {
+        let (feed, mut stdin) = UnixStream::pair()?;
+        stdin.write_all(&[0])?;
+        Ok((Self(feed), stdin))
+    }
+
+    /// The input has ended.
+    fn end(mut self) {
+        // The byte is there since before the program was, so nothing is waited for. Where the program has
+        // gone, nobody reads.
+        let _ = self.0.read_exact(&mut [0]);
+    }
+}
+
 /// Moves this process's stdin into the guest's until either ends.
-fn pump_stdin(mut to: PipeWriter, tape: Option<&Tape>) {
-    let mut from = io::stdin().lock();
+fn pump_stdin(mut to: Feed, tape: Option<&Tape>) {
+    let mut from = streams::stdin();
     let mut buffer = vec![0; PUMP_BYTES];
     loop {
         match from.read(&mut buffer) {
-            Ok(0) => return,
+            Ok(0) => return to.end(),
             // Fails once the guest is gone or reads no more, and then nobody wants the rest.
             Ok(bytes) => {
                 if let Some(tape) = tape {
                     tape.push(&buffer[..bytes]);
                 }
-                if to.write_all(&buffer[..bytes]).is_err() {
+                if to.0.write_all(&buffer[..bytes]).is_err() {
                     return;
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // To the guest, input that cannot be read has ended.
-            Err(_) => return,
+            Err(error) => {
+                if let Some(tape) = tape {
+                    tape.spoil();
+                }
+                // Before the program hears of it, and may end.
+                tracing::warn!(%error, "stdin cannot be read to its end");
+                return drop(to);
+            }
         }
     }
 }
 
-/// Moves what the guest writes to `to` until the guest's end closes. Where `to` takes no more, the
-/// program is ended, as a signal would.
-fn pump(
-    mut from: PipeReader,
-    to: &mut dyn Write,
-    escape: bool,
-    handle: &TaskHandle<CommandOutput>,
-) -> io::Result<()> {
+/// A stderr to which writing never fails.
+struct Lossy {
+    stderr: Stderr,
+}
+
+impl Write for Lossy {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Nobody reads it, or the disk is full: nobody's end.
+        let _ = self.stderr.write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Moves what the guest writes to `to` until the guest's end closes. Where `to` takes no more, nobody
+/// reads any more what the guest writes, which it is told when it writes.
+fn pump<W: Write>(mut from: PipeReader, to: impl Fn() -> W, escape: bool) -> io::Result<()> {
     let mut buffer = vec![0; PUMP_BYTES];
     let mut escaper = escape.then(Escaper::default);
     loop {
@@ -172,18 +238,17 @@ fn pump(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             read => read?,
         };
-        let written = match &mut escaper {
-            None => to.write_all(&buffer[..bytes]),
+        match &mut escaper {
+            None => to().write_all(&buffer[..bytes])?,
             Some(escaper) => {
                 let mut text = String::new();
                 escaper.push(&buffer[..bytes], &mut text);
                 if bytes == 0 {
                     escaper.finish(&mut text);
                 }
-                to.write_all(text.as_bytes())
+                to().write_all(text.as_bytes())?;
             }
-        };
-        written.and_then(|()| to.flush()).inspect_err(|_| handle.cancel_running())?;
+        }
         if bytes == 0 {
             return Ok(());
         }

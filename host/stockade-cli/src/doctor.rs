@@ -3,7 +3,6 @@
 
 use std::io::{self, Write};
 
-use anstream::AutoStream;
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::{Value, json};
 use stockade::{Layer, LayerReport, Level, Lockdown, LockdownReport, PoolLockdown, WorkerProgram};
@@ -13,7 +12,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::{Machine, Row};
 use crate::values::Layers;
-use crate::{json, output};
+use crate::{json, streams};
 
 /// Shows every layer.
 ///
@@ -23,15 +22,10 @@ use crate::{json, output};
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Error> {
     let found = stockade::lockdown(&Lockdown::default(), Some(&WorkerProgram::CurrentProgram))?;
     let machine = Machine::look(args.cache.as_deref());
-    let stdout = io::stdout().lock();
-    let written = if args.json {
-        let mut stdout = stdout;
-        writeln!(stdout, "{}", json::text(&as_json(&found, &machine))).and_then(|()| stdout.flush())
-    } else {
-        let mut stdout = AutoStream::auto(stdout);
-        show(&mut stdout, &found, &machine).and_then(|()| stdout.flush())
-    };
-    written.map_err(|error| output::failed(&error))?;
+    streams::print(|to| match args.json {
+        true => writeln!(to, "{}", json::text(&as_json(&found, &machine))),
+        false => show(to, &found, &machine),
+    })?;
     let missing = found.missing(&required(&args.require));
     match missing.first() {
         None => Ok(Exit::Success),

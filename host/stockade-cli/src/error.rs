@@ -9,6 +9,7 @@ use clap::builder::styling::{AnsiColor, Style};
 
 use crate::escape;
 use crate::exit::Exit;
+use crate::streams;
 
 /// The most bytes of one text, and the most functions of a backtrace, that are shown.
 const TEXT_BYTES_MAX: usize = 8 << 10;
@@ -111,8 +112,7 @@ impl Error {
 
     /// Prints the error to stderr, in colours where a person sees them.
     pub(crate) fn print(&self) {
-        // Nobody is left to tell where stderr is closed.
-        let _ = self.write(&mut anstream::stderr().lock());
+        streams::say(|to| self.write(to));
     }
 
     fn write(&self, to: &mut dyn Write) -> std::io::Result<()> {

@@ -33,10 +33,14 @@ pub(crate) enum Exit {
     Differs,
     /// The result cannot be written.
     Output,
+    /// SIGHUP: the terminal has gone.
+    HungUp,
     /// Ctrl-C.
     Interrupted,
     /// Whoever read the output has gone.
     ReaderGone,
+    /// SIGTERM.
+    Terminated,
 }
 
 impl Exit {
@@ -56,8 +60,10 @@ impl Exit {
             Self::SomeFailed => 71,
             Self::Differs => 72,
             Self::Output => 74,
+            Self::HungUp => 129,
             Self::Interrupted => 130,
             Self::ReaderGone => 141,
+            Self::Terminated => 143,
         }
     }
 
@@ -83,9 +89,12 @@ Exit codes:
    71  map: some items failed, the others have their results; cache verify: some entries are wrong
    72  replay: the task ended otherwise than it was recorded
    74  the result cannot be written
+  129  ended by SIGHUP: the terminal has gone
   130  interrupted by Ctrl-C
   141  whoever read the output has gone
-A command module's own exit code is returned as it is; those above 255 become 255.";
+  143  ended by SIGTERM
+A command module's own exit code is returned as it is; those above 255 become 255. Where nobody reads its
+stdout, 0 becomes 141; where that cannot be written, every code becomes 74.";
 
 #[cfg(test)]
 mod tests {
@@ -106,8 +115,10 @@ mod tests {
             Exit::SomeFailed,
             Exit::Differs,
             Exit::Output,
+            Exit::HungUp,
             Exit::Interrupted,
             Exit::ReaderGone,
+            Exit::Terminated,
         ];
         let documented: Vec<u8> =
             HELP.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();

@@ -4,7 +4,6 @@
 
 use std::io::{self, Write};
 
-use anstream::AutoStream;
 use clap::builder::styling::Style;
 use serde_json::{Value, json};
 use stockade::{ExportType, Function, FunctionKind, Import, ModuleDescription, WorkerProgram};
@@ -13,7 +12,7 @@ use crate::args::InspectArgs;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::target::{self, HOST_CALLS, Shape, Target};
-use crate::{escape, json, output, report};
+use crate::{escape, json, report, streams};
 
 const WASI: &str = "wasi_snapshot_preview1";
 const DOC_BYTES_MAX: usize = 2000;
@@ -25,16 +24,10 @@ const WIDTH: usize = 90;
 /// A module that cannot be read or is refused, or a stdout that cannot be written.
 pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Error> {
     let module = stockade::inspect(&args.module, Some(&WorkerProgram::CurrentProgram))?;
-    let stdout = io::stdout().lock();
-    let written = if args.json {
-        let mut stdout = stdout;
-        writeln!(stdout, "{}", json::text(&as_json(&module))).and_then(|()| stdout.flush())
-    } else {
-        let name = args.module.display().to_string();
-        let mut stdout = AutoStream::auto(stdout);
-        show(&mut stdout, &name, &module).and_then(|()| stdout.flush())
-    };
-    written.map_err(|error| output::failed(&error))?;
+    streams::print(|to| match args.json {
+        true => writeln!(to, "{}", json::text(&as_json(&module))),
+        false => show(to, &args.module.display().to_string(), &module),
+    })?;
     Ok(Exit::Success)
 }
 

@@ -14,7 +14,6 @@
 //! Invariant: whatever a guest says reaches a terminal with its control characters escaped.
 //!
 //! Deliberately absent: anything that decides about tasks or workers, which is the library's to do.
-#![forbid(unsafe_code)]
 
 mod args;
 mod settings;
@@ -43,6 +42,10 @@ mod report;
 mod table;
 mod warnings;
 
+mod aside;
+mod inputs;
+mod streams;
+
 mod escape;
 mod json;
 mod machine;
@@ -56,11 +59,29 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Subcommand};
+use error::Error;
+use exit::Exit;
 
 fn main() -> ExitCode {
     stockade_worker::run_if_worker();
     warnings::show();
-    let ended = parsed().and_then(|command| match command {
+    let ended = parsed().and_then(|parsed| match parsed {
+        Err(told) => Ok(told),
+        Ok(command) => run(command),
+    });
+    let exit = ended.unwrap_or_else(|error| {
+        error.print();
+        error.exit()
+    });
+    ExitCode::from(exit.code())
+}
+
+fn run(command: Subcommand) -> Result<Exit, Error> {
+    // These two may write elsewhere, and the manual is no answer.
+    if !matches!(command, Subcommand::Run(_) | Subcommand::Map(_) | Subcommand::Man(_)) {
+        streams::check_stdout()?;
+    }
+    match command {
         Subcommand::New(args) => new::run(&args),
         Subcommand::Build(args) => build::run(&args),
         Subcommand::Run(args) => run::run(&args),
@@ -72,19 +93,27 @@ fn main() -> ExitCode {
         Subcommand::Cache(args) => cache::run(&args),
         Subcommand::Completions(args) => pages::completions(&args),
         Subcommand::Man(args) => pages::man(&args),
-    });
-    let exit = ended.unwrap_or_else(|error| {
-        error.print();
-        error.exit()
-    });
-    ExitCode::from(exit.code())
+    }
 }
 
-/// What the command line asks for, with what is said elsewhere. Ends the process where that is help,
-/// or no command.
-fn parsed() -> Result<Subcommand, error::Error> {
+/// What the command line asks for, with what is said elsewhere; or how the command ends where that is
+/// help, or makes no sense, and has been told.
+///
+/// # Errors
+/// Settings that cannot be used, and help that cannot be written.
+fn parsed() -> Result<Result<Subcommand, Exit>, Error> {
     let words: Vec<_> = std::env::args_os().collect();
     let command = settings::apply(Cli::command(), &words)?;
-    let matches = command.get_matches_from(words);
-    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command)
+    let parsed = command.try_get_matches_from(words);
+    match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => Ok(Ok(cli.command)),
+        Err(error) if error.use_stderr() => {
+            streams::say(|to| write!(to, "{}", error.render().ansi()));
+            Ok(Err(Exit::Usage))
+        }
+        Err(help) => {
+            streams::print(|to| write!(to, "{}", help.render().ansi()))?;
+            Ok(Err(Exit::Success))
+        }
+    }
 }

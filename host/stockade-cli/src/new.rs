@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::error::Error;
 use crate::exit::{self, Exit};
-use crate::{json, output};
+use crate::{json, streams};
 
 /// Where the SDK was when this command was built.
 const SDK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../guest-sdk/stockade-guest");
@@ -63,14 +63,11 @@ pub(crate) fn run(args: &NewArgs) -> Result<Exit, Error> {
         }
     })?;
     let files = files(name, &sdk);
-    for (file, text) in &files {
-        let path = args.path.join(file);
-        let parent = path.parent().unwrap_or(&args.path);
-        fs::create_dir_all(parent).and_then(|()| fs::write(&path, text)).map_err(|error| {
-            Error::new(Exit::Output, format!("cannot write {}", path.display())).cause(&error)
-        })?;
-    }
-    let stdout = &mut anstream::stdout().lock();
+    write(&args.path, &files).inspect_err(|_| {
+        // It was made here, and a crate by half is none.
+        let _ = fs::remove_dir_all(&args.path);
+    })?;
+    let stdout = &mut Vec::new();
     let written = if args.json {
         let files: Vec<_> = files.iter().map(|(file, _)| args.path.join(file)).collect();
         let value = json!({ "name": name, "path": args.path, "files": files, "sdk": sdk });
@@ -78,7 +75,19 @@ pub(crate) fn run(args: &NewArgs) -> Result<Exit, Error> {
     } else {
         show(stdout, &args.path, name, &sdk)
     };
-    written.map_err(|error| output::failed(&error)).map(|()| Exit::Success)
+    let printed = written.map_err(|error| streams::failed(&error));
+    printed.and_then(|()| streams::print(|to| to.write_all(stdout))).map(|()| Exit::Success)
+}
+
+fn write(folder: &Path, files: &[(&str, String)]) -> Result<(), Error> {
+    for (file, text) in files {
+        let path = folder.join(file);
+        let parent = path.parent().unwrap_or(folder);
+        fs::create_dir_all(parent).and_then(|()| fs::write(&path, text)).map_err(|error| {
+            Error::new(Exit::Output, format!("cannot write {}", path.display())).cause(&error)
+        })?;
+    }
+    Ok(())
 }
 
 fn show(to: &mut dyn Write, path: &Path, name: &str, sdk: &Path) -> io::Result<()> {

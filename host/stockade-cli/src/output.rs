@@ -1,16 +1,17 @@
 //! Where results go: stdout or a file, and never binary data to a terminal by accident.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 
 use base64::Engine as _;
 use stockade::{Codec, Output, TaskError};
 
 use crate::error::Error;
-use crate::escape;
 use crate::exit::Exit;
-use crate::json;
+use crate::{aside, escape, json, streams};
+
+/// What to do about a stdout that cannot be written.
+pub(crate) const ELSEWHERE: &str = "write the result to a file with `--output FILE`";
 
 /// What a run writes: one line of JSON, or bytes as they are.
 #[derive(Debug, PartialEq)]
@@ -72,14 +73,12 @@ pub(crate) fn write(written: Written, file: Option<&Path>) -> Result<(), Error> 
         Written::Bytes(bytes) => bytes,
     };
     match file {
-        Some(path) if path.as_os_str() != "-" => {
-            File::create(path).and_then(|mut file| file.write_all(&bytes)).map_err(|error| {
-                Error::new(Exit::Output, format!("cannot write {}", path.display())).cause(&error)
-            })
-        }
+        Some(path) if path.as_os_str() != "-" => aside::write(path, &bytes).map_err(|error| {
+            Error::new(Exit::Output, format!("cannot write {}", path.display())).cause(&error)
+        }),
         forced => {
-            let stdout = io::stdout();
-            if forced.is_none() && stdout.is_terminal() && !is_showable(&bytes) {
+            let is_seen = forced.is_none() && streams::stdout_is_terminal();
+            if is_seen && !is_showable(&bytes) {
                 return Err(Error::new(
                     Exit::Output,
                     "the result is binary, and stdout a terminal",
@@ -87,24 +86,11 @@ pub(crate) fn write(written: Written, file: Option<&Path>) -> Result<(), Error> 
                 .help("write it to a file with `--output FILE`; `--output -` forces it here"));
             }
             // For a person, so that the next prompt begins a line; a pipe gets the bytes as they are.
-            let line_end: &[u8] =
-                if forced.is_none() && stdout.is_terminal() && !bytes.ends_with(b"\n") {
-                    b"\n"
-                } else {
-                    b""
-                };
-            let mut stdout = stdout.lock();
+            let line_end: &[u8] = if is_seen && !bytes.ends_with(b"\n") { b"\n" } else { b"" };
+            let mut stdout = streams::stdout();
             let written = stdout.write_all(&bytes).and_then(|()| stdout.write_all(line_end));
-            written.and_then(|()| stdout.flush()).map_err(|error| failed(&error))
+            written.map_err(|error| streams::failed(&error))
         }
-    }
-}
-
-/// The error of a stdout that cannot be written.
-pub(crate) fn failed(error: &io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe => Error::silent(Exit::ReaderGone),
-        _ => Error::new(Exit::Output, "cannot write to stdout").cause(error),
     }
 }
 

@@ -1,16 +1,16 @@
 //! `stockade completions` and `stockade man`: the command line as shells and manuals want it.
 
 use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 
 use crate::args::Cli;
 use crate::error::Error;
 use crate::exit::{self, Exit};
-use crate::output;
+use crate::{aside, streams};
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
@@ -49,9 +49,7 @@ pub(crate) struct ManArgs {
 pub(crate) fn completions(args: &CompletionsArgs) -> Result<Exit, Error> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "stockade", &mut script);
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(&script).and_then(|()| stdout.flush());
-    written.map_err(|error| output::failed(&error)).map(|()| Exit::Success)
+    streams::print(|to| to.write_all(&script)).map(|()| Exit::Success)
 }
 
 /// Writes the manual.
@@ -60,8 +58,12 @@ pub(crate) fn completions(args: &CompletionsArgs) -> Result<Exit, Error> {
 /// A directory that cannot be written.
 pub(crate) fn man(args: &ManArgs) -> Result<Exit, Error> {
     let directory = &args.directory;
-    let written = fs::create_dir_all(directory)
-        .and_then(|()| clap_mangen::generate_to(Cli::command(), directory));
+    let written = fs::create_dir_all(directory).and_then(|()| {
+        // Built, as for `--help`: else subcommands lack what they inherit.
+        let mut command = Cli::command().disable_help_subcommand(true);
+        command.build();
+        pages(&command, directory)
+    });
     written.map_err(|error| {
         Error::new(Exit::Output, format!("cannot write to {}", directory.display())).cause(&error)
     })?;
@@ -70,6 +72,16 @@ pub(crate) fn man(args: &ManArgs) -> Result<Exit, Error> {
         directory.display(),
         directory.join("stockade.1").display()
     );
-    let written = std::io::stdout().lock().write_all(shown.as_bytes());
-    written.map_err(|error| output::failed(&error)).map(|()| Exit::Success)
+    streams::print(|to| to.write_all(shown.as_bytes())).map(|()| Exit::Success)
+}
+
+/// Writes the pages of a command and of all below it.
+fn pages(command: &Command, directory: &Path) -> io::Result<()> {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+        pages(below, directory)?;
+    }
+    let page = clap_mangen::Man::new(command.clone());
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    aside::write(&directory.join(page.get_filename()), &text)
 }

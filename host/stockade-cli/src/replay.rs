@@ -1,6 +1,5 @@
 //! `stockade replay`: a recorded task, run again as it was, and whether it ends the same way.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -11,7 +10,7 @@ use crate::exit::{self, Exit};
 use crate::observe::Dumper;
 use crate::output::Written;
 use crate::values::DirGrant;
-use crate::{escape, located, report};
+use crate::{escape, located, report, streams};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,14 +61,11 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
     let handle = recording.submit(&pool)?;
     let ended = handle.output();
     let task = handle.report();
-    // Where stderr is closed, nobody wants this.
-    let mut stderr = io::stderr().lock();
-    let _ = report::write_captured(&mut stderr, &task);
+    streams::say(|to| report::write_captured(to, &task));
     if args.report {
-        let _ = report::write_report(&mut stderr, &task, false);
+        streams::say(|to| report::write_report(to, &task, false));
     }
-    drop(stderr);
-    match &ended {
+    let shown = match &ended {
         Ok(output) => show(output),
         Err(error) => {
             let mut error = located::error(error, Some(&pool));
@@ -78,11 +74,12 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
                 error = dumper.describe(error, saved.as_deref());
             }
             error.print();
+            Ok(())
         }
-    }
+    };
     let verdict = compare(&recording, &ended);
     pool.kill();
-    verdict
+    shown.and(verdict)
 }
 
 fn unusable(error: RecordingError) -> Error {
@@ -94,17 +91,18 @@ fn unusable(error: RecordingError) -> Error {
 
 /// Says what is about to be run. All of it are words of a file that may be a stranger's.
 fn introduce(recording: &Recording, args: &ReplayArgs) {
-    let mut stderr = io::stderr().lock();
     let (function, module) = (escape::line(recording.function()), escape::line(recording.module()));
     let digest = recording.module_digest();
-    // Where stderr is closed, nobody wants this.
-    let _ = writeln!(stderr, "replaying `{function}` of module `{module}` ({})", &digest[..16]);
+    let digest = &digest[..16];
+    streams::say(|to| writeln!(to, "replaying `{function}` of module `{module}` ({digest})"));
     for grant in recording.grants().directories().iter().filter(|_| args.grant_dir.is_empty()) {
         let guest = escape::line(&grant.guest);
-        let _ = writeln!(
-            stderr,
-            "it had a directory as {guest}, and has none now: `--grant-dir HOST::{guest}` grants one"
-        );
+        streams::say(|to| {
+            writeln!(
+                to,
+                "it had a directory as {guest}, and has none now: `--grant-dir HOST::{guest}` grants one"
+            )
+        });
     }
 }
 
@@ -127,25 +125,23 @@ fn grants(recording: &Recording, args: &ReplayArgs) -> Result<Grants, Error> {
 }
 
 /// A line for a result, which was recorded as well as any error.
-fn show(output: &Output) {
+fn show(output: &Output) -> Result<(), Error> {
     let line = match Written::from_output(output.clone()) {
         Ok(Written::Line(line)) => line,
         Ok(Written::Bytes(bytes)) => format!("a result of {} bytes", bytes.len()),
         Err(error) => error.to_string(),
     };
-    // Where stdout is closed, nobody wants this.
-    let _ = writeln!(io::stdout().lock(), "{line}");
+    streams::print(|to| writeln!(to, "{line}"))
 }
 
 fn compare(recording: &Recording, ended: &Result<Output, TaskError>) -> Result<Exit, Error> {
-    let mut stderr = io::stderr().lock();
     match recording.end() {
         None => {
-            let _ = writeln!(stderr, "the recording does not say how the task ended");
+            streams::say(|to| writeln!(to, "the recording does not say how the task ended"));
             Ok(Exit::Success)
         }
         Some(_) if recording.is_same(ended) => {
-            let _ = writeln!(stderr, "it ended as it was recorded");
+            streams::say(|to| writeln!(to, "it ended as it was recorded"));
             Ok(Exit::Success)
         }
         Some(end) => {

@@ -1,6 +1,7 @@
 //! `stockade run`: one call of a function, or one run of a command module.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -16,11 +17,12 @@ use stockade::{
 use crate::args::RunArgs;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::inputs::Inputs;
 use crate::map::record::Problem;
 use crate::observe::Observer;
 use crate::output::{self, Written};
 use crate::target::{self, COMMAND_ENTRY, Shape, Target};
-use crate::{arguments, command, escape, json, located, report, setup};
+use crate::{arguments, command, escape, json, located, report, setup, streams};
 
 /// How long a task may take before its progress is shown, and how often that is looked at.
 const QUIET: Duration = Duration::from_millis(500);
@@ -37,12 +39,33 @@ type Submitted = (Handle, Option<Result<Recording, RecordError>>);
 /// # Errors
 /// Whatever kept it from its result.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, Error> {
+    check_streams(args)?;
     let mut observer = Observer::new(&args.observe)?;
     let pool = setup::pool(&args.module, &args.pool, Some(1), &observer)?;
     let ended = called(&pool, args, &mut observer);
     let (closed, finished) = (setup::close(&pool), observer.finish());
     let exit = ended?;
     closed.and(finished).map(|()| exit)
+}
+
+/// Refuses, before anything is run, streams that cannot be used and files that would be lost.
+fn check_streams(args: &RunArgs) -> Result<(), Error> {
+    let is_dash = |path: &PathBuf| path.as_os_str() == "-";
+    let mut inputs = Inputs::of_run(args);
+    if args.bytes.as_ref().is_some_and(is_dash) {
+        streams::check_stdin()?;
+        inputs.stdin();
+    }
+    let file = args.output.as_deref().filter(|path| path.as_os_str() != "-");
+    let trace = args.observe.trace.as_deref();
+    inputs.check_outputs(&[("--output", file), ("--trace", trace)])?;
+    // A program's stdout is its own affair.
+    let is_call = args.function.as_ref().is_some_and(|name| name != COMMAND_ENTRY);
+    if is_call && file.is_none() {
+        streams::check_stdout().map_err(|error| error.help(output::ELSEWHERE))?;
+        inputs.check_stdout()?;
+    }
+    Ok(())
 }
 
 fn called(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Result<Exit, Error> {
@@ -137,16 +160,19 @@ fn finish(
             .name("stockade-emitted".into())
             .spawn_scoped(scope, || print_emitted(handle, raw, &bar))
             .map_err(|error| Error::new(Exit::Internal, "cannot start a thread").cause(&error));
-        watch(handle, &bar);
+        watch(handle, &bar, args.output.as_deref().is_none_or(|path| path.as_os_str() == "-"));
         // The printer ends with the task; it panics only where this thread would.
         printer.map(|printer| printer.join().unwrap_or(Ok(())))
     })?;
     bar.finish_and_clear();
     let ended = handle.output().and_then(Written::from_output);
+    if matches!(ended, Err(TaskError::Cancelled(_))) && streams::has_left() {
+        return Err(Error::silent(Exit::ReaderGone));
+    }
     let task = handle.report();
     let saved = observer.ended(1, handle, || recording);
     if args.json {
-        printed.map_err(|error| output::failed(&error))?;
+        printed.map_err(|error| streams::failed(&error))?;
         let text = format!(
             "{{{},\"report\":{}}}",
             outcome_json(&ended),
@@ -154,22 +180,17 @@ fn finish(
         );
         output::write(Written::Line(text), None)?;
         for (_, told) in observer.summary() {
-            // Where stderr is closed, nobody wants this.
-            let _ = writeln!(io::stderr(), "{told}");
+            streams::say(|to| writeln!(to, "{told}"));
         }
         return ended
             .map(|_| Exit::Success)
             .map_err(|error| Error::silent(Error::from(&error).exit()));
     }
-    let mut stderr = io::stderr().lock();
-    // Where stderr is closed, nobody wants this.
-    let _ = report::write_captured(&mut stderr, &task);
+    streams::say(|to| report::write_captured(to, &task));
     if args.report {
-        let _ = report::write_report(&mut stderr, &task, args.pool.deterministic);
+        streams::say(|to| report::write_report(to, &task, args.pool.deterministic));
     }
-    let _ = stderr.flush();
-    drop(stderr);
-    printed.map_err(|error| output::failed(&error))?;
+    printed.map_err(|error| streams::failed(&error))?;
     let ended = ended.map_err(|error| {
         let error = located::error(&error, handle.pool().as_ref());
         observer.describe(error, &saved)
@@ -196,11 +217,8 @@ fn outcome_json(ended: &Result<Written, TaskError>) -> String {
 /// what it would still emit has no use.
 fn print_emitted(handle: &Handle, raw: bool, bar: &ProgressBar) -> io::Result<()> {
     let print = |line: String| {
-        bar.suspend(|| {
-            let mut stdout = io::stdout().lock();
-            writeln!(stdout, "{line}").and_then(|()| stdout.flush())
-        })
-        .inspect_err(|_| handle.cancel_running())
+        bar.suspend(|| streams::stdout().write_all(format!("{line}\n").as_bytes()))
+            .inspect_err(|_| handle.cancel_running())
     };
     if raw {
         // Bytes decode to themselves.
@@ -214,24 +232,28 @@ fn print_emitted(handle: &Handle, raw: bool, bar: &ProgressBar) -> io::Result<()
             Ok(value) => print(json::text(&value))?,
             Err(error) => bar.suspend(|| {
                 let message = escape::line(&error.to_string());
-                writeln!(io::stderr(), "an emitted item was passed over: {message}")
-            })?,
+                streams::say(|to| writeln!(to, "an emitted item was passed over: {message}"));
+            }),
         }
     }
     Ok(())
 }
 
-/// Blocks until the task has ended. One that takes long shows its progress, if a person watches.
-fn watch(handle: &Handle, bar: &ProgressBar) {
+/// Blocks until the task has ended. One that takes long shows its progress, if a person watches. One
+/// whose result goes to a stdout that nobody reads any more is ended, where it is `to_stdout`.
+fn watch(handle: &Handle, bar: &ProgressBar, to_stdout: bool) {
     if handle.wait(QUIET) {
         return;
     }
-    if io::stderr().is_terminal() {
+    if streams::stderr_is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::stderr());
         bar.set_style(style("{spinner} {elapsed} running"));
     }
     let mut known_total = None;
     while !handle.wait(GLANCE) {
+        if to_stdout && streams::has_left() {
+            handle.cancel_running();
+        }
         if let Some((done, total)) = handle.progress() {
             if known_total != Some(total) {
                 known_total = Some(total);

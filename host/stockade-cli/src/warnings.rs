@@ -3,13 +3,12 @@
 //! What went well is told to nobody. A guest's words are no warnings; they come with its task.
 
 use std::fmt::{Debug, Write as _};
-use std::io::Write as _;
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
-use crate::escape;
+use crate::{escape, streams};
 
 /// Writes every warning of the library from here on.
 pub(crate) fn show() {
@@ -31,8 +30,7 @@ impl Subscriber for Warnings {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line::default();
         event.record(&mut line);
-        // Nobody is left to tell where stderr is closed.
-        let _ = writeln!(anstream::stderr().lock(), "{}", line.shown());
+        streams::say(|to| writeln!(to, "{}", line.shown()));
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {

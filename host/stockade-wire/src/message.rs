@@ -250,6 +250,8 @@ pub enum Stdin {
     Bytes(Vec<u8>),
     /// The next descriptor beside the message.
     Descriptor,
+    /// Nothing: each read fails with this error number of the system's.
+    Error(i32),
 }
 
 /// Where a command's stdout or stderr goes.

@@ -29,7 +29,8 @@ use crate::linked::Linked;
 use crate::memory::ModuleMemories;
 use crate::payload::CallInput;
 use crate::reserve::Reserve;
-use crate::wasi::{Input, Plan};
+use crate::stdio;
+use crate::wasi::Plan;
 
 /// Why a factory could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -260,8 +261,11 @@ fn plan(invocation: &Invocation, stdio: Vec<OwnedFd>) -> Option<Box<Plan>> {
     let Invocation::Command(command) = invocation else { return None };
     let mut descriptors = stdio.into_iter();
     let stdin = match &command.stdin {
-        Stdin::Bytes(bytes) => Some(Input::Bytes(bytes.clone())),
-        Stdin::Descriptor => descriptors.next().map(Input::Descriptor),
+        Stdin::Bytes(bytes) => Some(stdio::Stdin::bytes(bytes.clone())),
+        Stdin::Descriptor => {
+            descriptors.next().map(|descriptor| stdio::Stdin::Descriptor(Arc::new(descriptor)))
+        }
+        Stdin::Error(number) => Some(stdio::Stdin::Error(*number)),
     };
     let mut output = |sink| match sink {
         StdioSink::Captured => None,

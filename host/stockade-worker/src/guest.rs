@@ -26,6 +26,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::call::Call;
 use crate::coredump;
+use crate::descriptors::Descriptors;
 use crate::failure::{self, HostTrap};
 use crate::function::Function;
 use crate::linked::{INITIALIZE, Linked};
@@ -146,16 +147,30 @@ impl GuestState {
         }
     }
 
-    /// The WASI context, built now if this is the guest's first WASI call.
+    /// The WASI context.
     pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
+        &mut self.whole_wasi().context
+    }
+
+    /// What is noted of the guest's descriptors.
+    pub(crate) fn descriptors(&mut self) -> &Descriptors {
+        self.whole_wasi().noted().1
+    }
+
+    /// Both at once.
+    pub(crate) fn wasi_and_descriptors(&mut self) -> (&mut WasiP1Ctx, &mut Descriptors) {
+        self.whole_wasi().noted()
+    }
+
+    /// The context with what the host knows beside it, built now if this is the guest's first WASI call.
+    pub(crate) fn whole_wasi(&mut self) -> &mut Wasi {
         let clock = self.clock();
         let Self { call, surroundings, plan, wasi, .. } = self;
-        let wasi = wasi.get_or_insert_with(|| {
+        wasi.get_or_insert_with(|| {
             let plan = plan.take().map_or_else(Plan::default, |plan| *plan);
             let grants = &surroundings.grants;
             Box::new(Wasi::build(plan, grants, clock, call.seed, call.stdio_limit))
-        });
-        &mut wasi.context
+        })
     }
 
     /// The clock that the guest reads.

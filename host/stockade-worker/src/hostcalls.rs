@@ -15,7 +15,7 @@ use crate::guest::GuestState;
 use crate::memory;
 use crate::overlay::{self, Overlay};
 use crate::payload::CallInput;
-use crate::{poll, reading};
+use crate::{descriptors, poll, reading};
 
 type Guest<'a> = Caller<'a, GuestState>;
 
@@ -30,6 +30,7 @@ pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest
     add_exit(&mut linker)?;
     poll::add_to_linker(&mut linker)?;
     reading::add_to_linker(&mut linker)?;
+    descriptors::add_to_linker(&mut linker)?;
     linker.allow_shadowing(false);
     add_input(&mut linker)?;
     add_output(&mut linker)?;
@@ -169,13 +170,25 @@ pub(crate) fn memory_and_state<'a>(
     Ok(memory.data_and_store_mut(guest))
 }
 
-fn slice(memory: &[u8], pointer: u32, length: u32) -> Result<&[u8], HostTrap> {
+/// A place in a guest's memory.
+///
+/// # Errors
+/// [`HostTrap::OutOfBounds`] where it is not all there.
+pub(crate) fn slice(memory: &[u8], pointer: u32, length: u32) -> Result<&[u8], HostTrap> {
     let start = pointer as usize;
     // Two 32-bit numbers cannot overflow the sum.
     memory.get(start..start + length as usize).ok_or(HostTrap::OutOfBounds { pointer, length })
 }
 
-fn slice_mut(memory: &mut [u8], pointer: u32, length: u32) -> Result<&mut [u8], HostTrap> {
+/// As [`slice`], to be written.
+///
+/// # Errors
+/// As [`slice`].
+pub(crate) fn slice_mut(
+    memory: &mut [u8],
+    pointer: u32,
+    length: u32,
+) -> Result<&mut [u8], HostTrap> {
     let start = pointer as usize;
     memory.get_mut(start..start + length as usize).ok_or(HostTrap::OutOfBounds { pointer, length })
 }

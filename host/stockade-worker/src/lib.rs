@@ -17,7 +17,7 @@
 //! | `call`, `hostcalls`, `failure` | one invocation's input and output, the guest ABI, how it failed |
 //! | `memory` | guest memory: where it lies and how it becomes pristine again |
 //! | `payload`, `overlay` | files that long inputs lie in, mapped over a guest's memory |
-//! | `wasi`, `poll`, `reading` | WASI with nothing granted, sleeping, reading files |
+//! | `wasi`, `stdio`, `descriptors`, `poll`, `reading` | WASI with nothing granted, streams, open files, waiting, reading |
 //! | `capture`, `meter`, `reserve` | bounded output, limits, descriptors that guests leave |
 //! | `lockdown` | what a process gives up before the first hostile byte |
 //! | `alone` | a worker's runtime without its process, for the benchmark and tests |
@@ -49,9 +49,11 @@ mod overlay;
 mod payload;
 
 mod capture;
+mod descriptors;
 mod poll;
 mod reading;
 mod reserve;
+mod stdio;
 mod wasi;
 
 mod coredump;

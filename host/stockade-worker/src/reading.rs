@@ -11,6 +11,7 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1::{WasiSnapshotPreview1, fd_read};
 use wasmtime_wasi::runtime::in_tokio;
 use wiggle::GuestMemory;
 
+use crate::descriptors::read_pipe;
 use crate::guest::GuestState;
 use crate::{hostcalls, memory};
 
@@ -36,6 +37,10 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
                 // Beyond that nothing is protected, and a file may be much shorter than its place.
                 let protected = place.end.min(end).saturating_sub(place.start);
                 memory::touch(&mut memory[place.start..place.start + protected], page_bytes);
+            }
+            let numbers = [iovecs, count, read].map(i32::cast_unsigned);
+            if let Some(read) = read_pipe(state, memory, fd.cast_unsigned(), numbers) {
+                return read;
             }
             let context = state.wasi();
             context.set_hostcall_fuel(fuel);

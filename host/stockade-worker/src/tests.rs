@@ -12,6 +12,7 @@ mod payloads;
 mod session;
 mod sharing;
 mod snapshots;
+mod streams;
 mod tighter;
 mod wasi;
 

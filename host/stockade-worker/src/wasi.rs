@@ -3,7 +3,6 @@
 //! The context is built at a guest's first WASI call, because most tasks make none. Everything in
 //! it works on the calling thread: nothing here starts a thread or waits on a runtime's timers.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -14,12 +13,12 @@ use std::time::{Duration, Instant, SystemTime};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use stockade_wire::{Captured, Grants};
-use wasmtime_wasi::cli::{InputFile, OutputFile};
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtxBuilder};
 
 use crate::capture::Capture;
+use crate::descriptors::{self, BADF, Descriptors, Noted, SUCCESS, Waitable};
+use crate::stdio::{Output, Stdin};
 
 /// The most bytes of randomness for one call; wasmtime makes them all before it looks where to put
 /// them.
@@ -53,31 +52,54 @@ pub(crate) struct Plan {
     pub(crate) args: Vec<String>,
     /// Variables beside the granted ones.
     pub(crate) env: Vec<(String, String)>,
-    pub(crate) stdin: Input,
+    pub(crate) stdin: Stdin,
     /// Where stdout goes; captured where that is nowhere.
     pub(crate) stdout: Option<OwnedFd>,
     /// As `stdout`.
     pub(crate) stderr: Option<OwnedFd>,
 }
 
-/// Where stdin comes from.
-#[derive(Debug)]
-pub(crate) enum Input {
-    Bytes(Vec<u8>),
-    Descriptor(OwnedFd),
-}
-
-impl Default for Input {
-    fn default() -> Self {
-        Self::Bytes(Vec::new())
-    }
-}
-
 /// A guest's context and what it wrote.
 pub(crate) struct Wasi {
     pub(crate) context: WasiP1Ctx,
-    stdout: Capture,
-    stderr: Capture,
+    /// Noted from the first call on that is answered here. Not before: this context is built within a
+    /// call of wasmtime-wasi's, in which no other can be made.
+    descriptors: Option<Descriptors>,
+    /// How many directories were granted and opened.
+    granted: usize,
+    stdin: Stdin,
+    stdout: Sink,
+    stderr: Sink,
+}
+
+/// Where stdout or stderr goes.
+#[derive(Debug)]
+enum Sink {
+    Captured(Capture),
+    Descriptor(Output),
+}
+
+impl Sink {
+    fn begin(&self, stdio_bytes: u64) {
+        if let Self::Captured(capture) = self {
+            capture.begin(stdio_bytes);
+        }
+    }
+
+    fn take(&self) -> Captured {
+        match self {
+            Self::Captured(capture) => capture.take(),
+            Self::Descriptor(_) => Captured::default(),
+        }
+    }
+
+    /// What can be waited for; none where a write never waits.
+    fn waitable(&self) -> Option<Waitable> {
+        match self {
+            Self::Captured(_) => None,
+            Self::Descriptor(output) => Some(Waitable::Stream(Arc::clone(output.descriptor()))),
+        }
+    }
 }
 
 impl Wasi {
@@ -91,7 +113,11 @@ impl Wasi {
         seed: Option<u64>,
         stdio_bytes: u64,
     ) -> Self {
-        let (stdout, stderr) = (Capture::new(stdio_bytes), Capture::new(stdio_bytes));
+        let captured = || Sink::Captured(Capture::new(stdio_bytes));
+        let described = |output| Sink::Descriptor(output);
+        let stdin = plan.stdin;
+        let stdout = plan.stdout.map(Output::stdout).map_or_else(captured, described);
+        let stderr = plan.stderr.map(Output::stderr).map_or_else(captured, described);
         let mut builder = WasiCtxBuilder::new();
         builder
             .allow_blocking_current_thread(true)
@@ -109,25 +135,71 @@ impl Wasi {
                 .insecure_random_seed(seed.into());
             builder.wall_clock(clock);
         }
-        match plan.stdin {
-            Input::Bytes(bytes) => builder.stdin(MemoryInputPipe::new(bytes)),
-            Input::Descriptor(descriptor) => builder.stdin(InputFile::new(File::from(descriptor))),
+        builder.stdin(stdin.clone());
+        match &stdout {
+            Sink::Captured(capture) => builder.stdout(capture.clone()),
+            Sink::Descriptor(output) => builder.stdout(output.clone()),
         };
-        match plan.stdout {
-            None => builder.stdout(stdout.clone()),
-            Some(descriptor) => builder.stdout(OutputFile::new(File::from(descriptor))),
+        match &stderr {
+            Sink::Captured(capture) => builder.stderr(capture.clone()),
+            Sink::Descriptor(output) => builder.stderr(output.clone()),
         };
-        match plan.stderr {
-            None => builder.stderr(stderr.clone()),
-            Some(descriptor) => builder.stderr(OutputFile::new(File::from(descriptor))),
-        };
+        let mut granted = 0;
         for grant in grants.directories() {
             let access = if grant.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
             // It was there when the worker started. If it has gone since, the guest finds nothing
             // under its name, as with any directory that goes.
-            let _ = builder.preopened_dir(grant.host(), &grant.guest, access);
+            granted +=
+                usize::from(builder.preopened_dir(grant.host(), &grant.guest, access).is_ok());
         }
-        Self { context: builder.build_p1(), stdout, stderr }
+        let (context, descriptors) = (builder.build_p1(), None);
+        Self { context, descriptors, granted, stdin, stdout, stderr }
+    }
+
+    /// The context, and what is noted of the guest's descriptors. Not to be asked for within a call of
+    /// wasmtime-wasi's.
+    pub(crate) fn noted(&mut self) -> (&mut WasiP1Ctx, &mut Descriptors) {
+        let Self { context, descriptors, granted, .. } = self;
+        let noted = descriptors.get_or_insert_with(|| Descriptors::new(context, *granted));
+        (context, noted)
+    }
+
+    /// What a guest waits for that wants to read from `number`; none where it need not wait.
+    ///
+    /// # Errors
+    /// The error number of one that it cannot read from.
+    pub(crate) fn readable(&mut self, number: u32) -> Result<Option<Waitable>, i32> {
+        match self.noted().1.get(number) {
+            Some(Noted::Stdin) => {
+                let descriptor = self.stdin.descriptor();
+                Ok(descriptor.map(|descriptor| Waitable::Stream(Arc::clone(descriptor))))
+            }
+            Some(Noted::Pipe(file)) => Ok(Some(Waitable::File(Arc::clone(file)))),
+            Some(Noted::Stdout | Noted::Stderr | Noted::Directory(_)) => Err(BADF),
+            None => self.is_open(number),
+        }
+    }
+
+    /// As [`readable`](Self::readable), of one that wants to write.
+    ///
+    /// # Errors
+    /// The error number of one that it cannot write to.
+    pub(crate) fn writable(&mut self, number: u32) -> Result<Option<Waitable>, i32> {
+        match self.noted().1.get(number) {
+            Some(Noted::Stdout) => Ok(self.stdout.waitable()),
+            Some(Noted::Stderr) => Ok(self.stderr.waitable()),
+            Some(Noted::Pipe(file)) => Ok(Some(Waitable::File(Arc::clone(file)))),
+            Some(Noted::Stdin | Noted::Directory(_)) => Err(BADF),
+            None => self.is_open(number),
+        }
+    }
+
+    /// Of a file with places, which is always ready.
+    fn is_open(&mut self, number: u32) -> Result<Option<Waitable>, i32> {
+        match descriptors::status(&mut self.context, number) {
+            SUCCESS => Ok(None),
+            error => Err(error),
+        }
     }
 
     /// Starts both streams anew with room for `stdio_bytes`.

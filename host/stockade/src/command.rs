@@ -57,8 +57,23 @@ impl Command {
         self
     }
 
+    /// Makes every read of stdin fail with `error`, a number of this system's (`errno`), as reads from
+    /// a directory and from a descriptor that is not open for reading do. A number that WASI has no
+    /// word for is an input/output error to the program.
+    #[must_use]
+    pub fn stdin_error(mut self, error: i32) -> Self {
+        self.call.stdin = Stdin::Error(error);
+        self.descriptors[0] = None;
+        self
+    }
+
     /// Lets it read stdin from `descriptor`, which its worker gets: pass a pipe rather than a
-    /// terminal or a file of yours.
+    /// terminal or a file of yours. A read waits for data, whether the descriptor blocks or not.
+    ///
+    /// A pipe that is closed is the input's end to the program, whatever closed it. Who has to tell
+    /// an end from an error passes one end of a `UnixStream::pair` and writes a byte into that end
+    /// first: to shut down the other end for writing is then the input's end, and to close it without
+    /// having read that byte is an input/output error behind all that was written.
     #[must_use]
     pub fn stdin_from(mut self, descriptor: impl Into<OwnedFd>) -> Self {
         self.call.stdin = Stdin::Descriptor;
@@ -66,7 +81,11 @@ impl Command {
         self
     }
 
-    /// Lets it write stdout to `descriptor`, which its worker gets: pass a pipe.
+    /// Lets it write stdout to `descriptor`, which its worker gets: pass a pipe. A write waits for
+    /// room, whether the descriptor blocks or not.
+    ///
+    /// Where nobody reads the pipe, the program is told (`EPIPE`). One that goes on writing is ended
+    /// at the thousandth write in a row, with the exit code 141, which shells give for SIGPIPE.
     #[must_use]
     pub fn stdout_to(mut self, descriptor: impl Into<OwnedFd>) -> Self {
         self.call.stdout = StdioSink::Descriptor;
@@ -74,7 +93,8 @@ impl Command {
         self
     }
 
-    /// Lets it write stderr to `descriptor`, which its worker gets: pass a pipe.
+    /// Lets it write stderr to `descriptor`, which its worker gets: pass a pipe. As for stdout, but
+    /// nobody is ended for it.
     #[must_use]
     pub fn stderr_to(mut self, descriptor: impl Into<OwnedFd>) -> Self {
         self.call.stderr = StdioSink::Descriptor;

@@ -303,6 +303,7 @@ fn replayed(call: &CommandCall) -> Command {
     match &call.stdin {
         Stdin::Bytes(bytes) => command.stdin(bytes.clone()),
         Stdin::Descriptor => command,
+        Stdin::Error(number) => command.stdin_error(*number),
     }
 }
 

@@ -28,7 +28,7 @@ use crate::observe::Observer;
 use crate::table::{Align, table};
 use crate::target::{self, Shape};
 use crate::values::{Named, WallTime};
-use crate::{arguments, json, output, report, setup};
+use crate::{arguments, json, report, setup, streams};
 
 use histogram::Histogram;
 
@@ -117,12 +117,13 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Error> {
     let closed = setup::close(&pool);
     let (latency, throughput) = measured?;
     closed?;
-    let stdout = &mut anstream::stdout().lock();
+    let stdout = &mut Vec::new();
     let written = match args.json {
         true => writeln!(stdout, "{}", json::text(&as_json(args, &latency, throughput))),
         false => show(stdout, args, &latency, throughput),
     };
-    written.map_err(|error| output::failed(&error)).map(|()| Exit::Success)
+    let printed = written.map_err(|error| streams::failed(&error));
+    printed.and_then(|()| streams::print(|to| to.write_all(stdout))).map(|()| Exit::Success)
 }
 
 fn measure(

@@ -9,6 +9,7 @@ use crate::args::MapArgs;
 use crate::arguments;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::inputs::Inputs;
 
 /// The files that the command line names, each of which is one task.
 ///
@@ -40,7 +41,7 @@ pub(crate) fn check(args: &MapArgs) -> Result<Vec<Arc<Path>>, Error> {
 ///
 /// # Errors
 /// The first two of them.
-pub(crate) fn check_outputs(args: &MapArgs, as_bytes: bool) -> Result<(), Error> {
+pub(crate) fn check_outputs(args: &MapArgs, inputs: &Inputs, as_bytes: bool) -> Result<(), Error> {
     let Some(directory) = args.sink.output_dir.as_ref().filter(|_| args.shape.files) else {
         return Ok(());
     };
@@ -54,13 +55,23 @@ pub(crate) fn check_outputs(args: &MapArgs, as_bytes: bool) -> Result<(), Error>
             return Err(Error::new(Exit::Usage, message)
                 .help("map them one folder after the other, with an `--output-dir` for each"));
         }
-        let replaced = directory.join(&output).canonicalize();
-        if replaced.is_ok_and(|replaced| path.canonicalize().is_ok_and(|path| path == replaced)) {
-            let message = format!("{} would be replaced by its own result", path.display());
+        let replaced = directory.join(&output);
+        if inputs.has(&replaced) {
+            let message = match same_file(&replaced, path) {
+                true => format!("{} would be replaced by its own result", path.display()),
+                false => {
+                    let (path, replaced) = (path.display(), replaced.display());
+                    format!("{replaced} is read, and would be replaced by the result of {path}")
+                }
+            };
             return Err(Error::new(Exit::Usage, message).help("name another directory to write to"));
         }
     }
     Ok(())
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
 /// The files one after the other, each read when it is its turn.

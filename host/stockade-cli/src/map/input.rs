@@ -16,6 +16,7 @@ use super::rows::{Header, Rows};
 use crate::args::{InputFormat, MapArgs};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::streams::{self, Waiting};
 
 /// The most bytes that a line or a row may have.
 pub(crate) const ITEM_BYTES_MAX: usize = 16 << 20;
@@ -134,7 +135,7 @@ pub(crate) fn unreadable(error: &io::Error) -> Error {
 fn open(path: &Path) -> Result<(Reader, Option<u64>), Error> {
     let boxed = |file: Box<dyn Read + Send>| BufReader::with_capacity(BUFFER_BYTES, file);
     if path.as_os_str() == "-" {
-        return Ok((boxed(Box::new(io::stdin())), None));
+        return Ok((boxed(Box::new(streams::stdin())), None));
     }
     let failed = |error| {
         let message = format!("cannot read the input {}", path.display());
@@ -147,7 +148,7 @@ fn open(path: &Path) -> Result<(Reader, Option<u64>), Error> {
             .help("`--files` makes every file one task: --files DIR/*"));
     }
     let bytes = data.is_file().then_some(data.len());
-    Ok((boxed(Box::new(file)), bytes))
+    Ok((boxed(Box::new(Waiting(file))), bytes))
 }
 
 fn shown(path: &Path) -> String {

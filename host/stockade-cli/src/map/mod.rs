@@ -41,9 +41,11 @@ use crate::args::{InputFormat, MapArgs};
 use crate::arguments::{self, Kind};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::inputs::Inputs;
 use crate::observe::Observer;
-use crate::setup;
+use crate::streams::Reader;
 use crate::target::{self, Shape, Target};
+use crate::{output, setup, streams};
 
 use call::Reading;
 use input::{Input, Params};
@@ -61,7 +63,7 @@ use state::State;
 /// unless it is to be one.
 pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
     // First, because compiling takes longer than finding out.
-    check_files(args)?;
+    let inputs = check_files(args)?;
     let mut input = Input::open(args)?;
     let state = args.sink.resume.as_ref().map(|path| State::open(args, path)).transpose()?;
     if let Some(state) = state.as_ref().filter(|state| state.reached.complete) {
@@ -72,16 +74,27 @@ pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
     let workers = args.workers.map(|workers| workers as usize);
     let pool = setup::pool(&args.module, &args.pool, workers, &observer)?;
     let (reading, writing) = plan(&pool, args, &mut input)?;
-    files::check_outputs(args, writing.gives_bytes())?;
+    files::check_outputs(args, &inputs, writing.gives_bytes())?;
     let reached = state.as_ref().filter(|state| state.goes_on).map(|state| &state.reached);
-    let sink = Sink::open(&args.sink, reached)?;
+    let sink = Sink::open(&args.sink, reached, inputs)?;
     let refused = |error| Error::new(Exit::Internal, "the system refused to start").cause(&error);
     let interrupts = Interrupts::watch().map_err(refused)?;
+    let reader_watch =
+        if sink.is_stdout() { Some(Reader::watch().map_err(refused)?) } else { None };
     let size = input.size();
     let (items, reader) = input.spawn(args.chunk as usize).map_err(refused)?;
-    let interrupted = interrupts.receiver();
-    let parts =
-        Parts { reading, writing, items, size, interrupts: interrupted, sink, state, observer };
+    let reader_left = reader_watch.as_ref().map_or_else(crossbeam_channel::never, Reader::receiver);
+    let parts = Parts {
+        reading,
+        writing,
+        items,
+        size,
+        interrupts: interrupts.receiver(),
+        reader: reader_left,
+        sink,
+        state,
+        observer,
+    };
     let ended = Session::new(&pool, args, parts).run();
     if matches!(ended, Ok(Exit::Success | Exit::SomeFailed)) {
         // It has ended: the input has. Otherwise it may wait for a line that never comes, and ends
@@ -98,34 +111,33 @@ pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
     closed.map(|()| exit)
 }
 
-/// Refuses to write over what is read, or over the state.
-fn check_files(args: &MapArgs) -> Result<(), Error> {
-    let sink = &args.sink;
-    let read = args.inputs.iter().chain([&args.module]);
-    let written = sink.output.iter().chain(&sink.resume).chain(&args.observe.trace);
-    let same = |one: &Path, other: &Path| match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other && one.is_file(),
-        _ => false,
-    };
-    for written in written.clone() {
-        if let Some(read) = read.clone().find(|read| same(read, written)) {
-            let message = format!("{} is read, and would be written over", read.display());
-            return Err(Error::new(Exit::Usage, message).help("write to another file"));
-        }
+/// Refuses streams that cannot be used, and to write over what is read, or over the state. Gives what is
+/// read.
+fn check_files(args: &MapArgs) -> Result<Inputs, Error> {
+    let (sink, to_file) = (&args.sink, |path: &&Path| path.as_os_str() != "-");
+    let mut inputs = Inputs::of_map(args);
+    if !args.shape.files && args.inputs.first().is_none_or(|path| !to_file(&path.as_path())) {
+        streams::check_stdin()?;
+        inputs.stdin();
     }
-    match (&sink.output, &sink.resume) {
-        (Some(output), Some(state)) if output == state || same(output, state) => {
-            Err(Error::new(Exit::Usage, "`--output` and `--resume` name the same file"))
-        }
-        _ => Ok(()),
+    let output = sink.output.as_deref().filter(to_file);
+    inputs.check_outputs(&[
+        ("--output", output),
+        ("--resume", sink.resume.as_deref()),
+        ("--trace", args.observe.trace.as_deref()),
+    ])?;
+    if output.is_none() && sink.output_dir.is_none() {
+        streams::check_stdout().map_err(|error| error.help(output::ELSEWHERE))?;
+        inputs.check_stdout()?;
     }
+    Ok(inputs)
 }
 
 /// What a map says that was done by an earlier run.
 fn nothing_left(state: &State) -> Exit {
     let reached = &state.reached;
     let (ok, failed) = (reached.succeeded, reached.failed);
-    anstream::eprintln!("everything was done before: {ok} ok, {failed} failed");
+    streams::say(|to| writeln!(to, "everything was done before: {ok} ok, {failed} failed"));
     if failed > 0 { Exit::SomeFailed } else { Exit::Success }
 }
 

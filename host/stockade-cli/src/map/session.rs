@@ -34,6 +34,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::observe::Observer;
 use crate::output::Written;
+use crate::streams;
 use crate::table::{Align, table};
 
 /// The most bytes of items under way and of results that wait for their turn, together: an item more
@@ -45,7 +46,10 @@ enum Event {
     Item(io::Result<Item>),
     InputEnded,
     Ended(Slot),
-    Interrupted,
+    /// A signal asked for an end like this.
+    Interrupted(Exit),
+    /// Whoever read the output has gone.
+    ReaderLeft,
     /// Nothing, for so long that the bar wants a look.
     Glance,
 }
@@ -53,7 +57,7 @@ enum Event {
 /// Why no more items are taken.
 enum Stop {
     InputEnded,
-    Interrupted,
+    Interrupted(Exit),
     Failed(Error),
 }
 
@@ -107,7 +111,8 @@ pub(crate) struct Session<'a> {
     writing: Writing,
     options: TaskOptions,
     items: Receiver<io::Result<Item>>,
-    interrupts: Receiver<()>,
+    interrupts: Receiver<Exit>,
+    reader: Receiver<()>,
     ended: (Sender<Slot>, Receiver<Slot>),
     under_way: BTreeMap<Slot, UnderWay>,
     bytes_held: usize,
@@ -130,7 +135,9 @@ pub(crate) struct Parts {
     pub(crate) items: Receiver<io::Result<Item>>,
     /// How much there is of the input, where that is known.
     pub(crate) size: Option<u64>,
-    pub(crate) interrupts: Receiver<()>,
+    pub(crate) interrupts: Receiver<Exit>,
+    /// Where it is told that nobody reads the output any more.
+    pub(crate) reader: Receiver<()>,
     pub(crate) sink: Sink,
     pub(crate) state: Option<State>,
     pub(crate) observer: Observer,
@@ -138,7 +145,8 @@ pub(crate) struct Parts {
 
 impl<'a> Session<'a> {
     pub(crate) fn new(pool: &'a Pool, args: &'a MapArgs, parts: Parts) -> Self {
-        let Parts { reading, writing, items, size, interrupts, sink, state, observer } = parts;
+        let Parts { reading, writing, items, size, interrupts, reader, sink, state, observer } =
+            parts;
         // Enough to keep every worker busy while the output's order waits for a slow one.
         let chunks = (4 * pool.max_workers()).max(16);
         let reached = state.as_ref().map(|state| &state.reached);
@@ -150,6 +158,7 @@ impl<'a> Session<'a> {
             options: TaskOptions::default().retries(args.pool.retries),
             items,
             interrupts,
+            reader,
             ended: crossbeam_channel::unbounded(),
             under_way: BTreeMap::new(),
             bytes_held: 0,
@@ -174,12 +183,21 @@ impl<'a> Session<'a> {
     /// What ended it early: an output that takes no more, an input that cannot be read, an error
     /// where that is to stop it, a pool that is broken.
     pub(crate) fn run(mut self) -> Result<Exit, Error> {
+        self.work().inspect_err(|_| {
+            // The error came first, and is told.
+            let _ = self.observer.finish();
+        })?;
+        self.end_all()
+    }
+
+    fn work(&mut self) -> Result<(), Error> {
         while self.stop.is_none() || self.order.len() > 0 {
             match self.next_event()? {
                 Event::Item(item) => self.take(item),
                 Event::InputEnded => self.stop(Stop::InputEnded),
                 Event::Ended(slot) => self.end(slot),
-                Event::Interrupted => self.interrupt(),
+                Event::Interrupted(exit) => self.interrupt(exit),
+                Event::ReaderLeft => return Err(Error::silent(Exit::ReaderGone)),
                 Event::Glance => {}
             }
             self.write_ready()?;
@@ -189,10 +207,12 @@ impl<'a> Session<'a> {
             self.watch.glance(&self.tally, self.pool.count_workers());
             self.observer.glance(self.pool, self.tally.done(), self.tally.failures());
         }
-        self.keep()?;
+        self.keep()
+    }
+
+    fn end_all(mut self) -> Result<Exit, Error> {
         self.watch.finish();
-        // Where stderr is closed, nobody wants this.
-        let _ = self.summarise(&mut anstream::stderr().lock());
+        streams::say(|to| self.summarise(to));
         if let Err(error) = self.observer.finish()
             && !matches!(self.stop, Some(Stop::Failed(_)))
         {
@@ -200,7 +220,7 @@ impl<'a> Session<'a> {
         }
         match self.stop {
             Some(Stop::Failed(error)) => Err(error),
-            Some(Stop::Interrupted) => Ok(Exit::Interrupted),
+            Some(Stop::Interrupted(exit)) => Ok(exit),
             _ if self.tally.all_failures() > 0 => Ok(Exit::SomeFailed),
             _ => Ok(Exit::Success),
         }
@@ -210,7 +230,7 @@ impl<'a> Session<'a> {
     /// went wrong.
     fn summarise(&self, to: &mut dyn Write) -> io::Result<()> {
         let (elapsed, sink) = (self.watch.elapsed(), &self.args.sink);
-        let interrupted = matches!(self.stop, Some(Stop::Interrupted));
+        let interrupted = matches!(self.stop, Some(Stop::Interrupted(_)));
         let kept = self.observer.summary();
         if sink.json {
             let mut value = self.tally.to_json(elapsed);
@@ -228,7 +248,7 @@ impl<'a> Session<'a> {
             kept.iter().try_for_each(|(_, told)| writeln!(to, "{told}"))?;
         }
         match (&sink.resume, &self.stop) {
-            (Some(_), Some(Stop::Interrupted | Stop::Failed(_))) if !sink.json => {
+            (Some(_), Some(Stop::Interrupted(_) | Stop::Failed(_))) if !sink.json => {
                 writeln!(to, "what is done is kept: the same command goes on from there")
             }
             _ => Ok(()),
@@ -252,7 +272,8 @@ impl<'a> Session<'a> {
             recv(items) -> item => Some(item.map_or(Event::InputEnded, Event::Item)),
             // This session holds a sender, so there is always one.
             recv(self.ended.1) -> slot => slot.ok().map(Event::Ended),
-            recv(self.interrupts) -> told => told.ok().map(|()| Event::Interrupted),
+            recv(self.interrupts) -> told => told.ok().map(Event::Interrupted),
+            recv(self.reader) -> told => told.ok().map(|()| Event::ReaderLeft),
             default(patience) => None,
         }
     }
@@ -407,13 +428,14 @@ impl<'a> Session<'a> {
     }
 
     /// Takes no more items, and drops those that have not started. Those that run go on.
-    fn interrupt(&mut self) {
+    fn interrupt(&mut self, exit: Exit) {
         if !matches!(self.stop, Some(Stop::Failed(_))) {
-            self.stop = Some(Stop::Interrupted);
+            self.stop = Some(Stop::Interrupted(exit));
         }
         self.cancel_waiting(..);
         let running = self.under_way.values().filter(|task| !task.handle.is_done()).count();
-        self.watch.interrupted(running);
+        // What a program reads from stderr stays one object.
+        self.watch.interrupted(if self.args.sink.json { 0 } else { running });
     }
 
     fn cancel_waiting(&self, slots: impl RangeBounds<Slot>) {
@@ -436,10 +458,8 @@ impl<'a> Session<'a> {
                 self.tally.taken_back(record.failed);
                 continue;
             }
-            let to_stderr = |text: &String| writeln!(io::stderr(), "{text}");
             if let Some(text) = &record.aside {
-                // Where stderr is closed, nobody wants this.
-                let _ = self.watch.aside(true, || to_stderr(text));
+                self.watch.aside(true, || streams::say(|to| writeln!(to, "{text}")));
             }
             let (watch, sink) = (&self.watch, &mut self.sink);
             watch.aside(false, || sink.write(&record.output))?;

@@ -2,28 +2,36 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::options::SinkArgs;
 use super::record::Output;
 use super::state::Reached;
+use crate::aside;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output;
+use crate::inputs::Inputs;
+use crate::streams::{self, Stdout, Waiting};
 
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// Where records go.
 pub(crate) enum Sink {
-    Stdout(BufWriter<io::StdoutLock<'static>>),
+    Stdout(BufWriter<Stdout>),
     File(Box<Tracked>),
-    Directory(PathBuf),
+    /// What is read is not to be written over, whatever a result would be called.
+    Directory(PathBuf, Inputs),
 }
 
 /// A file that knows what is in it.
 pub(crate) struct Tracked {
-    file: BufWriter<File>,
+    file: Waiting<File>,
+    /// Whole lines that are not yet in the file.
+    waiting: Vec<u8>,
     path: PathBuf,
+    /// Whether this run made it.
+    is_new: bool,
     bytes: u64,
     hasher: blake3::Hasher,
 }
@@ -33,17 +41,27 @@ impl Sink {
     ///
     /// # Errors
     /// What the system refuses, and an output that somebody changed since.
-    pub(crate) fn open(args: &SinkArgs, reached: Option<&Reached>) -> Result<Self, Error> {
+    pub(crate) fn open(
+        args: &SinkArgs,
+        reached: Option<&Reached>,
+        inputs: Inputs,
+    ) -> Result<Self, Error> {
         if let Some(directory) = &args.output_dir {
             fs::create_dir_all(directory).map_err(|error| cannot("make", directory, &error))?;
-            return Ok(Self::Directory(directory.clone()));
+            return Ok(Self::Directory(directory.clone(), inputs));
         }
         let Some(path) = args.output.as_ref().filter(|path| path.as_os_str() != "-") else {
-            return Ok(Self::Stdout(BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock())));
+            return Ok(Self::Stdout(BufWriter::with_capacity(BUFFER_BYTES, streams::stdout())));
         };
         let refused = |error: io::Error| cannot("write", path, &error);
+        if reached.is_none() {
+            inputs.check_granted(path)?;
+        }
+        let is_new = !path.exists();
         let mut file = OpenOptions::new();
-        file.read(true).write(true).create(true).truncate(reached.is_none());
+        // A pipe that is open for reading too has a reader for ever, which reads nothing.
+        file.read(is_new || path.is_file());
+        file.write(true).create(true).truncate(reached.is_none());
         let mut file = file.open(path).map_err(refused)?;
         let mut hasher = blake3::Hasher::new();
         let bytes = reached.map_or(0, |reached| reached.output_bytes);
@@ -62,8 +80,8 @@ impl Sink {
             file.set_len(bytes).map_err(refused)?;
             io::Seek::seek(&mut file, io::SeekFrom::Start(bytes)).map_err(refused)?;
         }
-        let file = BufWriter::with_capacity(BUFFER_BYTES, file);
-        Ok(Self::File(Box::new(Tracked { file, path: path.clone(), bytes, hasher })))
+        let (file, waiting, path) = (Waiting(file), Vec::new(), path.clone());
+        Ok(Self::File(Box::new(Tracked { file, waiting, path, is_new, bytes, hasher })))
     }
 
     /// Whether records go to this process's stdout.
@@ -75,8 +93,8 @@ impl Sink {
     pub(crate) fn is_waiting(&self) -> bool {
         match self {
             Self::Stdout(stdout) => !stdout.buffer().is_empty(),
-            Self::File(tracked) => !tracked.file.buffer().is_empty(),
-            Self::Directory(_) => false,
+            Self::File(tracked) => !tracked.waiting.is_empty(),
+            Self::Directory(..) => false,
         }
     }
 
@@ -88,11 +106,11 @@ impl Sink {
         match (self, output) {
             (_, Output::Nothing) => Ok(()),
             (Self::Stdout(stdout), Output::Line(line)) => {
-                writeln!(stdout, "{line}").map_err(|error| output::failed(&error))
+                writeln!(stdout, "{line}").map_err(|error| streams::failed(&error))
             }
             (Self::File(tracked), Output::Line(line)) => tracked.write(line),
-            (Self::Directory(directory), Output::File { name, bytes, obsolete }) => {
-                write_file(directory, name, bytes, obsolete)
+            (Self::Directory(directory, inputs), Output::File { name, bytes, obsolete }) => {
+                write_file(inputs, directory, name, bytes, obsolete)
             }
             // A directory is given files, and nothing else is.
             (_, Output::Line(_) | Output::File { .. }) => Ok(()),
@@ -105,12 +123,9 @@ impl Sink {
     /// As [`write`](Self::write).
     pub(crate) fn flush(&mut self) -> Result<(), Error> {
         match self {
-            Self::Stdout(stdout) => stdout.flush().map_err(|error| output::failed(&error)),
-            Self::File(tracked) => {
-                let Tracked { file, path, .. } = &mut **tracked;
-                file.flush().map_err(|error| cannot("write", path, &error))
-            }
-            Self::Directory(_) => Ok(()),
+            Self::Stdout(stdout) => stdout.flush().map_err(|error| streams::failed(&error)),
+            Self::File(tracked) => tracked.flush(),
+            Self::Directory(..) => Ok(()),
         }
     }
 
@@ -123,11 +138,11 @@ impl Sink {
         match self {
             Self::Stdout(_) => Ok((0, String::new())),
             Self::File(tracked) => {
-                let Tracked { file, path, bytes, hasher } = &mut **tracked;
-                file.get_ref().sync_data().map_err(|error| cannot("write", path, &error))?;
+                let Tracked { file, path, bytes, hasher, .. } = &mut **tracked;
+                file.0.sync_data().map_err(|error| cannot("write", path, &error))?;
                 Ok((*bytes, hasher.finalize().to_hex().to_string()))
             }
-            Self::Directory(directory) => {
+            Self::Directory(directory, _) => {
                 // All files of it at once: one by one would take as long as many of their tasks.
                 let kept = File::open(&*directory)
                     .and_then(|directory| rustix::fs::syncfs(&directory).map_err(Into::into));
@@ -141,24 +156,71 @@ impl Sink {
 impl Tracked {
     fn write(&mut self, line: &str) -> Result<(), Error> {
         for piece in [line.as_bytes(), b"\n"] {
-            self.file.write_all(piece).map_err(|error| cannot("write", &self.path, &error))?;
+            self.waiting.extend_from_slice(piece);
             self.hasher.update(piece);
             self.bytes += piece.len() as u64;
         }
-        Ok(())
+        if self.waiting.len() < BUFFER_BYTES { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let lines = std::mem::take(&mut self.waiting);
+        self.file.write_all(&lines).map_err(|error| {
+            self.cut();
+            cannot("write", &self.path, &error)
+        })
+    }
+
+    /// Leaves whole lines, or no file where there are none and was none: the disk is full, and what could
+    /// be done about it has been.
+    fn cut(&self) {
+        let Ok(end) = last_line_end(&self.file.0) else { return };
+        let _ = self.file.0.set_len(end);
+        if end == 0 && self.is_new {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
+/// Where the last whole line of an ordinary file ends.
+fn last_line_end(file: &File) -> io::Result<u64> {
+    const PIECE: u64 = 64 << 10;
+    let data = file.metadata()?;
+    if !data.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut end = data.len();
+    while end > 0 {
+        let start = end.saturating_sub(PIECE);
+        let mut bytes = vec![0; (end - start) as usize];
+        file.read_exact_at(&mut bytes, start)?;
+        if let Some(at) = bytes.iter().rposition(|&byte| byte == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
 /// Writes a file that is never there by half.
-fn write_file(directory: &Path, name: &Path, bytes: &[u8], obsolete: &Path) -> Result<(), Error> {
-    let path = directory.join(name);
+fn write_file(
+    inputs: &Inputs,
+    directory: &Path,
+    name: &Path,
+    bytes: &[u8],
+    obsolete: &Path,
+) -> Result<(), Error> {
+    let (path, obsolete) = (directory.join(name), directory.join(obsolete));
+    if inputs.has(&path) {
+        let message = format!("{} is read, and would be written over", path.display());
+        return Err(Error::new(Exit::Usage, message).help("name another directory to write to"));
+    }
     let refused = |error: io::Error| cannot("write", &path, &error);
-    let mut partial = path.clone().into_os_string();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    fs::write(&partial, bytes).map_err(refused)?;
-    fs::rename(&partial, &path).map_err(refused)?;
-    match fs::remove_file(directory.join(obsolete)) {
+    aside::write(&path, bytes).map_err(refused)?;
+    if inputs.has(&obsolete) {
+        return Ok(());
+    }
+    match fs::remove_file(obsolete) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused(error)),
         _ => Ok(()),
     }

@@ -1,11 +1,11 @@
 //! What a person sees of a map: a bar while it runs, if stderr is a terminal.
 
-use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::tally::Tally;
+use crate::streams;
 
 /// How often the bar is redrawn, and how long a map may take before there is one.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -30,7 +30,7 @@ impl Watch {
     /// Looks whether anybody watches a map over an input of this size, if that is known; its output
     /// may go to the same terminal.
     pub(crate) fn new(size: Option<u64>, to_stdout: bool) -> Self {
-        let watched = io::stderr().is_terminal();
+        let watched = streams::stderr_is_terminal();
         let bar = watched.then(|| {
             let template = match size {
                 Some(_) => "{bar:24} {percent:>3}%  {msg}",
@@ -42,14 +42,14 @@ impl Watch {
                 Err(_) => bar,
             }
         });
-        let shares_terminal = to_stdout && io::stdout().is_terminal();
+        let shares_terminal = to_stdout && streams::stdout_is_terminal();
         let (started, drawn, is_beside) = (Instant::now(), None, false);
         Self { bar, size, started, drawn, shares_terminal, is_beside }
     }
 
     /// Beside `bar`, which somebody else draws.
     pub(crate) fn beside(bar: ProgressBar, to_stdout: bool) -> Self {
-        let shares_terminal = to_stdout && io::stdout().is_terminal();
+        let shares_terminal = to_stdout && streams::stdout_is_terminal();
         let (bar, started) = (Some(bar), Instant::now());
         Self { bar, size: None, started, drawn: Some(started), shares_terminal, is_beside: true }
     }
@@ -103,17 +103,17 @@ impl Watch {
         }
     }
 
-    /// Takes the bar away and says what is waited for: whoever interrupts once more leaves no bar behind.
+    /// Takes the bar away: whoever interrupts once more leaves none behind. Says what is waited for.
     pub(crate) fn interrupted(&self, running: usize) {
-        let Some(bar) = &self.bar else { return };
-        bar.finish_and_clear();
+        self.finish();
         let plural = if running == 1 { "" } else { "s" };
         if running > 0 {
-            // Where stderr is closed, nobody wants this.
-            let _ = writeln!(
-                io::stderr(),
-                "interrupted: waiting for {running} running task{plural}; Ctrl-C again ends at once"
-            );
+            streams::say(|to| {
+                writeln!(
+                    to,
+                    "interrupted: waiting for {running} running task{plural}; Ctrl-C again ends at once"
+                )
+            });
         }
     }
 

@@ -11,14 +11,14 @@
 //! Format, in its array form: <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use stockade::{Status, TaskReport};
 
+use crate::aside::Aside;
 use crate::error::Error;
 use crate::exit::Exit;
 
@@ -27,7 +27,7 @@ const NO_WORKER: u64 = 0;
 
 /// The trace of one run, in one file.
 #[derive(Debug)]
-pub(crate) struct Trace<W: Write = BufWriter<File>> {
+pub(crate) struct Trace<W: Write = BufWriter<Aside>> {
     path: PathBuf,
     to: W,
     /// Until when each worker's row is filled, in nanoseconds of the pool's life.
@@ -42,8 +42,20 @@ impl Trace {
     /// # Errors
     /// Where it cannot be written.
     pub(crate) fn create(path: &Path) -> Result<Self, Error> {
-        let file = File::create(path).map_err(|error| unwritable(path, &error))?;
+        let file = Aside::create(path).map_err(|error| unwritable(path, &error))?;
         Ok(Self::begin(path.into(), BufWriter::with_capacity(64 << 10, file)))
+    }
+}
+
+impl Trace {
+    /// Ends the file, which is there from now on.
+    ///
+    /// # Errors
+    /// Where any of it could not be written; then there is none.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        let path = self.path.clone();
+        let file = self.end()?.into_inner().map_err(IntoInnerError::into_error);
+        file.and_then(Aside::finish).map_err(|error| unwritable(&path, &error))
     }
 }
 
@@ -112,16 +124,13 @@ impl<W: Write> Trace<W> {
         write!(self.to, ",\n{event}")
     }
 
-    /// Ends the file.
-    ///
-    /// # Errors
-    /// Where any of it could not be written.
-    pub(crate) fn finish(mut self) -> Result<(), Error> {
+    /// Writes the last of it, and gives back where it was written to.
+    fn end(mut self) -> Result<W, Error> {
         let ended = match self.failed.take() {
             None => writeln!(self.to, "\n]").and_then(|()| self.to.flush()),
             Some(error) => Err(error),
         };
-        ended.map_err(|error| unwritable(&self.path, &error))
+        ended.map_err(|error| unwritable(&self.path, &error)).map(|()| self.to)
     }
 }
 
@@ -153,6 +162,7 @@ mod tests {
     use super::*;
 
     /// Takes so many bytes and no more.
+    #[derive(Debug)]
     struct Full(usize);
 
     impl Write for Full {
@@ -172,7 +182,7 @@ mod tests {
     #[test]
     fn a_trace_that_cannot_be_written_is_told_at_the_end() {
         let trace = Trace::begin("trace.json".into(), Full(10));
-        let error = trace.finish().unwrap_err();
+        let error = trace.end().unwrap_err();
         assert_eq!(error.exit(), Exit::Output);
         assert!(format!("{error:?}").contains("cannot write the trace trace.json"));
     }
@@ -180,7 +190,7 @@ mod tests {
     #[test]
     fn a_run_without_tasks_is_a_whole_trace() {
         let mut bytes = Vec::new();
-        Trace::begin("t".into(), &mut bytes).finish().unwrap();
+        Trace::begin("t".into(), &mut bytes).end().unwrap();
         let events: Vec<Value> = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(events[0]["name"], "process_name");
     }

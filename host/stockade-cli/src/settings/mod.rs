@@ -17,6 +17,7 @@ mod file;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
@@ -94,10 +95,13 @@ pub(crate) fn apply(command: Command, words: &[OsString]) -> Result<Command, Err
     if before.clone().any(asks_help) {
         return Ok(command);
     }
-    let file = match named_file(before.cloned()) {
-        Some(path) => Some(File::read(path, true, &command)?),
-        None => file::find()?.map(|path| File::read(path, false, &command)).transpose()?,
+    let (path, named) = match named_file(before.cloned()) {
+        Some(path) => (Some(path), true),
+        None => (file::find()?, false),
     };
+    // Set once: a process has one command line.
+    let path = path.inspect(|path| _ = USED.set(path.clone()));
+    let file = path.map(|path| File::read(path, named, &command)).transpose()?;
     let subcommand = command.find_subcommand(name).cloned().unwrap_or_default();
     let mut defaults = Vec::new();
     for arg in subcommand.get_arguments().filter(|arg| is_settable(arg)) {
@@ -116,6 +120,14 @@ pub(crate) fn apply(command: Command, words: &[OsString]) -> Result<Command, Err
         }
         subcommand
     }))
+}
+
+/// The file whose settings were taken.
+static USED: OnceLock<PathBuf> = OnceLock::new();
+
+/// The file whose settings count in this run, if there is one.
+pub(crate) fn used() -> Option<&'static Path> {
+    USED.get().map(PathBuf::as_path)
 }
 
 /// The file whose settings count where none is named, if there is one.

@@ -1,5 +1,6 @@
 //! The built command, run as a user runs it, on modules written for the purpose.
 
+mod streams;
 mod support;
 
 mod bad_input;

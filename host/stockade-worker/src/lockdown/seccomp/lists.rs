@@ -91,6 +91,11 @@ pub(super) const WORKER: &[Rule] = &[
     allow_if(libc::SYS_mprotect, &[Is(2, COUNTED)], "memory of guests that grows or is written"),
     allow(libc::SYS_readv, "a command's stdin"),
     allow(libc::SYS_writev, "a command's stdout and stderr"),
+    allow_if(
+        libc::SYS_ppoll,
+        &[Is(3, 0)],
+        "whether a command's streams and pipes are ready, and the wait for them",
+    ),
     allow(libc::SYS_clock_nanosleep, "a guest that sleeps, to its deadline at most"),
 ];
 

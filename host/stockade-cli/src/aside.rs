@@ -1,0 +1,147 @@
+//! Files that are there as a whole or not at all: written aside, and renamed once everything is in them.
+//!
+//! A file that is no ordinary one (a pipe, a device), has other names, is somebody else's, or lies where
+//! nothing can be made beside it is written where it is.
+//!
+//! Invariant: of a file that could not be finished nothing new is left.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::streams::Waiting;
+
+/// Writes the file `path`.
+///
+/// # Errors
+/// What the system refuses.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = Aside::create(path)?;
+    file.write_all(bytes)?;
+    file.finish()
+}
+
+/// A file that is being written, and goes if it is not finished.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    file: Waiting<File>,
+    /// What is removed where it is not finished.
+    unfinished: Option<PathBuf>,
+    /// What the file is called in the end, where that is another name.
+    renamed: Option<PathBuf>,
+}
+
+impl Aside {
+    /// Begins the file `path`.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let there = fs::metadata(path);
+        let is_own = |data: &fs::Metadata| {
+            data.is_file() && data.nlink() == 1 && data.uid() == rustix::process::geteuid().as_raw()
+        };
+        // What a link names is written, not the link replaced.
+        let real = match &there {
+            Ok(data) if is_own(data) => path.canonicalize()?,
+            Err(_) if fs::symlink_metadata(path).is_err() => path.to_path_buf(),
+            _ => return Self::in_place(path, there.is_err()),
+        };
+        let mut partial = OsString::from(&real);
+        partial.push(format!(".partial-{}", std::process::id()));
+        let partial = PathBuf::from(partial);
+        match OpenOptions::new().write(true).create_new(true).open(&partial) {
+            Ok(file) => {
+                if let Ok(data) = &there {
+                    // Where it may not, the file is as any new one.
+                    let _ = file.set_permissions(data.permissions());
+                }
+                let (unfinished, renamed) = (Some(partial), Some(real));
+                Ok(Self { file: Waiting(file), unfinished, renamed })
+            }
+            // Nothing can be made there, or not under a name that is longer.
+            Err(_) => Self::in_place(path, there.is_err()),
+        }
+    }
+
+    fn in_place(path: &Path, is_new: bool) -> io::Result<Self> {
+        let file = Waiting(File::create(path)?);
+        Ok(Self { file, unfinished: is_new.then(|| path.to_path_buf()), renamed: None })
+    }
+
+    /// Puts the file where it belongs.
+    ///
+    /// # Errors
+    /// What the system refuses; then nothing new is left.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        if let (Some(partial), Some(real)) = (&self.unfinished, &self.renamed) {
+            fs::rename(partial, real)?;
+        }
+        self.unfinished = None;
+        Ok(())
+    }
+}
+
+impl Write for Aside {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if let Some(path) = &self.unfinished {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_finished_leaves_what_was_there() {
+        let folder = std::env::temp_dir().join(format!("stockade-aside-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let names = || {
+            let mut names: Vec<_> =
+                fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let (new, old, link) = (folder.join("new"), folder.join("old"), folder.join("link"));
+        fs::write(&old, "old").unwrap();
+        symlink("old", &link).unwrap();
+        for path in [&new, &old, &link] {
+            let mut file = Aside::create(path).unwrap();
+            file.write_all(b"half").unwrap();
+        }
+        assert_eq!(names(), ["link", "old"]);
+        assert_eq!(fs::read(&old).unwrap(), b"old");
+
+        write(&link, b"through").unwrap();
+        write(&new, b"made").unwrap();
+        assert_eq!(names(), ["link", "new", "old"]);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(
+            (fs::read(&old).unwrap(), fs::read(&new).unwrap()),
+            (b"through".to_vec(), b"made".to_vec())
+        );
+
+        // A file with two names keeps both.
+        let other = folder.join("other");
+        fs::hard_link(&old, &other).unwrap();
+        write(&old, b"both").unwrap();
+        assert_eq!(fs::read(&other).unwrap(), b"both");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,90 @@
+//! Whoever reads stdout, and whether they still do.
+//!
+//! A pipe whose reader has gone says so only to who writes or asks. A map that writes nothing for a
+//! while would go on for nobody.
+
+use std::io::{self, PipeWriter};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::FileType;
+
+/// Tells when the reader of stdout has gone.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    receiver: Receiver<()>,
+    /// Kept so that whoever waits is never told of a thread's end.
+    _sender: Sender<()>,
+    /// The thread sleeps until this is gone, if the reader stays.
+    end: Option<PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    /// From now on. Where stdout is a file or a terminal nothing is ever told.
+    ///
+    /// # Errors
+    /// A thread or a pipe that the system does not give.
+    pub(crate) fn watch() -> io::Result<Self> {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        if !can_leave() {
+            return Ok(Self { receiver, _sender: sender, end: None, thread: None });
+        }
+        let (ended, end) = io::pipe()?;
+        let told = sender.clone();
+        let thread =
+            std::thread::Builder::new().name("stockade-reader".into()).spawn(move || {
+                let stdout = io::stdout();
+                let nothing = PollFlags::empty();
+                loop {
+                    let mut both = [PollFd::new(&stdout, nothing), PollFd::new(&ended, nothing)];
+                    let waited = rustix::event::poll(&mut both, None);
+                    let [stdout, ended] = both.map(|one| !one.revents().is_empty());
+                    match waited {
+                        Err(rustix::io::Errno::INTR) => {}
+                        Ok(_) if stdout && !ended => {
+                            // Full where it has been told already.
+                            let _ = told.try_send(());
+                            return;
+                        }
+                        _ => return,
+                    }
+                }
+            })?;
+        Ok(Self { receiver, _sender: sender, end: Some(end), thread: Some(thread) })
+    }
+
+    /// Where it is told.
+    pub(crate) fn receiver(&self) -> Receiver<()> {
+        self.receiver.clone()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            // It waits for nothing but this; had it panicked, that is on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Whether the reader of stdout has gone.
+pub(crate) fn has_left() -> bool {
+    let stdout = io::stdout();
+    let mut one = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = Timespec::default();
+    can_leave()
+        && rustix::event::poll(&mut one, Some(&now)).is_ok()
+        && one[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+}
+
+/// Whether somebody reads stdout who may leave: a file stays, and a terminal that goes sends a signal.
+fn can_leave() -> bool {
+    !super::closed::at_start(1)
+        && rustix::fs::fstat(io::stdout()).is_ok_and(|stat| {
+            matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::Socket)
+        })
+}
