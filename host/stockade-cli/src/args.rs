@@ -71,6 +71,7 @@ Examples:
   stockade run tasks.wasm top_words --arg limit=10 --arg text=@book.txt
   stockade run pictures.wasm preview --bytes photo.jpg --output small.png
   stockade run tool.wasm --grant-dir data::/data -- --count /data/list < input > output
+  stockade run python.wasm --entry run -- -c 'print(1)'
 
 Arguments:
   Each ARG is JSON: 3, true, '[1, 2]', '{\"x\": 1}'. For a parameter whose type is a text (String,
@@ -92,8 +93,14 @@ pub(crate) struct RunArgs {
     /// The module: a .wasm file, or a .wat file in the text format
     pub(crate) module: PathBuf,
 
-    /// The function to call; without it, the module is run as a program, from its `_start`
+    /// The function to call; without it, the module is run as a program, from its export "" or else
+    /// `_start`
     pub(crate) function: Option<String>,
+
+    /// Run the module as a program from its export NAME, which takes nothing and returns nothing or
+    /// the exit code; a library's `_initialize` runs before it
+    #[arg(long, value_name = "NAME", conflicts_with = "function")]
+    pub(crate) entry: Option<String>,
 
     /// Arguments by position: JSON, text for a text parameter, or @FILE
     #[arg(value_name = "ARG", allow_negative_numbers = true)]

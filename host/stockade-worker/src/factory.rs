@@ -23,6 +23,7 @@ use wasmtime::{Linker, Module};
 use crate::alarm::Alarm;
 use crate::call::{Call, NO_TASK};
 use crate::engine::WorkerEngine;
+use crate::failure::HostTrap;
 use crate::guest::{Guest, GuestState, Link, Surroundings};
 use crate::hostcalls;
 use crate::linked::Linked;
@@ -155,12 +156,12 @@ impl Factory {
                 (guest, called)
             }
             None => {
-                let initialize = linked.initialize && !matches!(invocation, Invocation::Command(_));
+                let initialize = linked.initialize && !linked.starts_itself(invocation);
                 let mut guest = self.guest(plan(invocation, stdio), call, limits);
                 self.watch(deadline);
                 let called = guest.prepare(linked, &self.engine.memories, initialize);
                 let called = called.and_then(|()| guest.invoke(linked, invocation));
-                (guest, called)
+                (guest, exited(invocation, called))
             }
         };
         self.rest();
@@ -255,9 +256,18 @@ impl Factory {
     }
 }
 
+/// How a call has ended. A program may exit anywhere, also before its entry was reached.
+fn exited(invocation: &Invocation, called: wasmtime::Result<Outcome>) -> wasmtime::Result<Outcome> {
+    let Invocation::Command { .. } = invocation else { return called };
+    called.or_else(|error| match error.downcast_ref::<HostTrap>() {
+        Some(HostTrap::Exit(code)) => Ok(Outcome::Exited(*code)),
+        _ => Err(error),
+    })
+}
+
 /// What a command is given; nothing for a function.
 fn plan(invocation: &Invocation, stdio: Vec<OwnedFd>) -> Option<Box<Plan>> {
-    let Invocation::Command(command) = invocation else { return None };
+    let Invocation::Command { call: command, .. } = invocation else { return None };
     let mut descriptors = stdio.into_iter();
     let stdin = match &command.stdin {
         Stdin::Bytes(bytes) => Some(Input::Bytes(bytes.clone())),

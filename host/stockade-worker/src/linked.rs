@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use stockade_abi::MEMORY_EXPORT;
-use stockade_wire::{Callee, HookCall};
+use stockade_wire::{Callee, HookCall, Invocation};
 use wasmtime::{ExternType, InstancePre, Linker, Module, ModuleExport};
 
 use crate::function::{Function, Functions};
@@ -12,6 +12,9 @@ use crate::memory::ModuleMemories;
 
 /// The export that every instance of a reactor must run before anything else.
 pub(crate) const INITIALIZE: &str = "_initialize";
+
+/// The entry of a command, which runs the constructors of its instance by itself.
+pub(crate) const START: &str = "_start";
 
 /// What instances of one module are made from.
 pub(crate) struct Linked {
@@ -64,6 +67,17 @@ impl Linked {
             initialize: !initialized && module.get_export_index(INITIALIZE).is_some(),
             initializer,
         })
+    }
+
+    /// Whether what `invocation` calls runs the constructors of an instance by itself, so that
+    /// nothing may run before it.
+    pub(crate) fn starts_itself(&self, invocation: &Invocation) -> bool {
+        let Invocation::Command { entry, .. } = invocation else { return false };
+        let name = match entry {
+            Callee::Named(name) => Some(name),
+            Callee::Number(number) => self.announced(*number).map(|(name, _)| name),
+        };
+        name.is_some_and(|name| name == START)
     }
 
     /// Whether `callee` was announced, if it is a number.

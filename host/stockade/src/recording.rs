@@ -27,9 +27,9 @@ use crate::arguments::Arguments;
 use crate::cancelled::GivenArguments;
 use crate::compile::Source;
 use crate::payload::Payload;
-use crate::target::{COMMAND_ENTRY, ModuleEntry, Target};
+use crate::target::{ModuleEntry, Target};
 use crate::task::Output;
-use crate::{Command, Hook, Pool, PoolBuilder, SubmitError, TaskError, TaskHandle, TaskOptions};
+use crate::{Command, Hook, Pool, PoolBuilder, SubmitError, TaskError, TaskHandle};
 
 pub use ending::RecordedEnd;
 
@@ -148,11 +148,11 @@ impl Pool {
     /// # Errors
     /// [`RecordError`]
     pub fn record_command(&self, command: Command) -> Result<Recording, RecordError> {
-        let (call, descriptors) = command.into_parts();
+        let (entry, call, descriptors) = command.into_parts();
         if !descriptors.is_empty() {
             return Err(RecordError::Lent);
         }
-        let (module, function) = self.core.recorded_command(&COMMAND_ENTRY.into())?;
+        let (module, function) = self.core.recorded_command(entry.as_deref())?;
         self.recording(module, function, Given::Command(call))
     }
 
@@ -278,9 +278,8 @@ impl Recording {
     pub fn submit(&self, pool: &Pool) -> Result<TaskHandle<serde::de::IgnoredAny>, SubmitError> {
         match &self.given {
             Given::Command(call) => {
-                let (target, options) =
-                    (Target::from(self.function.as_str()), TaskOptions::default());
-                Ok(pool.submit_command_with(target, replayed(call), options)?.of_any())
+                let command = replayed(call).entry(&self.function);
+                Ok(pool.submit_command(command)?.of_any())
             }
             given => pool.submit(self.function.as_str(), given.arguments()),
         }

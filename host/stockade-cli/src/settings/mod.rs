@@ -45,6 +45,7 @@ const HARMLESS: &[&str] = &[
     "chunk",
     "deterministic",
     "delimiter",
+    "entry",
     "extension",
     "files",
     "fuel",
