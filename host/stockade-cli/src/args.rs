@@ -256,6 +256,31 @@ pub(crate) struct InspectArgs {
     /// Write JSON
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Show a module also where it imports functions that nobody provides, as `run` would take it
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = UnknownImports::Refuse)]
+    pub(crate) unknown_imports: UnknownImports,
+}
+
+/// What becomes of imports that nobody provides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UnknownImports {
+    /// The module is refused
+    Refuse,
+    /// A call of one is a trap
+    Trap,
+    /// A call of one does nothing and returns zeros
+    Default,
+}
+
+impl From<UnknownImports> for stockade::UnknownImports {
+    fn from(unknown: UnknownImports) -> Self {
+        match unknown {
+            UnknownImports::Refuse => Self::Refuse,
+            UnknownImports::Trap => Self::Trap,
+            UnknownImports::Default => Self::DefaultValues,
+        }
+    }
 }
 
 /// What the module's code may use and reach.
@@ -265,6 +290,11 @@ pub(crate) struct PoolArgs {
     /// them; `all` stands for every one
     #[arg(long, value_name = "LAYER", value_delimiter = ',')]
     pub(crate) require: Vec<Layers>,
+
+    /// What becomes of functions that the module imports and nobody provides, for modules that import
+    /// what they never call
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = UnknownImports::Refuse)]
+    pub(crate) unknown_imports: UnknownImports,
 
     /// Time for one task: 500ms, 2s, 1m, or none
     #[arg(long, value_name = "TIME", default_value = "1m", help_heading = "Limits")]

@@ -24,7 +24,8 @@ const WIDTH: usize = 90;
 /// # Errors
 /// A module that cannot be read or is refused, or a stdout that cannot be written.
 pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Error> {
-    let module = stockade::inspect(&args.module, Some(&WorkerProgram::CurrentProgram))?;
+    let (program, unknown) = (WorkerProgram::CurrentProgram, args.unknown_imports.into());
+    let module = stockade::inspect_with(&args.module, Some(&program), unknown)?;
     let stdout = io::stdout().lock();
     let written = if args.json {
         let mut stdout = stdout;

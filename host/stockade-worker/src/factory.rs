@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use stockade_wire::{
     Codec, Failure, HookCall, Invocation, Limits, Metering, Outcome, Setup, StatusPage, Stdin,
-    StdioSink,
+    StdioSink, UnknownImports,
 };
 use wasmtime::{Linker, Module};
 
@@ -49,6 +49,7 @@ pub(crate) struct Factory {
     linker: Linker<GuestState>,
     alarm: Option<Alarm>,
     pub(crate) metering: Metering,
+    unknown_imports: UnknownImports,
     /// For initializers and finalizers, and for tasks without limits of their own.
     pub(crate) limits: Limits,
     reserve: Reserve,
@@ -72,7 +73,7 @@ impl Factory {
         setup: Setup,
         link: Link,
     ) -> Result<Self, FactoryError> {
-        let metering = setup.engine.metering;
+        let (metering, unknown_imports) = (setup.engine.metering, setup.engine.unknown_imports);
         let reserve = Reserve::new(&setup.grants);
         let (grants, since) = (setup.grants, Instant::now());
         Ok(Self {
@@ -80,6 +81,7 @@ impl Factory {
             alarm: None,
             engine,
             metering,
+            unknown_imports,
             limits: setup.limits,
             reserve,
             page: Arc::clone(&link.page),
@@ -128,7 +130,8 @@ impl Factory {
         initializer: Option<HookCall>,
         announced: Vec<String>,
     ) -> wasmtime::Result<Linked> {
-        Linked::new(&self.linker, module, memories, initialized, initializer, announced)
+        let (linker, unknown) = (&self.linker, self.unknown_imports);
+        Linked::new(linker, unknown, module, memories, initialized, initializer, announced)
     }
 
     fn guest(&self, plan: Option<Box<Plan>>, call: Call, limits: &Limits) -> Guest {

@@ -201,7 +201,7 @@ pub mod fuzzing;
 
 pub use arguments::{Arguments, Bytes, Json};
 pub use buffer::{FreezeError, FrozenBuffer, SharedBuffer};
-pub use builder::{PoolBuilder, inspect};
+pub use builder::{PoolBuilder, inspect, inspect_with};
 pub use cache::{Cache, CacheCheck, CacheEntry, CacheError, Distrust};
 pub use cancelled::{CancelledTask, GivenArguments};
 pub use cell::CallbackId;
@@ -233,7 +233,8 @@ pub use stockade_wire::{
     COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, Captured, Codec, CompileLimits, Coredumps,
     DirectoryGrant, Export, ExportType, Frame, Function, FunctionKind, Grants, GuestError, Import,
     Instances, Layer, LayerReport, Level, Limits, Lockdown, LockdownReport, LogLine,
-    ModuleDescription, Parameter, Scalar, SourcePlace, TaskId, TrapKind, ValueType, WorkerId,
+    ModuleDescription, Parameter, Scalar, SourcePlace, TaskId, TrapKind, UnknownImports, ValueType,
+    WorkerId,
 };
 pub use target::Target;
 pub use task::{Output, TaskDuration, TaskHandle, TaskResult};

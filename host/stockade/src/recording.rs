@@ -21,7 +21,9 @@ use std::io;
 use std::path::PathBuf;
 
 use stockade_wire::codec::{Decode, Encode};
-use stockade_wire::{Codec, CommandCall, Grants, Instances, Limits, Scalar, Stdin, descriptor};
+use stockade_wire::{
+    Codec, CommandCall, Grants, Instances, Limits, Scalar, Stdin, UnknownImports, descriptor,
+};
 
 use crate::arguments::Arguments;
 use crate::cancelled::GivenArguments;
@@ -65,6 +67,7 @@ pub struct Recording {
     limits: Limits,
     grants: Grants,
     per_worker: bool,
+    unknown_imports: UnknownImports,
     initializer: Option<(String, Given)>,
     end: Option<RecordedEnd>,
 }
@@ -189,6 +192,7 @@ impl Pool {
             limits: setup.limits.clone(),
             grants: setup.grants.clone(),
             per_worker: setup.instances == Instances::PerWorker,
+            unknown_imports: setup.engine.unknown_imports,
             initializer,
             end: None,
         })
@@ -261,6 +265,7 @@ impl Recording {
         let mut builder = Pool::single()
             .module_source(self.module.clone(), self.wasm.clone(), self.text)
             .limits(self.limits.clone())
+            .unknown_imports(self.unknown_imports)
             .grants(grants);
         if self.per_worker {
             builder = builder.instances(Instances::PerWorker);

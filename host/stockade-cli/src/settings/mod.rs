@@ -65,6 +65,7 @@ const HARMLESS: &[&str] = &[
     "summary",
     "time",
     "top",
+    "unknown-imports",
     "unordered",
     "wall-time",
     "workers",
