@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stockade::{
     BuildError, Command, Grants, Instances, Limits, Pool, PoolBuilder, RefusedReason, SubmitError,
-    TaskOptions, WorkerProgram,
+    TaskError, TaskOptions, TrapKind, UnknownImports, WorkerProgram,
 };
 use stockade_tests::{Folder, guest, name_for_a_pool, numbers, own_children, tasks, wat};
 
@@ -281,4 +281,50 @@ fn a_built_pool_has_no_process_until_there_is_work() {
     assert!(own_children().is_empty(), "a process is left");
     assert!(stockade_tests::processes_named(&name).is_empty());
     assert_eq!((pool.count_workers(), pool.workers().len()), (0, 0));
+}
+
+/// Calls what nobody provides in one function and something else in another, with an initializer.
+const CALLS_OTHERS: &str = r#"(module
+    (import "env" "print" (func $print (param i32 f64)))
+    (import "env" "napi_get" (func $get (param funcref) (result i64 f32 funcref v128)))
+    (global $ready (mut i32) (i32.const 0))
+    (func (export "init") (global.set $ready (i32.const 5)))
+    (func (export "fine") (result i32) (i32.add (global.get $ready) (i32.const 37)))
+    (func (export "print") (result i32) (call $print (i32.const 1) (f64.const 2)) (i32.const 1))
+    (func (export "sum") (result i64) (local $n funcref)
+        (call $get (local.get $n))
+        (drop (v128.any_true))
+        (drop (i32.eqz (ref.is_null)))
+        (drop (f32.eq (f32.const 0)))))"#;
+
+#[test]
+fn a_module_that_imports_what_nobody_provides_runs_where_that_is_allowed() {
+    let refused = wat(CALLS_OTHERS).build().unwrap_err();
+    let BuildError::Refused { reason: RefusedReason::Import(words), .. } = refused else {
+        panic!("expected a refusal, got {refused:?}")
+    };
+    assert!(words.contains("`env.print`") && words.contains("`env.napi_get`"), "{words}");
+
+    let module = || wat(CALLS_OTHERS).initializer("init", ());
+    for instances in [Instances::PerTask, Instances::PerWorker] {
+        let pool = module().unknown_imports(UnknownImports::Trap).instances(instances);
+        let pool = pool.build().unwrap();
+        assert_eq!(pool.run::<i32>("fine", ()).unwrap(), 42);
+        for (function, name) in [("print", "env.print"), ("sum", "env.napi_get")] {
+            let error = pool.submit::<i32>(function, ()).unwrap().result().unwrap_err();
+            let TaskError::Trap { kind, message, backtrace } = error else {
+                panic!("expected a trap, got {error:?}")
+            };
+            assert_eq!(kind, TrapKind::NotProvided);
+            assert!(message.contains(&format!("`{name}`")), "{message}");
+            assert_eq!(backtrace.len(), 1, "{backtrace:?}");
+        }
+        assert_eq!(pool.run::<i32>("fine", ()).unwrap(), 42);
+        assert_eq!(pool.workers()[0].id.0, 1, "a worker was lost");
+
+        let pool = module().unknown_imports(UnknownImports::DefaultValues).instances(instances);
+        let pool = pool.build().unwrap();
+        assert_eq!(pool.run::<i32>("print", ()).unwrap(), 1);
+        assert_eq!(pool.run::<i64>("sum", ()).unwrap(), 0);
+    }
 }

@@ -216,6 +216,52 @@ fn functions_and_commands_are_not_mistaken_for_each_other() {
 }
 
 #[test]
+fn a_library_is_a_program_from_any_entry_and_each_run_is_initialised_anew() {
+    let library = r#"(module
+        (global $ready (mut i32) (i32.const 0))
+        (func (export "_initialize") (global.set $ready (i32.add (global.get $ready) (i32.const 7))))
+        (func (export "") (result i32) (global.get $ready))
+        (func (export "run") (result i32) (i32.add (global.get $ready) (i32.const 1)))
+        (func (export "wide") (result i64) (i64.const 1)))"#;
+    for instances in [stockade::Instances::PerTask, stockade::Instances::PerWorker] {
+        let pool = wat(library).instances(instances).build().unwrap();
+        for _ in 0..2 {
+            assert_eq!(run(&pool, Command::new("p")).exit_code, 7);
+            assert_eq!(run(&pool, Command::new("p").entry("run")).exit_code, 8);
+        }
+        let with = |target: &str| {
+            let handle =
+                pool.submit_command_with(target, Command::new("p"), TaskOptions::default());
+            handle.map(|handle| handle.result().unwrap().exit_code)
+        };
+        assert_eq!((with("_start").unwrap(), with("").unwrap(), with("run").unwrap()), (7, 7, 8));
+        assert!(matches!(with("wide"), Err(SubmitError::Signature { .. })));
+        // As a function it is what it was.
+        assert_eq!(pool.run::<i32>("run", ()).unwrap(), 8);
+        let unknown = pool.submit_command(Command::new("p").entry("rum")).unwrap_err();
+        let SubmitError::UnknownFunction { suggestion, available, .. } = unknown else {
+            panic!("expected an unknown function")
+        };
+        assert_eq!(suggestion.as_deref(), Some("run"));
+        assert_eq!(available, ["", "run"]);
+    }
+}
+
+#[test]
+fn of_both_entries_of_its_own_the_one_without_a_name_is_meant() {
+    let both = r#"(module
+        (func (export "_start") unreachable)
+        (func (export "") (result i32) (i32.const 3)))"#;
+    let pool = wat(both).build().unwrap();
+    assert_eq!(run(&pool, Command::new("p")).exit_code, 3);
+    let start = pool.submit_command(Command::new("p").entry("_start")).unwrap();
+    assert!(matches!(start.result(), Err(TaskError::Trap { .. })));
+    // What cannot be an entry is not in the way of the other.
+    let taken = r#"(module (func (export "_start")) (func (export "") (param i32)))"#;
+    assert_eq!(run(&wat(taken).build().unwrap(), Command::new("p")).exit_code, 0);
+}
+
+#[test]
 fn a_command_of_one_module_among_several_is_named() {
     let pool = linecount().module(stockade_tests::guest("wordcount")).build().unwrap();
     let command = || Command::new("p").stdin("a\nb\n");

@@ -72,13 +72,14 @@ fn handle() -> Invocation {
 }
 
 fn script(source: &str) -> Invocation {
-    Invocation::Command(CommandCall {
+    let call = CommandCall {
         args: ["qjs", "-e", source].map(String::from).into(),
         env: Vec::new(),
         stdin: Stdin::Bytes(Vec::new()),
         stdout: StdioSink::Captured,
         stderr: StdioSink::Captured,
-    })
+    };
+    Invocation::Command { entry: "_start".into(), call }
 }
 
 /// Answers about a pool whose workers have worked and rest now.

@@ -77,9 +77,13 @@ fn refusal_help(reason: &RefusedReason) -> Option<&'static str> {
         RefusedReason::Malformed(_) => {
             "the file may be cut off or damaged: build or download it again"
         }
-        RefusedReason::Feature(_) | RefusedReason::Import(_) => {
+        RefusedReason::Feature(_) => {
             "build the module for wasm32-wasip1, as with `cargo build --target wasm32-wasip1`; it \
              may import from `wasi_snapshot_preview1` and `stockade`"
+        }
+        RefusedReason::Import(_) => {
+            "what is provided are the functions of `wasi_snapshot_preview1` and `stockade`; \
+             `--unknown-imports trap` runs a module that never calls the functions it misses"
         }
         RefusedReason::Limit(_) => {
             "`--memory` raises what the module may have from the start; what compiling may take has \
@@ -141,7 +145,7 @@ impl From<&TaskError> for Error {
             TaskError::BadArguments(_) => described.help(INSPECT),
             // The engine's words for the other kinds say no more.
             TaskError::Trap {
-                kind: TrapKind::MemoryOutOfBounds | TrapKind::Other,
+                kind: TrapKind::MemoryOutOfBounds | TrapKind::NotProvided | TrapKind::Other,
                 message,
                 ..
             } if message != NO_MORE => described.because(message.clone()),

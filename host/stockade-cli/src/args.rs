@@ -71,6 +71,7 @@ Examples:
   stockade run tasks.wasm top_words --arg limit=10 --arg text=@book.txt
   stockade run pictures.wasm preview --bytes photo.jpg --output small.png
   stockade run tool.wasm --grant-dir data::/data -- --count /data/list < input > output
+  stockade run python.wasm --entry run -- -c 'print(1)'
 
 Arguments:
   Each ARG is JSON: 3, true, '[1, 2]', '{\"x\": 1}'. For a parameter whose type is a text (String,
@@ -92,8 +93,14 @@ pub(crate) struct RunArgs {
     /// The module: a .wasm file, or a .wat file in the text format
     pub(crate) module: PathBuf,
 
-    /// The function to call; without it, the module is run as a program, from its `_start`
+    /// The function to call; without it, the module is run as a program, from its export "" or else
+    /// `_start`
     pub(crate) function: Option<String>,
+
+    /// Run the module as a program from its export NAME, which takes nothing and returns nothing or
+    /// the exit code; a library's `_initialize` runs before it
+    #[arg(long, value_name = "NAME", conflicts_with = "function")]
+    pub(crate) entry: Option<String>,
 
     /// Arguments by position: JSON, text for a text parameter, or @FILE
     #[arg(value_name = "ARG", allow_negative_numbers = true)]
@@ -249,6 +256,31 @@ pub(crate) struct InspectArgs {
     /// Write JSON
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Show a module also where it imports functions that nobody provides, as `run` would take it
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = UnknownImports::Refuse)]
+    pub(crate) unknown_imports: UnknownImports,
+}
+
+/// What becomes of imports that nobody provides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UnknownImports {
+    /// The module is refused
+    Refuse,
+    /// A call of one is a trap
+    Trap,
+    /// A call of one does nothing and returns zeros
+    Default,
+}
+
+impl From<UnknownImports> for stockade::UnknownImports {
+    fn from(unknown: UnknownImports) -> Self {
+        match unknown {
+            UnknownImports::Refuse => Self::Refuse,
+            UnknownImports::Trap => Self::Trap,
+            UnknownImports::Default => Self::DefaultValues,
+        }
+    }
 }
 
 /// What the module's code may use and reach.
@@ -258,6 +290,11 @@ pub(crate) struct PoolArgs {
     /// them; `all` stands for every one
     #[arg(long, value_name = "LAYER", value_delimiter = ',')]
     pub(crate) require: Vec<Layers>,
+
+    /// What becomes of functions that the module imports and nobody provides, for modules that import
+    /// what they never call
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = UnknownImports::Refuse)]
+    pub(crate) unknown_imports: UnknownImports,
 
     /// Time for one task: 500ms, 2s, 1m, or none
     #[arg(long, value_name = "TIME", default_value = "1m", help_heading = "Limits")]

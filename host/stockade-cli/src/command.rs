@@ -32,17 +32,26 @@ use crate::{located, report};
 /// Bytes that a pump moves at a time: what a pipe holds.
 const PUMP_BYTES: usize = 64 << 10;
 
-/// Runs the pool's command module, and ends as it does.
+/// Runs the pool's module as a program, from the export `entry` or else its own entry, and ends as it
+/// does.
 ///
 /// # Errors
 /// How the program ended, where it did not exit.
-pub(crate) fn run(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Result<Exit, Error> {
+pub(crate) fn run(
+    pool: &Pool,
+    entry: Option<&str>,
+    args: &RunArgs,
+    observer: &mut Observer,
+) -> Result<Exit, Error> {
     check(args)?;
     let no_pipe = |error| Error::new(Exit::Internal, "cannot make a pipe").cause(&error);
     let (from_stdout, stdout) = io::pipe().map_err(no_pipe)?;
     let (from_stderr, stderr) = io::pipe().map_err(no_pipe)?;
     let name = args.module.file_name().map_or_else(Default::default, OsStr::to_string_lossy);
-    let command = || Command::new(&*name).args(args.args.iter().chain(&args.argv).cloned());
+    let command = || {
+        let command = Command::new(&*name).args(args.args.iter().chain(&args.argv).cloned());
+        entry.into_iter().fold(command, Command::entry)
+    };
     let taped = observer.keeps_arguments().then(Tape::default);
     // Of these three every system has a number.
     let unreadable = streams::stdin_problem().map(|error| error.raw_os_error().unwrap_or_default());

@@ -23,7 +23,8 @@ const WIDTH: usize = 90;
 /// # Errors
 /// A module that cannot be read or is refused, or a stdout that cannot be written.
 pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Error> {
-    let module = stockade::inspect(&args.module, Some(&WorkerProgram::CurrentProgram))?;
+    let (program, unknown) = (WorkerProgram::CurrentProgram, args.unknown_imports.into());
+    let module = stockade::inspect_with(&args.module, Some(&program), unknown)?;
     streams::print(|to| match args.json {
         true => writeln!(to, "{}", json::text(&as_json(&module))),
         false => show(to, &args.module.display().to_string(), &module),

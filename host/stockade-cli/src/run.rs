@@ -21,7 +21,7 @@ use crate::inputs::Inputs;
 use crate::map::record::Problem;
 use crate::observe::Observer;
 use crate::output::{self, Written};
-use crate::target::{self, COMMAND_ENTRY, Shape, Target};
+use crate::target::{self, OWN_ENTRIES, Shape, Target};
 use crate::{arguments, command, escape, json, located, report, setup, streams};
 
 /// How long a task may take before its progress is shown, and how often that is looked at.
@@ -60,7 +60,7 @@ fn check_streams(args: &RunArgs) -> Result<(), Error> {
     let trace = args.observe.trace.as_deref();
     inputs.check_outputs(&[("--output", file), ("--trace", trace)])?;
     // A program's stdout is its own affair.
-    let is_call = args.function.as_ref().is_some_and(|name| name != COMMAND_ENTRY);
+    let is_call = args.function.as_ref().is_some_and(|name| !OWN_ENTRIES.contains(&name.as_str()));
     if is_call && file.is_none() {
         streams::check_stdout().map_err(|error| error.help(output::ELSEWHERE))?;
         inputs.check_stdout()?;
@@ -74,12 +74,17 @@ fn called(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Result<Exit, 
     };
     let targets = target::targets(module);
     let has_command = targets.iter().any(|target| target.shape == Shape::Command);
-    match &args.function {
-        None if has_command => command::run(pool, args, observer),
-        None => Err(no_function(module, &targets)),
-        Some(name) if name == COMMAND_ENTRY && has_command => command::run(pool, args, observer),
-        Some(name) => {
+    match (&args.function, &args.entry) {
+        (None, entry) if has_command || entry.is_some() => {
+            command::run(pool, entry.as_deref(), args, observer)
+        }
+        (None, _) => Err(no_function(module, &targets)),
+        // An entry that stands in the settings is for runs without a function.
+        (Some(name), _) => {
             let target = targets.iter().find(|target| target.name == name);
+            if target.is_some_and(|target| target.shape == Shape::Command) {
+                return command::run(pool, Some(name), args, observer);
+            }
             let submitted = submit(pool, args, name, target, observer).map_err(|error| {
                 let unknown = target.is_none() && has_command;
                 let hint = "the module is a program: its arguments come after --, as in `stockade \
@@ -107,9 +112,13 @@ fn no_function(module: &ModuleDescription, targets: &[Target<'_>]) -> Error {
     if targets.len() > SHOWN_MAX {
         shown.push(format!("and {} more: see `stockade inspect`", targets.len() - SHOWN_MAX));
     }
-    error
+    let error = error
         .because(format!("it has\n{}", shown.join("\n")))
-        .help("stockade run MODULE FUNCTION ARGS...")
+        .help("stockade run MODULE FUNCTION ARGS...");
+    match target::entries(module).next() {
+        Some(_) => error.help("`--entry NAME` runs it as a program from the export NAME"),
+        None => error,
+    }
 }
 
 fn submit(

@@ -36,6 +36,7 @@ pub(crate) fn pool(
         .limits(limits(args, observer.seed()))
         .grants(grants(args)?)
         .lockdown(doctor::required(&args.require))
+        .unknown_imports(args.unknown_imports.into())
         .coredumps(observer.coredumps(args.memory.0))
         .instances(match args.instances {
             Instances::PerTask => stockade::Instances::PerTask,
@@ -103,7 +104,8 @@ fn initializer(module: &Path, args: &PoolArgs) -> Result<Option<(String, Json)>,
         return Ok(args.init.clone().map(|name| (name, Json::new())));
     }
     // Its parameters' types say how the arguments are read, and its name may have to be found.
-    let description = stockade::inspect(module, Some(&WorkerProgram::CurrentProgram))?;
+    let (program, unknown) = (WorkerProgram::CurrentProgram, args.unknown_imports.into());
+    let description = stockade::inspect_with(module, Some(&program), unknown)?;
     let declared = target::hook(&description, FunctionKind::Initializer, args.init.as_deref());
     let Some(name) = args.init.clone().or_else(|| Some(declared?.name.clone())) else {
         return Err(Error::new(Exit::Call, "the module declares no initializer")

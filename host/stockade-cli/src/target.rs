@@ -8,8 +8,8 @@ use stockade::{
 
 use crate::escape;
 
-/// The entry of a command module.
-pub(crate) const COMMAND_ENTRY: &str = "_start";
+/// The entries of programs that need not be named.
+pub(crate) const OWN_ENTRIES: [&str; 2] = ["", "_start"];
 
 /// The module of the host calls.
 pub(crate) const HOST_CALLS: &str = "stockade";
@@ -57,11 +57,22 @@ pub(crate) fn targets(module: &ModuleDescription) -> Vec<Target<'_>> {
 fn shape_of(export: &Export, asks_host: bool) -> Option<Shape<'_>> {
     let ExportType::Function { params, results } = &export.kind else { return None };
     match (params.as_slice(), results.as_slice()) {
-        ([], []) if export.name == COMMAND_ENTRY => Some(Shape::Command),
+        ([], [] | [ValueType::I32]) if OWN_ENTRIES.contains(&&*export.name) => Some(Shape::Command),
         ([], [ValueType::I32]) if asks_host => Some(Shape::Untyped),
         _ if params.contains(&ValueType::Other) || results.contains(&ValueType::Other) => None,
         _ => Some(Shape::Scalar { params, results }),
     }
+}
+
+/// The exports of `module` in which a program may begin, its own entries among them.
+pub(crate) fn entries(module: &ModuleDescription) -> impl Iterator<Item = &str> {
+    let is_entry = |export: &&Export| {
+        matches!(&export.kind, ExportType::Function { params, results }
+            if params.is_empty() && matches!(results[..], [] | [ValueType::I32]))
+            && export.name != "_initialize"
+            && !module.functions.iter().any(|function| function.export == export.name)
+    };
+    module.exports.iter().filter(is_entry).map(|export| export.name.as_str())
 }
 
 /// The initializer or finalizer that the manifest declares under `name`, or the first.
@@ -97,6 +108,7 @@ impl<'m> Target<'m> {
         match self.shape {
             Shape::Task(function) => signature(function),
             Shape::Untyped => format!("{}(...)", escape::line(self.name)),
+            Shape::Command if self.name.is_empty() => "\"\"".into(),
             Shape::Command => escape::line(self.name),
             Shape::Scalar { params, results } => {
                 let result = match results {

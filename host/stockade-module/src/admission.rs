@@ -1,13 +1,11 @@
 //! Admission: whether a module may run here, with the cause named where it may not.
 
-use stockade_abi::import;
-use stockade_wire::{EngineSettings, IMPORTS_MAX, ModuleDescription, Refusal, RefusalKind};
+use stockade_wire::{EngineSettings, ModuleDescription, Refusal, RefusalKind};
 use wasmparser::types::Types;
 use wasmparser::{Validator, WasmFeatures};
 
-use crate::description::{self, Outline, Signature, quoted};
-use crate::imports::{WASI, provided};
-use crate::{counts, features, refusal};
+use crate::description::Outline;
+use crate::{counts, features, imports, refusal};
 
 /// What guests may use of WebAssembly: what toolchains emit for `wasm32-wasip1`, and no more.
 pub const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
@@ -34,7 +32,7 @@ pub fn admit(binary: &[u8], settings: &EngineSettings) -> Result<ModuleDescripti
     counts::check(binary)?;
     let types = validate(binary)?;
     let outline = Outline::read(binary, &types)?;
-    check_imports(&outline)?;
+    imports::check(&outline.imports, settings.unknown_imports)?;
     check_limits(settings, &outline)?;
     outline.describe()
 }
@@ -64,51 +62,6 @@ fn join(names: &[&str]) -> String {
         [] => "a feature".into(),
         [only] => (*only).into(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
-    }
-}
-
-/// Checks that every import is provided, with the type it is imported as.
-///
-/// # Errors
-/// A refusal that names the first that is not.
-fn check_imports(outline: &Outline<'_>) -> Result<(), Refusal> {
-    let imports = &outline.imports;
-    if imports.len() > IMPORTS_MAX {
-        let message = format!("it has {} imports, where {IMPORTS_MAX} are allowed", imports.len());
-        return Err(refusal(RefusalKind::Limit, &message));
-    }
-    for import in imports {
-        let name = format!("`{}.{}`", quoted(import.module), quoted(import.name));
-        let Some(provided) = provided(import.module, import.name) else {
-            let why = format!("it imports {name}, which is not provided{}", hint(import.module));
-            return Err(refusal(RefusalKind::Import, &why));
-        };
-        let Some(imported) = &import.signature else {
-            let what = description::type_name(import.ty);
-            let why = format!("it imports {name} as a {what}, where it is a function");
-            return Err(refusal(RefusalKind::Import, &why));
-        };
-        let provided = Signature::of(provided);
-        if *imported != provided {
-            let why = format!("it imports {name} as {imported}, where it is {provided}");
-            return Err(refusal(RefusalKind::Import, &why));
-        }
-    }
-    Ok(())
-}
-
-/// What to do about an import from `module`, for the modules that toolchains import from.
-fn hint(module: &str) -> &'static str {
-    match module {
-        import::MODULE => "; this is another version of the guest ABI",
-        "wasi_unstable" => "; build it for wasm32-wasip1, which replaced that WASI",
-        "wasi" => "; build it without threads",
-        "env" => "; a symbol that no linked object defines is imported from `env`",
-        "__wbindgen_placeholder__" | "wbg" => "; it was built for a JavaScript host",
-        "gojs" | "go" => "; build it with GOOS=wasip1",
-        WASI => "; it is no function of WASI preview 1",
-        _ if module.starts_with("wasi:") => "; build it for wasm32-wasip1, as no component",
-        _ => "; what is provided are the modules `stockade` and `wasi_snapshot_preview1`",
     }
 }
 

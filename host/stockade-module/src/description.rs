@@ -17,6 +17,7 @@ use wasmparser::{
 
 use crate::imports::Provided;
 use crate::locate::is_debug_section;
+use crate::text::bounded_to;
 use crate::{bounded, manifest, refusal};
 
 /// The size of a WebAssembly page.
@@ -52,8 +53,12 @@ pub(crate) struct ImportOutline<'a> {
     pub(crate) module: &'a str,
     pub(crate) name: &'a str,
     pub(crate) ty: TypeRef,
+    /// Its whole type, where it is a function.
+    pub(crate) id: Option<CoreTypeId>,
     /// Where it is a function.
     pub(crate) signature: Option<Signature>,
+    /// Whether each of its results has a value that it can have without being told: a zero, or null.
+    pub(crate) has_default_results: bool,
 }
 
 /// A function's type.
@@ -101,15 +106,18 @@ impl<'a> Outline<'a> {
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     let import = import?;
-                    let signature = match import.ty {
-                        TypeRef::Func(index) => {
-                            let id = types.as_ref().core_type_at_in_module(index);
-                            Some(signature(types, id))
-                        }
+                    let id = match import.ty {
+                        TypeRef::Func(index) => Some(types.as_ref().core_type_at_in_module(index)),
                         _ => None,
                     };
+                    let results = id.map(|id| types[id].unwrap_func().results());
+                    let has_default_results =
+                        results.is_some_and(|results| results.iter().all(ValType::is_defaultable));
+                    let signature = id.map(|id| signature(types, id));
                     let (module, name, ty) = (import.module, import.name, import.ty);
-                    self.imports.push(ImportOutline { module, name, ty, signature });
+                    let import =
+                        ImportOutline { module, name, ty, id, signature, has_default_results };
+                    self.imports.push(import);
                 }
             }
             Payload::TableSection(section) => {
@@ -216,7 +224,8 @@ impl<'a> Outline<'a> {
             module: import.module.to_owned(),
             name: import.name.to_owned(),
             type_name: match &import.signature {
-                Some(signature) => signature.to_string(),
+                // That of a function that something stands in for may be of any length.
+                Some(signature) => bounded_to(NAME_BYTES_MAX, &signature.to_string()),
                 None => type_name(import.ty).to_owned(),
             },
         });
@@ -277,7 +286,7 @@ pub(crate) fn type_name(ty: TypeRef) -> &'static str {
 }
 
 /// A guest's name for a message: without control characters, and no longer than a line.
-pub(crate) fn quoted(name: &str) -> String {
+pub fn quoted(name: &str) -> String {
     const SHOWN_MAX: usize = 100;
     let mut shown: String = name.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();
     if name.chars().nth(SHOWN_MAX).is_some() {

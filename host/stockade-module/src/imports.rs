@@ -1,10 +1,23 @@
-//! Imports: the functions that a guest may import, and their types.
+//! Imports: the functions that a guest may import, and their types; and what is told of others.
 //!
 //! A worker links what is listed here and nothing else; a test there compares the two, name by name
 //! and type by type, so the list is read where there is no engine to ask.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
 use stockade_abi::import;
 use stockade_wire::ValueType::{self, I32, I64};
+use stockade_wire::{
+    IMPORTS_MAX, NAME_BYTES_MAX, REFUSAL_BYTES_MAX, Refusal, RefusalKind, UnknownImports,
+};
+use wasmparser::TypeRef;
+use wasmparser::types::CoreTypeId;
+
+use crate::description::{self, ImportOutline, Signature, quoted};
+use crate::hosts::Host;
+use crate::refusal;
+use crate::text::Bounded;
 
 /// The module of WASI preview 1.
 pub(crate) const WASI: &str = "wasi_snapshot_preview1";
@@ -23,8 +36,127 @@ pub struct Provided {
 }
 
 /// The function `module.name`, if there is one.
-pub(crate) fn provided(module: &str, name: &str) -> Option<&'static Provided> {
+pub fn provided(module: &str, name: &str) -> Option<&'static Provided> {
     IMPORTS.iter().find(|provided| provided.name == name && provided.module == module)
+}
+
+/// Checks that every one of `imports` is provided, with the type it is imported as, or is a function
+/// that something may stand in for.
+///
+/// # Errors
+/// A refusal that names all that are not, each once.
+pub(crate) fn check(imports: &[ImportOutline<'_>], unknown: UnknownImports) -> Result<(), Refusal> {
+    if imports.len() > IMPORTS_MAX {
+        let message = format!("it has {} imports, where {IMPORTS_MAX} are allowed", imports.len());
+        return Err(refusal(RefusalKind::Limit, &message));
+    }
+    let mut refused = Refused::default();
+    let mut unknown_types = BTreeMap::new();
+    for (import, host) in imports.iter().zip(Host::of_all(imports)) {
+        match provided(import.module, import.name) {
+            Some(provided) => refused.check_type(import, provided),
+            None => {
+                let why = no_stand_in(import, unknown, &mut unknown_types);
+                if let Some(why) = why {
+                    refused.add_unknown(import, host, why);
+                }
+            }
+        }
+    }
+    refused.finish()
+}
+
+/// Why nothing stands in for an unknown import; nothing where something does. `types` are those of the
+/// unknown functions before it.
+fn no_stand_in<'a>(
+    import: &ImportOutline<'a>,
+    unknown: UnknownImports,
+    types: &mut BTreeMap<(&'a str, &'a str), CoreTypeId>,
+) -> Option<&'static str> {
+    let id = match (unknown, import.id) {
+        (UnknownImports::Trap | UnknownImports::DefaultValues, Some(id)) => id,
+        _ => return Some(""),
+    };
+    if unknown == UnknownImports::DefaultValues && !import.has_default_results {
+        return Some("its results have no default value");
+    }
+    if import.module.len() > NAME_BYTES_MAX || import.name.len() > NAME_BYTES_MAX {
+        return Some("its name is too long");
+    }
+    let first = *types.entry((import.module, import.name)).or_insert(id);
+    (first != id).then_some("it is imported as functions of different types")
+}
+
+/// Imports that a module is refused for.
+#[derive(Debug, Default)]
+struct Refused<'a> {
+    /// By the words for whoever provides them, in the order of the first of each.
+    groups: Vec<(&'static str, Vec<String>)>,
+    mistyped: Vec<String>,
+    seen: BTreeSet<(&'a str, &'a str)>,
+}
+
+impl<'a> Refused<'a> {
+    fn check_type(&mut self, import: &ImportOutline<'a>, provided: &Provided) {
+        let provided = Signature::of(provided);
+        let imported = match &import.signature {
+            Some(imported) if *imported == provided => return,
+            Some(imported) => imported.to_string(),
+            None => format!("a {}", description::type_name(import.ty)),
+        };
+        if self.seen.insert((import.module, import.name)) {
+            let provided = match import.signature {
+                Some(_) => provided.to_string(),
+                None => "a function".into(),
+            };
+            let name = name_of(import);
+            self.mistyped.push(format!("{name} as {imported}, where it is {provided}"));
+        }
+    }
+
+    fn add_unknown(&mut self, import: &ImportOutline<'a>, host: Host, why: &'static str) {
+        if !self.seen.insert((import.module, import.name)) {
+            return;
+        }
+        let mut name = name_of(import);
+        if !matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)) {
+            // A name is never cut short by what it is.
+            let _ = write!(name, " as a {}", description::type_name(import.ty));
+        }
+        let words = if why.is_empty() { host.words(import.ty) } else { why };
+        match self.groups.iter_mut().find(|(known, _)| *known == words) {
+            Some((_, names)) => names.push(name),
+            None => self.groups.push((words, vec![name])),
+        }
+    }
+
+    fn finish(self) -> Result<(), Refusal> {
+        let mut parts = Vec::new();
+        let count: usize = self.groups.iter().map(|(_, names)| names.len()).sum();
+        if count > 0 {
+            let groups: Vec<String> = self
+                .groups
+                .iter()
+                .map(|(words, names)| format!("{} ({words})", names.join(", ")))
+                .collect();
+            let verb = if count == 1 { "is" } else { "are" };
+            parts.push(format!("{}, which {verb} not provided", groups.join("; ")));
+        }
+        if !self.mistyped.is_empty() {
+            parts.push(self.mistyped.join(", and "));
+        }
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let mut message = Bounded::new(REFUSAL_BYTES_MAX);
+        // What does not fit is left out, and marked.
+        let _ = write!(message, "it imports {}", parts.join(", and "));
+        Err(Refusal { kind: RefusalKind::Import, message: message.finish() })
+    }
+}
+
+fn name_of(import: &ImportOutline<'_>) -> String {
+    format!("`{}.{}`", quoted(import.module), quoted(import.name))
 }
 
 const fn abi(

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `source` | what kind of file the bytes are, and the text format |
 //! | `admission`, `counts`, `features`, `imports` | what is valid, allowed and provided |
+//! | `hosts` | for whom a module was made that is not provided for here |
 //! | `description`, `manifest` | what is in a module, for those who call it |
 //! | `locate` | where in its source a place in its code is |
 //! | `text` | guests' words, bounded |
@@ -24,6 +25,7 @@ mod source;
 mod admission;
 mod counts;
 mod features;
+mod hosts;
 mod imports;
 
 mod description;
@@ -34,8 +36,8 @@ mod locate;
 mod text;
 
 pub use admission::{FEATURES, INSTANCE_BYTES_MAX, TABLES_MAX, admit};
-pub use description::PAGE_BYTES;
-pub use imports::{IMPORTS, Provided};
+pub use description::{PAGE_BYTES, quoted};
+pub use imports::{IMPORTS, Provided, provided};
 pub use locate::locate;
 pub use source::binary;
 pub use text::{Bounded, bounded, refusal};

@@ -16,6 +16,17 @@ pub fn bounded(text: &str) -> String {
     bounded.finish()
 }
 
+/// `text` in at most so many bytes, the mark that it was cut among them.
+pub(crate) fn bounded_to(bytes_max: usize, text: &str) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    let mut bounded = Bounded::new(bytes_max - CUT_MARK.len_utf8());
+    // What does not fit is what is cut.
+    let _ = bounded.write_str(text);
+    bounded.finish()
+}
+
 /// Text that stops at a limit and says that it did.
 #[derive(Debug)]
 pub struct Bounded {

@@ -17,6 +17,10 @@ pub const ERROR_TEXT_BYTES_MAX: usize = 64 << 10;
 /// The most bytes of a text that is shown as one message, before the mark that it was cut.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 10;
 
+/// The most bytes of the reason why a module is refused, before that mark: it may name as many imports
+/// as there may be.
+pub const REFUSAL_BYTES_MAX: usize = 128 << 10;
+
 /// What stands for the rest of a text that was cut.
 pub const CUT_MARK: char = '…';
 

@@ -13,7 +13,7 @@ use std::fmt;
 use crate::bounds::{
     self, EXPORTS_MAX, FILE_NAME_BYTES_MAX, FRAME_NAME_BYTES_MAX, FUNCTION_NAME_BYTES_MAX,
     FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_MAX, IMPORTS_MAX, INLINED_MAX, NAME_BYTES_MAX,
-    PARAMETERS_MAX, SIGNATURE_TYPES_MAX, WARNINGS_MAX, impl_bounded_decode,
+    PARAMETERS_MAX, REFUSAL_BYTES_MAX, SIGNATURE_TYPES_MAX, WARNINGS_MAX, impl_bounded_decode,
 };
 use crate::codec::{Decode, DecodeError, Decoder, Encode, impl_borrow_decode};
 use crate::{CompileLimits, EngineSettings, LockdownReport};
@@ -128,7 +128,10 @@ pub struct Refusal {
     pub message: String,
 }
 
-impl_bounded_decode!(Refusal { kind: Decode::decode, message: bounds::message });
+impl_bounded_decode!(Refusal {
+    kind: Decode::decode,
+    message: bounds::text::<{ bounds::cut(REFUSAL_BYTES_MAX) }>,
+});
 
 /// Kinds of refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

@@ -61,8 +61,8 @@ mod ring;
 pub use bounds::{
     BACKTRACE_FRAMES_MAX, CUT_MARK, ERROR_TEXT_BYTES_MAX, EXPORTS_MAX, FILE_NAME_BYTES_MAX,
     FRAME_NAME_BYTES_MAX, FUNCTION_NAME_BYTES_MAX, FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_MAX,
-    IMPORTS_MAX, INLINED_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PARAMETERS_MAX, SCALARS_MAX,
-    WARNINGS_MAX,
+    IMPORTS_MAX, INLINED_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PARAMETERS_MAX, REFUSAL_BYTES_MAX,
+    SCALARS_MAX, WARNINGS_MAX,
 };
 pub use compile::{
     CodePlace, CompileReply, CompileRequest, CompileStep, Export, ExportType, Function,
@@ -79,7 +79,7 @@ pub use indices::RingError;
 pub use limits::EMIT_OVERHEAD_BYTES;
 pub use limits::{
     EngineSettings, Limits, MEMORY_BYTES_MAX, MODULES_LIVING_MAX, Metering, OUTPUT_BYTES_MAX,
-    STDIO_BYTES_MAX, TABLE_ELEMENTS_MAX,
+    STDIO_BYTES_MAX, TABLE_ELEMENTS_MAX, UnknownImports,
 };
 pub use lockdown::{Confinement, Layer, LayerReport, Level, Lockdown, LockdownReport, Namespaces};
 pub use log::{LOG_LINE_BYTES, Log, LogLine};

@@ -165,6 +165,7 @@ impl Limits {
             table_elements: self.table_elements,
             metering,
             canonical_nans: self.deterministic.is_some(),
+            unknown_imports: UnknownImports::default(),
         }
     }
 }
@@ -180,6 +181,25 @@ pub struct EngineSettings {
     pub metering: Metering,
     /// Whether a number that is none has the same bits on every machine.
     pub canonical_nans: bool,
+    /// What becomes of imports that nobody provides. It shapes no code; the compiler admits what the
+    /// worker then links.
+    pub unknown_imports: UnknownImports,
+}
+
+/// What becomes of functions that a module imports and nobody here provides: for modules that import
+/// what they never call. Tables, memories and globals are always refused, and so is what is provided
+/// and imported as another type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
+#[non_exhaustive]
+pub enum UnknownImports {
+    /// The module is refused, with the name of each.
+    #[default]
+    Refuse,
+    /// Each is a function that traps, with its name.
+    Trap,
+    /// Each is a function that does nothing and returns zeros, and null where that is a reference.
+    /// The module is refused where one of its results can be neither.
+    DefaultValues,
 }
 
 /// Checks compiled into guest code.

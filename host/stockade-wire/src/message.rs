@@ -201,8 +201,13 @@ pub enum Invocation {
         /// As many and of the kinds that its type has.
         args: Vec<Scalar>,
     },
-    /// The module's `_start`.
-    Command(CommandCall),
+    /// A program: an export of type `() -> ()` or `() -> i32`, in an instance of its own.
+    Command {
+        /// Where it begins. Every one but `_start` begins after the module's `_initialize`.
+        entry: Callee,
+        /// What it is given.
+        call: CommandCall,
+    },
 }
 
 /// A call of a task.

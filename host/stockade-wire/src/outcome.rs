@@ -292,6 +292,8 @@ pub enum TrapKind {
     IntegerOverflow,
     /// A float that no integer can hold.
     BadConversion,
+    /// A call of an import that nobody provides, see [`UnknownImports`](crate::UnknownImports).
+    NotProvided,
     /// Any other.
     Other,
 }
@@ -308,6 +310,7 @@ impl fmt::Display for TrapKind {
             Self::DivisionByZero => "division by zero",
             Self::IntegerOverflow => "integer overflow",
             Self::BadConversion => "float that no integer can hold",
+            Self::NotProvided => "call of an import that is not provided",
             Self::Other => "trap",
         })
     }

@@ -16,13 +16,14 @@ use std::time::Instant;
 
 use stockade_wire::{
     Codec, Failure, HookCall, Invocation, Limits, Metering, Outcome, Setup, StatusPage, Stdin,
-    StdioSink,
+    StdioSink, UnknownImports,
 };
 use wasmtime::{Linker, Module};
 
 use crate::alarm::Alarm;
 use crate::call::{Call, NO_TASK};
 use crate::engine::WorkerEngine;
+use crate::failure::HostTrap;
 use crate::guest::{Guest, GuestState, Link, Surroundings};
 use crate::hostcalls;
 use crate::linked::Linked;
@@ -49,6 +50,7 @@ pub(crate) struct Factory {
     linker: Linker<GuestState>,
     alarm: Option<Alarm>,
     pub(crate) metering: Metering,
+    unknown_imports: UnknownImports,
     /// For initializers and finalizers, and for tasks without limits of their own.
     pub(crate) limits: Limits,
     reserve: Reserve,
@@ -72,7 +74,7 @@ impl Factory {
         setup: Setup,
         link: Link,
     ) -> Result<Self, FactoryError> {
-        let metering = setup.engine.metering;
+        let (metering, unknown_imports) = (setup.engine.metering, setup.engine.unknown_imports);
         let reserve = Reserve::new(&setup.grants);
         let (grants, since) = (setup.grants, Instant::now());
         Ok(Self {
@@ -80,6 +82,7 @@ impl Factory {
             alarm: None,
             engine,
             metering,
+            unknown_imports,
             limits: setup.limits,
             reserve,
             page: Arc::clone(&link.page),
@@ -128,7 +131,8 @@ impl Factory {
         initializer: Option<HookCall>,
         announced: Vec<String>,
     ) -> wasmtime::Result<Linked> {
-        Linked::new(&self.linker, module, memories, initialized, initializer, announced)
+        let (linker, unknown) = (&self.linker, self.unknown_imports);
+        Linked::new(linker, unknown, module, memories, initialized, initializer, announced)
     }
 
     fn guest(&self, plan: Option<Box<Plan>>, call: Call, limits: &Limits) -> Guest {
@@ -156,12 +160,12 @@ impl Factory {
                 (guest, called)
             }
             None => {
-                let initialize = linked.initialize && !matches!(invocation, Invocation::Command(_));
+                let initialize = linked.initialize && !linked.starts_itself(invocation);
                 let mut guest = self.guest(plan(invocation, stdio), call, limits);
                 self.watch(deadline);
                 let called = guest.prepare(linked, &self.engine.memories, initialize);
                 let called = called.and_then(|()| guest.invoke(linked, invocation));
-                (guest, called)
+                (guest, exited(invocation, called))
             }
         };
         self.rest();
@@ -256,9 +260,18 @@ impl Factory {
     }
 }
 
+/// How a call has ended. A program may exit anywhere, also before its entry was reached.
+fn exited(invocation: &Invocation, called: wasmtime::Result<Outcome>) -> wasmtime::Result<Outcome> {
+    let Invocation::Command { .. } = invocation else { return called };
+    called.or_else(|error| match error.downcast_ref::<HostTrap>() {
+        Some(HostTrap::Exit(code)) => Ok(Outcome::Exited(*code)),
+        _ => Err(error),
+    })
+}
+
 /// What a command is given; nothing for a function.
 fn plan(invocation: &Invocation, stdio: Vec<OwnedFd>) -> Option<Box<Plan>> {
-    let Invocation::Command(command) = invocation else { return None };
+    let Invocation::Command { call: command, .. } = invocation else { return None };
     let mut descriptors = stdio.into_iter();
     let stdin = match &command.stdin {
         Stdin::Bytes(bytes) => Some(stdio::Stdin::bytes(bytes.clone())),

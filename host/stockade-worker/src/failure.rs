@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use stockade_abi::{ERROR_BYTES_MAX, ErrorRecord};
-use stockade_module::{Bounded, bounded};
+use stockade_module::{Bounded, bounded, quoted};
 use stockade_wire::{
     BACKTRACE_FRAMES_MAX, ERROR_TEXT_BYTES_MAX, FRAME_NAME_BYTES_MAX, Failure, Frame, GuestError,
     TrapKind,
@@ -51,6 +51,9 @@ pub(crate) enum HostTrap {
     /// It calls the host and has no memory that the host could read.
     #[error("the guest exports no memory named `memory`")]
     NoMemory,
+    /// It calls what nobody provides, where a trap stands in for that.
+    #[error("it calls `{}`, which is not provided", quoted(.0))]
+    NotProvided(String),
     /// The host of this worker does not listen any more.
     #[error("the host is gone")]
     HostGone,
@@ -116,6 +119,11 @@ fn host_trap_failure(trap: &HostTrap, error: &wasmtime::Error, state: &GuestStat
         },
         HostTrap::Output => Failure::Output { limit: state.call.output_limit },
         HostTrap::Deadline => Failure::Deadline { backtrace: backtrace(error) },
+        HostTrap::NotProvided(_) => Failure::Trap {
+            kind: TrapKind::NotProvided,
+            message: bounded(&trap.to_string()),
+            backtrace: backtrace(error),
+        },
         HostTrap::OutOfBounds { .. } => Failure::Trap {
             kind: TrapKind::MemoryOutOfBounds,
             message: trap.to_string(),

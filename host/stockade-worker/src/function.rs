@@ -89,6 +89,12 @@ impl Function {
         self.params.is_empty() && self.results.is_empty()
     }
 
+    /// Whether a program may begin in it: of type `() -> ()`, or `() -> i32` where it returns its exit
+    /// code.
+    pub(crate) fn is_entry(&self) -> bool {
+        self.is_plain() || self.is_task()
+    }
+
     /// Whether it takes `args`.
     pub(crate) fn takes(&self, args: &[Scalar]) -> bool {
         args.iter().copied().map(Kind::of_scalar).eq(self.params.iter().copied())

@@ -27,7 +27,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use crate::call::Call;
 use crate::coredump;
 use crate::descriptors::Descriptors;
-use crate::failure::{self, HostTrap};
+use crate::failure;
 use crate::function::Function;
 use crate::linked::{INITIALIZE, Linked};
 use crate::memory::{Memories, ModuleMemories};
@@ -281,7 +281,7 @@ impl Guest {
         match invocation {
             Invocation::Task(call) => self.call_task(linked, &call.export),
             Invocation::Scalar { export, args } => self.call_scalar(linked, export, args),
-            Invocation::Command(_) => self.call_command(linked),
+            Invocation::Command { entry, .. } => self.call_command(linked, entry),
         }
     }
 
@@ -386,14 +386,15 @@ impl Guest {
         function.call(&mut self.store, instance, &[]).map(|_| ())
     }
 
-    fn call_command(&mut self, linked: &Linked) -> Called<Outcome> {
-        match self.call_plain(linked, "_start") {
-            Ok(()) => Ok(Outcome::Exited(0)),
-            Err(error) => match error.downcast_ref::<HostTrap>() {
-                Some(HostTrap::Exit(code)) => Ok(Outcome::Exited(*code)),
-                _ => Err(error),
-            },
-        }
+    fn call_command(&mut self, linked: &Linked, entry: &Callee) -> Called<Outcome> {
+        let wanted = "a program's entry, of type () -> () or () -> i32";
+        let function = linked.function(entry, Function::is_entry, wanted)?;
+        let instance = self.instance()?;
+        let results = function.call(&mut self.store, instance, &[])?;
+        Ok(Outcome::Exited(match results[..] {
+            [Scalar::I32(code)] => code,
+            _ => 0,
+        }))
     }
 
     fn call_scalar(

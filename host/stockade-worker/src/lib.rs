@@ -40,6 +40,7 @@ mod factory;
 mod function;
 mod guest;
 mod linked;
+mod stand_ins;
 
 mod memory;
 

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use stockade_abi::MEMORY_EXPORT;
-use stockade_wire::{Callee, HookCall};
+use stockade_wire::{Callee, HookCall, Invocation, UnknownImports};
 use wasmtime::{ExternType, InstancePre, Linker, Module, ModuleExport};
 
 use crate::function::{Function, Functions};
 use crate::guest::GuestState;
 use crate::memory::ModuleMemories;
+use crate::stand_ins;
 
 /// The export that every instance of a reactor must run before anything else.
 pub(crate) const INITIALIZE: &str = "_initialize";
+
+/// The entry of a command, which runs the constructors of its instance by itself.
+pub(crate) const START: &str = "_start";
 
 /// What instances of one module are made from.
 pub(crate) struct Linked {
@@ -32,13 +36,14 @@ pub(crate) struct Linked {
 }
 
 impl Linked {
-    /// Links `module`, whose memories are `memories`, which is past its `_initialize` where
+    /// Links `module`, with stand-ins where it may have any, whose memories are `memories`, which is past its `_initialize` where
     /// `initialized`, and of which tasks will call what is `announced`.
     ///
     /// # Errors
     /// Where the module imports what `linker` does not have.
     pub(crate) fn new(
         linker: &Linker<GuestState>,
+        unknown_imports: UnknownImports,
         module: &Module,
         memories: Arc<ModuleMemories>,
         initialized: bool,
@@ -52,7 +57,7 @@ impl Linked {
         };
         let announced = announced.into_iter().map(place).collect();
         Ok(Self {
-            pre: linker.instantiate_pre(module)?,
+            pre: stand_ins::added(linker, module, unknown_imports)?.instantiate_pre(module)?,
             memories,
             memory: module.get_export_index(MEMORY_EXPORT),
             initial_bytes: match module.get_export(MEMORY_EXPORT) {
@@ -64,6 +69,17 @@ impl Linked {
             initialize: !initialized && module.get_export_index(INITIALIZE).is_some(),
             initializer,
         })
+    }
+
+    /// Whether what `invocation` calls runs the constructors of an instance by itself, so that
+    /// nothing may run before it.
+    pub(crate) fn starts_itself(&self, invocation: &Invocation) -> bool {
+        let Invocation::Command { entry, .. } = invocation else { return false };
+        let name = match entry {
+            Callee::Named(name) => Some(name),
+            Callee::Number(number) => self.announced(*number).map(|(name, _)| name),
+        };
+        name.is_some_and(|name| name == START)
     }
 
     /// Whether `callee` was announced, if it is a number.

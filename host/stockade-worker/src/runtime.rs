@@ -216,7 +216,7 @@ impl Runtime {
         let callee = match invocation {
             Invocation::Task(call) => &call.export,
             Invocation::Scalar { export, .. } => export,
-            Invocation::Command(_) => return true,
+            Invocation::Command { entry, .. } => entry,
         };
         self.modules.get(&module).is_some_and(|loaded| loaded.linked.knows(callee))
     }
@@ -315,7 +315,7 @@ impl Runtime {
 
     fn lifetime(&self, run: &Run) -> Lifetime {
         match (&run.invocation, self.instances, run.share) {
-            (Invocation::Command(_), _, _) => Lifetime::Command,
+            (Invocation::Command { .. }, _, _) => Lifetime::Command,
             (_, Instances::PerWorker, _) => Lifetime::Worker,
             (_, Instances::PerTask, Some(chunk)) => Lifetime::Chunk(chunk),
             (_, Instances::PerTask, None) => Lifetime::Task,
@@ -405,6 +405,6 @@ fn recalled(task: TaskId) -> Finished {
 fn take_input(invocation: &mut Invocation) -> (Codec, Vec<u8>) {
     match invocation {
         Invocation::Task(call) => (call.codec, std::mem::take(&mut call.input)),
-        Invocation::Scalar { .. } | Invocation::Command(_) => (Codec::Raw, Vec::new()),
+        Invocation::Scalar { .. } | Invocation::Command { .. } => (Codec::Raw, Vec::new()),
     }
 }

@@ -355,7 +355,7 @@ impl Session {
 
 /// How many descriptors come with an invocation.
 fn descriptors_of(invocation: &Invocation) -> usize {
-    let Invocation::Command(command) = invocation else { return 0 };
+    let Invocation::Command { call: command, .. } = invocation else { return 0 };
     usize::from(command.stdin == Stdin::Descriptor)
         + usize::from(command.stdout == StdioSink::Descriptor)
         + usize::from(command.stderr == StdioSink::Descriptor)

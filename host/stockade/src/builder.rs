@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_wire::{
-    CompileLimits, CompileStep, Confinement, Coredumps, FunctionKind, Grants, Instances, Limits,
-    Load, Lockdown, MEMORY_BYTES_MAX, ModuleDescription, ModuleId, Setup, TABLE_ELEMENTS_MAX,
-    WorkerId,
+    CompileLimits, CompileStep, Confinement, Coredumps, EngineSettings, FunctionKind, Grants,
+    Instances, Limits, Load, Lockdown, MEMORY_BYTES_MAX, ModuleDescription, ModuleId, Setup,
+    TABLE_ELEMENTS_MAX, UnknownImports, WorkerId,
 };
 
 use crate::arguments::Arguments;
@@ -63,6 +63,7 @@ pub struct PoolBuilder {
     lockdown: Lockdown,
     metered: bool,
     coredumps: Option<Coredumps>,
+    unknown_imports: UnknownImports,
 }
 
 impl Default for PoolBuilder {
@@ -88,6 +89,7 @@ impl Default for PoolBuilder {
             lockdown: Lockdown::default(),
             metered: false,
             coredumps: None,
+            unknown_imports: UnknownImports::Refuse,
         }
     }
 }
@@ -169,6 +171,22 @@ impl PoolBuilder {
     #[must_use]
     pub fn compile_limits(mut self, limits: CompileLimits) -> Self {
         self.compile_limits = limits;
+        self
+    }
+
+    /// What becomes of functions that a module imports and nobody provides. Default: the module is
+    /// refused.
+    ///
+    /// ```no_run
+    /// use stockade::{Pool, UnknownImports};
+    ///
+    /// // Ends a task that calls one, where another runs.
+    /// let pool = Pool::builder().module("tool.wasm").unknown_imports(UnknownImports::Trap).build()?;
+    /// # Ok::<(), stockade::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn unknown_imports(mut self, unknown: UnknownImports) -> Self {
+        self.unknown_imports = unknown;
         self
     }
 
@@ -416,7 +434,10 @@ impl PoolBuilder {
         Setup {
             worker: WorkerId(0),
             name: format!("{}-initializer", self.name),
-            engine: self.limits.engine_settings(),
+            engine: EngineSettings {
+                unknown_imports: self.unknown_imports,
+                ..self.limits.engine_settings()
+            },
             limits: self.limits.clone(),
             grants: self.grants.clone(),
             instances: self.instances,
@@ -474,6 +495,18 @@ pub fn inspect(
     path: impl AsRef<Path>,
     worker_program: Option<&WorkerProgram>,
 ) -> Result<ModuleDescription, BuildError> {
+    inspect_with(path, worker_program, UnknownImports::Refuse)
+}
+
+/// As [`inspect`], for a pool with these [`unknown_imports`](PoolBuilder::unknown_imports).
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_with(
+    path: impl AsRef<Path>,
+    worker_program: Option<&WorkerProgram>,
+    unknown_imports: UnknownImports,
+) -> Result<ModuleDescription, BuildError> {
     let program = WorkerProgram::find(worker_program)?;
     let given = Given {
         name: path.as_ref().display().to_string(),
@@ -485,8 +518,8 @@ pub fn inspect(
     let widest =
         Limits::default().memory_bytes(MEMORY_BYTES_MAX).table_elements(TABLE_ELEMENTS_MAX);
     let lockdown = Lockdown::default();
-    let compiler =
-        Compiler { program, engine: widest.engine_settings(), limits, lockdown, exposed: false };
+    let engine = EngineSettings { unknown_imports, ..widest.engine_settings() };
+    let compiler = Compiler { program, engine, limits, lockdown, exposed: false };
     let (description, _) = compiler
         .compile(&source, CompileStep::Describe, None, &Interrupt::default())
         .map_err(|reason| BuildError::Refused { name: given.name, reason })?;

@@ -1,12 +1,13 @@
-//! Commands: whole programs, run from `_start` to their exit code.
+//! Commands: whole programs, run from their entry to their exit code.
 
 use std::os::fd::OwnedFd;
 
 use stockade_wire::{Captured, CommandCall, Stdin, StdioSink};
 
-/// A run of a module's `_start`: arguments, environment and stdio.
+/// A run of a module as a program: arguments, environment and stdio.
 ///
-/// Everything not given is empty: no arguments beyond the program's name, no environment beyond the
+/// It begins in the module's own entry, the export `""` or else `_start`, unless
+/// [`entry`](Self::entry) names another, and ends where that returns or the program exits. Everything not given is empty: no arguments beyond the program's name, no environment beyond the
 /// pool's grants, stdin at its end. Stdout and stderr are captured up to `Limits::stdio_bytes`.
 ///
 /// ```
@@ -17,7 +18,8 @@ use stockade_wire::{Captured, CommandCall, Stdin, StdioSink};
 /// ```
 #[derive(Debug)]
 pub struct Command {
-    pub(crate) call: CommandCall,
+    entry: Option<String>,
+    call: CommandCall,
     /// In the order that the wire wants: stdin's, stdout's, stderr's.
     descriptors: [Option<OwnedFd>; 3],
 }
@@ -32,7 +34,22 @@ impl Command {
             stdout: StdioSink::Captured,
             stderr: StdioSink::Captured,
         };
-        Self { call, descriptors: [None, None, None] }
+        Self { entry: None, call, descriptors: [None, None, None] }
+    }
+
+    /// Begins in the export `name`, a function without parameters that returns nothing or an `i32`,
+    /// which then is the exit code. A library's ("reactor's") `_initialize` runs before it.
+    ///
+    /// ```
+    /// use stockade::Command;
+    ///
+    /// let command = Command::new("python").entry("run").args(["-c", "print(1)"]);
+    /// # let _ = command;
+    /// ```
+    #[must_use]
+    pub fn entry(mut self, name: impl Into<String>) -> Self {
+        self.entry = Some(name.into());
+        self
     }
 
     /// Adds arguments.
@@ -102,15 +119,16 @@ impl Command {
         self
     }
 
-    pub(crate) fn into_parts(self) -> (CommandCall, Vec<OwnedFd>) {
-        (self.call, self.descriptors.into_iter().flatten().collect())
+    /// The entry that it names, what it is called with, and its descriptors.
+    pub(crate) fn into_parts(self) -> (Option<String>, CommandCall, Vec<OwnedFd>) {
+        (self.entry, self.call, self.descriptors.into_iter().flatten().collect())
     }
 }
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandOutput {
-    /// Its exit code; 0 where `_start` returned.
+    /// Its exit code: what it exited with, else what its entry returned, 0 where that is nothing.
     pub exit_code: i32,
     /// What it wrote to stdout, where that was captured.
     pub stdout: Captured,

@@ -44,7 +44,7 @@
 //! |---|---|---|
 //! | task | what the guest SDK's `#[task]` makes: any serde types | tuples, [`Json`], [`Bytes`], [`SharedBuffer`] |
 //! | scalar function | any export over `i32`, `i64`, `f32`, `f64` | tuples of numbers, [`Json`] |
-//! | command | the module's `_start`: a whole program | [`Command`] and [`Pool::submit_command`] |
+//! | command | the module's `_start`, `""`, or another [entry](Command::entry): a whole program | [`Command`] and [`Pool::submit_command`] |
 //!
 //! A pool of one module takes a bare name; a pool of several takes `(module, function)`. Modules of
 //! one pool may share worker processes, so a pool is one domain of trust: two tenants, two pools.
@@ -201,7 +201,7 @@ pub mod fuzzing;
 
 pub use arguments::{Arguments, Bytes, Json};
 pub use buffer::{FreezeError, FrozenBuffer, SharedBuffer};
-pub use builder::{PoolBuilder, inspect};
+pub use builder::{PoolBuilder, inspect, inspect_with};
 pub use cache::{Cache, CacheCheck, CacheEntry, CacheError, Distrust};
 pub use cancelled::{CancelledTask, GivenArguments};
 pub use cell::CallbackId;
@@ -233,7 +233,8 @@ pub use stockade_wire::{
     COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, Captured, Codec, CompileLimits, Coredumps,
     DirectoryGrant, Export, ExportType, Frame, Function, FunctionKind, Grants, GuestError, Import,
     Instances, Layer, LayerReport, Level, Limits, Lockdown, LockdownReport, LogLine,
-    ModuleDescription, Parameter, Scalar, SourcePlace, TaskId, TrapKind, ValueType, WorkerId,
+    ModuleDescription, Parameter, Scalar, SourcePlace, TaskId, TrapKind, UnknownImports, ValueType,
+    WorkerId,
 };
 pub use target::Target;
 pub use task::{Output, TaskDuration, TaskHandle, TaskResult};

@@ -173,7 +173,7 @@ impl Payload {
                     stderr: StdioSink::Captured,
                 };
                 let call = mem::replace(&mut command.call, nothing);
-                (Invocation::Command(call), mem::take(&mut command.descriptors))
+                (Invocation::Command { entry: export, call }, mem::take(&mut command.descriptors))
             }
         }
     }
@@ -185,7 +185,7 @@ impl Payload {
             (Self::Task { input, .. }, Invocation::Task(call)) => *input = call.input.into(),
             (Self::Buffer(_), Invocation::Task(_)) => {}
             (Self::Scalars(kept), Invocation::Scalar { args, .. }) => *kept = args.into(),
-            (Self::Command(command), Invocation::Command(call)) => {
+            (Self::Command(command), Invocation::Command { call, .. }) => {
                 **command = CommandPayload { call, descriptors };
             }
             _ => debug_assert!(false, "another payload was lent"),
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn what_was_lent_comes_back_as_it_was() {
         let payloads = || {
-            let (call, descriptors) = Command::new("wc").args(["-l"]).into_parts();
+            let (_, call, descriptors) = Command::new("wc").args(["-l"]).into_parts();
             [
                 Payload::Task { codec: Codec::Json, input: Box::from([1, 2, 3]) },
                 Payload::Scalars(Box::from([Scalar::I32(1)])),
@@ -212,10 +212,11 @@ mod tests {
         for (mut payload, expected) in payloads().into_iter().zip(payloads()) {
             let (invocation, descriptors) = payload.lend(7);
             match &invocation {
-                Invocation::Task(Call { export, .. }) | Invocation::Scalar { export, .. } => {
+                Invocation::Task(Call { export, .. })
+                | Invocation::Scalar { export, .. }
+                | Invocation::Command { entry: export, .. } => {
                     assert_eq!(*export, Callee::Number(7));
                 }
-                Invocation::Command(_) => {}
             }
             payload.take_back(invocation, descriptors);
             assert_eq!(payload, expected);

@@ -13,8 +13,8 @@ use std::{io, mem};
 use stockade_wire::descriptor::{self, Sender};
 use stockade_wire::frame::{Body, FrameReader};
 use stockade_wire::{
-    CompileStep, HookCall, HostMessage, Instances, Load, ModuleId, Role, Setup, StatusPage, TaskId,
-    WorkerMessage, codec,
+    CompileStep, EngineSettings, HookCall, HostMessage, Instances, Load, ModuleId, Role, Setup,
+    StatusPage, TaskId, WorkerMessage, codec,
 };
 
 use crate::allowance::Allowance;
@@ -63,7 +63,8 @@ impl Preparation {
     /// checks that let it end at its deadline by itself; the tasks' code stays without.
     fn initializer_setup(&self) -> Setup {
         let limits = self.setup.limits.clone().interruptible(true);
-        let engine = limits.engine_settings();
+        let unknown_imports = self.setup.engine.unknown_imports;
+        let engine = EngineSettings { unknown_imports, ..limits.engine_settings() };
         Setup { instances: Instances::PerTask, limits, engine, ..self.setup.clone() }
     }
 

@@ -21,15 +21,17 @@ use std::io;
 use std::path::PathBuf;
 
 use stockade_wire::codec::{Decode, Encode};
-use stockade_wire::{Codec, CommandCall, Grants, Instances, Limits, Scalar, Stdin, descriptor};
+use stockade_wire::{
+    Codec, CommandCall, Grants, Instances, Limits, Scalar, Stdin, UnknownImports, descriptor,
+};
 
 use crate::arguments::Arguments;
 use crate::cancelled::GivenArguments;
 use crate::compile::Source;
 use crate::payload::Payload;
-use crate::target::{COMMAND_ENTRY, ModuleEntry, Target};
+use crate::target::{ModuleEntry, Target};
 use crate::task::Output;
-use crate::{Command, Hook, Pool, PoolBuilder, SubmitError, TaskError, TaskHandle, TaskOptions};
+use crate::{Command, Hook, Pool, PoolBuilder, SubmitError, TaskError, TaskHandle};
 
 pub use ending::RecordedEnd;
 
@@ -65,6 +67,7 @@ pub struct Recording {
     limits: Limits,
     grants: Grants,
     per_worker: bool,
+    unknown_imports: UnknownImports,
     initializer: Option<(String, Given)>,
     end: Option<RecordedEnd>,
 }
@@ -148,11 +151,11 @@ impl Pool {
     /// # Errors
     /// [`RecordError`]
     pub fn record_command(&self, command: Command) -> Result<Recording, RecordError> {
-        let (call, descriptors) = command.into_parts();
+        let (entry, call, descriptors) = command.into_parts();
         if !descriptors.is_empty() {
             return Err(RecordError::Lent);
         }
-        let (module, function) = self.core.recorded_command(&COMMAND_ENTRY.into())?;
+        let (module, function) = self.core.recorded_command(entry.as_deref())?;
         self.recording(module, function, Given::Command(call))
     }
 
@@ -189,6 +192,7 @@ impl Pool {
             limits: setup.limits.clone(),
             grants: setup.grants.clone(),
             per_worker: setup.instances == Instances::PerWorker,
+            unknown_imports: setup.engine.unknown_imports,
             initializer,
             end: None,
         })
@@ -261,6 +265,7 @@ impl Recording {
         let mut builder = Pool::single()
             .module_source(self.module.clone(), self.wasm.clone(), self.text)
             .limits(self.limits.clone())
+            .unknown_imports(self.unknown_imports)
             .grants(grants);
         if self.per_worker {
             builder = builder.instances(Instances::PerWorker);
@@ -278,9 +283,8 @@ impl Recording {
     pub fn submit(&self, pool: &Pool) -> Result<TaskHandle<serde::de::IgnoredAny>, SubmitError> {
         match &self.given {
             Given::Command(call) => {
-                let (target, options) =
-                    (Target::from(self.function.as_str()), TaskOptions::default());
-                Ok(pool.submit_command_with(target, replayed(call), options)?.of_any())
+                let command = replayed(call).entry(&self.function);
+                Ok(pool.submit_command(command)?.of_any())
             }
             given => pool.submit(self.function.as_str(), given.arguments()),
         }

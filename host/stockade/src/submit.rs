@@ -21,7 +21,7 @@ use crate::options::{TaskOptions, WhenFull, check_tighter};
 use crate::payload::{CommandPayload, Payload};
 use crate::pool::Core;
 use crate::room::{Patience, Place};
-use crate::target::{self, COMMAND_ENTRY, CallableKind, ModuleEntry, Target};
+use crate::target::{self, ModuleEntry, OWN_ENTRY, Target};
 use crate::task::{TaskHandle, TaskResult};
 use crate::terms::Terms;
 use crate::{CommandOutput, Pool, RunError, SubmitError, watch};
@@ -128,8 +128,8 @@ impl Pool {
         items.into_iter().map(submit).collect()
     }
 
-    /// Submits a run of the pool's command, the module's `_start`. Blocks as
-    /// [`submit`](Self::submit).
+    /// Submits a run of the pool's module as a program, from the entry that `command` names or else
+    /// the module's own. Blocks as [`submit`](Self::submit).
     ///
     /// # Errors
     /// [`SubmitError`]: nothing was queued.
@@ -137,11 +137,11 @@ impl Pool {
         &self,
         command: Command,
     ) -> Result<TaskHandle<CommandOutput>, SubmitError> {
-        self.submit_command_with(COMMAND_ENTRY, command, TaskOptions::default())
+        self.submit_command_with(OWN_ENTRY, command, TaskOptions::default())
     }
 
     /// As [`submit_command`](Self::submit_command), for a pool of several modules, where the target
-    /// is `(module, "_start")`, and with options.
+    /// is `(module, "_start")`, and with options. Another function in the target is another entry.
     ///
     /// # Errors
     /// [`SubmitError`]: nothing was queued.
@@ -285,16 +285,10 @@ impl Core {
         options: &TaskOptions,
     ) -> Result<(Arc<Terms>, Payload), SubmitError> {
         self.check()?;
-        let (module, callable) = target::resolve(&self.blueprint.modules, target)?;
-        if callable.kind != CallableKind::Command {
-            return Err(SubmitError::Signature {
-                function: callable.name.clone(),
-                problem: "it is a function, not a command".into(),
-                signature: callable.signature(),
-            });
-        }
+        let (entry, call, descriptors) = command.into_parts();
+        let modules = &self.blueprint.modules;
+        let (module, callable) = target::resolve_entry(modules, target, entry.as_deref())?;
         self.check_options(module.id, options)?;
-        let (call, descriptors) = command.into_parts();
         let text_bytes = call.args.iter().map(String::len).sum::<usize>()
             + call.env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         if text_bytes > COMMAND_TEXT_BYTES_MAX {
@@ -309,7 +303,8 @@ impl Core {
         if let Stdin::Bytes(bytes) = &call.stdin {
             arguments::check_bytes(&callable.name, "stdin has", bytes.len())?;
         }
-        let terms = self.terms.get(target, (module, callable), options, None);
+        let target = target.renamed(&callable.name);
+        let terms = self.terms.get(&target, (module, callable), options, None);
         Ok((terms, Payload::Command(Box::new(CommandPayload { call, descriptors }))))
     }
 
@@ -323,12 +318,13 @@ impl Core {
         Ok((module, callable.name.clone(), arguments::encode(arguments, callable)?))
     }
 
-    /// The command that a recording is of.
+    /// Where the program begins that a recording is of.
     pub(crate) fn recorded_command(
         &self,
-        target: &Target,
+        entry: Option<&str>,
     ) -> Result<(&ModuleEntry, String), SubmitError> {
-        let (module, callable) = target::resolve(&self.blueprint.modules, target)?;
+        let modules = &self.blueprint.modules;
+        let (module, callable) = target::resolve_entry(modules, &OWN_ENTRY.into(), entry)?;
         Ok((module, callable.name.clone()))
     }
 

@@ -15,8 +15,12 @@ use crate::SubmitError;
 use crate::compile::Source;
 use crate::shape::Shape;
 
-/// The name of a command's entry, by which `submit_command` finds it.
-pub(crate) const COMMAND_ENTRY: &str = "_start";
+/// The names that a program's own entry may have, in the order in which they are looked for, as in
+/// wasmtime.
+const OWN_ENTRIES: [&str; 2] = ["", "_start"];
+
+/// Stands for a program's own entry, whichever of [`OWN_ENTRIES`] that is.
+pub(crate) const OWN_ENTRY: &str = "_start";
 
 /// Which function to call: its name, or the names of its module and of itself.
 ///
@@ -38,6 +42,11 @@ impl Target {
     /// Whether it names a module too.
     pub(crate) fn names_module(&self) -> bool {
         self.module.is_some()
+    }
+
+    /// The same function of another name.
+    pub(crate) fn renamed(&self, function: &str) -> Self {
+        Self { module: self.module.clone(), function: function.into() }
     }
 
     /// Whether this names the function `function` of the module `module`.
@@ -72,9 +81,11 @@ impl From<(&str, &str)> for Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An entry may have no name at all.
+        let function = if self.function.is_empty() { "\"\"" } else { &self.function };
         match &self.module {
-            Some(module) => write!(f, "{module}.{}", self.function),
-            None => f.write_str(&self.function),
+            Some(module) => write!(f, "{module}.{function}"),
+            None => f.write_str(function),
         }
     }
 }
@@ -174,6 +185,9 @@ pub(crate) struct Callables {
     /// Each at its number.
     list: Vec<Callable>,
     numbers: BTreeMap<String, u32>,
+    /// Exports in which a program may begin: those of the functions that are programs, and others
+    /// whose type allows it.
+    entries: BTreeMap<String, u32>,
 }
 
 impl Callables {
@@ -204,7 +218,31 @@ impl Callables {
             this.numbers.insert(name.clone(), number);
             this.list.push(Callable { name, number, kind });
         }
+        let entries = module.exports.iter().filter(|export| is_entry(&export.kind));
+        for export in entries.filter(|export| !hidden.contains(&export.name.as_str())) {
+            this.add_entry(&export.name);
+        }
         this
+    }
+
+    fn add_entry(&mut self, name: &str) {
+        let known = self.get(name).filter(|callable| callable.kind == CallableKind::Command);
+        let number = match known {
+            Some(callable) => callable.number,
+            None => {
+                // There are no more than twice as many as a description has exports.
+                let number = self.list.len() as u32;
+                let (name, kind) = (name.to_owned(), CallableKind::Command);
+                self.list.push(Callable { name, number, kind });
+                number
+            }
+        };
+        self.entries.insert(name.to_owned(), number);
+    }
+
+    /// Where a program begins in the export `name`.
+    fn entry(&self, name: &str) -> Option<&Callable> {
+        self.at(*self.entries.get(name)?)
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Callable> {
@@ -230,14 +268,18 @@ impl Callables {
     }
 
     fn nearest(&self, name: &str) -> Option<String> {
-        let allowed = (name.chars().count() / 3).max(1);
-        self.numbers
-            .keys()
-            .map(|known| (distance(known, name), known))
-            .min()
-            .filter(|(distance, _)| *distance <= allowed)
-            .map(|(_, known)| known.clone())
+        nearest(self.numbers.keys(), name)
     }
+}
+
+/// Which of the `known` names is most like `name`, if one is like it at all.
+fn nearest<'a>(known: impl Iterator<Item = &'a String>, name: &str) -> Option<String> {
+    let allowed = (name.chars().count() / 3).max(1);
+    known
+        .map(|known| (distance(known, name), known))
+        .min()
+        .filter(|(distance, _)| *distance <= allowed)
+        .map(|(_, known)| known.clone())
 }
 
 pub(crate) fn task_of(function: &Function) -> CallableKind {
@@ -255,7 +297,9 @@ fn kind_of(export: &Export, asks_host: bool) -> Option<CallableKind> {
     let ExportType::Function { params, results } = &export.kind else { return None };
     let scalars = |types: &[ValueType]| !types.contains(&ValueType::Other);
     match (params.as_slice(), results.as_slice()) {
-        ([], []) if export.name == COMMAND_ENTRY => Some(CallableKind::Command),
+        _ if OWN_ENTRIES.contains(&&*export.name) && is_entry(&export.kind) => {
+            Some(CallableKind::Command)
+        }
         ([], [ValueType::I32]) if asks_host => {
             let export = export.name.clone();
             let (result, shapes) = (String::new(), Shapes::unknown());
@@ -266,6 +310,12 @@ fn kind_of(export: &Export, asks_host: bool) -> Option<CallableKind> {
         }
         _ => None,
     }
+}
+
+/// Whether a program may begin in an export: one of type `() -> ()` or `() -> i32`.
+fn is_entry(kind: &ExportType) -> bool {
+    matches!(kind, ExportType::Function { params, results }
+        if params.is_empty() && matches!(results[..], [] | [ValueType::I32]))
 }
 
 /// One module of a pool.
@@ -284,14 +334,7 @@ pub(crate) fn resolve<'a>(
     modules: &'a [ModuleEntry],
     target: &Target,
 ) -> Result<(&'a ModuleEntry, &'a Callable), SubmitError> {
-    let available = || modules.iter().map(|module| module.name.clone()).collect();
-    let module = match (&target.module, modules) {
-        (None, [only]) => only,
-        (None, _) => return Err(SubmitError::ModuleNeeded { available: available() }),
-        (Some(name), _) => modules.iter().find(|module| module.name == *name).ok_or_else(|| {
-            SubmitError::UnknownModule { name: name.clone(), available: available() }
-        })?,
-    };
+    let module = resolve_module(modules, target)?;
     let callable =
         module.callables.get(&target.function).ok_or_else(|| SubmitError::UnknownFunction {
             module: module.name.clone(),
@@ -300,6 +343,55 @@ pub(crate) fn resolve<'a>(
             available: module.callables.names(),
         })?;
     Ok((module, callable))
+}
+
+/// Finds where the program of `target` begins: in the export that `entry` names, or else in the one
+/// that the target does, where [`OWN_ENTRY`] and no name stand for the program's own.
+pub(crate) fn resolve_entry<'a>(
+    modules: &'a [ModuleEntry],
+    target: &Target,
+    entry: Option<&str>,
+) -> Result<(&'a ModuleEntry, &'a Callable), SubmitError> {
+    let module = resolve_module(modules, target)?;
+    let callables = &module.callables;
+    let own = || OWN_ENTRIES.iter().find_map(|name| callables.entry(name));
+    let (name, found) = match entry.unwrap_or(&target.function) {
+        name if entry.is_none() && OWN_ENTRIES.contains(&name) => (OWN_ENTRY, own()),
+        name => (name, callables.entry(name)),
+    };
+    let refused = || match callables.get(name) {
+        Some(callable) => SubmitError::Signature {
+            function: callable.name.clone(),
+            problem: "it is a function and no program's entry, which takes nothing and returns \
+                      nothing or an i32"
+                .into(),
+            signature: callable.signature(),
+        },
+        None => SubmitError::UnknownFunction {
+            module: module.name.clone(),
+            function: name.into(),
+            suggestion: nearest(callables.entries.keys(), name),
+            available: match callables.entries.is_empty() {
+                true => callables.names(),
+                false => callables.entries.keys().cloned().collect(),
+            },
+        },
+    };
+    Ok((module, found.ok_or_else(refused)?))
+}
+
+fn resolve_module<'a>(
+    modules: &'a [ModuleEntry],
+    target: &Target,
+) -> Result<&'a ModuleEntry, SubmitError> {
+    let available = || modules.iter().map(|module| module.name.clone()).collect();
+    match (&target.module, modules) {
+        (None, [only]) => Ok(only),
+        (None, _) => Err(SubmitError::ModuleNeeded { available: available() }),
+        (Some(name), _) => modules.iter().find(|module| module.name == *name).ok_or_else(|| {
+            SubmitError::UnknownModule { name: name.clone(), available: available() }
+        }),
+    }
 }
 
 /// How many characters must change to make one name the other: Levenshtein's distance, by the usual

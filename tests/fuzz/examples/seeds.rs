@@ -86,7 +86,7 @@ fn wire() -> Vec<Vec<u8>> {
         run(Invocation::Task(call("f".into()))),
         run(Invocation::Task(call(Callee::Number(1)))),
         run(Invocation::Scalar { export: "f".into(), args: vec![Scalar::I32(1), Scalar::F64(2)] }),
-        run(Invocation::Command(command)),
+        run(Invocation::Command { entry: "_start".into(), call: command }),
         HostMessage::Close,
     ];
     let error = || GuestError { message: "m".into(), location: Some("l".into()), data: None };

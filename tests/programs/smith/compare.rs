@@ -73,13 +73,16 @@ fn invocations(alone: &Alone, random: &mut Random) -> Vec<Invocation> {
         let args: Option<Vec<Scalar>> = params.iter().map(|param| edge(*param, random)).collect();
         let Some(args) = args.filter(|_| !results.contains(&ValueType::Other)) else { continue };
         invocations.push(match (name.as_str(), args.is_empty(), results.as_slice()) {
-            ("_start", true, []) => Invocation::Command(CommandCall {
-                args: vec!["smith".into()],
-                env: Vec::new(),
-                stdin: Stdin::Bytes(b"some text".to_vec()),
-                stdout: StdioSink::Captured,
-                stderr: StdioSink::Captured,
-            }),
+            ("_start", true, []) => Invocation::Command {
+                entry: "_start".into(),
+                call: CommandCall {
+                    args: vec!["smith".into()],
+                    env: Vec::new(),
+                    stdin: Stdin::Bytes(b"some text".to_vec()),
+                    stdout: StdioSink::Captured,
+                    stderr: StdioSink::Captured,
+                },
+            },
             ("_initialize", ..) => continue,
             (_, true, [ValueType::I32]) => Invocation::Task(Call {
                 export: name.as_str().into(),

@@ -63,6 +63,32 @@ fn an_import_that_nobody_provides() {
 }
 
 #[test]
+fn all_imports_that_nobody_provides_with_the_option_that_runs_the_module_all_the_same() {
+    let (_folder, guest) = module(
+        r#"(module
+            (import "a" "b" (func $b (result i32)))
+            (import "env" "emscripten_notify_memory_growth" (func (param i32)))
+            (func (export "_start"))
+            (func (export "answer") (result i32) (i32.const 42))
+            (func (export "ask") (result i32) (call $b)))"#,
+    );
+    let ended = stockade(args!["run", guest]).end();
+    ended.fails(65, &["`a.b`", "`env.emscripten_notify_memory_growth`", "--unknown-imports trap"]);
+    assert!(!ended.stderr.contains("cargo build"), "{}", ended.stderr);
+    let run = |how: &str, function: &str| {
+        stockade(args!["run", guest, "--unknown-imports", how, function]).end()
+    };
+    run("trap", "_start").gives("");
+    run("trap", "answer").gives("42\n");
+    run("trap", "ask").fails(67, &["trapped", "`a.b`", "not provided"]);
+    run("default", "ask").gives("0\n");
+    run("refuse", "answer").fails(65, &["`a.b`"]);
+    let shown = stockade(args!["inspect", guest, "--unknown-imports", "trap"]).end();
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    assert!(shown.stdout().contains("a.b, env.emscripten_notify_memory_growth"));
+}
+
+#[test]
 fn a_function_that_is_not_there() {
     let (_folder, guest) = module(SCALARS);
     let ended = stockade(args!["run", guest, "ad", "1", "2"]).end();

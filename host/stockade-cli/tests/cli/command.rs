@@ -121,3 +121,59 @@ fn what_is_for_functions_is_refused_with_the_other_way() {
     stockade(args!["map", guest, "_start"]).end().fails(64, &["stockade run MODULE"]);
     stockade(args!["run", guest, "_start"]).end().fails(7, &[]);
 }
+
+/// Programs whose entry has no name, or another than `_start`, and that must be initialised first.
+const REACTOR: &str = r#"(module
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (global $ready (mut i32) (i32.const 0))
+  (memory (export "memory") 1)
+  (func (export "_initialize") (global.set $ready (i32.const 20)))
+  (func (export "") (result i32) (i32.add (global.get $ready) (i32.const 1)))
+  (func (export "run") (result i32) (i32.add (global.get $ready) (i32.const 2)))
+  (func (export "__main_void") (result i32) (i32.add (global.get $ready) (i32.const 3)))
+  (func (export "leave") (call $exit (i32.add (global.get $ready) (i32.const 4))))
+  (func (export "nothing"))
+  (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))"#;
+
+#[test]
+fn a_library_is_run_as_a_program_from_its_nameless_export_or_the_one_that_is_named() {
+    let (folder, guest) = module(REACTOR);
+    let code = |more: &[&str]| {
+        let ended = stockade(args!["run", guest].into_iter().chain(more.iter().map(Into::into)));
+        let ended = ended.folder(folder.path()).end();
+        assert_eq!(ended.stderr, "", "{more:?}");
+        ended.code
+    };
+    assert_eq!(code(&[]), Some(21));
+    assert_eq!(code(&["--", "an argument"]), Some(21));
+    assert_eq!(code(&["--entry", ""]), Some(21));
+    assert_eq!(code(&["--entry", "run", "--", "x"]), Some(22));
+    assert_eq!(code(&["--entry", "__main_void"]), Some(23));
+    assert_eq!(code(&["--entry", "leave"]), Some(24));
+    assert_eq!(code(&["--entry", "nothing"]), Some(0));
+    // As before, what is no program is a function.
+    stockade(args!["run", guest, "run"]).end().gives("22\n");
+    stockade(args!["run", guest, "add", "1", "2"]).end().gives("3\n");
+    // A setting is for runs that name no function.
+    folder.file("stockade.toml", "entry = \"run\"\n");
+    assert_eq!(code(&[]), Some(22));
+    let called = stockade(args!["run", guest, "add", "1", "2"]).folder(folder.path());
+    called.end().gives("3\n");
+}
+
+#[test]
+fn an_entry_that_cannot_be_one_is_refused_with_those_that_can() {
+    let (_folder, guest) = module(REACTOR);
+    let entry = |name: &str| stockade(args!["run", guest, "--entry", name]).end();
+    entry("add").fails(64, &["`add`", "no program's entry"]);
+    entry("runn").fails(64, &["no function `runn`", "`run`"]);
+    entry("memory").fails(64, &["no function `memory`"]);
+    entry("_initialize").fails(64, &["no function `_initialize`"]);
+    let both = stockade(args!["run", guest, "add", "--entry", "run"]).end();
+    both.fails(2, &["--entry", "FUNCTION"]);
+
+    let (_folder, guest) = module(r#"(module (func (export "f") (param i32)))"#);
+    stockade(args!["run", guest, "--entry", "f"]).end().fails(64, &["no program's entry"]);
+    let (_folder, guest) = module(r#"(module (func (export "f")))"#);
+    stockade(args!["run", guest]).end().fails(2, &["which function?", "--entry NAME"]);
+}

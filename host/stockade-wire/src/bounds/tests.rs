@@ -113,7 +113,7 @@ fn texts_and_lists_of_a_worker_are_taken_up_to_their_limits_and_no_further() {
 
 #[test]
 fn texts_and_lists_of_a_compiler_are_taken_up_to_their_limits_and_no_further() {
-    let message = cut(MESSAGE_BYTES_MAX);
+    let (message, reason) = (cut(MESSAGE_BYTES_MAX), cut(REFUSAL_BYTES_MAX));
     let module = || ModuleDescription::default();
     let export = |name, types| Export {
         name: letters(name),
@@ -170,7 +170,7 @@ fn texts_and_lists_of_a_compiler_are_taken_up_to_their_limits_and_no_further() {
         warnings(WARNINGS_MAX + 1, message),
         CompileReply::Located(vec![vec![place(shown, file); INLINED_MAX]; LOCATED_FRAMES_MAX]),
         CompileReply::ConfinementFailed(letters(message)),
-        refused(message),
+        refused(reason),
     ] {
         assert_taken(&taken);
     }
@@ -194,7 +194,7 @@ fn texts_and_lists_of_a_compiler_are_taken_up_to_their_limits_and_no_further() {
         CompileReply::Located(vec![vec![place(shown + 1, 0)]]),
         CompileReply::Located(vec![vec![place(0, file + 1)]]),
         CompileReply::ConfinementFailed(letters(message + 1)),
-        refused(message + 1),
+        refused(reason + 1),
     ] {
         assert_refused(&refused);
     }

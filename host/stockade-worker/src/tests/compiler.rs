@@ -1,8 +1,8 @@
 //! What the compiler says of a module: a description, or why it is refused.
 
 use stockade_wire::{
-    CompileStep, ExportType, FunctionKind, Limits, ModuleDescription, Refusal, RefusalKind,
-    ValueType,
+    CompileRequest, CompileStep, EngineSettings, ExportType, FunctionKind, Limits,
+    ModuleDescription, Refusal, RefusalKind, UnknownImports, ValueType,
 };
 
 use super::support::{compile, guest, request};
@@ -210,6 +210,118 @@ fn imports_that_are_not_provided_are_named() {
     ] {
         assert_refused(format!("(module (import {import}))"), RefusalKind::Import, words);
     }
+}
+
+#[test]
+fn every_import_that_is_not_provided_is_named_once() {
+    let source = r#"(module
+        (import "env" "napi_create_function" (func))
+        (import "wasi_snapshot_preview1" "fd_close" (func (param i32) (result i32)))
+        (import "env" "napi_throw" (func (param i32)))
+        (import "env" "napi_throw" (func (param i32)))
+        (import "env" "memory" (memory 1))
+        (import "wbg" "__wbg_new_1" (func))
+        (import "wasi_snapshot_preview1" "fork" (func))
+        (import "wasi_snapshot_preview1" "fd_read" (func))
+        (import "stockade" "log" (func))
+        (import "stockade" "log" (func)))"#;
+    let refusal = describe(source).unwrap_err();
+    let expected = "it imports `env.napi_create_function`, `env.napi_throw`, `env.memory` as a memory \
+        (Node-API: it is an addon for Node.js, and calls JavaScript); `wbg.__wbg_new_1` \
+        (wasm-bindgen's JavaScript; build it without that, for wasm32-wasip1); \
+        `wasi_snapshot_preview1.fork` (no function of WASI preview 1), which are not provided, and \
+        `wasi_snapshot_preview1.fd_read` as () -> (), where it is (i32, i32, i32, i32) -> (i32), and \
+        `stockade.log` as () -> (), where it is (i32, i32, i32) -> ()";
+    assert_eq!(refusal.message, expected);
+
+    let many: String =
+        (0..1000).map(|number| format!(r#"(import "m" "function_{number}" (func))"#)).collect();
+    let refusal = describe(format!("(module {many})")).unwrap_err();
+    for number in 0..1000 {
+        assert!(refusal.message.contains(&format!("`m.function_{number}`")), "{number}");
+    }
+}
+
+/// Imports, and a word about whose host each module was made for.
+#[test]
+fn for_whose_host_a_module_was_made_is_told_by_all_that_it_imports() {
+    for (imports, words) in [
+        (r#"(import "env" "emnapi_get_x" (func))"#, "Node-API"),
+        (r#"(import "emnapi" "_emnapi_x" (func))"#, "Node-API"),
+        (r#"(import "env" "emscripten_resize_heap" (func))"#, "Emscripten"),
+        (r#"(import "env" "_abort_js" (func)) (import "env" "exit" (func))"#, "Emscripten"),
+        (r#"(import "env" "invoke_vii" (func)) (import "env" "memory" (memory 1))"#, "Emscripten"),
+        (r#"(import "a" "b" (func)) (import "a" "c" (func))"#, "shortened, most likely Emscripten"),
+        (r#"(import "GOT.mem" "x" (global (mut i32)))"#, "dynamic linker"),
+        (r#"(import "env" "__memory_base" (global i32))"#, "dynamic linker"),
+        (r#"(import "__wbindgen_placeholder__" "x" (func))"#, "wasm-bindgen"),
+        (r#"(import "./app_bg.js" "x" (func))"#, "wasm-bindgen"),
+        (r#"(import "wasi_unstable" "fd_write" (func))"#, "2019"),
+        (r#"(import "wasix_32v1" "thread_spawn_v2" (func))"#, "WASIX"),
+        (r#"(import "wasi" "thread-spawn" (func))"#, "without threads"),
+        (r#"(import "wasi_snapshot_preview1" "sock_open" (func))"#, "WasmEdge"),
+        (r#"(import "wasi:cli/environment@0.2.0" "get" (func))"#, "component"),
+        (r#"(import "my:package/interface" "get" (func))"#, "component"),
+        (r#"(import "env" "abort" (func (param i32 i32 i32 i32)))"#, "AssemblyScript"),
+        (r#"(import "env" "console.log" (func)) (import "env" "x" (func))"#, "AssemblyScript"),
+        (r#"(import "gojs" "runtime.ticks" (func))"#, "GOOS=wasip1"),
+        (r#"(import "go" "syscall/js.valueGet" (func))"#, "GOOS=wasip1"),
+        (r#"(import "wasm:js-string" "length" (func))"#, "JavaScript's own strings"),
+        (r#"(import "extism:host/env" "input_length" (func))"#, "Extism"),
+        (r#"(import "env" "abort" (func))"#, "no linked object defines"),
+        (r#"(import "env" "invoke_callback" (func))"#, "no linked object defines"),
+        (r#"(import "env" "table" (table 1 funcref))"#, "host that it was made for"),
+        (r#"(import "my_app" "log" (func))"#, "host that it was made for"),
+        (r#"(import "x" "a_longer_name" (func))"#, "host that it was made for"),
+    ] {
+        let refusal = describe(format!("(module {imports})")).unwrap_err();
+        let hosts = refusal.message.matches(" (").count();
+        assert!(refusal.message.contains(words), "{imports}: {}", refusal.message);
+        assert_eq!(hosts, 1, "one host: {}", refusal.message);
+    }
+}
+
+#[test]
+fn functions_that_nobody_provides_are_admitted_where_something_stands_in_for_them() {
+    let admitted = |unknown_imports, imports: &str| {
+        let limits = Limits::default();
+        let engine = EngineSettings { unknown_imports, ..limits.engine_settings() };
+        let request = CompileRequest { engine, ..request(CompileStep::Describe, &limits) };
+        let binary = wat::parse_str(format!("(module {imports})")).unwrap();
+        compiler::compile(&request, &binary, None).map(|_| ()).map_err(|refusal| refusal.message)
+    };
+    let long = "x".repeat(1025);
+    let (trap, zeros) = (UnknownImports::Trap, UnknownImports::DefaultValues);
+    for (imports, by_trap, by_zeros) in [
+        (r#"(import "a" "b" (func (param f64 i32) (result v128 i64)))"#, None, None),
+        (r#"(import "a" "b" (func (result funcref)))"#, None, None),
+        (r#"(import "a" "b" (func)) (import "a" "b" (func))"#, None, None),
+        (r#"(import "a" "b" (func)) (import "a" "b" (func (param i32)))"#, Some("different"), None),
+        (
+            r#"(import "a" "b" (func (param v128))) (import "a" "b" (func (param funcref)))"#,
+            Some("different types"),
+            None,
+        ),
+        (r#"(import "a" "b" (memory 1))"#, Some("`a.b` as a memory"), None),
+        (r#"(import "a" "b" (global i32))"#, Some("`a.b` as a global"), None),
+        (r#"(import "stockade" "log" (func))"#, Some("`stockade.log` as"), None),
+        (r#"(import "wasi_snapshot_preview1" "fork" (func))"#, None, None),
+        (&format!(r#"(import "a" "{long}" (func))"#), Some("too long"), None),
+    ] {
+        let expected = [(trap, by_trap), (zeros, by_zeros.or(by_trap))];
+        for (unknown, words) in expected {
+            match (admitted(unknown, imports), words) {
+                (Ok(()), None) => {}
+                (Err(message), Some(words)) if message.contains(words) => {}
+                (found, _) => panic!("{imports}: {found:?}"),
+            }
+        }
+    }
+    assert!(admitted(UnknownImports::Refuse, r#"(import "a" "b" (func))"#).is_err());
+    // The description of a type is bounded, whatever it has.
+    let params = "i32 ".repeat(1000);
+    let wide = format!(r#"(import "a" "b" (func (param {params})))"#);
+    assert_eq!(admitted(trap, &wide), Ok(()));
 }
 
 #[test]

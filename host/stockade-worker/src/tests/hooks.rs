@@ -2,7 +2,7 @@
 
 use stockade_wire::{Failure, HookCall, Outcome, Scalar, WorkerMessage};
 
-use super::support::{MODULE, command, guest, hook, worker};
+use super::support::{MODULE, command, from_start, guest, hook, worker};
 
 /// Counts in a global; its initializer sets the count to its input, its finalizer emits it.
 fn counter() -> String {
@@ -59,7 +59,7 @@ fn after_a_trap_the_living_instance_is_replaced_and_initialised_again() {
 fn a_command_never_runs_in_the_living_instance() {
     let mut worker = worker().per_worker().start_with(&counter());
     assert_eq!(number(&mut worker), 101);
-    let ended = worker.run(stockade_wire::Invocation::Command(command(&[], b"")));
+    let ended = worker.run(from_start(command(&[], b"")));
     assert_eq!(ended.outcome, Outcome::Exited(0));
     assert_eq!(number(&mut worker), 102);
 }

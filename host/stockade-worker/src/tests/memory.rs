@@ -4,13 +4,13 @@ use std::os::fd::AsFd;
 
 use stockade_wire::descriptor::{memory_file, sealed_file};
 use stockade_wire::{
-    ChunkId, Failure, Grants, HostMessage, Invocation, Limits, Outcome, Placement, PlacementFile,
-    Scalar, SharedMemory, TrapKind,
+    ChunkId, Failure, Grants, HostMessage, Limits, Outcome, Placement, PlacementFile, Scalar,
+    SharedMemory, TrapKind,
 };
 
 use wasmtime::{Instance, Module, Store, Val, WasmFeatures};
 
-use super::support::{Worker, command, guest, task, worker};
+use super::support::{Worker, command, from_start, guest, task, worker};
 use crate::{artefact, engine};
 
 /// A guest of so many pages, with data at the beginning and the end of them, and functions to write and
@@ -194,7 +194,7 @@ fn a_file_that_the_kernel_reads_into_memory_arrives_and_is_put_back() {
     let grants = Grants::none().read_dir(&directory, "/");
     let mut worker = worker().grants(grants).start_with(source);
     for _ in 0..3 {
-        let outcome = worker.run(Invocation::Command(command(&[], b""))).outcome;
+        let outcome = worker.run(from_start(command(&[], b""))).outcome;
         assert_eq!(outcome, Outcome::Exited(0));
     }
     std::fs::remove_dir_all(&directory).unwrap();
@@ -216,7 +216,7 @@ fn a_second_instance_beside_a_living_one_has_memory_of_its_own() {
     let mut worker = worker().per_worker().start_with(source);
     done(&mut worker, "set", &[7]);
     for _ in 0..3 {
-        let outcome = worker.run(Invocation::Command(command(&[], b""))).outcome;
+        let outcome = worker.run(from_start(command(&[], b""))).outcome;
         assert_eq!(outcome, Outcome::Exited(0), "it finds the data of its module");
         let living = Outcome::Scalars(vec![Scalar::I32(7)]);
         assert_eq!(worker.scalar("get", &[]), living);

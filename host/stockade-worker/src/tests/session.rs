@@ -8,7 +8,7 @@ use stockade_wire::{
     SLOTS_MAX, TaskId, WorkerMessage,
 };
 
-use super::support::{MODULE, Worker, call, command, guest, task, worker};
+use super::support::{MODULE, Worker, call, command, from_start, guest, task, worker};
 use crate::session::SessionError;
 
 /// Echoes its input; tells the host that it has begun.
@@ -53,7 +53,7 @@ fn a_task_that_was_taken_back_does_not_start_and_is_answered_in_its_turn() {
     let mut first = command(&[], b"");
     first.stdin = stockade_wire::Stdin::Descriptor;
     let limits = worker.limits.clone();
-    let first = worker.next_run(limits.clone(), Invocation::Command(first));
+    let first = worker.next_run(limits.clone(), from_start(first));
     let second = worker.next_run(limits.clone(), task("answer", b""));
     let third = worker.next_run(limits, task("answer", b""));
     worker.offer(first.clone(), &[held.as_fd()]);

@@ -7,7 +7,7 @@ use stockade_wire::{
     Scalar, TaskId, WorkerMessage,
 };
 
-use super::support::{MODULE, Worker, command, compile, guest, hook, task, worker};
+use super::support::{MODULE, Worker, command, compile, from_start, guest, hook, task, worker};
 
 const CHUNK: Option<ChunkId> = Some(ChunkId(1));
 const OTHER: Option<ChunkId> = Some(ChunkId(2));
@@ -115,7 +115,7 @@ fn a_command_neither_shares_nor_leaves_anything_to_share() {
     let mut worker = worker().start_with(&counter());
     for _ in 0..2 {
         assert_eq!(counts(&mut worker, [CHUNK, CHUNK]), [1, 2]);
-        let ended = worker.run_in(CHUNK, Invocation::Command(command(&[], b"")));
+        let ended = worker.run_in(CHUNK, from_start(command(&[], b"")));
         assert_eq!(ended.outcome, Outcome::Exited(1));
     }
 }

@@ -379,3 +379,13 @@ pub(super) fn command(args: &[&str], stdin: &[u8]) -> CommandCall {
         stderr: StdioSink::Captured,
     }
 }
+
+/// A run of the module's `_start`.
+pub(super) fn from_start(call: CommandCall) -> Invocation {
+    from_entry("_start", call)
+}
+
+/// A run of the module from the export `entry`.
+pub(super) fn from_entry(entry: &str, call: CommandCall) -> Invocation {
+    Invocation::Command { entry: entry.into(), call }
+}

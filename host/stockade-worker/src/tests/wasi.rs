@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use stockade_wire::{Captured, Failure, Grants, Invocation, Limits, Outcome, Stdin, StdioSink};
+use stockade_wire::{Captured, Failure, Grants, Limits, Outcome, Stdin, StdioSink};
 
-use super::support::{command, worker};
+use super::support::{command, from_entry, from_start, worker};
 
 /// A command around `body`, with the WASI calls that the tests use.
 fn program(body: &str) -> String {
@@ -73,7 +73,7 @@ fn a_command_gets_its_arguments_environment_and_stdin_and_ends_with_its_code() {
     let mut worker = worker().grants(grants).start_with(&program(ECHO));
     let mut call = command(&["echo", "a b"], b"piped in");
     call.env.push(("X".into(), "1".into()));
-    let finished = worker.run(Invocation::Command(call));
+    let finished = worker.run(from_start(call));
     assert_eq!(finished.outcome, Outcome::Exited(42));
     assert_eq!(finished.stdout.bytes, b"echo\0a b\0piped in");
     assert_eq!(finished.stderr.bytes, b"LANG=C\0X=1\0");
@@ -82,7 +82,7 @@ fn a_command_gets_its_arguments_environment_and_stdin_and_ends_with_its_code() {
 #[test]
 fn without_grants_arguments_environment_and_stdin_are_empty() {
     let mut worker = worker().start_with(&program(ECHO));
-    let finished = worker.run(Invocation::Command(command(&[], b"")));
+    let finished = worker.run(from_start(command(&[], b"")));
     assert_eq!(finished.outcome, Outcome::Exited(42));
     assert_eq!((finished.stdout, finished.stderr), (Captured::default(), Captured::default()));
 }
@@ -90,14 +90,53 @@ fn without_grants_arguments_environment_and_stdin_are_empty() {
 #[test]
 fn a_command_that_returns_or_traps_says_so() {
     let mut returning = worker().start_with(&program(r#"(func (export "_start"))"#));
-    let ended = returning.run(Invocation::Command(command(&[], b"")));
+    let ended = returning.run(from_start(command(&[], b"")));
     assert_eq!(ended.outcome, Outcome::Exited(0));
     let mut trapping = worker().start_with(&program(r#"(func (export "_start") unreachable)"#));
-    let ended = trapping.run(Invocation::Command(command(&[], b"")));
+    let ended = trapping.run(from_start(command(&[], b"")));
     assert!(matches!(ended.outcome, Outcome::Failed(Failure::Trap { .. })));
     let mut neither = worker().start_with(&program(""));
-    let ended = neither.run(Invocation::Command(command(&[], b"")));
+    let ended = neither.run(from_start(command(&[], b"")));
     assert!(matches!(ended.outcome, Outcome::Failed(Failure::Guest(_))));
+}
+
+#[test]
+fn a_program_begins_in_any_entry_after_its_initialize_and_what_that_returns_is_its_code() {
+    let mut worker = worker().start_with(&program(
+        r#"(global $ready (mut i32) (i32.const 0))
+           (func (export "_initialize")
+            (global.set $ready (i32.add (global.get $ready) (i32.const 5))))
+           (func (export "") (result i32) (global.get $ready))
+           (func (export "run") (result i32) (i32.add (global.get $ready) (i32.const 2)))
+           (func (export "quiet"))
+           (func (export "leave") (call $proc_exit (global.get $ready)))
+           (func (export "_start") (call $proc_exit (global.get $ready)))
+           (func (export "takes") (param i32))
+           (func (export "wide") (result i64) (i64.const 1))"#,
+    ));
+    for (entry, code) in
+        [("", 5), ("run", 7), ("quiet", 0), ("leave", 5), ("_start", 0), ("_initialize", 0)]
+    {
+        let ended = worker.run(from_entry(entry, command(&[], b"")));
+        assert_eq!(ended.outcome, Outcome::Exited(code), "{entry:?}");
+    }
+    for entry in ["takes", "wide", "memory", "missing"] {
+        let ended = worker.run(from_entry(entry, command(&[], b"")));
+        assert!(matches!(ended.outcome, Outcome::Failed(Failure::Guest(_))), "{entry}");
+    }
+}
+
+#[test]
+fn a_program_that_exits_before_its_entry_has_ended_with_that_code() {
+    for before in [
+        r#"(func (export "_initialize") (call $proc_exit (i32.const 9)))"#,
+        "(func $before (call $proc_exit (i32.const 9))) (start $before)",
+    ] {
+        let mut worker =
+            worker().start_with(&program(&format!(r#"{before} (func (export "") unreachable)"#)));
+        let ended = worker.run(from_entry("", command(&[], b"")));
+        assert_eq!(ended.outcome, Outcome::Exited(9), "{before}");
+    }
 }
 
 #[test]
@@ -107,7 +146,7 @@ fn stdio_streams_straight_through_descriptors() {
     let (mut out, stdout) = std::io::pipe().unwrap();
     let mut call = command(&["x"], b"");
     (call.stdin, call.stdout) = (Stdin::Descriptor, StdioSink::Descriptor);
-    worker.submit(Invocation::Command(call), &[stdin.as_fd(), stdout.as_fd()]);
+    worker.submit(from_start(call), &[stdin.as_fd(), stdout.as_fd()]);
     drop(stdout);
 
     let mut seen = [0; 2];
@@ -136,7 +175,7 @@ fn a_closed_reader_is_an_error_to_the_guest() {
     drop(reader);
     let mut call = command(&[], b"");
     call.stdout = StdioSink::Descriptor;
-    worker.submit(Invocation::Command(call), &[stdout.as_fd()]);
+    worker.submit(from_start(call), &[stdout.as_fd()]);
     const EPIPE: i32 = 64;
     assert_eq!(worker.finished().outcome, Outcome::Exited(EPIPE));
 }
@@ -155,7 +194,7 @@ fn opener(start: u32, length: u32, create: bool) -> String {
 
 fn exit_code(grants: Grants, source: &str) -> i32 {
     let mut worker = worker().grants(grants).start_with(source);
-    match worker.run(Invocation::Command(command(&[], b""))).outcome {
+    match worker.run(from_start(command(&[], b""))).outcome {
         Outcome::Exited(code) => code,
         other => panic!("expected an exit code, got {other:?}"),
     }
@@ -215,7 +254,7 @@ fn too_much_randomness_ends_the_guest_and_a_little_does_not() {
     };
     assert_eq!(exit_code(Grants::none(), &source(100)), 0);
     let mut worker = worker().start_with(&source(64 << 20));
-    let ended = worker.run(Invocation::Command(command(&[], b""))).outcome;
+    let ended = worker.run(from_start(command(&[], b""))).outcome;
     assert!(matches!(ended, Outcome::Failed(Failure::Guest(_))), "{ended:?}");
 }
 
@@ -269,7 +308,7 @@ fn an_absolute_time_is_measured_by_the_clock_that_the_guest_reads() {
             ),
             1,
         ));
-        let ended = worker.run(Invocation::Command(command(&[], b"")));
+        let ended = worker.run(from_start(command(&[], b"")));
         assert_eq!(ended.outcome, Outcome::Exited(101));
     }
 }

@@ -19,7 +19,7 @@ use crate::private_file;
 const MAGIC: &[u8; 8] = b"STOCKREC";
 
 /// Of the body's form. Raised with every change of what is in it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const HEADER_BYTES: usize = 8 + 4 + 8 + 32;
 
