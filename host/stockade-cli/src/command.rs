@@ -14,7 +14,7 @@ use std::io::{self, IsTerminal, PipeReader, PipeWriter, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use stockade::{Command, CommandOutput, Pool, TaskHandle};
+use stockade::{Command, CommandOutput, MachineError, Pool, TaskHandle};
 
 use crate::args::RunArgs;
 use crate::error::Error;
@@ -42,7 +42,7 @@ pub(crate) fn run(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Resul
     let tape = taped.clone();
     let command_now = command().stdin_from(stdin).stdout_to(stdout).stderr_to(stderr);
     let handle = pool.submit_command(command_now)?;
-    let no_thread = |error| Error::new(Exit::Internal, "cannot start a thread").cause(&error);
+    let no_thread = |error| Error::of_machine(&MachineError::of("start a thread", &error));
     // Nobody joins it: it may wait for input that never comes, and ends with the process.
     thread::Builder::new()
         .name("stockade-stdin".into())

@@ -52,6 +52,7 @@ mod error;
 mod exit;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{CommandFactory, FromArgMatches};
 
@@ -59,6 +60,8 @@ use args::{Cli, Subcommand};
 
 fn main() -> ExitCode {
     stockade_worker::run_if_worker();
+    // A write beyond the limit on files (`ulimit -f`) is an error then, and not the end of this process.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     warnings::show();
     let ended = parsed().and_then(|command| match command {
         Subcommand::New(args) => new::run(&args),

@@ -12,6 +12,7 @@ mod doctor;
 mod documented;
 mod examples;
 mod inspect;
+mod machine;
 mod map;
 mod map_faults;
 mod map_inputs;
