@@ -1,7 +1,7 @@
 //! Building a pool: what is refused, why, and that nothing stays behind.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
 use stockade::{
@@ -216,6 +216,28 @@ fn a_worker_program_that_is_not_there_is_refused_with_what_was_tried() {
         };
         assert_eq!(tried, [path]);
     }
+}
+
+#[test]
+fn a_program_of_ones_own_finds_the_command_beside_it_and_on_path_or_says_where_to_get_it() {
+    let (program, command, nothing) = (Folder::new(), Folder::new(), Folder::new());
+    let host = program.path().join("host");
+    fs::copy(env!("CARGO_BIN_EXE_host"), &host).unwrap();
+    let run = |path: &Folder| {
+        let mut host = std::process::Command::new(&host);
+        host.arg("drop").arg(stockade_tests::wat_file(stockade_tests::TASKS));
+        host.env_remove("STOCKADE_WORKER").env("PATH", path.path()).output().unwrap()
+    };
+    let ended = run(&nothing);
+    let words = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && words.contains("cargo install"), "{words}");
+
+    symlink(stockade_tests::worker_program(), command.path().join("stockade")).unwrap();
+    let ended = run(&command);
+    assert!(ended.status.success(), "on PATH: {}", String::from_utf8_lossy(&ended.stderr));
+    fs::rename(command.path().join("stockade"), program.path().join("stockade")).unwrap();
+    let ended = run(&nothing);
+    assert!(ended.status.success(), "beside it: {}", String::from_utf8_lossy(&ended.stderr));
 }
 
 #[test]

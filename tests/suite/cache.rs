@@ -215,7 +215,7 @@ fn an_initializer_runs_in_every_pool_and_only_what_it_left_is_compiled() {
         let pool = counting(300).build().unwrap();
         let handle = pool.submit::<Vec<u8>>("count", int(0)).unwrap();
         let Err(TaskError::Broken(cause)) = handle.result() else { panic!("it needs a compiler") };
-        assert!(matches!(*cause, BrokenError::Preparation(_)), "{cause:?}");
+        assert!(matches!(*cause, BrokenError::Machine(_)), "{cause:?}");
     });
 }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use stockade_wire::descriptor::{self, Sender};
+use stockade_wire::descriptor::{self, SendError, Sender};
 use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
     CodePlace, CompileLimits, CompileReply, CompileRequest, CompileStep, EngineSettings, Lockdown,
@@ -111,6 +111,11 @@ impl Interrupt {
         Ok(())
     }
 
+    /// Whether that has happened.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).interrupted
+    }
+
     /// Ends the wait of now and every later one.
     pub(crate) fn interrupt(&self) {
         let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -198,9 +203,7 @@ impl Compiler {
                 Err(beyond("memory_bytes", error.to_string()))
             }
             // It ended by itself, and not because it was no longer wanted.
-            Err(_) if exit != Exit::Unknown && exit.signal() != Some(libc::SIGKILL) => {
-                Err(died(&end, &self.limits))
-            }
+            Err(_) if end.has_ended && exit != Exit::Unknown => Err(died(&end, &self.limits)),
             Err(error) => {
                 Err(MachineFault::Process(format!("its compiler's reply is unusable: {error}"))
                     .into())
@@ -234,12 +237,20 @@ impl Compiler {
             .map_err(|error| NotCompiled::Machine(MachineError::of("start a compiler", &error)))?;
         let reply = converse(&process, request, descriptors, interrupt);
         let processor_time = process::processor_time_of(process.child.id());
+        // One that has hung up is dying, unless it is hostile or was interrupted.
+        let hung_up = match &reply {
+            Ok(None) => true,
+            Err(FrameError::Io(error)) => is_hang_up(error),
+            _ => false,
+        };
+        let has_ended =
+            hung_up && !interrupt.is_interrupted() && process.child.ends_within(DEATH_PATIENCE);
         // It has answered, failed, or run out of time: nothing more is wanted of it. One that was
         // dying already keeps the cause of its death.
         process.child.kill();
         let exit = process.child.wait();
         let out_of_memory = oom::rose(oom_kills, oom::kills());
-        Ok((reply, End { exit, out_of_memory, processor_time }))
+        Ok((reply, End { exit, has_ended, out_of_memory, processor_time }))
     }
 
     /// What a compiler is asked, which is all that it makes an artefact from beside the module and
@@ -261,6 +272,8 @@ type Reply = Result<Option<CompileReply>, FrameError>;
 #[derive(Clone, Copy, Debug)]
 struct End {
     exit: Exit,
+    /// Whether it ended before its host ended it.
+    has_ended: bool,
     /// Whether the kernel ended processes for want of memory while it lived.
     out_of_memory: bool,
     /// How long it had a processor.
@@ -282,13 +295,21 @@ fn converse(
     let weighed = Weighed { pid: process.child.id(), allowance };
     let stream = DeadlineStream::new(socket, deadline, weighed);
     let mut frames = FrameReader::new(stream, REPLY_BYTES_MAX);
-    sender.try_send(&process.confinement, &[]).map_err(io::Error::other)?;
+    sender.try_send(&process.confinement, &[]).map_err(unsent)?;
     match read_reply(&mut frames)? {
         Some(CompileReply::Ready(_)) => {}
         other => return Ok(other),
     }
-    sender.try_send(request, descriptors).map_err(io::Error::other)?;
+    sender.try_send(request, descriptors).map_err(unsent)?;
     read_reply(&mut frames)
+}
+
+/// The socket's error, where that is what a message was not sent for.
+fn unsent(error: SendError) -> io::Error {
+    match error {
+        SendError::Io(error) => error,
+        other => io::Error::other(other),
+    }
 }
 
 fn read_reply(frames: &mut FrameReader<DeadlineStream<'_>>) -> Reply {
@@ -361,6 +382,11 @@ pub(crate) fn timed_out(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }
 
+/// Whether the other end of a socket is gone, perhaps with messages that it had not read.
+pub(crate) fn is_hang_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
 /// Why a read ended, where that was the memory of the process that was read from.
 pub(crate) fn excess_of(error: &io::Error) -> Option<MemoryExcess> {
     error.get_ref()?.downcast_ref().copied()
@@ -373,6 +399,9 @@ fn no_memory_file(error: io::Error) -> NotCompiled {
 fn out_of_turn() -> NotCompiled {
     MachineFault::Process("its compiler answers out of turn".into()).into()
 }
+
+/// How long a process that has hung up may take to end; it is a matter of microseconds.
+pub(crate) const DEATH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a compiler's memory has beside what its module's limit is for: the program, and its engine.
 const OWN_BYTES: u64 = 512 << 20;
@@ -401,6 +430,9 @@ fn died(end: &End, limits: &CompileLimits) -> NotCompiled {
                 );
                 beyond("memory_bytes", why)
             })
+        }
+        (Some(libc::SIGKILL), _) if !end.has_ended => {
+            MachineFault::Process("its compiler hung up without an answer".into()).into()
         }
         (Some(signal @ (libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP)), _) => {
             let out_of_memory = signal == libc::SIGKILL && end.out_of_memory;
@@ -457,7 +489,7 @@ mod tests {
 
     fn end(signal: i32, out_of_memory: bool) -> End {
         let exit = Exit::Status(ExitStatus::from_raw(signal));
-        End { exit, out_of_memory, processor_time: None }
+        End { exit, has_ended: true, out_of_memory, processor_time: None }
     }
 
     fn blamed(signal: i32) -> NotCompiled {

@@ -600,3 +600,39 @@ impl RunError {
 }
 
 debug_as_text!(RunError, RunError::next_step);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MachineFault;
+
+    #[test]
+    fn debug_is_the_text_with_its_causes_and_the_next_step() {
+        let source = io::Error::from(io::ErrorKind::NotFound);
+        let missing = BuildError::ReadModule { path: "tasks.wasm".into(), source };
+        assert_eq!(
+            format!("{missing:?}"),
+            "cannot read the module tasks.wasm: entity not found\n\
+             help: name a .wasm or .wat file that this program can read"
+        );
+        let fault = MachineFault::Exhausted("memory".into());
+        let machine = MachineError { task: "start a worker".into(), fault };
+        let broken = Arc::new(BrokenError::WorkersCannotStart(machine.clone()));
+        for error in [
+            format!("{:?}", RunError::from(TaskError::Broken(broken.clone()))),
+            format!("{:?}", RunError::from(SubmitError::Broken(broken))),
+        ] {
+            assert!(error.contains("has no more memory\nhelp: give the machine"), "{error}");
+        }
+        assert!(format!("{:?}", BuildError::from(machine)).contains("\nhelp: "));
+    }
+
+    #[test]
+    fn a_program_without_a_worker_program_reads_where_to_get_one_and_how_to_do_without() {
+        let missing = BuildError::NoWorkerProgram { tried: vec!["/bin/stockade".into()] };
+        let shown = format!("{missing:?}");
+        for named in ["/bin/stockade", "cargo install", "STOCKADE_WORKER", "run_if_worker()"] {
+            assert!(shown.contains(named), "{shown}");
+        }
+    }
+}

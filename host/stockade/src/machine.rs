@@ -394,7 +394,11 @@ pub(crate) fn at_program(program: &Path, error: io::Error) -> io::Error {
 }
 
 fn marked(error: &io::Error) -> Option<&At> {
-    error.get_ref()?.downcast_ref()
+    let inner = error.get_ref()?;
+    match inner.downcast_ref::<io::Error>() {
+        Some(inner) => marked(inner),
+        None => inner.downcast_ref(),
+    }
 }
 
 /// The system's number for the error, or for the first of its causes that has one.
@@ -458,6 +462,8 @@ mod tests {
         let full = io::Error::from_raw_os_error(libc::EMFILE);
         let limit = MachineFault::of(&at_system_file("/dev/null", full));
         assert!(matches!(limit, MachineFault::Limit { .. }));
+        let within = io::Error::other(at_system_file("/dev/null", missing()));
+        assert!(matches!(MachineFault::of(&within), MachineFault::System { .. }));
     }
 
     #[test]

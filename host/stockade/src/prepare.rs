@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
-use stockade_wire::descriptor::{self, Sender};
+use stockade_wire::descriptor::{self, SendError, Sender};
 use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
     CompileStep, HookCall, HostMessage, Instances, Load, ModuleId, OUT_OF_MEMORY_EXIT_CODE, Role,
@@ -19,7 +19,10 @@ use stockade_wire::{
 
 use crate::allowance::Allowance;
 use crate::cache::CachedCompiler;
-use crate::compile::{DeadlineStream, Interrupt, NotCompiled, Source, excess_of, timed_out};
+use crate::compile::{
+    DEATH_PATIENCE, DeadlineStream, Interrupt, NotCompiled, Source, excess_of, is_hang_up,
+    timed_out,
+};
 use crate::footprint::{MemoryAllowance, Weighed};
 use crate::process::{self, Process};
 use crate::{BrokenError, MachineError, MachineFault, MemoryExcess, TaskError, WorkerExit, oom};
@@ -101,6 +104,10 @@ impl Preparation {
             self.await_state(FrameReader::new(stream, setup.limits.frame_bytes()), &mut progress)
         })();
         let processor_time = process::processor_time_of(child.id());
+        // One that has hung up is dying, unless it is hostile or was interrupted.
+        let has_ended = matches!(outcome, Err(Stop::Ended(None)))
+            && !interrupt.is_interrupted()
+            && child.ends_within(DEATH_PATIENCE);
         // Whether it has answered or not: nothing more is wanted of it. One that was dying already keeps
         // the cause of its death.
         child.kill();
@@ -124,7 +131,7 @@ impl Preparation {
         let exit = WorkerExit {
             worker: setup.name.clone(),
             pid: child.id(),
-            signal: exit.signal().filter(|_| memory_excess.is_none()),
+            signal: exit.signal().filter(|_| has_ended),
             code: exit.code(),
             out_of_memory: exit.code() == Some(OUT_OF_MEMORY_EXIT_CODE)
                 || exit.signal() == Some(libc::SIGKILL) && oom::rose(oom_kills, oom::kills()),
@@ -143,7 +150,7 @@ impl Preparation {
         setup: &Setup,
         artefact: &File,
         state: &File,
-    ) -> Result<(), BrokenError> {
+    ) -> Result<(), Stop> {
         let page = StatusPage::create().map_err(failed)?;
         let load = Load {
             module: self.module,
@@ -159,11 +166,10 @@ impl Preparation {
             // A module's globals and the index of its pages come on top of its memory.
             state_bytes_max: setup.limits.memory_bytes + (16 << 20),
         };
-        sender
-            .try_send(&HostMessage::Setup(setup.clone()), &[page.descriptor()])
-            .map_err(failed)?;
-        sender.try_send(&HostMessage::Load(load), &[artefact.as_fd()]).map_err(failed)?;
-        sender.try_send(&initialize, &[state.as_fd()]).map_err(failed)
+        let setup = HostMessage::Setup(setup.clone());
+        sender.try_send(&setup, &[page.descriptor()]).map_err(unsent)?;
+        sender.try_send(&HostMessage::Load(load), &[artefact.as_fd()]).map_err(unsent)?;
+        sender.try_send(&initialize, &[state.as_fd()]).map_err(unsent)
     }
 
     fn await_state(
@@ -182,7 +188,7 @@ impl Preparation {
                     return Err(Stop::Ended(excess_of(&error)));
                 }
                 // Its end of the socket is gone with unread messages in it.
-                Err(FrameError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Err(FrameError::Io(error)) if is_hang_up(&error) => {
                     return Err(Stop::Ended(None));
                 }
                 Err(error) => return Err(failed(error).into()),
@@ -228,6 +234,14 @@ enum Stop {
 impl From<BrokenError> for Stop {
     fn from(error: BrokenError) -> Self {
         Self::Broken(error)
+    }
+}
+
+/// Why a message was not sent: the worker is gone, or whatever else.
+fn unsent(error: SendError) -> Stop {
+    match error {
+        SendError::Io(error) if is_hang_up(&error) => Stop::Ended(None),
+        error => failed(error).into(),
     }
 }
 

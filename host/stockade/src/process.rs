@@ -174,6 +174,26 @@ mod tests {
         assert_eq!(tried, [PathBuf::from("/nonexistent/worker")]);
     }
 
+    #[test]
+    fn the_command_counts_as_a_worker_program_where_there_is_no_other() {
+        let this = Path::new("/opt/app/bin/program");
+        let named: Vec<_> = places(Some(this)).into_iter().take(4).collect();
+        let expected = ["bin/stockade-worker", "stockade-worker", "bin/stockade", "stockade"];
+        assert_eq!(named, expected.map(|name| Path::new("/opt/app").join(name)));
+        let on_path = std::env::var_os("PATH").unwrap_or_default();
+        let on_path = std::env::split_paths(&on_path).find(|folder| folder.is_absolute());
+        let command = on_path.unwrap().join("stockade");
+        assert!(places(Some(this)).contains(&command));
+        // It would begin anew, and find itself again.
+        assert!(!places(Some(&command)).contains(&command));
+    }
+
+    #[test]
+    fn processor_time_is_read_of_a_process_that_is_there() {
+        assert!(processor_time_of(std::process::id()).is_some());
+        assert_eq!(processor_time_of(0), None);
+    }
+
     /// What the shell does as a worker: it writes to descriptor 3.
     fn shell(text: &str, lockdown: &Lockdown) -> (String, Exit) {
         let folder = std::env::temp_dir();

@@ -33,6 +33,7 @@ use std::process::ExitStatus;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use stockade_wire::{Layer, Lockdown, SOCKET_DESCRIPTOR};
 
@@ -107,6 +108,11 @@ impl Child {
     /// Whether it has ended, without waiting for that.
     pub(crate) fn has_ended(&self) -> bool {
         self.pidfd.has_ended()
+    }
+
+    /// Whether it has ended once so much time has passed. Blocks until one of the two.
+    pub(crate) fn ends_within(&self, patience: Duration) -> bool {
+        self.pidfd.ends_within(patience)
     }
 
     /// Waits for its end.
