@@ -259,7 +259,10 @@ impl MachineFault {
                 "try `stockade doctor`; if this happens with one module alone, please report it, with \
                  the module"
             }
-            Self::Refused(_) => "`stockade doctor` tells what this machine has",
+            Self::Refused(_) => {
+                "the kernel, or the container's filter of system calls, does not allow it: `stockade \
+                 doctor` tells what this machine has"
+            }
         }
     }
 }
