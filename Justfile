@@ -8,6 +8,8 @@ out := target / "demo"
 peers := target / "peers"
 languages := target / "languages"
 stockade := target / "debug/stockade"
+examples := "-p wordcount -p thumbnail -p mandelbrot -p classify -p formula -p linecount"
+machine := arch() + "-unknown-linux-gnu"
 miri := "MIRIFLAGS=-Zmiri-env-forward=STOCKADE_SEEDS CARGO_TARGET_DIR=" + target / "miri cargo +nightly miri test --quiet"
 
 # The address sanitizer is only in nightly toolchains; coverage and assertions are enough without.
@@ -23,7 +25,11 @@ default:
     @just --list --unsorted
 
 # The main job on real input: words of a book, thumbnails of photographs, a classified data set, a fractal.
-demo: guests build
+demo: wasm-target
+    @mkdir -p {{ out }}
+    cargo build --profile guest --target wasm32-wasip1 {{ examples }}
+    @echo "Building the command (several minutes the first time) ..."
+    cargo build -p stockade-cli -p stockade --bin stockade --example mandelbrot
     @echo
     @echo "== The ten commonest words of a book"
     {{ stockade }} run {{ guests }}/wordcount.wasm top_words @examples-wasm/wordcount/data/alice.txt 10
@@ -44,7 +50,7 @@ demo: guests build
     @tail -n 2 {{ out }}/penguins.jsonl
     @echo
     @echo "== A picture of the Mandelbrot set, tile by tile"
-    {{ target }}/debug/examples/mandelbrot {{ guests }}/mandelbrot.wasm {{ out }}/mandelbrot.png
+    STOCKADE_WORKER={{ stockade }} {{ target }}/debug/examples/mandelbrot {{ guests }}/mandelbrot.wasm {{ out }}/mandelbrot.png
     @echo
     @echo "Everything is in {{ out }}/. Next: {{ stockade }} inspect {{ guests }}/wordcount.wasm"
 
@@ -76,7 +82,7 @@ attacks-as-nobody:
 # The example guests, compiled to wasm32-wasip1; adds that target if it is missing.
 guests: wasm-target
     @mkdir -p {{ out }}
-    cargo build --profile guest --target wasm32-wasip1 -p wordcount -p thumbnail -p mandelbrot -p classify -p formula -p linecount -p vectors -p probe
+    cargo build --profile guest --target wasm32-wasip1 {{ examples }} -p vectors -p probe
 
 # Guests in other languages than Rust, each where its toolchain is there; `just languages-install` gets them.
 languages: language-c language-zig language-go language-assemblyscript language-javascript
@@ -157,6 +163,43 @@ languages-install:
 build:
     @echo "Building the command and its worker (several minutes the first time) ..."
     cargo build --workspace --bins --examples
+
+# A static command for machines without Rust, whatever C library they have: an archive with completions, pages of the manual and licences. Optimised, so it takes many minutes.
+dist: static
+    #!/usr/bin/env bash
+    set -euo pipefail
+    stockade={{ target }}/{{ machine }}/release/stockade
+    name=stockade-$("$stockade" --version | cut -d' ' -f2)-{{ arch() }}-linux
+    folder={{ target }}/dist/$name
+    rm -rf "$folder"
+    mkdir -p "$folder"/{bin,completions,man/man1,licences}
+    cp "$stockade" "$folder/bin/"
+    cp README.md SECURITY.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE "$folder/"
+    for shell in bash elvish fish zsh; do
+        "$stockade" completions $shell > "$folder/completions/stockade.$shell"
+    done
+    "$stockade" man "$folder/man/man1" > /dev/null
+    # Of everything that is linked in: a line for each, and its texts where its source has them.
+    cargo tree --locked -p stockade-cli -e normal,no-proc-macro --target {{ machine }} --prefix none -f "{p} {l}" \
+        | sed 's/ (\*)$//; s/ (proc-macro)//' | grep -v '(/' | sort -u > "$folder/licences/LIST"
+    echo "GNU C Library LGPL-2.1-or-later" >> "$folder/licences/LIST"
+    sources=${CARGO_HOME:-$HOME/.cargo}/registry/src
+    while read -r package version _; do
+        for text in "$sources"/*/"$package-${version#v}"/{LICEN[CS]E,COPYING,COPYRIGHT,NOTICE}*; do
+            [[ -f $text ]] && cp "$text" "$folder/licences/$package-${text##*/}"
+        done
+    done < "$folder/licences/LIST"
+    tar --sort=name --owner=0 --group=0 --numeric-owner -C {{ target }}/dist -czf "{{ target }}/dist/$name.tar.gz" "$name"
+    ls -l "$folder/bin/stockade" "{{ target }}/dist/$name.tar.gz"
+
+[private]
+static:
+    @echo "Building a static command in release mode (many minutes the first time) ..."
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked -p stockade-cli --target {{ machine }}
+
+# The catalogue of attacks against the workers and compilers of that static command.
+attacks-static: static
+    STOCKADE_WORKER=$(realpath {{ target }}/{{ machine }}/release/stockade) cargo test --workspace --test suite --quiet -- attacks
 
 # Adds the compilation target of guests, and says so, unless it is there.
 [private]

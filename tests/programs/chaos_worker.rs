@@ -1,8 +1,10 @@
 //! A worker that is the real one, with a thread beside it that makes mischief.
 //!
-//! The thread waits for a random time, does one thing that a guest which took the process over
-//! could do, notes it, and waits again, for as long as the storm rages and the process lives. Its
-//! sequence is decided by the run's seed and the worker's number. As a compiler it is the real one.
+//! The thread waits until the worker has come on by a random number of steps, does one thing that a guest
+//! which took the process over could do, notes it, and waits again, for as long as the storm rages and the
+//! process lives. A step is a look at the status page that finds another task started: a worker that gets
+//! no processor comes to no harm meanwhile. Few make mischief at once, before they are ready. The sequence
+//! is decided by the run's seed and the worker's number. As a compiler it is the real one.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -10,6 +12,7 @@ use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::SealFlags;
@@ -20,8 +23,16 @@ use stockade_wire::{
     WorkerMessage, frame,
 };
 
-/// How long a worker behaves between two mischiefs, in milliseconds.
-const CALM_MILLIS: (u64, u64) = (1, 300);
+/// How long a worker behaves between two mischiefs, in looks that find it at another task.
+const CALM_STEPS: (u64, u64) = (1, 60);
+
+/// Time between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// How many of a thousand workers make mischief as they begin, and after how many milliseconds at most. So
+/// few that hardly ever as many do in a row as break a pool.
+const EARLY_PER_MILLE: u64 = 50;
+const EARLY_MILLIS_MAX: u64 = 20;
 
 /// No descriptor of a worker has this number or a higher one.
 const DESCRIPTORS_END: i32 = 64;
@@ -77,8 +88,14 @@ impl Imp {
     }
 
     fn run(mut self) {
+        let mut is_early = self.random.per_mille(EARLY_PER_MILLE);
         loop {
-            std::thread::sleep(self.random.millis(CALM_MILLIS.0, CALM_MILLIS.1));
+            if std::mem::take(&mut is_early) {
+                std::thread::sleep(self.random.millis(0, EARLY_MILLIS_MAX));
+            } else {
+                let steps = self.random.between(CALM_STEPS.0, CALM_STEPS.1);
+                self.await_steps(steps);
+            }
             let mischief = self.random.one_of(&Mischief::ALL);
             if mischief == Mischief::Page && page().is_err() {
                 // Not set up yet, and what does not happen must not be noted.
@@ -89,6 +106,17 @@ impl Imp {
             }
             // Fails where the host or the worker's own thread was quicker.
             let _ = self.make(mischief);
+        }
+    }
+
+    /// Blocks until the worker has been seen at so many tasks, or the storm is over.
+    fn await_steps(&self, steps: u64) {
+        let (mut left, mut last) = (steps, started());
+        while left > 0 && self.storm.rages() {
+            std::thread::sleep(LOOK_EVERY);
+            let now = started();
+            left -= u64::from(now != last);
+            last = now;
         }
     }
 
@@ -166,6 +194,12 @@ impl Imp {
             _ => finished(task, Outcome::Returned(text.into())),
         }
     }
+}
+
+/// What the status page says in its first word, the task started last, if there is a page.
+fn started() -> Option<[u8; 8]> {
+    let mut word = [0; 8];
+    page().and_then(|page| page.read_exact_at(&mut word, 0)).ok().map(|()| word)
 }
 
 /// The status page as a file: mapped, and sealed against nothing but resizing, which tells it from

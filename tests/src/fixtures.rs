@@ -89,11 +89,15 @@ pub fn guest(name: &str) -> PathBuf {
     path
 }
 
-/// The worker program that pools find by themselves: beside the tests' own folder.
+/// The worker program that pools find by themselves: the one in `STOCKADE_WORKER`, else beside the tests' own
+/// folder.
 ///
 /// # Panics
 /// Where it is not built.
 pub fn worker_program() -> PathBuf {
+    if let Some(chosen) = std::env::var_os("STOCKADE_WORKER") {
+        return chosen.into();
+    }
     let this = std::env::current_exe().expect("this program has a path");
     let folders = this.ancestors().skip(1).take(2);
     let found = folders.map(|folder| folder.join("stockade-worker")).find(|path| path.exists());

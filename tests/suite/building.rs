@@ -1,10 +1,13 @@
 //! Building a pool: what is refused, why, and that nothing stays behind.
 
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
 use stockade::{
-    BuildError, Command, Grants, Instances, Limits, Pool, PoolBuilder, RefusedReason, SubmitError,
-    TaskError, TaskOptions, TrapKind, UnknownImports, WorkerProgram,
+    BuildError, Command, CompileLimits, Grants, Instances, Layer, Limits, Lockdown, MachineFault,
+    Pool, PoolBuilder, RefusedReason, SubmitError, TaskError, TaskOptions, TrapKind,
+    UnknownImports, WorkerProgram,
 };
 use stockade_tests::{Folder, guest, name_for_a_pool, numbers, own_children, tasks, wat};
 
@@ -57,7 +60,7 @@ fn a_folder_in_a_modules_place_cannot_be_read() {
 
 #[test]
 fn what_is_no_wasm_is_told_apart_from_broken_wasm() {
-    let elf = std::fs::read("/proc/self/exe").unwrap();
+    let elf = fs::read("/proc/self/exe").unwrap();
     for (what, contents) in [
         ("nothing", &b""[..]),
         ("text", b"hello, world"),
@@ -217,16 +220,70 @@ fn a_worker_program_that_is_not_there_is_refused_with_what_was_tried() {
 }
 
 #[test]
-fn a_worker_program_that_is_no_worker_is_refused_with_how_it_ended() {
+fn a_program_of_ones_own_finds_the_command_beside_it_and_on_path_or_says_where_to_get_it() {
+    let (program, command, nothing) = (Folder::new(), Folder::new(), Folder::new());
+    let host = program.path().join("host");
+    fs::copy(env!("CARGO_BIN_EXE_host"), &host).unwrap();
+    let run = |path: &Folder| {
+        let mut host = std::process::Command::new(&host);
+        host.arg("drop").arg(stockade_tests::wat_file(stockade_tests::TASKS));
+        host.env_remove("STOCKADE_WORKER").env("PATH", path.path()).output().unwrap()
+    };
+    let ended = run(&nothing);
+    let words = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && words.contains("cargo install"), "{words}");
+
+    symlink(stockade_tests::worker_program(), command.path().join("stockade")).unwrap();
+    let ended = run(&command);
+    assert!(ended.status.success(), "on PATH: {}", String::from_utf8_lossy(&ended.stderr));
+    fs::rename(command.path().join("stockade"), program.path().join("stockade")).unwrap();
+    let ended = run(&nothing);
+    assert!(ended.status.success(), "beside it: {}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[test]
+fn a_worker_program_that_is_no_worker_is_no_modules_fault() {
     for (program, code) in [("/bin/true", 0), ("/bin/false", 1), ("/bin/cat", 1)] {
-        let reason = refusal_of(numbers().worker_program(WorkerProgram::Path(program.into())));
-        let RefusedReason::Compiler(why) = &reason else { panic!("{program}: {reason:?}") };
+        let fault = fault_of(numbers().worker_program(WorkerProgram::Path(program.into())));
+        let MachineFault::Process(why) = &fault else { panic!("{program}: {fault:?}") };
         assert!(why.contains(&format!("exited with code {code}")), "{program}: {why}");
     }
     let folder = Folder::new();
-    let reason =
-        refusal_of(numbers().worker_program(WorkerProgram::Path(folder.path().to_path_buf())));
-    assert!(matches!(reason, RefusedReason::Compiler(_)), "{reason:?}");
+    let not_a_program = folder.file("text", "no program");
+    fs::set_permissions(&not_a_program, fs::Permissions::from_mode(0o755)).unwrap();
+    for path in [folder.path().to_path_buf(), not_a_program] {
+        let fault = fault_of(numbers().worker_program(WorkerProgram::Path(path.clone())));
+        let MachineFault::Program { path: named, .. } = &fault else { panic!("{fault:?}") };
+        assert_eq!(*named, path);
+    }
+}
+
+#[test]
+fn a_compiler_that_is_ended_from_outside_or_gets_no_processor_is_no_modules_fault() {
+    let folder = Folder::new();
+    // In a process namespace of its own nothing that a shell does to itself would end it.
+    let lockdown = || Lockdown::default().without(Layer::Namespaces);
+    let builder = |text: &str| {
+        let program = WorkerProgram::Path(stockade_tests::script(&folder, text));
+        numbers().lockdown(lockdown()).worker_program(program)
+    };
+    for (name, signal) in [("KILL", 9), ("TERM", 15)] {
+        let fault = fault_of(builder(&format!("kill -{name} $$; exec sleep 1000")));
+        let MachineFault::Killed { signal: found, .. } = fault else { panic!("{fault:?}") };
+        assert_eq!(found, signal);
+    }
+    let limits = CompileLimits::default().wall_time(Duration::from_millis(200));
+    let fault = fault_of(builder("exec sleep 1000").compile_limits(limits));
+    assert!(matches!(fault, MachineFault::Busy { .. }), "{fault:?}");
+}
+
+/// What the machine did wrong.
+#[track_caller]
+fn fault_of(builder: PoolBuilder) -> MachineFault {
+    match error_of(builder) {
+        BuildError::Machine(error) => error.fault,
+        other => panic!("expected the machine to be blamed, got {other:?}"),
+    }
 }
 
 #[test]

@@ -66,7 +66,7 @@ struct Declared {
 
 /// Every type that is an error and that a caller of the library can name, and enums within one.
 fn errors() -> Vec<Declared> {
-    const WITHIN: [&str; 2] = ["Distrust", "TestPath"];
+    const WITHIN: [&str; 3] = ["Distrust", "MachineFault", "TestPath"];
     let exported = exported();
     let mut found = Vec::new();
     for source in ["host/stockade/src", "host/stockade-wire/src"].into_iter().flat_map(sources) {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use stockade::{
-    BrokenError, Bytes, Layer, Lockdown, PoolBuilder, RunError, SubmitError, TaskError,
-    WorkerProgram,
+    BrokenError, Bytes, Layer, Lockdown, MachineFault, PoolBuilder, RunError, SubmitError,
+    TaskError, WorkerProgram,
 };
 use stockade_tests::{
     Folder, Gate, continue_process, eventually, int, is_alive, is_gone, kill, numbers,
@@ -222,13 +222,17 @@ fn an_idle_worker_that_is_stopped_does_not_hold_up_the_shutdown() {
 
 /// A pool whose compilers are real and whose workers run this script instead.
 fn workers_that(worker: &str) -> (Folder, PoolBuilder) {
+    workers_of(numbers(), worker)
+}
+
+fn workers_of(builder: PoolBuilder, worker: &str) -> (Folder, PoolBuilder) {
     let folder = Folder::new();
     let real = stockade_tests::worker_program();
     let compiler = format!("case \"$1\" in *compiler) exec {} \"$1\";; esac", real.display());
     let path = stockade_tests::script(&folder, &format!("{compiler}\n{worker}"));
     // In a process namespace of its own nothing that a shell does to itself would end it.
     let lockdown = Lockdown::default().without(Layer::Namespaces);
-    let builder = numbers().lockdown(lockdown).worker_program(WorkerProgram::Path(path));
+    let builder = builder.lockdown(lockdown).worker_program(WorkerProgram::Path(path));
     (folder, builder)
 }
 
@@ -242,13 +246,15 @@ fn workers_that_cannot_start_break_the_pool_and_the_error_says_why() {
         ("exec 3>&-; sleep 1000", ""),
     ] {
         let (_folder, builder) = workers_that(script);
-        let pool = builder.max_workers(2).build().unwrap();
+        // Long enough for several: one of these is ended by a signal.
+        let builder = builder.max_workers(2).start_patience(Duration::from_millis(50));
+        let pool = builder.build().unwrap();
         let handles: Vec<_> = (0..3).map(|i| pool.submit::<i32>("add", (i, 1)).unwrap()).collect();
         for handle in &handles {
             let error = handle.result().unwrap_err();
             let TaskError::Broken(cause) = &error else { panic!("{script}: {error:?}") };
             let BrokenError::WorkersCannotStart(why) = &**cause else { panic!("{cause:?}") };
-            assert!(!why.is_empty() && why.contains(word), "{script}: {why}");
+            assert!(why.to_string().contains(word), "{script}: {why}");
         }
         assert!(matches!(pool.check(), Err(SubmitError::Broken(_))));
         assert!(matches!(
@@ -258,6 +264,45 @@ fn workers_that_cannot_start_break_the_pool_and_the_error_says_why() {
         assert!(pool.shutdown());
         assert!(processes_named(pool.name()).is_empty(), "{script}");
     }
+}
+
+#[test]
+fn an_initializers_worker_that_is_ended_or_fails_before_it_runs_is_no_modules_fault() {
+    for (script, signal) in
+        [("kill -KILL $$", Some(9)), ("kill -TERM $$", Some(15)), ("exit 3", None)]
+    {
+        let builder = tasks().initializer("start_counting_at", int(1));
+        let (_folder, builder) = workers_of(builder, script);
+        let pool = builder.build().unwrap();
+        let error = pool.submit::<()>("count", int(0)).unwrap().result().unwrap_err();
+        let TaskError::Broken(cause) = &error else { panic!("{error:?}") };
+        let BrokenError::Machine(error) = &**cause else { panic!("{script}: {cause:?}") };
+        match (signal, &error.fault) {
+            (Some(sent), MachineFault::Killed { signal, .. }) => assert_eq!(*signal, sent),
+            (None, MachineFault::Process(why)) => assert!(why.contains("code 3"), "{why}"),
+            (_, other) => panic!("{script}: {other:?}"),
+        }
+    }
+}
+
+/// More than may fail by themselves.
+const ENDED_FROM_OUTSIDE: usize = 8;
+
+#[test]
+fn a_pool_goes_on_trying_while_its_starts_are_ended_from_outside() {
+    let folder = Folder::new();
+    let (starts, real) = (folder.path().join("starts"), stockade_tests::worker_program());
+    let (starts_file, most) = (starts.display(), ENDED_FROM_OUTSIDE);
+    let (_folder, builder) = workers_that(&format!(
+        "echo start >> {starts_file}\n\
+         [ $(wc -l < {starts_file}) -gt {most} ] || kill -KILL $$\n\
+         exec {} \"$1\"",
+        real.display()
+    ));
+    let pool = builder.max_workers(1).build().unwrap();
+    assert_eq!(pool.run::<i32>("add", (40, 2)).unwrap(), 42);
+    let started = std::fs::read_to_string(&starts).unwrap().lines().count();
+    assert_eq!(started, ENDED_FROM_OUTSIDE + 1);
 }
 
 #[test]
@@ -293,7 +338,7 @@ fn a_granted_directory_that_vanishes_breaks_the_pool_and_is_named() {
     let error = pool.submit::<()>("echo", int(1)).unwrap().result().unwrap_err();
     let TaskError::Broken(cause) = &error else { panic!("{error:?}") };
     let BrokenError::WorkersCannotStart(why) = &**cause else { panic!("{cause:?}") };
-    assert!(why.contains(&path), "{why}");
+    assert!(why.to_string().contains(&path), "{why}");
 }
 
 #[test]

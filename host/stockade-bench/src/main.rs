@@ -17,7 +17,8 @@
 //!
 //! Figures go to `bench.jsonl` in the target directory, a JSON object a line, and plots to its folder
 //! `bench`. Every value is measured close to its reference, see `turns`, so a machine whose speed
-//! drifts moves both; and no figure is a test: a machine that is busy misses targets.
+//! drifts moves both. A round waits until the machine has little else to do, and what ran beside other
+//! work all the same is told; no figure is a test.
 
 mod figure;
 mod groups;
@@ -98,7 +99,9 @@ fn all(rounds: usize, page: Option<&Path>) -> Result<()> {
     report(&figures, rounds)?;
     let plots = match page {
         Some(page) => {
-            let whence = format!("{rounds} rounds on {}.", system::usage::machine());
+            let remark = system::quiet::remark().map(|remark| format!(" {remark}."));
+            let machine = system::usage::machine();
+            let whence = format!("{rounds} rounds on {machine}.{}", remark.unwrap_or_default());
             table::write_page(page, &figures, &whence)?;
             page.parent().context("the page is in no folder")?.join("performance")
         }
@@ -116,5 +119,8 @@ fn report(figures: &[figure::Figure], rounds: usize) -> Result<()> {
     table::print(&mut out, figures)?;
     let machine = system::usage::machine();
     writeln!(out, "{rounds} rounds on {machine}; written to {}", file.display())?;
+    if let Some(remark) = system::quiet::remark() {
+        writeln!(out, "{remark}")?;
+    }
     Ok(())
 }

@@ -14,6 +14,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use crate::figure::{Bound, Figure, Measured};
+use crate::system::quiet;
 
 type Measure<'a> = Box<dyn FnMut() -> Result<f64> + 'a>;
 
@@ -65,6 +66,7 @@ impl<'a> Turns<'a> {
     /// Measures everything `rounds` times, after one round that does not count.
     pub(crate) fn take(mut self, topic: &str, rounds: usize) -> Results {
         for round in 0..=rounds {
+            quiet::await_quiet();
             progress(&format!("{topic}: round {round} of {rounds}"));
             let count = self.quantities.len();
             for index in 0..count {

@@ -17,14 +17,20 @@ const INSPECT: &str = "`stockade inspect MODULE` shows its functions and their p
 
 impl From<BuildError> for Error {
     fn from(error: BuildError) -> Self {
-        let described = Self::described(Exit::Internal, &error);
+        let exit = match &error {
+            BuildError::ReadModule { .. } | BuildError::Grant { .. } | BuildError::Cache(_) => {
+                Exit::Missing
+            }
+            _ => Exit::Internal,
+        };
+        let described = Self::described(exit, &error);
         match error {
             BuildError::Setting { setting, given, allowed } => {
                 let option = option_of(setting);
                 Self::new(Exit::Usage, format!("{option} is {given}; {allowed}"))
             }
             BuildError::ReadModule { source, .. } => {
-                described.with_exit(Exit::Missing).help(match source.kind() {
+                described.help(match source.kind() {
                     std::io::ErrorKind::NotFound => {
                         "check the path; MODULE is a .wasm or .wat file"
                     }
@@ -37,9 +43,8 @@ impl From<BuildError> for Error {
                 refusal_help(&reason).into_iter().fold(error, Self::help)
             }
             BuildError::Grant { .. } => described
-                .with_exit(Exit::Missing)
                 .help("`--grant-dir` takes a directory that exists and that you can read"),
-            BuildError::Cache(_) => described.with_exit(Exit::Missing).help(
+            BuildError::Cache(_) => described.help(
                 "`--cache` takes a directory that is yours alone (mode 0700), and keeps its key (mode \
                  0600) in $XDG_STATE_HOME/stockade or ~/.local/state/stockade",
             ),
@@ -51,6 +56,12 @@ impl From<BuildError> for Error {
             BuildError::NoWorkerProgram { .. } => described.help(
                 "`stockade` starts itself as its worker: was its file moved or replaced just now?",
             ),
+            BuildError::Machine(error) => Self::of_machine(&error),
+            BuildError::Lockdown(error) => {
+                // Its text has its source's.
+                let help = error.next_step();
+                help.into_iter().fold(Self::new(Exit::Internal, error.to_string()), Self::help)
+            }
             _ => described,
         }
     }
@@ -239,7 +250,10 @@ pub(crate) fn broken(error: &BrokenError) -> Error {
             let error = Error::described(Exit::Refused, error);
             refusal_help(reason).into_iter().fold(error, Error::help)
         }
-        _ => Error::described(Exit::Internal, error),
+        _ => {
+            let help = error.next_step();
+            help.into_iter().fold(Error::described(Exit::Internal, error), Error::help)
+        }
     }
 }
 

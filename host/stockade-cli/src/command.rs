@@ -19,7 +19,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use stockade::{Command, Pool};
+use stockade::{Command, MachineError, Pool};
 
 use crate::args::RunArgs;
 use crate::error::Error;
@@ -63,7 +63,7 @@ pub(crate) fn run(
         }
     };
     let handle = pool.submit_command(command_now.stdout_to(stdout).stderr_to(stderr))?;
-    let no_thread = |error| Error::new(Exit::Internal, "cannot start a thread").cause(&error);
+    let no_thread = |error| Error::of_machine(&MachineError::of("start a thread", &error));
     if let Some(feed) = feed {
         let tape = taped.clone();
         // Nobody joins it: it may wait for input that never comes, and ends with the process.

@@ -101,8 +101,9 @@ fn advice(layer: Layer) -> &'static str {
         Layer::Namespaces => {
             "namespaces: allow ordinary users to make user namespaces (the sysctl \
              user.max_user_namespaces above 0; kernel.apparmor_restrict_unprivileged_userns and \
-             kernel.unprivileged_userns_clone where they exist), or run as root. In a container, \
-             its own filter of system calls must allow clone with these flags."
+             kernel.unprivileged_userns_clone where they exist), or run as root with the capability \
+             CAP_SYS_ADMIN. In a container, its own filter of system calls must allow clone with \
+             these flags."
         }
         Layer::Privileges => {
             "privileges: run as an ordinary user, above all where directories are granted."

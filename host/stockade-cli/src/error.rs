@@ -7,6 +7,8 @@ use std::io::Write;
 
 use clap::builder::styling::{AnsiColor, Style};
 
+use stockade::MachineError;
+
 use crate::escape;
 use crate::exit::Exit;
 use crate::streams;
@@ -23,13 +25,15 @@ pub(crate) struct Error {
     causes: Vec<String>,
     backtrace: Vec<String>,
     help: Vec<String>,
+    /// Whether it turned out to be the machine's fault.
+    is_machines: bool,
 }
 
 impl Error {
     /// An error that ends the command with `exit`.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         let (causes, backtrace, help) = Default::default();
-        Self { exit, message: message.into(), causes, backtrace, help }
+        Self { exit, message: message.into(), causes, backtrace, help, is_machines: false }
     }
 
     /// An end that needs no words.
@@ -49,8 +53,15 @@ impl Error {
     /// The same error with another exit.
     #[must_use]
     pub(crate) fn with_exit(mut self, exit: Exit) -> Self {
-        self.exit = exit;
+        if !self.is_machines {
+            self.exit = exit;
+        }
         self
+    }
+
+    /// What the machine refused, or did.
+    pub(crate) fn of_machine(error: &MachineError) -> Self {
+        Self::new(Exit::Internal, error.to_string()).help(error.next_step())
     }
 
     /// The same error in other words.
@@ -78,12 +89,25 @@ impl Error {
         self.exit
     }
 
-    /// Adds what `error` says and what its sources say.
+    /// Adds what `error` says and what its sources say. A file that is not to be had for want of what the
+    /// machine has no more of is not missing.
     #[must_use]
     pub(crate) fn cause(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(error);
         while let Some(cause) = next {
-            self.causes.push(cause.to_string());
+            let exhausted = cause
+                .downcast_ref::<std::io::Error>()
+                .filter(|_| self.exit == Exit::Missing)
+                .and_then(|error| MachineError::if_exhausted("open it", error));
+            match exhausted {
+                None => self.causes.push(cause.to_string()),
+                Some(machine) => {
+                    self.exit = Exit::Internal;
+                    self.causes.push(machine.fault.to_string());
+                    self.help = vec![machine.next_step().to_owned()];
+                    self.is_machines = true;
+                }
+            }
             next = cause.source();
         }
         self
@@ -103,10 +127,12 @@ impl Error {
         self
     }
 
-    /// Adds a next thing to try.
+    /// Adds a next thing to try, where it is not the machine that has to be seen to first.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help.push(help.into());
+        if !self.is_machines {
+            self.help.push(help.into());
+        }
         self
     }
 

@@ -14,7 +14,8 @@ pub(crate) enum Exit {
     Usage,
     /// The module has no such function, or the arguments do not fit it.
     Call,
-    /// The module is no WebAssembly module that can run here, or its crate does not compile.
+    /// The module is no WebAssembly module that can run here, or its crate does not compile: its own fault,
+    /// so that a script may throw it away.
     Refused,
     /// A file or directory is missing or cannot be read.
     Missing,
@@ -24,7 +25,8 @@ pub(crate) enum Exit {
     Limit,
     /// The worker process died while it ran the task.
     WorkerLost,
-    /// No worker can start, or the machine refused what is needed.
+    /// No worker can start, or the machine refused what is needed. It may be had later, and says nothing
+    /// about the module.
     Internal,
     /// Some items of a map failed, and the others have their results; or some entries of a cache are
     /// wrong.
@@ -80,12 +82,12 @@ Exit codes:
     0  everything went well
     2  the command line is wrong
    64  the module has no such function, or the arguments do not fit it
-   65  the module is no WebAssembly module that can run here, or does not compile
+   65  the module cannot run here, by its own fault, or its crate does not compile
    66  a file or directory is missing or cannot be read
    67  the guest failed: it returned an error, panicked or trapped
    68  the guest reached a limit: time, memory, fuel or output
    69  the worker process died while it ran the task
-   70  no worker can start, or the machine refused what is needed
+   70  no worker can start, or the machine refused what is needed; no module is to blame
    71  map: some items failed, the others have their results; cache verify: some entries are wrong
    72  replay: the task ended otherwise than it was recorded
    74  the result cannot be written

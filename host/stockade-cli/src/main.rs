@@ -55,6 +55,7 @@ mod error;
 mod exit;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{CommandFactory, FromArgMatches};
 
@@ -64,6 +65,8 @@ use exit::Exit;
 
 fn main() -> ExitCode {
     stockade_worker::run_if_worker();
+    // A write beyond the limit on files (`ulimit -f`) is an error then, and not the end of this process.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     warnings::show();
     let ended = parsed().and_then(|parsed| match parsed {
         Err(told) => Ok(told),

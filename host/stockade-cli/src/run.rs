@@ -10,8 +10,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use stockade::{
-    Arguments, Bytes, ModuleDescription, Pool, RecordError, Recording, TaskError, TaskHandle,
-    TaskOptions,
+    Arguments, Bytes, MachineError, ModuleDescription, Pool, RecordError, Recording, TaskError,
+    TaskHandle, TaskOptions,
 };
 
 use crate::args::RunArgs;
@@ -168,7 +168,7 @@ fn finish(
         let printer = thread::Builder::new()
             .name("stockade-emitted".into())
             .spawn_scoped(scope, || print_emitted(handle, raw, &bar))
-            .map_err(|error| Error::new(Exit::Internal, "cannot start a thread").cause(&error));
+            .map_err(|error| Error::of_machine(&MachineError::of("start a thread", &error)));
         watch(handle, &bar, args.output.as_deref().is_none_or(|path| path.as_os_str() == "-"));
         // The printer ends with the task; it panics only where this thread would.
         printer.map(|printer| printer.join().unwrap_or(Ok(())))

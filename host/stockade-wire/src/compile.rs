@@ -1,11 +1,11 @@
 //! Messages between the host and a compiler, which then is gone.
 //!
 //! ```text
-//! host                                  compiler
-//!   │── Confinement ──────────────────────►│  locks itself down
-//!   │◄───────── Ready | ConfinementFailed ─│
-//!   │── CompileRequest + module … ────────►│  reads the first hostile byte
-//!   │◄───── Compiled | Located | Refused ──│  then end of file
+//! host                                      compiler
+//!   │── Confinement ──────────────────────────►│  locks itself down
+//!   │◄─────────────────────── Ready | Failed ──│
+//!   │── CompileRequest + module … ────────────►│  reads the first hostile byte
+//!   │◄ Compiled | Located | Refused | Failed ──│  then end of file
 //! ```
 
 use std::fmt;
@@ -89,8 +89,9 @@ impl_bounded_decode!(SourcePlace {
 pub enum CompileReply {
     /// Locked down, so far as this says; before anything of the module is read.
     Ready(LockdownReport),
-    /// A layer that is required could not be put on.
-    ConfinementFailed(String),
+    /// It cannot do its work, for a reason that says nothing about the module: a layer that is required
+    /// cannot be put on, or the system refuses what it needs.
+    Failed(String),
     /// Done, with the artefact written.
     Compiled(ModuleDescription),
     /// The module is refused.
@@ -105,7 +106,7 @@ impl<Context> Decode<Context> for CompileReply {
     fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
         Ok(match u32::decode(decoder)? {
             0 => Self::Ready(Decode::decode(decoder)?),
-            1 => Self::ConfinementFailed(bounds::message(decoder)?),
+            1 => Self::Failed(bounds::message(decoder)?),
             2 => Self::Compiled(Decode::decode(decoder)?),
             3 => Self::Refused(Decode::decode(decoder)?),
             4 => Self::Located(bounds::list_of::<LOCATED_FRAMES_MAX, _, _>(
@@ -151,7 +152,7 @@ pub enum RefusalKind {
     Limit,
     /// Its initializer's effect cannot be snapshotted.
     Snapshot,
-    /// The compiler itself failed.
+    /// The compiler itself failed, which says nothing about the module.
     Internal,
 }
 

@@ -84,32 +84,44 @@ pub(crate) fn run() -> Result<(), CompilerError> {
     let mut sender = Sender::new(socket);
     let Some(confinement) = receiver.receive()? else { return Ok(()) };
     // While files can be opened.
-    let mapped = Mapped::open().map_err(CompilerError::Limit)?;
-    match confine(confinement, inherited) {
-        Ok(report) => sender.send(&CompileReply::Ready(report))?,
-        Err(error) => {
-            sender.send(&CompileReply::ConfinementFailed(bounded(&error.to_string())))?;
-            return Err(error.into());
+    let opened = Mapped::open().map_err(CompilerError::Limit);
+    let confined = opened.and_then(|mapped| Ok((mapped, confine(confinement, inherited)?)));
+    let mapped = match confined {
+        Ok((mapped, report)) => {
+            sender.send(&CompileReply::Ready(report))?;
+            mapped
         }
-    }
+        Err(error) => return fail(&mut sender, error),
+    };
     let Some(request) = receiver.receive::<CompileRequest>()? else { return Ok(()) };
     let mut next = || receiver.take_descriptor().ok_or(CompilerError::Descriptors);
     let (wasm, artefact) = (next()?, File::from(next()?));
     let state = if request.step == CompileStep::Snapshot { Some(next()?) } else { None };
-    limit(&request.limits, &mapped).map_err(CompilerError::Limit)?;
+    if let Err(why) = limit(&request.limits, &mapped) {
+        return fail(&mut sender, CompilerError::Limit(why));
+    }
     let reply = match &request.step {
         CompileStep::Locate(places) => {
             read_and_locate(&request, wasm, places).map(CompileReply::Located)
         }
         _ => match read_and_compile(&request, wasm, state) {
             Ok(Compiled { description, artefact: bytes }) => {
-                artefact.write_all_at(&bytes, 0).map_err(CompilerError::Write)?;
+                if let Err(error) = artefact.write_all_at(&bytes, 0) {
+                    return fail(&mut sender, CompilerError::Write(error));
+                }
                 Ok(CompileReply::Compiled(description))
             }
             Err(refusal) => Err(refusal),
         },
     };
     Ok(sender.send(&reply.unwrap_or_else(CompileReply::Refused))?)
+}
+
+/// Tells the host of an error that says nothing about the module. Its words are all that is left of it:
+/// nobody reads what this process writes to its standard error.
+fn fail(sender: &mut Sender, error: CompilerError) -> Result<(), CompilerError> {
+    sender.send(&CompileReply::Failed(bounded(&error.to_string())))?;
+    Err(error)
 }
 
 /// Locks this process down. Everything that it will need is open already.
@@ -255,8 +267,16 @@ pub(crate) fn precompile(engine: &Engine, binary: &[u8]) -> Result<Vec<u8>, Refu
     Ok(artefact)
 }
 
+/// What the engine says of a module that it has found valid: that it is beyond what can be compiled, or
+/// what must not happen.
 fn engine_failed(error: &wasmtime::Error) -> Refusal {
-    internal(&format!("the compiler failed: {error:#}"))
+    // The engine has these as texts alone: errors of Cranelift, see its `CodegenError`.
+    const LIMITS: [&str; 2] = ["Code for function is too large", "Implementation limit exceeded"];
+    let words = format!("{error:#}");
+    match LIMITS.iter().any(|limit| words.contains(limit)) {
+        true => refusal(RefusalKind::Limit, &format!("it cannot be compiled: {words}")),
+        false => internal(&format!("the compiler failed: {words}")),
+    }
 }
 
 fn internal(message: &str) -> Refusal {

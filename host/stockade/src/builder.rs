@@ -25,12 +25,16 @@ use crate::prepare::Preparation;
 use crate::process::WorkerProgram;
 use crate::target::{Callables, ModuleEntry, Target};
 use crate::worker::Loadable;
-use crate::{BuildError, Pool, lockdown};
+use crate::{BuildError, CacheError, MachineError, Pool, lockdown, machine};
 
 use given::{Contents, Given, read};
 
 /// How long a worker may take to start: far beyond the milliseconds it needs, far below for ever.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long starts may be ended from outside, one after the other: longer than a machine that is short of
+/// memory takes to get over it, or a person to see what happens.
+const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tasks and bytes that one worker may hold at a time. Far less than its socket holds, so that a
 /// full socket means a worker that has stopped reading.
@@ -39,6 +43,9 @@ const WINDOW_BYTES_MAX: usize = 96 << 10;
 
 // A task's place in a batch is its slot on the worker's page.
 const _: () = assert!(WINDOW_TASKS_MAX <= stockade_wire::SLOTS_MAX);
+
+/// The longest of the memory files that a worker shares with its host from its start: its rings, and more.
+const SHARED_FILE_BYTES: u64 = 1 << 20;
 
 /// A pool in the making. See [`Pool::builder`].
 #[derive(Debug)]
@@ -60,6 +67,7 @@ pub struct PoolBuilder {
     max_pending_tasks: Option<usize>,
     when_full: WhenFull,
     quarantine_after: Option<u32>,
+    start_patience: Option<Duration>,
     lockdown: Lockdown,
     metered: bool,
     coredumps: Option<Coredumps>,
@@ -86,6 +94,7 @@ impl Default for PoolBuilder {
             max_pending_tasks: None,
             when_full: WhenFull::Block,
             quarantine_after: Some(10),
+            start_patience: Some(START_PATIENCE),
             lockdown: Lockdown::default(),
             metered: false,
             coredumps: None,
@@ -232,8 +241,8 @@ impl PoolBuilder {
         self
     }
 
-    /// How a worker comes to be. Default: the path in the environment variable `STOCKADE_WORKER`,
-    /// else `stockade-worker` beside this program or one folder up, else on PATH.
+    /// How a worker comes to be. Default: the path in the environment variable `STOCKADE_WORKER`, else
+    /// `stockade-worker` or the command `stockade`, beside this program or one folder up, else on PATH.
     #[must_use]
     pub fn worker_program(mut self, program: WorkerProgram) -> Self {
         self.worker_program = Some(program);
@@ -278,6 +287,17 @@ impl PoolBuilder {
     #[must_use]
     pub fn quarantine_after(mut self, deaths: impl Into<Option<u32>>) -> Self {
         self.quarantine_after = deaths.into();
+        self
+    }
+
+    /// How long the pool goes on trying while each worker that it starts is ended from outside before it is
+    /// ready: by a signal that nobody of the pool sent, or because the machine has no memory or processes
+    /// left. It tries with pauses that grow to a second, tells of each by `tracing` at the level `WARN`, and
+    /// is broken after that time ([`BrokenError::WorkersCannotStart`](crate::BrokenError)). `None` tries
+    /// for ever. Workers that fail by themselves break it after five. Default: 60 s.
+    #[must_use]
+    pub fn start_patience(mut self, patience: impl Into<Option<Duration>>) -> Self {
+        self.start_patience = patience.into();
         self
     }
 
@@ -345,6 +365,7 @@ impl PoolBuilder {
     pub fn build(self) -> Result<Pool, BuildError> {
         self.check()?;
         let program = WorkerProgram::find(self.worker_program.as_ref())?;
+        machine::check_file_bytes("share memory with workers", SHARED_FILE_BYTES)?;
         let setup = self.setup();
         lockdown::check(&program, &setup)?;
         let cache = self.cache.as_ref().map(|cache| cache.open(&self.grants));
@@ -356,7 +377,7 @@ impl PoolBuilder {
                 lockdown: self.lockdown.clone(),
                 exposed: self.coredumps.is_some(),
             },
-            cache.transpose().map_err(BuildError::Cache)?,
+            cache.transpose().map_err(unusable)?,
         );
         let mut modules = Vec::new();
         let mut loadables = Vec::new();
@@ -365,7 +386,7 @@ impl PoolBuilder {
             let source = read(given, self.compile_limits.module_bytes)?;
             let (description, artefact) = compiler
                 .compile(&source, CompileStep::Compile, None, &Interrupt::default())
-                .map_err(|reason| BuildError::Refused { name: given.name.clone(), reason })?;
+                .map_err(|error| error.of_module(&given.name))?;
             let id = ModuleId(number as u32);
             let callables = Callables::of(&description);
             let load = Load {
@@ -425,7 +446,10 @@ impl PoolBuilder {
             initializer: initializer_hook,
             finalizer: finalizer_hook,
         };
-        Pool::start(blueprint).map_err(BuildError::Thread)
+        Pool::start(blueprint).map_err(|error| {
+            let task = "start the pool's threads, and what they wait on";
+            BuildError::Machine(MachineError::of(task, &error))
+        })
     }
 
     /// What workers are told before they have a number and a name.
@@ -470,12 +494,24 @@ impl PoolBuilder {
             patience: Duration::from_millis(1),
             needs_preparation,
             start_failures_max: 5,
+            start_patience: self.start_patience,
             backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_secs(1),
             requeues_max: 3,
             losses_in_a_row_max: self.quarantine_after,
         }
     }
+}
+
+/// Why there is no cache: because of what it is, or for want of what the machine has no more of.
+fn unusable(error: CacheError) -> BuildError {
+    let exhausted = match &error {
+        CacheError::Unusable { path, source } => {
+            MachineError::if_exhausted(format!("use the cache's {}", path.display()), source)
+        }
+        _ => None,
+    };
+    exhausted.map_or(BuildError::Cache(error), BuildError::Machine)
 }
 
 /// Reads and validates the module in the file `path`, and says what it holds. Runs nothing of it.
@@ -522,6 +558,6 @@ pub fn inspect_with(
     let compiler = Compiler { program, engine, limits, lockdown, exposed: false };
     let (description, _) = compiler
         .compile(&source, CompileStep::Describe, None, &Interrupt::default())
-        .map_err(|reason| BuildError::Refused { name: given.name, reason })?;
+        .map_err(|error| error.of_module(&given.name))?;
     Ok(description)
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use stockade_wire::descriptor::{self, Sender};
+use stockade_wire::descriptor::{self, SendError, Sender};
 use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
     CodePlace, CompileLimits, CompileReply, CompileRequest, CompileStep, EngineSettings, Lockdown,
@@ -19,11 +19,49 @@ use stockade_wire::{
 };
 
 use crate::footprint::{LOOK_EVERY, MemoryAllowance, Weighed};
+use crate::machine;
 use crate::process::{self, Exit, Process};
-use crate::{MemoryExcess, RefusedReason};
+use crate::{BuildError, MachineError, MachineFault, MemoryExcess, RefusedReason, oom};
 
 /// The most bytes of a compiler's reply: a description of a module with very many exports.
 pub(crate) const REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// Why a module was not compiled, by whose fault that is.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum NotCompiled {
+    /// The module's alone: of the same limits it would be refused by any machine.
+    #[error(transparent)]
+    Refused(RefusedReason),
+    /// The machine's, or that of this program.
+    #[error(transparent)]
+    Machine(MachineError),
+}
+
+impl NotCompiled {
+    /// The error of a pool that cannot be built without the module `name`.
+    pub(crate) fn of_module(self, name: &str) -> BuildError {
+        match self {
+            Self::Refused(reason) => BuildError::Refused { name: name.to_owned(), reason },
+            Self::Machine(error) => BuildError::Machine(error),
+        }
+    }
+}
+
+impl From<RefusedReason> for NotCompiled {
+    fn from(reason: RefusedReason) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+impl From<MachineFault> for NotCompiled {
+    fn from(fault: MachineFault) -> Self {
+        Self::Machine(MachineError { task: COMPILE.into(), fault })
+    }
+}
+
+/// What is done with a module here, as an error says it.
+const COMPILE: &str = "compile a module";
+const MAKE_FILE: &str = "make a memory file for a module";
 
 /// A module before it is compiled.
 #[derive(Clone, Debug)]
@@ -42,11 +80,12 @@ impl Source {
         bytes: &[u8],
         text: bool,
         bytes_max: u64,
-    ) -> Result<Self, RefusedReason> {
+    ) -> Result<Self, NotCompiled> {
         if bytes.len() as u64 > bytes_max {
             return Err(beyond("module_bytes", format!("it has more than {bytes_max} bytes")));
         }
-        let wasm = descriptor::sealed_file("stockade-module", bytes).map_err(system)?;
+        machine::check_file_bytes(MAKE_FILE, bytes.len() as u64).map_err(NotCompiled::Machine)?;
+        let wasm = descriptor::sealed_file("stockade-module", bytes).map_err(no_memory_file)?;
         Ok(Self { name, wasm: wasm.into(), text })
     }
 }
@@ -70,6 +109,11 @@ impl Interrupt {
         }
         state.socket = Some(socket.try_clone()?);
         Ok(())
+    }
+
+    /// Whether that has happened.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).interrupted
     }
 
     /// Ends the wait of now and every later one.
@@ -104,7 +148,7 @@ impl Compiler {
         step: CompileStep,
         state: Option<&File>,
         interrupt: &Interrupt,
-    ) -> Result<(ModuleDescription, File), RefusedReason> {
+    ) -> Result<(ModuleDescription, File), NotCompiled> {
         let span = tracing::debug_span!(
             target: "stockade::compile",
             "compile",
@@ -112,19 +156,19 @@ impl Compiler {
             step = ?step
         );
         let _entered = span.entered();
-        let artefact = descriptor::memory_file("stockade-artefact").map_err(system)?;
+        let artefact = descriptor::memory_file("stockade-artefact").map_err(no_memory_file)?;
         let request = self.request(source, step);
         let mut descriptors = vec![source.wasm.as_fd(), artefact.as_fd()];
         descriptors.extend(state.map(AsFd::as_fd));
 
         let (reply, exit) = self.exchange(&request, &descriptors, interrupt)?;
         let CompileReply::Compiled(description) = self.answer(reply, exit)? else {
-            return Err(RefusedReason::Compiler("its compiler answers out of turn".into()));
+            return Err(out_of_turn());
         };
-        if artefact.metadata().map_err(system)?.len() > self.limits.artefact_bytes {
+        if artefact.metadata().map_err(no_memory_file)?.len() > self.limits.artefact_bytes {
             return Err(artefact_beyond(&self.limits));
         }
-        descriptor::seal(&artefact).map_err(system)?;
+        descriptor::seal(&artefact).map_err(no_memory_file)?;
         Ok((description, artefact))
     }
 
@@ -134,41 +178,48 @@ impl Compiler {
         &self,
         source: &Source,
         places: Vec<CodePlace>,
-    ) -> Result<Vec<Vec<SourcePlace>>, RefusedReason> {
+    ) -> Result<Vec<Vec<SourcePlace>>, NotCompiled> {
         let count = places.len();
-        let nothing = descriptor::memory_file("stockade-artefact").map_err(system)?;
+        let nothing = descriptor::memory_file("stockade-artefact").map_err(no_memory_file)?;
         let request = self.request(source, CompileStep::Locate(places));
         let descriptors = [source.wasm.as_fd(), nothing.as_fd()];
         let (reply, exit) = self.exchange(&request, &descriptors, &Interrupt::default())?;
         match self.answer(reply, exit)? {
             CompileReply::Located(found) if found.len() == count => Ok(found),
-            _ => Err(RefusedReason::Compiler("its compiler answers out of turn".into())),
+            _ => Err(out_of_turn()),
         }
     }
 
     /// What a compiler has answered, if that is of use.
-    fn answer(&self, reply: Reply, exit: Exit) -> Result<CompileReply, RefusedReason> {
+    fn answer(&self, reply: Reply, end: End) -> Result<CompileReply, NotCompiled> {
+        let End { exit, .. } = end;
         match reply {
             Ok(Some(CompileReply::Refused(refusal))) => Err(refused(refusal)),
-            Ok(Some(CompileReply::ConfinementFailed(why))) => {
-                Err(RefusedReason::Compiler(format!("its compiler is not confined: {why}")))
-            }
+            Ok(Some(CompileReply::Failed(why))) => Err(MachineFault::Process(why).into()),
             Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(died(exit, &self.limits)),
-            Err(FrameError::Io(error)) if timed_out(&error) => {
-                let time = self.limits.wall_time;
-                Err(beyond("wall_time", format!("compiling it takes longer than {time:?}")))
-            }
+            Ok(None) => Err(died(&end, &self.limits)),
+            Err(FrameError::Io(error)) if timed_out(&error) => Err(self.took_too_long(&end)),
             Err(FrameError::Io(error)) if excess_of(&error).is_some() => {
                 Err(beyond("memory_bytes", error.to_string()))
             }
             // It ended by itself, and not because it was no longer wanted.
-            Err(_) if exit != Exit::Unknown && exit.signal() != Some(libc::SIGKILL) => {
-                Err(died(exit, &self.limits))
-            }
+            Err(_) if end.has_ended && exit != Exit::Unknown => Err(died(&end, &self.limits)),
             Err(error) => {
-                Err(RefusedReason::Compiler(format!("its compiler's reply is unusable: {error}")))
+                Err(MachineFault::Process(format!("its compiler's reply is unusable: {error}"))
+                    .into())
             }
+        }
+    }
+
+    /// The wall time ran out: by the module's fault only where its compiler had a processor for most of
+    /// it. One that waits for a processor, or was stopped, has had little.
+    fn took_too_long(&self, end: &End) -> NotCompiled {
+        let waited = self.limits.wall_time;
+        match end.processor_time {
+            Some(time) if time < waited / 2 => {
+                MachineFault::Busy { waited, processor_time: Some(time) }.into()
+            }
+            _ => beyond("wall_time", format!("compiling it takes longer than {waited:?}")),
         }
     }
 
@@ -178,16 +229,28 @@ impl Compiler {
         request: &CompileRequest,
         descriptors: &[BorrowedFd<'_>],
         interrupt: &Interrupt,
-    ) -> Result<(Reply, Exit), RefusedReason> {
+    ) -> Result<(Reply, End), NotCompiled> {
         let name = "stockade-compiler";
-        let mut process =
-            process::start(&self.program, Role::Compiler, name, &self.lockdown).map_err(system)?;
+        let oom_kills = oom::kills();
+        let started = process::start(&self.program, Role::Compiler, name, &self.lockdown);
+        let mut process = started
+            .map_err(|error| NotCompiled::Machine(MachineError::of("start a compiler", &error)))?;
         let reply = converse(&process, request, descriptors, interrupt);
+        let processor_time = process::processor_time_of(process.child.id());
+        // One that has hung up is dying, unless it is hostile or was interrupted.
+        let hung_up = match &reply {
+            Ok(None) => true,
+            Err(FrameError::Io(error)) => is_hang_up(error),
+            _ => false,
+        };
+        let has_ended =
+            hung_up && !interrupt.is_interrupted() && process.child.ends_within(DEATH_PATIENCE);
         // It has answered, failed, or run out of time: nothing more is wanted of it. One that was
         // dying already keeps the cause of its death.
         process.child.kill();
         let exit = process.child.wait();
-        Ok((reply, exit))
+        let out_of_memory = oom::rose(oom_kills, oom::kills());
+        Ok((reply, End { exit, has_ended, out_of_memory, processor_time }))
     }
 
     /// What a compiler is asked, which is all that it makes an artefact from beside the module and
@@ -205,6 +268,18 @@ impl Compiler {
 
 type Reply = Result<Option<CompileReply>, FrameError>;
 
+/// What is known of a compiler once it is gone.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    exit: Exit,
+    /// Whether it ended before its host ended it.
+    has_ended: bool,
+    /// Whether the kernel ended processes for want of memory while it lived.
+    out_of_memory: bool,
+    /// How long it had a processor.
+    processor_time: Option<Duration>,
+}
+
 /// Sends the request once the compiler has said that it is confined.
 fn converse(
     process: &Process,
@@ -220,13 +295,21 @@ fn converse(
     let weighed = Weighed { pid: process.child.id(), allowance };
     let stream = DeadlineStream::new(socket, deadline, weighed);
     let mut frames = FrameReader::new(stream, REPLY_BYTES_MAX);
-    sender.try_send(&process.confinement, &[]).map_err(io::Error::other)?;
+    sender.try_send(&process.confinement, &[]).map_err(unsent)?;
     match read_reply(&mut frames)? {
         Some(CompileReply::Ready(_)) => {}
         other => return Ok(other),
     }
-    sender.try_send(request, descriptors).map_err(io::Error::other)?;
+    sender.try_send(request, descriptors).map_err(unsent)?;
     read_reply(&mut frames)
+}
+
+/// The socket's error, where that is what a message was not sent for.
+fn unsent(error: SendError) -> io::Error {
+    match error {
+        SendError::Io(error) => error,
+        other => io::Error::other(other),
+    }
 }
 
 fn read_reply(frames: &mut FrameReader<DeadlineStream<'_>>) -> Reply {
@@ -299,60 +382,172 @@ pub(crate) fn timed_out(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }
 
+/// Whether the other end of a socket is gone, perhaps with messages that it had not read.
+pub(crate) fn is_hang_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
 /// Why a read ended, where that was the memory of the process that was read from.
 pub(crate) fn excess_of(error: &io::Error) -> Option<MemoryExcess> {
     error.get_ref()?.downcast_ref().copied()
 }
 
-fn system(error: io::Error) -> RefusedReason {
-    RefusedReason::Compiler(format!("its compiler cannot be run: {error}"))
+fn no_memory_file(error: io::Error) -> NotCompiled {
+    NotCompiled::Machine(MachineError::of(MAKE_FILE, &error))
 }
 
-fn died(exit: Exit, limits: &CompileLimits) -> RefusedReason {
-    match (exit.signal(), exit.code()) {
+fn out_of_turn() -> NotCompiled {
+    MachineFault::Process("its compiler answers out of turn".into()).into()
+}
+
+/// How long a process that has hung up may take to end; it is a matter of microseconds.
+pub(crate) const DEATH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a compiler's memory has beside what its module's limit is for: the program, and its engine.
+const OWN_BYTES: u64 = 512 << 20;
+
+/// Why a compiler ended without an answer. A limit that its host was started under, and so itself, is
+/// none of the module's.
+fn died(end: &End, limits: &CompileLimits) -> NotCompiled {
+    match (end.exit.signal(), end.exit.code()) {
         (Some(libc::SIGXCPU), _) => {
             let seconds = limits.cpu_seconds();
-            beyond("cpu_time", format!("compiling it takes more than {seconds} s of a processor"))
+            MachineFault::processor_time_below(seconds).map(NotCompiled::from).unwrap_or_else(
+                || {
+                    let what = format!("compiling it takes more than {seconds} s of a processor");
+                    beyond("cpu_time", what)
+                },
+            )
         }
-        (Some(libc::SIGXFSZ), _) => artefact_beyond(limits),
+        (Some(libc::SIGXFSZ), _) => MachineFault::file_below(limits.artefact_bytes)
+            .map_or_else(|| artefact_beyond(limits), NotCompiled::from),
         (Some(libc::SIGABRT), _) => {
             let bytes = limits.memory_bytes;
-            let why =
-                format!("its compiler gave up, most likely for want of more than {bytes} bytes");
-            beyond("memory_bytes", why)
+            let fault = MachineFault::memory_below(bytes.saturating_add(OWN_BYTES));
+            fault.map(NotCompiled::from).unwrap_or_else(|| {
+                let why = format!(
+                    "its compiler gave up, most likely for want of more than {bytes} bytes"
+                );
+                beyond("memory_bytes", why)
+            })
         }
-        (Some(libc::SIGSYS), _) => RefusedReason::Compiler(
+        (Some(libc::SIGKILL), _) if !end.has_ended => {
+            MachineFault::Process("its compiler hung up without an answer".into()).into()
+        }
+        (Some(signal @ (libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP)), _) => {
+            let out_of_memory = signal == libc::SIGKILL && end.out_of_memory;
+            MachineFault::Killed { signal, out_of_memory }.into()
+        }
+        (Some(libc::SIGSYS), _) => MachineFault::Process(
             "its compiler made a forbidden system call and was killed for it".into(),
-        ),
+        )
+        .into(),
         (Some(signal), _) => {
-            RefusedReason::Compiler(format!("its compiler was killed by signal {signal}"))
+            let name = crate::exit::signal_name(signal);
+            MachineFault::Process(format!("its compiler was killed by {name}")).into()
         }
         (None, Some(code)) => {
-            RefusedReason::Compiler(format!("its compiler exited with code {code} and no answer"))
+            let why = format!("its compiler exited with code {code} and no answer");
+            MachineFault::Process(why).into()
         }
-        (None, None) => RefusedReason::Compiler(format!("its compiler has no answer: it {exit}")),
+        (None, None) => {
+            MachineFault::Process(format!("its compiler has no answer: it {}", end.exit)).into()
+        }
     }
 }
 
-fn artefact_beyond(limits: &CompileLimits) -> RefusedReason {
+fn artefact_beyond(limits: &CompileLimits) -> NotCompiled {
     let bytes = limits.artefact_bytes;
     beyond("artefact_bytes", format!("its compiled form has more than {bytes} bytes"))
 }
 
 /// A refusal by one of the [`CompileLimits`], which is named.
-fn beyond(limit: &str, what: String) -> RefusedReason {
-    RefusedReason::Limit(format!("{what} (the limit `CompileLimits::{limit}`)"))
+fn beyond(limit: &str, what: String) -> NotCompiled {
+    RefusedReason::Limit(format!("{what} (the limit `CompileLimits::{limit}`)")).into()
 }
 
-fn refused(refusal: Refusal) -> RefusedReason {
+fn refused(refusal: Refusal) -> NotCompiled {
     let message = refusal.message;
-    match refusal.kind {
+    let reason = match refusal.kind {
         RefusalKind::NotWasm => RefusedReason::NotWasm(message),
         RefusalKind::Malformed => RefusedReason::Malformed(message),
         RefusalKind::Feature | RefusalKind::Component => RefusedReason::Feature(message),
         RefusalKind::Import => RefusedReason::Import(message),
         RefusalKind::Limit => RefusedReason::Limit(message),
         RefusalKind::Snapshot => RefusedReason::Snapshot(message),
-        _ => RefusedReason::Compiler(message),
+        _ => return MachineFault::Process(message).into(),
+    };
+    reason.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    fn end(signal: i32, out_of_memory: bool) -> End {
+        let exit = Exit::Status(ExitStatus::from_raw(signal));
+        End { exit, has_ended: true, out_of_memory, processor_time: None }
+    }
+
+    fn blamed(signal: i32) -> NotCompiled {
+        died(&end(signal, false), &CompileLimits::default())
+    }
+
+    #[test]
+    fn a_module_is_blamed_for_its_limits_and_for_no_signal_from_outside() {
+        for signal in [libc::SIGXCPU, libc::SIGXFSZ, libc::SIGABRT] {
+            let blamed = blamed(signal);
+            // Where the tests themselves run under such a limit, that is what is to blame.
+            let limited = matches!(
+                &blamed,
+                NotCompiled::Machine(MachineError { fault: MachineFault::Limit { .. }, .. })
+            );
+            let refused = matches!(&blamed, NotCompiled::Refused(RefusedReason::Limit(_)));
+            assert!(refused || limited, "{signal}: {blamed:?}");
+        }
+        for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            let NotCompiled::Machine(error) = blamed(signal) else { panic!("{signal}") };
+            assert_eq!(error.fault, MachineFault::Killed { signal, out_of_memory: false });
+        }
+        for signal in [libc::SIGSEGV, libc::SIGSYS, libc::SIGBUS, libc::SIGILL] {
+            let NotCompiled::Machine(error) = blamed(signal) else { panic!("{signal}") };
+            assert!(matches!(error.fault, MachineFault::Process(_)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_kill_while_memory_ran_out_says_so() {
+        let limits = CompileLimits::default();
+        let NotCompiled::Machine(error) = died(&end(libc::SIGKILL, true), &limits) else {
+            panic!("it is the machine's fault")
+        };
+        assert!(error.to_string().contains("want of memory"), "{error}");
+    }
+
+    #[test]
+    fn a_module_is_blamed_for_time_only_where_its_compiler_had_a_processor() {
+        let compiler = Compiler {
+            program: "/nonexistent".into(),
+            engine: stockade_wire::Limits::default().engine_settings(),
+            limits: CompileLimits::default().wall_time(Duration::from_secs(60)),
+            lockdown: Lockdown::default(),
+            exposed: false,
+        };
+        let after = |seconds: Option<u64>| {
+            let processor_time = seconds.map(Duration::from_secs);
+            compiler.took_too_long(&End { processor_time, ..end(libc::SIGKILL, false) })
+        };
+        for seconds in [0, 7, 29] {
+            let NotCompiled::Machine(error) = after(Some(seconds)) else { panic!("{seconds}") };
+            let fault = format!("{error}");
+            assert!(fault.contains("too busy") && fault.contains("60s"), "{fault}");
+        }
+        for seconds in [Some(30), Some(60), None] {
+            let blamed = after(seconds);
+            assert!(matches!(blamed, NotCompiled::Refused(RefusedReason::Limit(_))), "{blamed:?}");
+        }
     }
 }

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use stockade_wire::{Failure, Frame, GuestError, TrapKind};
 
-use crate::shown::{Line, Lines};
-use crate::{CacheError, LockdownError, WorkerExit};
+use crate::shown::{Line, Lines, debug_as_text};
+use crate::{CacheError, LockdownError, MachineError, WorkerExit};
 
 /// Why a pool could not be built.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// The builder was given no module.
@@ -35,8 +35,10 @@ pub enum BuildError {
     },
     /// No worker program was found.
     #[error(
-        "cannot find the worker program `stockade-worker`; tried {}; install it beside this program, \
-         set STOCKADE_WORKER to its path, or name it with `.worker_program(…)`",
+        "cannot find a worker program, `stockade-worker` or `stockade`; tried {}; install one with \
+         `cargo install --path host/stockade-cli --locked`, set STOCKADE_WORKER to its path, or make \
+         this program its own worker: begin `main` with `stockade_worker::run_if_worker()` and build \
+         with `.worker_program(WorkerProgram::CurrentProgram)`",
         list(tried)
     )]
     NoWorkerProgram {
@@ -51,7 +53,8 @@ pub enum BuildError {
         /// Why.
         source: io::Error,
     },
-    /// A module was refused.
+    /// A module was refused. That is the module's own fault: it would be refused again, here and by any
+    /// other machine, of the same settings.
     #[error("module `{name}` is refused: {reason}")]
     Refused {
         /// The module's name or path.
@@ -82,18 +85,45 @@ pub enum BuildError {
     /// The lockdown that the builder requires cannot be had, or is not known.
     #[error(transparent)]
     Lockdown(#[from] LockdownError),
-    /// The pool's thread could not be started.
-    #[error("cannot start the pool's thread")]
-    Thread(#[source] io::Error),
+    /// The machine refused something, or ended a process; no module is to blame.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
 }
 
+impl BuildError {
+    /// What to do about it, in a sentence without a final stop. `Debug` shows it behind the error's text
+    /// and causes, so that a program whose `main` returns this error shows it too.
+    pub fn next_step(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoModule | Self::Setting { .. } | Self::NoWorkerProgram { .. } => return None,
+            Self::ReadModule { .. } => "name a .wasm or .wat file that this program can read",
+            Self::Refused { reason, .. } => return reason.next_step(),
+            Self::Cache(error) => return error.next_step(),
+            Self::Grant { .. } => {
+                "create the directory, or grant another that this program can read"
+            }
+            Self::Hook { .. } => {
+                "`stockade inspect MODULE` shows its functions and their parameters"
+            }
+            Self::Lockdown(error) => return error.next_step(),
+            Self::Machine(error) => error.next_step(),
+        })
+    }
+}
+
+debug_as_text!(BuildError, BuildError::next_step);
+
 fn list(paths: &[PathBuf]) -> String {
+    if paths.is_empty() {
+        return "no place".into();
+    }
     let shown: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
     shown.join(", ")
 }
 
-/// Why a module was refused.
-#[derive(Clone, Debug, thiserror::Error)]
+/// Why a module was refused: what is wrong with the module itself, as far as this pool's settings go.
+/// What the machine, or Stockade, is to blame for is a [`MachineError`].
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum RefusedReason {
     /// It is no WebAssembly module.
@@ -114,13 +144,26 @@ pub enum RefusedReason {
     /// What its initializer did cannot be snapshotted.
     #[error("{}", Lines(.0))]
     Snapshot(String),
-    /// The compiler failed in a way that is not the module's fault as far as it is known.
-    #[error("{}", Lines(.0))]
-    Compiler(String),
 }
 
+impl RefusedReason {
+    /// What to do about it, in a sentence without a final stop.
+    pub fn next_step(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NotWasm(_) => "build it for wasm32-wasip1, as with `stockade build`",
+            Self::Malformed(_) => "build it or copy it again",
+            Self::Feature(_) => "build it without the features that are named",
+            Self::Import(_) => "build it for wasm32-wasip1 without what it imports",
+            Self::Limit(_) => "allow more, with `Limits` or `CompileLimits`, if it is worth it",
+            Self::Snapshot(_) => "use `Instances::PerWorker`, or do less in the initializer",
+        })
+    }
+}
+
+debug_as_text!(RefusedReason, RefusedReason::next_step);
+
 /// Why a task was not accepted. Nothing was queued.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError {
     /// The pool is shut down, or about to be.
@@ -207,6 +250,26 @@ pub enum SubmitError {
     },
 }
 
+impl SubmitError {
+    /// What to do about it, in a sentence without a final stop; `None` where its text says so.
+    pub fn next_step(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Closed => "submit before the shutdown, or build another pool",
+            Self::Broken(cause) => return cause.next_step(),
+            Self::Quarantined(_) => QUARANTINED,
+            Self::Full { .. } => "take results first, or wait for room: `WhenFull`",
+            Self::UnknownModule { .. } | Self::UnknownFunction { .. } | Self::Signature { .. } => {
+                "`stockade inspect MODULE` shows its functions and their parameters"
+            }
+            Self::Limits { .. } | Self::ModuleNeeded { .. } | Self::Encode { .. } => return None,
+        })
+    }
+}
+
+const QUARANTINED: &str = "look at how the workers died before you raise `quarantine_after`";
+
+debug_as_text!(SubmitError, SubmitError::next_step);
+
 fn names(names: &[String]) -> String {
     const SHOWN_MAX: usize = 20;
     if names.is_empty() {
@@ -221,7 +284,7 @@ fn names(names: &[String]) -> String {
 }
 
 /// How a task that gave no result ended.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
     /// The task returned an error.
@@ -383,6 +446,25 @@ impl TaskError {
         }
     }
 
+    /// What to do about it, in a sentence without a final stop; `None` where its text says all.
+    pub fn next_step(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Deadline { .. } => "allow more with `Limits::wall_time`, or give it less to do",
+            Self::Fuel { .. } => "allow more with `Limits::fuel`, or give it less to do",
+            Self::Memory { .. } => "allow more with `Limits::memory_bytes`, if it is worth it",
+            Self::Output { .. } => "allow more with `Limits::output_bytes`, or give back less",
+            Self::Exited(_) => "run a program as a command, where its exit code is its result",
+            Self::BadArguments(_) | Self::Decode(_) => {
+                "`stockade inspect MODULE` shows its functions and their types"
+            }
+            Self::WorkerLost(_) => "`TaskOptions::retries` runs it again",
+            Self::Broken(cause) => return cause.next_step(),
+            Self::Quarantined(_) => QUARANTINED,
+            Self::Guest(_) | Self::Panic { .. } | Self::Trap { .. } | Self::Abi(_) => return None,
+            Self::Cancelled(_) => return None,
+        })
+    }
+
     /// Functions of the guest where it ended, innermost first, where they are known. Which lines of
     /// their source those were at, [`Pool::locate`](crate::Pool::locate) says.
     pub fn backtrace(&self) -> &[Frame] {
@@ -411,6 +493,8 @@ impl TaskError {
         }
     }
 }
+
+debug_as_text!(TaskError, TaskError::next_step);
 
 /// Why a task was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -452,7 +536,7 @@ pub struct Quarantine {
 }
 
 /// What broke a pool for good.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokenError {
     /// The initializer failed.
@@ -461,16 +545,32 @@ pub enum BrokenError {
     /// The finalizer failed.
     #[error("the finalizer failed")]
     Finalizer(#[source] TaskError),
-    /// The initialised module could not be made.
+    /// The initialised module could not be made, by the module's fault.
     #[error("the initialised module cannot be made: {0}")]
     Preparation(RefusedReason),
-    /// Workers die before they are ready, again and again.
-    #[error("no worker can start: {0}")]
-    WorkersCannotStart(String),
+    /// Workers die before they are ready, again and again. This is how the last of them ended.
+    #[error("no worker can start: {}", .0.fault)]
+    WorkersCannotStart(MachineError),
+    /// The module could not be initialised for want of something that the machine refused.
+    #[error(transparent)]
+    Machine(MachineError),
 }
 
+impl BrokenError {
+    /// What to do about it, in a sentence without a final stop; `None` where its text says all.
+    pub fn next_step(&self) -> Option<&'static str> {
+        match self {
+            Self::Initializer(error) | Self::Finalizer(error) => error.next_step(),
+            Self::Preparation(reason) => reason.next_step(),
+            Self::WorkersCannotStart(error) | Self::Machine(error) => Some(error.next_step()),
+        }
+    }
+}
+
+debug_as_text!(BrokenError, BrokenError::next_step);
+
 /// Why [`Pool::run`](crate::Pool::run) or an item of a map gave no result.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
     /// The task was not accepted.
@@ -485,4 +585,54 @@ pub enum RunError {
     /// A map's time ran out before its next result was there.
     #[error("the map's time of {0:?} ran out")]
     MapTimeout(Duration),
+}
+
+impl RunError {
+    /// What to do about it, in a sentence without a final stop; `None` where its text says all.
+    pub fn next_step(&self) -> Option<&'static str> {
+        match self {
+            Self::Submit(error) => error.next_step(),
+            Self::Task(error) => error.next_step(),
+            Self::MapSetting(_) => None,
+            Self::MapTimeout(_) => Some("give the map more time"),
+        }
+    }
+}
+
+debug_as_text!(RunError, RunError::next_step);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MachineFault;
+
+    #[test]
+    fn debug_is_the_text_with_its_causes_and_the_next_step() {
+        let source = io::Error::from(io::ErrorKind::NotFound);
+        let missing = BuildError::ReadModule { path: "tasks.wasm".into(), source };
+        assert_eq!(
+            format!("{missing:?}"),
+            "cannot read the module tasks.wasm: entity not found\n\
+             help: name a .wasm or .wat file that this program can read"
+        );
+        let fault = MachineFault::Exhausted("memory".into());
+        let machine = MachineError { task: "start a worker".into(), fault };
+        let broken = Arc::new(BrokenError::WorkersCannotStart(machine.clone()));
+        for error in [
+            format!("{:?}", RunError::from(TaskError::Broken(broken.clone()))),
+            format!("{:?}", RunError::from(SubmitError::Broken(broken))),
+        ] {
+            assert!(error.contains("has no more memory\nhelp: give the machine"), "{error}");
+        }
+        assert!(format!("{:?}", BuildError::from(machine)).contains("\nhelp: "));
+    }
+
+    #[test]
+    fn a_program_without_a_worker_program_reads_where_to_get_one_and_how_to_do_without() {
+        let missing = BuildError::NoWorkerProgram { tried: vec!["/bin/stockade".into()] };
+        let shown = format!("{missing:?}");
+        for named in ["/bin/stockade", "cargo install", "STOCKADE_WORKER", "run_if_worker()"] {
+            assert!(shown.contains(named), "{shown}");
+        }
+    }
 }

@@ -37,6 +37,13 @@ impl WorkerExit {
         self.signal.is_none() && self.code.is_none()
     }
 
+    /// Whether it was ended by a signal that nothing which a guest or this program does brings about: from
+    /// outside, by a person, another program, or the kernel for want of memory.
+    pub(crate) fn is_from_outside(&self) -> bool {
+        const OUTSIDE: [i32; 4] = [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+        self.memory_excess.is_none() && self.signal.is_some_and(|signal| OUTSIDE.contains(&signal))
+    }
+
     /// Of a worker of which nothing is known.
     pub(crate) fn unknown() -> Self {
         Self {
@@ -71,7 +78,7 @@ impl fmt::Display for WorkerExit {
     }
 }
 
-fn signal_name(signal: i32) -> String {
+pub(crate) fn signal_name(signal: i32) -> String {
     let name = match signal {
         libc::SIGKILL => "SIGKILL",
         libc::SIGSEGV => "SIGSEGV",
@@ -81,6 +88,8 @@ fn signal_name(signal: i32) -> String {
         libc::SIGFPE => "SIGFPE",
         libc::SIGSYS => "SIGSYS",
         libc::SIGTERM => "SIGTERM",
+        libc::SIGINT => "SIGINT",
+        libc::SIGHUP => "SIGHUP",
         libc::SIGXCPU => "SIGXCPU",
         libc::SIGXFSZ => "SIGXFSZ",
         _ => return format!("signal {signal}"),

@@ -18,15 +18,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use stockade_wire::{Setup, TaskId, WorkerId};
 
-use crate::WorkerExit;
 use crate::driver::Command;
 use crate::hub::{Hub, become_own_thread};
 use crate::process::Starter;
+use crate::reasons::START;
 use crate::shared::Shared;
 use crate::spare::Workers;
 use crate::vigil::{Doze, Vigil};
 use crate::watch::Tally;
 use crate::worker::{Loadable, WorkerProcess};
+use crate::{MachineError, MachineFault, WorkerExit};
 
 /// How long nothing has been asked for before a spare is started: some times what a worker that was
 /// just given takes for its first task, whose caller needs the processors now.
@@ -59,6 +60,14 @@ pub(crate) struct Buried {
     /// What it had been sent and had not answered.
     pub(crate) sent: Vec<TaskId>,
     pub(crate) failure: Option<String>,
+}
+
+impl Buried {
+    /// Whether something outside of the pool ended it: a signal of somebody else's, or a machine without
+    /// memory.
+    pub(crate) fn is_from_outside(&self) -> bool {
+        !self.is_meant && (self.exit.is_from_outside() || self.exit.out_of_memory)
+    }
 }
 
 /// The way to the thread, which ends when this is dropped and its last chore is done.
@@ -143,13 +152,21 @@ fn work(
                     rounds.vigil.watch(worker, process.pid(), process.memory_allowance);
                     tally.worker_started(&process.name, process.pid());
                 }
+                if let Err(error) = &process {
+                    tally.start_failed(&MachineError::of(START, error));
+                }
                 Command::Started { worker, process }
             }
             Chore::Bury { worker, process, failure } => {
                 rounds.vigil.forget(worker);
                 workers.lost_one(process.is_killed());
+                let was_ready = process.is_set_up && process.modules_left == 0;
                 let buried = process.bury(worker, failure);
                 tally.worker_ended(&buried.exit, buried.is_meant);
+                if !was_ready && buried.is_from_outside() {
+                    let fault = MachineFault::of_exit(&buried.exit);
+                    tally.start_failed(&MachineError { task: START.into(), fault });
+                }
                 Command::Buried(Box::new(buried))
             }
             Chore::Look => {

@@ -161,6 +161,7 @@ mod keeper;
 mod link;
 mod locate;
 mod lockdown;
+mod machine;
 mod map;
 #[cfg(feature = "metrics")]
 mod meters;
@@ -217,6 +218,7 @@ pub use gather::{AsDone, CollectError, TaskFilter, WaitTimeout, as_done, collect
 pub use hooks::Hook;
 pub use locate::LocateError;
 pub use lockdown::{LockdownError, PoolLockdown, lockdown};
+pub use machine::{MachineError, MachineFault};
 #[cfg(feature = "stream")]
 pub use map::MapStream;
 pub use map::{Map, MapAll, Singles};

@@ -9,16 +9,16 @@
 
 use stockade_wire::{CodePlace, CompileLimits, Frame, LOCATED_FRAMES_MAX, SourcePlace};
 
-use crate::compile::Compiler;
+use crate::compile::{Compiler, NotCompiled};
 use crate::pool::Blueprint;
-use crate::{Pool, RefusedReason};
+use crate::{MachineError, Pool, RefusedReason};
 
 /// The most time of a processor, and the most time, that one backtrace is worth.
 const CPU_TIME: std::time::Duration = std::time::Duration::from_secs(10);
 const WALL_TIME: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Why the source of a backtrace was not found.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocateError {
     /// The pool has no module of that name.
@@ -27,6 +27,31 @@ pub enum LocateError {
     /// What the module says of its source cannot be read.
     #[error("the module's debug information cannot be read: {0}")]
     Unreadable(RefusedReason),
+    /// The machine is at fault; the module may have what was asked for.
+    #[error("the module's debug information was not read")]
+    Machine(#[source] MachineError),
+}
+
+impl LocateError {
+    /// What to do about it.
+    pub fn next_step(&self) -> Option<&'static str> {
+        match self {
+            Self::UnknownModule(_) => Some("give the name that the task's target had"),
+            Self::Unreadable(_) => Some("do without lines, or build the module again with `-g`"),
+            Self::Machine(error) => Some(error.next_step()),
+        }
+    }
+}
+
+crate::shown::debug_as_text!(LocateError, LocateError::next_step);
+
+impl From<NotCompiled> for LocateError {
+    fn from(error: NotCompiled) -> Self {
+        match error {
+            NotCompiled::Refused(reason) => Self::Unreadable(reason),
+            NotCompiled::Machine(error) => Self::Machine(error),
+        }
+    }
 }
 
 impl Pool {
@@ -71,7 +96,7 @@ impl Pool {
             return Ok(located);
         }
         let asked = places.iter().map(|(_, place)| *place).collect();
-        let found = compiler(blueprint).locate(source, asked).map_err(LocateError::Unreadable)?;
+        let found = compiler(blueprint).locate(source, asked)?;
         for ((at, _), found) in places.into_iter().zip(found) {
             located[at] = found;
         }

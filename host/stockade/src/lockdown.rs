@@ -11,16 +11,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use stockade_wire::descriptor::Sender;
-use stockade_wire::frame::{Body, FrameReader};
+use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
     CompileReply, HostMessage, LayerReport, Lockdown, LockdownReport, Role, Setup, StatusPage,
     WorkerMessage, codec,
 };
 
-use crate::compile::DeadlineStream;
+use crate::compile::{DeadlineStream, timed_out};
 use crate::footprint::{MemoryAllowance, Weighed};
 use crate::process::{self, Process};
-use crate::{BuildError, Grants, Instances, Limits, WorkerId, WorkerProgram};
+use crate::{
+    BuildError, Grants, Instances, Limits, MachineError, MachineFault, WorkerId, WorkerProgram,
+};
 
 /// What became of each layer in a pool's processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +51,7 @@ impl PoolLockdown {
 }
 
 /// Why a pool's lockdown is not as required, or not known.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum LockdownError {
     /// A layer that is required is not on in full.
@@ -65,12 +67,12 @@ pub enum LockdownError {
         missing: LayerReport,
     },
     /// It could not be started or spoken to.
-    #[error("cannot ask a {role} for its lockdown: {source}")]
+    #[error("cannot ask a {role} for its lockdown: {}", source.fault)]
     Unreachable {
         /// Which process.
         role: &'static str,
         /// Why.
-        source: std::io::Error,
+        source: MachineError,
     },
     /// It could not set itself up.
     #[error("a {role} could not set itself up: {why}")]
@@ -81,6 +83,21 @@ pub enum LockdownError {
         why: String,
     },
 }
+
+impl LockdownError {
+    /// What to do about it, in a sentence without a final stop; `None` where its text says all.
+    pub fn next_step(&self) -> Option<&'static str> {
+        match self {
+            Self::Missing { .. } => None,
+            Self::Unreachable { source, .. } => Some(source.next_step()),
+            Self::SetUp { .. } => {
+                Some("the system refuses what it names: see to that, or give another machine a try")
+            }
+        }
+    }
+}
+
+crate::shown::debug_as_text!(LockdownError, LockdownError::next_step);
 
 /// What this machine has of each layer of the `lockdown`, without a pool: for a program that checks
 /// before it starts, and for `stockade doctor`. Blocks for as long as two processes take to start, a
@@ -159,7 +176,7 @@ pub(crate) fn ask(program: &Path, setup: &Setup) -> Result<PoolLockdown, Lockdow
         sender.try_send(&process.confinement, &[]).map_err(std::io::Error::other)?;
         Ok(match read(process)? {
             CompileReply::Ready(report) => Ok(report),
-            CompileReply::ConfinementFailed(why) => Err(why),
+            CompileReply::Failed(why) => Err(why),
             _ => Err("it answers out of turn".into()),
         })
     })?;
@@ -173,7 +190,18 @@ fn of_role(
     lockdown: &Lockdown,
     converse: impl FnOnce(&Process, &mut Sender) -> std::io::Result<Result<LockdownReport, String>>,
 ) -> Result<LockdownReport, LockdownError> {
-    let unreachable = |source| LockdownError::Unreachable { role: name, source };
+    let unreachable = |error: std::io::Error| {
+        let task = format!("ask a {name} for its lockdown");
+        let source = match timed_out(&error) {
+            // Which is a process's own time, in which it does nothing but confine itself.
+            true => MachineError {
+                task,
+                fault: MachineFault::Busy { waited: PATIENCE, processor_time: None },
+            },
+            false => MachineError::of(task, &error),
+        };
+        LockdownError::Unreachable { role: name, source }
+    };
     let mut process =
         process::start(program, role, "stockade-doctor", lockdown).map_err(unreachable)?;
     let said = process.socket.try_clone().and_then(|socket| {
@@ -202,6 +230,7 @@ fn read<M: codec::Decode<()>>(process: &Process) -> std::io::Result<M> {
         Ok(Some(Body::Inline(body))) => codec::decode(body).map_err(std::io::Error::other),
         Ok(Some(Body::OutOfLine(_))) => Err(std::io::ErrorKind::InvalidData.into()),
         Ok(None) => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        Err(FrameError::Io(error)) => Err(error),
         Err(error) => Err(std::io::Error::other(error)),
     }
 }

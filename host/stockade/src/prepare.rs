@@ -10,19 +10,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
-use stockade_wire::descriptor::{self, Sender};
-use stockade_wire::frame::{Body, FrameReader};
+use stockade_wire::descriptor::{self, SendError, Sender};
+use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
-    CompileStep, EngineSettings, HookCall, HostMessage, Instances, Load, ModuleId, Role, Setup,
-    StatusPage, TaskId, WorkerMessage, codec,
+    CompileStep, EngineSettings, HookCall, HostMessage, Instances, Load, ModuleId,
+    OUT_OF_MEMORY_EXIT_CODE, Role, Setup, StatusPage, TaskId, WorkerMessage, codec,
 };
 
 use crate::allowance::Allowance;
 use crate::cache::CachedCompiler;
-use crate::compile::{DeadlineStream, Interrupt, Source, timed_out};
+use crate::compile::{
+    DEATH_PATIENCE, DeadlineStream, Interrupt, NotCompiled, Source, excess_of, is_hang_up,
+    timed_out,
+};
 use crate::footprint::{MemoryAllowance, Weighed};
 use crate::process::{self, Process};
-use crate::{BrokenError, RefusedReason, TaskError};
+use crate::{BrokenError, MachineError, MachineFault, MemoryExcess, TaskError, WorkerExit, oom};
 
 /// What is to be prepared: one module and its initializer.
 #[derive(Clone, Debug)]
@@ -50,7 +53,10 @@ impl Preparation {
     pub(crate) fn run(&self, interrupt: &Interrupt) -> Result<Arc<File>, BrokenError> {
         let compile = |compiler: &CachedCompiler, step, state: Option<&File>| {
             let made = compiler.compile(&self.source, step, state, interrupt);
-            made.map(|(_, artefact)| artefact).map_err(BrokenError::Preparation)
+            made.map(|(_, artefact)| artefact).map_err(|error| match error {
+                NotCompiled::Refused(reason) => BrokenError::Preparation(reason),
+                NotCompiled::Machine(error) => BrokenError::Machine(error),
+            })
         };
         let setup = self.initializer_setup();
         let checked = self.compiler.for_engine(setup.engine.clone());
@@ -68,6 +74,11 @@ impl Preparation {
         Setup { instances: Instances::PerTask, limits, engine, ..self.setup.clone() }
     }
 
+    /// How long the initializer may run.
+    fn wall_time(&self) -> Duration {
+        self.setup.limits.wall_time.unwrap_or(WALL_TIME_DEFAULT)
+    }
+
     fn initialize(
         &self,
         setup: &Setup,
@@ -76,27 +87,62 @@ impl Preparation {
     ) -> Result<File, BrokenError> {
         let state = descriptor::memory_file("stockade-state").map_err(failed)?;
         let lockdown = &setup.confinement.lockdown;
+        let oom_kills = oom::kills();
         let Process { mut child, socket, confinement } =
             process::start(self.compiler.program(), Role::Worker, &setup.name, lockdown)
                 .map_err(failed)?;
         let setup = &Setup { confinement, modules: 1, rings: false, ..setup.clone() };
+        let wall_time = self.wall_time();
+        let patience = wall_time.saturating_add(OVERHEAD).min(PATIENCE_MAX);
+        let mut progress = Progress::default();
         let outcome = (|| {
             interrupt.watch(&socket).map_err(failed)?;
             let mut sender = Sender::new(socket.try_clone().map_err(failed)?);
             self.ask(&mut sender, setup, artefact, &state)?;
-            let wall_time = setup.limits.wall_time.unwrap_or(WALL_TIME_DEFAULT);
-            let patience = wall_time.saturating_add(OVERHEAD).min(PATIENCE_MAX);
             let allowance = MemoryAllowance::of(setup.data_bytes_max());
             let weighed = Weighed { pid: child.id(), allowance };
             let stream = DeadlineStream::new(&socket, Instant::now() + patience, weighed);
-            self.await_state(FrameReader::new(stream, setup.limits.frame_bytes()), wall_time)
+            self.await_state(FrameReader::new(stream, setup.limits.frame_bytes()), &mut progress)
         })();
-        // Whether it has answered or not: nothing more is wanted of it.
+        let processor_time = process::processor_time_of(child.id());
+        // One that has hung up is dying, unless it is hostile or was interrupted.
+        let has_ended = matches!(outcome, Err(Stop::Ended(None)))
+            && !interrupt.is_interrupted()
+            && child.ends_within(DEATH_PATIENCE);
+        // Whether it has answered or not: nothing more is wanted of it. One that was dying already keeps
+        // the cause of its death.
         child.kill();
-        child.wait();
-        outcome?;
-        descriptor::seal(&state).map_err(failed)?;
-        Ok(state)
+        let exit = child.wait();
+        let memory_excess = match outcome {
+            Ok(()) => {
+                descriptor::seal(&state).map_err(failed)?;
+                return Ok(state);
+            }
+            Err(Stop::Broken(error)) => return Err(error),
+            Err(Stop::Late) if progress.is_loaded => {
+                let error = TaskError::Deadline { limit: wall_time, backtrace: Vec::new() };
+                return Err(BrokenError::Initializer(error));
+            }
+            Err(Stop::Late) => {
+                let fault = MachineFault::Busy { waited: patience, processor_time };
+                return Err(machine(fault));
+            }
+            Err(Stop::Ended(memory_excess)) => memory_excess,
+        };
+        let exit = WorkerExit {
+            worker: setup.name.clone(),
+            pid: child.id(),
+            signal: exit.signal().filter(|_| has_ended),
+            code: exit.code(),
+            out_of_memory: exit.code() == Some(OUT_OF_MEMORY_EXIT_CODE)
+                || exit.signal() == Some(libc::SIGKILL) && oom::rose(oom_kills, oom::kills()),
+            memory_excess,
+        };
+        // The module was mapped, and code of it ran: no machine is to blame.
+        match progress.is_loaded {
+            true => Err(BrokenError::Initializer(TaskError::WorkerLost(exit))),
+            false => Err(machine(MachineFault::of_exit(&exit))),
+        }
     }
 
     fn ask(
@@ -105,7 +151,7 @@ impl Preparation {
         setup: &Setup,
         artefact: &File,
         state: &File,
-    ) -> Result<(), BrokenError> {
+    ) -> Result<(), Stop> {
         let page = StatusPage::create().map_err(failed)?;
         let load = Load {
             module: self.module,
@@ -121,54 +167,95 @@ impl Preparation {
             // A module's globals and the index of its pages come on top of its memory.
             state_bytes_max: setup.limits.memory_bytes + (16 << 20),
         };
-        sender
-            .try_send(&HostMessage::Setup(setup.clone()), &[page.descriptor()])
-            .map_err(failed)?;
-        sender.try_send(&HostMessage::Load(load), &[artefact.as_fd()]).map_err(failed)?;
-        sender.try_send(&initialize, &[state.as_fd()]).map_err(failed)
+        let setup = HostMessage::Setup(setup.clone());
+        sender.try_send(&setup, &[page.descriptor()]).map_err(unsent)?;
+        sender.try_send(&HostMessage::Load(load), &[artefact.as_fd()]).map_err(unsent)?;
+        sender.try_send(&initialize, &[state.as_fd()]).map_err(unsent)
     }
 
     fn await_state(
         &self,
         mut frames: FrameReader<DeadlineStream<'_>>,
-        wall_time: Duration,
-    ) -> Result<(), BrokenError> {
+        progress: &mut Progress,
+    ) -> Result<(), Stop> {
         let mut allowance = Allowance::new(&self.setup.limits);
-        let (mut is_ready, mut is_loaded) = (false, false);
         loop {
             let message = match frames.read() {
                 Ok(Some(Body::Inline(body))) => codec::decode(body).map_err(failed)?,
-                Ok(Some(Body::OutOfLine(_))) => return Err(failed("a frame out of line")),
-                Ok(None) => return Err(failed("its worker died")),
-                Err(stockade_wire::frame::FrameError::Io(error)) if timed_out(&error) => {
-                    let error = TaskError::Deadline { limit: wall_time, backtrace: Vec::new() };
-                    return Err(BrokenError::Initializer(error));
+                Ok(Some(Body::OutOfLine(_))) => return Err(failed("a frame out of line").into()),
+                Ok(None) => return Err(Stop::Ended(None)),
+                Err(FrameError::Io(error)) if timed_out(&error) => return Err(Stop::Late),
+                Err(FrameError::Io(error)) if excess_of(&error).is_some() => {
+                    return Err(Stop::Ended(excess_of(&error)));
                 }
-                Err(error) => return Err(failed(error)),
+                // Its end of the socket is gone with unread messages in it.
+                Err(FrameError::Io(error)) if is_hang_up(&error) => {
+                    return Err(Stop::Ended(None));
+                }
+                Err(error) => return Err(failed(error).into()),
             };
             match message {
-                WorkerMessage::Ready(_) if !mem::replace(&mut is_ready, true) => {}
-                WorkerMessage::Loaded(_) if !mem::replace(&mut is_loaded, true) => {}
+                WorkerMessage::Ready(_) if !mem::replace(&mut progress.is_ready, true) => {}
+                WorkerMessage::Loaded(_) if !mem::replace(&mut progress.is_loaded, true) => {}
                 // An initializer belongs to no task: its items go nowhere.
                 WorkerMessage::Emitted(TaskId(0), item) if allowance.hook_item(item.len()) => {}
                 WorkerMessage::Initialized { .. } => return Ok(()),
                 WorkerMessage::InitializerFailed(failure) => {
-                    let error = TaskError::from_failure(failure, Some(wall_time));
-                    return Err(BrokenError::Initializer(error));
+                    let error = TaskError::from_failure(failure, Some(self.wall_time()));
+                    return Err(BrokenError::Initializer(error).into());
                 }
                 WorkerMessage::LoadFailed(_, why) | WorkerMessage::SetupFailed(why) => {
-                    return Err(failed(why));
+                    return Err(failed(why).into());
                 }
                 // Not shown: it may be as long as a frame.
-                _ => return Err(failed("its worker said what has no place there")),
+                _ => return Err(failed("its worker said what has no place there").into()),
             }
         }
     }
 }
 
+/// What a worker has said of itself so far.
+#[derive(Debug, Default)]
+struct Progress {
+    is_ready: bool,
+    /// Whether the initializer may have begun.
+    is_loaded: bool,
+}
+
+/// Why there is no state.
+enum Stop {
+    /// For a reason that is known.
+    Broken(BrokenError),
+    /// The worker has ended, or is to be ended because of its memory.
+    Ended(Option<MemoryExcess>),
+    /// Its time is up.
+    Late,
+}
+
+impl From<BrokenError> for Stop {
+    fn from(error: BrokenError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+/// Why a message was not sent: the worker is gone, or whatever else.
+fn unsent(error: SendError) -> Stop {
+    match error {
+        SendError::Io(error) if is_hang_up(&error) => Stop::Ended(None),
+        error => failed(error).into(),
+    }
+}
+
+fn machine(fault: MachineFault) -> BrokenError {
+    BrokenError::Machine(MachineError { task: INITIALISE.into(), fault })
+}
+
+/// What is done with a module here, as an error says it.
+const INITIALISE: &str = "initialise the module";
+
+/// An error that says nothing about the module.
 fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> BrokenError {
-    let error = error.into();
-    BrokenError::Preparation(RefusedReason::Compiler(format!("initialising it failed: {error}")))
+    BrokenError::Machine(MachineError::of(INITIALISE, &io::Error::other(error)))
 }
 
 /// A preparation under way.

@@ -26,6 +26,7 @@ pub(crate) use pidfd::Exit;
 pub(crate) use template::{Crashes, StartedWorker, Starter};
 
 use crate::BuildError;
+use crate::machine::{self, MachineError};
 
 /// How a worker comes to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,14 +38,15 @@ pub enum WorkerProgram {
     CurrentProgram,
 }
 
-const PROGRAM_NAME: &str = "stockade-worker";
+/// The command is a worker program too, and what most have installed.
+const PROGRAM_NAMES: [&str; 2] = ["stockade-worker", "stockade"];
 const PROGRAM_VARIABLE: &str = "STOCKADE_WORKER";
 
 impl WorkerProgram {
-    /// The executable: what the builder was told, else `STOCKADE_WORKER`, else `stockade-worker`
-    /// beside this program or one folder up, else on PATH.
+    /// The executable: what the builder was told, else `STOCKADE_WORKER`, else `stockade-worker` or else
+    /// `stockade`, beside this program, one folder up, and then on PATH.
     pub(crate) fn find(chosen: Option<&Self>) -> Result<PathBuf, BuildError> {
-        let this_program = std::env::current_exe().ok();
+        let this_program = std::env::current_exe();
         let mut tried = Vec::new();
         let mut try_path = |path: PathBuf| {
             // Absolute, because a worker is started in another folder.
@@ -54,11 +56,18 @@ impl WorkerProgram {
             found.then_some(path)
         };
         let found = match chosen {
-            Some(Self::CurrentProgram) => this_program.and_then(&mut try_path),
+            Some(Self::CurrentProgram) => {
+                // Whose name the system tells in a file.
+                let this_program = this_program.map_err(|error| {
+                    let error = machine::at_system_file("/proc/self/exe", error);
+                    MachineError::of("find this program, which is its own worker", &error)
+                })?;
+                try_path(this_program)
+            }
             Some(Self::Path(path)) => try_path(path.clone()),
             None => match std::env::var_os(PROGRAM_VARIABLE) {
                 Some(path) => try_path(path.into()),
-                None => places(this_program.as_deref()).into_iter().find_map(try_path),
+                None => places(this_program.ok().as_deref()).into_iter().find_map(try_path),
             },
         };
         found.ok_or(BuildError::NoWorkerProgram { tried })
@@ -69,12 +78,19 @@ fn places(this_program: Option<&Path>) -> Vec<PathBuf> {
     // Cargo puts tests into `deps/` and examples into `examples/`, one folder below the program.
     let beside = this_program.and_then(Path::parent);
     let above = beside.and_then(Path::parent);
+    let near: Vec<_> = beside.into_iter().chain(above).map(Path::to_path_buf).collect();
     let on_path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = beside.into_iter().chain(above).map(Path::to_path_buf);
-    folders
-        .chain(std::env::split_paths(&on_path).filter(|folder| folder.is_absolute()))
-        .map(|folder| folder.join(PROGRAM_NAME))
-        .collect()
+    let on_path: Vec<_> =
+        std::env::split_paths(&on_path).filter(|folder| folder.is_absolute()).collect();
+    // What is near goes before what has the better name: it was installed together with this program.
+    let named = |folders: Vec<PathBuf>| {
+        let of = |name| folders.iter().map(move |folder| folder.join(name));
+        PROGRAM_NAMES.into_iter().flat_map(of).collect::<Vec<_>>()
+    };
+    let mut places = [named(near), named(on_path)].concat();
+    // This program is none: it would begin anew as its own worker, and so on.
+    places.retain(|path| this_program != Some(path));
+    places
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -113,6 +129,20 @@ pub(crate) fn start(
     Ok(Process { child, socket, confinement })
 }
 
+/// How long the process `pid` has had a processor; `None` where it is gone, or the system does not
+/// tell.
+pub(crate) fn processor_time_of(pid: u32) -> Option<std::time::Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // In user mode and in the kernel, the 14th and 15th field, see proc_pid_stat(5). The second is a name
+    // in parentheses, which may hold anything.
+    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    let ticks = ticks()?.saturating_add(ticks()?);
+    // SAFETY: asks for a constant of the system; touches no memory.
+    let per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok()?;
+    Some(std::time::Duration::from_millis(ticks.saturating_mul(1000).checked_div(per_second)?))
+}
+
 /// Resident memory of a process that it does not share through files, in bytes; `None` where it is
 /// gone.
 pub(crate) fn memory_of(pid: u32) -> Option<u64> {
@@ -142,6 +172,26 @@ mod tests {
             panic!("expected an error")
         };
         assert_eq!(tried, [PathBuf::from("/nonexistent/worker")]);
+    }
+
+    #[test]
+    fn the_command_counts_as_a_worker_program_where_there_is_no_other() {
+        let this = Path::new("/opt/app/bin/program");
+        let named: Vec<_> = places(Some(this)).into_iter().take(4).collect();
+        let expected = ["bin/stockade-worker", "stockade-worker", "bin/stockade", "stockade"];
+        assert_eq!(named, expected.map(|name| Path::new("/opt/app").join(name)));
+        let on_path = std::env::var_os("PATH").unwrap_or_default();
+        let on_path = std::env::split_paths(&on_path).find(|folder| folder.is_absolute());
+        let command = on_path.unwrap().join("stockade");
+        assert!(places(Some(this)).contains(&command));
+        // It would begin anew, and find itself again.
+        assert!(!places(Some(&command)).contains(&command));
+    }
+
+    #[test]
+    fn processor_time_is_read_of_a_process_that_is_there() {
+        assert!(processor_time_of(std::process::id()).is_some());
+        assert_eq!(processor_time_of(0), None);
     }
 
     /// What the shell does as a worker: it writes to descriptor 3.

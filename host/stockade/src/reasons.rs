@@ -7,15 +7,22 @@ use std::time::Duration;
 use stockade_wire::Failure;
 
 use crate::dispatcher::BrokenCause;
-use crate::{BrokenError, TaskError};
+use crate::{BrokenError, MachineError, MachineFault, TaskError, WorkerExit};
+
+/// What is done where a worker is started, as an error says it.
+pub(crate) const START: &str = "start a worker";
+
+fn start(why: String) -> MachineError {
+    MachineError { task: START.into(), fault: MachineFault::Process(why) }
+}
 
 /// The last failure of each kind that can break a pool.
 #[derive(Debug, Default)]
 pub(crate) struct Reasons {
     pub(crate) hook: Option<Failure>,
     pub(crate) preparation: Option<BrokenError>,
-    /// How a worker ended that never became ready.
-    pub(crate) start: String,
+    /// Why a worker never became ready.
+    pub(crate) start: Option<MachineError>,
 }
 
 impl Reasons {
@@ -29,11 +36,22 @@ impl Reasons {
             BrokenCause::Initializer => BrokenError::Initializer(hook(self.hook.take())),
             BrokenCause::Finalizer => BrokenError::Finalizer(hook(self.hook.take())),
             BrokenCause::Preparation => self.preparation.take().unwrap_or_else(|| {
-                BrokenError::WorkersCannotStart("the module could not be prepared".into())
+                BrokenError::WorkersCannotStart(start("the module could not be prepared".into()))
             }),
             BrokenCause::WorkersCannotStart => {
-                BrokenError::WorkersCannotStart(std::mem::take(&mut self.start))
+                let unknown = || start("it did not say why".into());
+                BrokenError::WorkersCannotStart(self.start.take().unwrap_or_else(unknown))
             }
         }
+    }
+
+    /// Notes how a worker ended, with what it said itself or what was wrong with what it said: that tells
+    /// most.
+    pub(crate) fn note_end(&mut self, exit: &WorkerExit, failure: Option<String>) {
+        let fault = match failure {
+            Some(failure) => MachineFault::Process(format!("{}: {failure}", exit.worker)),
+            None => MachineFault::of_exit(exit),
+        };
+        self.start = Some(MachineError { task: START.into(), fault });
     }
 }

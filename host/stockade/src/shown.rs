@@ -4,7 +4,40 @@
 //! escapes, line ends among them, so that no guest writes a line of its host's log. Whoever wants
 //! the very words takes the error's field.
 
+use std::error::Error;
 use std::fmt::{self, Write};
+
+/// Shows an error as a program does that ends with it, as by `fn main() -> Result<(), BuildError>`:
+/// what happened, each of its causes, and on a line of its own the next step, where there is one.
+pub(crate) fn in_full(
+    error: &dyn Error,
+    next_step: Option<&str>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    write!(f, "{error}")?;
+    let mut next = error.source();
+    while let Some(cause) = next {
+        write!(f, ": {cause}")?;
+        next = cause.source();
+    }
+    next_step.map_or(Ok(()), |step| write!(f, "\nhelp: {step}"))
+}
+
+/// Makes `Debug` of an error what [`in_full`] shows: `main` prints the error that it returns by that.
+macro_rules! debug_as_text {
+    ($error:ty) => {
+        $crate::shown::debug_as_text!($error, |error| Some(error.next_step()));
+    };
+    ($error:ty, $next_step:expr) => {
+        impl std::fmt::Debug for $error {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let next_step: fn(&$error) -> Option<&'static str> = $next_step;
+                $crate::shown::in_full(self, next_step(self), f)
+            }
+        }
+    };
+}
+pub(crate) use debug_as_text;
 
 /// Words on one line.
 pub(crate) struct Line<'a>(pub(crate) &'a str);

@@ -5,6 +5,7 @@
 //! | `stockade::task` | span `task`, from its submission to its end, within that of its caller | debug | `pool`, `task`, `function`, `label`; at its end `status`, `worker`, `attempt`, `queue_wait_us`, `wall_time_us`, `cpu_time_us` |
 //! | `stockade::worker` | event, a worker was started or has ended | debug | `pool`, `worker`, `pid`; `exit` |
 //! | `stockade::worker` | event, a worker was lost | info | the same |
+//! | `stockade::worker` | event, a worker cannot start for a reason outside of the pool | warn | `pool`, `error` |
 //! | `stockade::compile` | span `compile`, one step of one module | debug | `module`, `step` |
 //! | `stockade::pool` | events, a pool began, ended | debug | `pool`, `workers_max`, `mode` |
 //! | `stockade::pool` | events, a pool broke, a module is under quarantine | info | `pool`, `cause` |
@@ -21,11 +22,11 @@ use std::task::{Context, Wake, Waker};
 use tracing::field::Empty;
 use tracing::{Level, Span};
 
-use crate::WorkerExit;
 use crate::cell::TaskCell;
 #[cfg(feature = "metrics")]
 use crate::meters;
 use crate::report::{Status, Summary};
+use crate::{MachineError, WorkerExit};
 
 /// Has the task of `cell`, which was just made, watched from here to its end, if anybody watches or the
 /// pool is `metered`.
@@ -114,6 +115,12 @@ impl Tally {
             #[cfg(feature = "metrics")]
             meters::worker_started(pool);
         }
+    }
+
+    /// A worker could not be started, or was ended from outside before it was ready.
+    pub(crate) fn start_failed(&self, error: &MachineError) {
+        let Self { pool, .. } = self;
+        tracing::warn!(target: "stockade::worker", pool, %error, "a worker cannot start: it is tried again");
     }
 
     /// A worker's end, which the pool brought about where it `is_meant`.

@@ -11,7 +11,8 @@
 //! must not: a task without an end, with a result that is not its own, or with an error that nothing
 //! explains; a pool that does not work afterwards; processes, threads, descriptors or memory left.
 //!
-//! The seed decides the orders, the disturbances and the pauses between them. Which task meets which
+//! The seed decides the orders, the disturbances and how many tasks end between them: a machine that is
+//! busy with something else takes longer, and does the same. Which task meets which
 //! disturbance is decided by the machine as well, so a seed makes a run alike, not the same.
 
 mod ledger;
@@ -177,7 +178,7 @@ impl Run {
         let (over, disturbances) = (AtomicBool::new(false), AtomicU64::new(0));
         let weather = Weather::new(pool, self.seed);
         let outside = std::thread::scope(|scope| {
-            let weather = scope.spawn(|| weather.rage(&over, &disturbances));
+            let weather = scope.spawn(|| weather.rage(&over, || ledger.settled(), &disturbances));
             let load = &load;
             let submitters: Vec<_> =
                 (0..SUBMITTERS).map(|number| scope.spawn(move || load.submit(number))).collect();

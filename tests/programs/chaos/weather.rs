@@ -14,8 +14,9 @@ use rustix::process::{
 use stockade::{Pool, WorkerId, WorkerInfo};
 use stockade_tests::{Mischief, Random, is_alive};
 
-/// Time between two disturbances, in milliseconds.
-const PAUSE_MILLIS: (u64, u64) = (5, 35);
+/// Tasks that end between two disturbances. Not time: beside other work a worker may take longer to start
+/// than any pause is, and then nothing would come of the run but starts.
+const PAUSE_TASKS: (u64, u64) = (20, 180);
 
 /// What is done to a worker from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,20 +98,22 @@ impl<'a> Weather<'a> {
         }
     }
 
-    /// Disturbs until `over`, counting in `count`; then lets everybody go on who was to, and says
-    /// what it did.
+    /// Disturbs until `over`, as tasks are `settled`, counting in `count`; then lets everybody go on who
+    /// was to, and says what it did.
     pub(crate) fn rage(
         mut self,
         over: &AtomicBool,
+        settled: impl Fn() -> u64,
         count: &AtomicU64,
     ) -> Vec<(WorkerId, Disturbance)> {
-        let mut next = Instant::now();
+        let mut next = 0;
         while !over.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(2));
             let now = Instant::now();
             self.send_due(now);
-            if next <= now {
-                next = now + self.random.millis(PAUSE_MILLIS.0, PAUSE_MILLIS.1);
+            let settled = settled();
+            if next <= settled {
+                next = settled + self.random.between(PAUSE_TASKS.0, PAUSE_TASKS.1);
                 self.disturb(now);
                 count.store(self.done.len() as u64, Ordering::Relaxed);
             }

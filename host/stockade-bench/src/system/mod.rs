@@ -4,5 +4,6 @@ pub(crate) mod copies;
 pub(crate) mod futex;
 pub(crate) mod pipe;
 pub(crate) mod processes;
+pub(crate) mod quiet;
 pub(crate) mod session;
 pub(crate) mod usage;

@@ -13,6 +13,7 @@ mod doctor;
 mod documented;
 mod examples;
 mod inspect;
+mod machine;
 mod map;
 mod map_faults;
 mod map_inputs;

@@ -99,12 +99,21 @@ impl Stockade {
     }
 
     /// Leaves it so many KiB of address space, as `ulimit -v` does.
-    pub(crate) fn address_space(mut self, kib: u64) -> Self {
-        let mut limited = Command::new("/bin/sh");
-        limited.args(["-c", &format!("ulimit -v {kib} && exec \"$0\" \"$@\"")]);
-        limited.arg(self.command.get_program()).args(self.command.get_args());
-        limited.stdout(Stdio::piped()).stderr(Stdio::piped());
-        self.command = limited;
+    pub(crate) fn address_space(self, kib: u64) -> Self {
+        self.after(&format!("ulimit -v {kib}"))
+    }
+
+    /// Starts it from a shell that has done this before.
+    pub(crate) fn after(self, done: &str) -> Self {
+        self.within(&["/bin/sh", "-c", &format!("{done} && exec \"$0\" \"$@\"")])
+    }
+
+    /// Starts it by another program, which executes its last arguments.
+    pub(crate) fn within(mut self, line: &[&str]) -> Self {
+        let mut outer = Command::new(line[0]);
+        outer.args(&line[1..]).arg(self.command.get_program()).args(self.command.get_args());
+        outer.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command = outer;
         self
     }
 

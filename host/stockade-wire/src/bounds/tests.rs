@@ -169,7 +169,7 @@ fn texts_and_lists_of_a_compiler_are_taken_up_to_their_limits_and_no_further() {
         functions(vec![function(0, 0, 0, vec![]); FUNCTIONS_MAX]),
         warnings(WARNINGS_MAX + 1, message),
         CompileReply::Located(vec![vec![place(shown, file); INLINED_MAX]; LOCATED_FRAMES_MAX]),
-        CompileReply::ConfinementFailed(letters(message)),
+        CompileReply::Failed(letters(message)),
         refused(reason),
     ] {
         assert_taken(&taken);
@@ -193,7 +193,7 @@ fn texts_and_lists_of_a_compiler_are_taken_up_to_their_limits_and_no_further() {
         CompileReply::Located(vec![vec![place(0, 0); INLINED_MAX + 1]]),
         CompileReply::Located(vec![vec![place(shown + 1, 0)]]),
         CompileReply::Located(vec![vec![place(0, file + 1)]]),
-        CompileReply::ConfinementFailed(letters(message + 1)),
+        CompileReply::Failed(letters(message + 1)),
         refused(reason + 1),
     ] {
         assert_refused(&refused);
@@ -242,7 +242,7 @@ fn every_variant_comes_back_as_itself() {
     outcomes.iter().for_each(|outcome| assert_taken(outcome));
     let replies = [
         CompileReply::Ready(LockdownReport(Vec::new())),
-        CompileReply::ConfinementFailed("no".into()),
+        CompileReply::Failed("no".into()),
         CompileReply::Compiled(ModuleDescription::default()),
         CompileReply::Refused(Refusal { kind: RefusalKind::Limit, message: "no".into() }),
         CompileReply::Located(vec![vec![SourcePlace::default()]]),

@@ -87,7 +87,8 @@ impl Lock {
             },
             || privileges::namespaces_found(&host, namespaces_refused.as_deref()),
         );
-        self.put(Layer::Privileges, || privileges::drop_all(!paths.is_empty()), privileges::found);
+        let stays = !paths.is_empty();
+        self.put(Layer::Privileges, || privileges::drop_all(stays), || privileges::found(stays));
         // A change of user takes the signal away, so it is asked for once more.
         self.put(Layer::ParentDeath, die_with_host, own::dies_with_host);
         self.found(Layer::Session, own::session);

@@ -24,10 +24,9 @@ pub(super) fn enter_own_users(host: &Namespaces, stays: bool, drops: bool) -> Re
     if Namespaces::of_this_process().user != host.user {
         return Ok(());
     }
-    if drops && !stays {
-        become_nobody()?;
-    }
-    make_own_users()
+    // Who may not become nobody may still have users of its own.
+    let became = if drops && !stays { become_nobody() } else { Ok(()) };
+    make_own_users().and(became)
 }
 
 /// Enters a user namespace for good and keeps nothing in it but making namespaces: in the one that it
@@ -48,6 +47,14 @@ pub(super) fn enter_users_of_template(stays: bool, drops: bool) -> Result<(), St
 }
 
 fn make_own_users() -> Result<(), String> {
+    // Before it is too late: in a namespace without a map it would be nobody by name, and root in fact.
+    let may_map = || {
+        let sets = rustix::thread::capabilities(None);
+        sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SETFCAP))
+    };
+    if rustix::process::geteuid().is_root() && !may_map() {
+        return Err("root has no users of its own without the capability CAP_SETFCAP".into());
+    }
     // A change of user made this root's own: the maps below could not be written.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
         .map_err(in_words)?;
@@ -106,12 +113,14 @@ fn become_nobody() -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn found() -> Found {
+/// What the process finds of its privileges, where it was to `stay` root.
+pub(super) fn found(stays: bool) -> Found {
     let capable = rustix::thread::capabilities(None).map_or(true, |sets| {
         !(sets.effective.is_empty() && sets.permitted.is_empty() && sets.inheritable.is_empty())
     });
     match (rustix::process::getuid().is_root() || rustix::process::geteuid().is_root(), capable) {
         (false, false) => (Level::Full, "an ordinary user without capabilities".into()),
+        (true, false) if !stays => (Level::Partial, "root without capabilities".into()),
         (true, false) => (
             Level::Partial,
             "root without capabilities, so that it reads the directories that root granted".into(),

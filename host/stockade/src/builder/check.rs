@@ -7,7 +7,7 @@ use stockade_wire::{
 };
 
 use super::PoolBuilder;
-use crate::BuildError;
+use crate::{BuildError, MachineError};
 
 /// The most workers a pool may have.
 const WORKERS_MAX: usize = 1024;
@@ -51,7 +51,11 @@ impl PoolBuilder {
         for grant in self.grants.directories() {
             let path = grant.host();
             if let Err(source) = std::fs::read_dir(&path) {
-                return Err(BuildError::Grant { path, source });
+                let task = format!("look into the directory {}", path.display());
+                return Err(match MachineError::if_exhausted(task, &source) {
+                    Some(error) => BuildError::Machine(error),
+                    None => BuildError::Grant { path, source },
+                });
             }
         }
         Ok(())

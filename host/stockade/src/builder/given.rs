@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::BuildError;
-use crate::compile::Source;
+use crate::compile::{NotCompiled, Source};
+use crate::{BuildError, MachineError};
 
 /// A module as the caller gave it.
 #[derive(Debug)]
@@ -26,17 +26,25 @@ pub(super) enum Contents {
 /// The module's bytes, sealed; of a file not much more of them than `bytes_max`.
 ///
 /// # Errors
-/// [`BuildError::ReadModule`], [`BuildError::Refused`] where there are more.
+/// [`BuildError::ReadModule`], [`BuildError::Refused`] where there are more, [`BuildError::Machine`].
 pub(super) fn read(given: &Given, bytes_max: u64) -> Result<Source, BuildError> {
-    let refused = |reason| BuildError::Refused { name: given.name.clone(), reason };
+    let refused = |error: NotCompiled| error.of_module(&given.name);
     match &given.contents {
         Contents::Bytes { bytes, text } => {
             Source::from_bytes(given.name.clone(), bytes, *text, bytes_max).map_err(refused)
         }
         Contents::File(path) => {
             let text = path.extension().is_some_and(|extension| extension == "wat");
-            let bytes = read_bounded(path, bytes_max)
-                .map_err(|source| BuildError::ReadModule { path: path.clone(), source })?;
+            let bytes =
+                read_bounded(path, bytes_max).map_err(
+                    |source| match MachineError::if_exhausted(
+                        format!("read {}", path.display()),
+                        &source,
+                    ) {
+                        Some(error) => BuildError::Machine(error),
+                        None => BuildError::ReadModule { path: path.clone(), source },
+                    },
+                )?;
             Source::from_bytes(given.name.clone(), &bytes, text, bytes_max).map_err(refused)
         }
     }

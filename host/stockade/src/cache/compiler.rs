@@ -7,8 +7,7 @@ use std::sync::Arc;
 use stockade_wire::{CompileStep, EngineSettings, ModuleDescription};
 
 use super::store::Store;
-use crate::RefusedReason;
-use crate::compile::{Compiler, Interrupt, Source};
+use crate::compile::{Compiler, Interrupt, NotCompiled, Source};
 
 /// Starts a compiler only for what no entry of the cache holds.
 #[derive(Clone, Debug)]
@@ -39,7 +38,7 @@ impl CachedCompiler {
         step: CompileStep,
         state: Option<&File>,
         interrupt: &Interrupt,
-    ) -> Result<(ModuleDescription, File), RefusedReason> {
+    ) -> Result<(ModuleDescription, File), NotCompiled> {
         let kept = matches!(step, CompileStep::Compile | CompileStep::Instrument);
         let Some(store) = self.store.as_ref().filter(|_| kept) else {
             return self.compiler.compile(source, step, state, interrupt);

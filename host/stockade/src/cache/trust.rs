@@ -22,7 +22,7 @@ pub(super) const DIRECTORY_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Why a cache cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheError {
     /// The directory or the key file cannot be made, opened or read.
@@ -61,7 +61,21 @@ impl CacheError {
     pub(super) fn unusable(path: &Path, error: impl Into<io::Error>) -> Self {
         Self::Unusable { path: path.to_path_buf(), source: error.into() }
     }
+
+    /// What to do about it, in a sentence without a final stop; `None` where its text says all.
+    pub fn next_step(&self) -> Option<&'static str> {
+        match self {
+            Self::Unusable { .. } => Some("look at who may write where it is, and at the disk"),
+            Self::Untrusted { .. } => {
+                Some("give the cache a directory of this user alone (mode 0700), the key mode 0600")
+            }
+            Self::KeyInside { .. } => Some("name a file elsewhere, with `Cache::key_file`"),
+            Self::NoKeyFile => None,
+        }
+    }
 }
+
+crate::shown::debug_as_text!(CacheError, CacheError::next_step);
 
 /// Why a file or a directory is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,6 +19,8 @@ pub(super) struct Budget {
     backoff_max: Duration,
     failures: u32,
     starts_failed: u32,
+    /// Since when starts were ended from outside, and no worker became ready.
+    ended_since: Option<Moment>,
     paused_until: Moment,
 }
 
@@ -30,6 +32,7 @@ impl Budget {
             backoff_max: config.backoff_max,
             failures: 0,
             starts_failed: 0,
+            ended_since: None,
             paused_until: Moment::ZERO,
         }
     }
@@ -50,6 +53,12 @@ impl Budget {
         self.failed(now);
     }
 
+    /// A worker was ended from outside before it was ready. Says for how long that has gone on.
+    pub(super) fn start_ended(&mut self, now: Moment) -> Duration {
+        self.failed(now);
+        now.saturating_sub(*self.ended_since.get_or_insert(now))
+    }
+
     /// A worker died before it had finished anything.
     pub(super) fn failed(&mut self, now: Moment) {
         if now < self.paused_until {
@@ -64,6 +73,7 @@ impl Budget {
     /// A worker became ready.
     pub(super) fn started(&mut self) {
         self.starts_failed = 0;
+        self.ended_since = None;
     }
 
     /// A task was finished.

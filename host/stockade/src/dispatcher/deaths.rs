@@ -9,7 +9,7 @@
 use stockade_wire::{TaskId, WorkerId};
 
 use super::task::Fate;
-use super::worker::{Verdict, Worker};
+use super::worker::{State, Verdict, Worker};
 use super::{BrokenCause, Dispatcher, Moment};
 
 impl Dispatcher {
@@ -18,6 +18,7 @@ impl Dispatcher {
         let Some(worker) = self.workers.remove(id) else { return };
         let verdict = worker.verdict();
         match verdict {
+            Verdict::NeverReady if worker.ended_from_outside => self.start_ended(now),
             Verdict::NeverReady => self.start_failed(now),
             Verdict::AtFault => {
                 if worker.finished == 0 {
@@ -29,6 +30,25 @@ impl Dispatcher {
             Verdict::Excused => {}
         }
         self.reclaim(&worker, started, verdict);
+    }
+
+    /// Something outside of the pool is to blame for the end that a worker comes to. One that was to end
+    /// anyhow, or was ready, is judged as ever.
+    pub(super) fn ended_from_outside(&mut self, id: WorkerId) {
+        if self.workers.get(id).is_some_and(|worker| matches!(worker.state, State::Starting { .. }))
+        {
+            self.workers.change(id, |worker| worker.ended_from_outside = true);
+        }
+    }
+
+    /// A start was ended from outside. What does that may stop, so it is tried for longer than a worker
+    /// that fails by itself.
+    fn start_ended(&mut self, now: Moment) {
+        let tried_for = self.budget.start_ended(now);
+        let exhausted = self.config.start_patience.is_some_and(|patience| tried_for >= patience);
+        if exhausted && self.workers.census().serving() == 0 {
+            self.break_pool(BrokenCause::WorkersCannotStart);
+        }
     }
 
     fn start_failed(&mut self, now: Moment) {

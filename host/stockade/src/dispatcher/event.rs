@@ -58,6 +58,9 @@ pub(crate) struct Config {
     pub(crate) needs_preparation: bool,
     /// Starts that may fail one after the other; the pool is broken by the last of them.
     pub(crate) start_failures_max: u32,
+    /// How long starts may be ended from outside one after the other; the pool is broken by the first that
+    /// is ended later. `None` never does.
+    pub(crate) start_patience: Option<Duration>,
     /// The first pause after a failed worker; doubles with every further failure.
     pub(crate) backoff_min: Duration,
     /// The longest pause after a failed worker.
@@ -200,6 +203,11 @@ pub(crate) enum Event {
         /// What its status page claims to have been started last.
         started: Option<TaskId>,
     },
+    /// What ends a worker, or keeps its process from being made, comes from outside: a signal that is
+    /// nobody's of the pool, or a machine that has no more memory or processes. Said before the
+    /// [`Exited`](Self::Exited) or [`SpawnFailed`](Self::SpawnFailed) that it brings about, by the kernel's
+    /// word and never by the worker's.
+    EndedFromOutside(WorkerId),
     /// A worker's process could not be made; the last event about it.
     SpawnFailed(WorkerId),
     /// The idle timeout changes, also for the workers that are idle now.
@@ -293,7 +301,7 @@ pub(crate) enum BrokenCause {
     Finalizer,
     /// The snapshot could not be made.
     Preparation,
-    /// One start after the other failed.
+    /// One start after the other failed, or was ended from outside for too long.
     WorkersCannotStart,
 }
 

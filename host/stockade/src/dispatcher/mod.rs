@@ -151,6 +151,7 @@ impl Dispatcher {
             Event::Closed(worker) => self.closed(worker),
             Event::Misbehaved(worker) => self.misbehaved(worker),
             Event::Exited { worker, started } => self.exited(now, worker, started),
+            Event::EndedFromOutside(worker) => self.ended_from_outside(worker),
             Event::SpawnFailed(worker) => self.exited(now, worker, None),
             Event::SetIdleTimeout(timeout) => self.config.idle_timeout = timeout,
             Event::Join => self.joining = true,

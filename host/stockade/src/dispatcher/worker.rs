@@ -32,6 +32,8 @@ pub(super) struct Worker {
     pub(super) is_retired: bool,
     /// Whether nothing more goes behind the present first: that takes long, or there is no room.
     pub(super) is_sated: bool,
+    /// Whether something outside of the pool ended it, before it was ready.
+    pub(super) ended_from_outside: bool,
 }
 
 /// Where a worker is in its life.
@@ -83,6 +85,7 @@ impl Worker {
             finished: 0,
             is_retired: false,
             is_sated: false,
+            ended_from_outside: false,
         }
     }
 

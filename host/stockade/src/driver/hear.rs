@@ -268,6 +268,7 @@ impl Driver {
     }
 
     pub(super) fn buried(&mut self, buried: Buried) {
+        let is_from_outside = buried.is_from_outside();
         let Buried { worker, exit, started, mut sent, failure, .. } = buried;
         // One that was taken back and came again stands there twice.
         sent.sort_unstable();
@@ -275,11 +276,10 @@ impl Driver {
         self.infos.remove(&worker);
         // Before there is an exit to be told.
         self.perform();
-        // What it said itself tells most, then what was wrong with what it said.
-        self.reasons.start = match failure {
-            Some(failure) => format!("{}: {failure}", exit.worker),
-            None => exit.to_string(),
-        };
+        self.reasons.note_end(&exit, failure);
+        if is_from_outside {
+            self.event(Event::EndedFromOutside(worker));
+        }
         for task in sent.iter().filter(|task| Some(**task) != started) {
             // What it had not come to was no attempt.
             if let Some(entry) = self.tasks.get(*task) {

@@ -15,9 +15,10 @@ use crate::entry::TaskEntry;
 use crate::hub::become_own_thread;
 use crate::keeper::Chore;
 use crate::prepare::PreparationThread;
+use crate::reasons::START;
 use crate::shared::{WorkerInfo, WorkerState};
 use crate::worker::WorkerProcess;
-use crate::{BrokenError, Quarantine, WorkerExit, watch};
+use crate::{BrokenError, MachineError, MachineFault, Quarantine, WorkerExit, watch};
 
 impl Driver {
     pub(super) fn perform(&mut self) {
@@ -98,8 +99,8 @@ impl Driver {
         match PreparationThread::start(preparation, done) {
             Ok(thread) => self.preparing = Some(thread),
             Err(error) => {
-                let reason = crate::RefusedReason::Compiler(error.to_string());
-                self.reasons.preparation = Some(BrokenError::Preparation(reason));
+                let error = MachineError::of("start a thread that prepares the module", &error);
+                self.reasons.preparation = Some(BrokenError::Machine(error));
                 self.event(Event::PreparationFailed);
             }
         }
@@ -118,7 +119,12 @@ impl Driver {
         let mut process = match process {
             Ok(process) => process,
             Err(error) => {
-                self.reasons.start = error.to_string();
+                let error = MachineError::of(START, &error);
+                let is_exhausted = matches!(error.fault, MachineFault::Exhausted(_));
+                self.reasons.start = Some(error);
+                if is_exhausted {
+                    self.event(Event::EndedFromOutside(id));
+                }
                 return self.event(Event::SpawnFailed(id));
             }
         };

@@ -26,16 +26,19 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use stockade_wire::{Layer, Lockdown, SOCKET_DESCRIPTOR};
 
 use super::pidfd::{Exit, Pidfd};
+use crate::machine;
 pub(super) use adopted::{end_strays, users_of};
 
 /// Descriptors of the child that must not be in the way of those it is to have.
@@ -107,6 +110,11 @@ impl Child {
         self.pidfd.has_ended()
     }
 
+    /// Whether it has ended once so much time has passed. Blocks until one of the two.
+    pub(crate) fn ends_within(&self, patience: Duration) -> bool {
+        self.pidfd.ends_within(patience)
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> Exit {
         if let Some(exit) = self.exit {
@@ -157,15 +165,24 @@ pub(super) fn spawn(plan: Plan<'_>) -> io::Result<Started> {
         match prepared.clone_into(namespaces) {
             Ok((pid, pidfd, failure)) => {
                 adopted::note(pid, &pidfd);
-                CHOICE.store(index, Ordering::Relaxed);
                 let is_first = namespaces & libc::CLONE_NEWPID != 0;
                 let mut child = Child { pid, pidfd, exit: None, is_first };
                 let Some(failure) = failure else {
+                    CHOICE.store(index, Ordering::Relaxed);
                     return Ok(Started { child, namespaces_refused: refused });
                 };
                 child.kill();
                 child.wait();
-                return Err(failure.into());
+                match failure.step {
+                    // Namespaces that it could be made in, but not used: of its parent's root only one
+                    // may map itself that has CAP_SETFCAP.
+                    Step::Users if index + 1 < choices.len() => {
+                        let why = io::Error::from(failure);
+                        refused = Some(format!("the system refuses them: {why}"));
+                    }
+                    Step::Execute => return Err(machine::at_program(plan.program, failure.into())),
+                    _ => return Err(failure.into()),
+                }
             }
             Err(error) if index + 1 == choices.len() => return Err(error),
             Err(error) => refused = Some(format!("the system refuses them: {error}")),
@@ -201,7 +218,7 @@ impl Prepared {
             program: text(plan.program.as_os_str().as_bytes())?,
             argv: [text(plan.name.as_bytes())?, text(plan.argument.as_bytes())?],
             socket: out_of_the_way(&plan.socket)?,
-            null: out_of_the_way(&File::options().read(true).write(true).open("/dev/null")?)?,
+            null: out_of_the_way(&null_device()?)?,
             host: own_pidfd()?,
             user_map: text(format!("{user} {user} 1").as_bytes())?,
             group_map: text(format!("{group} {group} 1").as_bytes())?,
@@ -383,12 +400,30 @@ fn write_to(path: &CStr, text: &CStr, step: Step) -> Result<(), Step> {
     }
 }
 
+fn null_device() -> io::Result<File> {
+    const NULL: &str = "/dev/null";
+    let opened = File::options().read(true).write(true).open(NULL);
+    // A file of that name would keep what processes write to it.
+    let device = opened.and_then(|file| match file.metadata()?.file_type().is_char_device() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no device")),
+    });
+    device.map_err(|error| machine::at_system_file(NULL, error))
+}
+
 /// The same file under a number that is in nobody's way.
 fn out_of_the_way(file: &impl AsRawFd) -> io::Result<OwnedFd> {
     // SAFETY: duplicates a descriptor that the caller holds; the new one is nobody else's.
     unsafe {
         let moved = libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, DESCRIPTOR_MIN);
-        if moved < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(moved)) }
+        match moved {
+            // Such a number is beyond the limit on descriptors.
+            ..0 if io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) => {
+                Err(io::Error::from_raw_os_error(libc::EMFILE))
+            }
+            ..0 => Err(io::Error::last_os_error()),
+            _ => Ok(OwnedFd::from_raw_fd(moved)),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -102,6 +103,12 @@ impl Pidfd {
     pub(super) fn has_ended(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         !self.poll(PollFlags::IN, Some(&now)).is_empty()
+    }
+
+    /// Whether it has ended once so much time has passed. Blocks until one of the two.
+    pub(super) fn ends_within(&self, patience: Duration) -> bool {
+        let patience = Timespec::try_from(patience).unwrap_or(RELEASE_PATIENCE);
+        !self.poll(PollFlags::IN, Some(&patience)).is_empty()
     }
 
     /// Whether it is a child of this process that nobody has waited for, and so still has its number.

@@ -92,7 +92,7 @@ fn let_in_by(ends: &'static [fn(&Shared)]) {
 }
 
 fn break_it(shared: &Shared) {
-    let cause = BrokenError::WorkersCannotStart(String::new());
+    let cause = BrokenError::Finalizer(crate::TaskError::Exited(1));
     shared.break_with(cause).into_iter().for_each(wake);
 }
 

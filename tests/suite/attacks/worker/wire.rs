@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use stockade::{
-    BuildError, Bytes, CancelReason, Limits, Lockdown, RefusedReason, SharedBuffer, TaskError,
+    BuildError, Bytes, CancelReason, Limits, Lockdown, MachineFault, SharedBuffer, TaskError,
     TaskHandle, WorkerProgram,
 };
 use stockade_tests::{
@@ -288,7 +288,7 @@ fn a72_forged_metrics_and_failures_are_those_of_their_task_alone() {
 }
 
 #[test]
-fn a_compiler_that_answers_nonsense_refuses_the_module() {
+fn a_compiler_that_answers_nonsense_costs_the_pool_and_no_module_its_name() {
     let real = worker_program();
     for nonsense in [
         "head -c 1000 /dev/urandom >&3",
@@ -301,8 +301,8 @@ fn a_compiler_that_answers_nonsense_refuses_the_module() {
         let folder = Folder::new();
         let program = WorkerProgram::Path(script(&folder, nonsense));
         let error = numbers().worker_program(program).build().unwrap_err();
-        let BuildError::Refused { reason, .. } = &error else { panic!("{nonsense}: {error:?}") };
-        assert!(matches!(reason, RefusedReason::Compiler(_)), "{nonsense}: {reason:?}");
+        let BuildError::Machine(error) = &error else { panic!("{nonsense}: {error:?}") };
+        assert!(matches!(error.fault, MachineFault::Process(_)), "{nonsense}: {error:?}");
         assert!(stockade_tests::own_children().is_empty(), "{nonsense}");
     }
 }

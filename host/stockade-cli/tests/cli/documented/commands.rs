@@ -76,6 +76,11 @@ impl Commands {
             "cargo" => self.check_cargo(words),
             "stockade" => self.check_stockade(words),
             "cd" => exists(words.first().copied().unwrap_or("?")),
+            // Programs from elsewhere, as continuous integration installs them.
+            installer if words.starts_with(global_install(installer)) => match words.last() {
+                Some(package) if self.integration.contains(*package) => Ok(()),
+                _ => Err("continuous integration does not install it".into()),
+            },
             name if USUAL.contains(&name) => Ok(()),
             name if TOOLCHAINS.contains(&name) => self.check_toolchain(words),
             _ => Err("no rule says whether it is right".into()),
@@ -159,6 +164,15 @@ impl Commands {
         };
         let unknown = words.iter().find(|word| !known(word));
         unknown.map_or(Ok(()), |word| Err(format!("`just languages` has no {word}")))
+    }
+}
+
+/// How a program is installed for all of a user's folders.
+fn global_install(installer: &str) -> &'static [&'static str] {
+    match installer {
+        "npm" => &["install", "--global"],
+        "pipx" => &["install"],
+        _ => &["no such command"],
     }
 }
 
@@ -307,6 +321,8 @@ fn a_command_that_names_what_is_not_there_is_told() {
         "just fuzz slots 0 -runs=10 -max_len=9",
         "STOCKADE_SEED=n just simulate",
         "cargo install --path host/stockade-cli --locked",
+        "pipx install rust-just",
+        "npm install --global rust-just",
         "cargo test -p stockade-tests conformance::table",
         "cargo test -p stockade-tests PATH",
         "cargo run -p stockade --example mandelbrot",
@@ -322,6 +338,7 @@ fn a_command_that_names_what_is_not_there_is_told() {
         "just fuzz",
         "cargo install --path guest-sdk/stockade-abi --locked",
         "cargo install ripgrep",
+        "pipx install ripgrep",
         "cargo test -p stockade-tests no::such",
         "cargo test -p stockade-test",
         "cargo run -p stockade --example mandelbröt",

@@ -6,7 +6,7 @@ use super::super::{Action, BrokenCause, CancelReason, Event, Hook, Resolution, S
 
 /// Everything that has to be seen: every event, action and resolution, and the situations that the
 /// dispatcher's subtler rules are about.
-const EXPECTED: [&str; 95] = [
+const EXPECTED: [&str; 98] = [
     "event: submit",
     "event: cancel",
     "event: cancel running",
@@ -25,6 +25,7 @@ const EXPECTED: [&str; 95] = [
     "event: closed",
     "event: misbehaved",
     "event: exited",
+    "event: ended from outside",
     "event: spawn failed",
     "event: set idle timeout",
     "event: join",
@@ -70,6 +71,8 @@ const EXPECTED: [&str; 95] = [
     "situation: a worker retired",
     "situation: a worker idled out",
     "situation: a start timed out",
+    "situation: a start was ended from outside",
+    "situation: starts were ended from outside for too long",
     "situation: a close timed out",
     "situation: a late message of a worker that is gone",
     "situation: a task was handed back to its caller",
@@ -166,6 +169,7 @@ fn name_of_event(event: &Event) -> &'static str {
         Event::Closed(_) => "event: closed",
         Event::Misbehaved(_) => "event: misbehaved",
         Event::Exited { .. } => "event: exited",
+        Event::EndedFromOutside(_) => "event: ended from outside",
         Event::SpawnFailed(_) => "event: spawn failed",
         Event::SetIdleTimeout(_) => "event: set idle timeout",
         Event::Join => "event: join",

@@ -182,6 +182,7 @@ impl Process {
                 self.exit(world);
             }
             (Step::FailToSpawn, _) => {
+                self.blame_outside(world);
                 self.phase = Phase::Gone;
                 self.say(Event::SpawnFailed(self.id), world);
             }
@@ -283,7 +284,15 @@ impl Process {
         self.plan(world, 0, 8, step);
     }
 
+    /// Some starts end by something outside of the pool.
+    fn blame_outside(&mut self, world: &mut World) {
+        if self.phase == Phase::Starting && world.fault_percent > 0 && world.rng.chance(40) {
+            self.say(Event::EndedFromOutside(self.id), world);
+        }
+    }
+
     fn exit(&mut self, world: &mut World) {
+        self.blame_outside(world);
         self.phase = Phase::Gone;
         self.epoch += 1;
         let mut started = self.page;

@@ -75,6 +75,7 @@ fn config(rng: &mut Rng) -> Config {
         patience: rng.millis(1, 20),
         needs_preparation: rng.chance(30),
         start_failures_max: rng.between(1, 5) as u32,
+        start_patience: rng.chance(70).then(|| rng.millis(0, 60)),
         backoff_min,
         backoff_max: backoff_min * rng.between(1, 8) as u32,
         requeues_max: rng.below(3) as u32,

@@ -29,6 +29,7 @@ const WINDOW_TIME: u64 = 4;
 const PATIENCE: u64 = 15;
 const BACKOFF_MIN: u64 = 10;
 const BACKOFF_MAX: u64 = 80;
+const START_PATIENCE: u64 = 500;
 const REQUEUES_MAX: u32 = 2;
 
 fn ms(millis: u64) -> Duration {
@@ -49,6 +50,7 @@ fn config(workers_max: usize) -> Config {
         patience: ms(PATIENCE),
         needs_preparation: false,
         start_failures_max: 3,
+        start_patience: Some(ms(START_PATIENCE)),
         backoff_min: ms(BACKOFF_MIN),
         backoff_max: ms(BACKOFF_MAX),
         requeues_max: REQUEUES_MAX,

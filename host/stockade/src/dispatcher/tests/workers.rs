@@ -161,6 +161,75 @@ fn the_last_of_so_many_failed_starts_breaks_the_pool() {
     assert_eq!(bench.timeout(), None);
 }
 
+/// Has one worker after the other ended from outside, as soon as it may start, until this moment. Says
+/// when and what followed from the last.
+fn end_starts_until(
+    bench: &mut Bench,
+    first: u64,
+    from: u64,
+    until: u64,
+) -> (u64, u64, Vec<Action>) {
+    let (mut id, mut now) = (first, from);
+    loop {
+        assert_eq!(bench.tell(Event::EndedFromOutside(worker(id))), []);
+        let followed = bench.exit(id, None);
+        let Some(next) = bench.timeout().filter(|next| *next <= until) else {
+            return (id, now, followed);
+        };
+        now = next;
+        id += 1;
+        assert_eq!(bench.time_out_at(now), [spawn(id)], "it goes on");
+    }
+}
+
+#[test]
+fn starts_that_are_ended_from_outside_go_on_with_growing_pauses_until_patience_ends() {
+    let mut bench = Bench::new(config(1));
+    bench.submit(task(1));
+    // After 10, 20, 40 ms, and then every 80 ms: far more often than may fail by themselves.
+    let (id, now, followed) = end_starts_until(&mut bench, 1, 0, START_PATIENCE - 1);
+    assert_eq!((id, now, followed), (9, 470, vec![]));
+    assert_eq!(bench.time_out_at(550), [spawn(10)]);
+    assert_eq!(bench.tell(Event::EndedFromOutside(worker(10))), []);
+    let broken = bench.tell(Event::SpawnFailed(worker(10)));
+    assert_eq!(broken[0], Action::Broken(BrokenCause::WorkersCannotStart));
+    assert_eq!(bench.timeout(), None);
+}
+
+#[test]
+fn a_worker_that_becomes_ready_ends_the_time_of_starts_that_were_ended_from_outside() {
+    let mut bench = Bench::new(config(1));
+    bench.submit(with_retry(task(1)));
+    let (id, now, _) = end_starts_until(&mut bench, 1, 0, START_PATIENCE - 1);
+    bench.time_out_at(now + BACKOFF_MAX);
+    bench.tell(Event::Ready(worker(id + 1)));
+    bench.exit(id + 1, Some(1));
+    let next = bench.timeout().unwrap();
+    assert_eq!(bench.time_out_at(next), [spawn(id + 2)]);
+    bench.tell(Event::EndedFromOutside(worker(id + 2)));
+    assert_eq!(bench.exit(id + 2, None), [], "its time begins anew");
+}
+
+#[test]
+fn without_a_bound_starts_that_are_ended_from_outside_never_break_a_pool() {
+    let mut bench = Bench::new(Config { start_patience: None, ..config(1) });
+    bench.submit(task(1));
+    let (.., followed) = end_starts_until(&mut bench, 1, 0, 100 * START_PATIENCE);
+    assert_eq!(followed, []);
+}
+
+#[test]
+fn a_worker_that_was_to_end_anyhow_was_not_ended_from_outside() {
+    let mut bench = Bench::new(Config { start_failures_max: 2, ..config(1) });
+    bench.submit(task(1));
+    // It took too long, so it was killed already, and another is on its way.
+    bench.time_out_at(START_TIMEOUT);
+    bench.tell(Event::EndedFromOutside(worker(1)));
+    assert_eq!(bench.exit(1, None), []);
+    let broken = bench.exit(2, None);
+    assert_eq!(broken[0], Action::Broken(BrokenCause::WorkersCannotStart), "the second of its own");
+}
+
 #[test]
 fn a_worker_that_becomes_ready_forgives_the_failed_starts() {
     let mut bench = Bench::new(config(1));

@@ -53,6 +53,11 @@ impl Oracle {
             }
             Event::Misbehaved(id) => self.distrust(id),
             Event::Exited { worker, started } => self.exits(now, worker, started, coverage),
+            Event::EndedFromOutside(id) => {
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.ended_from_outside |= !worker.ready && !worker.killed;
+                }
+            }
             Event::SpawnFailed(worker) => self.exits(now, worker, None, coverage),
             Event::SetIdleTimeout(timeout) => {
                 self.config.idle_timeout = timeout;
@@ -219,6 +224,7 @@ impl Oracle {
             worker.ready = true;
             worker.idle_since = now;
             self.starts_failed = 0;
+            self.ended_since = None;
         } else {
             self.distrust(id);
         }
@@ -272,7 +278,18 @@ impl Oracle {
                 self.paused_until = now + pause.min(self.config.backoff_max);
                 self.pauses += 1;
             }
-            self.starts_failed += u32::from(!worker.ready);
+            if !worker.ready && worker.ended_from_outside {
+                coverage.see("situation: a start was ended from outside");
+                let tried_for = now - *self.ended_since.get_or_insert(now);
+                let patience = self.config.start_patience;
+                self.may_break = patience.is_some_and(|patience| tried_for >= patience);
+                if self.may_break && tried_for > Duration::ZERO {
+                    coverage.see("situation: starts were ended from outside for too long");
+                }
+            } else if !worker.ready {
+                self.starts_failed += 1;
+                self.may_break = self.starts_failed >= self.config.start_failures_max;
+            }
         }
         let was_quarantined = self.quarantined.clone();
         if worker.is_at_fault() {

@@ -82,6 +82,8 @@ pub(super) struct Worker {
     pub(super) distrusted: bool,
     /// Killed for no fault of its own.
     pub(super) excused: bool,
+    /// Ended by something outside of the pool, before it was ready.
+    pub(super) ended_from_outside: bool,
     /// Since when what is first is to be stopped, and something behind it is said to have started.
     pub(super) stopping_since: Option<Moment>,
     /// Killed for the sake of what was first, when nothing behind that had started.
@@ -106,6 +108,7 @@ impl Worker {
             killed: false,
             distrusted: false,
             excused: false,
+            ended_from_outside: false,
             stopping_since: None,
             was_alone: false,
         }

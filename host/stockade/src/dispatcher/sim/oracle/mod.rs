@@ -40,6 +40,10 @@ pub(super) struct Oracle {
     /// Pauses since a task finished.
     pauses: u32,
     starts_failed: u32,
+    /// Since when starts were ended from outside.
+    ended_since: Option<Moment>,
+    /// Whether the last worker that failed to start was one too many, or one too late.
+    may_break: bool,
     /// What was ever held against modules, or for them: whose, and whether for.
     record: Vec<(ModuleId, bool)>,
     quarantined: BTreeSet<ModuleId>,
@@ -83,6 +87,8 @@ impl Oracle {
             paused_until: Moment::ZERO,
             pauses: 0,
             starts_failed: 0,
+            ended_since: None,
+            may_break: false,
             record: Vec::new(),
             quarantined: BTreeSet::new(),
             hook_failed: None,
