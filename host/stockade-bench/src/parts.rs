@@ -47,7 +47,7 @@ fn worker() -> Result<()> {
                 None => std::fs::read(guests::quickjs()?).context("QuickJS is not built")?,
             };
             let limits = stockade_wire::Limits::default();
-            let runtime = Alone::new(&wasm, &limits).map_err(Error::msg)?;
+            let runtime = Alone::new(&wasm, &limits, Features::default()).map_err(Error::msg)?;
             runtimes.insert(module.to_owned(), runtime);
         }
         let runtime = runtimes.get_mut(module).context("it was just made")?;

@@ -33,8 +33,9 @@ mod locate;
 
 mod text;
 
-pub use admission::{FEATURES, INSTANCE_BYTES_MAX, TABLES_MAX, admit};
+pub use admission::{INSTANCE_BYTES_MAX, MEMORIES_MAX, TABLES_MAX, TYPES_MAX, admit};
 pub use description::PAGE_BYTES;
+pub use features::wasm_features;
 pub use imports::{IMPORTS, Provided};
 pub use locate::locate;
 pub use source::binary;

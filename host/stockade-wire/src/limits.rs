@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::Features;
 use crate::codec::{Decode, Encode};
 use crate::frame::FRAME_BYTES_MAX;
 
@@ -152,7 +153,7 @@ impl Limits {
         usize::try_from(bytes).unwrap_or(FRAME_BYTES_MAX).min(FRAME_BYTES_MAX)
     }
 
-    /// What of these limits the compiler must know.
+    /// What of these limits the compiler must know, with the features that are on by default.
     pub fn engine_settings(&self) -> EngineSettings {
         let metering = match (self.interruptible, self.fuel.is_some()) {
             (false, false) => Metering::None,
@@ -165,6 +166,7 @@ impl Limits {
             table_elements: self.table_elements,
             metering,
             canonical_nans: self.deterministic.is_some(),
+            features: Features::default(),
         }
     }
 }
@@ -178,8 +180,11 @@ pub struct EngineSettings {
     pub table_elements: u64,
     /// Which checks are compiled in.
     pub metering: Metering,
-    /// Whether a number that is none has the same bits on every machine.
+    /// Whether results are the same on every machine: NaN bit patterns are canonical, and relaxed vector
+    /// instructions have their deterministic form.
     pub canonical_nans: bool,
+    /// What modules may use beyond WebAssembly 2.0.
+    pub features: Features,
 }
 
 /// Checks compiled into guest code.

@@ -294,6 +294,10 @@ pub enum TrapKind {
     BadConversion,
     /// Any other.
     Other,
+    /// An exception that nothing caught.
+    UncaughtException,
+    /// A null reference was used: called, or looked into.
+    NullReference,
 }
 
 impl fmt::Display for TrapKind {
@@ -309,6 +313,8 @@ impl fmt::Display for TrapKind {
             Self::IntegerOverflow => "integer overflow",
             Self::BadConversion => "float that no integer can hold",
             Self::Other => "trap",
+            Self::UncaughtException => "uncaught exception",
+            Self::NullReference => "use of a null reference",
         })
     }
 }

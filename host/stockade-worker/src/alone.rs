@@ -14,9 +14,9 @@ use std::os::unix::net::UnixStream;
 
 use stockade_wire::descriptor::sealed_file;
 use stockade_wire::{
-    CompileLimits, CompileRequest, CompileStep, Confinement, Finished, Grants, Instances,
-    Invocation, Limits, Load, ModuleDescription, ModuleId, Run, Setup, StatusPage, TaskId,
-    WorkerId, WorkerPort,
+    CompileLimits, CompileRequest, CompileStep, Confinement, EngineSettings, Features, Finished,
+    Grants, Instances, Invocation, Limits, Load, ModuleDescription, ModuleId, Run, Setup,
+    StatusPage, TaskId, WorkerId, WorkerPort,
 };
 use wasmtime::{Engine, Extern, Instance, Linker, Module, Store, Val};
 
@@ -54,12 +54,12 @@ fn words(error: impl std::fmt::Display) -> String {
 }
 
 impl Alone {
-    /// Compiles the binary module `wasm` for `limits` and maps it, as a compiler and a worker would.
+    /// Compiles the binary module `wasm` for `limits` and `features`, and maps it, as a compiler and a worker would.
     ///
     /// # Errors
     /// Why that is refused.
-    pub fn new(wasm: &[u8], limits: &Limits) -> Result<Self> {
-        let settings = limits.engine_settings();
+    pub fn new(wasm: &[u8], limits: &Limits, features: Features) -> Result<Self> {
+        let settings = EngineSettings { features, ..limits.engine_settings() };
         let request = CompileRequest {
             step: CompileStep::Compile,
             engine: settings.clone(),
@@ -84,6 +84,7 @@ impl Alone {
             instances: Instances::PerTask,
             confinement: Confinement::default(),
             modules: 1,
+            memories: compiled.description.memories,
             rings: false,
             coredumps: None,
         };

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_wire::{Failure, Frame, GuestError, TrapKind};
+use stockade_wire::{Failure, Features, Frame, GuestError, TrapKind};
 
 use crate::shown::{Line, Lines};
 use crate::{CacheError, LockdownError, WorkerExit};
@@ -102,9 +102,19 @@ pub enum RefusedReason {
     /// It is truncated, corrupt or not valid.
     #[error("{}", Lines(.0))]
     Malformed(String),
-    /// It uses a feature that is off, or is a component.
+    /// It uses a feature that no pool has on, or is a component, or was built for another version of the
+    /// guest ABI.
     #[error("{}", Lines(.0))]
     Feature(String),
+    /// It uses features that are off in this pool: [`PoolBuilder::features`](crate::PoolBuilder::features)
+    /// turns them on.
+    #[error("{}", Lines(.message))]
+    FeaturesOff {
+        /// Those that it uses and that are off.
+        features: Features,
+        /// What it uses, and where.
+        message: String,
+    },
     /// It imports what is not provided.
     #[error("{}", Lines(.0))]
     Import(String),

@@ -13,8 +13,8 @@ use std::{io, mem};
 use stockade_wire::descriptor::{self, Sender};
 use stockade_wire::frame::{Body, FrameReader};
 use stockade_wire::{
-    CompileStep, HookCall, HostMessage, Instances, Load, ModuleId, Role, Setup, StatusPage, TaskId,
-    WorkerMessage, codec,
+    CompileStep, EngineSettings, HookCall, HostMessage, Instances, Load, ModuleId, Role, Setup,
+    StatusPage, TaskId, WorkerMessage, codec,
 };
 
 use crate::allowance::Allowance;
@@ -63,7 +63,8 @@ impl Preparation {
     /// checks that let it end at its deadline by itself; the tasks' code stays without.
     fn initializer_setup(&self) -> Setup {
         let limits = self.setup.limits.clone().interruptible(true);
-        let engine = limits.engine_settings();
+        let features = self.setup.engine.features;
+        let engine = EngineSettings { features, ..limits.engine_settings() };
         Setup { instances: Instances::PerTask, limits, engine, ..self.setup.clone() }
     }
 
@@ -78,7 +79,7 @@ impl Preparation {
         let Process { mut child, socket, confinement } =
             process::start(self.compiler.program(), Role::Worker, &setup.name, lockdown)
                 .map_err(failed)?;
-        let setup = &Setup { confinement, modules: 1, rings: false, ..setup.clone() };
+        let setup = &Setup { confinement, rings: false, ..setup.clone() };
         let outcome = (|| {
             interrupt.watch(&socket).map_err(failed)?;
             let mut sender = Sender::new(socket.try_clone().map_err(failed)?);

@@ -37,7 +37,7 @@ pub(crate) fn compare(made: &Made, seed: u32, tally: &Tally) {
         .table_elements(TABLE_ELEMENTS)
         .stdio_bytes(4 << 10);
     // Whether it is refused is the pools' to find out.
-    let Ok(mut alone) = Alone::new(&made.wasm, &limits) else { return };
+    let Ok(mut alone) = Alone::new(&made.wasm, &limits, Features::all()) else { return };
     let mut random = Random::of_part(u64::from(seed) + 2, made.number);
     for round in 0..=ROUNDS {
         match alone.difference() {

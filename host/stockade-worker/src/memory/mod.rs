@@ -65,9 +65,6 @@ pub(crate) const GUARD_BYTES: u64 = 32 << 20;
 /// and says which of the two it wants by nothing but this reservation.
 pub(crate) const GC_HEAP_RESERVATION_BYTES: u64 = RESERVATION_BYTES - GRANULE_BYTES;
 
-/// The most memories of one module.
-pub(crate) const MEMORIES_MAX: usize = 16;
-
 /// Why a module has no memories here.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MemoryError {
