@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use stockade::{Bytes, Pool};
+use stockade::{Bytes, Features, Pool};
 use stockade_reference::{guests, serve};
 use stockade_wire::{Call, Codec, CommandCall, Invocation, Outcome, Stdin, StdioSink};
 use stockade_worker::Alone;

@@ -65,6 +65,24 @@ fn for_worker_of(mut config: Config, own: usize, lent: usize) -> wasmtime::Resul
     Ok(WorkerEngine { engine: Engine::new(&config)?, code, memories })
 }
 
+/// The engine of a worker by itself, with its compiler and so many places for whatever memory is asked
+/// for, and with `collector` in place of the one that workers have, if there is one: for the
+/// specification's own tests, whose modules share memories and are no guests of a pool.
+///
+/// # Errors
+/// As for a worker.
+pub fn engine_alone(
+    settings: &EngineSettings,
+    memories: usize,
+    collector: Option<Collector>,
+) -> wasmtime::Result<Engine> {
+    let memories = Memories::for_anything(memories);
+    let memories = memories.map_err(|error| wasmtime::Error::msg(error.to_string()))?;
+    let mut config = config(settings);
+    config.with_host_memory(Arc::new(memories) as Arc<_>).collector(collector.unwrap_or(COLLECTOR));
+    Engine::new(&config)
+}
+
 /// The engine of a compiler.
 ///
 /// # Errors

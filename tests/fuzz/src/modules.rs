@@ -2,7 +2,7 @@
 
 use stockade_module::IMPORTS;
 use stockade_wire::{
-    EngineSettings, ExportType, Metering, ModuleDescription, Refusal, RefusalKind, ValueType,
+    EngineSettings, ExportType, Features, Metering, ModuleDescription, Refusal, RefusalKind, ValueType,
 };
 
 use crate::rules;
@@ -26,6 +26,7 @@ pub const SETTINGS: EngineSettings = EngineSettings {
     table_elements: 10_000,
     metering: Metering::None,
     canonical_nans: false,
+    features: Features::all(),
 };
 
 /// Keeps wasm-smith to what is admitted under these limits.

@@ -10,13 +10,16 @@
 
 use std::time::Duration;
 
-use stockade::{ExportType, ValueType};
+use stockade::{ExportType, Features, ValueType};
 use stockade_tests::Random;
-use stockade_wire::{Call, Codec, CommandCall, Invocation, Limits, Scalar, Stdin, StdioSink};
+use stockade_wire::{
+    Call, Codec, CommandCall, Failure, Finished, Invocation, Limits, Outcome, Scalar, Stdin, StdioSink,
+};
 use stockade_worker::Alone;
 
 use crate::make::Made;
 use crate::tally::Tally;
+use crate::trial::ENGINE_BUG;
 use crate::{MEMORY_BYTES, TABLE_ELEMENTS};
 
 /// What one call may take; at that it traps.
@@ -52,8 +55,16 @@ pub(crate) fn compare(made: &Made, seed: u32, tally: &Tally) {
             break;
         }
         for invocation in invocations(&alone, &mut random) {
-            if let Err(why) = alone.run(invocation.clone(), Vec::new()) {
-                return tally.violation(made, format!("{invocation:?} has no end: {why}"));
+            match alone.run(invocation.clone(), Vec::new()) {
+                Err(why) => {
+                    return tally.violation(made, format!("{invocation:?} has no end: {why}"));
+                }
+                Ok(Finished { outcome: Outcome::Failed(Failure::Guest(why)), .. })
+                    if why.contains(ENGINE_BUG) =>
+                {
+                    return tally.violation(made, format!("{invocation:?}: {why}"));
+                }
+                Ok(_) => {}
             }
         }
     }

@@ -1,6 +1,6 @@
 //! 80–83: what is left in guest memory, written by a guest or by the kernel, while pages are moved.
 
-use stockade::{Grants, Limits, Pool};
+use stockade::{Features, Grants, Limits, Pool};
 use stockade_tests::races::{Mover, Race};
 use stockade_tests::{Folder, TASKS, wat};
 use stockade_wire::{Call, Codec, Invocation, Outcome};

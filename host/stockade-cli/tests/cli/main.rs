@@ -11,6 +11,7 @@ mod debugging;
 mod doctor;
 mod documented;
 mod examples;
+mod features;
 mod inspect;
 mod map;
 mod map_faults;

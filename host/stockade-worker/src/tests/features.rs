@@ -489,3 +489,34 @@ fn a_reference_that_a_task_stored_is_gone_for_the_next() {
         assert_eq!(kind, TrapKind::NullReference);
     }
 }
+
+/// That the comparison above sees anything of references.
+#[test]
+fn a_comparison_tells_apart_which_function_a_reference_is_of_and_what_an_object_holds() {
+    let difference = |before: &str, after: &str| {
+        let source = format!(
+            r#"(module (type $box (struct (field (mut i32))))
+            (func $f (export "f")) (func $g (export "g"))
+            (global $used (mut i32) (i32.const 0))
+            (global (export "held") (mut funcref) (ref.func $f))
+            (table (export "table") 2 (ref null $box) (struct.new $box (i32.const 7)))
+            (elem declare func $g)
+            (func (export "change") {before} {after}))"#
+        );
+        let binary = wat::parse_str(source).unwrap();
+        let mut alone = Alone::new(&binary, &Limits::default(), Features::all()).unwrap();
+        alone.difference_after(Some("change")).unwrap()
+    };
+    for (change, place) in [
+        ("(global.set 1 (ref.func $g))", "held"),
+        ("(struct.set $box 0 (table.get 0 (i32.const 1)) (i32.const 8))", "table[0]"),
+        ("(table.set 0 (i32.const 1) (struct.new $box (i32.const 9)))", "table[1]"),
+    ] {
+        let seen = difference(change, "").expect("a difference");
+        assert!(seen.contains(place), "{change}: {seen}");
+    }
+    assert_eq!(
+        difference("(global.set 1 (ref.func $f))", "(global.set $used (i32.const 1))"),
+        None
+    );
+}
