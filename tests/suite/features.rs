@@ -1,8 +1,8 @@
 //! What of WebAssembly 3.0 a pool's modules may use: run by real workers, narrowed, and within limits.
 
 use stockade::{
-    BuildError, Feature, Features, Instances, Limits, Pool, PoolBuilder, RefusedReason,
-    TaskError, TrapKind,
+    BuildError, Feature, Features, Instances, Limits, Pool, PoolBuilder, RefusedReason, TaskError,
+    TrapKind,
 };
 use stockade_tests::{int, wat};
 
@@ -141,9 +141,9 @@ fn an_instance_that_lives_keeps_its_objects() {
 #[test]
 fn what_is_off_is_refused_and_the_error_says_which() {
     let refused = |features: Features| match small(wat(MODERN)).features(features).build() {
-        Err(BuildError::Refused { reason: RefusedReason::FeaturesOff { features, .. }, .. }) => {
-            features
-        }
+        Err(BuildError::Refused {
+            reason: RefusedReason::FeaturesOff { features, .. }, ..
+        }) => features,
         other => panic!("{other:?}"),
     };
     let uses = [

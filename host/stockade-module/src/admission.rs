@@ -55,12 +55,11 @@ fn validate(binary: &[u8], features: Features) -> Result<Types, Refusal> {
             let named = |feature: Feature| format!("{} (`{feature}`)", feature.words());
             let names: Vec<_> =
                 never.iter().map(|name| (*name).to_owned()).chain(off.iter().map(named)).collect();
-            let verb = if names.len() > 1 { "are" } else { "is" };
             let kind = match never.is_empty() && off != Features::none() {
                 true => RefusalKind::FeaturesOff(off),
                 false => RefusalKind::Feature,
             };
-            (kind, format!("it uses {}, which {verb} off: {error}", join(&names)))
+            (kind, format!("it uses {}, and that is off: {error}", join(&names)))
         }
     };
     Err(refusal(kind, &message))

@@ -31,7 +31,7 @@ const NEVER: &[(WasmFeatures, &str)] = &[
 
 /// What the validator, and the engine, call a set of features, together with what is always on.
 pub fn wasm_features(features: Features) -> WasmFeatures {
-    features.iter().fold(BASE, |flags, feature| flags.union(flag(feature)))
+    features.with_needs().iter().fold(BASE, |flags, feature| flags.union(flag(feature)))
 }
 
 fn flag(feature: Feature) -> WasmFeatures {
@@ -65,7 +65,8 @@ pub(crate) fn used(binary: &[u8], features: Features) -> Option<Used> {
     if !is_valid(binary, all) {
         return None;
     }
-    let off = Feature::ALL.into_iter().filter(|feature| !features.has(*feature));
+    let on = features.with_needs();
+    let off = Feature::ALL.into_iter().filter(|feature| !on.has(*feature));
     let off = off.filter(|feature| {
         let without = match feature {
             // Garbage collection brings typed references along, so one is missed only without both.

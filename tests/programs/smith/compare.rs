@@ -13,7 +13,8 @@ use std::time::Duration;
 use stockade::{ExportType, Features, ValueType};
 use stockade_tests::Random;
 use stockade_wire::{
-    Call, Codec, CommandCall, Failure, Finished, Invocation, Limits, Outcome, Scalar, Stdin, StdioSink,
+    Call, Codec, CommandCall, Failure, Finished, Invocation, Limits, Outcome, Scalar, Stdin,
+    StdioSink,
 };
 use stockade_worker::Alone;
 
@@ -49,6 +50,8 @@ pub(crate) fn compare(made: &Made, seed: u32, tally: &Tally) {
                 return tally
                     .violation(made, format!("after {round} rounds of calls: {difference}"));
             }
+            // Its start function takes longer than a call may, which on a busy machine is not long.
+            Err(why) if why.contains("wasm trap: interrupt") => return,
             Err(why) => return tally.violation(made, format!("after {round} rounds: {why}")),
         }
         if round == ROUNDS {

@@ -158,7 +158,7 @@ fn features_that_no_pool_has_are_named() {
         assert_refused(source, RefusalKind::Feature, &[name, "off"]);
     }
     let several = "(module (memory 1 1 shared) (memory 1 (pagesize 1)) (type (struct)))";
-    let words = ["threads, custom page sizes and garbage-collected types (`gc`), which are off"];
+    let words = ["threads, custom page sizes and garbage-collected types (`gc`), and that is off"];
     assert_refused(several, RefusalKind::Feature, &words);
 }
 

@@ -520,3 +520,34 @@ fn a_comparison_tells_apart_which_function_a_reference_is_of_and_what_an_object_
         None
     );
 }
+
+#[test]
+fn there_are_at_most_a_hundred_thousand_types_and_deep_hierarchies_load() {
+    use stockade_module::TYPES_MAX;
+    let many = |count: u32| format!("(module (rec {}))", "(type (struct))".repeat(count as usize));
+    let request = request_with(Features::all(), &Limits::default());
+    let refusal = compile_for(&request, many(TYPES_MAX + 1), None).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::Limit, "{refusal}");
+    assert!(refusal.message.contains("types"), "{refusal}");
+    // As many as there may be with the function's, in hierarchies of 60 that differ from each other.
+    let count = TYPES_MAX - 1;
+    let deep = (0..count).map(|at| {
+        let fields =
+            (0..11).map(|bit| if at / 60 >> bit & 1 == 0 { "(field i32)" } else { "(field i64)" });
+        let parent = if at % 60 == 0 { String::new() } else { (at - 1).to_string() };
+        format!("(type (sub {parent} (struct {})))", fields.collect::<String>())
+    });
+    let last = count - 1;
+    let source = format!(
+        r#"(module {} (func (export "f") (result i32)
+            (ref.test (ref {}) (struct.new_default {last}))))"#,
+        deep.collect::<String>(),
+        last - last % 60,
+    );
+    let mut worker = wide(Limits::default(), &source);
+    assert_eq!(
+        number(&worker.scalar("f", &[])),
+        1,
+        "the last of a hierarchy is one of the first's"
+    );
+}

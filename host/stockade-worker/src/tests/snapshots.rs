@@ -235,7 +235,10 @@ fn an_initializer_that_a_snapshot_cannot_follow_is_refused_by_what_it_does_befor
         ("array.set", format!("(array.set $list {list} (i32.const 2))")),
         ("array.fill", format!("(array.fill $list {list} (i32.const 2) (i32.const 1))")),
         ("array.copy", format!("(array.copy $list $list {list} {list} (i32.const 1))")),
-        ("array.init_data", format!("(array.init_data $list $d {list} (i32.const 0) (i32.const 0))")),
+        (
+            "array.init_data",
+            format!("(array.init_data $list $d {list} (i32.const 0) (i32.const 0))"),
+        ),
         (
             "array.init_elem",
             "(array.init_elem $functions $e (array.new_default $functions (i32.const 1)) \

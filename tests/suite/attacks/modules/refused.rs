@@ -1,8 +1,8 @@
 //! What no worker ever sees: refused when the pool is built, each with its cause.
 
 use stockade::{
-    BuildError, Command, Feature, Features, Pool, PoolBuilder, RefusedReason, RunError, SubmitError,
-    TaskError,
+    BuildError, Command, Feature, Features, Pool, PoolBuilder, RefusedReason, RunError,
+    SubmitError, TaskError,
 };
 use stockade_tests::bombs::{Binary, Section};
 use stockade_tests::{Random, guest, numbers, wat};
@@ -40,10 +40,7 @@ fn a22_features_that_are_off_are_refused_by_name() {
             "(module (func (param v128 v128) (result v128)
                 (i8x16.relaxed_swizzle (local.get 0) (local.get 1))))",
         ),
-        (
-            Feature::ExtendedConst,
-            "(module (global i32 (i32.add (i32.const 1) (i32.const 1))))",
-        ),
+        (Feature::ExtendedConst, "(module (global i32 (i32.add (i32.const 1) (i32.const 1))))"),
     ];
     let beside = Bystander::new();
     for (feature, module) in NEVER {
