@@ -210,6 +210,7 @@ wasm-target:
 check:
     cargo fmt --all --check
     cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
+    cargo fmt --manifest-path tests/spec/Cargo.toml --check
     cargo fmt --manifest-path host/stockade-bench/peers/Cargo.toml --all --check
     cargo fmt --manifest-path host/stockade-bench/instructions/Cargo.toml --check
     cargo fmt --manifest-path host/stockade/watching/Cargo.toml --check
@@ -272,6 +273,10 @@ smith modules="10000" seed="" first="": build
 # The comparison of `smith` alone: after calls and a reset, is an instance as the engine makes it, byte for byte?
 smith-compare modules="100000" seed="" first="": build
     {{ target }}/debug/smith compare {{ modules }} "{{ seed }}" "{{ first }}"
+
+# The specification's own tests of WebAssembly 3.0, in an engine of a worker's settings; words are parts of files' names, as in `just spec exceptions`. A build of its own, some minutes the first time.
+spec *words:
+    cargo run --quiet --manifest-path tests/spec/Cargo.toml --target-dir {{ target }}/spec -- {{ words }}
 
 # One fuzz target for so many seconds (0 is without end), on from its kept corpus: admission, cache, manifest, results, ring, slots or wire. More words are libFuzzer's options.
 fuzz target_name seconds="60" *options: cargo-fuzz

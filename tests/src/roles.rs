@@ -83,6 +83,7 @@ impl RoleProcess {
             instances: Instances::PerTask,
             confinement: confinement(),
             modules: 1,
+            memories: 1,
             rings: false,
             coredumps: None,
         };

@@ -13,6 +13,7 @@ mod coredumps;
 mod deterministic;
 mod docs;
 mod ending;
+mod features;
 mod handles;
 mod hooks;
 mod isolation;

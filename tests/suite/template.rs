@@ -180,6 +180,7 @@ fn a_clone_reports_the_same_layers_as_a_worker_that_was_started_by_itself() {
         instances: Instances::PerTask,
         confinement: Confinement { lockdown: lockdown.clone(), ..Confinement::default() },
         modules,
+        memories: modules,
         rings: false,
         coredumps: None,
     };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use stockade::{Bytes, Pool};
+use stockade::{Bytes, Features, Pool};
 use stockade_reference::{guests, serve};
 use stockade_wire::{Call, Codec, CommandCall, Invocation, Outcome, Stdin, StdioSink};
 use stockade_worker::Alone;
@@ -47,7 +47,7 @@ fn worker() -> Result<()> {
                 None => std::fs::read(guests::quickjs()?).context("QuickJS is not built")?,
             };
             let limits = stockade_wire::Limits::default();
-            let runtime = Alone::new(&wasm, &limits).map_err(Error::msg)?;
+            let runtime = Alone::new(&wasm, &limits, Features::default()).map_err(Error::msg)?;
             runtimes.insert(module.to_owned(), runtime);
         }
         let runtime = runtimes.get_mut(module).context("it was just made")?;

@@ -79,8 +79,11 @@ fn option_of(setting: &str) -> &str {
     }
 }
 
-fn refusal_help(reason: &RefusedReason) -> Option<&'static str> {
-    Some(match reason {
+fn refusal_help(reason: &RefusedReason) -> Option<String> {
+    if let RefusedReason::FeaturesOff { features, .. } = reason {
+        return Some(format!("add it to `--features`, as in `--features {features}`"));
+    }
+    let help = match reason {
         RefusedReason::NotWasm(_) => {
             "MODULE is a WebAssembly module, or its text format in a file that ends in .wat; a Rust \
              program becomes one with `cargo build --target wasm32-wasip1`"
@@ -89,8 +92,8 @@ fn refusal_help(reason: &RefusedReason) -> Option<&'static str> {
             "the file may be cut off or damaged: build or download it again"
         }
         RefusedReason::Feature(_) => {
-            "build the module for wasm32-wasip1, as with `cargo build --target wasm32-wasip1`; it \
-             may import from `wasi_snapshot_preview1` and `stockade`"
+            "no option turns it on: build the module for wasm32-wasip1 without it, as with `cargo build \
+             --target wasm32-wasip1`"
         }
         RefusedReason::Import(_) => {
             "what is provided are the functions of `wasi_snapshot_preview1` and `stockade`; \
@@ -102,7 +105,8 @@ fn refusal_help(reason: &RefusedReason) -> Option<&'static str> {
         }
         RefusedReason::Snapshot(_) => "`--instances per-worker` needs no snapshot",
         _ => return None,
-    })
+    };
+    Some(help.to_owned())
 }
 
 impl From<SubmitError> for Error {

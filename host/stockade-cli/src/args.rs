@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
+use stockade::Features;
 
 use crate::bench::BenchArgs;
 use crate::build::BuildArgs;
@@ -329,6 +330,18 @@ pub(crate) struct PoolArgs {
     /// alone another in every run]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(crate) seed: Option<u64>,
+
+    /// What the module may use of WebAssembly 3.0: NAME adds a feature, -NAME takes one away, and the
+    /// list may begin with all, none or default. There are extended-const, tail-call, multi-memory,
+    /// memory64, relaxed-simd, function-references, exceptions, externref and gc
+    #[arg(
+        long,
+        value_name = "LIST",
+        default_value = "default",
+        allow_hyphen_values = true,
+        help_heading = "Features"
+    )]
+    pub(crate) features: Features,
 
     /// Let guests read the directory HOST, which they find as GUEST; with :rw, write it too
     #[arg(long, value_name = "HOST[::GUEST][:rw]", help_heading = "Grants")]

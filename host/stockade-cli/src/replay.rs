@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use stockade::{Grants, Output, Recording, RecordingError, TaskError, WorkerProgram};
+use stockade::{Features, Grants, Output, Recording, RecordingError, TaskError, WorkerProgram};
 
 use crate::error::Error;
 use crate::exit::{self, Exit};
@@ -33,6 +33,11 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "HOST[::GUEST][:rw]")]
     pub(crate) grant_dir: Vec<DirGrant>,
 
+    /// What the module may use of WebAssembly 3.0, as for `run`. A recording turns nothing on that is
+    /// off by default
+    #[arg(long, value_name = "LIST", default_value = "default", allow_hyphen_values = true)]
+    pub(crate) features: Features,
+
     /// Keep a core dump of the task, where it traps, as a file in the directory DIR that WebAssembly
     /// debuggers open: its functions, globals and memory, and so the task's data
     #[arg(long, value_name = "DIR")]
@@ -55,6 +60,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
     let pool = recording
         .builder()
         .grants(grants(&recording, args)?)
+        .features(args.features)
         .coredumps(wanted)
         .worker_program(WorkerProgram::CurrentProgram)
         .build()?;

@@ -34,6 +34,7 @@ pub(crate) fn pool(
         .module(module)
         .worker_program(WorkerProgram::CurrentProgram)
         .limits(limits(args, observer.seed()))
+        .features(args.features)
         .grants(grants(args)?)
         .lockdown(doctor::required(&args.require))
         .unknown_imports(args.unknown_imports.into())

@@ -1,24 +1,23 @@
 //! Admission: whether a module may run here, with the cause named where it may not.
 
-use stockade_wire::{EngineSettings, ModuleDescription, Refusal, RefusalKind};
+use stockade_wire::{EngineSettings, Feature, Features, ModuleDescription, Refusal, RefusalKind};
+use wasmparser::Validator;
 use wasmparser::types::Types;
-use wasmparser::{Validator, WasmFeatures};
 
 use crate::description::Outline;
+use crate::features::{Used, wasm_features};
 use crate::{counts, features, imports, refusal};
-
-/// What guests may use of WebAssembly: what toolchains emit for `wasm32-wasip1`, and no more.
-pub const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
-    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
-    .union(WasmFeatures::SIGN_EXTENSION)
-    .union(WasmFeatures::MULTI_VALUE)
-    .union(WasmFeatures::BULK_MEMORY)
-    .union(WasmFeatures::REFERENCE_TYPES)
-    .union(WasmFeatures::SIMD)
-    .union(WasmFeatures::FLOATS);
 
 /// The most tables that a module may have.
 pub const TABLES_MAX: u32 = 4;
+
+/// The most memories that a module may have: each takes 4 GiB of a worker's address space.
+pub const MEMORIES_MAX: usize = 16;
+
+/// The most types that a module may have. A worker keeps some hundred bytes of each, and more of those
+/// with many supertypes; the largest applications that are compiled to garbage-collected types have
+/// some ten thousand.
+pub const TYPES_MAX: u32 = 100_000;
 
 /// Bookkeeping of one instance, which grows with the functions in its tables: enough for the largest
 /// interpreters that are compiled to WebAssembly.
@@ -30,7 +29,7 @@ pub const INSTANCE_BYTES_MAX: usize = 8 << 20;
 /// The reason why it may not.
 pub fn admit(binary: &[u8], settings: &EngineSettings) -> Result<ModuleDescription, Refusal> {
     counts::check(binary)?;
-    let types = validate(binary)?;
+    let types = validate(binary, settings.features)?;
     let outline = Outline::read(binary, &types)?;
     imports::check(&outline.imports, settings.unknown_imports)?;
     check_limits(settings, &outline)?;
@@ -41,26 +40,31 @@ pub fn admit(binary: &[u8], settings: &EngineSettings) -> Result<ModuleDescripti
 ///
 /// # Errors
 /// A refusal that names the features it should not use, or the place where it is malformed.
-fn validate(binary: &[u8]) -> Result<Types, Refusal> {
-    let error = match Validator::new_with_features(FEATURES).validate_all(binary) {
+fn validate(binary: &[u8], features: Features) -> Result<Types, Refusal> {
+    let error = match Validator::new_with_features(wasm_features(features)).validate_all(binary) {
         Ok(types) => return Ok(types),
         Err(error) => error,
     };
-    let (kind, message) = match features::used(binary) {
+    let (kind, message) = match features::used(binary, features) {
         None => (RefusalKind::Malformed, format!("not a valid module: {error}")),
-        Some(used) => {
-            let verb = if used.len() > 1 { "are" } else { "is" };
-            let used = join(&used);
-            (RefusalKind::Feature, format!("it uses {used}, which {verb} off: {error}"))
+        Some(Used { off, never }) => {
+            let named = |feature: Feature| format!("{} (`{feature}`)", feature.words());
+            let names: Vec<_> =
+                never.iter().map(|name| (*name).to_owned()).chain(off.iter().map(named)).collect();
+            let kind = match never.is_empty() && off != Features::none() {
+                true => RefusalKind::FeaturesOff(off),
+                false => RefusalKind::Feature,
+            };
+            (kind, format!("it uses {}, and that is off: {error}", join(&names)))
         }
     };
     Err(refusal(kind, &message))
 }
 
-fn join(names: &[&str]) -> String {
+fn join(names: &[String]) -> String {
     match names {
         [] => "a feature".into(),
-        [only] => (*only).into(),
+        [only] => only.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
 }
@@ -75,6 +79,14 @@ fn check_limits(settings: &EngineSettings, outline: &Outline<'_>) -> Result<(), 
     if memory > settings.memory_bytes {
         let allowed = settings.memory_bytes;
         return limit(format!("it needs {memory} bytes of memory, where {allowed} are allowed"));
+    }
+    let memories = outline.memory_min_pages.len();
+    if memories > MEMORIES_MAX {
+        return limit(format!("it has {memories} memories, where {MEMORIES_MAX} are allowed"));
+    }
+    if outline.types > TYPES_MAX {
+        let types = outline.types;
+        return limit(format!("it has {types} types, where {TYPES_MAX} are allowed"));
     }
     if outline.tables.len() > TABLES_MAX as usize {
         let tables = outline.tables.len();

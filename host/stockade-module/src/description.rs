@@ -12,7 +12,8 @@ use stockade_wire::{
 };
 use wasmparser::types::{CoreTypeId, Types};
 use wasmparser::{
-    ConstExpr, ElementItems, ExternalKind, FuncType, Operator, Parser, Payload, TypeRef, ValType,
+    ConstExpr, ElementItems, ExternalKind, FuncType, Operator, Parser, Payload, TableInit, TypeRef,
+    ValType,
 };
 
 use crate::imports::Provided;
@@ -24,9 +25,10 @@ use crate::{bounded, manifest, refusal};
 pub const PAGE_BYTES: u64 = 64 << 10;
 
 /// What an instance keeps of a global, and of a function that is referred to: wasmtime 48's
-/// `VMGlobalDefinition` and `VMFuncRef`.
+/// `VMGlobalDefinition` and `VMFuncRef`; and of a tag, `VMTagDefinition`.
 const GLOBAL_BYTES: u64 = 16;
 const FUNCTION_BYTES: u64 = 32;
+const TAG_BYTES: u64 = 8;
 
 /// What an instance keeps beside those: itself, its imports, tables and memory.
 const INSTANCE_BYTES: u64 = 64 << 10;
@@ -38,9 +40,11 @@ pub(crate) struct Outline<'a> {
     pub(crate) tables: Vec<u64>,
     exports: Vec<(&'a str, ExportType)>,
     globals: u64,
+    tags: u64,
+    pub(crate) types: u32,
     /// Functions that anything but a direct call refers to.
     referred_to: BTreeSet<u32>,
-    memory_min_pages: Vec<u64>,
+    pub(crate) memory_min_pages: Vec<u64>,
     manifest: Vec<&'a [u8]>,
     has_start: bool,
     has_debug_info: bool,
@@ -122,7 +126,11 @@ impl<'a> Outline<'a> {
             }
             Payload::TableSection(section) => {
                 for table in section {
-                    self.tables.push(table?.ty.initial);
+                    let table = table?;
+                    self.tables.push(table.ty.initial);
+                    if let TableInit::Expr(initial) = &table.init {
+                        self.refer(initial)?;
+                    }
                 }
             }
             Payload::MemorySection(section) => {
@@ -130,6 +138,13 @@ impl<'a> Outline<'a> {
                     self.memory_min_pages.push(memory?.initial);
                 }
             }
+            Payload::TypeSection(section) => {
+                for group in section {
+                    // As many as the validator allows, which are fewer than there are numbers.
+                    self.types += group?.types().len() as u32;
+                }
+            }
+            Payload::TagSection(section) => self.tags = section.count().into(),
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export?;
@@ -187,7 +202,10 @@ impl<'a> Outline<'a> {
     /// what it really takes.
     pub(super) fn instance_bytes(&self) -> u64 {
         let functions = self.referred_to.len() as u64;
-        INSTANCE_BYTES + self.globals * GLOBAL_BYTES + functions * FUNCTION_BYTES
+        INSTANCE_BYTES
+            + self.globals * GLOBAL_BYTES
+            + self.tags * TAG_BYTES
+            + functions * FUNCTION_BYTES
     }
 
     /// Bytes of memory that an instance begins with.
@@ -235,6 +253,8 @@ impl<'a> Outline<'a> {
             imports: imports.collect(),
             functions,
             memory_min_bytes: self.memory_min_bytes(),
+            // More are refused.
+            memories: self.memory_min_pages.len() as u32,
             has_start: self.has_start,
             has_debug_info: self.has_debug_info,
             warnings: warnings.finish(),

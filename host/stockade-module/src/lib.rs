@@ -35,8 +35,9 @@ mod locate;
 
 mod text;
 
-pub use admission::{FEATURES, INSTANCE_BYTES_MAX, TABLES_MAX, admit};
+pub use admission::{INSTANCE_BYTES_MAX, MEMORIES_MAX, TABLES_MAX, TYPES_MAX, admit};
 pub use description::{PAGE_BYTES, quoted};
+pub use features::wasm_features;
 pub use imports::{IMPORTS, Provided, provided};
 pub use locate::locate;
 pub use source::binary;

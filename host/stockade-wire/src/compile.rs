@@ -16,7 +16,7 @@ use crate::bounds::{
     PARAMETERS_MAX, REFUSAL_BYTES_MAX, SIGNATURE_TYPES_MAX, WARNINGS_MAX, impl_bounded_decode,
 };
 use crate::codec::{Decode, DecodeError, Decoder, Encode, impl_borrow_decode};
-use crate::{CompileLimits, EngineSettings, LockdownReport};
+use crate::{CompileLimits, EngineSettings, Features, LockdownReport};
 
 /// What the host asks of a compiler, with two or three descriptors: the module in a sealed memory
 /// file, a memory file to write the artefact to, and for [`CompileStep::Snapshot`] the state.
@@ -144,7 +144,7 @@ pub enum RefusalKind {
     Component,
     /// Truncated, corrupt or not valid; or text that does not parse.
     Malformed,
-    /// It uses a feature that is off.
+    /// It uses a feature that no pool has on.
     Feature,
     /// It imports what Stockade does not provide.
     Import,
@@ -154,6 +154,8 @@ pub enum RefusalKind {
     Snapshot,
     /// The compiler itself failed, which says nothing about the module.
     Internal,
+    /// It uses these features, which could be on and are off.
+    FeaturesOff(Features),
 }
 
 impl fmt::Display for Refusal {
@@ -174,8 +176,10 @@ pub struct ModuleDescription {
     pub imports: Vec<Import>,
     /// Functions of the manifest whose exports exist and have the right type.
     pub functions: Vec<Function>,
-    /// Bytes of memory at the start.
+    /// Bytes of memory at the start, all memories together.
     pub memory_min_bytes: u64,
+    /// How many memories it has.
+    pub memories: u32,
     /// Whether a start function runs in every new instance.
     pub has_start: bool,
     /// Whether it says in DWARF which lines of its source it was made from.
@@ -190,6 +194,7 @@ impl_bounded_decode!(ModuleDescription {
     imports: bounds::list::<IMPORTS_MAX, _, _>,
     functions: bounds::list::<FUNCTIONS_MAX, _, _>,
     memory_min_bytes: Decode::decode,
+    memories: Decode::decode,
     has_start: Decode::decode,
     has_debug_info: Decode::decode,
     warnings: warnings,

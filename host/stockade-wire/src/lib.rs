@@ -35,6 +35,7 @@ mod bounds;
 mod compile;
 mod compile_limits;
 mod coredump;
+mod features;
 mod grants;
 mod ids;
 mod indices;
@@ -73,6 +74,7 @@ pub use compile_limits::{
     COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_TIME_MAX, CompileLimits,
 };
 pub use coredump::{COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, COREDUMP_PIECE_BYTES, Coredumps};
+pub use features::{Feature, Features, UnknownFeature};
 pub use grants::{DirectoryGrant, Grants};
 pub use ids::{ChunkId, ModuleId, TaskId, WorkerId};
 pub use indices::RingError;

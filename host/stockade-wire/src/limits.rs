@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::Features;
 use crate::codec::{Decode, Encode};
 use crate::frame::FRAME_BYTES_MAX;
 
@@ -152,7 +153,7 @@ impl Limits {
         usize::try_from(bytes).unwrap_or(FRAME_BYTES_MAX).min(FRAME_BYTES_MAX)
     }
 
-    /// What of these limits the compiler must know.
+    /// What of these limits the compiler must know, with the features that are on by default.
     pub fn engine_settings(&self) -> EngineSettings {
         let metering = match (self.interruptible, self.fuel.is_some()) {
             (false, false) => Metering::None,
@@ -166,6 +167,7 @@ impl Limits {
             metering,
             canonical_nans: self.deterministic.is_some(),
             unknown_imports: UnknownImports::default(),
+            features: Features::default(),
         }
     }
 }
@@ -179,11 +181,14 @@ pub struct EngineSettings {
     pub table_elements: u64,
     /// Which checks are compiled in.
     pub metering: Metering,
-    /// Whether a number that is none has the same bits on every machine.
+    /// Whether results are the same on every machine: NaN bit patterns are canonical, and relaxed vector
+    /// instructions have their deterministic form.
     pub canonical_nans: bool,
     /// What becomes of imports that nobody provides. It shapes no code; the compiler admits what the
     /// worker then links.
     pub unknown_imports: UnknownImports,
+    /// What modules may use beyond WebAssembly 2.0.
+    pub features: Features,
 }
 
 /// What becomes of functions that a module imports and nobody here provides: for modules that import

@@ -62,6 +62,8 @@ pub struct Setup {
     pub confinement: Confinement,
     /// How many modules follow. Once the last is mapped no more code can be.
     pub modules: u32,
+    /// How many memories they have, all together: address space for each is reserved before that.
+    pub memories: u32,
     /// Whether there are rings.
     pub rings: bool,
     /// Which core dumps its tasks leave, where any do; its modules are compiled for that.

@@ -296,6 +296,10 @@ pub enum TrapKind {
     NotProvided,
     /// Any other.
     Other,
+    /// An exception that nothing caught.
+    UncaughtException,
+    /// A null reference was used: called, or looked into.
+    NullReference,
 }
 
 impl fmt::Display for TrapKind {
@@ -312,6 +316,8 @@ impl fmt::Display for TrapKind {
             Self::BadConversion => "float that no integer can hold",
             Self::NotProvided => "call of an import that is not provided",
             Self::Other => "trap",
+            Self::UncaughtException => "uncaught exception",
+            Self::NullReference => "use of a null reference",
         })
     }
 }

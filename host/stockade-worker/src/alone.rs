@@ -14,11 +14,11 @@ use std::os::unix::net::UnixStream;
 
 use stockade_wire::descriptor::sealed_file;
 use stockade_wire::{
-    CompileLimits, CompileRequest, CompileStep, Confinement, Finished, Grants, Instances,
-    Invocation, Limits, Load, ModuleDescription, ModuleId, Run, Setup, StatusPage, TaskId,
-    WorkerId, WorkerPort,
+    CompileLimits, CompileRequest, CompileStep, Confinement, EngineSettings, Features, Finished,
+    Grants, Instances, Invocation, Limits, Load, ModuleDescription, ModuleId, Run, Setup,
+    StatusPage, TaskId, WorkerId, WorkerPort,
 };
-use wasmtime::{Engine, Extern, Instance, Linker, Module, Store, Val};
+use wasmtime::{AnyRef, Engine, Extern, Instance, Linker, Module, Rooted, Store, Val};
 
 use crate::guest::Host;
 use crate::runtime::Runtime;
@@ -54,12 +54,12 @@ fn words(error: impl std::fmt::Display) -> String {
 }
 
 impl Alone {
-    /// Compiles the binary module `wasm` for `limits` and maps it, as a compiler and a worker would.
+    /// Compiles the binary module `wasm` for `limits` and `features`, and maps it, as a compiler and a worker would.
     ///
     /// # Errors
     /// Why that is refused.
-    pub fn new(wasm: &[u8], limits: &Limits) -> Result<Self> {
-        let settings = limits.engine_settings();
+    pub fn new(wasm: &[u8], limits: &Limits, features: Features) -> Result<Self> {
+        let settings = EngineSettings { features, ..limits.engine_settings() };
         let request = CompileRequest {
             step: CompileStep::Compile,
             engine: settings.clone(),
@@ -84,6 +84,7 @@ impl Alone {
             instances: Instances::PerTask,
             confinement: Confinement::default(),
             modules: 1,
+            memories: compiled.description.memories,
             rings: false,
             coredumps: None,
         };
@@ -137,6 +138,11 @@ impl Alone {
     /// # Errors
     /// Where only the engine by itself makes an instance.
     pub fn difference(&mut self) -> Result<Option<String>> {
+        self.difference_after(None)
+    }
+
+    /// As [`difference`](Self::difference), where the own instance has run its function `change`.
+    pub(crate) fn difference_after(&mut self, change: Option<&str>) -> Result<Option<String>> {
         let _entered = self.tokio.enter();
         let mut plain = Store::new(&self.plain.engine, meter::Meter::default());
         plain.data_mut().begin(&self.limits);
@@ -152,7 +158,12 @@ impl Alone {
         let made = linker.instantiate(&mut plain, &self.plain.module);
         let other = made.map(|instance| Contents::of(&mut plain, instance));
         self.runtime.with_fresh(MODULE, |own| match (own, other) {
-            (Ok((store, instance)), Ok(other)) => Ok(Contents::of(store, instance).unlike(&other)),
+            (Ok((store, instance)), Ok(other)) => {
+                if let Some(change) = change.and_then(|name| instance.get_func(&mut *store, name)) {
+                    change.call(&mut *store, &[], &mut []).map_err(words)?;
+                }
+                Ok(Contents::of(store, instance).unlike(&other))
+            }
             (_, Err(_)) => Ok(None),
             (Err(own), Ok(_)) => Err(format!("no fresh instance: {own}")),
         })
@@ -172,20 +183,30 @@ impl Contents {
         let exports = instance.exports(&mut *store);
         let exports: Vec<_> =
             exports.map(|export| (export.name().to_owned(), export.into_extern())).collect();
+        let mut functions = BTreeMap::new();
+        for (name, export) in &exports {
+            if let Extern::Func(function) = export {
+                functions.insert(function.to_raw(&mut *store).addr(), name.clone());
+            }
+        }
+        let mut shower = Shower { store, functions, values_left: VALUES_MAX };
         for (name, export) in exports {
             match export {
                 Extern::Memory(memory) => {
-                    contents.memories.insert(name, memory.data(&*store).to_vec());
+                    contents.memories.insert(name, memory.data(&*shower.store).to_vec());
                 }
                 Extern::Global(global) => {
-                    let value = shown(&global.get(&mut *store));
-                    contents.values.insert(name, value);
+                    let value = global.get(&mut *shower.store);
+                    contents.values.insert(name, shower.shown(value, 0));
                 }
                 Extern::Table(table) => {
-                    for index in 0..table.size(&*store) {
-                        let entry = table.get(&mut *store, index);
-                        let shown = entry.map(|entry| entry.is_null());
-                        contents.values.insert(format!("{name}[{index}]"), format!("{shown:?}"));
+                    for index in 0..table.size(&*shower.store) {
+                        let entry = table.get(&mut *shower.store, index);
+                        let shown = match entry {
+                            Some(entry) => shower.shown(entry.into(), 0),
+                            None => "nothing".into(),
+                        };
+                        contents.values.insert(format!("{name}[{index}]"), shown);
                     }
                 }
                 _ => {}
@@ -217,14 +238,69 @@ impl Contents {
     }
 }
 
-/// A value by its bits; of a reference, whether it is null.
-fn shown(value: &Val) -> String {
-    match value {
-        Val::I32(_) | Val::I64(_) | Val::F32(_) | Val::F64(_) | Val::V128(_) => {
-            format!("{value:?}")
+/// How deep objects are looked into.
+const DEPTH_MAX: usize = 4;
+
+/// How many values of objects are looked at in one instance.
+const VALUES_MAX: usize = 10_000;
+
+/// Shows values so that those of two instances can be compared: numbers by their bits, functions by the
+/// names that they are exported under, objects by what is in them.
+struct Shower<'a, T: 'static> {
+    store: &'a mut Store<T>,
+    functions: BTreeMap<usize, String>,
+    values_left: usize,
+}
+
+impl<T: 'static> Shower<'_, T> {
+    fn shown(&mut self, value: Val, depth: usize) -> String {
+        self.values_left = self.values_left.saturating_sub(1);
+        if depth > DEPTH_MAX || self.values_left == 0 {
+            return "…".into();
         }
-        Val::FuncRef(reference) => format!("function, null: {}", reference.is_none()),
-        Val::ExternRef(reference) => format!("extern, null: {}", reference.is_none()),
-        _ => "another reference".into(),
+        match value {
+            Val::FuncRef(Some(function)) => {
+                let place = function.to_raw(&mut *self.store).addr();
+                match self.functions.get(&place) {
+                    Some(name) => format!("function {name}"),
+                    None => format!("function of type {}", function.ty(&*self.store)),
+                }
+            }
+            Val::AnyRef(Some(object)) => self.object(object, depth),
+            Val::ExnRef(Some(exception)) => {
+                let fields = exception.fields(&mut *self.store).map(Iterator::collect);
+                self.all("exception", fields.unwrap_or_default(), depth)
+            }
+            Val::ExternRef(Some(_)) => "extern".into(),
+            Val::FuncRef(None)
+            | Val::ExternRef(None)
+            | Val::AnyRef(None)
+            | Val::ExnRef(None)
+            | Val::ContRef(None) => "null".into(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn object(&mut self, object: Rooted<AnyRef>, depth: usize) -> String {
+        if let Ok(Some(number)) = object.as_i31(&*self.store) {
+            return format!("i31 {number:?}");
+        }
+        if let Ok(Some(structure)) = object.as_struct(&*self.store) {
+            let fields = structure.fields(&mut *self.store).map(Iterator::collect);
+            return self.all("struct", fields.unwrap_or_default(), depth);
+        }
+        if let Ok(Some(array)) = object.as_array(&*self.store) {
+            let length = array.len(&*self.store).unwrap_or_default();
+            let elements =
+                (0..length.min(100)).map_while(|at| array.get(&mut *self.store, at).ok());
+            let elements = elements.collect();
+            return self.all(&format!("array of {length}"), elements, depth);
+        }
+        "an object".into()
+    }
+
+    fn all(&mut self, kind: &str, values: Vec<Val>, depth: usize) -> String {
+        let shown: Vec<_> = values.into_iter().map(|value| self.shown(value, depth + 1)).collect();
+        format!("{kind} ({})", shown.join(", "))
     }
 }

@@ -37,6 +37,9 @@ pub(crate) const GLOBAL_EXPORT: &str = "stockade.coredump.global.";
 /// The most globals of a dump. Toolchains make a handful.
 pub(crate) const GLOBALS_MAX: u32 = 1000;
 
+/// The most pages of a memory with 32-bit addresses, as which a dump has every memory.
+const PAGES_MAX: u64 = 1 << 16;
+
 /// How fast a dump is certainly written, on a busy machine too. What takes longer than there is time
 /// is left out: else the task's deadline would pass, and its trap would never be told.
 const BYTES_PER_MILLISECOND: u64 = 100_000;
@@ -82,7 +85,8 @@ pub(crate) fn send(
     let memory = instance.and_then(|instance| instance.get_memory(&mut *store, MEMORY_EXPORT));
     let memory = memory.map(|memory| Memory {
         bytes: memory.data(&*store),
-        pages_max: memory.ty(&*store).maximum(),
+        // The same pages, whatever numbers the guest calls them by.
+        pages_max: memory.ty(&*store).maximum().map(|pages| pages.min(PAGES_MAX)),
     });
     let dump = Dump { module, frames: frames(error), globals, memory };
     let layout = dump.layout(bytes_max, || until.is_none_or(|until| Instant::now() < until));

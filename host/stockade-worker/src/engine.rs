@@ -7,9 +7,9 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use stockade_module::FEATURES;
+use stockade_module::{MEMORIES_MAX, wasm_features};
 use stockade_wire::{EngineSettings, Instances, Setup};
-use wasmtime::{Config, Engine, Strategy, WasmBacktraceDetails, WasmFeatures};
+use wasmtime::{Collector, Config, Engine, Strategy, WasmBacktraceDetails, WasmFeatures};
 
 use crate::artefact::Code;
 use crate::memory::{
@@ -18,6 +18,9 @@ use crate::memory::{
 
 /// The engine and its version. An artefact is valid only for this very one.
 pub const ENGINE: &str = "wasmtime 48.0.8";
+
+/// Who frees objects.
+const COLLECTOR: Collector = Collector::DeferredReferenceCounting;
 
 /// The most frames of a backtrace.
 pub(crate) const BACKTRACE_FRAMES_MAX: usize = stockade_wire::BACKTRACE_FRAMES_MAX;
@@ -37,16 +40,21 @@ pub(crate) struct WorkerEngine {
 /// # Errors
 /// Where code cannot run on this machine, or there is no address space for its guests' memories.
 pub(crate) fn for_worker(setup: &Setup) -> wasmtime::Result<WorkerEngine> {
-    let modules = setup.modules as usize;
-    // For a command beside the living instance of its module.
-    let lent = usize::from(setup.instances == Instances::PerWorker);
-    for_worker_of(config(&setup.engine), modules, lent)
+    let (modules, memories) = (setup.modules as usize, setup.memories as usize);
+    // For a command beside the living instance of its module, and for the heap of every instance that
+    // is alive at a time.
+    let (beside, alive) = match setup.instances {
+        Instances::PerTask => (0, 1),
+        Instances::PerWorker => (memories.min(MEMORIES_MAX), modules.saturating_add(1)),
+    };
+    let heaps = if setup.engine.features.need_heap() { alive } else { 0 };
+    for_worker_of(config(&setup.engine), memories, beside.saturating_add(heaps))
 }
 
 /// The engine of `config` with places for so many memories, and some to lend.
 fn for_worker_of(mut config: Config, own: usize, lent: usize) -> wasmtime::Result<WorkerEngine> {
     let message = |error: MemoryError| wasmtime::Error::msg(error.to_string());
-    let memories = Memories::new(own + lent).map_err(message)?;
+    let memories = Memories::new(own.saturating_add(lent)).map_err(message)?;
     (0..lent).try_for_each(|_| memories.add_lent()).map_err(message)?;
     let (code, memories) = (Arc::new(Code::new()), Arc::new(memories));
     // The stack for signals of this thread, which runs the guests: what maps it is on no list later.
@@ -55,6 +63,24 @@ fn for_worker_of(mut config: Config, own: usize, lent: usize) -> wasmtime::Resul
         .with_custom_code_memory(Some(Arc::clone(&code) as Arc<_>))
         .with_host_memory(Arc::clone(&memories) as Arc<_>);
     Ok(WorkerEngine { engine: Engine::new(&config)?, code, memories })
+}
+
+/// The engine of a worker by itself, with its compiler and so many places for whatever memory is asked
+/// for, and with `collector` in place of the one that workers have, if there is one: for the
+/// specification's own tests, whose modules share memories and are no guests of a pool.
+///
+/// # Errors
+/// As for a worker.
+pub fn engine_alone(
+    settings: &EngineSettings,
+    memories: usize,
+    collector: Option<Collector>,
+) -> wasmtime::Result<Engine> {
+    let memories = Memories::for_anything(memories);
+    let memories = memories.map_err(|error| wasmtime::Error::msg(error.to_string()))?;
+    let mut config = config(settings);
+    config.with_host_memory(Arc::new(memories) as Arc<_>).collector(collector.unwrap_or(COLLECTOR));
+    Engine::new(&config)
 }
 
 /// The engine of a compiler.
@@ -76,16 +102,24 @@ pub(crate) fn for_compiler_of_places(settings: &EngineSettings) -> wasmtime::Res
 }
 
 fn config(settings: &EngineSettings) -> Config {
+    // An exception is an object on the heap, whether modules may have others or not: that is for
+    // admission to say.
+    let heap = match settings.features.need_heap() {
+        true => WasmFeatures::GC_TYPES,
+        false => WasmFeatures::empty(),
+    };
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
         .wasm_features(WasmFeatures::all(), false)
-        .wasm_features(FEATURES, true)
+        .wasm_features(wasm_features(settings.features).union(heap), true)
+        .collector(COLLECTOR)
         // True is an error without a feature of the crate that we leave out.
         .concurrency_support(false)
         .epoch_interruption(settings.metering.epochs())
         .consume_fuel(settings.metering.fuel())
         .cranelift_nan_canonicalization(settings.canonical_nans)
+        .relaxed_simd_deterministic(settings.canonical_nans)
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX))
         // The environment has no say in what a worker prints.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
@@ -102,20 +136,6 @@ fn config(settings: &EngineSettings) -> Config {
         .gc_heap_reservation(GC_HEAP_RESERVATION_BYTES)
         .gc_heap_guard_size(GUARD_BYTES);
     config
-}
-
-/// The engines of both roles with features that no pool has on.
-#[cfg(test)]
-pub(crate) fn with_features(
-    settings: &EngineSettings,
-    features: WasmFeatures,
-) -> wasmtime::Result<(Engine, WorkerEngine)> {
-    let config = || {
-        let mut config = config(settings);
-        config.wasm_features(features, true);
-        config
-    };
-    Ok((Engine::new(&config())?, for_worker_of(config(), 7, 1)?))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use stockade_wire::{
     BACKTRACE_FRAMES_MAX, ERROR_TEXT_BYTES_MAX, FRAME_NAME_BYTES_MAX, Failure, Frame, GuestError,
     TrapKind,
 };
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{ThrownException, Trap, WasmBacktrace};
 
 use crate::guest::GuestState;
 
@@ -76,6 +76,13 @@ pub(crate) fn failure_of(error: &wasmtime::Error, state: &GuestState) -> Failure
     }
     if let Some(wanted) = state.meter.refused_bytes() {
         return memory_failure(wanted, state);
+    }
+    if error.is::<ThrownException>() {
+        return Failure::Trap {
+            kind: TrapKind::UncaughtException,
+            message: "an exception was thrown and nothing caught it".into(),
+            backtrace: backtrace(error),
+        };
     }
     match trap {
         Some(trap) => Failure::Trap {
@@ -163,7 +170,8 @@ fn kind_of(trap: Trap) -> TrapKind {
         Trap::StackOverflow => TrapKind::StackOverflow,
         Trap::MemoryOutOfBounds => TrapKind::MemoryOutOfBounds,
         Trap::TableOutOfBounds => TrapKind::TableOutOfBounds,
-        Trap::IndirectCallToNull | Trap::NullReference => TrapKind::NullCall,
+        Trap::IndirectCallToNull => TrapKind::NullCall,
+        Trap::NullReference => TrapKind::NullReference,
         Trap::BadSignature => TrapKind::WrongCallType,
         Trap::IntegerDivisionByZero => TrapKind::DivisionByZero,
         Trap::IntegerOverflow => TrapKind::IntegerOverflow,

@@ -83,6 +83,8 @@ use stockade_wire::Role;
 #[doc(hidden)]
 pub use alone::Alone;
 pub use engine::ENGINE;
+#[doc(hidden)]
+pub use engine::engine_alone;
 
 /// Runs this process as a worker or a compiler, and exits, if its first argument says that a pool
 /// started it as one; returns otherwise. Call it first in `main`, before any thread exists and

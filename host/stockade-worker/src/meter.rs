@@ -4,7 +4,7 @@
 //! together. Invariant: the count never falls below what the instance really has. Where a growth
 //! that was allowed fails afterwards the count stays too high, to the guest's loss alone.
 
-use stockade_module::TABLES_MAX;
+use stockade_module::{MEMORIES_MAX, TABLES_MAX};
 use stockade_wire::Limits;
 use wasmtime::ResourceLimiter;
 
@@ -92,7 +92,7 @@ impl ResourceLimiter for Meter {
     }
 
     fn memories(&self) -> usize {
-        1
+        MEMORIES_MAX
     }
 
     fn tables(&self) -> usize {

@@ -2,6 +2,7 @@
 
 mod compiler;
 mod coredumps;
+mod features;
 mod guests;
 mod hooks;
 mod hostile;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_wire::{
-    CompileLimits, CompileStep, Confinement, Coredumps, EngineSettings, FunctionKind, Grants,
-    Instances, Limits, Load, Lockdown, MEMORY_BYTES_MAX, ModuleDescription, ModuleId, Setup,
-    TABLE_ELEMENTS_MAX, UnknownImports, WorkerId,
+    CompileLimits, CompileStep, Confinement, Coredumps, EngineSettings, Features, FunctionKind,
+    Grants, Instances, Limits, Load, Lockdown, MEMORY_BYTES_MAX, ModuleDescription, ModuleId,
+    Setup, TABLE_ELEMENTS_MAX, UnknownImports, WorkerId,
 };
 
 use crate::arguments::Arguments;
@@ -24,7 +24,7 @@ use crate::pool::Blueprint;
 use crate::prepare::Preparation;
 use crate::process::WorkerProgram;
 use crate::target::{Callables, ModuleEntry, Target};
-use crate::worker::Loadable;
+use crate::worker::{Loadable, setup_for};
 use crate::{BuildError, CacheError, MachineError, Pool, lockdown, machine};
 
 use given::{Contents, Given, read};
@@ -56,6 +56,7 @@ pub struct PoolBuilder {
     idle_timeout: Option<Duration>,
     max_tasks_per_worker: Option<u64>,
     limits: Limits,
+    features: Features,
     compile_limits: CompileLimits,
     grants: Grants,
     instances: Instances,
@@ -83,6 +84,7 @@ impl Default for PoolBuilder {
             idle_timeout: Some(Duration::from_secs(60)),
             max_tasks_per_worker: None,
             limits: Limits::default(),
+            features: Features::default(),
             compile_limits: CompileLimits::default(),
             grants: Grants::none(),
             instances: Instances::PerTask,
@@ -281,6 +283,26 @@ impl PoolBuilder {
         self
     }
 
+    /// What of WebAssembly 3.0 the modules may use; one that uses what is off is refused by its name.
+    /// WebAssembly 2.0 is always on, and threads never are. Default: all but
+    /// [`Feature::Gc`](crate::Feature::Gc).
+    ///
+    /// Each feature that is off is a part of the engine that guests cannot reach; the threat model says
+    /// what each of them adds.
+    ///
+    /// ```no_run
+    /// use stockade::{Feature, Features, Pool};
+    ///
+    /// let features = Features::default().without(Feature::Exceptions);
+    /// let pool = Pool::builder().module("tasks.wasm").features(features).build()?;
+    /// # Ok::<(), stockade::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn features(mut self, features: Features) -> Self {
+        self.features = features;
+        self
+    }
+
     /// Refuses a module's tasks once so many workers in a row have died of them, from 1, without one
     /// of its tasks finishing in between; `None` never does. Ends by a deadline do not count.
     /// Default: 10.
@@ -401,8 +423,9 @@ impl PoolBuilder {
             // For its backtraces' lines and for recordings; else it costs no memory here.
             let is_kept = description.has_debug_info || self.limits.deterministic.is_some();
             let kept = is_kept.then(|| source.clone());
+            let memories = description.memories;
             modules.push(ModuleEntry { id, name, callables, description, source: kept });
-            loadables.push(Loadable { load, artefact: Arc::new(artefact) });
+            loadables.push(Loadable { load, artefact: Arc::new(artefact), memories });
             sources.push(source);
         }
         let initializer =
@@ -426,7 +449,7 @@ impl PoolBuilder {
                         source: sources.swap_remove(index),
                         module,
                         initializer: call,
-                        setup: setup.clone(),
+                        setup: setup_for(setup.clone(), &loadables[index..=index]),
                     });
                 }
             }
@@ -460,6 +483,7 @@ impl PoolBuilder {
             name: format!("{}-initializer", self.name),
             engine: EngineSettings {
                 unknown_imports: self.unknown_imports,
+                features: self.features,
                 ..self.limits.engine_settings()
             },
             limits: self.limits.clone(),
@@ -467,6 +491,7 @@ impl PoolBuilder {
             instances: self.instances,
             confinement: Confinement { lockdown, ..Confinement::default() },
             modules: 0,
+            memories: 0,
             rings: true,
             coredumps: self.coredumps,
         }
@@ -553,8 +578,9 @@ pub fn inspect_with(
     // The widest limits: what a module holds does not depend on what its tasks may use.
     let widest =
         Limits::default().memory_bytes(MEMORY_BYTES_MAX).table_elements(TABLE_ELEMENTS_MAX);
+    let engine =
+        EngineSettings { unknown_imports, features: Features::all(), ..widest.engine_settings() };
     let lockdown = Lockdown::default();
-    let engine = EngineSettings { unknown_imports, ..widest.engine_settings() };
     let compiler = Compiler { program, engine, limits, lockdown, exposed: false };
     let (description, _) = compiler
         .compile(&source, CompileStep::Describe, None, &Interrupt::default())

@@ -472,6 +472,7 @@ fn refused(refusal: Refusal) -> NotCompiled {
         RefusalKind::NotWasm => RefusedReason::NotWasm(message),
         RefusalKind::Malformed => RefusedReason::Malformed(message),
         RefusalKind::Feature | RefusalKind::Component => RefusedReason::Feature(message),
+        RefusalKind::FeaturesOff(features) => RefusedReason::FeaturesOff { features, message },
         RefusalKind::Import => RefusedReason::Import(message),
         RefusalKind::Limit => RefusedReason::Limit(message),
         RefusalKind::Snapshot => RefusedReason::Snapshot(message),

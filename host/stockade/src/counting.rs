@@ -128,6 +128,7 @@ fn blueprint() -> crate::pool::Blueprint {
             instances: Instances::PerTask,
             confinement: Confinement::default(),
             modules: 0,
+            memories: 0,
             rings: true,
             coredumps: None,
         },

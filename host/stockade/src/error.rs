@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_wire::{Failure, Frame, GuestError, TrapKind};
+use stockade_wire::{Failure, Features, Frame, GuestError, TrapKind};
 
 use crate::shown::{Line, Lines, debug_as_text};
 use crate::{CacheError, LockdownError, MachineError, WorkerExit};
@@ -132,9 +132,19 @@ pub enum RefusedReason {
     /// It is truncated, corrupt or not valid.
     #[error("{}", Lines(.0))]
     Malformed(String),
-    /// It uses a feature that is off, or is a component.
+    /// It uses a feature that no pool has on, or is a component, or was built for another version of the
+    /// guest ABI.
     #[error("{}", Lines(.0))]
     Feature(String),
+    /// It uses features that are off in this pool: [`PoolBuilder::features`](crate::PoolBuilder::features)
+    /// turns them on.
+    #[error("{}", Lines(.message))]
+    FeaturesOff {
+        /// Those that it uses and that are off.
+        features: Features,
+        /// What it uses, and where.
+        message: String,
+    },
     /// It imports what is not provided.
     #[error("{}", Lines(.0))]
     Import(String),
@@ -153,7 +163,13 @@ impl RefusedReason {
             Self::NotWasm(_) => "build it for wasm32-wasip1, as with `stockade build`",
             Self::Malformed(_) => "build it or copy it again",
             Self::Feature(_) => "build it without the features that are named",
-            Self::Import(_) => "build it for wasm32-wasip1 without what it imports",
+            Self::FeaturesOff { .. } => {
+                "turn them on with `PoolBuilder::features`, if they are worth what they add"
+            }
+            Self::Import(_) => {
+                "build it for wasm32-wasip1 without what it imports, or set \
+                 `PoolBuilder::unknown_imports` where it never calls that"
+            }
             Self::Limit(_) => "allow more, with `Limits` or `CompileLimits`, if it is worth it",
             Self::Snapshot(_) => "use `Instances::PerWorker`, or do less in the initializer",
         })

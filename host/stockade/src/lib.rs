@@ -233,10 +233,10 @@ pub use self_test::{TestError, TestPath};
 pub use shared::{WorkerInfo, WorkerState};
 pub use stockade_wire::{
     COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, Captured, Codec, CompileLimits, Coredumps,
-    DirectoryGrant, Export, ExportType, Frame, Function, FunctionKind, Grants, GuestError, Import,
-    Instances, Layer, LayerReport, Level, Limits, Lockdown, LockdownReport, LogLine,
-    ModuleDescription, Parameter, Scalar, SourcePlace, TaskId, TrapKind, UnknownImports, ValueType,
-    WorkerId,
+    DirectoryGrant, Export, ExportType, Feature, Features, Frame, Function, FunctionKind, Grants,
+    GuestError, Import, Instances, Layer, LayerReport, Level, Limits, Lockdown, LockdownReport,
+    LogLine, ModuleDescription, Parameter, Scalar, SourcePlace, TaskId, TrapKind, UnknownFeature,
+    UnknownImports, ValueType, WorkerId,
 };
 pub use target::Target;
 pub use task::{Output, TaskDuration, TaskHandle, TaskResult};

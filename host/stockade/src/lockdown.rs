@@ -133,6 +133,7 @@ pub fn lockdown(
             ..stockade_wire::Confinement::default()
         },
         modules: 0,
+        memories: 0,
         rings: false,
         coredumps: None,
     };
@@ -163,7 +164,7 @@ pub(crate) fn ask(program: &Path, setup: &Setup) -> Result<PoolLockdown, Lockdow
     let worker = of_role(program, Role::Worker, "worker", &lockdown, |process, sender| {
         let page = StatusPage::create().map_err(std::io::Error::other)?;
         let confinement = process.confinement.clone();
-        let setup = Setup { confinement, modules: 0, rings: false, ..setup.clone() };
+        let setup = Setup { confinement, modules: 0, memories: 0, rings: false, ..setup.clone() };
         let sent = sender.try_send(&HostMessage::Setup(setup), &[page.descriptor()]);
         sent.map_err(std::io::Error::other)?;
         Ok(match read(process)? {

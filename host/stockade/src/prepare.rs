@@ -69,8 +69,8 @@ impl Preparation {
     /// checks that let it end at its deadline by itself; the tasks' code stays without.
     fn initializer_setup(&self) -> Setup {
         let limits = self.setup.limits.clone().interruptible(true);
-        let unknown_imports = self.setup.engine.unknown_imports;
-        let engine = EngineSettings { unknown_imports, ..limits.engine_settings() };
+        let EngineSettings { features, unknown_imports, .. } = self.setup.engine;
+        let engine = EngineSettings { features, unknown_imports, ..limits.engine_settings() };
         Setup { instances: Instances::PerTask, limits, engine, ..self.setup.clone() }
     }
 
@@ -91,7 +91,7 @@ impl Preparation {
         let Process { mut child, socket, confinement } =
             process::start(self.compiler.program(), Role::Worker, &setup.name, lockdown)
                 .map_err(failed)?;
-        let setup = &Setup { confinement, modules: 1, rings: false, ..setup.clone() };
+        let setup = &Setup { confinement, rings: false, ..setup.clone() };
         let wall_time = self.wall_time();
         let patience = wall_time.saturating_add(OVERHEAD).min(PATIENCE_MAX);
         let mut progress = Progress::default();

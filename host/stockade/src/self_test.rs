@@ -136,8 +136,9 @@ fn second(blueprint: &Blueprint) -> Result<Pool, Box<dyn Error + Send + Sync>> {
         finalizer: None,
         initialized: false,
     };
+    let memories = description.memories;
     blueprint.modules.push(ModuleEntry { id, name, callables, description, source: None });
-    blueprint.loadables.push(Loadable { load, artefact: Arc::new(artefact) });
+    blueprint.loadables.push(Loadable { load, artefact: Arc::new(artefact), memories });
     blueprint.name = format!("{}-test", blueprint.name);
     // So that a full pool is no failure of it.
     blueprint.when_full = WhenFull::Block;

@@ -29,6 +29,15 @@ pub(crate) struct Loadable {
     pub(crate) load: Load,
     /// Sealed.
     pub(crate) artefact: Arc<File>,
+    /// How many memories it has.
+    pub(crate) memories: u32,
+}
+
+/// `setup` for a process that gets `modules`.
+pub(crate) fn setup_for(setup: Setup, modules: &[Loadable]) -> Setup {
+    let count = u32::try_from(modules.len()).unwrap_or(u32::MAX);
+    let memories = modules.iter().fold(0_u32, |sum, module| sum.saturating_add(module.memories));
+    Setup { modules: count, memories, ..setup }
 }
 
 /// A task that was sent.
@@ -98,8 +107,7 @@ impl WorkerProcess {
         let oom_kills = oom::kills();
         let StartedWorker { process, is_stocked } = starter.start(&setup, modules)?;
         let Process { child, socket, confinement } = process;
-        let modules_count = u32::try_from(modules.len()).unwrap_or(u32::MAX);
-        let setup = Setup { confinement, modules: modules_count, ..setup };
+        let setup = setup_for(Setup { confinement, ..setup }, modules);
         let memory_allowance = MemoryAllowance::of(setup.data_bytes_max());
         let mut worker = Self {
             name,

@@ -68,6 +68,7 @@ fn wire() -> Vec<Vec<u8>> {
         instances: Instances::PerTask,
         confinement: Confinement::default(),
         modules: 1,
+        memories: 2,
         rings: true,
         coredumps: Some(Coredumps::default()),
     };

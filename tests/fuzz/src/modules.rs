@@ -2,8 +2,8 @@
 
 use stockade_module::IMPORTS;
 use stockade_wire::{
-    EngineSettings, ExportType, Metering, ModuleDescription, Refusal, RefusalKind, UnknownImports,
-    ValueType,
+    EngineSettings, ExportType, Features, Metering, ModuleDescription, Refusal, RefusalKind,
+    UnknownImports, ValueType,
 };
 
 use crate::rules;
@@ -31,6 +31,7 @@ pub const SETTINGS: EngineSettings = EngineSettings {
     metering: Metering::None,
     canonical_nans: false,
     unknown_imports: UnknownImports::Refuse,
+    features: Features::all(),
 };
 
 /// Keeps wasm-smith to what is admitted under these limits.

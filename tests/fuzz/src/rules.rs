@@ -6,28 +6,26 @@ use stockade_module::{IMPORTS, TABLES_MAX};
 use stockade_wire::ValueType;
 use wasm_smith::Config;
 
+/// The most memories of a module that wasm-smith makes.
+pub(crate) const MEMORIES: usize = 4;
+
 /// Keeps wasm-smith to what is admitted under limits of so many bytes and elements.
 pub(crate) fn admitted(memory_bytes: u64, table_elements: u64) -> Config {
     Config {
         available_imports: Some(provided()),
-        max_memories: 1,
-        max_memory32_bytes: memory_bytes,
+        max_memories: MEMORIES,
+        max_memory32_bytes: memory_bytes / MEMORIES as u64,
+        max_memory64_bytes: u128::from(memory_bytes) / MEMORIES as u128,
         max_tables: TABLES_MAX as usize,
         max_table_elements: table_elements / u64::from(TABLES_MAX),
         acquire_release_atomics_enabled: false,
         compact_imports_enabled: false,
         custom_descriptors_enabled: false,
         custom_page_sizes_enabled: false,
-        exceptions_enabled: false,
-        extended_const_enabled: false,
-        gc_enabled: false,
-        memory64_enabled: false,
         multibyte_array_access_enabled: false,
-        // There is no setting for `externref` alone, which is off.
-        reference_types_enabled: false,
-        relaxed_simd_enabled: false,
         shared_everything_threads_enabled: false,
-        tail_call_enabled: false,
+        // A longer one than there is memory for is a trap, which ends most of its module's instances.
+        limit_arrays_in_const_exprs: true,
         threads_enabled: false,
         wide_arithmetic_enabled: false,
         ..Config::default()

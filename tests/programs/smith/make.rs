@@ -1,6 +1,7 @@
 //! Making modules: which kinds there are, and a module for every number under a seed.
 
 use arbitrary::{Arbitrary, Unstructured};
+use stockade_module::MEMORIES_MAX;
 use stockade_tests::Random;
 use wasm_smith::{Config, Module};
 
@@ -17,7 +18,7 @@ pub(crate) enum Kind {
     Endless,
     /// May need more memory and tables than there are.
     Greedy,
-    /// Uses references as it likes, of which those to functions are on.
+    /// Uses references, objects and exceptions more than others.
     References,
     /// Uses features and imports as it likes.
     Foreign,
@@ -27,11 +28,11 @@ pub(crate) enum Kind {
 
 /// So many of a thousand. Those that run for ever cost a worker and its deadline each.
 const PER_MILLE: [(Kind, u64); 7] = [
-    (Kind::Tame, 400),
+    (Kind::Tame, 350),
     (Kind::Wild, 240),
     (Kind::Endless, 10),
     (Kind::Greedy, 100),
-    (Kind::References, 50),
+    (Kind::References, 100),
     (Kind::Foreign, 80),
     (Kind::Broken, 120),
 ];
@@ -93,14 +94,26 @@ impl Forge {
         };
         // The memory among the exports is one more than those that are allowed.
         let exports = wat::parse_str(EXPORTS).expect("the exports are a module");
-        let tame = Config { exports: Some(exports), max_memories: 0, ..admitted };
+        let max_memories = rules::MEMORIES - 1;
+        let tame = Config { exports: Some(exports), max_memories, ..admitted };
         let greedy = Config {
+            max_memories: MEMORIES_MAX + 2,
             max_memory32_bytes: 2 * MEMORY_BYTES,
+            max_memory64_bytes: 2 * u128::from(MEMORY_BYTES),
             max_tables: 6,
             max_table_elements: 2 * TABLE_ELEMENTS,
+            limit_arrays_in_const_exprs: false,
             ..wild.clone()
         };
-        let references = Config { reference_types_enabled: true, max_tables: 4, ..wild.clone() };
+        // Nothing but what has to do with references, so that there is more of it.
+        let references = Config {
+            simd_enabled: false,
+            max_memories: 0,
+            max_tags: 4,
+            max_globals: 8,
+            limit_arrays_in_const_exprs: false,
+            ..wild.clone()
+        };
         Self { seed, wild, tame, greedy, references }
     }
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stockade::{
-    BuildError, Bytes, Command, ExportType, Json, Limits, ModuleDescription, Output, Pool,
-    PoolBuilder, RefusedReason, TaskError, TaskHandle, TaskOptions, ValueType,
+    BuildError, Bytes, Command, ExportType, Features, Json, Limits, ModuleDescription, Output,
+    Pool, PoolBuilder, RefusedReason, TaskError, TaskHandle, TaskOptions, ValueType,
 };
 use stockade_tests::{PATIENCE, Random, processes_named, threads_named};
-use stockade_wire::RefusalKind;
+use stockade_wire::{EngineSettings, RefusalKind};
 
 use crate::compare::compare;
 use crate::make::Made;
@@ -26,6 +26,9 @@ const CALLS_MAX: usize = 8;
 /// What a task may take before its worker is killed. It may be too little on a busy machine, which
 /// is an end like any other.
 const WALL_TIME: Duration = Duration::from_millis(500);
+
+/// What the engine says where it finds a fault of its own.
+pub(crate) const ENGINE_BUG: &str = "bug in Wasmtime";
 
 /// Tries `modules`.
 pub(crate) fn run(modules: Vec<Made>, seed: u32, tally: &Tally) {
@@ -61,7 +64,7 @@ pub(crate) fn compare_all(modules: Vec<Made>, seed: u32, tally: &Tally) {
 
 /// Those that are admitted, and the others with the reason.
 fn divide(modules: Vec<Made>) -> (Vec<Made>, Vec<(Made, RefusalKind)>) {
-    let settings = limits().engine_settings();
+    let settings = EngineSettings { features: Features::all(), ..limits().engine_settings() };
     let (mut admitted, mut refused) = (Vec::new(), Vec::new());
     for made in modules {
         let answer = stockade_module::binary(&made.wasm, false)
@@ -84,7 +87,11 @@ fn limits() -> Limits {
 }
 
 fn builder() -> PoolBuilder {
-    Pool::single().name(pool_name()).limits(limits()).quarantine_after(None)
+    Pool::single()
+        .name(pool_name())
+        .limits(limits())
+        .features(Features::all())
+        .quarantine_after(None)
 }
 
 /// A name that no other pool on this machine has, short enough to stand whole before a dash where
@@ -257,6 +264,8 @@ fn name_of_end(error: &TaskError) -> Option<String> {
         TaskError::Memory { .. } => "memory limit".into(),
         TaskError::Output { .. } => "output limit".into(),
         TaskError::Exited(_) => "exited".into(),
+        // The engine's own words where its heap of objects is not as it must be.
+        TaskError::Abi(why) if why.contains(ENGINE_BUG) => return None,
         TaskError::Abi(why) => {
             let words: String = why.chars().filter(|c| !c.is_ascii_digit()).take(40).collect();
             format!("broke the rules: {words}")
@@ -272,6 +281,9 @@ fn is_of_kind(reason: &RefusedReason, kind: RefusalKind) -> bool {
         RefusalKind::Component | RefusalKind::Feature => {
             matches!(reason, RefusedReason::Feature(_))
         }
+        RefusalKind::FeaturesOff(off) => {
+            matches!(reason, RefusedReason::FeaturesOff { features, .. } if *features == off)
+        }
         RefusalKind::Import => matches!(reason, RefusedReason::Import(_)),
         RefusalKind::Limit => matches!(reason, RefusedReason::Limit(_)),
         _ => false,
@@ -282,7 +294,7 @@ fn name_of(reason: &RefusedReason) -> &'static str {
     match reason {
         RefusedReason::NotWasm(_) => "no module",
         RefusedReason::Malformed(_) => "malformed",
-        RefusedReason::Feature(_) => "a feature that is off",
+        RefusedReason::Feature(_) | RefusedReason::FeaturesOff { .. } => "a feature that is off",
         RefusedReason::Import(_) => "an import that is not provided",
         RefusedReason::Limit(_) => "limit",
         _ => "otherwise",

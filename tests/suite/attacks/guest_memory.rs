@@ -1,6 +1,6 @@
 //! 80–83: what is left in guest memory, written by a guest or by the kernel, while pages are moved.
 
-use stockade::{Grants, Limits, Pool};
+use stockade::{Features, Grants, Limits, Pool};
 use stockade_tests::races::{Mover, Race};
 use stockade_tests::{Folder, TASKS, wat};
 use stockade_wire::{Call, Codec, Invocation, Outcome};
@@ -31,7 +31,7 @@ fn a80_no_task_finds_what_another_left_while_the_kernel_moves_pages() {
 fn a81_an_instance_that_was_reset_is_like_a_fresh_one() {
     const ROUNDS: usize = 12;
     let wasm = wat::parse_str(TASKS).unwrap();
-    let mut alone = Alone::new(&wasm, &Limits::default()).unwrap();
+    let mut alone = Alone::new(&wasm, &Limits::default(), Features::default()).unwrap();
     assert_eq!(alone.difference(), Ok(None), "before anything ran");
     let mut calls = 0;
     for round in 0..ROUNDS {

@@ -9,8 +9,9 @@
 
 use std::num::NonZeroUsize;
 
-use stockade_module::{FEATURES, INSTANCE_BYTES_MAX, TABLES_MAX};
+use stockade_module::{INSTANCE_BYTES_MAX, TABLES_MAX, wasm_features};
 use stockade_reference::guests;
+use stockade_wire::Features;
 use wasmtime::error::Context;
 use wasmtime::{
     Caller, Config, Enabled, Engine, Extern, InstancePre, Linker, Memory, Module, ModuleExport,
@@ -59,7 +60,7 @@ pub(crate) fn config() -> Config {
     config
         .strategy(Strategy::Cranelift)
         .wasm_features(WasmFeatures::all(), false)
-        .wasm_features(FEATURES, true)
+        .wasm_features(wasm_features(Features::none()), true)
         .concurrency_support(false)
         .wasm_backtrace_max_frames(NonZeroUsize::new(32))
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)

@@ -12,6 +12,7 @@ mod debugging;
 mod doctor;
 mod documented;
 mod examples;
+mod features;
 mod inspect;
 mod machine;
 mod map;

@@ -18,8 +18,9 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use super::RESERVATION_BYTES;
 use super::pages::{Access, Mapping};
-use super::{MEMORIES_MAX, RESERVATION_BYTES};
+use stockade_module::MEMORIES_MAX;
 
 /// Pieces of an image begin at multiples of this, in the memory and in the file.
 pub(crate) const GRANULE_BYTES: u64 = 64 << 10;

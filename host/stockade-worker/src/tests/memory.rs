@@ -2,16 +2,14 @@
 
 use std::os::fd::AsFd;
 
-use stockade_wire::descriptor::{memory_file, sealed_file};
+use stockade_wire::descriptor::memory_file;
 use stockade_wire::{
-    ChunkId, Failure, Grants, HostMessage, Limits, Outcome, Placement, PlacementFile, Scalar,
-    SharedMemory, TrapKind,
+    ChunkId, Failure, Features, Grants, HostMessage, Invocation, Limits, Outcome, Placement,
+    PlacementFile, Scalar, SharedMemory, TrapKind,
 };
 
-use wasmtime::{Instance, Module, Store, Val, WasmFeatures};
-
 use super::support::{Worker, command, from_start, guest, task, worker};
-use crate::{artefact, engine};
+use crate::alone::Alone;
 
 /// A guest of so many pages, with data at the beginning and the end of them, and functions to write and
 /// to look at all of it.
@@ -287,38 +285,17 @@ const SEVERAL: &str = r#"(module
 
 #[test]
 fn each_of_several_memories_is_put_back_and_a_heap_of_objects_is_none_of_them() {
-    let features = WasmFeatures::MULTI_MEMORY
-        | WasmFeatures::MEMORY64
-        | WasmFeatures::FUNCTION_REFERENCES
-        | WasmFeatures::GC
-        | WasmFeatures::GC_TYPES;
-    let settings = Limits::default().engine_settings();
-    let (compiler, worker) = engine::with_features(&settings, features).unwrap();
     let binary = wat::parse_str(SEVERAL).unwrap();
-    let artefact = crate::compiler::precompile(&compiler, &binary).unwrap();
-    let file = sealed_file("artefact", &artefact).unwrap();
-    let (module, memories) = artefact::load(&worker, file).unwrap();
-    let call = |name: &str| {
-        let mut store = Store::new(&worker.engine, ());
-        memories.watch(&mut store);
-        let announced = worker.memories.announce(&memories);
-        let instance = Instance::new(&mut store, &module, &[]).unwrap();
-        drop(announced);
-        let function = instance.get_func(&mut store, name).unwrap();
-        let mut results = vec![Val::I64(0); function.ty(&store).results().len()];
-        function.call(&mut store, &[Val::I32(0)], &mut results).unwrap();
-        results.first().and_then(Val::i64)
+    let mut alone = Alone::new(&binary, &Limits::default(), Features::all()).unwrap();
+    let mut call = |name: &str| {
+        let invocation = Invocation::Scalar { export: name.into(), args: numbers(&[0]) };
+        let outcome = alone.run(invocation, Vec::new()).unwrap().outcome;
+        assert_eq!(alone.difference(), Ok(None), "{name}");
+        outcome
     };
-    let plain = {
-        let module = Module::from_binary(&compiler, &binary).unwrap();
-        let mut store = Store::new(&compiler, ());
-        let instance = Instance::new(&mut store, &module, &[]).unwrap();
-        let look = instance.get_typed_func::<i32, i64>(&mut store, "look").unwrap();
-        look.call(&mut store, 0).unwrap()
-    };
+    let plain = call("look");
     for round in 0..5 {
-        assert_eq!(call("look"), Some(plain), "{round}");
-        assert_eq!(call("write"), None);
+        assert_eq!(call("write"), Outcome::Scalars(Vec::new()), "{round}");
+        assert_eq!(call("look"), plain, "{round}");
     }
-    assert_eq!(call("look"), Some(plain));
 }

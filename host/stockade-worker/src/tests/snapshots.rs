@@ -4,10 +4,11 @@ use std::os::fd::AsFd;
 
 use stockade_wire::descriptor::memory_file;
 use stockade_wire::{
-    CompileStep, Failure, HostMessage, Limits, Outcome, RefusalKind, Scalar, WorkerMessage,
+    CompileRequest, CompileStep, EngineSettings, Failure, Features, HostMessage, Limits, Outcome,
+    RefusalKind, Scalar, WorkerMessage,
 };
 
-use super::support::{MODULE, compile, guest, hook, worker};
+use super::support::{MODULE, compile, compile_for, guest, hook, request, worker};
 
 /// Its initializer fills memory, grows it and sets globals of every kind.
 fn model() -> String {
@@ -54,9 +55,21 @@ fn model() -> String {
 
 /// Runs the initializer in a worker and answers with the state it leaves.
 fn state_of(source: &str, export: &str, input: &[u8], bytes_max: u64) -> Result<Vec<u8>, Failure> {
+    state_with(Features::default(), source, export, input, bytes_max)
+}
+
+fn state_with(
+    features: Features,
+    source: &str,
+    export: &str,
+    input: &[u8],
+    bytes_max: u64,
+) -> Result<Vec<u8>, Failure> {
     let limits = Limits::default();
-    let (_, artefact) = compile(CompileStep::Instrument, &limits, source, None).unwrap();
-    let mut worker = worker().start();
+    let engine = EngineSettings { features, ..limits.engine_settings() };
+    let request = CompileRequest { engine, ..request(CompileStep::Instrument, &limits) };
+    let (_, artefact) = compile_for(&request, source, None).unwrap();
+    let mut worker = worker().features(features).start();
     worker.load_artefact(&artefact, None, None, false);
     assert_eq!(worker.receive(), Some(WorkerMessage::Loaded(MODULE)));
     let file = memory_file("state").unwrap();
@@ -193,6 +206,121 @@ fn a_module_whose_state_cannot_be_kept_is_refused() {
         let refusal = compile(CompileStep::Instrument, &limits, source, None).unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::Snapshot, "{source}: {refusal}");
         compile(CompileStep::Compile, &limits, source, None).unwrap();
+    }
+}
+
+/// What changes the state of tables, segments and objects, which no snapshot has.
+#[test]
+fn an_initializer_that_a_snapshot_cannot_follow_is_refused_by_what_it_does_before_it_runs() {
+    let module = |body: &str| {
+        format!(
+            r#"(module (type $box (struct (field (mut i32)))) (type $list (array (mut i32)))
+            (type $functions (array (mut funcref)))
+            (table $t 2 funcref) (elem $e func $f) (data $d "data") (memory 1)
+            (func $f (export "f"))
+            (func (export "load") (result i32) {body} (i32.const 0)))"#
+        )
+    };
+    let zeros = "(i32.const 0) (i32.const 0) (i32.const 0)";
+    let list = "(array.new_default $list (i32.const 1)) (i32.const 0)";
+    let by_instruction = [
+        ("table.set", "(table.set $t (i32.const 0) (ref.func $f))".into()),
+        ("table.grow", "(drop (table.grow $t (ref.func $f) (i32.const 1)))".into()),
+        ("table.fill", "(table.fill $t (i32.const 0) (ref.func $f) (i32.const 1))".into()),
+        ("table.copy", format!("(table.copy $t $t {zeros})")),
+        ("table.init", format!("(table.init $t $e {zeros})")),
+        ("elem.drop", "(elem.drop $e)".into()),
+        ("data.drop", "(data.drop $d)".into()),
+        ("struct.set", "(struct.set $box 0 (struct.new $box (i32.const 1)) (i32.const 2))".into()),
+        ("array.set", format!("(array.set $list {list} (i32.const 2))")),
+        ("array.fill", format!("(array.fill $list {list} (i32.const 2) (i32.const 1))")),
+        ("array.copy", format!("(array.copy $list $list {list} {list} (i32.const 1))")),
+        (
+            "array.init_data",
+            format!("(array.init_data $list $d {list} (i32.const 0) (i32.const 0))"),
+        ),
+        (
+            "array.init_elem",
+            "(array.init_elem $functions $e (array.new_default $functions (i32.const 1)) \
+             (i32.const 0) (i32.const 0) (i32.const 0))"
+                .into(),
+        ),
+    ];
+    let limits = Limits::default();
+    let engine = EngineSettings { features: Features::all(), ..limits.engine_settings() };
+    let instrument = |source: &str| {
+        let request = request(CompileStep::Instrument, &limits);
+        compile_for(&CompileRequest { engine: engine.clone(), ..request }, source, None)
+    };
+    instrument(&module("")).unwrap();
+    for (name, body) in by_instruction {
+        let refusal = instrument(&module(&body)).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Snapshot, "{name}: {refusal}");
+        assert!(refusal.message.contains(&format!("`{name}`")), "{name}: {refusal}");
+    }
+    for (ty, initial) in [
+        ("funcref", "(ref.null func)"),
+        ("externref", "(ref.null extern)"),
+        ("exnref", "(ref.null exn)"),
+        ("anyref", "(ref.i31 (i32.const 1))"),
+        ("(ref null $box)", "(ref.null $box)"),
+    ] {
+        let source = format!(
+            r#"(module (type $box (struct)) (global (mut {ty}) {initial}) (func (export "load")))"#
+        );
+        let refusal = instrument(&source).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Snapshot, "{ty}: {refusal}");
+        assert!(refusal.message.contains("mutable global"), "{ty}: {refusal}");
+    }
+    let imports = r#"(module (import "m" "t" (tag)) (func (export "load")))"#;
+    assert_eq!(instrument(imports).unwrap_err().kind, RefusalKind::Import);
+}
+
+#[test]
+fn state_of_several_memories_is_kept_and_objects_are_made_anew() {
+    let source = r#"(module (type $box (struct (field i32)))
+        (tag $t (param i32))
+        (memory $a (export "memory") 1) (memory $b 1) (memory $wide i64 1)
+        (data (memory $b) (i32.add (i32.const 60) (i32.const 4)) "b")
+        (global $fixed (ref $box) (struct.new $box (i32.const 5)))
+        (global $sum (mut i32) (i32.sub (i32.const 7) (i32.const 7)))
+        (table 2 (ref $box) (struct.new $box (i32.const 6)))
+        (func $throws (throw $t (i32.const 20)))
+        (func $add (param i32) (result i32)
+            (global.set $sum (i32.add (global.get $sum) (local.get 0))) (global.get $sum))
+        (func (export "load") (result i32)
+            (i32.store $a (i32.const 8) (i32.const 1))
+            (drop (memory.grow $b (i32.const 1)))
+            (i32.store $b (i32.const 65536) (i32.const 2))
+            (drop (memory.grow $wide (i64.const 2)))
+            (i32.store $wide (i64.const 131072) (i32.const 3))
+            (block $caught (result i32)
+                (try_table (catch $t $caught) (call $throws)) (unreachable))
+            (drop (call $add)) (i32.const 0))
+        (func (export "state") (result i32)
+            (i32.add (i32.add
+                (i32.load $a (i32.const 8))
+                (i32.load $b (i32.const 65536)))
+            (i32.add (i32.add
+                (i32.load $wide (i64.const 131072))
+                (i32.load8_u $b (i32.const 64)))
+            (i32.add (i32.add
+                (struct.get $box 0 (global.get $fixed))
+                (struct.get $box 0 (table.get (i32.const 1))))
+            (call $add (i32.const 0)))))))"#;
+    let features = Features::all();
+    let state = state_with(features, source, "load", b"", 1 << 20).unwrap();
+    let limits = Limits::default();
+    let engine = EngineSettings { features, ..limits.engine_settings() };
+    let request = CompileRequest { engine, ..request(CompileStep::Snapshot, &limits) };
+    let (description, artefact) = compile_for(&request, source, Some(&state)).unwrap();
+    assert_eq!((description.memory_min_bytes, description.memories), (6 << 16, 3));
+    let mut worker = worker().features(features).start();
+    worker.load_artefact(&artefact, None, None, true);
+    assert_eq!(worker.receive(), Some(WorkerMessage::Loaded(MODULE)));
+    for _ in 0..3 {
+        let sum = 1 + 2 + 3 + i32::from(b'b') + 5 + 6 + 20;
+        assert_eq!(worker.scalar("state", &[]), Outcome::Scalars(vec![Scalar::I32(sum)]));
     }
 }
 

@@ -9,9 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, mknodat};
-use stockade_wire::{CommandCall, Grants, Invocation, Limits, Outcome, Stdin, StdioSink};
+use stockade_wire::{CommandCall, Grants, Limits, Outcome, Stdin, StdioSink};
 
-use super::support::{Worker, command, worker};
+use super::support::{Worker, command, from_start, worker};
 
 /// A program around `body`, with the calls that the tests use.
 fn program(body: &str) -> String {
@@ -88,7 +88,7 @@ fn do_not_block(descriptor: impl AsFd) {
 /// Runs a command with this stdin; answers its code and what it wrote.
 fn run_with(worker: &mut Worker, stdin: Stdin, descriptors: &[BorrowedFd<'_>]) -> (i32, Vec<u8>) {
     let call = CommandCall { stdin, ..command(&[], b"") };
-    worker.submit(Invocation::Command(call), descriptors);
+    worker.submit(from_start(call), descriptors);
     let finished = worker.finished();
     let Outcome::Exited(code) = finished.outcome else { panic!("{:?}", finished.outcome) };
     (code, finished.stdout.bytes)
@@ -105,7 +105,7 @@ fn a_stdin_that_does_not_block_is_waited_for() {
         stderr: StdioSink::Descriptor,
         ..command(&[], b"")
     };
-    worker.submit(Invocation::Command(call), &[stdin.as_fd(), stderr.as_fd()]);
+    worker.submit(from_start(call), &[stdin.as_fd(), stderr.as_fd()]);
     begun.read_exact(&mut [0]).unwrap();
     feed.write_all(b"late").unwrap();
     drop(feed);
@@ -123,7 +123,7 @@ fn a_stdout_that_does_not_block_gets_everything() {
     let (mut out, stdout) = std::io::pipe().unwrap();
     do_not_block(&stdout);
     let call = CommandCall { stdout: StdioSink::Descriptor, ..command(&[], b"") };
-    worker.submit(Invocation::Command(call), &[stdout.as_fd()]);
+    worker.submit(from_start(call), &[stdout.as_fd()]);
     drop(stdout);
     let mut bytes = vec![0; BYTES];
     out.read_exact(&mut bytes).unwrap();
@@ -178,7 +178,7 @@ fn who_writes_on_to_a_stdout_that_nobody_reads_is_ended_as_by_a_signal() {
             1 => call.stdout = StdioSink::Descriptor,
             _ => call.stderr = StdioSink::Descriptor,
         }
-        worker.submit(Invocation::Command(call), &[sink.as_fd()]);
+        worker.submit(from_start(call), &[sink.as_fd()]);
         assert_eq!(worker.finished().outcome, Outcome::Exited(code), "{stream} {times}");
     }
 }

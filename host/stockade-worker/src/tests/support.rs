@@ -9,9 +9,10 @@ use stockade_wire::descriptor::{Receiver, Sender, sealed_file};
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
     Call, ChunkId, Codec, CommandCall, CompileLimits, CompileRequest, CompileStep, Confinement,
-    Coredumps, Failure, Finished, Grants, HookCall, HostMessage, Instances, Invocation, Limits,
-    Load, LockdownReport, ModuleDescription, ModuleId, Outcome, Refusal, Run, SLOTS_MAX, Scalar,
-    Setup, StatusPage, Stdin, StdioSink, TaskId, WorkerId, WorkerMessage,
+    Coredumps, EngineSettings, Failure, Features, Finished, Grants, HookCall, HostMessage,
+    Instances, Invocation, Limits, Load, LockdownReport, ModuleDescription, ModuleId, Outcome,
+    Refusal, Run, SLOTS_MAX, Scalar, Setup, StatusPage, Stdin, StdioSink, TaskId, WorkerId,
+    WorkerMessage,
 };
 
 use crate::compiler;
@@ -98,6 +99,7 @@ impl Confine for Unconfined {
 pub(super) struct Builder {
     modules: u32,
     limits: Limits,
+    features: Features,
     instances: Instances,
     grants: Grants,
     coredumps: Option<Coredumps>,
@@ -107,6 +109,7 @@ pub(super) fn worker() -> Builder {
     Builder {
         modules: 1,
         limits: Limits::default(),
+        features: Features::default(),
         instances: Instances::PerTask,
         grants: Grants::none(),
         coredumps: None,
@@ -116,6 +119,11 @@ pub(super) fn worker() -> Builder {
 impl Builder {
     pub(super) fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    pub(super) fn features(mut self, features: Features) -> Self {
+        self.features = features;
         self
     }
 
@@ -144,15 +152,18 @@ impl Builder {
     pub(super) fn launch(self) -> Worker {
         let mut worker = Worker::unset(self.limits.clone());
         worker.exposed = self.coredumps.is_some();
+        worker.features = self.features;
         let setup = HostMessage::Setup(Setup {
             worker: WorkerId(1),
             name: "test".into(),
-            engine: self.limits.engine_settings(),
+            engine: EngineSettings { features: self.features, ..self.limits.engine_settings() },
             limits: self.limits,
             grants: self.grants,
             instances: self.instances,
             confinement: Confinement::default(),
             modules: self.modules,
+            // What they will have is not known yet.
+            memories: self.modules * 3,
             rings: false,
             coredumps: self.coredumps,
         });
@@ -186,6 +197,7 @@ pub(super) struct Worker {
     pub(super) page: StatusPage,
     /// Whether its modules are compiled for core dumps.
     exposed: bool,
+    features: Features,
     sender: Option<Sender>,
     receiver: Receiver,
     thread: JoinHandle<Result<(), SessionError>>,
@@ -201,6 +213,7 @@ impl Worker {
             limits,
             page: StatusPage::create().unwrap(),
             exposed: false,
+            features: Features::default(),
             sender: Some(Sender::new(ours.try_clone().unwrap())),
             receiver: Receiver::new(ours, FRAME_BYTES_MAX),
             thread,
@@ -240,7 +253,9 @@ impl Worker {
         finalizer: Option<HookCall>,
     ) {
         let exposed = self.exposed;
-        let request = CompileRequest { exposed, ..request(CompileStep::Compile, &self.limits) };
+        let engine = EngineSettings { features: self.features, ..self.limits.engine_settings() };
+        let request =
+            CompileRequest { exposed, engine, ..request(CompileStep::Compile, &self.limits) };
         let (_, artefact) = compile_for(&request, source, None).unwrap();
         self.load_artefact(&artefact, initializer, finalizer, false);
     }

@@ -32,7 +32,7 @@ use stockade_wire::{Confinement, Layer, Namespaces, Role, Setup, TemplateReply, 
 use super::child::{self, Child};
 use super::{Process, start};
 use crate::footprint::{MemoryAllowance, Weighed};
-use crate::worker::Loadable;
+use crate::worker::{Loadable, setup_for};
 
 /// How long a template may take to become ready; it is a matter of milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -190,15 +190,14 @@ impl Template {
         let Process { child, socket, confinement } =
             start(program, Role::Template, &name, lockdown)?;
         let sender = Sender::new(socket.try_clone()?);
-        let count = u32::try_from(modules.len()).unwrap_or(u32::MAX);
-        let allowance =
-            MemoryAllowance::of(Setup { modules: count, ..setup.clone() }.data_bytes_max());
+        let setup = setup_for(setup.clone(), modules);
+        let allowance = MemoryAllowance::of(setup.data_bytes_max());
         let mut template = Self { child, socket, sender, confinement, users: 0, allowance };
         if let Some(why) = &template.confinement.namespaces_refused {
             return Err(io::Error::other(why.clone()));
         }
         let confinement = template.confinement.clone();
-        let setup = Setup { name, confinement, modules: count, ..setup.clone() };
+        let setup = Setup { name, confinement, ..setup };
         let host = child::own_pidfd()?;
         template.send(&TemplateRequest::Setup(setup), Some(&host))?;
         for module in modules {

@@ -118,7 +118,7 @@ impl Recording {
 
 #[cfg(test)]
 mod tests {
-    use stockade_wire::{Codec, Grants, Limits};
+    use stockade_wire::{Codec, Grants, Limits, UnknownImports};
 
     use super::super::Given;
     use super::*;
@@ -133,6 +133,7 @@ mod tests {
             limits: Limits::default().fuel(7).deterministic(7),
             grants: Grants::none().env("A", "b").read_dir("/srv", "/data"),
             per_worker: false,
+            unknown_imports: UnknownImports::Trap,
             initializer: Some(("load".into(), Given::Scalars(Vec::new()))),
             end: None,
         }

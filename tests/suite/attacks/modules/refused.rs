@@ -1,7 +1,8 @@
 //! What no worker ever sees: refused when the pool is built, each with its cause.
 
 use stockade::{
-    BuildError, Command, Pool, PoolBuilder, RefusedReason, RunError, SubmitError, TaskError,
+    BuildError, Command, Feature, Features, Pool, PoolBuilder, RefusedReason, RunError,
+    SubmitError, TaskError,
 };
 use stockade_tests::bombs::{Binary, Section};
 use stockade_tests::{Random, guest, numbers, wat};
@@ -15,38 +16,50 @@ fn bytes(bytes: impl Into<Vec<u8>>) -> PoolBuilder {
 
 #[test]
 fn a22_features_that_are_off_are_refused_by_name() {
-    const OFF: [(&str, &str); 13] = [
-        ("memory64", "(module (memory i64 1))"),
+    // By no pool, and by one that turns off what could be on.
+    const NEVER: [(&str, &str); 4] = [
         ("threads", "(module (memory 1 1 shared))"),
-        ("multi-memory", "(module (memory 1) (memory 1))"),
-        ("tail calls", "(module (func $f (return_call $f)))"),
-        ("garbage collection", "(module (type (struct (field i32))))"),
-        ("garbage-collected references", "(module (func (param externref)))"),
-        ("typed function references", "(module (type $t (func)) (func (param (ref $t))))"),
-        ("exceptions", "(module (tag $t) (func (throw $t)))"),
-        (
-            "relaxed SIMD",
-            "(module (func (param v128 v128) (result v128)
-                (i8x16.relaxed_swizzle (local.get 0) (local.get 1))))",
-        ),
         ("custom page sizes", "(module (memory 1 (pagesize 1)))"),
         (
             "wide arithmetic",
             "(module (func (param i64) (result i64 i64)
                 (i64.add128 (local.get 0) (local.get 0) (local.get 0) (local.get 0))))",
         ),
-        (
-            "extended constant expressions",
-            "(module (global i32 (i32.add (i32.const 1) (i32.const 1))))",
-        ),
         ("stack switching", "(module (type $f (func)) (type $c (cont $f)))"),
     ];
+    const OFF: [(Feature, &str); 9] = [
+        (Feature::Memory64, "(module (memory i64 1))"),
+        (Feature::MultiMemory, "(module (memory 1) (memory 1))"),
+        (Feature::TailCall, "(module (func $f (return_call $f)))"),
+        (Feature::Gc, "(module (type (struct (field i32))))"),
+        (Feature::ExternReferences, "(module (func (param externref)))"),
+        (Feature::FunctionReferences, "(module (type $t (func)) (func (param (ref $t))))"),
+        (Feature::Exceptions, "(module (tag $t) (func (throw $t)))"),
+        (
+            Feature::RelaxedSimd,
+            "(module (func (param v128 v128) (result v128)
+                (i8x16.relaxed_swizzle (local.get 0) (local.get 1))))",
+        ),
+        (Feature::ExtendedConst, "(module (global i32 (i32.add (i32.const 1) (i32.const 1))))"),
+    ];
     let beside = Bystander::new();
-    for (feature, module) in OFF {
-        let reason = beside.sees_refused(feature, wat(module));
+    for (feature, module) in NEVER {
+        let reason = beside.sees_refused(feature, wat(module).features(Features::all()));
         let RefusedReason::Feature(words) = reason else { panic!("{feature}: {reason:?}") };
         assert!(words.contains(feature), "{feature}: {words}");
     }
+    for (feature, module) in OFF {
+        let narrow = Features::all().without(feature);
+        let reason = beside.sees_refused(feature.name(), wat(module).features(narrow));
+        let RefusedReason::FeaturesOff { features, message } = reason else {
+            panic!("{feature}: {reason:?}")
+        };
+        assert!(features.has(feature) && message.contains(feature.words()), "{message}");
+        wat(module).features(Features::all()).build().unwrap();
+    }
+    let gc = OFF.into_iter().find(|(feature, _)| *feature == Feature::Gc).unwrap();
+    let reason = beside.sees_refused("garbage collection, by default", wat(gc.1));
+    assert!(matches!(reason, RefusedReason::FeaturesOff { .. }), "{reason:?}");
     // The text format has no words for it any more: try, catch all, end.
     let legacy = Binary::new()
         .section(Section::Type, [1, 0x60, 0, 0])
@@ -61,8 +74,16 @@ fn a22_features_that_are_off_are_refused_by_name() {
         let RefusedReason::Feature(words) = reason else { panic!("{reason:?}") };
         assert!(words.contains("component"), "{words}");
     }
-    let names: Vec<_> = OFF.iter().map(|(name, _)| *name).collect();
-    seen(22, &format!("refused, named as: {}, legacy exceptions, component", names.join(", ")));
+    let never: Vec<_> = NEVER.iter().map(|(name, _)| *name).collect();
+    let off: Vec<_> = OFF.iter().map(|(feature, _)| feature.words()).collect();
+    seen(
+        22,
+        &format!(
+            "refused, named as: {}, legacy exceptions, component; and where a pool has them off: {}",
+            never.join(", "),
+            off.join(", ")
+        ),
+    );
 }
 
 #[test]
