@@ -95,8 +95,8 @@ Exit codes:
   130  interrupted by Ctrl-C
   141  whoever read the output has gone
   143  ended by SIGTERM
-A command module's own exit code is returned as it is; those above 255 become 255. Where nobody reads its
-stdout, 0 becomes 141; where that cannot be written, every code becomes 74.";
+A command module's own exit code is returned as it is; those above 255 become 255. Where nobody
+reads its stdout any more, 0 becomes 141; where that cannot be written, every code becomes 74.";
 
 #[cfg(test)]
 mod tests {

@@ -30,6 +30,7 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as wasi, WasiSnapshotPrevie
 use wasmtime_wasi::runtime::in_tokio;
 use wiggle::GuestMemory;
 
+use crate::failure::HostTrap;
 use crate::guest::GuestState;
 use crate::hostcalls::{memory_and_state, slice, slice_mut};
 use crate::stdio;
@@ -37,6 +38,7 @@ use crate::stdio;
 /// Error numbers of `wasi_snapshot_preview1`.
 pub(crate) const SUCCESS: i32 = 0;
 pub(crate) const BADF: i32 = 8;
+const FAULT: i32 = 21;
 const IO: i32 = 29;
 const OVERFLOW: i32 = 61;
 const SPIPE: i32 = 70;
@@ -150,7 +152,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
             let fuel = caller.as_context_mut().hostcall_fuel();
             let (memory, state) = memory_and_state(&mut caller)?;
             if let Some(pipe) = state.descriptors().pipe(fd.cast_unsigned()) {
-                return write_pipe(&pipe, memory, [iovecs, count, written].map(i32::cast_unsigned));
+                let numbers = [iovecs, count, written].map(i32::cast_unsigned);
+                return Ok(in_bounds(write_pipe(&pipe, memory, numbers)));
             }
             let context = state.wasi();
             context.set_hostcall_fuel(fuel);
@@ -173,7 +176,13 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
                 return Ok(BADF);
             };
             let directory = Arc::clone(directory);
-            list(&directory, memory, (buffer, length), cookie, used)
+            wasmtime::Result::Ok(in_bounds(list(
+                &directory,
+                memory,
+                (buffer, length),
+                cookie,
+                used,
+            )))
         },
     )?;
     Ok(())
@@ -221,9 +230,10 @@ fn add_opening(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         },
     )?;
     linker.func_wrap(MODULE, "fd_close", |mut caller: Caller<'_, GuestState>, fd: i32| {
-        let (context, descriptors) = caller.data_mut().wasi_and_descriptors();
-        // No call here touches the memory.
-        let errno = in_tokio(wasi::fd_close(context, &mut GuestMemory::Unshared(&mut []), fd))?;
+        // It touches no memory, and yet wants one, as wasmtime-wasi does.
+        let (memory, state) = memory_and_state(&mut caller)?;
+        let (context, descriptors) = state.wasi_and_descriptors();
+        let errno = in_tokio(wasi::fd_close(context, &mut GuestMemory::Unshared(memory), fd))?;
         if errno == SUCCESS {
             descriptors.note(fd.cast_unsigned(), None);
         }
@@ -233,9 +243,10 @@ fn add_opening(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         MODULE,
         "fd_renumber",
         |mut caller: Caller<'_, GuestState>, from: i32, to: i32| {
-            let (context, descriptors) = caller.data_mut().wasi_and_descriptors();
-            let mut none = GuestMemory::Unshared(&mut []);
-            let errno = in_tokio(wasi::fd_renumber(context, &mut none, from, to))?;
+            let (memory, state) = memory_and_state(&mut caller)?;
+            let (context, descriptors) = state.wasi_and_descriptors();
+            let mut memory = GuestMemory::Unshared(memory);
+            let errno = in_tokio(wasi::fd_renumber(context, &mut memory, from, to))?;
             if errno == SUCCESS {
                 descriptors.renumber(from.cast_unsigned(), to.cast_unsigned());
             }
@@ -276,18 +287,17 @@ fn add_places(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
 
 /// Reads from a pipe into the first place of `[iovecs, count]` that is not empty, and says how much in
 /// the third number. `None` where `number` is no pipe.
-///
-/// # Errors
-/// Where a place is not in the guest's memory.
 pub(crate) fn read_pipe(
     state: &mut GuestState,
     memory: &mut [u8],
     number: u32,
     [iovecs, count, stored]: [u32; 3],
-) -> Option<wasmtime::Result<i32>> {
+) -> Option<i32> {
     let pipe = state.descriptors().pipe(number)?;
     let mut read = || {
         let (pointer, length) = place(memory, iovecs, count)?;
+        // What is read is gone, so it must be clear before where all of it goes.
+        store(memory, stored, 0)?;
         let to = slice_mut(memory, pointer, length)?;
         // Not by the kernel into the guest's memory, whose pages may be protected.
         let mut buffer = vec![0; to.len().min(PIECE_BYTES_MAX)];
@@ -299,15 +309,16 @@ pub(crate) fn read_pipe(
             Err(error) => Ok(number_of(error)),
         }
     };
-    Some(read())
+    Some(in_bounds(read()))
 }
 
 fn write_pipe(
     pipe: &File,
     memory: &mut [u8],
     [iovecs, count, stored]: [u32; 3],
-) -> wasmtime::Result<i32> {
+) -> Result<i32, HostTrap> {
     let (pointer, length) = place(memory, iovecs, count)?;
+    store(memory, stored, 0)?;
     let bytes = slice(memory, pointer, length)?;
     match stdio::write(pipe, &bytes[..bytes.len().min(PIECE_BYTES_MAX)]) {
         Ok(bytes) => store(memory, stored, bytes),
@@ -315,8 +326,13 @@ fn write_pipe(
     }
 }
 
+/// A place that is not in the guest's memory is an error number.
+fn in_bounds(answer: Result<i32, HostTrap>) -> i32 {
+    answer.unwrap_or(FAULT)
+}
+
 /// The first place that is not empty, or an empty one.
-fn place(memory: &[u8], iovecs: u32, count: u32) -> wasmtime::Result<(u32, u32)> {
+fn place(memory: &[u8], iovecs: u32, count: u32) -> Result<(u32, u32), HostTrap> {
     let bytes = (count as usize).saturating_mul(IOVEC_BYTES);
     let list = slice(memory, iovecs, u32::try_from(bytes).unwrap_or(u32::MAX))?;
     let number = |iovec: &[u8], at: usize| {
@@ -326,7 +342,7 @@ fn place(memory: &[u8], iovecs: u32, count: u32) -> wasmtime::Result<(u32, u32)>
     Ok(places.into_iter().find(|(_, length)| *length > 0).unwrap_or_default())
 }
 
-fn store(memory: &mut [u8], pointer: u32, bytes: usize) -> wasmtime::Result<i32> {
+fn store(memory: &mut [u8], pointer: u32, bytes: usize) -> Result<i32, HostTrap> {
     let Ok(number) = u32::try_from(bytes) else { return Ok(OVERFLOW) };
     slice_mut(memory, pointer, 4)?.copy_from_slice(&number.to_le_bytes());
     Ok(SUCCESS)
@@ -356,7 +372,7 @@ fn list(
     (buffer, length): (u32, u32),
     cookie: u64,
     used: u32,
-) -> wasmtime::Result<i32> {
+) -> Result<i32, HostTrap> {
     let to = slice_mut(memory, buffer, length)?;
     let filled = match fill(directory, to, cookie) {
         Ok(filled) => filled,

@@ -39,8 +39,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
                 memory::touch(&mut memory[place.start..place.start + protected], page_bytes);
             }
             let numbers = [iovecs, count, read].map(i32::cast_unsigned);
-            if let Some(read) = read_pipe(state, memory, fd.cast_unsigned(), numbers) {
-                return read;
+            if let Some(errno) = read_pipe(state, memory, fd.cast_unsigned(), numbers) {
+                return Ok(errno);
             }
             let context = state.wasi();
             context.set_hostcall_fuel(fuel);

@@ -12,7 +12,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::args;
-use crate::support::{Ended, Folder, module, stockade};
+use crate::support::{Ended, Folder, example, module, stockade};
 
 /// Programs and functions around `body`.
 fn guest(body: &str) -> (Folder, std::path::PathBuf) {
@@ -69,8 +69,8 @@ fn seen(output: &Output) -> (Option<i32>, String) {
 }
 
 fn do_not_block(descriptor: impl AsFd) {
-    let flags = fcntl_getfl(&descriptor).unwrap();
-    fcntl_setfl(&descriptor, flags | OFlags::NONBLOCK).unwrap();
+    let flags = fcntl_getfl(&descriptor).expect("its flags");
+    fcntl_setfl(&descriptor, flags | OFlags::NONBLOCK).expect("other flags");
 }
 
 /// The command with these streams.
@@ -391,12 +391,12 @@ fn a_map_survives_its_terminal_where_that_was_asked_for() {
 /// Everything in a folder, by name and contents.
 fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap())
+        .expect("a file")
+        .map(|entry| entry.expect("a file"))
         .filter(|entry| entry.path().is_file())
         .map(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();
-            (name, std::fs::read(entry.path()).unwrap())
+            (name, std::fs::read(entry.path()).expect("a file"))
         })
         .collect();
     all.sort();
@@ -507,7 +507,7 @@ fn an_output_that_is_full_keeps_whole_lines() {
             (call $output (i32.const 0) (i32.const 1000))
             (i32.const 0)))"#,
     );
-    let input = folder.file("input", "1\n".repeat(3000));
+    let input = folder.file("input", "1\n".repeat(8000));
     let before = contents(folder.path());
     let limited = |blocks: u32, args: &[std::ffi::OsString]| {
         let folder = folder.path().display();
@@ -550,4 +550,38 @@ fn an_output_that_is_a_pipe_is_written_to_its_reader() {
         stockade(args).input("1\n").end().gives("");
         assert_eq!(reader.join().unwrap(), "1\n");
     }
+}
+
+#[test]
+fn a_pipe_in_a_granted_folder_is_read_and_a_name_that_is_no_text_hides_no_other() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::new();
+    let path = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    folder.file("file", "x");
+    std::fs::write(folder.path().join(std::ffi::OsStr::from_bytes(b"bad\xff")), "x").unwrap();
+    let grant = format!("{}::/d", folder.path().display());
+    let writer = std::thread::spawn(move || std::fs::write(path, "a\nb\n").unwrap());
+    let count = args!["run", example("linecount"), "--grant-dir", grant, "--", "/d/pipe"];
+    stockade(count).end().gives("2 /d/pipe\n");
+    writer.join().unwrap();
+
+    let (_folder, list) = module(
+        r#"(module
+          (import "wasi_snapshot_preview1" "fd_readdir"
+            (func $list (param i32 i32 i32 i64 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "fd_write"
+            (func $write (param i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+          (memory (export "memory") 1)
+          (func (export "_start")
+            (i32.store (i32.const 0) (i32.const 1000))
+            (if (call $list (i32.const 3) (i32.const 1000) (i32.const 4096) (i64.const 0)
+                (i32.const 4)) (then (call $exit (i32.const 3))))
+            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#,
+    );
+    let ended = stockade(args!["run", list, "--grant-dir", grant]).end();
+    let text = ended.stdout();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(text.contains("file") && text.contains("pipe") && !text.contains("bad"), "{text:?}");
 }
