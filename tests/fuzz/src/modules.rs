@@ -2,7 +2,8 @@
 
 use stockade_module::IMPORTS;
 use stockade_wire::{
-    EngineSettings, ExportType, Features, Metering, ModuleDescription, Refusal, RefusalKind, ValueType,
+    EngineSettings, ExportType, Features, Metering, ModuleDescription, Refusal, RefusalKind,
+    ValueType,
 };
 
 use crate::rules;
