@@ -81,7 +81,9 @@ fn main() -> ExitCode {
         }
     }
     if words.is_empty() && collector.is_none() {
-        for (name, _) in EXPECTED.iter().filter(|(name, _)| !failed.iter().any(|(other, _)| other == name)) {
+        for (name, _) in
+            EXPECTED.iter().filter(|(name, _)| !failed.iter().any(|(other, _)| other == name))
+        {
             unexpected += 1;
             println!("{name}: passes, and is named as one that fails");
         }
@@ -90,7 +92,11 @@ fn main() -> ExitCode {
     if unexpected == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run(file: &TestFile<'_>, settings: &EngineSettings, collector: Option<Collector>) -> Result<(), String> {
+fn run(
+    file: &TestFile<'_>,
+    settings: &EngineSettings,
+    collector: Option<Collector>,
+) -> Result<(), String> {
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let engine = stockade_worker::engine_alone(settings, MEMORIES, collector)?;
         let mut context = WastContext::new(&engine, Async::No, |_| {});
