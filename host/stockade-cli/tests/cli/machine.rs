@@ -28,6 +28,12 @@ fn can(line: &[&str]) -> bool {
     probe.status().is_ok_and(|status| status.success())
 }
 
+/// Tells that something is not to be had here, in a test that passes without it.
+#[expect(clippy::print_stderr, reason = "for whoever reads what a test prints")]
+fn not_tried(why: &str) {
+    eprintln!("not tried: {why}");
+}
+
 #[test]
 fn a_limit_on_this_process_is_named_with_how_a_shell_raises_it() {
     for (limit, named) in [
@@ -62,7 +68,7 @@ fn a_limit_on_processes_is_named() {
     let nobody: &[&str] = &["setpriv", "--reuid=61234", "--regid=61234", "--clear-groups"];
     let program = env!("CARGO_BIN_EXE_stockade");
     if !can(&[nobody, &["test", "-x", program, "-a"]].concat()) {
-        eprintln!("not tried: this user cannot become another that reaches {program}");
+        not_tried(&format!("this user cannot become another that reaches {program}"));
         return;
     }
     for processes in 0..5 {
@@ -80,7 +86,7 @@ fn a_device_or_file_of_the_system_that_is_not_there_is_named() {
         &["unshare", "--map-root-user", "--mount"]
     };
     if !can(unshare) {
-        eprintln!("not tried: this user cannot have mounts of its own");
+        not_tried("this user cannot have mounts of its own");
         return;
     }
     for (path, step) in [("/dev", "`/dev`"), ("/proc", "mount")] {
@@ -108,7 +114,7 @@ const WITHOUT_CAPABILITIES: &[&str] = &["setpriv", "--inh-caps=-all", "--boundin
 #[test]
 fn root_without_capabilities_runs_with_the_layers_that_can_be_had() {
     if !rustix::process::getuid().is_root() || !can(WITHOUT_CAPABILITIES) {
-        eprintln!("not tried: this is not root with capabilities to give up");
+        not_tried("this is not root with capabilities to give up");
         return;
     }
     let one_less = ["sys_admin", "setfcap", "setuid", "setgid", "setpcap"]
