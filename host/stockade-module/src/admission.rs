@@ -74,7 +74,10 @@ fn check_limits(settings: &EngineSettings, outline: &Outline<'_>) -> Result<(), 
     let memory = outline.memory_min_bytes();
     if memory > settings.memory_bytes {
         let allowed = settings.memory_bytes;
-        return limit(format!("it needs {memory} bytes of memory, where {allowed} are allowed"));
+        return limit(format!(
+            "it needs {memory} bytes of memory, where {allowed} are allowed (the limit \
+             `Limits::memory_bytes`)"
+        ));
     }
     if outline.tables.len() > TABLES_MAX as usize {
         let tables = outline.tables.len();
@@ -91,7 +94,10 @@ fn check_limits(settings: &EngineSettings, outline: &Outline<'_>) -> Result<(), 
     let elements = outline.table_min_elements();
     if elements > settings.table_elements {
         let allowed = settings.table_elements;
-        return limit(format!("it needs {elements} table elements, where {allowed} are allowed"));
+        return limit(format!(
+            "it needs {elements} table elements, where {allowed} are allowed (the limit \
+             `Limits::table_elements`)"
+        ));
     }
     Ok(())
 }

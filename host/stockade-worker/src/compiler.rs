@@ -67,6 +67,9 @@ pub(crate) enum CompilerError {
     /// A request without what it speaks of.
     #[error("protocol error: a request without its descriptors")]
     Descriptors,
+    /// The module's file has no length.
+    #[error("cannot read the module: {0}")]
+    Module(#[source] io::Error),
     /// The artefact's file took no bytes.
     #[error("cannot write the artefact: {0}")]
     Write(#[source] io::Error),
@@ -96,7 +99,8 @@ pub(crate) fn run() -> Result<(), CompilerError> {
     let mut next = || receiver.take_descriptor().ok_or(CompilerError::Descriptors);
     let (wasm, artefact) = (next()?, File::from(next()?));
     let state = if request.step == CompileStep::Snapshot { Some(next()?) } else { None };
-    limit(&request.limits, &mapped).map_err(CompilerError::Limit)?;
+    let wasm_bytes = descriptor::file_bytes(&wasm).map_err(CompilerError::Module)?;
+    limit(&request.limits, wasm_bytes, &mapped).map_err(CompilerError::Limit)?;
     let reply = match &request.step {
         CompileStep::Locate(places) => {
             read_and_locate(&request, wasm, places).map(CompileReply::Located)
@@ -130,9 +134,10 @@ fn confine(
 }
 
 /// Has the kernel hold this process to `limits`. Nothing of the module is read before.
-fn limit(limits: &CompileLimits, mapped: &Mapped) -> Result<(), String> {
+fn limit(limits: &CompileLimits, wasm_bytes: u64, mapped: &Mapped) -> Result<(), String> {
     // The signal at the soft limit tells the host what happened; the kill a second later is sure.
-    let (soft, hard) = (limits.cpu_seconds(), limits.cpu_seconds().saturating_add(1));
+    let soft = limits.cpu_seconds(wasm_bytes);
+    let hard = soft.saturating_add(1);
     lockdown::lower(Resource::Cpu, soft, hard)?;
     lockdown::lower(Resource::Data, limits.memory_bytes, limits.memory_bytes)?;
     mapped.limit(limits.memory_bytes)?;

@@ -30,6 +30,8 @@ pub(crate) const REPLY_BYTES_MAX: usize = 64 << 20;
 pub(crate) struct Source {
     /// Its name in messages.
     pub(crate) name: String,
+    /// How many bytes it has.
+    pub(crate) bytes: u64,
     /// Its bytes, sealed.
     pub(crate) wasm: std::sync::Arc<File>,
     /// Whether it may be text.
@@ -47,7 +49,7 @@ impl Source {
             return Err(beyond("module_bytes", format!("it has more than {bytes_max} bytes")));
         }
         let wasm = descriptor::sealed_file("stockade-module", bytes).map_err(system)?;
-        Ok(Self { name, wasm: wasm.into(), text })
+        Ok(Self { name, bytes: bytes.len() as u64, wasm: wasm.into(), text })
     }
 }
 
@@ -117,8 +119,8 @@ impl Compiler {
         let mut descriptors = vec![source.wasm.as_fd(), artefact.as_fd()];
         descriptors.extend(state.map(AsFd::as_fd));
 
-        let (reply, exit) = self.exchange(&request, &descriptors, interrupt)?;
-        let CompileReply::Compiled(description) = self.answer(reply, exit)? else {
+        let (reply, ended) = self.exchange(source, &request, &descriptors, interrupt)?;
+        let CompileReply::Compiled(description) = self.answer(source, reply, ended)? else {
             return Err(RefusedReason::Compiler("its compiler answers out of turn".into()));
         };
         if artefact.metadata().map_err(system)?.len() > self.limits.artefact_bytes {
@@ -139,32 +141,48 @@ impl Compiler {
         let nothing = descriptor::memory_file("stockade-artefact").map_err(system)?;
         let request = self.request(source, CompileStep::Locate(places));
         let descriptors = [source.wasm.as_fd(), nothing.as_fd()];
-        let (reply, exit) = self.exchange(&request, &descriptors, &Interrupt::default())?;
-        match self.answer(reply, exit)? {
+        let (reply, ended) =
+            self.exchange(source, &request, &descriptors, &Interrupt::default())?;
+        match self.answer(source, reply, ended)? {
             CompileReply::Located(found) if found.len() == count => Ok(found),
             _ => Err(RefusedReason::Compiler("its compiler answers out of turn".into())),
         }
     }
 
     /// What a compiler has answered, if that is of use.
-    fn answer(&self, reply: Reply, exit: Exit) -> Result<CompileReply, RefusedReason> {
+    fn answer(
+        &self,
+        source: &Source,
+        reply: Reply,
+        Ended { exit, cpu_time }: Ended,
+    ) -> Result<CompileReply, RefusedReason> {
         match reply {
             Ok(Some(CompileReply::Refused(refusal))) => Err(refused(refusal)),
             Ok(Some(CompileReply::ConfinementFailed(why))) => {
                 Err(RefusedReason::Compiler(format!("its compiler is not confined: {why}")))
             }
             Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(died(exit, &self.limits)),
+            Ok(None) => Err(died(exit, source.bytes, &self.limits)),
             Err(FrameError::Io(error)) if timed_out(&error) => {
-                let time = self.limits.wall_time;
-                Err(beyond("wall_time", format!("compiling it takes longer than {time:?}")))
+                // The module is blamed for its processor time alone.
+                let time = self.limits.wall_time_of(source.bytes);
+                let used = match cpu_time {
+                    Some(used) => {
+                        format!(", in which it got {:.1} s of a processor", used.as_secs_f64())
+                    }
+                    None => String::new(),
+                };
+                Err(RefusedReason::Compiler(format!(
+                    "its compiler was not done after {time:?}{used}: the machine is too busy (the \
+                     limit `CompileLimits::wall_time`)"
+                )))
             }
             Err(FrameError::Io(error)) if excess_of(&error).is_some() => {
                 Err(beyond("memory_bytes", error.to_string()))
             }
             // It ended by itself, and not because it was no longer wanted.
             Err(_) if exit != Exit::Unknown && exit.signal() != Some(libc::SIGKILL) => {
-                Err(died(exit, &self.limits))
+                Err(died(exit, source.bytes, &self.limits))
             }
             Err(error) => {
                 Err(RefusedReason::Compiler(format!("its compiler's reply is unusable: {error}")))
@@ -175,19 +193,22 @@ impl Compiler {
     /// Asks one process and waits for its end, whatever it answers.
     fn exchange(
         &self,
+        source: &Source,
         request: &CompileRequest,
         descriptors: &[BorrowedFd<'_>],
         interrupt: &Interrupt,
-    ) -> Result<(Reply, Exit), RefusedReason> {
+    ) -> Result<(Reply, Ended), RefusedReason> {
         let name = "stockade-compiler";
         let mut process =
             process::start(&self.program, Role::Compiler, name, &self.lockdown).map_err(system)?;
-        let reply = converse(&process, request, descriptors, interrupt);
+        let patience = request.limits.wall_time_of(source.bytes);
+        let reply = converse(&process, request, patience, descriptors, interrupt);
+        let cpu_time = process::cpu_time_of(process.child.id());
         // It has answered, failed, or run out of time: nothing more is wanted of it. One that was
         // dying already keeps the cause of its death.
         process.child.kill();
         let exit = process.child.wait();
-        Ok((reply, exit))
+        Ok((reply, Ended { exit, cpu_time }))
     }
 
     /// What a compiler is asked, which is all that it makes an artefact from beside the module and
@@ -205,17 +226,26 @@ impl Compiler {
 
 type Reply = Result<Option<CompileReply>, FrameError>;
 
+/// How a compiler ended.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    exit: Exit,
+    /// What it had used of the processors, if it was still there to be asked for.
+    cpu_time: Option<Duration>,
+}
+
 /// Sends the request once the compiler has said that it is confined.
 fn converse(
     process: &Process,
     request: &CompileRequest,
+    patience: Duration,
     descriptors: &[BorrowedFd<'_>],
     interrupt: &Interrupt,
 ) -> Reply {
     let socket = &process.socket;
     interrupt.watch(socket)?;
     let mut sender = Sender::new(socket.try_clone()?);
-    let deadline = Instant::now() + request.limits.wall_time;
+    let deadline = Instant::now() + patience;
     let allowance = MemoryAllowance::of(request.limits.memory_bytes);
     let weighed = Weighed { pid: process.child.id(), allowance };
     let stream = DeadlineStream::new(socket, deadline, weighed);
@@ -308,10 +338,10 @@ fn system(error: io::Error) -> RefusedReason {
     RefusedReason::Compiler(format!("its compiler cannot be run: {error}"))
 }
 
-fn died(exit: Exit, limits: &CompileLimits) -> RefusedReason {
+fn died(exit: Exit, module_bytes: u64, limits: &CompileLimits) -> RefusedReason {
     match (exit.signal(), exit.code()) {
         (Some(libc::SIGXCPU), _) => {
-            let seconds = limits.cpu_seconds();
+            let seconds = limits.cpu_seconds(module_bytes);
             beyond("cpu_time", format!("compiling it takes more than {seconds} s of a processor"))
         }
         (Some(libc::SIGXFSZ), _) => artefact_beyond(limits),

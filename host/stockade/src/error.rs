@@ -119,6 +119,16 @@ pub enum RefusedReason {
     Compiler(String),
 }
 
+impl RefusedReason {
+    /// The limit that the module reached, where that is one that can be raised: `Limits::memory_bytes`,
+    /// `CompileLimits::cpu_time`, and so on.
+    pub fn limit(&self) -> Option<&str> {
+        let Self::Limit(message) = self else { return None };
+        // Written by the host or a compiler, and no guest's word is in it.
+        message.rsplit_once("(the limit `")?.1.split_once('`').map(|(limit, _)| limit)
+    }
+}
+
 /// Why a task was not accepted. Nothing was queued.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use stockade_wire::{Confinement, Lockdown, Namespaces, Role};
 
@@ -123,6 +124,19 @@ pub(crate) fn memory_of(pid: u32) -> Option<u64> {
     // SAFETY: asks for a constant of the system; touches no memory.
     let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     Some(resident.saturating_sub(shared) * u64::try_from(page_bytes).ok()?)
+}
+
+/// Processor time that all threads of a process have used; `None` where it is gone.
+pub(crate) fn cpu_time_of(pid: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything, user and system time are the 12th and 13th field, see
+    // proc_pid_stat(5).
+    let fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(2);
+    let ticks: Option<u64> = fields.map(|ticks| ticks.parse::<u64>().ok()).sum();
+    // SAFETY: asks for a constant of the system; touches no memory.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    let per_second = u64::try_from(per_second).ok().filter(|ticks| *ticks > 0)?;
+    Some(Duration::from_millis(ticks?.saturating_mul(1000) / per_second))
 }
 
 #[cfg(test)]
