@@ -160,8 +160,8 @@ fn every_limit_of_a_compilation_is_in_the_reference_with_its_default() {
     let (page, source) = (read("docs/limits.md"), read("host/stockade-wire/src/compile_limits.rs"));
     let limits = CompileLimits::default();
     let defaults = [
-        ("cpu_time", time(limits.cpu_time)),
-        ("wall_time", time(limits.wall_time)),
+        ("cpu_time", or_none(limits.cpu_time.map(time))),
+        ("wall_time", or_none(limits.wall_time.map(time))),
         ("memory_bytes", bytes(limits.memory_bytes)),
         ("module_bytes", bytes(limits.module_bytes)),
         ("artefact_bytes", bytes(limits.artefact_bytes)),

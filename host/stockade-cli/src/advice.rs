@@ -71,12 +71,33 @@ impl From<BuildError> for Error {
 fn option_of(setting: &str) -> &str {
     match setting {
         "memory_bytes" => "`--memory`",
+        "table_elements" => "`--table-elements`",
+        "compile_limits.memory_bytes" => "`--compile-memory`",
+        "compile_limits.module_bytes" => "`--module-size`",
+        "compile_limits.artefact_bytes" => "`--compiled-size`",
+        "compile_limits.cpu_time" => "`--compile-time`",
+        "compile_limits.wall_time" => "`--compile-wall-time`",
         "output_bytes" => "`--output-limit`",
         "stdio_bytes" => "`--stdio-limit`",
         "wall_time" => "`--wall-time`",
         "max_workers" => "`--workers`",
         other => other,
     }
+}
+
+/// The option that raises a limit of the library which a module reached, and what it could be.
+fn option_for(limit: &str) -> Option<&'static str> {
+    Some(match limit {
+        "Limits::memory_bytes" => "`--memory` raises what a task may have of memory, up to 4GiB",
+        "Limits::table_elements" => "`--table-elements` raises what a task's tables may have",
+        "CompileLimits::module_bytes" => "`--module-size` raises how large a module may be",
+        "CompileLimits::cpu_time" => "`--compile-time` raises how long compiling may take",
+        "CompileLimits::memory_bytes" => {
+            "`--compile-memory` raises what compiling may take of memory"
+        }
+        "CompileLimits::artefact_bytes" => "`--compiled-size` raises how large its code may become",
+        _ => return None,
+    })
 }
 
 fn refusal_help(reason: &RefusedReason) -> Option<String> {
@@ -99,10 +120,7 @@ fn refusal_help(reason: &RefusedReason) -> Option<String> {
             "what is provided are the functions of `wasi_snapshot_preview1` and `stockade`; \
              `--unknown-imports trap` runs a module that never calls the functions it misses"
         }
-        RefusedReason::Limit(_) => {
-            "`--memory` raises what the module may have from the start; what compiling may take has \
-             no option"
-        }
+        RefusedReason::Limit(_) => return reason.limit().and_then(option_for).map(str::to_owned),
         RefusedReason::Snapshot(_) => "`--instances per-worker` needs no snapshot",
         _ => return None,
     };

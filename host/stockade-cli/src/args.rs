@@ -1,6 +1,7 @@
 //! The command line: what can be said, and its documentation.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 use stockade::Features;
@@ -15,7 +16,7 @@ use crate::observe::ObserveArgs;
 use crate::pages::{CompletionsArgs, ManArgs};
 use crate::replay::ReplayArgs;
 use crate::settings;
-use crate::values::{DirGrant, EnvGrant, Given, Layers, Named, Size, WallTime};
+use crate::values::{DirGrant, EnvGrant, Given, Layers, Named, Size, WallTime, time};
 
 const ABOUT: &str =
     "Runs functions of untrusted WebAssembly modules in worker processes of their own";
@@ -305,6 +306,10 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "SIZE", default_value = "256MiB", help_heading = "Limits")]
     pub(crate) memory: Size,
 
+    /// Elements of all tables of one task, up to 10000000
+    #[arg(long, value_name = "N", default_value_t = 100_000, help_heading = "Limits")]
+    pub(crate) table_elements: u64,
+
     /// Fuel for one task, about one unit an instruction; counting it takes time
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(crate) fuel: Option<u64>,
@@ -320,6 +325,26 @@ pub(crate) struct PoolArgs {
     /// Show where a task was when its time ran out; the checks make its code slower
     #[arg(long, help_heading = "Limits")]
     pub(crate) interruptible: bool,
+
+    /// Size of the module
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", help_heading = "Limits")]
+    pub(crate) module_size: Size,
+
+    /// Processor time to compile the module [default: 30s, and 5s more for each MiB of it]
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Limits")]
+    pub(crate) compile_time: Option<Duration>,
+
+    /// Time to compile the module on a busy machine [default: ten times the processor time]
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Limits")]
+    pub(crate) compile_wall_time: Option<Duration>,
+
+    /// Memory to compile the module in
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", help_heading = "Limits")]
+    pub(crate) compile_memory: Size,
+
+    /// Size of what the module is compiled to
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", help_heading = "Limits")]
+    pub(crate) compiled_size: Size,
 
     /// Make every run alike: clocks stand still but for being read, random numbers come from a seed,
     /// sleeping takes no time, and fuel is counted

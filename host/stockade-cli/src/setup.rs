@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use stockade::{Cache, FunctionKind, Grants, Json, Limits, Pool, WorkerProgram};
+use stockade::{Cache, CompileLimits, FunctionKind, Grants, Json, Limits, Pool, WorkerProgram};
 
 use crate::advice;
 use crate::args::{Instances, PoolArgs};
@@ -35,6 +35,7 @@ pub(crate) fn pool(
         .worker_program(WorkerProgram::CurrentProgram)
         .limits(limits(args, observer.seed()))
         .features(args.features)
+        .compile_limits(compile_limits(args))
         .grants(grants(args)?)
         .lockdown(doctor::required(&args.require))
         .unknown_imports(args.unknown_imports.into())
@@ -71,11 +72,21 @@ fn limits(args: &PoolArgs, recorded: Option<u64>) -> Limits {
         .wall_time(args.wall_time.0)
         .interruptible(args.interruptible)
         .memory_bytes(args.memory.0)
+        .table_elements(args.table_elements)
         // Counted, so that a report tells it, though nothing is too much.
         .fuel(args.fuel.or(args.deterministic.then_some(u64::MAX)))
         .deterministic(seed.map(|seed| args.seed.unwrap_or(seed)))
         .output_bytes(args.output_limit.0)
         .stdio_bytes(args.stdio_limit.0)
+}
+
+fn compile_limits(args: &PoolArgs) -> CompileLimits {
+    CompileLimits::default()
+        .cpu_time(args.compile_time)
+        .wall_time(args.compile_wall_time)
+        .memory_bytes(args.compile_memory.0)
+        .module_bytes(args.module_size.0)
+        .artefact_bytes(args.compiled_size.0)
 }
 
 fn grants(args: &PoolArgs) -> Result<Grants, Error> {
@@ -139,6 +150,7 @@ mod tests {
             panic!("expected `run`")
         };
         assert_eq!(limits(&args.pool, None), Limits::default());
+        assert_eq!(compile_limits(&args.pool), CompileLimits::default());
     }
 
     #[test]

@@ -36,6 +36,14 @@ impl FromStr for WallTime {
     }
 }
 
+/// Reads a time.
+///
+/// # Errors
+/// Where it is none.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    text.parse::<WallTime>()?.0.ok_or_else(|| "it must be a time, as 30s or 5m".into())
+}
+
 /// Layers of the lockdown: one by its name, or all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layers(pub(crate) Vec<Layer>);

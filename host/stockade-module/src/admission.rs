@@ -78,7 +78,10 @@ fn check_limits(settings: &EngineSettings, outline: &Outline<'_>) -> Result<(), 
     let memory = outline.memory_min_bytes();
     if memory > settings.memory_bytes {
         let allowed = settings.memory_bytes;
-        return limit(format!("it needs {memory} bytes of memory, where {allowed} are allowed"));
+        return limit(format!(
+            "it needs {memory} bytes of memory, where {allowed} are allowed (the limit \
+             `Limits::memory_bytes`)"
+        ));
     }
     let memories = outline.memory_min_pages.len();
     if memories > MEMORIES_MAX {
@@ -103,7 +106,10 @@ fn check_limits(settings: &EngineSettings, outline: &Outline<'_>) -> Result<(), 
     let elements = outline.table_min_elements();
     if elements > settings.table_elements {
         let allowed = settings.table_elements;
-        return limit(format!("it needs {elements} table elements, where {allowed} are allowed"));
+        return limit(format!(
+            "it needs {elements} table elements, where {allowed} are allowed (the limit \
+             `Limits::table_elements`)"
+        ));
     }
     Ok(())
 }

@@ -21,17 +21,28 @@ use crate::codec::{Decode, Encode};
 #[non_exhaustive]
 pub struct CompileLimits {
     /// Processor time, in whole seconds: the system counts no finer, so part of a second counts as
-    /// a whole one. Default: 30 s.
-    pub cpu_time: Duration,
-    /// Time from the compiler's start to its answer. Default: 60 s.
-    pub wall_time: Duration,
-    /// Memory of its own in bytes: what `RLIMIT_DATA` counts. Default: 2 GiB.
+    /// a whole one. `None` allows 30 s, and 5 s more for each MiB of the module. Default: `None`.
+    pub cpu_time: Option<Duration>,
+    /// Time from the compiler's start to its answer, which is no measure of a module: a compiler that
+    /// gets too little of a busy machine reaches it. `None` allows ten times the processor time.
+    /// Default: `None`.
+    pub wall_time: Option<Duration>,
+    /// Memory of its own in bytes: what `RLIMIT_DATA` counts. Default: 4 GiB.
     pub memory_bytes: u64,
-    /// Bytes of the module. Default: 32 MiB.
+    /// Bytes of the module. Default: 256 MiB.
     pub module_bytes: u64,
-    /// Bytes of what it is compiled to. Default: 128 MiB.
+    /// Bytes of what it is compiled to. Default: 1 GiB.
     pub artefact_bytes: u64,
 }
+
+/// Processor time for any module, where none is set.
+const CPU_TIME: Duration = Duration::from_secs(30);
+
+/// Processor time for each MiB of a module beside that. Ten large modules took 1 to 3 s.
+const CPU_TIME_PER_MIB: Duration = Duration::from_secs(5);
+
+/// How many times the processor time may pass, where no wall time is set.
+const WALL_FACTOR: u32 = 10;
 
 /// The most that either time of [`CompileLimits`] may be.
 pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(86_400);
@@ -46,27 +57,27 @@ pub const COMPILE_BYTES_MAX: u64 = 1 << 40;
 impl Default for CompileLimits {
     fn default() -> Self {
         Self {
-            cpu_time: Duration::from_secs(30),
-            wall_time: Duration::from_secs(60),
-            memory_bytes: 2 << 30,
-            module_bytes: 32 << 20,
-            artefact_bytes: 128 << 20,
+            cpu_time: None,
+            wall_time: None,
+            memory_bytes: 4 << 30,
+            module_bytes: 256 << 20,
+            artefact_bytes: 1 << 30,
         }
     }
 }
 
 impl CompileLimits {
-    /// Sets [`cpu_time`](Self::cpu_time).
+    /// Sets [`cpu_time`](Self::cpu_time); takes a `Duration` or `None`.
     #[must_use]
-    pub fn cpu_time(mut self, time: Duration) -> Self {
-        self.cpu_time = time;
+    pub fn cpu_time(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.cpu_time = time.into();
         self
     }
 
-    /// Sets [`wall_time`](Self::wall_time).
+    /// Sets [`wall_time`](Self::wall_time); takes a `Duration` or `None`.
     #[must_use]
-    pub fn wall_time(mut self, time: Duration) -> Self {
-        self.wall_time = time;
+    pub fn wall_time(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.wall_time = time.into();
         self
     }
 
@@ -91,10 +102,25 @@ impl CompileLimits {
         self
     }
 
-    /// [`cpu_time`](Self::cpu_time) as the system counts it, which begins at one second.
-    pub fn cpu_seconds(&self) -> u64 {
-        let part = u64::from(self.cpu_time.subsec_nanos() > 0);
-        self.cpu_time.as_secs().saturating_add(part).max(1)
+    /// The [`cpu_time`](Self::cpu_time) of a module of `module_bytes`, as the system counts it, which
+    /// begins at one second.
+    pub fn cpu_seconds(&self, module_bytes: u64) -> u64 {
+        let time = self.cpu_time.unwrap_or_else(|| {
+            // No larger than what a compiler may be given, so that no sum overflows.
+            let mib = module_bytes.min(COMPILE_BYTES_MAX).div_ceil(1 << 20) as u32;
+            CPU_TIME.saturating_add(CPU_TIME_PER_MIB.saturating_mul(mib)).min(COMPILE_TIME_MAX)
+        });
+        let part = u64::from(time.subsec_nanos() > 0);
+        time.as_secs().saturating_add(part).max(1)
+    }
+
+    /// The [`wall_time`](Self::wall_time) of a module of `module_bytes`.
+    pub fn wall_time_of(&self, module_bytes: u64) -> Duration {
+        self.wall_time.unwrap_or_else(|| {
+            Duration::from_secs(self.cpu_seconds(module_bytes))
+                .saturating_mul(WALL_FACTOR)
+                .min(COMPILE_TIME_MAX)
+        })
     }
 }
 
@@ -104,11 +130,28 @@ mod tests {
 
     #[test]
     fn processor_time_is_counted_in_whole_seconds_and_never_in_none() {
-        let seconds = |time| CompileLimits::default().cpu_time(time).cpu_seconds();
+        let seconds = |time: Duration| CompileLimits::default().cpu_time(time).cpu_seconds(1 << 30);
         assert_eq!(seconds(Duration::from_nanos(1)), 1);
         assert_eq!(seconds(Duration::from_secs(1)), 1);
         assert_eq!(seconds(Duration::from_millis(1001)), 2);
         assert_eq!(seconds(Duration::ZERO), 1);
         assert_eq!(seconds(Duration::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn a_larger_module_has_more_time_unless_that_is_set() {
+        let limits = CompileLimits::default();
+        let seconds = |bytes| limits.cpu_seconds(bytes);
+        assert_eq!(
+            (seconds(0), seconds(1), seconds(1 << 20), seconds(100 << 20)),
+            (30, 35, 35, 530)
+        );
+        assert_eq!(seconds(u64::MAX), 86_400);
+        assert_eq!(limits.wall_time_of(1 << 20), Duration::from_secs(350));
+        assert_eq!(limits.wall_time_of(u64::MAX), COMPILE_TIME_MAX);
+        let set = limits.clone().cpu_time(Duration::from_secs(2));
+        assert_eq!(set.wall_time_of(1 << 30), Duration::from_secs(20));
+        let set = set.wall_time(Duration::from_secs(1));
+        assert_eq!(set.wall_time_of(1 << 30), Duration::from_secs(1));
     }
 }

@@ -67,6 +67,9 @@ pub(crate) enum CompilerError {
     /// A request without what it speaks of.
     #[error("protocol error: a request without its descriptors")]
     Descriptors,
+    /// The module's file has no length.
+    #[error("cannot read the module: {0}")]
+    Module(#[source] io::Error),
     /// The artefact's file took no bytes.
     #[error("cannot write the artefact: {0}")]
     Write(#[source] io::Error),
@@ -97,7 +100,8 @@ pub(crate) fn run() -> Result<(), CompilerError> {
     let mut next = || receiver.take_descriptor().ok_or(CompilerError::Descriptors);
     let (wasm, artefact) = (next()?, File::from(next()?));
     let state = if request.step == CompileStep::Snapshot { Some(next()?) } else { None };
-    if let Err(why) = limit(&request.limits, &mapped) {
+    let wasm_bytes = descriptor::file_bytes(&wasm).map_err(CompilerError::Module)?;
+    if let Err(why) = limit(&request.limits, wasm_bytes, &mapped) {
         return fail(&mut sender, CompilerError::Limit(why));
     }
     let reply = match &request.step {
@@ -142,9 +146,10 @@ fn confine(
 }
 
 /// Has the kernel hold this process to `limits`. Nothing of the module is read before.
-fn limit(limits: &CompileLimits, mapped: &Mapped) -> Result<(), String> {
+fn limit(limits: &CompileLimits, wasm_bytes: u64, mapped: &Mapped) -> Result<(), String> {
     // The signal at the soft limit tells the host what happened; the kill a second later is sure.
-    let (soft, hard) = (limits.cpu_seconds(), limits.cpu_seconds().saturating_add(1));
+    let soft = limits.cpu_seconds(wasm_bytes);
+    let hard = soft.saturating_add(1);
     lockdown::lower(Resource::Cpu, soft, hard)?;
     lockdown::lower(Resource::Data, limits.memory_bytes, limits.memory_bytes)?;
     mapped.limit(limits.memory_bytes)?;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_wire::{
-    CompileLimits, CompileStep, Confinement, Coredumps, EngineSettings, Features, FunctionKind,
-    Grants, Instances, Limits, Load, Lockdown, MEMORY_BYTES_MAX, ModuleDescription, ModuleId,
-    Setup, TABLE_ELEMENTS_MAX, UnknownImports, WorkerId,
+    COMPILE_BYTES_MAX, CompileLimits, CompileStep, Confinement, Coredumps, EngineSettings,
+    Features, FunctionKind, Grants, Instances, Limits, Load, Lockdown, MEMORY_BYTES_MAX,
+    ModuleDescription, ModuleId, Setup, TABLE_ELEMENTS_MAX, UnknownImports, WorkerId,
 };
 
 use crate::arguments::Arguments;
@@ -573,7 +573,15 @@ pub fn inspect_with(
         name: path.as_ref().display().to_string(),
         contents: Contents::File(path.as_ref().to_path_buf()),
     };
+    // Nothing is compiled, so any size is taken: what a module of so many bytes needs to be read.
+    let file_bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
     let limits = CompileLimits::default();
+    let limits = limits
+        .clone()
+        .module_bytes(limits.module_bytes.max(file_bytes).min(COMPILE_BYTES_MAX))
+        .memory_bytes(
+            limits.memory_bytes.saturating_add(file_bytes.saturating_mul(8)).min(COMPILE_BYTES_MAX),
+        );
     let source = read(&given, limits.module_bytes)?;
     // The widest limits: what a module holds does not depend on what its tasks may use.
     let widest =

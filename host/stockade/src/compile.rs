@@ -68,6 +68,8 @@ const MAKE_FILE: &str = "make a memory file for a module";
 pub(crate) struct Source {
     /// Its name in messages.
     pub(crate) name: String,
+    /// How many bytes it has.
+    pub(crate) bytes: u64,
     /// Its bytes, sealed.
     pub(crate) wasm: std::sync::Arc<File>,
     /// Whether it may be text.
@@ -86,7 +88,7 @@ impl Source {
         }
         machine::check_file_bytes(MAKE_FILE, bytes.len() as u64).map_err(NotCompiled::Machine)?;
         let wasm = descriptor::sealed_file("stockade-module", bytes).map_err(no_memory_file)?;
-        Ok(Self { name, wasm: wasm.into(), text })
+        Ok(Self { name, bytes: bytes.len() as u64, wasm: wasm.into(), text })
     }
 }
 
@@ -161,8 +163,8 @@ impl Compiler {
         let mut descriptors = vec![source.wasm.as_fd(), artefact.as_fd()];
         descriptors.extend(state.map(AsFd::as_fd));
 
-        let (reply, exit) = self.exchange(&request, &descriptors, interrupt)?;
-        let CompileReply::Compiled(description) = self.answer(reply, exit)? else {
+        let (reply, end) = self.exchange(source, &request, &descriptors, interrupt)?;
+        let CompileReply::Compiled(description) = self.answer(source, reply, end)? else {
             return Err(out_of_turn());
         };
         if artefact.metadata().map_err(no_memory_file)?.len() > self.limits.artefact_bytes {
@@ -183,27 +185,31 @@ impl Compiler {
         let nothing = descriptor::memory_file("stockade-artefact").map_err(no_memory_file)?;
         let request = self.request(source, CompileStep::Locate(places));
         let descriptors = [source.wasm.as_fd(), nothing.as_fd()];
-        let (reply, exit) = self.exchange(&request, &descriptors, &Interrupt::default())?;
-        match self.answer(reply, exit)? {
+        let (reply, end) = self.exchange(source, &request, &descriptors, &Interrupt::default())?;
+        match self.answer(source, reply, end)? {
             CompileReply::Located(found) if found.len() == count => Ok(found),
             _ => Err(out_of_turn()),
         }
     }
 
     /// What a compiler has answered, if that is of use.
-    fn answer(&self, reply: Reply, end: End) -> Result<CompileReply, NotCompiled> {
+    fn answer(&self, source: &Source, reply: Reply, end: End) -> Result<CompileReply, NotCompiled> {
         let End { exit, .. } = end;
         match reply {
             Ok(Some(CompileReply::Refused(refusal))) => Err(refused(refusal)),
             Ok(Some(CompileReply::Failed(why))) => Err(MachineFault::Process(why).into()),
             Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(died(&end, &self.limits)),
-            Err(FrameError::Io(error)) if timed_out(&error) => Err(self.took_too_long(&end)),
+            Ok(None) => Err(died(&end, source.bytes, &self.limits)),
+            Err(FrameError::Io(error)) if timed_out(&error) => {
+                Err(took_too_long(&end, self.limits.wall_time_of(source.bytes)))
+            }
             Err(FrameError::Io(error)) if excess_of(&error).is_some() => {
                 Err(beyond("memory_bytes", error.to_string()))
             }
             // It ended by itself, and not because it was no longer wanted.
-            Err(_) if end.has_ended && exit != Exit::Unknown => Err(died(&end, &self.limits)),
+            Err(_) if end.has_ended && exit != Exit::Unknown => {
+                Err(died(&end, source.bytes, &self.limits))
+            }
             Err(error) => {
                 Err(MachineFault::Process(format!("its compiler's reply is unusable: {error}"))
                     .into())
@@ -211,21 +217,10 @@ impl Compiler {
         }
     }
 
-    /// The wall time ran out: by the module's fault only where its compiler had a processor for most of
-    /// it. One that waits for a processor, or was stopped, has had little.
-    fn took_too_long(&self, end: &End) -> NotCompiled {
-        let waited = self.limits.wall_time;
-        match end.processor_time {
-            Some(time) if time < waited / 2 => {
-                MachineFault::Busy { waited, processor_time: Some(time) }.into()
-            }
-            _ => beyond("wall_time", format!("compiling it takes longer than {waited:?}")),
-        }
-    }
-
     /// Asks one process and waits for its end, whatever it answers.
     fn exchange(
         &self,
+        source: &Source,
         request: &CompileRequest,
         descriptors: &[BorrowedFd<'_>],
         interrupt: &Interrupt,
@@ -235,7 +230,8 @@ impl Compiler {
         let started = process::start(&self.program, Role::Compiler, name, &self.lockdown);
         let mut process = started
             .map_err(|error| NotCompiled::Machine(MachineError::of("start a compiler", &error)))?;
-        let reply = converse(&process, request, descriptors, interrupt);
+        let patience = request.limits.wall_time_of(source.bytes);
+        let reply = converse(&process, request, patience, descriptors, interrupt);
         let processor_time = process::processor_time_of(process.child.id());
         // One that has hung up is dying, unless it is hostile or was interrupted.
         let hung_up = match &reply {
@@ -284,13 +280,14 @@ struct End {
 fn converse(
     process: &Process,
     request: &CompileRequest,
+    patience: Duration,
     descriptors: &[BorrowedFd<'_>],
     interrupt: &Interrupt,
 ) -> Reply {
     let socket = &process.socket;
     interrupt.watch(socket)?;
     let mut sender = Sender::new(socket.try_clone()?);
-    let deadline = Instant::now() + request.limits.wall_time;
+    let deadline = Instant::now() + patience;
     let allowance = MemoryAllowance::of(request.limits.memory_bytes);
     let weighed = Weighed { pid: process.child.id(), allowance };
     let stream = DeadlineStream::new(socket, deadline, weighed);
@@ -403,15 +400,26 @@ fn out_of_turn() -> NotCompiled {
 /// How long a process that has hung up may take to end; it is a matter of microseconds.
 pub(crate) const DEATH_PATIENCE: Duration = Duration::from_secs(1);
 
+/// The wall time ran out: by the module's fault only where its compiler had a processor for most of
+/// it. One that waits for a processor, or was stopped, has had little.
+fn took_too_long(end: &End, waited: Duration) -> NotCompiled {
+    match end.processor_time {
+        Some(time) if time < waited / 2 => {
+            MachineFault::Busy { waited, processor_time: Some(time) }.into()
+        }
+        _ => beyond("wall_time", format!("compiling it takes longer than {waited:?}")),
+    }
+}
+
 /// What a compiler's memory has beside what its module's limit is for: the program, and its engine.
 const OWN_BYTES: u64 = 512 << 20;
 
 /// Why a compiler ended without an answer. A limit that its host was started under, and so itself, is
 /// none of the module's.
-fn died(end: &End, limits: &CompileLimits) -> NotCompiled {
+fn died(end: &End, module_bytes: u64, limits: &CompileLimits) -> NotCompiled {
     match (end.exit.signal(), end.exit.code()) {
         (Some(libc::SIGXCPU), _) => {
-            let seconds = limits.cpu_seconds();
+            let seconds = limits.cpu_seconds(module_bytes);
             MachineFault::processor_time_below(seconds).map(NotCompiled::from).unwrap_or_else(
                 || {
                     let what = format!("compiling it takes more than {seconds} s of a processor");
@@ -494,7 +502,7 @@ mod tests {
     }
 
     fn blamed(signal: i32) -> NotCompiled {
-        died(&end(signal, false), &CompileLimits::default())
+        died(&end(signal, false), 1000, &CompileLimits::default())
     }
 
     #[test]
@@ -522,7 +530,7 @@ mod tests {
     #[test]
     fn a_kill_while_memory_ran_out_says_so() {
         let limits = CompileLimits::default();
-        let NotCompiled::Machine(error) = died(&end(libc::SIGKILL, true), &limits) else {
+        let NotCompiled::Machine(error) = died(&end(libc::SIGKILL, true), 1000, &limits) else {
             panic!("it is the machine's fault")
         };
         assert!(error.to_string().contains("want of memory"), "{error}");
@@ -530,16 +538,10 @@ mod tests {
 
     #[test]
     fn a_module_is_blamed_for_time_only_where_its_compiler_had_a_processor() {
-        let compiler = Compiler {
-            program: "/nonexistent".into(),
-            engine: stockade_wire::Limits::default().engine_settings(),
-            limits: CompileLimits::default().wall_time(Duration::from_secs(60)),
-            lockdown: Lockdown::default(),
-            exposed: false,
-        };
         let after = |seconds: Option<u64>| {
             let processor_time = seconds.map(Duration::from_secs);
-            compiler.took_too_long(&End { processor_time, ..end(libc::SIGKILL, false) })
+            let end = End { processor_time, ..end(libc::SIGKILL, false) };
+            took_too_long(&end, Duration::from_secs(60))
         };
         for seconds in [0, 7, 29] {
             let NotCompiled::Machine(error) = after(Some(seconds)) else { panic!("{seconds}") };

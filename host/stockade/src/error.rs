@@ -174,6 +174,14 @@ impl RefusedReason {
             Self::Snapshot(_) => "use `Instances::PerWorker`, or do less in the initializer",
         })
     }
+
+    /// The limit that the module reached, where that is one that can be raised: `Limits::memory_bytes`,
+    /// `CompileLimits::cpu_time`, and so on.
+    pub fn limit(&self) -> Option<&str> {
+        let Self::Limit(message) = self else { return None };
+        // Written by the host or a compiler, and no guest's word is in it.
+        message.rsplit_once("(the limit `")?.1.split_once('`').map(|(limit, _)| limit)
+    }
 }
 
 debug_as_text!(RefusedReason, RefusedReason::next_step);

@@ -106,15 +106,14 @@ impl Pool {
 
 fn compiler(blueprint: &Blueprint) -> Compiler {
     let default = CompileLimits::default();
-    let (cpu_time, wall_time) = (CPU_TIME.min(default.cpu_time), WALL_TIME.min(default.wall_time));
     Compiler {
         program: blueprint.program.clone(),
         engine: blueprint.setup.engine.clone(),
         // The module was admitted under the builder's own limit on its bytes.
         limits: default
             .module_bytes(stockade_wire::COMPILE_BYTES_MAX)
-            .cpu_time(cpu_time)
-            .wall_time(wall_time),
+            .cpu_time(CPU_TIME)
+            .wall_time(WALL_TIME),
         lockdown: blueprint.setup.confinement.lockdown.clone(),
         exposed: false,
     }

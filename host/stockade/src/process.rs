@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use stockade_wire::{Confinement, Lockdown, Namespaces, Role};
 
@@ -131,7 +132,7 @@ pub(crate) fn start(
 
 /// How long the process `pid` has had a processor; `None` where it is gone, or the system does not
 /// tell.
-pub(crate) fn processor_time_of(pid: u32) -> Option<std::time::Duration> {
+pub(crate) fn processor_time_of(pid: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // In user mode and in the kernel, the 14th and 15th field, see proc_pid_stat(5). The second is a name
     // in parentheses, which may hold anything.
@@ -140,7 +141,7 @@ pub(crate) fn processor_time_of(pid: u32) -> Option<std::time::Duration> {
     let ticks = ticks()?.saturating_add(ticks()?);
     // SAFETY: asks for a constant of the system; touches no memory.
     let per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok()?;
-    Some(std::time::Duration::from_millis(ticks.saturating_mul(1000).checked_div(per_second)?))
+    Some(Duration::from_millis(ticks.saturating_mul(1000).checked_div(per_second)?))
 }
 
 /// Resident memory of a process that it does not share through files, in bytes; `None` where it is

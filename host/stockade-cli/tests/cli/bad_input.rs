@@ -271,3 +271,21 @@ fn a_guest_that_forges_lines() {
         assert!(ended.stderr.contains(&shown), "{way}: {}", ended.stderr);
     }
 }
+
+#[test]
+fn a_limit_that_a_module_reaches_is_told_with_its_own_option() {
+    let (_folder, guest) = module("(module (memory 2) (table 20 funcref) (func (export \"f\")))");
+    let run = |option: &str, value: &str| stockade(args!["run", guest, option, value, "f"]).end();
+    for (option, too_little, enough) in [
+        ("--memory", "64KiB", "128KiB"),
+        ("--table-elements", "19", "20"),
+        ("--module-size", "10", "1KiB"),
+        ("--compiled-size", "1KiB", "1MiB"),
+    ] {
+        run(option, too_little).fails(65, &[&format!("`{option}` raises")]);
+        run(option, enough).gives("null\n");
+    }
+    run("--compile-memory", "1KiB").fails(2, &["`--compile-memory` is 1024"]);
+    run("--compile-time", "none").fails(2, &["--compile-time"]);
+    run("--compile-time", "10s").gives("null\n");
+}

@@ -82,6 +82,7 @@ fn check_compile_limits(limits: &CompileLimits) -> Result<(), BuildError> {
         ("compile_limits.cpu_time", limits.cpu_time),
         ("compile_limits.wall_time", limits.wall_time),
     ] {
+        let Some(time) = time else { continue };
         if time.is_zero() || time > COMPILE_TIME_MAX {
             let allowed = format!("it must be longer than 0 and at most {COMPILE_TIME_MAX:?}");
             return Err(setting(name, format!("{time:?}"), allowed));
