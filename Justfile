@@ -278,6 +278,10 @@ smith-compare modules="100000" seed="" first="": build
 spec *words:
     cargo run --quiet --manifest-path tests/spec/Cargo.toml --target-dir {{ target }}/spec -- {{ words }}
 
+# Programs that others made and publish (CPython, yosys, ITK's image readers …), fetched by pinned hashes, each run and compared with what it did under wasmtime: `all`, `small` as in continuous integration, or names of programs or packages.
+real-programs which="all" program="target/debug/stockade": build
+    {{ target }}/debug/real-programs {{ which }} --program "{{ program }}"
+
 # One fuzz target for so many seconds (0 is without end), on from its kept corpus: admission, cache, manifest, results, ring, slots or wire. More words are libFuzzer's options.
 fuzz target_name seconds="60" *options: cargo-fuzz
     @mkdir -p {{ fuzz }}/corpus/{{ target_name }}

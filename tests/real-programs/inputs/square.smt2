@@ -1,0 +1,11 @@
+(set-logic QF_BV)
+(set-option :produce-models true)
+(declare-fun x () (_ BitVec 16))
+(declare-fun y () (_ BitVec 16))
+(assert (= (bvmul x y) #x2b67))
+(assert (bvult x y))
+(assert (bvugt x #x0001))
+(assert (bvult y #x0200))
+(check-sat)
+
+(get-model)
