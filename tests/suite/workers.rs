@@ -302,7 +302,8 @@ fn a_pool_goes_on_trying_while_its_starts_are_ended_from_outside() {
     let pool = builder.max_workers(1).build().unwrap();
     assert_eq!(pool.run::<i32>("add", (40, 2)).unwrap(), 42);
     let started = std::fs::read_to_string(&starts).unwrap().lines().count();
-    assert_eq!(started, ENDED_FROM_OUTSIDE + 1);
+    // A spare may have started meanwhile.
+    assert!(started > ENDED_FROM_OUTSIDE, "{started}");
 }
 
 #[test]
