@@ -32,8 +32,20 @@ const PROPOSALS: [Proposal; 9] = [
     Proposal::TailCall,
 ];
 
+/// Why a proposal's own copy of a test fails whose version in the specification passes.
+const OLDER: &str = "it asserts that a module is refused which a later proposal made valid";
+
 /// Files that fail here, and why.
-const EXPECTED: [(&str, &str); 0] = [];
+const EXPECTED: [(&str, &str); 8] = [
+    ("function-references/binary.wast", OLDER),
+    ("memory64/binary.wast", OLDER),
+    ("memory64/memory.wast", OLDER),
+    ("memory64/memory64.wast", OLDER),
+    ("reference-types/binary-leb128.wast", OLDER),
+    ("reference-types/binary.wast", OLDER),
+    ("reference-types/imports.wast", OLDER),
+    ("reference-types/unreached-invalid.wast", OLDER),
+];
 
 fn main() -> ExitCode {
     let (mut words, mut collector, mut deterministic) = (Vec::new(), None, false);
