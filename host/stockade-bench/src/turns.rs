@@ -63,10 +63,16 @@ impl<'a> Turns<'a> {
         }
     }
 
-    /// Measures everything `rounds` times, after one round that does not count.
-    pub(crate) fn take(mut self, topic: &str, rounds: usize) -> Results {
+    /// Measures everything `rounds` times, after one round that does not count, each when the machine is
+    /// quiet.
+    pub(crate) fn take(self, topic: &str, rounds: usize) -> Results {
+        self.take_after(quiet::await_quiet, topic, rounds)
+    }
+
+    /// As [`take`](Self::take), where each round comes after `before`.
+    fn take_after(mut self, before: impl Fn(), topic: &str, rounds: usize) -> Results {
         for round in 0..=rounds {
-            quiet::await_quiet();
+            before();
             progress(&format!("{topic}: round {round} of {rounds}"));
             let count = self.quantities.len();
             for index in 0..count {
@@ -172,7 +178,7 @@ mod tests {
         turns.add("a", || Ok(12.0));
         turns.add("b", || Ok(4.0));
         turns.add("c", || Ok(6.0));
-        let results = turns.take("test", 3);
+        let results = turns.take_after(|| (), "test", 3);
         assert_eq!(results.figure(&ROW).measured.unwrap().ratio, Some(2.0));
         let slower = Row { target: Some(Bound::AtMost(1.0)), ..ROW };
         assert_eq!(results.figure(&slower).measured.unwrap().ratio, Some(3.0));
@@ -191,7 +197,7 @@ mod tests {
             anyhow::bail!("broken")
         });
         turns.add_if("c", Err::<(), _>(anyhow::anyhow!("not installed")), |()| Ok(1.0));
-        let results = turns.take("test", 3);
+        let results = turns.take_after(|| (), "test", 3);
         assert_eq!(results.figure(&ROW).missing(), Some("broken"));
         let absent = Row { against: &["c"], ..ROW };
         assert_eq!(results.figure(&absent).missing(), Some("not installed"));

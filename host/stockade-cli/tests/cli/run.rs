@@ -227,9 +227,10 @@ fn a_run_is_one_json_object_for_whoever_asks_for_that() {
 #[test]
 fn a_worker_needs_address_space_for_its_modules_memories_and_says_how_much() {
     let run = || stockade(args!["run", example("wordcount"), "word_count", "to be or not to be"]);
-    for kib in [30_000_000, 6_000_000] {
+    // A place for the module's memory, and one for what exceptions take.
+    for kib in [30_000_000, 9_500_000] {
         assert_eq!(run().address_space(kib).end().stdout(), "6\n", "{kib}");
     }
-    let ended = run().address_space(4_000_000).end();
-    ended.fails(70, &["4362076160 bytes of address space", "RLIMIT_AS", "4096000000 bytes"]);
+    let ended = run().address_space(8_000_000).end();
+    ended.fails(70, &["8690597888 bytes of address space", "RLIMIT_AS", "8192000000 bytes"]);
 }
