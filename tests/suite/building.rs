@@ -101,7 +101,7 @@ fn memory_and_tables_at_their_limits_are_taken_and_beyond_them_refused() {
 
 #[test]
 fn a_module_beyond_the_size_limit_is_refused_before_it_is_read_whole() {
-    const BYTES_MAX: usize = 32 << 20;
+    const BYTES_MAX: usize = 2 << 20;
     // A custom section fills the module to exactly so many bytes.
     let filled = |bytes: usize| {
         let contents = bytes - 8 - 1 - 5;
@@ -114,10 +114,12 @@ fn a_module_beyond_the_size_limit_is_refused_before_it_is_read_whole() {
         module.resize(bytes, 0);
         module
     };
-    assert!(bytes(filled(BYTES_MAX)).build().is_ok());
-    let reason = refusal_of(bytes(filled(BYTES_MAX + 1)));
+    let limits = CompileLimits::default().module_bytes(BYTES_MAX as u64);
+    assert!(bytes(filled(BYTES_MAX)).compile_limits(limits.clone()).build().is_ok());
+    let reason = refusal_of(bytes(filled(BYTES_MAX + 1)).compile_limits(limits.clone()));
     assert!(matches!(reason, RefusedReason::Limit(_)), "{reason:?}");
-    let reason = refusal_of(Pool::single().module_as("endless", "/dev/zero"));
+    let endless = Pool::single().module_as("endless", "/dev/zero").compile_limits(limits);
+    let reason = refusal_of(endless);
     assert!(matches!(reason, RefusedReason::Limit(_)), "{reason:?}");
 }
 
