@@ -48,7 +48,7 @@ fn what_a_compiler_process_makes_a_worker_process_runs() {
 
 #[test]
 fn a_refused_module_is_an_answer() {
-    let (reply, artefact) = compile("(module (memory i64 1))", 1 << 20);
+    let (reply, artefact) = compile("(module (memory 1 1 shared))", 1 << 20);
     assert!(
         matches!(reply, CompileReply::Refused(refusal) if refusal.kind == RefusalKind::Feature)
     );
