@@ -87,8 +87,8 @@ fn invocations(alone: &Alone, random: &mut Random) -> Vec<Invocation> {
         let args: Option<Vec<Scalar>> = params.iter().map(|param| edge(*param, random)).collect();
         let Some(args) = args.filter(|_| !results.contains(&ValueType::Other)) else { continue };
         invocations.push(match (name.as_str(), args.is_empty(), results.as_slice()) {
-            ("_start", true, []) => Invocation::Command {
-                entry: "_start".into(),
+            ("" | "_start", true, [] | [ValueType::I32]) => Invocation::Command {
+                entry: name.as_str().into(),
                 call: CommandCall {
                     args: vec!["smith".into()],
                     env: Vec::new(),

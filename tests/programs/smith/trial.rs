@@ -166,7 +166,7 @@ fn call_all(pool: &Pool, modules: &[Made], seed: u32, tally: &Tally) {
 enum Call {
     Task { module: String, export: String, input: Vec<u8> },
     Scalar { module: String, export: String, args: Vec<Value> },
-    Command { module: String },
+    Command { module: String, entry: String },
 }
 
 /// A call that was submitted.
@@ -187,7 +187,7 @@ fn calls(made: &Made, description: &ModuleDescription, random: &mut Random) -> V
             continue;
         }
         calls.push(match (name.as_str(), params.is_empty(), results.as_slice()) {
-            ("_start", true, []) => Call::Command { module },
+            ("" | "_start", true, [] | [ValueType::I32]) => Call::Command { module, entry: name },
             // Runs before every other, and cannot be called.
             ("_initialize", ..) => continue,
             (_, true, [ValueType::I32]) if asks_host => {
@@ -233,10 +233,10 @@ impl Call {
                 let arguments = args.iter().cloned().fold(Json::new(), Json::arg);
                 pool.submit((module.as_str(), export.as_str()), arguments).map(Running::Function)
             }
-            Self::Command { module } => {
+            Self::Command { module, entry } => {
                 let command = Command::new("smith").args(["--edge", ""]).stdin("some text");
                 let options = TaskOptions::default();
-                pool.submit_command_with((module.as_str(), "_start"), command, options)
+                pool.submit_command_with((module.as_str(), entry.as_str()), command, options)
                     .map(Running::Command)
             }
         }
