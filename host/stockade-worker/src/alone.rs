@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use stockade_wire::descriptor::sealed_file;
 use stockade_wire::{
@@ -18,13 +20,16 @@ use stockade_wire::{
     Invocation, Limits, Load, ModuleDescription, ModuleId, Run, Setup, StatusPage, TaskId,
     WorkerId, WorkerPort,
 };
-use wasmtime::{Engine, Extern, Instance, Linker, Module, Store, Val};
+use wasmtime::{Engine, Extern, Instance, Linker, Module, Store, Trap, Val};
 
 use crate::guest::Host;
 use crate::runtime::Runtime;
 use crate::{compiler, engine, meter};
 
 const MODULE: ModuleId = ModuleId(0);
+
+/// How long the engine by itself may take for an instance, where it can be interrupted.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A runtime with one module.
 #[derive(Debug)]
@@ -135,7 +140,8 @@ impl Alone {
     /// has no host calls, so a module whose start function makes some is compared with nothing.
     ///
     /// # Errors
-    /// Where only the engine by itself makes an instance.
+    /// Where only the engine by itself makes an instance, and where the start function reaches the deadline
+    /// of a task.
     pub fn difference(&mut self) -> Result<Option<String>> {
         let _entered = self.tokio.enter();
         let mut plain = Store::new(&self.plain.engine, meter::Meter::default());
@@ -144,17 +150,34 @@ impl Alone {
         let mut linker = Linker::new(&self.plain.engine);
         linker.define_unknown_imports_as_traps(&self.plain.module).map_err(words)?;
         if self.limits.engine_settings().metering.epochs() {
-            plain.set_epoch_deadline(u64::MAX / 2);
+            plain.set_epoch_deadline(1);
         }
         if self.limits.engine_settings().metering.fuel() {
             plain.set_fuel(u64::MAX / 2).map_err(words)?;
         }
-        let made = linker.instantiate(&mut plain, &self.plain.module);
-        let other = made.map(|instance| Contents::of(&mut plain, instance));
-        self.runtime.with_fresh(MODULE, |own| match (own, other) {
-            (Ok((store, instance)), Ok(other)) => Ok(Contents::of(store, instance).unlike(&other)),
-            (_, Err(_)) => Ok(None),
-            (Err(own), Ok(_)) => Err(format!("no fresh instance: {own}")),
+        // After the own instance, which has a task's deadline: a start function without an end is told as
+        // that, and not waited for.
+        let mut other = || {
+            let engine = &self.plain.engine;
+            let (ended, end) = mpsc::channel::<()>();
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    if end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                        engine.increment_epoch();
+                    }
+                });
+                let made = linker.instantiate(&mut plain, &self.plain.module);
+                drop(ended);
+                made.map(|instance| Contents::of(&mut plain, instance))
+            })
+        };
+        self.runtime.with_fresh(MODULE, |own| match own {
+            Ok((store, instance)) => match other() {
+                Ok(other) => Ok(Contents::of(store, instance).unlike(&other)),
+                Err(_) => Ok(None),
+            },
+            Err(own) if own.contains(&Trap::Interrupt.to_string()) => Err(own),
+            Err(own) => other().map_or(Ok(None), |_| Err(format!("no fresh instance: {own}"))),
         })
     }
 }
