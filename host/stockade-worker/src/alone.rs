@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use stockade_wire::descriptor::sealed_file;
 use stockade_wire::{
@@ -18,13 +20,16 @@ use stockade_wire::{
     Grants, Instances, Invocation, Limits, Load, ModuleDescription, ModuleId, Run, Setup,
     StatusPage, TaskId, WorkerId, WorkerPort,
 };
-use wasmtime::{AnyRef, Engine, Extern, Instance, Linker, Module, Rooted, Store, Val};
+use wasmtime::{AnyRef, Engine, Extern, Instance, Linker, Module, Rooted, Store, Trap, Val};
 
 use crate::guest::Host;
 use crate::runtime::Runtime;
 use crate::{compiler, engine, meter};
 
 const MODULE: ModuleId = ModuleId(0);
+
+/// How long the engine by itself may take for an instance, where it can be interrupted.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A runtime with one module.
 #[derive(Debug)]
@@ -151,16 +156,26 @@ impl Alone {
         let mut linker = Linker::new(&self.plain.engine);
         linker.define_unknown_imports_as_traps(&self.plain.module).map_err(words)?;
         if self.limits.engine_settings().metering.epochs() {
-            plain.set_epoch_deadline(u64::MAX / 2);
+            plain.set_epoch_deadline(1);
         }
         if self.limits.engine_settings().metering.fuel() {
             plain.set_fuel(u64::MAX / 2).map_err(words)?;
         }
-        // After the own instance, which has a deadline where the engine by itself has none: a start
-        // function without an end is told as that.
+        // After the own instance, which has a task's deadline: a start function without an end is told as
+        // that, and not waited for.
         let mut other = || {
-            let made = linker.instantiate(&mut plain, &self.plain.module);
-            made.map(|instance| Contents::of(&mut plain, instance))
+            let engine = &self.plain.engine;
+            let (ended, end) = mpsc::channel::<()>();
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    if end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                        engine.increment_epoch();
+                    }
+                });
+                let made = linker.instantiate(&mut plain, &self.plain.module);
+                drop(ended);
+                made.map(|instance| Contents::of(&mut plain, instance))
+            })
         };
         self.runtime.with_fresh(MODULE, |own| match own {
             Ok((store, instance)) => {
@@ -170,7 +185,7 @@ impl Alone {
                 }
                 Ok(Contents::of(store, instance).unlike(&other))
             }
-            Err(own) if own.contains(&wasmtime::Trap::Interrupt.to_string()) => Err(own),
+            Err(own) if own.contains(&Trap::Interrupt.to_string()) => Err(own),
             Err(own) => other().map_or(Ok(None), |_| Err(format!("no fresh instance: {own}"))),
         })
     }
