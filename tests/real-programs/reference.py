@@ -70,7 +70,7 @@ def run(engine, program, package, work, output):
         (work / copy).parent.mkdir(exist_ok=True)
         shutil.copy(package / original, work / copy)
     wasi.preopen_dir(str(HERE / "inputs"), "/in")
-    wasi.preopen_dir(str(work), "/work")
+    wasi.preopen_dir(str(work), "/made")
     for guest, host in program.get("grants", {}).items():
         roots = {"package": package, "work": work}
         root, _, below = host.rpartition(":")

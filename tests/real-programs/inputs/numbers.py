@@ -12,6 +12,6 @@ commonest = sorted(words.items(), key=lambda entry: (-entry[1], entry[0]))[:5]
 print(json.dumps({"version": sys.version.split()[0], "words": sum(words.values()), "commonest": commonest}))
 print(hashlib.sha256(book.encode()).hexdigest())
 print(2 ** 200 % 10 ** 20, len(zlib.compress(book.encode(), 9)))
-with open("/work/written.txt", "w", encoding="utf-8") as file:
+with open("/made/written.txt", "w", encoding="utf-8") as file:
     file.write("".join(sorted(words))[:100])
 sys.exit(7)

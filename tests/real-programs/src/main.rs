@@ -13,7 +13,7 @@
 //! one whose hash is another is an error before anything runs.
 //!
 //! A program runs as a user would run it: `stockade run`, with the inputs as `/in` and a folder of its
-//! own as `/work`. Compiled modules are kept in `target/real-programs/cache`.
+//! own as `/made`. Compiled modules are kept in `target/real-programs/cache`.
 //!
 //! Deliberately absent: how what is recorded was recorded (`reference.py`).
 

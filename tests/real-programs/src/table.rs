@@ -48,7 +48,7 @@ pub(crate) enum Registry {
 /// A module of a package, with the input that it is run on and what it did with that under wasmtime.
 ///
 /// Every program finds `tests/real-programs/inputs` as `/in`, and a folder of its own, or of its
-/// chain's, as `/work`, which it may write.
+/// chain's, as `/made`, which it may write.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Program {

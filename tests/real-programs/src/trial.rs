@@ -108,7 +108,7 @@ impl Trial<'_> {
             arguments.extend(["--grant-dir".into(), value]);
         };
         grant(&inputs(), "/in");
-        grant(self.work, "/work:rw");
+        grant(self.work, "/made:rw");
         if program.tmp {
             grant(&self.work.join("tmp"), "/tmp:rw");
         }
