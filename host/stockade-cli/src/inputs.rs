@@ -114,7 +114,7 @@ impl Inputs {
         Ok(())
     }
 
-    /// Refuses a stdout that is a file which is read: it would be emptied, or grow for ever.
+    /// Refuses a stdout that is a file which is read: it would be emptied, or grow without end.
     ///
     /// # Errors
     /// That it is.

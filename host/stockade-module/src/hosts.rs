@@ -213,7 +213,7 @@ impl Host {
         }
     }
 
-    /// Who provides an import of type `ty`, and what can be done, for whoever has the module.
+    /// Who provides an import of type `ty`, and what the owner of the module can do.
     pub(crate) fn words(self, ty: TypeRef) -> &'static str {
         match (self, ty) {
             (Self::Stockade, _) => "another version of the guest ABI",

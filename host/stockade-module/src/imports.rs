@@ -90,7 +90,7 @@ fn no_stand_in<'a>(
 /// Imports that a module is refused for.
 #[derive(Debug, Default)]
 struct Refused<'a> {
-    /// By the words for whoever provides them, in the order of the first of each.
+    /// By the words for their provider, in the order of the first of each.
     groups: Vec<(&'static str, Vec<String>)>,
     mistyped: Vec<String>,
     seen: BTreeSet<(&'a str, &'a str)>,

@@ -25,7 +25,7 @@ use crate::failure::HostTrap;
 const PIECE_BYTES_MAX: usize = 64 << 10;
 
 /// How often in a row a guest may write to a stdout that nobody reads. One that looks at errors ends
-/// long before; one that does not would go on for ever, and is ended as by SIGPIPE.
+/// long before; one that does not would never end, and is ended as by SIGPIPE.
 const UNREAD_WRITES_MAX: u32 = 1000;
 
 /// What a shell says of a process that SIGPIPE ended.

@@ -315,8 +315,8 @@ impl PoolBuilder {
     /// How long the pool goes on trying while each worker that it starts is ended from outside before it is
     /// ready: by a signal that nobody of the pool sent, or because the machine has no memory or processes
     /// left. It tries with pauses that grow to a second, tells of each by `tracing` at the level `WARN`, and
-    /// is broken after that time ([`BrokenError::WorkersCannotStart`](crate::BrokenError)). `None` tries
-    /// for ever. Workers that fail by themselves break it after five. Default: 60 s.
+    /// is broken after that time ([`BrokenError::WorkersCannotStart`](crate::BrokenError)). `None` never
+    /// gives up. Workers that fail by themselves break it after five. Default: 60 s.
     #[must_use]
     pub fn start_patience(mut self, patience: impl Into<Option<Duration>>) -> Self {
         self.start_patience = patience.into();

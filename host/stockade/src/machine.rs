@@ -5,8 +5,8 @@
 //! end of a process ─► died, in `compile` ──────────────────────────────►┘
 //! ```
 //!
-//! Invariant: none of these says anything about a module. Whoever throws modules away that are refused
-//! keeps those that met one.
+//! Invariant: none of these says anything about a module. A caller that throws refused modules
+//! away keeps those that met one of these.
 //!
 //! Deliberately absent: what a module may be blamed for, which is a
 //! [`RefusedReason`](crate::RefusedReason) or a [`TaskError`](crate::TaskError).

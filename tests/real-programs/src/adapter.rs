@@ -8,8 +8,8 @@
 //! exports, others its imports ──────┘
 //! ```
 //!
-//! An adapter has types, imports, functions and exports, and nothing else. Whoever uses such a module
-//! can do the same with `wasm-merge` of Binaryen.
+//! An adapter has types, imports, functions and exports, and nothing else. A user of such a module can
+//! do the same with `wasm-merge` of Binaryen.
 
 use std::convert::Infallible;
 

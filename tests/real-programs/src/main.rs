@@ -180,7 +180,7 @@ fn run_chain<'a>(
         if !matches!(ending, Ended::AsRecorded { .. }) {
             broken = Some(&program.name);
         }
-        // Whoever reads them is there until all senders are gone.
+        // The receiver is there until all senders are gone.
         let _ = ended.send((program, ending));
     }
 }

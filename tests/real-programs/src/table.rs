@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! packages.jsonl ─► Package ─┐
-//! programs.jsonl ─► Program ─┴─► whoever fetches and runs them, docs/real-programs.md
+//! programs.jsonl ─► Program ─┴─► the fetcher, the runner, docs/real-programs.md
 //! ```
 //!
 //! Deliberately absent: how a package is fetched and a program is run.

@@ -48,7 +48,7 @@ enum Event {
     Ended(Slot),
     /// A signal asked for an end like this.
     Interrupted(Exit),
-    /// Whoever read the output has gone.
+    /// The reader of the output has gone.
     ReaderLeft,
     /// Nothing, for so long that the bar wants a look.
     Glance,

@@ -59,7 +59,7 @@ impl Sink {
         }
         let is_new = !path.exists();
         let mut file = OpenOptions::new();
-        // A pipe that is open for reading too has a reader for ever, which reads nothing.
+        // A pipe that is open for reading too always has a reader, which reads nothing.
         file.read(is_new || path.is_file());
         file.write(true).create(true).truncate(reached.is_none());
         let mut file = file.open(path).map_err(refused)?;

@@ -103,7 +103,7 @@ impl Watch {
         }
     }
 
-    /// Takes the bar away: whoever interrupts once more leaves none behind. Says what is waited for.
+    /// Removes the bar, so that a second interrupt leaves none behind. Says what is waited for.
     pub(crate) fn interrupted(&self, running: usize) {
         self.finish();
         let plural = if running == 1 { "" } else { "s" };

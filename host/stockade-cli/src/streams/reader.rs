@@ -1,4 +1,4 @@
-//! Whoever reads stdout, and whether they still do.
+//! The reader of stdout: whether there is one still.
 //!
 //! A pipe whose reader has gone says so only to who writes or asks. A map that writes nothing for a
 //! while would go on for nobody.
@@ -14,7 +14,7 @@ use rustix::fs::FileType;
 #[derive(Debug)]
 pub(crate) struct Reader {
     receiver: Receiver<()>,
-    /// Kept so that whoever waits is never told of a thread's end.
+    /// Kept so that a waiting receiver is never told of a thread's end.
     _sender: Sender<()>,
     /// The thread sleeps until this is gone, if the reader stays.
     end: Option<PipeWriter>,

@@ -29,7 +29,7 @@ fn can(line: &[&str]) -> bool {
 }
 
 /// Tells that something is not to be had here, in a test that passes without it.
-#[expect(clippy::print_stderr, reason = "for whoever reads what a test prints")]
+#[expect(clippy::print_stderr, reason = "for the reader of what a test prints")]
 fn not_tried(why: &str) {
     eprintln!("not tried: {why}");
 }
@@ -147,7 +147,7 @@ fn root_without_capabilities_runs_with_the_layers_that_can_be_had() {
 }
 
 #[test]
-fn it_runs_where_whoever_starts_it_ignores_the_ends_of_children() {
+fn it_runs_under_a_parent_that_ignores_the_ends_of_children() {
     gcd().after("trap '' CHLD").end().gives("21\n");
     let (_folder, guest) = module("(module (func (export \"f\") unreachable))");
     stockade(args!["run", guest, "f"]).after("trap '' CHLD").end().fails(67, &["unreachable"]);

@@ -51,7 +51,7 @@ const COPY: &str = r#"
 /// Exits with 7 and touches no stream.
 const SILENT: &str = r#"(func (export "_start") (call $exit (i32.const 7)))"#;
 
-/// Gives back its number; negative ones take for ever.
+/// Gives back its number; negative ones never end.
 const NUMBERS: &str = r#"
   (func (export "f") (param i32) (result i32)
     (if (i32.lt_s (local.get 0) (i32.const 0)) (then (loop $again (br $again))))

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, mknodat};
 use stockade_wire::{CommandCall, Grants, Limits, Outcome, Stdin, StdioSink};
 
-use super::support::{Worker, command, from_start, worker};
+use super::support::{READ_AND_WRITE, Worker, command, from_start, worker};
 
 /// A program around `body`, with the calls that the tests use.
 fn program(body: &str) -> String {
@@ -38,20 +38,7 @@ fn program(body: &str) -> String {
             (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
             (memory (export "memory") 8)
             (data (i32.const 60000) "pipefile")
-            ;; Writes `n` bytes at `p` to `fd`; answers the errno.
-            (func $write (param $fd i32) (param $p i32) (param $n i32) (result i32)
-                (i32.store (i32.const 50000) (local.get $p))
-                (i32.store (i32.const 50004) (local.get $n))
-                (call $fd_write (local.get $fd) (i32.const 50000) (i32.const 1) (i32.const 50008)))
-            ;; Reads up to 100 bytes to 1000 from `fd`; answers how many, or minus the errno.
-            (func $read (param $fd i32) (result i32) (local $errno i32)
-                (i32.store (i32.const 50000) (i32.const 1000))
-                (i32.store (i32.const 50004) (i32.const 100))
-                (local.set $errno (call $fd_read (local.get $fd)
-                    (i32.const 50000) (i32.const 1) (i32.const 50008)))
-                (if (result i32) (local.get $errno)
-                    (then (i32.sub (i32.const 0) (local.get $errno)))
-                    (else (i32.load (i32.const 50008)))))
+            {READ_AND_WRITE}
             ;; Opens a path of four bytes in the first granted directory; answers the descriptor.
             (func $open (param $path i32) (param $rights i64) (result i32)
                 (if (call $path_open (i32.const 3) (i32.const 0) (local.get $path) (i32.const 4)

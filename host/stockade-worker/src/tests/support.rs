@@ -395,6 +395,24 @@ pub(super) fn command(args: &[&str], stdin: &[u8]) -> CommandCall {
     }
 }
 
+/// What a program of WASI in these tests reads and writes with: `$read` and `$write` over the imports
+/// `$fd_read` and `$fd_write`, with their vectors from 50000 on.
+pub(super) const READ_AND_WRITE: &str = r#"
+    ;; Writes `n` bytes at `p` to `fd`; answers the errno.
+    (func $write (param $fd i32) (param $p i32) (param $n i32) (result i32)
+        (i32.store (i32.const 50000) (local.get $p))
+        (i32.store (i32.const 50004) (local.get $n))
+        (call $fd_write (local.get $fd) (i32.const 50000) (i32.const 1) (i32.const 50008)))
+    ;; Reads up to 100 bytes to 1000 from `fd`; answers how many, or minus the errno.
+    (func $read (param $fd i32) (result i32) (local $errno i32)
+        (i32.store (i32.const 50000) (i32.const 1000))
+        (i32.store (i32.const 50004) (i32.const 100))
+        (local.set $errno (call $fd_read (local.get $fd)
+            (i32.const 50000) (i32.const 1) (i32.const 50008)))
+        (if (result i32) (local.get $errno)
+            (then (i32.sub (i32.const 0) (local.get $errno)))
+            (else (i32.load (i32.const 50008)))))"#;
+
 /// A run of the module's `_start`.
 pub(super) fn from_start(call: CommandCall) -> Invocation {
     from_entry("_start", call)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stockade_wire::{Captured, Failure, Grants, Limits, Outcome, Stdin, StdioSink};
 
-use super::support::{command, from_entry, from_start, worker};
+use super::support::{READ_AND_WRITE, command, from_entry, from_start, worker};
 
 /// A command around `body`, with the WASI calls that the tests use.
 fn program(body: &str) -> String {
@@ -34,20 +34,7 @@ fn program(body: &str) -> String {
             (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
             (memory (export "memory") 1)
             (data (i32.const 60000) "file.txt../out/etc/passwd")
-            ;; Writes `n` bytes at `p` to `fd`; answers the errno.
-            (func $write (param $fd i32) (param $p i32) (param $n i32) (result i32)
-                (i32.store (i32.const 50000) (local.get $p))
-                (i32.store (i32.const 50004) (local.get $n))
-                (call $fd_write (local.get $fd) (i32.const 50000) (i32.const 1) (i32.const 50008)))
-            ;; Reads up to 100 bytes to 1000 from `fd`; answers how many, or minus the errno.
-            (func $read (param $fd i32) (result i32) (local $errno i32)
-                (i32.store (i32.const 50000) (i32.const 1000))
-                (i32.store (i32.const 50004) (i32.const 100))
-                (local.set $errno (call $fd_read (local.get $fd)
-                    (i32.const 50000) (i32.const 1) (i32.const 50008)))
-                (if (result i32) (local.get $errno)
-                    (then (i32.sub (i32.const 0) (local.get $errno)))
-                    (else (i32.load (i32.const 50008)))))
+            {READ_AND_WRITE}
             {body})"#
     )
 }
