@@ -33,8 +33,9 @@ pub(crate) const HEADER_BYTES: usize = 92;
 /// The most bytes a description may have: as many as a compiler may send.
 const DESCRIPTION_BYTES_MAX: u64 = REPLY_BYTES_MAX as u64;
 
-/// The most bytes an artefact may have that is kept: twice what a compiler may write by default.
-/// Whoever plants an entry makes its reader take so much memory for a moment, and no more.
+/// The most bytes an artefact may have that is kept, a quarter of what a compiler may write by default: a
+/// larger one is compiled each time. A planted entry costs its reader so much memory for a moment, and no
+/// more.
 const ARTEFACT_BYTES_MAX: u64 = 256 << 20;
 
 /// The most bytes an entry may have.
