@@ -48,6 +48,20 @@ pub struct CommandPayload {
     pub(crate) descriptors: Vec<OwnedFd>,
 }
 
+impl CommandPayload {
+    /// Bytes of its texts and of its stdin, and what the length of each takes at most.
+    fn bytes(&self) -> usize {
+        const LENGTH_BYTES: usize = 8;
+        let CommandCall { args, env, stdin, .. } = &self.call;
+        let texts = args.iter().chain(env.iter().flat_map(|(name, value)| [name, value]));
+        let stdin = match stdin {
+            Stdin::Bytes(bytes) => bytes.len(),
+            Stdin::Descriptor => 0,
+        };
+        texts.map(|text| text.len() + LENGTH_BYTES).sum::<usize>() + stdin
+    }
+}
+
 impl PartialEq for CommandPayload {
     fn eq(&self, other: &Self) -> bool {
         // No descriptor is another.
@@ -90,7 +104,8 @@ impl Payload {
         let variable = match self {
             Self::Task { input, .. } => input.len(),
             Self::Scalars(args) => args.len() * 11,
-            Self::Buffer(_) | Self::Command(_) => 0,
+            Self::Command(command) => command.bytes(),
+            Self::Buffer(_) => 0,
         };
         if variable > stockade_wire::frame::INLINE_BYTES_MAX {
             FIXED_BYTES

@@ -137,6 +137,9 @@ impl Pool {
         let given = match payload {
             Payload::Task { codec, input } => Given::Encoded(codec, input.into_vec()),
             Payload::Scalars(args) => Given::Scalars(args.into_vec()),
+            Payload::Command(command) if command.descriptors.is_empty() => {
+                Given::Command(command.call)
+            }
             Payload::Command(_) | Payload::Buffer(_) => return Err(RecordError::Lent),
         };
         self.recording(module, function, given)
@@ -148,12 +151,7 @@ impl Pool {
     /// # Errors
     /// [`RecordError`]
     pub fn record_command(&self, command: Command) -> Result<Recording, RecordError> {
-        let (call, descriptors) = command.into_parts();
-        if !descriptors.is_empty() {
-            return Err(RecordError::Lent);
-        }
-        let (module, function) = self.core.recorded_command(&COMMAND_ENTRY.into())?;
-        self.recording(module, function, Given::Command(call))
+        self.record(COMMAND_ENTRY, command)
     }
 
     fn recording(

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde::Serialize;
-use stockade_wire::{ChunkId, ModuleId, Stdin, TaskId};
+use stockade_wire::{ChunkId, ModuleId, TaskId};
 
 use crate::arguments::{self, Arguments};
 use crate::cell::TaskCell;
@@ -18,16 +18,13 @@ use crate::driver::Command as DriverCommand;
 use crate::entry::{TaskEntry, deadline_for_host};
 use crate::map::{Map, MapAll, Singles};
 use crate::options::{TaskOptions, WhenFull, check_tighter};
-use crate::payload::{CommandPayload, Payload};
+use crate::payload::Payload;
 use crate::pool::Core;
 use crate::room::{Patience, Place};
-use crate::target::{self, COMMAND_ENTRY, CallableKind, ModuleEntry, Target};
+use crate::target::{self, COMMAND_ENTRY, ModuleEntry, Target};
 use crate::task::{TaskHandle, TaskResult};
 use crate::terms::Terms;
 use crate::{CommandOutput, Pool, RunError, SubmitError, watch};
-
-/// The most bytes of a command's arguments and environment together.
-const COMMAND_TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// What a task travels with.
 #[derive(Clone, Copy, Debug, Default)]
@@ -151,10 +148,7 @@ impl Pool {
         command: Command,
         options: TaskOptions,
     ) -> Result<TaskHandle<CommandOutput>, SubmitError> {
-        let target = target.into();
-        let (terms, payload) = self.core.command(&target, command, &options)?;
-        let place = self.core.place(self.core.patience(&options))?;
-        self.core.enqueue(terms, payload, &options, None, place)
+        self.submit_with(target, command, options)
     }
 
     /// Applies a function of one parameter to every item of `items`, in order.
@@ -210,6 +204,33 @@ impl Pool {
         I: IntoIterator<Item = A>,
     {
         self.starmap(target, items).submit_all()
+    }
+
+    /// Runs the pool's command, the module's `_start`, once for every one of `commands`, in order:
+    /// each in an instance of its own. Lazy and bounded as [`map`](Self::map).
+    ///
+    /// An exit code that is not 0 is a result, not an error. In a pool of several modules, use
+    /// [`starmap`](Self::starmap) with the target `(module, "_start")`.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = stockade::Pool::builder().module("qjs.wasm").build()?;
+    /// use stockade::Command;
+    ///
+    /// let scripts = ["print(6 * 7)", "print('a' + 1)"];
+    /// let commands = scripts.map(|script| Command::new("qjs").args(["-e", script]));
+    /// for output in pool.map_command(commands) {
+    ///     let output = output?;
+    ///     println!("{} {}", output.exit_code, String::from_utf8_lossy(&output.stdout.bytes));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map_command<I>(&self, commands: I) -> Map<CommandOutput, I::IntoIter>
+    where
+        I: IntoIterator<Item = Command>,
+    {
+        self.starmap(COMMAND_ENTRY, commands)
     }
 
     /// Submits one of several tasks, with what they have in common: that is found for the first of
@@ -278,41 +299,6 @@ impl Core {
         arguments::encode(arguments, callable)
     }
 
-    fn command(
-        &self,
-        target: &Target,
-        command: Command,
-        options: &TaskOptions,
-    ) -> Result<(Arc<Terms>, Payload), SubmitError> {
-        self.check()?;
-        let (module, callable) = target::resolve(&self.blueprint.modules, target)?;
-        if callable.kind != CallableKind::Command {
-            return Err(SubmitError::Signature {
-                function: callable.name.clone(),
-                problem: "it is a function, not a command".into(),
-                signature: callable.signature(),
-            });
-        }
-        self.check_options(module.id, options)?;
-        let (call, descriptors) = command.into_parts();
-        let text_bytes = call.args.iter().map(String::len).sum::<usize>()
-            + call.env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        if text_bytes > COMMAND_TEXT_BYTES_MAX {
-            return Err(SubmitError::Encode {
-                function: callable.name.clone(),
-                reason: format!(
-                    "arguments and environment have {text_bytes} bytes, where \
-                     {COMMAND_TEXT_BYTES_MAX} are allowed"
-                ),
-            });
-        }
-        if let Stdin::Bytes(bytes) = &call.stdin {
-            arguments::check_bytes(&callable.name, "stdin has", bytes.len())?;
-        }
-        let terms = self.terms.get(target, (module, callable), options, None);
-        Ok((terms, Payload::Command(Box::new(CommandPayload { call, descriptors }))))
-    }
-
     /// The function that a recording is of, and what it is called with.
     pub(crate) fn recorded(
         &self,
@@ -321,15 +307,6 @@ impl Core {
     ) -> Result<(&ModuleEntry, String, Payload), SubmitError> {
         let (module, callable) = target::resolve(&self.blueprint.modules, target)?;
         Ok((module, callable.name.clone(), arguments::encode(arguments, callable)?))
-    }
-
-    /// The command that a recording is of.
-    pub(crate) fn recorded_command(
-        &self,
-        target: &Target,
-    ) -> Result<(&ModuleEntry, String), SubmitError> {
-        let (module, callable) = target::resolve(&self.blueprint.modules, target)?;
-        Ok((module, callable.name.clone()))
     }
 
     fn check_options(&self, module: ModuleId, options: &TaskOptions) -> Result<(), SubmitError> {
