@@ -53,7 +53,7 @@ fn called(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Result<Exit, 
     let has_command = targets.iter().any(|target| target.shape == Shape::Command);
     match &args.function {
         None if has_command => command::run(pool, args, observer),
-        None => Err(no_function(module, &targets)),
+        None => Err(no_function(module, &targets).help("stockade run MODULE FUNCTION ARGS...")),
         Some(name) if name == COMMAND_ENTRY && has_command => command::run(pool, args, observer),
         Some(name) => {
             let target = targets.iter().find(|target| target.name == name);
@@ -68,7 +68,8 @@ fn called(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Result<Exit, 
     }
 }
 
-fn no_function(module: &ModuleDescription, targets: &[Target<'_>]) -> Error {
+/// The error of a call that names no function, of a module that is no program.
+pub(crate) fn no_function(module: &ModuleDescription, targets: &[Target<'_>]) -> Error {
     const SHOWN_MAX: usize = 12;
     let error =
         Error::new(Exit::Usage, "which function? the module is no program to run as a whole");
@@ -84,9 +85,7 @@ fn no_function(module: &ModuleDescription, targets: &[Target<'_>]) -> Error {
     if targets.len() > SHOWN_MAX {
         shown.push(format!("and {} more: see `stockade inspect`", targets.len() - SHOWN_MAX));
     }
-    error
-        .because(format!("it has\n{}", shown.join("\n")))
-        .help("stockade run MODULE FUNCTION ARGS...")
+    error.because(format!("it has\n{}", shown.join("\n")))
 }
 
 fn submit(

@@ -14,6 +14,10 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// A run of a module's `_start`: arguments, environment and stdio.
 ///
+/// As [`Arguments`] it is what commands are called with, by
+/// [`Pool::submit_command`](crate::Pool::submit_command), by
+/// [`Pool::map_command`](crate::Pool::map_command) for many, and by whatever else takes arguments.
+///
 /// Everything not given is empty: no arguments beyond the program's name, no environment beyond the
 /// pool's grants, stdin at its end. Stdout and stderr are captured up to `Limits::stdio_bytes`.
 ///

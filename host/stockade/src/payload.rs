@@ -238,6 +238,27 @@ mod tests {
     }
 
     #[test]
+    fn a_command_takes_of_its_workers_window_what_it_holds() {
+        let taken = |command: Command| {
+            let (call, descriptors) = command.into_parts();
+            Payload::Command(Box::new(CommandPayload { call, descriptors })).inline_bytes()
+        };
+        let nothing = taken(Command::new(""));
+        let text = || "x".repeat(1000);
+        for command in [
+            Command::new(text()),
+            Command::new("").args([text()]),
+            Command::new("").env(text(), ""),
+            Command::new("").env("", text()),
+            Command::new("").stdin(text()),
+        ] {
+            assert!(taken(command) >= nothing + 1000);
+        }
+        // More travels outside, and only its announcement counts.
+        assert!(taken(Command::new("").stdin(vec![0; 1 << 20])) <= nothing);
+    }
+
+    #[test]
     fn a_buffer_goes_as_its_file_and_stays() {
         let mut payload = Payload::Buffer(Box::new(SharedBuffer::new(5000).unwrap()));
         let (invocation, descriptors) = payload.lend(7);

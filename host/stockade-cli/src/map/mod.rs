@@ -13,6 +13,7 @@
 //! because the map was ended.
 
 pub(crate) mod options;
+pub(crate) mod program;
 
 mod done;
 mod item;
@@ -34,14 +35,16 @@ mod tally;
 mod watch;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use stockade::{Pool, SubmitError};
+use stockade::{ModuleDescription, Pool, SubmitError};
 
 use crate::args::{InputFormat, MapArgs};
 use crate::arguments::{self, Kind};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::observe::Observer;
+use crate::run;
 use crate::setup;
 use crate::target::{self, Shape, Target};
 
@@ -59,9 +62,11 @@ use state::State;
 /// # Errors
 /// Whatever kept the map from starting, or ended it early. An item that failed is no error here,
 /// unless it is to be one.
-pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
+pub(crate) fn run(args: MapArgs) -> Result<Exit, Error> {
+    let args = &args.settled();
     // First, because compiling takes longer than finding out.
     check_files(args)?;
+    let program = program::Plan::new(args)?;
     let mut input = Input::open(args)?;
     let state = args.sink.resume.as_ref().map(|path| State::open(args, path)).transpose()?;
     if let Some(state) = state.as_ref().filter(|state| state.reached.complete) {
@@ -71,7 +76,7 @@ pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
     let observer = if args.top { observer.with_top()? } else { observer };
     let workers = args.workers.map(|workers| workers as usize);
     let pool = setup::pool(&args.module, &args.pool, workers, &observer)?;
-    let (reading, writing) = plan(&pool, args, &mut input)?;
+    let (reading, writing) = plan(&pool, args, program, &mut input)?;
     files::check_outputs(args, writing.gives_bytes())?;
     let reached = state.as_ref().filter(|state| state.goes_on).map(|state| &state.reached);
     let sink = Sink::open(&args.sink, reached)?;
@@ -101,7 +106,7 @@ pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
 /// Refuses to write over what is read, or over the state.
 fn check_files(args: &MapArgs) -> Result<(), Error> {
     let sink = &args.sink;
-    let read = args.inputs.iter().chain([&args.module]);
+    let read = args.inputs.iter().chain([&args.module]).chain(&args.program.stdin);
     let written = sink.output.iter().chain(&sink.resume).chain(&args.observe.trace);
     let same = |one: &Path, other: &Path| match (one.canonicalize(), other.canonicalize()) {
         (Ok(one), Ok(other)) => one == other && one.is_file(),
@@ -131,37 +136,70 @@ fn nothing_left(state: &State) -> Exit {
 
 /// How items become arguments, and results what is written. Refuses, before anything is run, what
 /// would be wrong for every item.
-fn plan(pool: &Pool, args: &MapArgs, input: &mut Input) -> Result<(Reading, Writing), Error> {
+fn plan(
+    pool: &Pool,
+    args: &MapArgs,
+    program: Option<program::Plan>,
+    input: &mut Input,
+) -> Result<(Reading, Writing), Error> {
     if args.args && args.format != InputFormat::Json {
         return Err(Error::new(Exit::Usage, "`--args` needs lines of JSON"));
     }
     if args.shape.delimiter.is_some() && args.format != InputFormat::Csv {
         return Err(Error::new(Exit::Usage, "`--delimiter` is for `--input csv`"));
     }
-    let targets = pool.modules().next().map(|(_, module)| target::targets(module));
-    let targets = targets.unwrap_or_default();
-    let Some(target) = targets.iter().find(|target| target.name == args.function) else {
+    let module = pool.modules().next().map(|(_, module)| module);
+    let targets = module.map(target::targets).unwrap_or_default();
+    let has_program = targets.iter().any(|target| target.shape == Shape::Command);
+    if let Some(program::Plan { template, ending }) = program {
+        if !has_program {
+            return Err(no_program(args, module, &targets));
+        }
+        let result = ending.kind();
+        let writing = Writing { program: Some(ending), result, ..writing(args) };
+        return Ok((Reading::Program(Arc::new(template)), writing));
+    }
+    let Some(target) = targets.iter().find(|target| Some(target.name) == args.function.as_deref())
+    else {
         // The library knows best what was meant.
         let refused: Result<_, SubmitError> =
-            pool.submit::<()>(&args.function, stockade::Json::new());
-        return Err(refused.map_or_else(Error::from, |_| {
+            pool.submit::<()>(args.function.clone().unwrap_or_default(), stockade::Json::new());
+        let error = refused.map_or_else(Error::from, |_| {
             Error::new(Exit::Internal, "the module's functions cannot be told apart")
-        }));
+        });
+        return Err(if has_program { error.help(RUN_AS_PROGRAM) } else { error });
     };
-    let writing = Writing {
-        plain: args.plain,
-        skips_errors: args.sink.on_error == OnError::Skip,
-        files: args.sink.output_dir.is_some().then(|| args.sink.clone()),
-        result: result_kind(target),
-    };
+    let writing = Writing { result: result_kind(target), ..writing(args) };
     Ok((reading(target, args, input)?, writing))
 }
 
-fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Reading, Error> {
-    if target.shape == Shape::Command {
-        return Err(Error::new(Exit::Call, "a program is run once, not for every item")
-            .help("`stockade run MODULE -- ARGV...` runs it, with stdin passed through"));
+const RUN_AS_PROGRAM: &str = "the module is a program: `--program`, or ARGV behind --, runs it for \
+                              each item, as in `stockade map MODULE FILE -- ARGV {}`";
+
+fn no_program(args: &MapArgs, module: Option<&ModuleDescription>, targets: &[Target<'_>]) -> Error {
+    let named = !args.program.argv.is_empty() || !args.inputs.is_empty();
+    match module {
+        // Nobody said that it is one.
+        Some(module) if !named => {
+            run::no_function(module, targets).help("stockade map MODULE FUNCTION [FILE]")
+        }
+        _ => Error::new(Exit::Call, "the module is no program: it has no `_start`")
+            .help("stockade map MODULE FUNCTION [FILE] calls a function for each item")
+            .help("`stockade inspect MODULE` shows its functions"),
     }
+}
+
+fn writing(args: &MapArgs) -> Writing {
+    Writing {
+        plain: args.plain,
+        skips_errors: args.sink.on_error == OnError::Skip,
+        files: args.sink.output_dir.is_some().then(|| args.sink.clone()),
+        result: Kind::Any,
+        program: None,
+    }
+}
+
+fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Reading, Error> {
     let params = match target.shape {
         Shape::Task(function) => Params::Named(&function.params),
         Shape::Scalar { params, .. } => Params::Numbers(params.len()),

@@ -15,6 +15,7 @@ mod inspect;
 mod map;
 mod map_faults;
 mod map_inputs;
+mod map_programs;
 mod map_resume;
 mod run;
 mod settings;
