@@ -14,6 +14,7 @@ use rustix::fs::FileType;
 use crate::args::{MapArgs, PoolArgs, RunArgs};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::map::program::ItemAs;
 use crate::settings;
 use crate::values::Given;
 
@@ -25,6 +26,8 @@ type Id = (u64, u64);
 pub(crate) struct Inputs {
     files: HashMap<Id, String>,
     folders: HashMap<Id, String>,
+    /// Whether the items that come name files, each of them in a granted directory.
+    items_are_paths: bool,
 }
 
 impl Inputs {
@@ -42,7 +45,9 @@ impl Inputs {
     /// What `map` reads, but for stdin.
     pub(crate) fn of_map(args: &MapArgs) -> Self {
         let mut inputs = Self::of_pool(&args.module, &args.pool);
-        args.inputs.iter().for_each(|path| inputs.file(path));
+        args.inputs.iter().chain(&args.program.stdin).for_each(|path| inputs.file(path));
+        let names_files = args.program.program && args.item() == ItemAs::File;
+        inputs.items_are_paths = names_files && !args.shape.files;
         inputs
     }
 
@@ -85,9 +90,10 @@ impl Inputs {
         }
     }
 
-    /// Whether the file `path` is read.
+    /// Whether the file `path` is read, or may be as an item that is still to come.
     pub(crate) fn has(&self, path: &Path) -> bool {
         file_id(path).is_some_and(|id| self.files.contains_key(&id))
+            || (self.items_are_paths && self.check_granted(path).is_err())
     }
 
     /// Refuses outputs that are read, or that are one file, each by its option.

@@ -88,7 +88,7 @@ fn run(command: Subcommand) -> Result<Exit, Error> {
         Subcommand::New(args) => new::run(&args),
         Subcommand::Build(args) => build::run(&args),
         Subcommand::Run(args) => run::run(&args),
-        Subcommand::Map(args) => map::run(&args),
+        Subcommand::Map(args) => map::run(args),
         Subcommand::Replay(args) => replay::run(&args),
         Subcommand::Inspect(args) => inspect::run(&args),
         Subcommand::Bench(args) => bench::run(&args),

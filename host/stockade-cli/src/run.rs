@@ -78,7 +78,9 @@ fn called(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Result<Exit, 
         (None, entry) if has_command || entry.is_some() => {
             command::run(pool, entry.as_deref(), args, observer)
         }
-        (None, _) => Err(no_function(module, &targets)),
+        (None, _) => {
+            Err(no_function(module, &targets).help("stockade run MODULE FUNCTION ARGS..."))
+        }
         // An entry that stands in the settings is for runs without a function.
         (Some(name), _) => {
             let target = targets.iter().find(|target| target.name == name);
@@ -96,7 +98,8 @@ fn called(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Result<Exit, 
     }
 }
 
-fn no_function(module: &ModuleDescription, targets: &[Target<'_>]) -> Error {
+/// The error of a call that names no function, of a module that is no program.
+pub(crate) fn no_function(module: &ModuleDescription, targets: &[Target<'_>]) -> Error {
     const SHOWN_MAX: usize = 12;
     let error =
         Error::new(Exit::Usage, "which function? the module is no program to run as a whole");
@@ -112,9 +115,7 @@ fn no_function(module: &ModuleDescription, targets: &[Target<'_>]) -> Error {
     if targets.len() > SHOWN_MAX {
         shown.push(format!("and {} more: see `stockade inspect`", targets.len() - SHOWN_MAX));
     }
-    let error = error
-        .because(format!("it has\n{}", shown.join("\n")))
-        .help("stockade run MODULE FUNCTION ARGS...");
+    let error = error.because(format!("it has\n{}", shown.join("\n")));
     match target::entries(module).next() {
         Some(_) => error.help("`--entry NAME` runs it as a program from the export NAME"),
         None => error,

@@ -10,11 +10,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
-use stockade_wire::{Codec, Parameter};
+use stockade_wire::{Codec, Parameter, Stdin};
 
 use crate::codec::Unfit;
 use crate::payload::Payload;
-use crate::target::{Callable, CallableKind};
+use crate::target::{self, Callable, CallableKind, ModuleEntry, Target};
 use crate::{SharedBuffer, SubmitError, codec, scalar};
 
 /// What a task can be called with.
@@ -26,6 +26,7 @@ use crate::{SharedBuffer, SubmitError, codec, scalar};
 /// | [`Bytes`] | the bytes themselves | tasks of one byte-like parameter |
 /// | [`SharedBuffer`] | memory of the guest's, for the time of the task | the same, and large data |
 /// | [`GivenArguments`](crate::GivenArguments) | what they were encoded as before | tasks submitted anew |
+/// | [`Command`](crate::Command) | a program's arguments, variables and streams | commands, whose results are [`CommandOutput`](crate::CommandOutput)s |
 ///
 /// Where the module's manifest names a parameter's type, a tuple's value becomes one of that type or
 /// is refused before anything is queued: a number where that changes nothing (a literal `1` is a
@@ -164,14 +165,19 @@ pub(crate) fn encode(
     })?;
     match &payload {
         Payload::Task { input, .. } => check_bytes(&callable.name, "they have", input.len())?,
+        Payload::Command(command) => {
+            if let Stdin::Bytes(bytes) = &command.call.stdin {
+                check_bytes(&callable.name, "stdin has", bytes.len())?;
+            }
+        }
         // As many numbers as the function has parameters; a buffer knows its own limit.
-        Payload::Scalars(_) | Payload::Command(_) | Payload::Buffer(_) => {}
+        Payload::Scalars(_) | Payload::Buffer(_) => {}
     }
     Ok(payload)
 }
 
 /// Refuses what no message could carry; `what` begins the sentence.
-pub(crate) fn check_bytes(function: &str, what: &str, bytes: usize) -> Result<(), SubmitError> {
+fn check_bytes(function: &str, what: &str, bytes: usize) -> Result<(), SubmitError> {
     if bytes <= INPUT_BYTES_MAX {
         return Ok(());
     }
@@ -182,7 +188,21 @@ pub(crate) fn check_bytes(function: &str, what: &str, bytes: usize) -> Result<()
 pub(crate) mod sealed {
     use super::*;
 
-    pub trait Sealed {
+    pub trait Sealed: Sized {
+        /// Whether the function that they are for may be another than the target's own.
+        fn names_function(&self) -> bool {
+            false
+        }
+
+        /// Finds the function that `target` names among `modules`.
+        fn resolve<'a>(
+            &self,
+            modules: &'a [ModuleEntry],
+            target: &Target,
+        ) -> Result<(&'a ModuleEntry, &'a Callable), SubmitError> {
+            target::resolve(modules, target)
+        }
+
         fn invoke(self, callable: &Callable) -> Result<Payload, Problem>;
     }
 

@@ -44,7 +44,7 @@
 //! |---|---|---|
 //! | task | what the guest SDK's `#[task]` makes: any serde types | tuples, [`Json`], [`Bytes`], [`SharedBuffer`] |
 //! | scalar function | any export over `i32`, `i64`, `f32`, `f64` | tuples of numbers, [`Json`] |
-//! | command | the module's `_start`, `""`, or another [entry](Command::entry): a whole program | [`Command`] and [`Pool::submit_command`] |
+//! | command | the module's `_start`, `""`, or another [entry](Command::entry): a whole program | [`Command`] with [`Pool::submit_command`] and [`Pool::map_command`] |
 //!
 //! A pool of one module takes a bare name; a pool of several takes `(module, function)`. Modules of
 //! one pool may share worker processes, so a pool is one domain of trust: two tenants, two pools.

@@ -1,9 +1,12 @@
 //! What an item asks for: the arguments of one call.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use stockade::{Bytes, Json, Pool, RecordError, Recording};
 
 use super::item::Content;
+use super::program::{ProgramCall, Template};
 use super::rows::Header;
 
 /// How items are read.
@@ -21,6 +24,8 @@ pub(crate) enum Reading {
     Raw,
     /// What is in a file is one argument, as JSON.
     JsonFile,
+    /// An item is what one run of a program is given.
+    Program(Arc<Template>),
 }
 
 /// The arguments of a call.
@@ -28,6 +33,7 @@ pub(crate) enum Reading {
 pub(crate) enum Call {
     Json(Json),
     Raw(Bytes),
+    Program(ProgramCall),
 }
 
 impl Call {
@@ -39,6 +45,7 @@ impl Call {
         match self {
             Self::Json(arguments) => pool.record(function, arguments),
             Self::Raw(bytes) => pool.record(function, bytes),
+            Self::Program(call) => pool.record(function, call.command()),
         }
     }
 }
@@ -50,6 +57,9 @@ impl Reading {
     /// In words, why there are none.
     pub(crate) fn call(&self, content: Content) -> Result<Option<Call>, String> {
         let text = match (self, content) {
+            (Self::Program(template), content) => {
+                return Ok(template.call(content)?.map(Call::Program));
+            }
             (Self::Rows(header), Content::Row(cells)) => {
                 return Ok(Some(Call::Json(header.arguments(cells)?)));
             }
@@ -80,7 +90,7 @@ impl Reading {
 }
 
 /// The error without its line, which is 1 whatever the line of the input is.
-fn describe(error: &serde_json::Error) -> String {
+pub(super) fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     let what = text.strip_suffix(&place).unwrap_or(&text);

@@ -12,6 +12,7 @@ use stockade::Parameter;
 use super::files;
 use super::item::Item;
 use super::lines::Lines;
+use super::program::ItemAs;
 use super::rows::{Header, Rows};
 use crate::args::{InputFormat, MapArgs};
 use crate::error::Error;
@@ -41,6 +42,8 @@ pub(crate) enum Input {
     Rows { rows: Box<Rows<Reader>>, bytes: Option<u64> },
     /// Files.
     Files(Vec<Arc<Path>>),
+    /// Files whose paths are the items, and that nobody here reads.
+    Paths(Vec<Arc<Path>>),
 }
 
 impl Input {
@@ -50,7 +53,9 @@ impl Input {
     /// A file that cannot be read, or a combination that means nothing.
     pub(crate) fn open(args: &MapArgs) -> Result<Self, Error> {
         if args.shape.files {
-            return Ok(Self::Files(files::check(args)?));
+            let files = files::check(args)?;
+            let by_path = args.program.program && args.item() == ItemAs::File;
+            return Ok(if by_path { Self::Paths(files) } else { Self::Files(files) });
         }
         let path = match args.inputs.as_slice() {
             [] => Path::new("-"),
@@ -73,7 +78,7 @@ impl Input {
     pub(crate) fn size(&self) -> Option<u64> {
         match self {
             Self::Lines { bytes, .. } | Self::Rows { bytes, .. } => *bytes,
-            Self::Files(files) => Some(files.len() as u64),
+            Self::Files(files) | Self::Paths(files) => Some(files.len() as u64),
         }
     }
 
@@ -109,6 +114,9 @@ impl Input {
                     Self::Rows { mut rows, .. } => rows.try_for_each(|row| sender.send(row)),
                     Self::Files(files) => {
                         files::items(files).try_for_each(|file| sender.send(Ok(file)))
+                    }
+                    Self::Paths(files) => {
+                        files::paths(files).try_for_each(|file| sender.send(Ok(file)))
                     }
                 };
                 sent.unwrap_or_default();

@@ -13,6 +13,7 @@
 //! because the map was ended.
 
 pub(crate) mod options;
+pub(crate) mod program;
 
 mod done;
 mod item;
@@ -34,8 +35,9 @@ mod tally;
 mod watch;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use stockade::{Pool, SubmitError};
+use stockade::{ModuleDescription, Pool, SubmitError};
 
 use crate::args::{InputFormat, MapArgs};
 use crate::arguments::{self, Kind};
@@ -43,6 +45,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::inputs::Inputs;
 use crate::observe::Observer;
+use crate::run::no_function;
 use crate::streams::Reader;
 use crate::target::{self, Shape, Target};
 use crate::{output, setup, streams};
@@ -61,9 +64,11 @@ use state::State;
 /// # Errors
 /// Whatever kept the map from starting, or ended it early. An item that failed is no error here,
 /// unless it is to be one.
-pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
+pub(crate) fn run(args: MapArgs) -> Result<Exit, Error> {
+    let args = &args.settled();
     // First, because compiling takes longer than finding out.
     let inputs = check_files(args)?;
+    let program = program::Plan::new(args)?;
     let mut input = Input::open(args)?;
     let state = args.sink.resume.as_ref().map(|path| State::open(args, path)).transpose()?;
     if let Some(state) = state.as_ref().filter(|state| state.reached.complete) {
@@ -73,7 +78,7 @@ pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
     let observer = if args.top { observer.with_top()? } else { observer };
     let workers = args.workers.map(|workers| workers as usize);
     let pool = setup::pool(&args.module, &args.pool, workers, &observer)?;
-    let (reading, writing) = plan(&pool, args, &mut input)?;
+    let (reading, writing) = plan(&pool, args, program, &mut input)?;
     files::check_outputs(args, &inputs, writing.gives_bytes())?;
     let reached = state.as_ref().filter(|state| state.goes_on).map(|state| &state.reached);
     let sink = Sink::open(&args.sink, reached, inputs)?;
@@ -116,7 +121,9 @@ pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
 fn check_files(args: &MapArgs) -> Result<Inputs, Error> {
     let (sink, to_file) = (&args.sink, |path: &&Path| path.as_os_str() != "-");
     let mut inputs = Inputs::of_map(args);
-    if !args.shape.files && args.inputs.first().is_none_or(|path| !to_file(&path.as_path())) {
+    let items =
+        !args.shape.files && args.inputs.first().is_none_or(|path| !to_file(&path.as_path()));
+    if items || args.program.stdin.as_deref().is_some_and(|path| !to_file(&path)) {
         streams::check_stdin()?;
         inputs.stdin();
     }
@@ -143,37 +150,95 @@ fn nothing_left(state: &State) -> Exit {
 
 /// How items become arguments, and results what is written. Refuses, before anything is run, what
 /// would be wrong for every item.
-fn plan(pool: &Pool, args: &MapArgs, input: &mut Input) -> Result<(Reading, Writing), Error> {
+fn plan(
+    pool: &Pool,
+    args: &MapArgs,
+    program: Option<program::Plan>,
+    input: &mut Input,
+) -> Result<(Reading, Writing), Error> {
     if args.args && args.format != InputFormat::Json {
         return Err(Error::new(Exit::Usage, "`--args` needs lines of JSON"));
     }
     if args.shape.delimiter.is_some() && args.format != InputFormat::Csv {
         return Err(Error::new(Exit::Usage, "`--delimiter` is for `--input csv`"));
     }
-    let targets = pool.modules().next().map(|(_, module)| target::targets(module));
-    let targets = targets.unwrap_or_default();
-    let Some(target) = targets.iter().find(|target| target.name == args.function) else {
+    let module = pool.modules().next().map(|(_, module)| module);
+    let targets = module.map(target::targets).unwrap_or_default();
+    let has_program = targets.iter().any(|target| target.shape == Shape::Command);
+    if let Some(program::Plan { template, ending }) = program {
+        let entry = args.program.entry.as_deref();
+        let has_entry = match (entry, module) {
+            (Some(entry), Some(module)) => target::entries(module).any(|name| name == entry),
+            _ => has_program,
+        };
+        if !has_entry {
+            return Err(no_program(args, module, &targets));
+        }
+        let result = ending.kind();
+        let writing = Writing { program: Some(ending), result, ..writing(args) };
+        return Ok((Reading::Program(Arc::new(template)), writing));
+    }
+    let Some(target) = targets.iter().find(|target| Some(target.name) == args.function.as_deref())
+    else {
         // The library knows best what was meant.
         let refused: Result<_, SubmitError> =
-            pool.submit::<()>(&args.function, stockade::Json::new());
-        return Err(refused.map_or_else(Error::from, |_| {
+            pool.submit::<()>(args.function.clone().unwrap_or_default(), stockade::Json::new());
+        let error = refused.map_or_else(Error::from, |_| {
             Error::new(Exit::Internal, "the module's functions cannot be told apart")
-        }));
+        });
+        return Err(if has_program { error.help(RUN_AS_PROGRAM) } else { error });
     };
-    let writing = Writing {
-        plain: args.plain,
-        skips_errors: args.sink.on_error == OnError::Skip,
-        files: args.sink.output_dir.is_some().then(|| args.sink.clone()),
-        result: result_kind(target),
-    };
+    let writing = Writing { result: result_kind(target), ..writing(args) };
     Ok((reading(target, args, input)?, writing))
 }
 
-fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Reading, Error> {
-    if target.shape == Shape::Command {
-        return Err(Error::new(Exit::Call, "a program is run once, not for every item")
-            .help("`stockade run MODULE -- ARGV...` runs it, with stdin passed through"));
+const RUN_AS_PROGRAM: &str = "the module is a program: `--program`, or ARGV behind --, runs it for \
+                              each item, as in `stockade map MODULE FILE -- ARGV {}`";
+
+fn no_program(args: &MapArgs, module: Option<&ModuleDescription>, targets: &[Target<'_>]) -> Error {
+    let named = !args.program.argv.is_empty() || !args.inputs.is_empty();
+    match module {
+        // Nobody said that it is one.
+        Some(module) if !named => {
+            no_function(module, targets).help("stockade map MODULE FUNCTION [FILE]")
+        }
+        _ => no_entry(args.program.entry.as_deref(), module)
+            .help("stockade map MODULE FUNCTION [FILE] calls a function for each item")
+            .help("`stockade inspect MODULE` shows its functions"),
     }
+}
+
+fn no_entry(entry: Option<&str>, module: Option<&ModuleDescription>) -> Error {
+    const SHOWN_MAX: usize = 12;
+    let entries: Vec<_> = module.into_iter().flat_map(target::entries).collect();
+    let shown = entries.iter().take(SHOWN_MAX).map(|name| format!("  {name:?}"));
+    let shown = shown.collect::<Vec<_>>().join("\n");
+    let error = match entry {
+        Some(entry) => {
+            format!("a program cannot begin in {entry:?}, which the module does not have")
+        }
+        None => "the module is no program: it has no `_start`, and no export \"\"".into(),
+    };
+    let error = Error::new(Exit::Call, error);
+    match entries.is_empty() {
+        true => error,
+        false => error
+            .because(format!("it has\n{shown}"))
+            .help("`--entry NAME` runs it as a program from the export NAME"),
+    }
+}
+
+fn writing(args: &MapArgs) -> Writing {
+    Writing {
+        plain: args.plain,
+        skips_errors: args.sink.on_error == OnError::Skip,
+        files: args.sink.output_dir.is_some().then(|| args.sink.clone()),
+        result: Kind::Any,
+        program: None,
+    }
+}
+
+fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Reading, Error> {
     let params = match target.shape {
         Shape::Task(function) => Params::Named(&function.params),
         Shape::Scalar { params, .. } => Params::Numbers(params.len()),

@@ -43,7 +43,8 @@ pub(crate) struct SinkArgs {
     pub(crate) output: Option<PathBuf>,
 
     /// Write each result to a file of its own in DIR: LINE.json, or the input file's name with .json
-    /// behind it; where a function of `--files` gives bytes or a text, the input file's name
+    /// behind it; where a function of `--files`, or a program, gives bytes or a text, LINE or the
+    /// input file's name
     #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "plain"], help_heading = "Output")]
     pub(crate) output_dir: Option<PathBuf>,
 

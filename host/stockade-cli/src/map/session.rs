@@ -24,7 +24,8 @@ use super::input;
 use super::item::{Item, Name};
 use super::options::OnError;
 use super::order::{Order, Slot};
-use super::record::{Problem, Record, Writing};
+use super::program::Failed;
+use super::record::{Beside, Problem, Record, Writing};
 use super::sink::Sink;
 use super::state::State;
 use super::tally::Tally;
@@ -85,6 +86,11 @@ struct UnderWay {
     label: Label,
     /// What it was called with, where that may be asked for.
     given: Option<Call>,
+}
+
+/// What is called for each item. A program's own entry, unless its [`Call`] names another.
+fn function(args: &MapArgs) -> &str {
+    args.function.as_deref().unwrap_or("_start")
 }
 
 /// What waits for its turn to be written: nothing of an item that never ran.
@@ -287,6 +293,7 @@ impl<'a> Session<'a> {
     /// Takes an item, and those behind it that are there already and travel with it.
     fn take(&mut self, first: io::Result<Item>) {
         let (mut labels, mut json, mut raw) = (Vec::new(), Vec::new(), Vec::new());
+        let mut commands = Vec::new();
         let (mut given, keeps) = (Vec::new(), self.observer.keeps_arguments());
         let mut next = Some(first);
         while let Some(item) = next {
@@ -299,6 +306,7 @@ impl<'a> Session<'a> {
                     match call {
                         Call::Json(arguments) => json.push(arguments),
                         Call::Raw(bytes) => raw.push(bytes),
+                        Call::Program(call) => commands.push(call.command()),
                     }
                 }
                 Err(error) => self.stop(Stop::Failed(input::unreadable(&error))),
@@ -306,9 +314,10 @@ impl<'a> Session<'a> {
             let more = labels.len() < self.args.chunk as usize && self.has_room();
             next = if more { self.items.try_recv().ok() } else { None };
         }
-        let (function, options) = (self.args.function.as_str(), &self.options);
+        let (function, options) = (function(self.args), &self.options);
         let mut submitted = self.pool.submit_together_with(function, json, options);
         submitted.extend(self.pool.submit_together_with(function, raw, options));
+        submitted.extend(self.pool.submit_together_with(function, commands, options));
         for (((slot, label), given), submitted) in labels.into_iter().zip(given).zip(submitted) {
             match submitted {
                 Ok(handle) => self.follow(slot, UnderWay { handle, label, given }),
@@ -371,16 +380,28 @@ impl<'a> Session<'a> {
     fn end(&mut self, slot: Slot) {
         let Some(UnderWay { handle, label, given }) = self.under_way.remove(&slot) else { return };
         self.bytes_held -= label.bytes;
-        let (pool, function) = (self.pool, self.args.function.as_str());
+        let (pool, function) = (self.pool, function(self.args));
         self.observer
             .ended(label.number(), &handle, || given.map(|call| call.record(pool, function)));
-        match handle.output().and_then(Written::from_output) {
-            Ok(written) => self.settle(slot, &label, Ok(written)),
-            Err(TaskError::Cancelled(_)) => self.drop_item(slot),
-            Err(error @ (TaskError::Broken(_) | TaskError::Quarantined(_))) => {
+        let ended = match (handle.output(), &self.writing.program) {
+            (Err(TaskError::Cancelled(_)), _) => return self.drop_item(slot),
+            (Err(error @ (TaskError::Broken(_) | TaskError::Quarantined(_))), _) => {
                 self.drop_item(slot);
-                self.stop(Stop::Failed(Error::from(&error)));
+                return self.stop(Stop::Failed(Error::from(&error)));
             }
+            (ended, None) => ended,
+            (ended, Some(program)) => {
+                return match program.outcome(ended, handle.report()) {
+                    Ok((written, beside)) => self.settle(slot, &label, Ok((written, Some(beside)))),
+                    Err(failed) => {
+                        let Failed { problem, error } = *failed;
+                        self.fail(slot, &label, problem, |_| error);
+                    }
+                };
+            }
+        };
+        match ended.and_then(Written::from_output) {
+            Ok(written) => self.settle(slot, &label, Ok((written, None))),
             Err(error) => {
                 self.fail(slot, &label, Problem::of_task(&error), |_| Error::from(&error));
             }
@@ -406,7 +427,12 @@ impl<'a> Session<'a> {
         self.cancel_waiting(slot..);
     }
 
-    fn settle(&mut self, slot: Slot, label: &Label, outcome: Result<Written, Problem>) {
+    fn settle(
+        &mut self,
+        slot: Slot,
+        label: &Label,
+        outcome: Result<(Written, Option<Beside>), Problem>,
+    ) {
         let record = self.writing.record(label.ordinal, &label.name, outcome);
         self.tally.ended(record.failed);
         self.tally.passed(label.weight);

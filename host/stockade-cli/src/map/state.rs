@@ -196,6 +196,7 @@ fn identity(args: &MapArgs) -> Result<Value, Error> {
         "stockade": "map",
         "version": VERSION,
         "function": args.function,
+        "program": args.program.identity()?,
         "module": module,
         "input": input,
         "shape": {
@@ -250,8 +251,11 @@ fn compare(path: &Path, found: &Value, wanted: &Value) -> Result<(), Error> {
         let how = if was == is { "other contents".into() } else { format!("{was}, and has {is}") };
         return refused(format!("the input has changed since the map began: it had {how}"));
     }
-    for (name, what) in [("function", "the function"), ("shape", "how input or output are written")]
-    {
+    for (name, what) in [
+        ("function", "the function"),
+        ("program", "how the program is run"),
+        ("shape", "how input or output are written"),
+    ] {
         if found[name] != wanted[name] {
             return refused(format!("{what} is another than when the map began"));
         }
