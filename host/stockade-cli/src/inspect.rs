@@ -244,6 +244,7 @@ mod tests {
             doc: "one\n\ntwo \x1b[1m".into(),
             params: Vec::new(),
             result: String::new(),
+            reads_cells: false,
         };
         let warnings = vec!["bad\nline".into()];
         let module =

@@ -108,6 +108,7 @@ pub struct Json {
     /// Each is the text of one JSON value, without white space around it.
     args: Vec<String>,
     kwargs: BTreeMap<String, String>,
+    cells: bool,
 }
 
 impl Json {
@@ -152,6 +153,16 @@ impl Json {
         Ok(self)
     }
 
+    /// Says that the arguments are cells of a table, or objects of cells: the guest reads a number,
+    /// true or false as a text where its type is a text, and a text that says a number as one where
+    /// its type is a number. Only for a function that [`reads_cells`](crate::Function::reads_cells);
+    /// any other refuses the call.
+    #[must_use]
+    pub fn of_cells(mut self) -> Self {
+        self.cells = true;
+        self
+    }
+
     /// What a task reads: `{"args": […], "kwargs": {…}}`.
     fn to_input(&self) -> Vec<u8> {
         let texts = self.args.iter().map(String::len).sum::<usize>()
@@ -166,7 +177,7 @@ impl Json {
             input.push_str(&format!("{comma}{}:", Value::from(name.as_str())));
             input.push_str(text);
         }
-        input.push_str("}}");
+        input.push_str(if self.cells { "},\"cells\":true}" } else { "}}" });
         input.into_bytes()
     }
 
