@@ -449,14 +449,9 @@ mod tests {
             Payload::Task { input, .. } => String::from_utf8(input.into_vec()).unwrap(),
             other => panic!("{other:?}"),
         };
-        for text in [
-            "18446744073709551616",
-            "-0",
-            "1e400",
-            "1.10",
-            "{\"a\": 1,\n\"a\": 2}",
-            "\"\\ud800\"",
-        ] {
+        for text in
+            ["18446744073709551616", "-0", "1e400", "1.10", "{\"a\": 1,\n\"a\": 2}", "\"\\ud800\""]
+        {
             let arguments = Json::new().arg_json(format!(" {text}\n")).unwrap();
             let arguments = arguments.named_json("b", text).unwrap();
             let expected = format!("{{\"args\":[{text}],\"kwargs\":{{\"b\":{text}}}}}");

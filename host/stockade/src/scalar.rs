@@ -406,7 +406,8 @@ mod tests {
 
     #[test]
     fn json_numbers_of_any_length_are_exact_or_refused_with_the_range() {
-        let one = |text: &str, param| encode_json([text].into_iter(), &[param]).map(|given| given[0]);
+        let one =
+            |text: &str, param| encode_json([text].into_iter(), &[param]).map(|given| given[0]);
         let f64_of = |value: f64| Ok(Scalar::F64(value.to_bits()));
         assert_eq!(one("-0", I32), Ok(Scalar::I32(0)));
         assert_eq!(one("-0", F64), f64_of(-0.0));
@@ -440,7 +441,8 @@ mod tests {
         let endless = "9".repeat(100_000);
         assert!(one(&endless, F64).unwrap_err().len() < 200);
         assert_eq!(one("true", I32), Ok(Scalar::I32(1)));
-        for (text, what) in [("null", "nothing"), ("\"1\"", "text"), ("[1]", "a list"), ("{}", "a map")]
+        for (text, what) in
+            [("null", "nothing"), ("\"1\"", "text"), ("[1]", "a list"), ("{}", "a map")]
         {
             assert!(one(text, I32).unwrap_err().contains(&format!("argument 1 is {what}")));
         }

@@ -50,6 +50,7 @@ use input::{Input, Params};
 use interrupt::Interrupts;
 use options::OnError;
 use record::Writing;
+use rows::CellReading;
 use session::{Parts, Session};
 use sink::Sink;
 use state::State;
@@ -138,6 +139,9 @@ fn plan(pool: &Pool, args: &MapArgs, input: &mut Input) -> Result<(Reading, Writ
     if args.shape.delimiter.is_some() && args.format != InputFormat::Csv {
         return Err(Error::new(Exit::Usage, "`--delimiter` is for `--input csv`"));
     }
+    if args.shape.csv_text && args.format != InputFormat::Csv {
+        return Err(Error::new(Exit::Usage, "`--csv-text` is for `--input csv`"));
+    }
     let targets = pool.modules().next().map(|(_, module)| target::targets(module));
     let targets = targets.unwrap_or_default();
     let Some(target) = targets.iter().find(|target| target.name == args.function) else {
@@ -167,7 +171,11 @@ fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Rea
         Shape::Scalar { params, .. } => Params::Numbers(params.len()),
         Shape::Untyped | Shape::Command => Params::Unknown,
     };
-    if let Some(header) = input.header(&params)? {
+    let reading = CellReading {
+        as_text: args.shape.csv_text,
+        by_guest: matches!(target.shape, Shape::Task(function) if function.reads_cells),
+    };
+    if let Some(header) = input.header(&params, reading)? {
         return Ok(Reading::Rows(header));
     }
     let arity = target.arity();
@@ -176,7 +184,9 @@ fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Rea
     }
     if args.shape.files {
         let takes_json = match target.shape {
-            Shape::Task(function) => arguments::kind_of(function.params.first()) == Kind::Any,
+            Shape::Task(function) => {
+                matches!(arguments::kind_of(function.params.first()), Kind::Any | Kind::Json)
+            }
             _ => arity.is_some(),
         };
         return Ok(if takes_json { Reading::JsonFile } else { Reading::Raw });

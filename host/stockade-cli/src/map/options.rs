@@ -16,6 +16,11 @@ pub(crate) struct ShapeArgs {
     /// What stands between the cells of CSV input: one character, or `tab`
     #[arg(long, value_name = "CHAR", help_heading = "Input")]
     pub(crate) delimiter: Option<Delimiter>,
+
+    /// Cells of CSV input are texts, whatever they look like, but where a parameter is declared as
+    /// something else
+    #[arg(long, help_heading = "Input")]
+    pub(crate) csv_text: bool,
 }
 
 /// What stands between two cells.

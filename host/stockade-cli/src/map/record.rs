@@ -199,14 +199,14 @@ impl Writing {
 
     /// Whether a raw result is bytes or a text rather than JSON.
     pub(crate) fn gives_bytes(&self) -> bool {
-        !matches!(self.result, Kind::Any)
+        !matches!(self.result, Kind::Any | Kind::Json)
     }
 
     /// A result as JSON text on one line.
     fn line(&self, written: Written) -> String {
         match (written, self.result) {
             (Written::Line(line), _) => line,
-            (Written::Bytes(bytes), Kind::Any) => output::item_line(&bytes),
+            (Written::Bytes(bytes), Kind::Any | Kind::Json) => output::item_line(&bytes),
             (Written::Bytes(bytes), Kind::Bytes) => {
                 format!("\"{}\"", base64::engine::general_purpose::STANDARD.encode(bytes))
             }

@@ -43,6 +43,7 @@ const HARMLESS: &[&str] = &[
     "args",
     "cache",
     "chunk",
+    "csv-text",
     "deterministic",
     "delimiter",
     "extension",
