@@ -6,6 +6,8 @@
 use std::io::Write;
 
 use clap::builder::styling::{AnsiColor, Style};
+use serde_json::{Value, json};
+use stockade::BACKTRACE_FRAMES_MAX;
 
 use crate::escape;
 use crate::exit::Exit;
@@ -21,14 +23,16 @@ pub(crate) struct Error {
     message: String,
     causes: Vec<String>,
     backtrace: Vec<String>,
+    /// Whether there were more calls than are kept.
+    cut: bool,
     help: Vec<String>,
 }
 
 impl Error {
     /// An error that ends the command with `exit`.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        let (causes, backtrace, help) = Default::default();
-        Self { exit, message: message.into(), causes, backtrace, help }
+        let (causes, backtrace, cut, help) = Default::default();
+        Self { exit, message: message.into(), causes, backtrace, cut, help }
     }
 
     /// An end that needs no words.
@@ -72,6 +76,11 @@ impl Error {
         std::iter::once(self.message.clone()).chain(causes).collect()
     }
 
+    /// Everything of it, for machines; `kind` tells it from others.
+    pub(crate) fn to_json(&self, kind: &str) -> Value {
+        json!({ "kind": kind, "message": self.message, "causes": self.causes, "help": self.help })
+    }
+
     /// What the command ends with.
     pub(crate) fn exit(&self) -> Exit {
         self.exit
@@ -99,6 +108,13 @@ impl Error {
     #[must_use]
     pub(crate) fn backtrace(mut self, functions: Vec<String>) -> Self {
         self.backtrace = functions;
+        self
+    }
+
+    /// Says that a backtrace of so many calls may be only the innermost of them.
+    #[must_use]
+    pub(crate) fn of_calls(mut self, calls: usize) -> Self {
+        self.cut = calls >= BACKTRACE_FRAMES_MAX;
         self
     }
 
@@ -139,6 +155,14 @@ impl Error {
         }
         if let Some(more @ 1..) = self.backtrace.len().checked_sub(FUNCTIONS_MAX) {
             writeln!(to, "    and {more} more")?;
+        }
+        if self.cut {
+            // Whoever called them is not known, nor how many these were.
+            writeln!(
+                to,
+                "    cut here: only the innermost {BACKTRACE_FRAMES_MAX} calls are kept, and there may be \
+                 more"
+            )?;
         }
         for help in &self.help {
             labelled(to, green, "help", help)?;
@@ -186,6 +210,17 @@ mod tests {
         assert!(
             printed(&error).ends_with("    inner\n    loop\n    2 more of the same\n    outer\n")
         );
+    }
+
+    #[test]
+    fn a_backtrace_that_was_cut_says_so() {
+        let calls = |count| {
+            let functions = vec!["loop".to_string(); count];
+            printed(&Error::new(Exit::Failed, "trapped").backtrace(functions).of_calls(count))
+        };
+        let cut = calls(BACKTRACE_FRAMES_MAX);
+        assert!(cut.ends_with("    31 more of the same\n    cut here: only the innermost 32 calls are kept, and there may be more\n"), "{cut}");
+        assert!(!calls(BACKTRACE_FRAMES_MAX - 1).contains("cut"));
     }
 
     #[test]

@@ -7,13 +7,15 @@ use std::io::{self, Write};
 use anstream::AutoStream;
 use clap::builder::styling::Style;
 use serde_json::{Value, json};
-use stockade::{ExportType, Function, FunctionKind, Import, ModuleDescription, WorkerProgram};
+use stockade::{
+    BuildError, ExportType, Function, FunctionKind, Import, ModuleDescription, WorkerProgram,
+};
 
 use crate::args::InspectArgs;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::target::{self, HOST_CALLS, Shape, Target};
-use crate::{escape, json, output, report};
+use crate::{advice, escape, json, output, report};
 
 const WASI: &str = "wasi_snapshot_preview1";
 const DOC_BYTES_MAX: usize = 2000;
@@ -24,7 +26,10 @@ const WIDTH: usize = 90;
 /// # Errors
 /// A module that cannot be read or is refused, or a stdout that cannot be written.
 pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Error> {
-    let module = stockade::inspect(&args.module, Some(&WorkerProgram::CurrentProgram))?;
+    let module = match stockade::inspect(&args.module, Some(&WorkerProgram::CurrentProgram)) {
+        Err(error) if args.json => return refused(error),
+        module => module?,
+    };
     let stdout = io::stdout().lock();
     let written = if args.json {
         let mut stdout = stdout;
@@ -36,6 +41,17 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Error> {
     };
     written.map_err(|error| output::failed(&error))?;
     Ok(Exit::Success)
+}
+
+/// Tells by JSON why a module is not shown.
+fn refused(error: BuildError) -> Result<Exit, Error> {
+    let kind = advice::kind_of(&error);
+    let error = Error::from(error);
+    let mut stdout = io::stdout().lock();
+    let told = json!({ "error": error.to_json(kind) });
+    let written = writeln!(stdout, "{}", json::text(&told)).and_then(|()| stdout.flush());
+    written.map_err(|error| output::failed(&error))?;
+    Err(Error::silent(error.exit()))
 }
 
 fn show(to: &mut dyn Write, name: &str, module: &ModuleDescription) -> io::Result<()> {

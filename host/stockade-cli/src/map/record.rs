@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use base64::Engine as _;
-use serde_json::{Value, json};
+use serde_json::json;
 use stockade::{Fault, SubmitError, TaskError};
 
 use super::item::Name;
@@ -20,8 +20,8 @@ pub(crate) struct Problem {
     pub(crate) kind: &'static str,
     fault: &'static str,
     message: String,
-    /// More, where there is more: for people and scripts.
-    details: Vec<(&'static str, Value)>,
+    /// More, where there is more: for people and scripts. Each is JSON text, as the guest wrote it.
+    details: Vec<(&'static str, String)>,
 }
 
 impl Problem {
@@ -45,19 +45,19 @@ impl Problem {
         | TaskError::Panic { error: guest, .. } = error
         {
             if let Some(location) = &guest.location {
-                details.push(("location", location.as_str().into()));
+                details.push(("location", json::text(&json!(location))));
             }
             if let Some(data) = &guest.data {
-                details.push(("data", serde_json::from_str(data).unwrap_or(data.as_str().into())));
+                details.push(("data", output::item_line(data.as_bytes())));
             }
         }
         if let TaskError::Trap { message, .. } = error {
-            details.push(("trap", message.as_str().into()));
+            details.push(("trap", json::text(&json!(message))));
         }
         if !error.backtrace().is_empty() {
             let functions: Vec<_> =
                 error.backtrace().iter().map(|frame| &*frame.function).collect();
-            details.push(("backtrace", functions.into()));
+            details.push(("backtrace", json::text(&json!(functions))));
         }
         let (kind, fault) = (kind(error), fault(error.fault()));
         Self { kind, fault, message: words(error), details }
@@ -261,7 +261,7 @@ fn error_json(problem: &Problem) -> String {
         json::text(&json!(message))
     );
     for (name, value) in details {
-        text.push_str(&format!(",\"{name}\":{}", json::text(value)));
+        text.push_str(&format!(",\"{name}\":{value}"));
     }
     text.push('}');
     text
@@ -270,6 +270,7 @@ fn error_json(problem: &Problem) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
     use stockade::GuestError;
 
     fn failed() -> Result<Written, Problem> {
@@ -308,6 +309,15 @@ mod tests {
         );
         serde_json::from_str::<Value>(line(&record)).unwrap();
         assert_eq!((record.aside, record.failed), (None, Some("error")));
+    }
+
+    #[test]
+    fn what_an_error_tells_is_told_in_its_own_words() {
+        let data = Some("{\"n\": 18446744073709551616, \"n\": 1.10}".into());
+        let guest = GuestError { message: "no".into(), location: None, data };
+        let problem = Problem::of_task(&TaskError::Guest(guest));
+        let told = problem.to_json();
+        assert!(told.ends_with(r#""data":{"n":18446744073709551616,"n":1.10}}"#), "{told}");
     }
 
     #[test]

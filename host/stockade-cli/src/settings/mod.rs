@@ -37,6 +37,24 @@ Settings:
   may have come with the module.
 ";
 
+/// What the names of settings in the environment begin with.
+const PREFIX: &str = "STOCKADE_";
+
+/// How alike two names are that one is a misspelling of the other, where 1 is the same name.
+const NEAR: f64 = 0.6;
+
+/// Variables that are no options: the file of settings, the library's worker program, and what tests
+/// are told.
+const OTHERS: [&str; 7] = [
+    "STOCKADE_CONFIG",
+    "STOCKADE_LANGUAGES",
+    "STOCKADE_SCHEDULES",
+    "STOCKADE_SEED",
+    "STOCKADE_SEEDS",
+    "STOCKADE_UPDATE",
+    "STOCKADE_WORKER",
+];
+
 /// Options that a file which was only found may set: what confines a task, and how input is read and
 /// output shown. Not what is granted, nor any name of a file; one that is new here is refused.
 const HARMLESS: &[&str] = &[
@@ -99,6 +117,7 @@ pub(crate) fn apply(command: Command, words: &[OsString]) -> Result<Command, Err
         Some(path) => Some(File::read(path, true, &command)?),
         None => file::find()?.map(|path| File::read(path, false, &command)).transpose()?,
     };
+    warn_of_unknown(&command);
     let subcommand = command.find_subcommand(name).cloned().unwrap_or_default();
     let mut defaults = Vec::new();
     for arg in subcommand.get_arguments().filter(|arg| is_settable(arg)) {
@@ -143,8 +162,47 @@ fn named_file(words: impl Iterator<Item = OsString>) -> Option<PathBuf> {
     std::env::var_os("STOCKADE_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
+/// The variable that an option is set by.
+fn variable(long: &str) -> String {
+    format!("{PREFIX}{}", long.replace('-', "_").to_uppercase())
+}
+
+/// Says which variables look like settings and are none: a limit whose name is misspelt does not hold.
+fn warn_of_unknown(command: &Command) {
+    let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for (name, nearest) in unknown(command, variables) {
+        let hint = nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+        tracing::warn!("{name} is no setting, and is ignored{hint}");
+    }
+}
+
+/// Variables of Stockade's that name no option of any command, with the nearest that does.
+fn unknown(
+    command: &Command,
+    variables: impl Iterator<Item = String>,
+) -> Vec<(String, Option<String>)> {
+    let commands = command.get_subcommands();
+    let options = commands.flat_map(Command::get_arguments).filter(|arg| is_settable(arg));
+    let mut known: Vec<_> = options.filter_map(|arg| arg.get_long()).map(variable).collect();
+    known.extend(OTHERS.map(String::from));
+    let is_meant = |name: &String| name.to_uppercase().starts_with(PREFIX) && !known.contains(name);
+    let mut unknown: Vec<_> = variables.filter(is_meant).collect();
+    unknown.sort_unstable();
+    let nearest = |name: &str| {
+        let upper = name.to_uppercase();
+        let own = |name: &str| name.strip_prefix(PREFIX).unwrap_or_default().to_string();
+        let score = |known: &str| {
+            strsim::normalized_damerau_levenshtein(&own(known), &own(&upper))
+        };
+        let scored = known.iter().map(|known| (score(known), known));
+        let best = scored.max_by(|(one, _), (other, _)| one.total_cmp(other));
+        best.filter(|(score, _)| *score > NEAR).map(|(_, known)| known.clone())
+    };
+    unknown.into_iter().map(|name| (name.clone(), nearest(&name))).collect()
+}
+
 fn from_environment(arg: &Arg, long: &str) -> Option<Setting> {
-    let name = format!("STOCKADE_{}", long.replace('-', "_").to_uppercase());
+    let name = variable(long);
     let text = std::env::var_os(&name)?.to_string_lossy().into_owned();
     let values = match arg.get_action() {
         ArgAction::Append => text.lines().map(str::to_string).collect(),
@@ -221,5 +279,39 @@ fn beside(file: &Path, path: &str) -> String {
     match folder {
         Some(folder) if path != "-" => folder.join(path).to_string_lossy().into_owned(),
         _ => path.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::args::Cli;
+
+    #[test]
+    fn variables_that_name_no_option_are_told_with_the_nearest_that_does() {
+        let names = [
+            "STOCKADE_WALL_TIME",
+            "STOCKADE_WORKER",
+            "STOCKADE_GRANT_DIR",
+            "HOME",
+            "STOCKADE_MEMMORY",
+            "STOCKADE_WALLTIME",
+            "STOCKADE_wall_time",
+            "STOCKADE_ZZZ",
+        ];
+        let found = unknown(&Cli::command(), names.map(String::from).into_iter());
+        let found: Vec<_> =
+            found.iter().map(|(name, near)| (name.as_str(), near.as_deref())).collect();
+        assert_eq!(
+            found,
+            [
+                ("STOCKADE_MEMMORY", Some("STOCKADE_MEMORY")),
+                ("STOCKADE_WALLTIME", Some("STOCKADE_WALL_TIME")),
+                ("STOCKADE_ZZZ", None),
+                ("STOCKADE_wall_time", Some("STOCKADE_WALL_TIME")),
+            ]
+        );
     }
 }
