@@ -8,6 +8,7 @@ use crate::bench::BenchArgs;
 use crate::build::BuildArgs;
 use crate::cache::CacheArgs;
 use crate::exit;
+use crate::map::identity::Said;
 use crate::map::options::{ShapeArgs, SinkArgs};
 use crate::new::NewArgs;
 use crate::observe::ObserveArgs;
@@ -150,9 +151,11 @@ Input:
   json   a line is one JSON value, the argument; blank lines are passed over
   text   a line is one text, the argument; a blank line is an empty text
   csv    a row is the arguments by the names in the header, which are those of the parameters. For a
-         function of one parameter that no column is named after, a row is one argument, an object;
-         in it numbers, true and false are what they are, an empty cell is null, all else a text.
-         Functions over numbers take their arguments in the columns' order
+         function of one parameter that no column is named after, a row is one argument, an object.
+         A cell is what its parameter's type says, or in a Rust guest its field's. Where that says
+         nothing, a cell without quotes that looks like a number, true or false is that, an empty one
+         is null, and all else is a text; `--csv-text` makes texts of these too. Blank lines are
+         passed over. Functions over numbers take their arguments in the columns' order
   A line or a row may have 16 MiB, a file of `--files` 128 MiB.
 
 Output:
@@ -167,7 +170,8 @@ Output:
 
 Ctrl-C takes no more items, drops those not started, and ends after those that run; the output then
 has every item that was done. A second Ctrl-C ends at once. With `--resume` the same command goes on:
-what was done is kept every second, and what was written since then is cut off and done again.
+what was done is kept every second, and what was written since then is cut off and done again. Where the
+module, the input or an option differs that shapes results, it is refused; `--anew` begins anew.
 ";
 
 /// Call a function for every line, row or file of the input
@@ -224,6 +228,10 @@ pub(crate) struct MapArgs {
 
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
+
+    /// What is said of each option, to be kept beside the results.
+    #[arg(skip)]
+    pub(crate) said: Said,
 }
 
 /// What a map's input holds.

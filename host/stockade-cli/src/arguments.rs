@@ -61,15 +61,41 @@ pub(crate) fn read<'a>(
     Ok(arguments)
 }
 
+/// Refuses arguments that name files which cannot be read, without reading them: it may be a pipe.
+///
+/// # Errors
+/// The first of them.
+pub(crate) fn check_files<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<(), Error> {
+    let paths = texts.into_iter().filter_map(|text| text.strip_prefix('@'));
+    paths.filter(|path| *path != "-").map(Path::new).try_for_each(check_file)
+}
+
+/// Refuses a file that cannot be read, without reading it.
+///
+/// # Errors
+/// Why it cannot.
+pub(crate) fn check_file(path: &Path) -> Result<(), Error> {
+    let data = path.metadata().map_err(|error| unreadable(path, &error))?;
+    if data.is_dir() {
+        return Err(unreadable(path, &std::io::ErrorKind::IsADirectory.into()));
+    }
+    if data.is_file() {
+        File::open(path).map_err(|error| unreadable(path, &error))?;
+    }
+    Ok(())
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    Error::new(Exit::Missing, format!("cannot read the file {}", path.display())).cause(error)
+}
+
 /// The whole of a file, or of stdin where it is `-`.
 ///
 /// # Errors
 /// A file that cannot be read, or is too large.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     let shown = path.display();
-    let failed = |error: std::io::Error| {
-        Error::new(Exit::Missing, format!("cannot read the file {shown}")).cause(&error)
-    };
+    let failed = |error: std::io::Error| unreadable(path, &error);
     let mut bytes = Vec::new();
     if path.as_os_str() == "-" {
         std::io::stdin().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)

@@ -56,6 +56,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Subcommand};
+use map::identity::Said;
 
 fn main() -> ExitCode {
     stockade_worker::run_if_worker();
@@ -85,6 +86,12 @@ fn main() -> ExitCode {
 fn parsed() -> Result<Subcommand, error::Error> {
     let words: Vec<_> = std::env::args_os().collect();
     let command = settings::apply(Cli::command(), &words)?;
-    let matches = command.get_matches_from(words);
-    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command)
+    let matches = command.clone().get_matches_from(words);
+    let mut parsed = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
+    if let (Subcommand::Map(args), Some((name, matches))) = (&mut parsed, matches.subcommand())
+        && let Some(command) = command.find_subcommand(name)
+    {
+        args.said = Said::of(command, matches);
+    }
+    Ok(parsed)
 }

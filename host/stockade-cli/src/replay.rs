@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::exit::{self, Exit};
 use crate::observe::Dumper;
 use crate::output::Written;
-use crate::values::DirGrant;
+use crate::values::{self, DirGrant};
 use crate::{escape, located, report};
 
 const EXAMPLES: &str = "\
@@ -109,6 +109,7 @@ fn introduce(recording: &Recording, args: &ReplayArgs) {
 }
 
 fn grants(recording: &Recording, args: &ReplayArgs) -> Result<Grants, Error> {
+    values::check_grants(&args.grant_dir, &[]).map_err(|twice| Error::new(Exit::Usage, twice))?;
     let variables = recording.grants().variables().iter();
     let mut grants =
         variables.fold(Grants::none(), |grants, (name, value)| grants.env(name, value));

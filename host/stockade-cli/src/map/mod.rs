@@ -26,6 +26,9 @@ mod call;
 mod order;
 pub(crate) mod record;
 mod sink;
+
+pub(crate) mod identity;
+mod kept;
 mod state;
 
 mod interrupt;
@@ -35,7 +38,7 @@ mod watch;
 
 use std::path::Path;
 
-use stockade::{Pool, SubmitError};
+use stockade::ModuleDescription;
 
 use crate::args::{InputFormat, MapArgs};
 use crate::arguments::{self, Kind};
@@ -63,16 +66,26 @@ use state::State;
 pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
     // First, because compiling takes longer than finding out.
     check_files(args)?;
+    check_format(args)?;
+    setup::check(&args.pool)?;
     let mut input = Input::open(args)?;
     let state = args.sink.resume.as_ref().map(|path| State::open(args, path)).transpose()?;
-    if let Some(state) = state.as_ref().filter(|state| state.reached.complete) {
+    // Files of a directory are looked for one by one.
+    let is_over = |state: &&State| state.reached.complete && args.sink.output_dir.is_none();
+    if let Some(state) = state.as_ref().filter(is_over) {
         return Ok(nothing_left(state));
     }
+    let described = setup::described(&args.module, &args.pool);
+    let planned = described.map(|module| plan(&module, args, &mut input)).transpose()?;
     let observer = Observer::new(&args.observe)?;
     let observer = if args.top { observer.with_top()? } else { observer };
     let workers = args.workers.map(|workers| workers as usize);
     let pool = setup::pool(&args.module, &args.pool, workers, &observer)?;
-    let (reading, writing) = plan(&pool, args, &mut input)?;
+    let (reading, writing) = match (planned, pool.modules().next()) {
+        (Some(planned), _) => planned,
+        (None, Some((_, module))) => plan(module, args, &mut input)?,
+        (None, None) => return Err(Error::new(Exit::Internal, "the pool has no module")),
+    };
     files::check_outputs(args, writing.gives_bytes())?;
     let reached = state.as_ref().filter(|state| state.goes_on).map(|state| &state.reached);
     let sink = Sink::open(&args.sink, reached)?;
@@ -97,6 +110,20 @@ pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
     let closed = setup::close(&pool);
     let exit = ended?;
     closed.map(|()| exit)
+}
+
+/// Refuses options of the input that do not go together.
+fn check_format(args: &MapArgs) -> Result<(), Error> {
+    if args.args && args.format != InputFormat::Json {
+        return Err(Error::new(Exit::Usage, "`--args` needs lines of JSON"));
+    }
+    if args.shape.delimiter.is_some() && args.format != InputFormat::Csv {
+        return Err(Error::new(Exit::Usage, "`--delimiter` is for `--input csv`"));
+    }
+    if args.shape.csv_text && args.format != InputFormat::Csv {
+        return Err(Error::new(Exit::Usage, "`--csv-text` is for `--input csv`"));
+    }
+    Ok(())
 }
 
 /// Refuses to write over what is read, or over the state.
@@ -132,22 +159,16 @@ fn nothing_left(state: &State) -> Exit {
 
 /// How items become arguments, and results what is written. Refuses, before anything is run, what
 /// would be wrong for every item.
-fn plan(pool: &Pool, args: &MapArgs, input: &mut Input) -> Result<(Reading, Writing), Error> {
-    if args.args && args.format != InputFormat::Json {
-        return Err(Error::new(Exit::Usage, "`--args` needs lines of JSON"));
-    }
-    if args.shape.delimiter.is_some() && args.format != InputFormat::Csv {
-        return Err(Error::new(Exit::Usage, "`--delimiter` is for `--input csv`"));
-    }
-    if args.shape.csv_text && args.format != InputFormat::Csv {
-        return Err(Error::new(Exit::Usage, "`--csv-text` is for `--input csv`"));
-    }
-    let targets = pool.modules().next().map(|(_, module)| target::targets(module));
-    let targets = targets.unwrap_or_default();
+fn plan(
+    module: &ModuleDescription,
+    args: &MapArgs,
+    input: &mut Input,
+) -> Result<(Reading, Writing), Error> {
+    let targets = target::targets(module);
     let Some(target) = targets.iter().find(|target| target.name == args.function) else {
         // The library knows best what was meant.
-        let refused: Result<_, SubmitError> =
-            pool.submit::<()>(&args.function, stockade::Json::new());
+        let file = args.module.display().to_string();
+        let refused = stockade::check_call(&file, module, &args.function, stockade::Json::new());
         return Err(refused.map_or_else(Error::from, |_| {
             Error::new(Exit::Internal, "the module's functions cannot be told apart")
         }));

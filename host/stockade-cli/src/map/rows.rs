@@ -70,9 +70,10 @@ impl Header {
                 return Ok(header(Shape::Numbers));
             }
             Params::Numbers(count) => {
+                let plural = |count: usize| if count == 1 { "" } else { "s" };
+                let (has, more, wanted) = (names.len(), plural(names.len()), plural(*count));
                 let message = format!(
-                    "the header has {} columns, and the function takes {count} numbers",
-                    names.len()
+                    "the header has {has} column{more}, and the function takes {count} number{wanted}"
                 );
                 return Err(Error::new(Exit::Call, message)
                     .help("`--delimiter` says what stands between cells, where that is no comma"));
