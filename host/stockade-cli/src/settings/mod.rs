@@ -117,7 +117,7 @@ pub(crate) fn apply(command: Command, words: &[OsString]) -> Result<Command, Err
         Some(path) => Some(File::read(path, true, &command)?),
         None => file::find()?.map(|path| File::read(path, false, &command)).transpose()?,
     };
-    warn_of_unknown(&command);
+    warn_of_misspelt(&command);
     let subcommand = command.find_subcommand(name).cloned().unwrap_or_default();
     let mut defaults = Vec::new();
     for arg in subcommand.get_arguments().filter(|arg| is_settable(arg)) {
@@ -167,20 +167,17 @@ fn variable(long: &str) -> String {
     format!("{PREFIX}{}", long.replace('-', "_").to_uppercase())
 }
 
-/// Says which variables look like settings and are none: a limit whose name is misspelt does not hold.
-fn warn_of_unknown(command: &Command) {
+/// Says which variables are misspelt settings: a limit whose name is misspelt does not hold.
+fn warn_of_misspelt(command: &Command) {
     let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    for (name, nearest) in unknown(command, variables) {
-        let hint = nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
-        tracing::warn!("{name} is no setting, and is ignored{hint}");
+    for (name, nearest) in misspelt(command, variables) {
+        tracing::warn!("{name} is no setting, and is ignored; did you mean {nearest}?");
     }
 }
 
-/// Variables of Stockade's that name no option of any command, with the nearest that does.
-fn unknown(
-    command: &Command,
-    variables: impl Iterator<Item = String>,
-) -> Vec<(String, Option<String>)> {
+/// Variables that name no option of any command, and nearly do, with that option's. What is like none
+/// is for other programs.
+fn misspelt(command: &Command, variables: impl Iterator<Item = String>) -> Vec<(String, String)> {
     let commands = command.get_subcommands();
     let options = commands.flat_map(Command::get_arguments).filter(|arg| is_settable(arg));
     let mut known: Vec<_> = options.filter_map(|arg| arg.get_long()).map(variable).collect();
@@ -188,17 +185,15 @@ fn unknown(
     let is_meant = |name: &String| name.to_uppercase().starts_with(PREFIX) && !known.contains(name);
     let mut unknown: Vec<_> = variables.filter(is_meant).collect();
     unknown.sort_unstable();
-    let nearest = |name: &str| {
-        let upper = name.to_uppercase();
-        let own = |name: &str| name.strip_prefix(PREFIX).unwrap_or_default().to_string();
-        let score = |known: &str| {
-            strsim::normalized_damerau_levenshtein(&own(known), &own(&upper))
-        };
+    let own = |name: &str| name.to_uppercase()[PREFIX.len()..].to_string();
+    let nearest = |name: String| {
+        let score = |known: &str| strsim::normalized_damerau_levenshtein(&own(known), &own(&name));
         let scored = known.iter().map(|known| (score(known), known));
         let best = scored.max_by(|(one, _), (other, _)| one.total_cmp(other));
-        best.filter(|(score, _)| *score > NEAR).map(|(_, known)| known.clone())
+        let near = best.filter(|(score, _)| *score > NEAR).map(|(_, known)| known.clone());
+        near.map(|known| (name, known))
     };
-    unknown.into_iter().map(|name| (name.clone(), nearest(&name))).collect()
+    unknown.into_iter().filter_map(nearest).collect()
 }
 
 fn from_environment(arg: &Arg, long: &str) -> Option<Setting> {
@@ -290,7 +285,7 @@ mod tests {
     use crate::args::Cli;
 
     #[test]
-    fn variables_that_name_no_option_are_told_with_the_nearest_that_does() {
+    fn misspelt_variables_are_told_with_the_option_that_was_meant() {
         let names = [
             "STOCKADE_WALL_TIME",
             "STOCKADE_WORKER",
@@ -301,16 +296,15 @@ mod tests {
             "STOCKADE_wall_time",
             "STOCKADE_ZZZ",
         ];
-        let found = unknown(&Cli::command(), names.map(String::from).into_iter());
+        let found = misspelt(&Cli::command(), names.map(String::from).into_iter());
         let found: Vec<_> =
-            found.iter().map(|(name, near)| (name.as_str(), near.as_deref())).collect();
+            found.iter().map(|(name, near)| (name.as_str(), near.as_str())).collect();
         assert_eq!(
             found,
             [
-                ("STOCKADE_MEMMORY", Some("STOCKADE_MEMORY")),
-                ("STOCKADE_WALLTIME", Some("STOCKADE_WALL_TIME")),
-                ("STOCKADE_ZZZ", None),
-                ("STOCKADE_wall_time", Some("STOCKADE_WALL_TIME")),
+                ("STOCKADE_MEMMORY", "STOCKADE_MEMORY"),
+                ("STOCKADE_WALLTIME", "STOCKADE_WALL_TIME"),
+                ("STOCKADE_wall_time", "STOCKADE_WALL_TIME"),
             ]
         );
     }
