@@ -10,6 +10,7 @@ use crate::bench::BenchArgs;
 use crate::build::BuildArgs;
 use crate::cache::CacheArgs;
 use crate::exit;
+use crate::map::identity::Said;
 use crate::map::options::{ShapeArgs, SinkArgs};
 use crate::map::program::ProgramArgs;
 use crate::new::NewArgs;
@@ -164,9 +165,11 @@ Input:
   json   a line is one JSON value, the argument; blank lines are passed over
   text   a line is one text, the argument; a blank line is an empty text
   csv    a row is the arguments by the names in the header, which are those of the parameters. For a
-         function of one parameter that no column is named after, a row is one argument, an object;
-         in it numbers, true and false are what they are, an empty cell is null, all else a text.
-         Functions over numbers take their arguments in the columns' order
+         function of one parameter that no column is named after, a row is one argument, an object.
+         A cell is what its parameter's type says, or in a Rust guest its field's. Where that says
+         nothing, a cell without quotes that looks like a number, true or false is that, an empty one
+         is null, and all else is a text; `--csv-text` makes texts of these too. Blank lines are
+         passed over. Functions over numbers take their arguments in the columns' order
   A line or a row may have 16 MiB, a file of `--files` 128 MiB.
 
 Output:
@@ -181,9 +184,10 @@ Output:
 
 Programs:
   With --program, or with ARGV, the module is run from its `_start` or its export \"\", or from the
-  export that --entry names, once for each item, in a fresh instance with all limits to itself. The item is an argument, stdin or a file (--item); what it is
-  not given is empty, stdin too. With `--input json` an item is the text of a line's JSON string, or
-  the line's JSON as it stands, so that an item may hold line ends.
+  export that --entry names, once for each item, in a fresh instance with all limits to itself. The
+  item is an argument, stdin or a file (--item); what it is not given is empty, stdin too. With
+  `--input json` an item is the text of a line's JSON string, or the line's JSON as it stands, so that
+  an item may hold line ends.
   The result is what the program wrote to stdout (--stdout), with what is beside it:
     {\"line\":1,\"result\":\"42\\n\",\"exit_code\":0,\"stderr\":\"...\"}
     {\"line\":2,\"error\":{\"kind\":\"exited\",...,\"exit_code\":1,\"stdout\":\"...\",\"stderr\":\"...\"}}
@@ -193,8 +197,10 @@ Programs:
   something was written; with --plain and --output-dir the stderr of what went well goes to stderr.
 
 Ctrl-C takes no more items, drops those not started, and ends after those that run; the output then
-has every item that was done. A second Ctrl-C ends at once. SIGTERM and SIGHUP do the same. With `--resume` the same command goes on:
-what was done is kept every second, and what was written since then is cut off and done again.
+has every item that was done. A second Ctrl-C ends at once. SIGTERM and SIGHUP do the same. With
+`--resume` the same command goes on: what was done is kept every second, and what was written since
+then is cut off and done again. Where the module, the input or an option differs that shapes results,
+it is refused; `--anew` begins anew.
 ";
 
 /// Call a function, or run a program, for every line, row or file of the input
@@ -265,6 +271,10 @@ pub(crate) struct MapArgs {
 
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
+
+    /// What is said of each option, to be kept beside the results.
+    #[arg(skip)]
+    pub(crate) said: Said,
 }
 
 /// What a map's input holds.

@@ -13,7 +13,7 @@ use super::files;
 use super::item::Item;
 use super::lines::Lines;
 use super::program::ItemAs;
-use super::rows::{Header, Rows};
+use super::rows::{CellReading, Header, Rows};
 use crate::args::{InputFormat, MapArgs};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -37,7 +37,7 @@ pub(crate) type Items = (Receiver<io::Result<Item>>, JoinHandle<()>);
 /// An input that is open.
 pub(crate) enum Input {
     /// Lines, each one text or one JSON value.
-    Lines { reader: Reader, bytes: Option<u64> },
+    Lines { reader: Reader, bytes: Option<u64>, are_texts: bool },
     /// Rows below a header.
     Rows { rows: Box<Rows<Reader>>, bytes: Option<u64> },
     /// Files.
@@ -71,7 +71,7 @@ impl Input {
             let delimiter = args.shape.delimiter.map_or(b',', |delimiter| delimiter.0);
             return Ok(Self::Rows { rows: Box::new(Rows::new(reader, delimiter)), bytes });
         }
-        Ok(Self::Lines { reader, bytes })
+        Ok(Self::Lines { reader, bytes, are_texts: args.format == InputFormat::Text })
     }
 
     /// How much there is: bytes of a file, or a number of files. `None` where only the end tells.
@@ -87,10 +87,14 @@ impl Input {
     ///
     /// # Errors
     /// An input that cannot be read, or a header that does not fit the function.
-    pub(crate) fn header(&mut self, params: &Params<'_>) -> Result<Option<Header>, Error> {
+    pub(crate) fn header(
+        &mut self,
+        params: &Params<'_>,
+        reading: CellReading,
+    ) -> Result<Option<Header>, Error> {
         let Self::Rows { rows, .. } = self else { return Ok(None) };
         let names = rows.header().map_err(|error| unreadable(&error))?;
-        Header::new(names, params).map(Some)
+        Header::new(names, params, reading).map(Some)
     }
 
     /// Cuts the input into items, in a thread of its own that stops where nobody takes them; an item
@@ -108,8 +112,8 @@ impl Input {
             std::thread::Builder::new().name("stockade-input".into()).spawn(move || {
                 // Blocks while the session has no room; fails once it takes no more.
                 let sent = match self {
-                    Self::Lines { reader, .. } => {
-                        Lines::new(reader).try_for_each(|line| sender.send(line))
+                    Self::Lines { reader, are_texts, .. } => {
+                        Lines::new(reader, are_texts).try_for_each(|line| sender.send(line))
                     }
                     Self::Rows { mut rows, .. } => rows.try_for_each(|row| sender.send(row)),
                     Self::Files(files) => {

@@ -27,6 +27,9 @@ mod call;
 mod order;
 pub(crate) mod record;
 mod sink;
+
+pub(crate) mod identity;
+mod kept;
 mod state;
 
 mod interrupt;
@@ -37,7 +40,7 @@ mod watch;
 use std::path::Path;
 use std::sync::Arc;
 
-use stockade::{ModuleDescription, Pool, SubmitError};
+use stockade::{Command, ModuleDescription};
 
 use crate::args::{InputFormat, MapArgs};
 use crate::arguments::{self, Kind};
@@ -47,7 +50,7 @@ use crate::inputs::Inputs;
 use crate::observe::Observer;
 use crate::run::no_function;
 use crate::streams::Reader;
-use crate::target::{self, Shape, Target};
+use crate::target::{self, OWN_ENTRIES, Shape, Target};
 use crate::{output, setup, streams};
 
 use call::Reading;
@@ -55,6 +58,7 @@ use input::{Input, Params};
 use interrupt::Interrupts;
 use options::OnError;
 use record::Writing;
+use rows::CellReading;
 use session::{Parts, Session};
 use sink::Sink;
 use state::State;
@@ -68,17 +72,33 @@ pub(crate) fn run(args: MapArgs) -> Result<Exit, Error> {
     let args = &args.settled();
     // First, because compiling takes longer than finding out.
     let inputs = check_files(args)?;
+    check_format(args)?;
+    setup::check(&args.pool)?;
     let program = program::Plan::new(args)?;
     let mut input = Input::open(args)?;
-    let state = args.sink.resume.as_ref().map(|path| State::open(args, path)).transpose()?;
-    if let Some(state) = state.as_ref().filter(|state| state.reached.complete) {
+    let state = args
+        .sink
+        .resume
+        .as_ref()
+        .map(|path| State::open(args, program.as_ref(), path))
+        .transpose()?;
+    // Files of a directory are looked for one by one.
+    let is_over = |state: &&State| state.reached.complete && args.sink.output_dir.is_none();
+    if let Some(state) = state.as_ref().filter(is_over) {
         return Ok(nothing_left(state));
     }
+    let described = setup::described(&args.module, &args.pool);
+    let planned = described.map(|module| plan(&module, args, program.as_ref(), &mut input));
+    let planned = planned.transpose()?;
     let observer = Observer::new(&args.observe)?;
     let observer = if args.top { observer.with_top()? } else { observer };
     let workers = args.workers.map(|workers| workers as usize);
     let pool = setup::pool(&args.module, &args.pool, workers, &observer)?;
-    let (reading, writing) = plan(&pool, args, program, &mut input)?;
+    let (reading, writing) = match (planned, pool.modules().next()) {
+        (Some(planned), _) => planned,
+        (None, Some((_, module))) => plan(module, args, program.as_ref(), &mut input)?,
+        (None, None) => return Err(Error::new(Exit::Internal, "the pool has no module")),
+    };
     files::check_outputs(args, &inputs, writing.gives_bytes())?;
     let reached = state.as_ref().filter(|state| state.goes_on).map(|state| &state.reached);
     let sink = Sink::open(&args.sink, reached, inputs)?;
@@ -116,6 +136,20 @@ pub(crate) fn run(args: MapArgs) -> Result<Exit, Error> {
     closed.map(|()| exit)
 }
 
+/// Refuses options of the input that do not go together.
+fn check_format(args: &MapArgs) -> Result<(), Error> {
+    if args.args && args.format != InputFormat::Json {
+        return Err(Error::new(Exit::Usage, "`--args` needs lines of JSON"));
+    }
+    if args.shape.delimiter.is_some() && args.format != InputFormat::Csv {
+        return Err(Error::new(Exit::Usage, "`--delimiter` is for `--input csv`"));
+    }
+    if args.shape.csv_text && args.format != InputFormat::Csv {
+        return Err(Error::new(Exit::Usage, "`--csv-text` is for `--input csv`"));
+    }
+    Ok(())
+}
+
 /// Refuses streams that cannot be used, and to write over what is read, or over the state. Gives what is
 /// read.
 fn check_files(args: &MapArgs) -> Result<Inputs, Error> {
@@ -151,39 +185,25 @@ fn nothing_left(state: &State) -> Exit {
 /// How items become arguments, and results what is written. Refuses, before anything is run, what
 /// would be wrong for every item.
 fn plan(
-    pool: &Pool,
+    module: &ModuleDescription,
     args: &MapArgs,
-    program: Option<program::Plan>,
+    program: Option<&program::Plan>,
     input: &mut Input,
 ) -> Result<(Reading, Writing), Error> {
-    if args.args && args.format != InputFormat::Json {
-        return Err(Error::new(Exit::Usage, "`--args` needs lines of JSON"));
-    }
-    if args.shape.delimiter.is_some() && args.format != InputFormat::Csv {
-        return Err(Error::new(Exit::Usage, "`--delimiter` is for `--input csv`"));
-    }
-    let module = pool.modules().next().map(|(_, module)| module);
-    let targets = module.map(target::targets).unwrap_or_default();
+    let targets = target::targets(module);
     let has_program = targets.iter().any(|target| target.shape == Shape::Command);
+    let file = args.module.display().to_string();
     if let Some(program::Plan { template, ending }) = program {
-        let entry = args.program.entry.as_deref();
-        let has_entry = match (entry, module) {
-            (Some(entry), Some(module)) => target::entries(module).any(|name| name == entry),
-            _ => has_program,
-        };
-        if !has_entry {
-            return Err(no_program(args, module, &targets));
-        }
+        check_entry(args, &file, module, has_program)?;
         let result = ending.kind();
-        let writing = Writing { program: Some(ending), result, ..writing(args) };
-        return Ok((Reading::Program(Arc::new(template)), writing));
+        let writing = Writing { program: Some(ending.clone()), result, ..writing(args) };
+        return Ok((Reading::Program(Arc::new(template.clone())), writing));
     }
-    let Some(target) = targets.iter().find(|target| Some(target.name) == args.function.as_deref())
-    else {
+    let function = args.function.as_deref().unwrap_or_default();
+    let Some(target) = targets.iter().find(|target| target.name == function) else {
         // The library knows best what was meant.
-        let refused: Result<_, SubmitError> =
-            pool.submit::<()>(args.function.clone().unwrap_or_default(), stockade::Json::new());
-        let error = refused.map_or_else(Error::from, |_| {
+        let refused = stockade::check_call(&file, module, function, stockade::Json::new());
+        let error = refused.map_or_else(Error::from, |()| {
             Error::new(Exit::Internal, "the module's functions cannot be told apart")
         });
         return Err(if has_program { error.help(RUN_AS_PROGRAM) } else { error });
@@ -195,37 +215,39 @@ fn plan(
 const RUN_AS_PROGRAM: &str = "the module is a program: `--program`, or ARGV behind --, runs it for \
                               each item, as in `stockade map MODULE FILE -- ARGV {}`";
 
-fn no_program(args: &MapArgs, module: Option<&ModuleDescription>, targets: &[Target<'_>]) -> Error {
-    let named = !args.program.argv.is_empty() || !args.inputs.is_empty();
-    match module {
-        // Nobody said that it is one.
-        Some(module) if !named => {
-            no_function(module, targets).help("stockade map MODULE FUNCTION [FILE]")
-        }
-        _ => no_entry(args.program.entry.as_deref(), module)
-            .help("stockade map MODULE FUNCTION [FILE] calls a function for each item")
-            .help("`stockade inspect MODULE` shows its functions"),
-    }
-}
-
-fn no_entry(entry: Option<&str>, module: Option<&ModuleDescription>) -> Error {
-    const SHOWN_MAX: usize = 12;
-    let entries: Vec<_> = module.into_iter().flat_map(target::entries).collect();
-    let shown = entries.iter().take(SHOWN_MAX).map(|name| format!("  {name:?}"));
-    let shown = shown.collect::<Vec<_>>().join("\n");
-    let error = match entry {
+/// Refuses a program that the module does not have.
+fn check_entry(
+    args: &MapArgs,
+    file: &str,
+    module: &ModuleDescription,
+    has_program: bool,
+) -> Result<(), Error> {
+    let targets = target::targets(module);
+    let nobody_said_program = args.program.argv.is_empty() && args.inputs.is_empty();
+    let error = match &args.program.entry {
         Some(entry) => {
-            format!("a program cannot begin in {entry:?}, which the module does not have")
+            let command = Command::new("").entry(entry);
+            match stockade::check_call(file, module, OWN_ENTRIES[1], command) {
+                Ok(()) => return Ok(()),
+                Err(refused) => Error::from(refused),
+            }
         }
-        None => "the module is no program: it has no `_start`, and no export \"\"".into(),
+        None if has_program => return Ok(()),
+        None if nobody_said_program => {
+            return Err(no_function(module, &targets).help("stockade map MODULE FUNCTION [FILE]"));
+        }
+        None => {
+            let message = "the module is no program: it has no `_start`, and no export \"\"";
+            let error = Error::new(Exit::Call, message);
+            match target::entries(module).next() {
+                Some(_) => error.help("`--entry NAME` runs it as a program from the export NAME"),
+                None => error,
+            }
+        }
     };
-    let error = Error::new(Exit::Call, error);
-    match entries.is_empty() {
-        true => error,
-        false => error
-            .because(format!("it has\n{shown}"))
-            .help("`--entry NAME` runs it as a program from the export NAME"),
-    }
+    Err(error
+        .help("stockade map MODULE FUNCTION [FILE] calls a function for each item")
+        .help("`stockade inspect MODULE` shows its functions"))
 }
 
 fn writing(args: &MapArgs) -> Writing {
@@ -244,7 +266,11 @@ fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Rea
         Shape::Scalar { params, .. } => Params::Numbers(params.len()),
         Shape::Untyped | Shape::Command => Params::Unknown,
     };
-    if let Some(header) = input.header(&params)? {
+    let reading = CellReading {
+        as_text: args.shape.csv_text,
+        by_guest: matches!(target.shape, Shape::Task(function) if function.reads_cells),
+    };
+    if let Some(header) = input.header(&params, reading)? {
         return Ok(Reading::Rows(header));
     }
     let arity = target.arity();
@@ -253,7 +279,9 @@ fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Rea
     }
     if args.shape.files {
         let takes_json = match target.shape {
-            Shape::Task(function) => arguments::kind_of(function.params.first()) == Kind::Any,
+            Shape::Task(function) => {
+                matches!(arguments::kind_of(function.params.first()), Kind::Any | Kind::Json)
+            }
             _ => arity.is_some(),
         };
         return Ok(if takes_json { Reading::JsonFile } else { Reading::Raw });

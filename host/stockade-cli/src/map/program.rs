@@ -8,13 +8,15 @@
 //! Invariant: nothing of a result is changed or left out in silence. Stdout that is no text, no JSON,
 //! or more than its limit is an error of its item, and stderr says how much of it was dropped.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::Value;
 use stockade::{Captured, Command, Output, TaskError, TaskReport};
 
 use super::item::Content;
@@ -173,30 +175,6 @@ impl ProgramArgs {
             None => Ok(()),
         }
     }
-
-    /// What of this shapes results: for a state that others go on from.
-    ///
-    /// # Errors
-    /// A file for stdin that cannot be read.
-    pub(crate) fn identity(&self) -> Result<Value, Error> {
-        if !self.program {
-            return Ok(Value::Null);
-        }
-        if self.stdin.as_deref().is_some_and(is_dash) {
-            return Err(Error::new(Exit::Usage, "`--resume` cannot read stdin a second time")
-                .help("name a FILE for `--stdin`"));
-        }
-        let stdin = self.stdin.as_deref().map(arguments::read_file).transpose()?;
-        Ok(json!({
-            "argv": self.argv,
-            "entry": self.entry,
-            "item": format!("{:?}", self.item).to_lowercase(),
-            "placeholder": self.placeholder.clone().unwrap_or_default().0,
-            "stdout": format!("{:?}", self.stdout.unwrap_or_default()).to_lowercase(),
-            "ok_codes": format!("{:?}", self.ok_codes.clone().unwrap_or_default()),
-            "stdin": stdin.map(|bytes| blake3::hash(&bytes).to_hex().to_string()),
-        }))
-    }
 }
 
 /// What a map over a program's runs works with.
@@ -215,6 +193,37 @@ impl Plan {
             return args.program.check_for_function().map(|()| None);
         }
         Ok(Some(Self { template: Template::new(args)?, ending: Ending::new(args)? }))
+    }
+
+    /// What shapes results of how the program is run, by the names of options, and `ARGV`.
+    pub(crate) fn identity(&self, args: &ProgramArgs) -> Vec<(&'static str, Vec<String>)> {
+        let Template { entry, argv, placeholder, item, stdin, .. } = &self.template;
+        let Ending { stdout, ok_codes, stdout_bytes_max, stderr_bytes_max } = &self.ending;
+        let word = |word: &dyn fmt::Debug| format!("{word:?}").to_lowercase();
+        let ok_codes = match ok_codes {
+            Codes::All => vec!["all".into()],
+            Codes::These(codes) => {
+                let codes: BTreeSet<_> = codes.iter().filter(|code| **code != 0).collect();
+                codes.iter().map(ToString::to_string).collect()
+            }
+        };
+        // Where nothing is put in for it, it is a text as others.
+        let stands = Some(placeholder).filter(|_| *item != ItemAs::Stdin);
+        let file = args.stdin.iter().map(|path| {
+            let digest = blake3::hash(stdin).to_hex();
+            format!("{} ({})", path.display(), &digest[..16])
+        });
+        vec![
+            ("ARGV", argv.clone()),
+            ("entry", entry.iter().map(ToString::to_string).collect()),
+            ("item", vec![word(item)]),
+            ("ok-codes", ok_codes),
+            ("output-limit", vec![format!("{stdout_bytes_max} bytes")]),
+            ("placeholder", stands.map(|text| vec![text.clone()]).unwrap_or_default()),
+            ("stdin", file.collect()),
+            ("stdio-limit", vec![format!("{stderr_bytes_max} bytes")]),
+            ("stdout", vec![word(stdout)]),
+        ]
     }
 }
 
@@ -355,7 +364,7 @@ fn text_of(line: &str) -> Result<Option<String>, String> {
     if line.is_empty() {
         return Ok(None);
     }
-    let refused = |error| super::call::describe(&error);
+    let refused = |error| super::call::describe(&error, line);
     if line.starts_with('"') {
         return serde_json::from_str(line).map(Some).map_err(refused);
     }

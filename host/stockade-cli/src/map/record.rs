@@ -21,8 +21,8 @@ pub(crate) struct Problem {
     pub(crate) kind: &'static str,
     fault: &'static str,
     message: String,
-    /// More, where there is more: for people and scripts.
-    details: Vec<(&'static str, Value)>,
+    /// More, where there is more: for people and scripts. Each is JSON text, as the guest wrote it.
+    details: Vec<(&'static str, String)>,
 }
 
 /// What a program leaves beside its result.
@@ -63,7 +63,7 @@ impl Problem {
     /// The same, and more of it.
     #[must_use]
     pub(crate) fn with(mut self, details: Vec<(&'static str, Value)>) -> Self {
-        self.details.extend(details);
+        self.details.extend(details.into_iter().map(|(name, value)| (name, json::text(&value))));
         self
     }
 
@@ -87,19 +87,19 @@ impl Problem {
         | TaskError::Panic { error: guest, .. } = error
         {
             if let Some(location) = &guest.location {
-                details.push(("location", location.as_str().into()));
+                details.push(("location", json::text(&json!(location))));
             }
             if let Some(data) = &guest.data {
-                details.push(("data", serde_json::from_str(data).unwrap_or(data.as_str().into())));
+                details.push(("data", output::item_line(data.as_bytes())));
             }
         }
         if let TaskError::Trap { message, .. } = error {
-            details.push(("trap", message.as_str().into()));
+            details.push(("trap", json::text(&json!(message))));
         }
         if !error.backtrace().is_empty() {
             let functions: Vec<_> =
                 error.backtrace().iter().map(|frame| &*frame.function).collect();
-            details.push(("backtrace", functions.into()));
+            details.push(("backtrace", json::text(&json!(functions))));
         }
         let (kind, fault) = (kind(error), fault(error.fault()));
         Self { kind, fault, message: words(error), details }
@@ -246,14 +246,14 @@ impl Writing {
 
     /// Whether a raw result is bytes or a text rather than JSON.
     pub(crate) fn gives_bytes(&self) -> bool {
-        !matches!(self.result, Kind::Any)
+        !matches!(self.result, Kind::Any | Kind::Json)
     }
 
     /// A result as JSON text on one line.
     fn line(&self, written: Written) -> String {
         match (written, self.result) {
             (Written::Line(line), _) => line,
-            (Written::Bytes(bytes), Kind::Any) => output::item_line(&bytes),
+            (Written::Bytes(bytes), Kind::Any | Kind::Json) => output::item_line(&bytes),
             (Written::Bytes(bytes), Kind::Bytes) => {
                 format!("\"{}\"", base64::engine::general_purpose::STANDARD.encode(bytes))
             }
@@ -288,8 +288,8 @@ impl Problem {
     pub(crate) fn line(&self, name: &Name) -> String {
         let message = escape::line(&escape::bounded(&self.message, 1000));
         let stderr = self.details.iter().find(|(name, _)| *name == "stderr");
-        let last = stderr.and_then(|(_, text)| text.as_str()?.trim_end().lines().next_back());
-        match last {
+        let stderr = stderr.and_then(|(_, text)| serde_json::from_str::<String>(text).ok());
+        match stderr.as_deref().and_then(|text| text.trim_end().lines().next_back()) {
             Some(last) => {
                 let last = escape::line(&escape::bounded(last, 1000));
                 format!("{name}: {}: {message}: {last}", self.kind)
@@ -316,7 +316,7 @@ fn error_json(problem: &Problem) -> String {
         json::text(&json!(message))
     );
     for (name, value) in details {
-        text.push_str(&format!(",\"{name}\":{}", json::text(value)));
+        text.push_str(&format!(",\"{name}\":{value}"));
     }
     text.push('}');
     text
@@ -363,6 +363,15 @@ mod tests {
         );
         serde_json::from_str::<Value>(line(&record)).unwrap();
         assert_eq!((record.aside, record.failed), (None, Some("error")));
+    }
+
+    #[test]
+    fn what_an_error_tells_is_told_in_its_own_words() {
+        let data = Some("{\"n\": 18446744073709551616, \"n\": 1.10}".into());
+        let guest = GuestError { message: "no".into(), location: None, data };
+        let problem = Problem::of_task(&TaskError::Guest(guest));
+        let told = problem.to_json();
+        assert!(told.ends_with(r#""data":{"n":18446744073709551616,"n":1.10}}"#), "{told}");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use stockade::{Pool, SubmitError, TaskError, TaskHandle, TaskOptions};
 use super::call::{Call, Reading};
 use super::input;
 use super::item::{Item, Name};
+use super::kept::Found;
 use super::options::OnError;
 use super::order::{Order, Slot};
 use super::program::Failed;
@@ -37,6 +38,7 @@ use crate::observe::Observer;
 use crate::output::Written;
 use crate::streams;
 use crate::table::{Align, table};
+use crate::target::OWN_ENTRIES;
 
 /// The most bytes of items under way and of results that wait for their turn, together: an item more
 /// is taken where there are less.
@@ -90,7 +92,7 @@ struct UnderWay {
 
 /// What is called for each item. A program's own entry, unless its [`Call`] names another.
 fn function(args: &MapArgs) -> &str {
-    args.function.as_deref().unwrap_or("_start")
+    args.function.as_deref().unwrap_or(OWN_ENTRIES[1])
 }
 
 /// What waits for its turn to be written: nothing of an item that never ran.
@@ -247,6 +249,8 @@ impl<'a> Session<'a> {
         } else if sink.summary || self.watch.is_watched() {
             let align = [Align::Left, Align::Right, Align::Left];
             write!(to, "{}", table(align, self.tally.table(elapsed)))?;
+        } else if let Some((ok, failed)) = self.tally.only_earlier().filter(|_| !interrupted) {
+            writeln!(to, "everything was done before: {ok} ok, {failed} failed")?;
         } else if self.tally.failures() > 0 || interrupted {
             writeln!(to, "{}", self.tally.summary(elapsed))?;
         }
@@ -338,7 +342,7 @@ impl<'a> Session<'a> {
     /// The call that an item asks for, and its place in the output.
     fn read(&mut self, item: Item) -> Option<((Slot, Label), Call)> {
         let Item { ordinal, name, content, weight } = item;
-        if self.state.as_ref().is_some_and(|state| state.reached.done.contains(ordinal)) {
+        if self.is_done(ordinal, weight) {
             return None;
         }
         let mut label = Label { ordinal, name, bytes: 0, weight };
@@ -361,6 +365,31 @@ impl<'a> Session<'a> {
                 let problem = Problem::unread(&label.name, message);
                 self.fail(slot, &label, problem, |line| Error::new(Exit::Call, line));
                 None
+            }
+        }
+    }
+
+    /// Whether an earlier run did this item, and what it wrote of it is there.
+    fn is_done(&mut self, ordinal: u64, weight: u64) -> bool {
+        let Some(state) = &mut self.state else { return false };
+        if !state.reached.done.contains(ordinal) {
+            return false;
+        }
+        let (Some(directory), Some(mark)) = (&self.args.sink.output_dir, state.mark(ordinal))
+        else {
+            return true;
+        };
+        match mark.find(directory) {
+            Ok(Found::Whole) => true,
+            Ok(Found::Gone) => {
+                if let Some(mark) = state.again(ordinal, weight) {
+                    self.tally.again(mark.failed, weight);
+                }
+                false
+            }
+            Err(error) => {
+                self.stop(Stop::Failed(error));
+                true
             }
         }
     }
@@ -490,6 +519,7 @@ impl<'a> Session<'a> {
             let (watch, sink) = (&self.watch, &mut self.sink);
             watch.aside(false, || sink.write(&record.output))?;
             if let Some(state) = &mut self.state {
+                state.wrote(record.ordinal, &record.output, record.failed.is_some());
                 state.finished(record.ordinal, weight, Some(record.failed.is_some()));
             }
         }

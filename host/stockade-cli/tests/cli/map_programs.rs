@@ -357,18 +357,73 @@ fn a_map_of_programs_goes_on_only_as_it_was_begun() {
     let map = |more: &[&str]| program.map(&[&kept[..], more].concat(), "");
     map(&["--on-error", "stop", "--workers", "1", "--", "{}"]).fails(67, &["line 2 failed"]);
     assert_eq!(fs::read_to_string(&output).unwrap().lines().count(), 1);
-    for other in [
-        &["--", "x", "{}"][..],
-        &["--program"],
-        &["--item", "stdin", "--", "{}"],
-        &["--ok-codes", "3", "--", "{}"],
-        &["--stdout", "bytes", "--", "{}"],
-        &["--placeholder", "%", "--", "{}%"],
-        &["--stdin", &input, "--", "{}"],
+    for (other, said) in [
+        (&["--", "x", "{}"][..], "ARGV was {}, and is x, {}"),
+        (&["--program"], "`--item` was arg, and is stdin"),
+        (&["--entry", "run", "--", "{}"], "`--entry` was not given, and is run"),
+        (&["--item", "stdin", "--", "{}"], "`--item` was arg, and is stdin"),
+        (&["--ok-codes", "3", "--", "{}"], "`--ok-codes` was not given, and is 3"),
+        (&["--stdout", "bytes", "--", "{}"], "`--stdout` was text, and is bytes"),
+        (&["--placeholder", "%", "--", "{}%"], "`--placeholder` was {}, and is %"),
+        (&["--stdin", &input, "--", "{}"], "`--stdin` was not given, and is"),
+        (&["--stdio-limit", "1KiB", "--", "{}"], "`--stdio-limit` was 65536 bytes"),
+        (&["--unknown-imports", "trap", "--", "{}"], "`--unknown-imports` was refuse"),
+        (&["--features", "gc", "--", "{}"], "`--features` was"),
     ] {
         let ended = map(&[&["--on-error", "stop"], other].concat());
-        ended.fails(2, &["how the program is run is another"]);
+        ended.fails(2, &["is of another map", said]);
     }
+    map(&["--on-error", "stop", "--stdin", "-", "--", "{}"]).fails(2, &["a second time"]);
+    // What comes to the same, however it is said.
+    let same = ["--on-error", "stop", "--program", "--item", "arg", "--stdout", "text", "--", "{}"];
+    map(&same).fails(67, &["line 2 failed"]);
+}
+
+#[test]
+fn a_library_is_mapped_from_the_entry_that_is_named() {
+    let (folder, library) = module(
+        r#"(module
+        (global $ready (mut i32) (i32.const 0))
+        (func (export "_initialize") (global.set $ready (i32.const 3)))
+        (func (export "run") (result i32) (global.get $ready))
+        (func (export "wide") (result i64) (i64.const 1)))"#,
+    );
+    let input = folder.file("items", "a\nb\n");
+    let map = |words: &[&str]| {
+        let words = words.iter().map(OsString::from);
+        stockade(args!["map", library, input].into_iter().chain(words)).end()
+    };
+    let codes = |ended: &Ended| -> Vec<Value> {
+        records(ended).into_iter().map(|record| record["exit_code"].clone()).collect()
+    };
+    let ended = map(&["--entry", "run", "--ok-codes", "3", "--", "{}"]);
+    assert_eq!((ended.code, codes(&ended)), (Some(0), vec![json!(3), json!(3)]), "{ended:?}");
+    map(&["--entry", "rum", "--program"]).fails(64, &["no function `rum`", "`run`"]);
+    map(&["--entry", "wide", "--program"]).fails(64, &["no program's entry"]);
+    map(&["--program"]).fails(64, &["no program", "--entry NAME"]);
+    // Its recording begins there too.
+    let failed = folder.path().join("failed").display().to_string();
+    map(&["--entry", "run", "--record", &failed, "--", "{}"]).fails(71, &["2 failing tasks"]);
+    for entry in fs::read_dir(&failed).unwrap() {
+        assert_eq!(stockade(args!["replay", entry.unwrap().path()]).end().code, Some(3));
+    }
+}
+
+#[test]
+fn what_a_program_reads_is_not_written_over() {
+    let program = Program::new();
+    let path = program.folder.file("given", "kept").display().to_string();
+    let named = ["is read, and would be written over"];
+    program.map(&["--stdin", &path, "--output", &path, "--", "{}"], "a").fails(2, &named);
+    // An item that names a file, which may still come.
+    let texts = program.folder.path().join("texts");
+    fs::create_dir(&texts).unwrap();
+    fs::write(texts.join("1.txt"), "one").unwrap();
+    let (file, texts) = (texts.join("1.txt").display().to_string(), texts.display().to_string());
+    let words = ["--item", "file", "--grant-dir", &texts, "--output-dir", &texts, "--", "{}"];
+    program.map(&words, &file).fails(2, &named);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "one");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
 }
 
 #[test]

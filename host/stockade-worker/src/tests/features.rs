@@ -532,8 +532,8 @@ fn there_are_at_most_a_hundred_thousand_types_and_deep_hierarchies_load() {
     // As many as there may be with the function's, in hierarchies of 60 that differ from each other.
     let count = TYPES_MAX - 1;
     let deep = (0..count).map(|at| {
-        let fields =
-            (0..11).map(|bit| if (at / 60) >> bit & 1 == 0 { "(field i32)" } else { "(field i64)" });
+        let fields = (0..11)
+            .map(|bit| if (at / 60) >> bit & 1 == 0 { "(field i32)" } else { "(field i64)" });
         let parent = if at % 60 == 0 { String::new() } else { (at - 1).to_string() };
         format!("(type (sub {parent} (struct {})))", fields.collect::<String>())
     });
