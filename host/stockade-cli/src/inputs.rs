@@ -14,7 +14,6 @@ use rustix::fs::FileType;
 use crate::args::{MapArgs, PoolArgs, RunArgs};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::map::program::ItemAs;
 use crate::settings;
 use crate::values::Given;
 
@@ -26,8 +25,6 @@ type Id = (u64, u64);
 pub(crate) struct Inputs {
     files: HashMap<Id, String>,
     folders: HashMap<Id, String>,
-    /// Whether the items that come name files, each of them in a granted directory.
-    items_are_paths: bool,
 }
 
 impl Inputs {
@@ -46,8 +43,6 @@ impl Inputs {
     pub(crate) fn of_map(args: &MapArgs) -> Self {
         let mut inputs = Self::of_pool(&args.module, &args.pool);
         args.inputs.iter().chain(&args.program.stdin).for_each(|path| inputs.file(path));
-        let names_files = args.program.program && args.item() == ItemAs::File;
-        inputs.items_are_paths = names_files && !args.shape.files;
         inputs
     }
 
@@ -77,7 +72,7 @@ impl Inputs {
     }
 
     /// A file. What is none, or is not there, cannot be lost.
-    fn file(&mut self, path: &Path) {
+    pub(crate) fn file(&mut self, path: &Path) {
         if let Some(id) = file_id(path) {
             self.files.insert(id, path.display().to_string());
         }
@@ -90,10 +85,9 @@ impl Inputs {
         }
     }
 
-    /// Whether the file `path` is read, or may be as an item that is still to come.
+    /// Whether the file `path` is read.
     pub(crate) fn has(&self, path: &Path) -> bool {
         file_id(path).is_some_and(|id| self.files.contains_key(&id))
-            || (self.items_are_paths && self.check_granted(path).is_err())
     }
 
     /// Refuses outputs that are read, or that are one file, each by its option.

@@ -247,6 +247,8 @@ pub(crate) struct Template {
 /// One run of the program.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ProgramCall {
+    /// Where the item is, if it is a file that the program opens.
+    file: Option<PathBuf>,
     entry: Option<Arc<str>>,
     name: String,
     args: Vec<String>,
@@ -254,6 +256,11 @@ pub(crate) struct ProgramCall {
 }
 
 impl ProgramCall {
+    /// The file that is its item, by its whole path.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// As the pool takes it.
     pub(crate) fn command(self) -> Command {
         let command = Command::new(self.name).args(self.args).stdin(self.stdin);
@@ -324,22 +331,31 @@ impl Template {
         };
         let (entry, name) = (self.entry.clone(), self.name.clone());
         if self.item == ItemAs::Stdin {
-            return Ok(Some(ProgramCall { entry, name, args: self.argv.clone(), stdin: bytes }));
+            return Ok(Some(ProgramCall {
+                file: None,
+                entry,
+                name,
+                args: self.argv.clone(),
+                stdin: bytes,
+            }));
         }
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to() + 1;
             format!("it is no UTF-8 text, from its byte {at}, and so no argument")
         })?;
-        let text = match self.item {
-            ItemAs::File => self.seen_by_guest(Path::new(&text))?,
-            _ => text,
+        let (file, text) = match self.item {
+            ItemAs::File => {
+                let (file, seen) = self.seen_by_guest(Path::new(&text))?;
+                (Some(file), seen)
+            }
+            _ => (None, text),
         };
         let args = self.argv.iter().map(|arg| arg.replace(&self.placeholder, &text)).collect();
-        Ok(Some(ProgramCall { entry, name, args, stdin: self.stdin.to_vec() }))
+        Ok(Some(ProgramCall { file, entry, name, args, stdin: self.stdin.to_vec() }))
     }
 
-    /// Where the program finds the file `path`.
-    fn seen_by_guest(&self, path: &Path) -> Result<String, String> {
+    /// Where the file `path` is, and where the program finds it.
+    fn seen_by_guest(&self, path: &Path) -> Result<(PathBuf, String), String> {
         let found =
             path.canonicalize().map_err(|error| format!("cannot find the file: {error}"))?;
         if found.is_dir() {
@@ -353,7 +369,8 @@ impl Template {
             .max_by_key(|(length, ..)| *length)
             .ok_or("it is in no directory that is granted, see `--grant-dir`")?;
         let rest = rest.to_str().ok_or("its name is no UTF-8 text, and so no argument")?;
-        Ok(format!("{}/{rest}", guest.trim_end_matches('/')))
+        let seen = format!("{}/{rest}", guest.trim_end_matches('/'));
+        Ok((found, seen))
     }
 }
 

@@ -310,7 +310,10 @@ impl<'a> Session<'a> {
                     match call {
                         Call::Json(arguments) => json.push(arguments),
                         Call::Raw(bytes) => raw.push(bytes),
-                        Call::Program(call) => commands.push(call.command()),
+                        Call::Program(call) => {
+                            call.file().into_iter().for_each(|file| self.sink.reads(file));
+                            commands.push(call.command());
+                        }
                     }
                 }
                 Err(error) => self.stop(Stop::Failed(input::unreadable(&error))),
