@@ -72,9 +72,9 @@ pub(crate) fn run(args: MapArgs) -> Result<Exit, Error> {
     let args = &args.settled();
     // First, because compiling takes longer than finding out.
     let inputs = check_files(args)?;
+    let program = program::Plan::new(args)?;
     check_format(args)?;
     setup::check(&args.pool)?;
-    let program = program::Plan::new(args)?;
     let mut input = Input::open(args)?;
     let state = args
         .sink

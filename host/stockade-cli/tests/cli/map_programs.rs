@@ -405,7 +405,7 @@ fn a_library_is_mapped_from_the_entry_that_is_named() {
     let failed = folder.path().join("failed").display().to_string();
     map(&["--entry", "run", "--record", &failed, "--", "{}"]).fails(71, &["2 failing tasks"]);
     for entry in fs::read_dir(&failed).unwrap() {
-        assert_eq!(stockade(args!["replay", entry.unwrap().path()]).end().code, Some(3));
+        assert_eq!(stockade(args!["replay", entry.unwrap().path()]).end().code, Some(0));
     }
 }
 
@@ -418,8 +418,8 @@ fn what_a_program_reads_is_not_written_over() {
     // An item that names a file, which may still come.
     let texts = program.folder.path().join("texts");
     fs::create_dir(&texts).unwrap();
-    fs::write(texts.join("1.txt"), "one").unwrap();
-    let (file, texts) = (texts.join("1.txt").display().to_string(), texts.display().to_string());
+    fs::write(texts.join("1"), "one").unwrap();
+    let (file, texts) = (texts.join("1").display().to_string(), texts.display().to_string());
     let words = ["--item", "file", "--grant-dir", &texts, "--output-dir", &texts, "--", "{}"];
     program.map(&words, &file).fails(2, &named);
     assert_eq!(fs::read_to_string(&file).unwrap(), "one");
