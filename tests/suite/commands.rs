@@ -281,3 +281,121 @@ fn far_too_many_arguments_are_refused() {
     let command = Command::new("p").args(["--match", &"x".repeat(1 << 19)]).stdin("y\n");
     assert_eq!(run(&pool, command).exit_code, 1);
 }
+
+#[test]
+fn a_map_of_commands_gives_what_each_of_them_wrote_in_order_or_as_it_comes() {
+    let pool = linecount().max_workers(2).build().unwrap();
+    let command = |lines: usize| Command::new("linecount").stdin("x\n".repeat(lines));
+    let counts = |map: Vec<CommandOutput>| -> Vec<String> {
+        let texts = map.into_iter().map(|output| String::from_utf8(output.stdout.bytes).unwrap());
+        texts.collect()
+    };
+    let expected: Vec<String> = (0..200).map(|lines| format!("{lines}\n")).collect();
+    for chunk_size in [1, 7] {
+        let map = pool.map_command((0..200).map(command)).chunk_size(chunk_size);
+        let outputs: Vec<CommandOutput> = map.collect::<Result<_, _>>().unwrap();
+        // No line is none found: an exit code of 1, which is a result.
+        assert_eq!(outputs.iter().filter(|output| output.exit_code == 1).count(), 1);
+        assert_eq!(counts(outputs), expected);
+    }
+    let map = pool.map_command((0..200).map(command)).unordered();
+    let mut unordered = counts(map.collect::<Result<_, _>>().unwrap());
+    unordered.sort_by_key(|text| text.trim_end().parse::<u32>().unwrap());
+    assert_eq!(unordered, expected);
+    let all = pool.map_command((0..200).map(command)).submit_all();
+    assert_eq!(counts(all.collect::<Result<_, _>>().unwrap()), expected);
+}
+
+#[test]
+fn a_map_of_commands_takes_them_only_as_results_are_taken_and_an_error_costs_no_other() {
+    let pool = linecount().max_workers(2).build().unwrap();
+    let drawn = std::cell::Cell::new(0);
+    let commands = (0..).inspect(|_| drawn.set(drawn.get() + 1)).map(|index| match index % 3 {
+        0 => Command::new("linecount").stdin("a\n"),
+        1 => Command::new("linecount").args(["\0"]),
+        _ => Command::new("linecount").args(["--nonsense"]),
+    });
+    let mut map = pool.map_command(commands).buffer_size(4);
+    for taken in 1..=30 {
+        match (taken - 1) % 3 {
+            0 => assert_eq!(map.next().unwrap().unwrap().stdout.bytes, b"1\n"),
+            1 => assert!(matches!(
+                map.next().unwrap(),
+                Err(RunError::Submit(SubmitError::Encode { .. }))
+            )),
+            _ => assert_eq!(map.next().unwrap().unwrap().exit_code, 2),
+        }
+        assert!(drawn.get() < taken + 4, "{} ahead", drawn.get() - taken);
+    }
+}
+
+#[test]
+fn a_map_of_commands_begins_each_in_the_entry_that_it_names() {
+    let library = r#"(module
+        (func (export "") (result i32) (i32.const 1))
+        (func (export "two") (result i32) (i32.const 2))
+        (func (export "three") (result i32) (i32.const 3)))"#;
+    let pool = wat(library).build().unwrap();
+    let command = |index: usize| match index % 4 {
+        0 => Command::new("p"),
+        1 => Command::new("p").entry("two"),
+        2 => Command::new("p").entry("three"),
+        _ => Command::new("p").entry("four"),
+    };
+    let options = [TaskOptions::default(), TaskOptions::default().label("of a map")];
+    for (chunk_size, options) in [1, 3].into_iter().zip(options) {
+        let map = pool.map_command((0..40).map(command)).chunk_size(chunk_size).options(options);
+        for (index, output) in map.shared_instance().enumerate() {
+            match (index % 4, output) {
+                (0..=2, Ok(output)) => assert_eq!(output.exit_code as usize, index % 4 + 1),
+                (3, Err(RunError::Submit(SubmitError::UnknownFunction { function, .. }))) => {
+                    assert_eq!(function, "four");
+                }
+                (_, other) => panic!("{index}: {other:?}"),
+            }
+        }
+    }
+    // A target may name the entry of those that name none.
+    let all = pool.starmap::<CommandOutput, _, _>("two", [command(0), command(2)]).submit_all();
+    let codes: Vec<_> = all.map(|output| output.unwrap().exit_code).collect();
+    assert_eq!(codes, [2, 3]);
+}
+
+#[test]
+fn commands_of_any_size_in_plenty_cost_no_worker() {
+    let pool = wat(r#"(module (memory (export "memory") 1) (func (export "_start")))"#);
+    let pool = pool.max_workers(1).build().unwrap();
+    // Below, at and above what travels in a ring, in line and as a file of its own.
+    for bytes in [1 << 10, 30 << 10, 33 << 10, 60 << 10, 66 << 10, 1 << 20] {
+        let command = |_| Command::new("p").stdin(vec![b'x'; bytes]);
+        let map = pool.map_command((0..400).map(command)).buffer_size(200);
+        assert_eq!(map.map(|output| output.unwrap().exit_code).sum::<i32>(), 0);
+        let text = "x".repeat(bytes.min(1 << 18));
+        let command = |_| Command::new("p").args([&text]).env("NAME", &text);
+        let map = pool.map_command((0..100).map(command)).buffer_size(100);
+        assert_eq!(map.map(|output| output.unwrap().exit_code).sum::<i32>(), 0);
+    }
+    let null = || std::fs::File::options().read(true).write(true).open("/dev/null").unwrap();
+    let lent = |_| Command::new("p").stdin_from(null()).stdout_to(null()).stderr_to(null());
+    let map = pool.map_command((0..2000).map(lent)).buffer_size(300);
+    assert_eq!(map.map(|output| output.unwrap().exit_code).sum::<i32>(), 0);
+    assert_eq!(pool.workers()[0].id.0, 1, "a worker was lost");
+}
+
+#[test]
+fn a_text_that_no_program_could_be_given_is_refused() {
+    let pool = linecount().build().unwrap();
+    let command = || Command::new("p");
+    for refused in [
+        command().args(["a\0b"]),
+        Command::new("\0"),
+        command().env("", "x"),
+        command().env("A=B", "x"),
+        command().env("A\0", "x"),
+        command().env("A", "\0"),
+    ] {
+        let refused = pool.submit_command(refused).unwrap_err();
+        assert!(matches!(refused, SubmitError::Encode { .. }), "{refused:?}");
+    }
+    assert_eq!(run(&pool, command().args(["", "--match"]).env("A", "=")).exit_code, 2);
+}

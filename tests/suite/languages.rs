@@ -282,5 +282,16 @@ fn an_interpreter_runs_a_users_script_over_its_input_as_one_task() {
 
     let none = median("");
     assert_eq!((none.exit_code, &none.stdout.bytes[..]), (1, &b""[..]));
+
+    // Strangers' scripts, each in an interpreter that none of the others has touched.
+    let script = |number| format!("globalThis.x = (globalThis.x ?? 0) + {number}; print(x)");
+    let scripts = (0..100).map(|number| {
+        Command::new("qjs").args(["--std".to_owned(), "-e".to_owned(), script(number)])
+    });
+    for (number, output) in pool.map_command(scripts).enumerate() {
+        let output = output.unwrap();
+        let printed = String::from_utf8(output.stdout.bytes).unwrap();
+        assert_eq!((output.exit_code, printed), (0, format!("{number}\n")));
+    }
     assert!(pool.shutdown());
 }

@@ -71,6 +71,20 @@ fn values_of_every_shape_survive_the_way_there_and_back() {
 }
 
 #[test]
+fn numbers_of_128_bits_and_json_texts_reach_a_task_as_they_are() {
+    type Wide = (u128, Option<i128>);
+    let pool = probe();
+    let wide: Wide = (u128::MAX, Some(i128::MIN));
+    assert_eq!(pool.run::<Wide>("same_wide", wide).unwrap(), wide);
+    let json = Json::new().arg_json(u128::MAX.to_string()).unwrap();
+    let json = json.named_json("whole", i128::MIN.to_string()).unwrap();
+    assert_eq!(pool.run::<Wide>("same_wide", json).unwrap(), wide);
+    let beyond = Json::new().arg_json(format!("{}0", u128::MAX)).unwrap();
+    let refused = failed(pool.run::<Wide>("same_wide", beyond));
+    assert!(matches!(refused, TaskError::BadArguments(_)), "{refused:?}");
+}
+
+#[test]
 fn bytes_pass_unchanged_in_every_codec() {
     let pool = probe();
     // Below and above what travels within a message, and around a page.

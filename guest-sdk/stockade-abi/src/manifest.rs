@@ -43,6 +43,10 @@ pub struct FunctionRecord {
     /// The result's type as its source writes it; empty for a function that returns nothing.
     #[serde(default)]
     pub result: String,
+    /// Whether it reads JSON arguments that are cells of a table, which `"cells": true` beside `args`
+    /// and `kwargs` says.
+    #[serde(default)]
+    pub cells: bool,
 }
 
 /// One parameter of a [`FunctionRecord`].

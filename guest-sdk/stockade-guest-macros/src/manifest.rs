@@ -31,6 +31,7 @@ pub(crate) fn line(
             })
             .collect(),
         result: result_text(signature),
+        cells: true,
     };
     Ok(serde_json::to_string(&record)? + "\n")
 }

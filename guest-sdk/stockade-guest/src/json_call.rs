@@ -2,28 +2,63 @@
 //!
 //! Each argument stays text until its type is known, so a long one is read once.
 
+use crate::cells;
 use crate::failure::Failure;
 use serde::Deserialize;
 use serde::de::value::Error as MissingError;
-use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 /// One argument of a call, not yet decoded.
 pub(crate) enum JsonArgument<'input> {
     Given(&'input RawValue),
+    /// One that comes from a table.
+    Cell(&'input RawValue),
     Missing,
 }
 
-/// Both members may be left out.
+/// Every member may be left out.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Call<'input> {
     #[serde(borrow, default)]
     args: Vec<&'input RawValue>,
     #[serde(borrow, default)]
-    kwargs: BTreeMap<Cow<'input, str>, &'input RawValue>,
+    kwargs: Members<'input>,
+    /// Whether the arguments are cells of a table.
+    #[serde(default)]
+    cells: bool,
+}
+
+/// The members of an object in their order, each as often as it stands there.
+#[derive(Default)]
+pub(crate) struct Members<'input>(pub(crate) Vec<(Cow<'input, str>, &'input RawValue)>);
+
+impl<'de: 'input, 'input> Deserialize<'de> for Members<'input> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor<'input>(PhantomData<&'input ()>);
+
+        impl<'de: 'input, 'input> Visitor<'de> for MembersVisitor<'input> {
+            type Value = Members<'input>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'input>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(MembersVisitor(PhantomData))
+    }
 }
 
 /// Sorts the arguments in `input` by the parameters that they are for.
@@ -31,7 +66,7 @@ pub(crate) fn arguments<'input>(
     names: &[&str],
     input: &'input [u8],
 ) -> Result<Vec<JsonArgument<'input>>, Failure> {
-    let Call { args, kwargs } = serde_json::from_slice(input).map_err(|error| {
+    let Call { args, kwargs, cells } = serde_json::from_slice(input).map_err(|error| {
         Failure::bad_arguments(format_args!(
             "the input is not `{{\"args\": […], \"kwargs\": {{…}}}}`: {error}"
         ))
@@ -43,17 +78,23 @@ pub(crate) fn arguments<'input>(
             args.len()
         )));
     }
-    let mut sorted: Vec<_> = args.into_iter().map(JsonArgument::Given).collect();
+    let given = if cells { JsonArgument::Cell } else { JsonArgument::Given };
+    let mut sorted: Vec<_> = args.into_iter().map(given).collect();
     let by_position = sorted.len();
     sorted.resize_with(names.len(), || JsonArgument::Missing);
-    for (name, value) in kwargs {
+    for (name, value) in kwargs.0 {
         match names.iter().position(|known| *known == name) {
             Some(index) if index < by_position => {
                 return Err(Failure::bad_arguments(format_args!(
                     "argument `{name}` is given both by position and by name"
                 )));
             }
-            Some(index) => sorted[index] = JsonArgument::Given(value),
+            Some(index) if !matches!(sorted[index], JsonArgument::Missing) => {
+                return Err(Failure::bad_arguments(format_args!(
+                    "argument `{name}` is given twice"
+                )));
+            }
+            Some(index) => sorted[index] = given(value),
             None => {
                 return Err(Failure::bad_arguments(format_args!(
                     "unknown argument `{name}`: expected {}",
@@ -75,6 +116,7 @@ impl JsonArgument<'_> {
             Self::Given(value) => {
                 serde_json::from_str(value.get()).map_err(|error| error.to_string())
             }
+            Self::Cell(value) => cells::decode(value).map_err(|error| error.to_string()),
             Self::Missing => T::deserialize(Missing).map_err(|error| error.to_string()),
         }
     }

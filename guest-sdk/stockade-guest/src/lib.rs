@@ -145,6 +145,7 @@ extern crate self as stockade_guest;
 mod arguments;
 mod bytes;
 mod call;
+mod cells;
 mod codec;
 mod failure;
 mod forms;

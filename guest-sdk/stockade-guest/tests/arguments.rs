@@ -154,6 +154,10 @@ fn json_mistakes_are_told_apart() {
             r#"{"args": ["ab"], "kwargs": {"text": "c", "times": 2}}"#,
             "argument `text` is given both by position and by name",
         ),
+        (
+            r#"{"kwargs": {"text": "c", "times": 2, "t\u0065xt": "d"}}"#,
+            "argument `text` is given twice",
+        ),
         (r#"{"args": ["ab", 2, 3]}"#, "too many arguments: expected 2, got 3"),
         (
             r#"{"args": ["ab", "x"]}"#,

@@ -67,6 +67,24 @@ impl From<BuildError> for Error {
     }
 }
 
+/// What a script tells the errors of a module apart by.
+pub(crate) fn kind_of(error: &BuildError) -> &'static str {
+    match error {
+        BuildError::ReadModule { .. } => "unreadable",
+        BuildError::Refused { reason, .. } => match reason {
+            RefusedReason::NotWasm(_) => "not-wasm",
+            RefusedReason::Malformed(_) => "malformed",
+            RefusedReason::Feature(_) => "feature",
+            RefusedReason::FeaturesOff { .. } => "features-off",
+            RefusedReason::Import(_) => "import",
+            RefusedReason::Limit(_) => "limit",
+            RefusedReason::Snapshot(_) => "snapshot",
+            _ => "refused",
+        },
+        _ => "machine",
+    }
+}
+
 /// The option behind a setting of the library.
 fn option_of(setting: &str) -> &str {
     match setting {
@@ -167,7 +185,8 @@ impl From<&TaskError> for Error {
             TaskError::Broken(cause) => return broken(cause),
             _ => Self::described(exit_of(error), error)
                 .with_message(words(error))
-                .backtrace(error.backtrace().iter().map(Frame::to_string).collect()),
+                .backtrace(error.backtrace().iter().map(Frame::to_string).collect())
+                .of_calls(error.backtrace().len()),
         };
         match error {
             // An error that is a text is its own message.
@@ -191,12 +210,22 @@ impl From<&TaskError> for Error {
                     false => error,
                 }
             }
-            TaskError::Fuel { limit } => described
-                .help(format!("give it more, as with `--fuel {}`", limit.saturating_mul(10))),
+            TaskError::Fuel { limit: u64::MAX } => described,
+            TaskError::Fuel { limit } => {
+                let enough = limit.saturating_mul(10).max(FUEL_MIN);
+                described.help(format!("give it more, as with `--fuel {enough}`"))
+            }
+            TaskError::Memory { limit, .. } if *limit >= 4096 << 20 => {
+                described.help("that is the most that a task may have")
+            }
             TaskError::Memory { limit, wanted } => {
-                let enough = (*wanted).max(limit.saturating_mul(2)).next_power_of_two();
+                let enough = (*wanted).max(limit.saturating_mul(2));
+                let enough = enough.checked_next_power_of_two().unwrap_or(u64::MAX);
                 let mib = (enough >> 20).clamp(1, 4096);
                 described.help(format!("give it more, as with `--memory {mib}MiB`"))
+            }
+            TaskError::Output { limit } if *limit >= 128 << 20 => {
+                described.help("that is the most that a task may give; a file of a granted directory has no such limit")
             }
             TaskError::Output { limit } => {
                 let mib = (limit.saturating_mul(2) >> 20).clamp(1, 128);
@@ -229,6 +258,9 @@ impl From<&TaskError> for Error {
 const QUARANTINED: &str = "look at the first `worker-lost` line: if the guest did it, please report \
                            it, with the module; if the machine is short of memory, use fewer \
                            `--workers`";
+
+/// The least fuel that a hint names: what a short task needs.
+const FUEL_MIN: u64 = 1_000_000;
 
 /// SIGKILL, on every Linux.
 const KILLED: i32 = 9;
@@ -290,7 +322,12 @@ mod tests {
                 TaskError::Deadline { limit: Duration::from_secs(6), backtrace: vec![] },
                 "--wall-time 1m",
             ),
-            (TaskError::Fuel { limit: 5 }, "--fuel 50"),
+            (TaskError::Fuel { limit: 500_000 }, "--fuel 5000000"),
+            (TaskError::Fuel { limit: 0 }, "--fuel 1000000"),
+            (TaskError::Memory { limit: 4096 << 20, wanted: 1 << 40 }, "the most that a task may"),
+            (TaskError::Memory { limit: 1 << 20, wanted: u64::MAX }, "--memory 4096MiB"),
+            (TaskError::Output { limit: 0 }, "--output-limit 1MiB"),
+            (TaskError::Output { limit: 128 << 20 }, "the most that a task may"),
             (TaskError::Memory { limit: 64 << 20, wanted: 65 << 20 }, "--memory 128MiB"),
             (TaskError::Memory { limit: 1 << 20, wanted: 1 << 40 }, "--memory 4096MiB"),
             (TaskError::Output { limit: 16 << 20 }, "--output-limit 32MiB"),

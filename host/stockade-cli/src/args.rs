@@ -10,7 +10,9 @@ use crate::bench::BenchArgs;
 use crate::build::BuildArgs;
 use crate::cache::CacheArgs;
 use crate::exit;
+use crate::map::identity::Said;
 use crate::map::options::{ShapeArgs, SinkArgs};
+use crate::map::program::ProgramArgs;
 use crate::new::NewArgs;
 use crate::observe::ObserveArgs;
 use crate::pages::{CompletionsArgs, ManArgs};
@@ -154,14 +156,20 @@ Examples:
   stockade map tasks.wasm score rows.jsonl --output scores.jsonl --resume scores.state
   tail -f events.jsonl | stockade map tasks.wasm classify --plain
   stockade map classify.wasm classify rows.jsonl --init-arg model=@model.json
+  stockade map qjs.wasm --program scripts.txt -- --std -e {}    a program for each line
+  stockade map qjs.wasm -- --std -e {} < scripts.txt            the same
+  stockade map wc.wasm --program --files texts/*.txt            each file is the stdin of a run
+  stockade map wc.wasm --files --grant-dir texts texts/*.txt -- -l {}
 
 Input:
   json   a line is one JSON value, the argument; blank lines are passed over
   text   a line is one text, the argument; a blank line is an empty text
   csv    a row is the arguments by the names in the header, which are those of the parameters. For a
-         function of one parameter that no column is named after, a row is one argument, an object;
-         in it numbers, true and false are what they are, an empty cell is null, all else a text.
-         Functions over numbers take their arguments in the columns' order
+         function of one parameter that no column is named after, a row is one argument, an object.
+         A cell is what its parameter's type says, or in a Rust guest its field's. Where that says
+         nothing, a cell without quotes that looks like a number, true or false is that, an empty one
+         is null, and all else is a text; `--csv-text` makes texts of these too. Blank lines are
+         passed over. Functions over numbers take their arguments in the columns' order
   A line or a row may have 16 MiB, a file of `--files` 128 MiB.
 
 Output:
@@ -174,27 +182,50 @@ Output:
   died), undecodable (the result is no JSON). An error costs its own item only.
   With --output-dir the error of an item is in LINE.error.json or NAME.error.json.
 
+Programs:
+  With --program, or with ARGV, the module is run from its `_start` or its export \"\", or from the
+  export that --entry names, once for each item, in a fresh instance with all limits to itself. The
+  item is an argument, stdin or a file (--item); what it is not given is empty, stdin too. With
+  `--input json` an item is the text of a line's JSON string, or the line's JSON as it stands, so that
+  an item may hold line ends.
+  The result is what the program wrote to stdout (--stdout), with what is beside it:
+    {\"line\":1,\"result\":\"42\\n\",\"exit_code\":0,\"stderr\":\"...\"}
+    {\"line\":2,\"error\":{\"kind\":\"exited\",...,\"exit_code\":1,\"stdout\":\"...\",\"stderr\":\"...\"}}
+  An exit code that is not 0 is an error of its item, unless --ok-codes names it. So is a stdout of
+  more than --output-limit (kind output), or one that is no text or no JSON (undecodable). The map's
+  own exit code is one of those below, never a program's. stdout and stderr stand there where
+  something was written; with --plain and --output-dir the stderr of what went well goes to stderr.
+
 Ctrl-C takes no more items, drops those not started, and ends after those that run; the output then
-has every item that was done. A second Ctrl-C ends at once. SIGTERM and SIGHUP do the same. With `--resume` the same command goes on:
-what was done is kept every second, and what was written since then is cut off and done again.
+has every item that was done. A second Ctrl-C ends at once. SIGTERM and SIGHUP do the same. With
+`--resume` the same command goes on: what was done is kept every second, and what was written since
+then is cut off and done again. Where the module, the input or an option differs that shapes results,
+it is refused; `--anew` begins anew.
 ";
 
-/// Call a function for every line, row or file of the input
+/// Call a function, or run a program, for every line, row or file of the input
 #[derive(Debug, Args)]
 #[command(after_help = format!("{MAP_EXAMPLES}\n{}", exit::HELP))]
 pub(crate) struct MapArgs {
     /// The module: a .wasm file, or a .wat file in the text format
     pub(crate) module: PathBuf,
 
-    /// The function to call
-    pub(crate) function: String,
+    /// The function to call; without it, and with --program or ARGV, the module is run as a program
+    pub(crate) function: Option<String>,
 
     /// The file with the lines; - is stdin, and so is none. With --files: each is one task
     #[arg(value_name = "FILE")]
     pub(crate) inputs: Vec<PathBuf>,
 
-    /// What the input holds
-    #[arg(long = "input", value_enum, value_name = "FORMAT", default_value_t = InputFormat::Json, help_heading = "Input")]
+    /// What the input holds [default: json, and text for a program]
+    #[arg(
+        long = "input",
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        hide_default_value = true,
+        help_heading = "Input"
+    )]
     pub(crate) format: InputFormat,
 
     /// Each line holds all arguments: [1, 2], or {"args": [1], "kwargs": {"limit": 2}}
@@ -203,6 +234,13 @@ pub(crate) struct MapArgs {
 
     #[command(flatten)]
     pub(crate) shape: ShapeArgs,
+
+    #[command(flatten)]
+    pub(crate) program: ProgramArgs,
+
+    /// What a program's stdout and stderr may have, where it is one and that is settled.
+    #[arg(skip)]
+    pub(crate) program_limits: Option<(Size, Size)>,
 
     #[command(flatten)]
     pub(crate) sink: SinkArgs,
@@ -233,11 +271,19 @@ pub(crate) struct MapArgs {
 
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
+
+    /// What is said of each option, to be kept beside the results.
+    #[arg(skip)]
+    pub(crate) said: Said,
 }
 
 /// What a map's input holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum InputFormat {
+    /// JSON for a function, text for a program
+    #[default]
+    #[value(hide = true)]
+    Auto,
     /// Lines, each a JSON value
     #[value(alias = "jsonl")]
     Json,

@@ -1,15 +1,17 @@
 //! Arguments from the command line: JSON, text for a text parameter, or what a file holds.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use base64::Engine as _;
-use serde_json::Value;
+use serde::de::IgnoredAny;
 use stockade::{Json, Parameter};
 
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::json;
 use crate::streams;
 use crate::values::Named;
 
@@ -19,8 +21,11 @@ const FILE_BYTES_MAX: u64 = 128 << 20;
 /// What a parameter takes, as far as its type tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Whatever its JSON says.
+    /// Whatever its JSON says: the type is the guest's own, or not known.
     Any,
+    /// Whatever its JSON says, and no text: a number, true or false, a list, a tuple, a map, or none
+    /// of these where it is optional.
+    Json,
     /// A text, or nothing where `optional`.
     Text { optional: bool },
     /// Bytes, in base64.
@@ -30,7 +35,8 @@ pub(crate) enum Kind {
 /// Reads the arguments of a call; `params` where the manifest declares them.
 ///
 /// # Errors
-/// An argument that is no JSON where it has to be, or a file that cannot be read.
+/// An argument that is no JSON where it has to be, one that is given by name twice, or a file that
+/// cannot be read.
 pub(crate) fn read<'a>(
     by_position: impl IntoIterator<Item = &'a String>,
     by_name: impl IntoIterator<Item = &'a Named>,
@@ -39,14 +45,49 @@ pub(crate) fn read<'a>(
     let params = params.unwrap_or_default();
     let mut arguments = Json::new();
     for (index, text) in by_position.into_iter().enumerate() {
-        let kind = kind_of(params.get(index));
-        arguments = arguments.arg(value(text, &format!("argument {}", index + 1), kind)?);
+        let what = format!("argument {}", index + 1);
+        let json = value(text, &what, kind_of(params.get(index)))?;
+        arguments = arguments.arg_json(json).map_err(|error| no_json(&what, &error))?;
     }
+    let mut names = HashSet::new();
     for Named { name, value: text } in by_name {
+        let what = format!("argument `{name}`");
+        if !names.insert(name) {
+            return Err(Error::new(Exit::Call, format!("{what} is given twice")));
+        }
         let kind = kind_of(params.iter().find(|param| param.name == *name));
-        arguments = arguments.named(name, value(text, &format!("argument `{name}`"), kind)?);
+        let json = value(text, &what, kind)?;
+        arguments = arguments.named_json(name, json).map_err(|error| no_json(&what, &error))?;
     }
     Ok(arguments)
+}
+
+/// Refuses arguments that name files which cannot be read, without reading them: it may be a pipe.
+///
+/// # Errors
+/// The first of them.
+pub(crate) fn check_files<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<(), Error> {
+    let paths = texts.into_iter().filter_map(|text| text.strip_prefix('@'));
+    paths.filter(|path| *path != "-").map(Path::new).try_for_each(check_file)
+}
+
+/// Refuses a file that cannot be read, without reading it.
+///
+/// # Errors
+/// Why it cannot.
+pub(crate) fn check_file(path: &Path) -> Result<(), Error> {
+    let data = path.metadata().map_err(|error| unreadable(path, &error))?;
+    if data.is_dir() {
+        return Err(unreadable(path, &std::io::ErrorKind::IsADirectory.into()));
+    }
+    if data.is_file() {
+        File::open(path).map_err(|error| unreadable(path, &error))?;
+    }
+    Ok(())
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    Error::new(Exit::Missing, format!("cannot read the file {}", path.display())).cause(error)
 }
 
 /// The whole of a file, or of stdin where it is `-`.
@@ -55,9 +96,7 @@ pub(crate) fn read<'a>(
 /// A file that cannot be read, or is too large.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     let shown = path.display();
-    let failed = |error: std::io::Error| {
-        Error::new(Exit::Missing, format!("cannot read the file {shown}")).cause(&error)
-    };
+    let failed = |error: std::io::Error| unreadable(path, &error);
     let mut bytes = Vec::new();
     if path.as_os_str() == "-" {
         streams::stdin().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)
@@ -80,14 +119,28 @@ pub(crate) fn kind_of(param: Option<&Parameter>) -> Kind {
     let inside = name
         .strip_prefix("Option")
         .and_then(|rest| rest.trim_start().strip_prefix('<')?.strip_suffix('>'));
-    match (base_type(inside.unwrap_or(name)).as_str(), inside.is_some()) {
+    let plain = base_type(inside.unwrap_or(name));
+    match (plain.as_str(), inside.is_some()) {
         ("str" | "String" | "char" | "Box<str>", optional) => Kind::Text { optional },
         (name, optional) if name.starts_with("Cow<") && name.ends_with("str>") => {
             Kind::Text { optional }
         }
         ("Bytes" | "Vec<u8>" | "[u8]", false) => Kind::Bytes,
+        (name, _) if is_no_text(name) => Kind::Json,
         _ => Kind::Any,
     }
+}
+
+/// Whether a type that the ABI names is a number, true or false, or made of others.
+fn is_no_text(name: &str) -> bool {
+    const NUMBERS: [&str; 14] = [
+        "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize",
+        "f32", "f64",
+    ];
+    const MADE_OF_OTHERS: [&str; 5] = ["Vec<", "[", "(", "HashMap<", "BTreeMap<"];
+    name == "bool"
+        || NUMBERS.contains(&name)
+        || MADE_OF_OTHERS.iter().any(|begin| name.starts_with(begin))
 }
 
 /// What a function gives back whose result has this type: for a `Result`, where that is `Ok`.
@@ -105,7 +158,7 @@ pub(crate) fn result_kind(type_name: &str) -> Kind {
     });
     match kind_of(Some(&Parameter { name: String::new(), type_name: ok.into() })) {
         // Of nothing there are no bytes: that is JSON.
-        Kind::Text { optional: true } => Kind::Any,
+        Kind::Text { optional: true } | Kind::Json => Kind::Any,
         kind => kind,
     }
 }
@@ -125,51 +178,66 @@ fn base_type(name: &str) -> String {
     plain[path_end..].to_string()
 }
 
-fn value(text: &str, what: &str, kind: Kind) -> Result<Value, Error> {
+/// The JSON of an argument.
+fn value(text: &str, what: &str, kind: Kind) -> Result<String, Error> {
     match (text.strip_prefix('@'), kind) {
         (Some(path), _) => file_value(path, what, kind),
         (None, Kind::Text { optional }) => Ok(text_value(text, optional)),
-        (None, Kind::Any | Kind::Bytes) => json_value(text, what),
+        (None, Kind::Any | Kind::Json | Kind::Bytes) => json_value(text, what),
     }
 }
 
-fn file_value(path: &str, what: &str, kind: Kind) -> Result<Value, Error> {
+fn file_value(path: &str, what: &str, kind: Kind) -> Result<String, Error> {
     let bytes = read_file(Path::new(path))?;
     if kind == Kind::Bytes {
-        return Ok(base64::engine::general_purpose::STANDARD.encode(bytes).into());
+        return Ok(json::string(&base64::engine::general_purpose::STANDARD.encode(bytes)));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
+        let at = error.utf8_error().valid_up_to() + 1;
         Error::new(Exit::Call, format!("{what}: the file {path} is no UTF-8 text, from byte {at}"))
             .help("a function of one byte parameter takes any file with `--bytes FILE`")
     })?;
+    // The mark that some editors put before a text is not part of it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     match kind {
-        Kind::Text { .. } => Ok(text.into()),
-        Kind::Any | Kind::Bytes => json_value(&text, &format!("{what}, the file {path},")),
+        Kind::Text { .. } => Ok(json::string(text)),
+        Kind::Any | Kind::Json | Kind::Bytes => {
+            json_value(text, &format!("{what}, the file {path},"))
+        }
     }
 }
 
 /// A text as its parameter takes it: a JSON string is what it says, anything else is itself.
-fn text_value(text: &str, optional: bool) -> Value {
-    match serde_json::from_str(text) {
-        Ok(Value::String(text)) => text.into(),
-        Ok(Value::Null) if optional => Value::Null,
-        _ => text.into(),
+fn text_value(text: &str, optional: bool) -> String {
+    match text.trim_matches([' ', '\t', '\n', '\r']) {
+        said if said.starts_with('"') && json::checked(said).is_some() => said.into(),
+        "null" if optional => "null".into(),
+        _ => json::string(text),
     }
 }
 
-fn json_value(text: &str, what: &str) -> Result<Value, Error> {
-    serde_json::from_str(text).map_err(|error| {
-        let refused = Error::new(Exit::Call, format!("{what} is no JSON: {error}"))
-            .because(format!("here\n{}", excerpt(text, error.line(), error.column())));
-        let looks_like_text = text.starts_with(|c: char| c.is_alphabetic());
-        if looks_like_text && !text.contains('\'') {
-            let quoted = Value::from(text.chars().take(40).collect::<String>());
-            refused.help(format!("a text is written with both kinds of quotes: '{quoted}'"))
-        } else {
-            refused.help("quote it for the shell with single quotes: '[1, 2]', '{\"x\": \"y\"}'")
+fn json_value(text: &str, what: &str) -> Result<String, Error> {
+    // Checked and no more, so that the guest reads what was typed: all digits, keys that stand twice.
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Ok(text.into()),
+        Err(error) => {
+            let refused = no_json(what, &error)
+                .because(format!("here\n{}", excerpt(text, error.line(), error.column())));
+            let looks_like_text = text.starts_with(|c: char| c.is_alphabetic());
+            if looks_like_text && !text.contains('\'') {
+                let quoted = json::string(&text.chars().take(40).collect::<String>());
+                Err(refused
+                    .help(format!("a text is written with both kinds of quotes: '{quoted}'")))
+            } else {
+                Err(refused
+                    .help("quote it for the shell with single quotes: '[1, 2]', '{\"x\": \"y\"}'"))
+            }
         }
-    })
+    }
+}
+
+fn no_json(what: &str, error: &serde_json::Error) -> Error {
+    Error::new(Exit::Call, format!("{what} is no JSON: {error}"))
 }
 
 /// The line of `text` where JSON goes wrong, and a mark below the place.
@@ -191,7 +259,7 @@ fn excerpt(text: &str, line: usize, column: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::Value;
 
     const TEXT: Kind = Kind::Text { optional: false };
 
@@ -211,8 +279,15 @@ mod tests {
         for name in ["Bytes", "Vec<u8>", "Vec < u8 >", "&[u8]", "stockade_guest::Bytes"] {
             assert_eq!(kind(name), Kind::Bytes, "{name}");
         }
-        for name in ["u64", "Vec<String>", "MyString", "Result<String, E>", ""] {
+        for name in ["MyString", "Result<String, E>", "Option<Point>", "serde_json::Value", ""] {
             assert_eq!(kind(name), Kind::Any, "{name}");
+        }
+        for name in ["u64", "i128", "Option<f32>", "bool", "Vec<String>", "(u8, String)", "[u8; 3]"]
+        {
+            assert_eq!(kind(name), Kind::Json, "{name}");
+        }
+        for name in ["std::collections::HashMap<String, u8>", "&[f64]", "Option<Vec<u8>>"] {
+            assert_eq!(kind(name), Kind::Json, "{name}");
         }
         assert_eq!(kind_of(None), Kind::Any);
     }
@@ -235,23 +310,37 @@ mod tests {
     #[test]
     fn a_text_parameter_takes_words_and_json_strings() {
         let read = |text| value(text, "x", TEXT).unwrap();
-        assert_eq!(read("to be"), json!("to be"));
-        assert_eq!(read("\"to be\""), json!("to be"));
-        assert_eq!(read("42"), json!("42"));
-        assert_eq!(read("null"), json!("null"));
-        assert_eq!(read("\"unfinished"), json!("\"unfinished"));
-        assert_eq!(read("\"@home\""), json!("@home"));
-        assert_eq!(value("null", "x", Kind::Text { optional: true }).unwrap(), Value::Null);
+        assert_eq!(read("to be"), "\"to be\"");
+        assert_eq!(read("\"to be\""), "\"to be\"");
+        assert_eq!(read("42"), "\"42\"");
+        assert_eq!(read("null"), "\"null\"");
+        assert_eq!(read("\"unfinished"), "\"\\\"unfinished\"");
+        assert_eq!(read("\"@home\""), "\"@home\"");
+        assert_eq!(value("null", "x", Kind::Text { optional: true }).unwrap(), "null");
     }
 
     #[test]
-    fn any_other_parameter_takes_json_and_says_where_it_is_none() {
-        assert_eq!(value("[1, 2]", "x", Kind::Any).unwrap(), json!([1, 2]));
+    fn any_other_parameter_takes_json_as_it_stands_and_says_where_it_is_none() {
+        for kind in [Kind::Any, Kind::Json] {
+            for text in ["[1, 2]", "18446744073709551616", "-0", "1e400", "{\"a\":1,\"a\":2}"] {
+                assert_eq!(value(text, "x", kind).unwrap(), text);
+            }
+        }
+        let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+        assert_eq!(value(&deep, "x", Kind::Any).unwrap(), deep);
         let refused = value("[1, two]", "argument 1", Kind::Any).unwrap_err();
         assert_eq!(refused.exit(), Exit::Call);
         let shown = format!("{refused:?}");
         assert!(shown.contains("argument 1 is no JSON"), "{shown}");
         assert!(shown.contains("here\\n[1, two]\\n     ^"), "{shown}");
+    }
+
+    #[test]
+    fn an_argument_is_given_by_name_once() {
+        let named = |name: &str| Named { name: name.into(), value: "1".into() };
+        assert!(read([], [&named("a"), &named("b")], None).is_ok());
+        let refused = read([], [&named("a"), &named("a")], None).unwrap_err();
+        assert!(format!("{refused:?}").contains("argument `a` is given twice"), "{refused:?}");
     }
 
     #[test]
@@ -277,9 +366,11 @@ mod tests {
         let path = std::env::temp_dir().join(format!("stockade-argument-{}", std::process::id()));
         let given = format!("@{}", path.display());
         std::fs::write(&path, "[1, 2]\n").unwrap();
-        assert_eq!(value(&given, "x", TEXT).unwrap(), json!("[1, 2]\n"));
-        assert_eq!(value(&given, "x", Kind::Any).unwrap(), json!([1, 2]));
-        assert_eq!(value(&given, "x", Kind::Bytes).unwrap(), json!("WzEsIDJdCg=="));
+        assert_eq!(value(&given, "x", TEXT).unwrap(), "\"[1, 2]\\n\"");
+        assert_eq!(value(&given, "x", Kind::Any).unwrap(), "[1, 2]\n");
+        assert_eq!(value(&given, "x", Kind::Bytes).unwrap(), "\"WzEsIDJdCg==\"");
+        std::fs::write(&path, "\u{feff}[1]").unwrap();
+        assert_eq!(value(&given, "x", Kind::Json).unwrap(), "[1]");
         std::fs::write(&path, b"\xff").unwrap();
         assert_eq!(value(&given, "x", TEXT).unwrap_err().exit(), Exit::Call);
         std::fs::remove_file(&path).unwrap();

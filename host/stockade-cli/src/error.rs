@@ -6,8 +6,8 @@
 use std::io::Write;
 
 use clap::builder::styling::{AnsiColor, Style};
-
-use stockade::MachineError;
+use serde_json::{Value, json};
+use stockade::{BACKTRACE_FRAMES_MAX, MachineError};
 
 use crate::escape;
 use crate::exit::Exit;
@@ -24,6 +24,8 @@ pub(crate) struct Error {
     message: String,
     causes: Vec<String>,
     backtrace: Vec<String>,
+    /// Whether there were more calls than are kept.
+    cut: bool,
     help: Vec<String>,
     /// Whether it turned out to be the machine's fault.
     is_machines: bool,
@@ -33,7 +35,8 @@ impl Error {
     /// An error that ends the command with `exit`.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         let (causes, backtrace, help) = Default::default();
-        Self { exit, message: message.into(), causes, backtrace, help, is_machines: false }
+        let (cut, is_machines) = (false, false);
+        Self { exit, message: message.into(), causes, backtrace, cut, help, is_machines }
     }
 
     /// An end that needs no words.
@@ -84,6 +87,11 @@ impl Error {
         std::iter::once(self.message.clone()).chain(causes).collect()
     }
 
+    /// Everything of it, for machines; `kind` tells it from others.
+    pub(crate) fn to_json(&self, kind: &str) -> Value {
+        json!({ "kind": kind, "message": self.message, "causes": self.causes, "help": self.help })
+    }
+
     /// What the command ends with.
     pub(crate) fn exit(&self) -> Exit {
         self.exit
@@ -127,6 +135,13 @@ impl Error {
         self
     }
 
+    /// Says that a backtrace of so many calls may be only the innermost of them.
+    #[must_use]
+    pub(crate) fn of_calls(mut self, calls: usize) -> Self {
+        self.cut = calls >= BACKTRACE_FRAMES_MAX;
+        self
+    }
+
     /// Adds a next thing to try, where it is not the machine that has to be seen to first.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
@@ -165,6 +180,14 @@ impl Error {
         }
         if let Some(more @ 1..) = self.backtrace.len().checked_sub(FUNCTIONS_MAX) {
             writeln!(to, "    and {more} more")?;
+        }
+        if self.cut {
+            // Whoever called them is not known, nor how many these were.
+            writeln!(
+                to,
+                "    cut here: only the innermost {BACKTRACE_FRAMES_MAX} calls are kept, and there may be \
+                 more"
+            )?;
         }
         for help in &self.help {
             labelled(to, green, "help", help)?;
@@ -212,6 +235,17 @@ mod tests {
         assert!(
             printed(&error).ends_with("    inner\n    loop\n    2 more of the same\n    outer\n")
         );
+    }
+
+    #[test]
+    fn a_backtrace_that_was_cut_says_so() {
+        let calls = |count| {
+            let functions = vec!["loop".to_string(); count];
+            printed(&Error::new(Exit::Failed, "trapped").backtrace(functions).of_calls(count))
+        };
+        let cut = calls(BACKTRACE_FRAMES_MAX);
+        assert!(cut.ends_with("    31 more of the same\n    cut here: only the innermost 32 calls are kept, and there may be more\n"), "{cut}");
+        assert!(!calls(BACKTRACE_FRAMES_MAX - 1).contains("cut"));
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Inputs {
     /// What `map` reads, but for stdin.
     pub(crate) fn of_map(args: &MapArgs) -> Self {
         let mut inputs = Self::of_pool(&args.module, &args.pool);
-        args.inputs.iter().for_each(|path| inputs.file(path));
+        args.inputs.iter().chain(&args.program.stdin).for_each(|path| inputs.file(path));
         inputs
     }
 
@@ -72,7 +72,7 @@ impl Inputs {
     }
 
     /// A file. What is none, or is not there, cannot be lost.
-    fn file(&mut self, path: &Path) {
+    pub(crate) fn file(&mut self, path: &Path) {
         if let Some(id) = file_id(path) {
             self.files.insert(id, path.display().to_string());
         }

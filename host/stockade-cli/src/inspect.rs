@@ -6,13 +6,15 @@ use std::io::{self, Write};
 
 use clap::builder::styling::Style;
 use serde_json::{Value, json};
-use stockade::{ExportType, Function, FunctionKind, Import, ModuleDescription, WorkerProgram};
+use stockade::{
+    BuildError, ExportType, Function, FunctionKind, Import, ModuleDescription, WorkerProgram,
+};
 
 use crate::args::InspectArgs;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::target::{self, HOST_CALLS, Shape, Target};
-use crate::{escape, json, report, streams};
+use crate::{advice, escape, json, report, streams};
 
 const WASI: &str = "wasi_snapshot_preview1";
 const DOC_BYTES_MAX: usize = 2000;
@@ -24,12 +26,24 @@ const WIDTH: usize = 90;
 /// A module that cannot be read or is refused, or a stdout that cannot be written.
 pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Error> {
     let (program, unknown) = (WorkerProgram::CurrentProgram, args.unknown_imports.into());
-    let module = stockade::inspect_with(&args.module, Some(&program), unknown)?;
+    let module = match stockade::inspect_with(&args.module, Some(&program), unknown) {
+        Err(error) if args.json => return refused(error),
+        module => module?,
+    };
     streams::print(|to| match args.json {
         true => writeln!(to, "{}", json::text(&as_json(&module))),
         false => show(to, &args.module.display().to_string(), &module),
     })?;
     Ok(Exit::Success)
+}
+
+/// Tells by JSON why a module is not shown.
+fn refused(error: BuildError) -> Result<Exit, Error> {
+    let kind = advice::kind_of(&error);
+    let error = Error::from(error);
+    let told = json!({ "error": error.to_json(kind) });
+    streams::print(|to| writeln!(to, "{}", json::text(&told)))?;
+    Err(Error::silent(error.exit()))
 }
 
 fn show(to: &mut dyn Write, name: &str, module: &ModuleDescription) -> io::Result<()> {
@@ -238,6 +252,7 @@ mod tests {
             doc: "one\n\ntwo \x1b[1m".into(),
             params: Vec::new(),
             result: String::new(),
+            reads_cells: false,
         };
         let warnings = vec!["bad\nline".into()];
         let module =

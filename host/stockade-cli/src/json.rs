@@ -29,6 +29,17 @@ pub(crate) fn compact(text: &str) -> Result<String, serde_json::Error> {
     Ok(compacted)
 }
 
+/// `text` as it is, where it is one JSON value, without white space around it.
+pub(crate) fn checked(text: &str) -> Option<String> {
+    let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
+    is_json.then(|| text.trim_matches([' ', '\t', '\n', '\r']).to_string())
+}
+
+/// The JSON of a text.
+pub(crate) fn string(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
 /// A value as JSON text, harmless for a terminal.
 pub(crate) fn text(value: &Value) -> String {
     let text = value.to_string();

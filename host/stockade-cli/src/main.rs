@@ -62,6 +62,7 @@ use clap::{CommandFactory, FromArgMatches};
 use args::{Cli, Subcommand};
 use error::Error;
 use exit::Exit;
+use map::identity::Said;
 
 fn main() -> ExitCode {
     stockade_worker::run_if_worker();
@@ -88,7 +89,7 @@ fn run(command: Subcommand) -> Result<Exit, Error> {
         Subcommand::New(args) => new::run(&args),
         Subcommand::Build(args) => build::run(&args),
         Subcommand::Run(args) => run::run(&args),
-        Subcommand::Map(args) => map::run(&args),
+        Subcommand::Map(args) => map::run(args),
         Subcommand::Replay(args) => replay::run(&args),
         Subcommand::Inspect(args) => inspect::run(&args),
         Subcommand::Bench(args) => bench::run(&args),
@@ -107,9 +108,17 @@ fn run(command: Subcommand) -> Result<Exit, Error> {
 fn parsed() -> Result<Result<Subcommand, Exit>, Error> {
     let words: Vec<_> = std::env::args_os().collect();
     let command = settings::apply(Cli::command(), &words)?;
-    let parsed = command.try_get_matches_from(words);
-    match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => Ok(Ok(cli.command)),
+    let parsed = command.clone().try_get_matches_from(words);
+    match parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?.command, matches))) {
+        Ok((mut parsed, matches)) => {
+            if let (Subcommand::Map(args), Some((name, matches))) =
+                (&mut parsed, matches.subcommand())
+                && let Some(command) = command.find_subcommand(name)
+            {
+                args.said = Said::of(command, matches);
+            }
+            Ok(Ok(parsed))
+        }
         Err(error) if error.use_stderr() => {
             streams::say(|to| write!(to, "{}", error.render().ansi()));
             Ok(Err(Exit::Usage))

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::exit::{self, Exit};
 use crate::observe::Dumper;
 use crate::output::Written;
-use crate::values::DirGrant;
+use crate::values::{self, DirGrant};
 use crate::{escape, located, report, streams};
 
 const EXAMPLES: &str = "\
@@ -113,6 +113,7 @@ fn introduce(recording: &Recording, args: &ReplayArgs) {
 }
 
 fn grants(recording: &Recording, args: &ReplayArgs) -> Result<Grants, Error> {
+    values::check_grants(&args.grant_dir, &[]).map_err(|twice| Error::new(Exit::Usage, twice))?;
     let variables = recording.grants().variables().iter();
     let mut grants =
         variables.fold(Grants::none(), |grants, (name, value)| grants.env(name, value));

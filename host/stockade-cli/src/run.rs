@@ -8,10 +8,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use stockade::{
-    Arguments, Bytes, MachineError, ModuleDescription, Pool, RecordError, Recording, TaskError,
-    TaskHandle, TaskOptions,
+    Arguments, Bytes, Command, MachineError, ModuleDescription, Pool, RecordError, Recording,
+    TaskError, TaskHandle, TaskOptions,
 };
 
 use crate::args::RunArgs;
@@ -39,10 +39,13 @@ type Submitted = (Handle, Option<Result<Recording, RecordError>>);
 /// # Errors
 /// Whatever kept it from its result.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, Error> {
+    // First, because compiling takes longer than finding out.
     check_streams(args)?;
+    setup::check(&args.pool)?;
+    let given = early(args)?;
     let mut observer = Observer::new(&args.observe)?;
     let pool = setup::pool(&args.module, &args.pool, Some(1), &observer)?;
-    let ended = called(&pool, args, &mut observer);
+    let ended = called(&pool, args, given, &mut observer);
     let (closed, finished) = (setup::close(&pool), observer.finish());
     let exit = ended?;
     closed.and(finished).map(|()| exit)
@@ -68,7 +71,70 @@ fn check_streams(args: &RunArgs) -> Result<(), Error> {
     Ok(())
 }
 
-fn called(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Result<Exit, Error> {
+/// Refuses a call that cannot be right, as far as that is known before the module's code is there. Gives
+/// the arguments where they are read already: stdin may be among them.
+fn early(args: &RunArgs) -> Result<Option<stockade::Json>, Error> {
+    let Some(name) = args.function.as_ref().filter(|name| !OWN_ENTRIES.contains(&name.as_str()))
+    else {
+        return early_program(args).map(|()| None);
+    };
+    arguments::check_files(args.args.iter().map(String::as_str))?;
+    arguments::check_files(args.named.iter().map(|named| named.value.as_str()))?;
+    let bytes = args.bytes.as_deref().filter(|path| path.as_os_str() != "-");
+    bytes.map_or(Ok(()), arguments::check_file)?;
+    let Some(module) = setup::described(&args.module, &args.pool) else { return Ok(None) };
+    let targets = target::targets(&module);
+    let target = targets.iter().find(|target| target.name == name);
+    let file = args.module.display().to_string();
+    match target {
+        Some(target) if target.shape == Shape::Command => Ok(None),
+        Some(_) if args.bytes.is_some() => {
+            stockade::check_call(&file, &module, name, Bytes(Vec::new()))?;
+            Ok(None)
+        }
+        Some(target) => {
+            let given = read(args, target)?;
+            stockade::check_call(&file, &module, name, given.clone())?;
+            Ok(Some(given))
+        }
+        // Told by the pool, which knows of programs too.
+        None if targets.iter().any(|target| target.shape == Shape::Command) => Ok(None),
+        None => {
+            stockade::check_call(&file, &module, name, stockade::Json::new())?;
+            Ok(None)
+        }
+    }
+}
+
+/// As [`early`], where the module is run as a program.
+fn early_program(args: &RunArgs) -> Result<(), Error> {
+    let Some(module) = setup::described(&args.module, &args.pool) else { return Ok(()) };
+    let targets = target::targets(&module);
+    let has_command = targets.iter().any(|target| target.shape == Shape::Command);
+    let entry = args.entry.as_ref().filter(|_| args.function.is_none());
+    if entry.is_none() && !has_command && args.function.is_none() {
+        return Err(which_function(&module, &targets));
+    }
+    let command = entry.into_iter().fold(Command::new(""), Command::entry);
+    let own = args.function.as_deref().unwrap_or(OWN_ENTRIES[1]);
+    Ok(stockade::check_call(&args.module.display().to_string(), &module, own, command)?)
+}
+
+fn which_function(module: &ModuleDescription, targets: &[Target<'_>]) -> Error {
+    no_function(module, targets).help("stockade run MODULE FUNCTION ARGS...")
+}
+
+fn read(args: &RunArgs, target: &Target<'_>) -> Result<stockade::Json, Error> {
+    let texts = args.args.iter().chain(&args.argv);
+    arguments::read(texts, &args.named, target.params())
+}
+
+fn called(
+    pool: &Pool,
+    args: &RunArgs,
+    given: Option<stockade::Json>,
+    observer: &mut Observer,
+) -> Result<Exit, Error> {
     let Some(module) = pool.modules().next().map(|(_, module)| module) else {
         return Err(Error::new(Exit::Internal, "the pool has no module"));
     };
@@ -78,14 +144,14 @@ fn called(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Result<Exit, 
         (None, entry) if has_command || entry.is_some() => {
             command::run(pool, entry.as_deref(), args, observer)
         }
-        (None, _) => Err(no_function(module, &targets)),
+        (None, _) => Err(which_function(module, &targets)),
         // An entry that stands in the settings is for runs without a function.
         (Some(name), _) => {
             let target = targets.iter().find(|target| target.name == name);
             if target.is_some_and(|target| target.shape == Shape::Command) {
                 return command::run(pool, Some(name), args, observer);
             }
-            let submitted = submit(pool, args, name, target, observer).map_err(|error| {
+            let submitted = submit(pool, args, name, (target, given), observer).map_err(|error| {
                 let unknown = target.is_none() && has_command;
                 let hint = "the module is a program: its arguments come after --, as in `stockade \
                             run MODULE -- ARGV...`";
@@ -96,7 +162,8 @@ fn called(pool: &Pool, args: &RunArgs, observer: &mut Observer) -> Result<Exit, 
     }
 }
 
-fn no_function(module: &ModuleDescription, targets: &[Target<'_>]) -> Error {
+/// The error of a call that names no function, of a module that is no program.
+pub(crate) fn no_function(module: &ModuleDescription, targets: &[Target<'_>]) -> Error {
     const SHOWN_MAX: usize = 12;
     let error =
         Error::new(Exit::Usage, "which function? the module is no program to run as a whole");
@@ -112,9 +179,7 @@ fn no_function(module: &ModuleDescription, targets: &[Target<'_>]) -> Error {
     if targets.len() > SHOWN_MAX {
         shown.push(format!("and {} more: see `stockade inspect`", targets.len() - SHOWN_MAX));
     }
-    let error = error
-        .because(format!("it has\n{}", shown.join("\n")))
-        .help("stockade run MODULE FUNCTION ARGS...");
+    let error = error.because(format!("it has\n{}", shown.join("\n")));
     match target::entries(module).next() {
         Some(_) => error.help("`--entry NAME` runs it as a program from the export NAME"),
         None => error,
@@ -125,7 +190,7 @@ fn submit(
     pool: &Pool,
     args: &RunArgs,
     name: &str,
-    target: Option<&Target<'_>>,
+    (target, given): (Option<&Target<'_>>, Option<stockade::Json>),
     observer: &Observer,
 ) -> Result<Submitted, Error> {
     let options = TaskOptions::default().retries(args.pool.retries);
@@ -133,13 +198,11 @@ fn submit(
         let bytes = Bytes(arguments::read_file(path)?);
         return submit_with(pool, name, bytes, options, observer);
     }
-    let given = match target {
-        Some(target) => {
-            let texts = args.args.iter().chain(&args.argv);
-            arguments::read(texts, &args.named, target.params())?
-        }
+    let given = match (given, target) {
+        (Some(given), _) => given,
+        (None, Some(target)) => read(args, target)?,
         // The library knows best what was meant.
-        None => stockade::Json::new(),
+        (None, None) => stockade::Json::new(),
     };
     submit_with(pool, name, given, options, observer)
 }
@@ -236,9 +299,10 @@ fn print_emitted(handle: &Handle, raw: bool, bar: &ProgressBar) -> io::Result<()
         }
         return Ok(());
     }
-    for item in handle.emitted::<Value>() {
+    // In its own words: a `Value` would round numbers and drop keys that stand twice.
+    for item in handle.emitted::<Box<RawValue>>() {
         match item {
-            Ok(value) => print(json::text(&value))?,
+            Ok(value) => print(output::item_line(value.get().as_bytes()))?,
             Err(error) => bar.suspend(|| {
                 let message = escape::line(&error.to_string());
                 streams::say(|to| writeln!(to, "an emitted item was passed over: {message}"));

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use stockade::{Cache, CompileLimits, FunctionKind, Grants, Json, Limits, Pool, WorkerProgram};
+use stockade::{
+    BuildError, Cache, CompileLimits, FunctionKind, Grants, Json, Limits, ModuleDescription, Pool,
+    WorkerProgram,
+};
 
 use crate::advice;
 use crate::args::{Instances, PoolArgs};
@@ -12,7 +15,10 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::observe::Observer;
 use crate::target;
-use crate::values::{Given, Named};
+use crate::values::{self, Given, Named};
+
+/// A module whose code takes longer to compile than a process takes to start.
+const LARGE_BYTES: u64 = 256 << 10;
 
 /// Builds a pool of at most `workers` for the module in the file `module`. Blocks while the module
 /// is compiled.
@@ -56,6 +62,35 @@ pub(crate) fn pool(
     Ok(builder.build()?)
 }
 
+/// What is in the module, where that is known long before its code is compiled: a mistake in the
+/// arguments of a large one need not wait for that. `None` for a small one, whose code is there as
+/// soon, and where a cache may have the code. What is wrong with the module is for the pool to say,
+/// which knows its limits.
+pub(crate) fn described(module: &Path, args: &PoolArgs) -> Option<ModuleDescription> {
+    let is_large = module.metadata().is_ok_and(|data| data.len() >= LARGE_BYTES);
+    let is_worth_it = is_large && args.cache.is_none();
+    is_worth_it.then(|| describe(module, args).ok()).flatten()
+}
+
+/// Reads and validates the module in a process of its own.
+fn describe(module: &Path, args: &PoolArgs) -> Result<ModuleDescription, BuildError> {
+    let (program, unknown) = (WorkerProgram::CurrentProgram, args.unknown_imports.into());
+    stockade::inspect_with(module, Some(&program), unknown)
+}
+
+/// Refuses what is wrong with the options before anything is started: grants of what is not there or is
+/// granted twice, arguments that name files which cannot be read.
+///
+/// # Errors
+/// The first of it.
+pub(crate) fn check(args: &PoolArgs) -> Result<(), Error> {
+    grants(args)?;
+    arguments::check_files(args.init_arg.iter().map(|given| match given {
+        Given::Position(text) => text.as_str(),
+        Given::Name(named) => named.value.as_str(),
+    }))
+}
+
 /// Shuts the pool down, which runs its finalizer.
 ///
 /// # Errors
@@ -90,6 +125,8 @@ fn compile_limits(args: &PoolArgs) -> CompileLimits {
 }
 
 fn grants(args: &PoolArgs) -> Result<Grants, Error> {
+    values::check_grants(&args.grant_dir, &args.grant_env)
+        .map_err(|twice| Error::new(Exit::Usage, twice))?;
     let mut grants = Grants::none();
     for grant in &args.grant_dir {
         // Workers run in the root directory, where a relative path would be another.
@@ -116,8 +153,7 @@ fn initializer(module: &Path, args: &PoolArgs) -> Result<Option<(String, Json)>,
         return Ok(args.init.clone().map(|name| (name, Json::new())));
     }
     // Its parameters' types say how the arguments are read, and its name may have to be found.
-    let (program, unknown) = (WorkerProgram::CurrentProgram, args.unknown_imports.into());
-    let description = stockade::inspect_with(module, Some(&program), unknown)?;
+    let description = describe(module, args)?;
     let declared = target::hook(&description, FunctionKind::Initializer, args.init.as_deref());
     let Some(name) = args.init.clone().or_else(|| Some(declared?.name.clone())) else {
         return Err(Error::new(Exit::Call, "the module declares no initializer")

@@ -153,7 +153,8 @@ mod tests {
     fn described(kind: FunctionKind, name: &str, type_name: &str) -> Function {
         let params = vec![Parameter { name: "x".into(), type_name: type_name.into() }];
         let (doc, result) = (String::new(), "u64".into());
-        Function { kind, name: name.into(), export: format!("e.{name}"), doc, params, result }
+        let export = format!("e.{name}");
+        Function { kind, name: name.into(), export, doc, params, result, reads_cells: false }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Values of options: durations, sizes and grants, as people write them.
 
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -115,6 +116,15 @@ pub(crate) struct DirGrant {
     pub(crate) writable: bool,
 }
 
+impl DirGrant {
+    /// The guest's folder however it is written: `/data/`, `/./data` and `/data` are one.
+    fn folder(&self) -> String {
+        let parts = self.guest.split('/').filter(|part| !part.is_empty() && *part != ".");
+        let root = if self.guest.starts_with('/') { "/" } else { "" };
+        format!("{root}{}", parts.collect::<Vec<_>>().join("/"))
+    }
+}
+
 impl FromStr for DirGrant {
     type Err = String;
 
@@ -129,6 +139,32 @@ impl FromStr for DirGrant {
             return Err("write HOST, HOST::GUEST or HOST::GUEST:rw".into());
         }
         Ok(Self { host: host.into(), guest: guest.into(), writable })
+    }
+}
+
+/// Refuses grants of which one would hide another.
+///
+/// # Errors
+/// In words, the first that is granted twice.
+pub(crate) fn check_grants(directories: &[DirGrant], variables: &[EnvGrant]) -> Result<(), String> {
+    let mut folders = HashMap::new();
+    for grant in directories {
+        let host = grant.host.display();
+        match folders.insert(grant.folder(), grant) {
+            Some(other) if other == grant => {
+                return Err(format!("the directory {host} is granted twice as {}", grant.guest));
+            }
+            Some(other) => {
+                let other = other.host.display();
+                return Err(format!("{other} and {host} are both granted as {}", grant.guest));
+            }
+            None => {}
+        }
+    }
+    let mut names = HashSet::new();
+    match variables.iter().find(|grant| !names.insert(&grant.name)) {
+        Some(twice) => Err(format!("the variable `{}` is granted twice", twice.name)),
+        None => Ok(()),
     }
 }
 
@@ -253,6 +289,23 @@ mod tests {
         assert!("::/data".parse::<DirGrant>().is_err());
         assert!("data::".parse::<DirGrant>().is_err());
         assert!("".parse::<DirGrant>().is_err());
+    }
+
+    #[test]
+    fn what_is_granted_twice_is_refused() {
+        let check = |directories: &[&str], variables: &[&str]| {
+            let directories: Vec<DirGrant> =
+                directories.iter().map(|text| text.parse().unwrap()).collect();
+            let variables: Vec<EnvGrant> =
+                variables.iter().map(|text| text.parse().unwrap()).collect();
+            check_grants(&directories, &variables)
+        };
+        check(&["a::/a", "a::/b", "b::/a/b", "c::data"], &["A=1", "B=1"]).unwrap();
+        for twice in [["a::/a", "b::/a"], ["a::/a", "b::/a/:rw"], ["a::x", "b::./x"], ["a", "a"]] {
+            assert!(check(&twice, &[]).is_err(), "{twice:?}");
+        }
+        assert!(check(&["a", "a"], &[]).unwrap_err().contains("granted twice as a"));
+        assert!(check(&[], &["A=1", "A=2"]).unwrap_err().contains("`A` is granted twice"));
     }
 
     #[test]

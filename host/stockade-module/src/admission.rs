@@ -45,6 +45,13 @@ fn validate(binary: &[u8], features: Features) -> Result<Types, Refusal> {
         Ok(types) => return Ok(types),
         Err(error) => error,
     };
+    if is_too_much(error.message()) {
+        // The parser's own limits, which are those of every engine.
+        return Err(refusal(
+            RefusalKind::Limit,
+            &format!("it is too large for any engine: {error}"),
+        ));
+    }
     let (kind, message) = match features::used(binary, features) {
         None => (RefusalKind::Malformed, format!("not a valid module: {error}")),
         Some(Used { off, never }) => {
@@ -59,6 +66,15 @@ fn validate(binary: &[u8], features: Features) -> Result<Types, Refusal> {
         }
     };
     Err(refusal(kind, &message))
+}
+
+/// Whether the validator says that there is too much of something, not that it is wrong. It has no
+/// other sign of that than its words.
+fn is_too_much(message: &str) -> bool {
+    message == "function body size is out of bounds"
+        || message.starts_with("too many locals")
+        || message.contains("count exceeds limit of")
+        || message.contains("exceeds the limit of")
 }
 
 fn join(names: &[String]) -> String {

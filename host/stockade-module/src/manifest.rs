@@ -121,6 +121,7 @@ impl Reader<'_> {
             doc: cut(record.doc, FUNCTION_TEXT_BYTES_MAX),
             params: record.params.into_iter().map(parameter).collect(),
             result: cut(record.result, FUNCTION_TEXT_BYTES_MAX),
+            reads_cells: record.cells,
         });
     }
 

@@ -315,6 +315,8 @@ pub struct Function {
     pub params: Vec<Parameter>,
     /// Its result's type as the source writes it; may be empty.
     pub result: String,
+    /// Whether it reads JSON arguments that are cells of a table, as their types take them.
+    pub reads_cells: bool,
 }
 
 impl_bounded_decode!(Function {
@@ -324,6 +326,7 @@ impl_bounded_decode!(Function {
     doc: bounds::text::<FUNCTION_TEXT_BYTES_MAX>,
     params: bounds::list::<PARAMETERS_MAX, _, _>,
     result: bounds::text::<FUNCTION_TEXT_BYTES_MAX>,
+    reads_cells: Decode::decode,
 });
 
 /// What a function of the manifest is for.

@@ -9,12 +9,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
-use stockade_wire::{Codec, Parameter};
+use serde_json::Value;
+use stockade_wire::{Codec, Parameter, Stdin};
 
 use crate::codec::Unfit;
 use crate::payload::Payload;
-use crate::target::{Callable, CallableKind};
+use crate::target::{self, Callable, CallableKind, ModuleEntry, Target};
 use crate::{SharedBuffer, SubmitError, codec, scalar};
 
 /// What a task can be called with.
@@ -26,6 +26,7 @@ use crate::{SharedBuffer, SubmitError, codec, scalar};
 /// | [`Bytes`] | the bytes themselves | tasks of one byte-like parameter |
 /// | [`SharedBuffer`] | memory of the guest's, for the time of the task | the same, and large data |
 /// | [`GivenArguments`](crate::GivenArguments) | what they were encoded as before | tasks submitted anew |
+/// | [`Command`](crate::Command) | a program's arguments, variables and streams | commands, whose results are [`CommandOutput`](crate::CommandOutput)s |
 ///
 /// Where the module's manifest names a parameter's type, a tuple's value becomes one of that type or
 /// is refused before anything is queued: a number where that changes nothing (a literal `1` is a
@@ -85,17 +86,30 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// Arguments as JSON values, by position and by name.
+/// Arguments as JSON, by position and by name.
 ///
 /// ```
 /// use serde_json::json;
 ///
 /// let arguments = stockade::Json::new().arg(json!("to be or not")).named("limit", json!(3));
 /// ```
+///
+/// A [`Value`] holds integers up to 64 bits, floats, and each key of an object once. JSON that has
+/// more is given as its text, which reaches the guest's parser as it stands: integers of 128 bits
+/// and longer, `-0`, all digits, keys that stand twice.
+///
+/// ```
+/// use stockade::Json;
+///
+/// let arguments = Json::new().arg_json("340282366920938463463374607431768211455")?;
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Json {
-    args: Vec<Value>,
-    kwargs: BTreeMap<String, Value>,
+    /// Each is the text of one JSON value, without white space around it.
+    args: Vec<String>,
+    kwargs: BTreeMap<String, String>,
+    cells: bool,
 }
 
 impl Json {
@@ -107,15 +121,65 @@ impl Json {
     /// Adds one by position.
     #[must_use]
     pub fn arg(mut self, value: Value) -> Self {
-        self.args.push(value);
+        self.args.push(value.to_string());
         self
     }
 
     /// Adds one by name; a second of that name replaces the first.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>, value: Value) -> Self {
-        self.kwargs.insert(name.into(), value);
+        self.kwargs.insert(name.into(), value.to_string());
         self
+    }
+
+    /// Adds one by position, as the text of its JSON. Nests as deep as the guest's parser goes.
+    ///
+    /// # Errors
+    /// Where `text` is no JSON.
+    pub fn arg_json(mut self, text: impl Into<String>) -> Result<Self, serde_json::Error> {
+        self.args.push(checked(text.into())?);
+        Ok(self)
+    }
+
+    /// Adds one by name, as the text of its JSON; a second of that name replaces the first.
+    ///
+    /// # Errors
+    /// Where `text` is no JSON.
+    pub fn named_json(
+        mut self,
+        name: impl Into<String>,
+        text: impl Into<String>,
+    ) -> Result<Self, serde_json::Error> {
+        self.kwargs.insert(name.into(), checked(text.into())?);
+        Ok(self)
+    }
+
+    /// Says that the arguments are cells of a table, or objects of cells: the guest reads a number,
+    /// true or false as a text where its type is a text, and a text that says a number as one where
+    /// its type is a number. Only for a function that [`reads_cells`](crate::Function::reads_cells);
+    /// any other refuses the call.
+    #[must_use]
+    pub fn of_cells(mut self) -> Self {
+        self.cells = true;
+        self
+    }
+
+    /// What a task reads: `{"args": […], "kwargs": {…}}`.
+    fn to_input(&self) -> Vec<u8> {
+        let texts = self.args.iter().map(String::len).sum::<usize>()
+            + self.kwargs.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>();
+        let commas_and_quotes = 8 * (self.args.len() + self.kwargs.len()) + 32;
+        let mut input = String::with_capacity(texts + commas_and_quotes);
+        input.push_str("{\"args\":[");
+        input.push_str(&self.args.join(","));
+        input.push_str("],\"kwargs\":{");
+        for (index, (name, text)) in self.kwargs.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            input.push_str(&format!("{comma}{}:", Value::from(name.as_str())));
+            input.push_str(text);
+        }
+        input.push_str(if self.cells { "},\"cells\":true}" } else { "}}" });
+        input.into_bytes()
     }
 
     fn check(&self, params: &[Parameter]) -> Result<(), String> {
@@ -144,6 +208,17 @@ impl Json {
     }
 }
 
+/// `text` without white space around it, where it is one JSON value. However deep that nests: the
+/// check keeps no value and does not recurse.
+fn checked(mut text: String) -> Result<String, serde_json::Error> {
+    serde_json::from_str::<de::IgnoredAny>(&text)?;
+    let is_space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r');
+    text.truncate(text.trim_end_matches(is_space).len());
+    let before = text.len() - text.trim_start_matches(is_space).len();
+    text.drain(..before);
+    Ok(text)
+}
+
 /// The most bytes of one task's encoded arguments, or of a command's stdin: half of what a message
 /// may have.
 pub(crate) const INPUT_BYTES_MAX: usize = 128 << 20;
@@ -164,14 +239,19 @@ pub(crate) fn encode(
     })?;
     match &payload {
         Payload::Task { input, .. } => check_bytes(&callable.name, "they have", input.len())?,
+        Payload::Command(command) => {
+            if let Stdin::Bytes(bytes) = &command.call.stdin {
+                check_bytes(&callable.name, "stdin has", bytes.len())?;
+            }
+        }
         // As many numbers as the function has parameters; a buffer knows its own limit.
-        Payload::Scalars(_) | Payload::Command(_) | Payload::Buffer(_) => {}
+        Payload::Scalars(_) | Payload::Buffer(_) => {}
     }
     Ok(payload)
 }
 
 /// Refuses what no message could carry; `what` begins the sentence.
-pub(crate) fn check_bytes(function: &str, what: &str, bytes: usize) -> Result<(), SubmitError> {
+fn check_bytes(function: &str, what: &str, bytes: usize) -> Result<(), SubmitError> {
     if bytes <= INPUT_BYTES_MAX {
         return Ok(());
     }
@@ -182,7 +262,21 @@ pub(crate) fn check_bytes(function: &str, what: &str, bytes: usize) -> Result<()
 pub(crate) mod sealed {
     use super::*;
 
-    pub trait Sealed {
+    pub trait Sealed: Sized {
+        /// Whether the function that they are for may be another than the target's own.
+        fn names_function(&self) -> bool {
+            false
+        }
+
+        /// Finds the function that `target` names among `modules`.
+        fn resolve<'a>(
+            &self,
+            modules: &'a [ModuleEntry],
+            target: &Target,
+        ) -> Result<(&'a ModuleEntry, &'a Callable), SubmitError> {
+            target::resolve(modules, target)
+        }
+
         fn invoke(self, callable: &Callable) -> Result<Payload, Problem>;
     }
 
@@ -300,16 +394,15 @@ impl Sealed for Json {
                 if let Some(params) = params {
                     self.check(params).map_err(Problem::Signature)?;
                 }
-                let kwargs = self.kwargs.into_iter().collect::<Map<_, _>>();
-                let input = serde_json::json!({ "args": self.args, "kwargs": kwargs });
-                Ok(task(Codec::Json, input.to_string().into_bytes()))
+                Ok(task(Codec::Json, self.to_input()))
             }
             CallableKind::Scalar { params, .. } => {
                 if let Some(name) = self.kwargs.keys().next() {
                     let problem = format!("its parameters have no names, so `{name}` fits none");
                     return Err(Problem::Signature(problem));
                 }
-                let args = scalar::encode(&self.args, params).map_err(Problem::Signature)?;
+                let texts = self.args.iter().map(String::as_str);
+                let args = scalar::encode_json(texts, params).map_err(Problem::Signature)?;
                 Ok(Payload::Scalars(args.into()))
             }
             CallableKind::Command => Err(not_for_commands()),
@@ -368,6 +461,31 @@ mod tests {
         assert!(problem(named(), &["a"]).unwrap().contains("no parameter `b`"));
         assert!(problem(named(), &["b"]).unwrap().contains("by position and by name"));
         assert!(problem(Json::new().arg(json!(1)).arg(json!(2)), &["a"]).is_some());
+    }
+
+    #[test]
+    fn json_text_reaches_the_guest_as_it_stands() {
+        let input = |arguments: Json| match encode(arguments, &callable(&["a", "b"])).unwrap() {
+            Payload::Task { input, .. } => String::from_utf8(input.into_vec()).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        for text in
+            ["18446744073709551616", "-0", "1e400", "1.10", "{\"a\": 1,\n\"a\": 2}", "\"\\ud800\""]
+        {
+            let arguments = Json::new().arg_json(format!(" {text}\n")).unwrap();
+            let arguments = arguments.named_json("b", text).unwrap();
+            let expected = format!("{{\"args\":[{text}],\"kwargs\":{{\"b\":{text}}}}}");
+            assert_eq!(input(arguments), expected);
+        }
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let arguments = Json::new().arg_json(&*deep).unwrap().named("b", json!(null));
+        assert!(input(arguments).contains(&deep));
+        for text in ["", " ", "nul", "1 2", "01", "1,2", "1],\"kwargs\":{}", "NaN"] {
+            assert!(Json::new().arg_json(text).is_err(), "{text}");
+            assert!(Json::new().named_json("a", text).is_err(), "{text}");
+        }
+        let quoted = Json::new().named("a\"b", json!(1));
+        assert_eq!(quoted.to_input(), br#"{"args":[],"kwargs":{"a\"b":1}}"#);
     }
 
     #[test]

@@ -4,10 +4,25 @@ use std::os::fd::OwnedFd;
 
 use stockade_wire::{Captured, CommandCall, Stdin, StdioSink};
 
+use crate::SubmitError;
+use crate::arguments::Arguments;
+use crate::arguments::sealed::{Problem, Sealed};
+use crate::payload::{CommandPayload, Payload};
+use crate::target::{self, Callable, CallableKind, ModuleEntry, Target};
+
+/// The most bytes of a command's arguments and environment together.
+const TEXT_BYTES_MAX: usize = 1 << 20;
+
 /// A run of a module as a program: arguments, environment and stdio.
 ///
 /// It begins in the module's own entry, the export `""` or else `_start`, unless
-/// [`entry`](Self::entry) names another, and ends where that returns or the program exits. Everything not given is empty: no arguments beyond the program's name, no environment beyond the
+/// [`entry`](Self::entry) names another, and ends where that returns or the program exits.
+///
+/// As [`Arguments`] it is what commands are called with, by
+/// [`Pool::submit_command`](crate::Pool::submit_command), by
+/// [`Pool::map_command`](crate::Pool::map_command) for many, and by whatever else takes arguments.
+///
+/// Everything not given is empty: no arguments beyond the program's name, no environment beyond the
 /// pool's grants, stdin at its end. Stdout and stderr are captured up to `Limits::stdio_bytes`.
 ///
 /// ```
@@ -119,9 +134,59 @@ impl Command {
         self
     }
 
-    /// The entry that it names, what it is called with, and its descriptors.
-    pub(crate) fn into_parts(self) -> (Option<String>, CommandCall, Vec<OwnedFd>) {
-        (self.entry, self.call, self.descriptors.into_iter().flatten().collect())
+    /// What it is called with, and its descriptors.
+    pub(crate) fn into_parts(self) -> (CommandCall, Vec<OwnedFd>) {
+        (self.call, self.descriptors.into_iter().flatten().collect())
+    }
+
+    /// Refuses texts that no program could be given: it finds the end of each by a NUL.
+    fn check(&self) -> Result<(), String> {
+        let CommandCall { args, env, .. } = &self.call;
+        if let Some(index) = args.iter().position(|text| text.contains('\0')) {
+            return Err(format!("argument {index} holds a NUL character, which would end it"));
+        }
+        if let Some((name, _)) = env.iter().find(|(name, value)| {
+            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+        }) {
+            return Err(format!(
+                "the variable {name:?} has no name, an = in its name, or a NUL character"
+            ));
+        }
+        let text_bytes = args.iter().map(String::len).sum::<usize>()
+            + env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if text_bytes > TEXT_BYTES_MAX {
+            return Err(format!(
+                "arguments and environment have {text_bytes} bytes, where {TEXT_BYTES_MAX} are \
+                 allowed"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Arguments for Command {}
+
+impl Sealed for Command {
+    fn names_function(&self) -> bool {
+        self.entry.is_some()
+    }
+
+    /// Finds the entry: the one that it names, or else the target's.
+    fn resolve<'a>(
+        &self,
+        modules: &'a [ModuleEntry],
+        target: &Target,
+    ) -> Result<(&'a ModuleEntry, &'a Callable), SubmitError> {
+        target::resolve_entry(modules, target, self.entry.as_deref())
+    }
+
+    fn invoke(self, callable: &Callable) -> Result<Payload, Problem> {
+        if callable.kind != CallableKind::Command {
+            return Err(Problem::Signature("it is a function, not a command".into()));
+        }
+        self.check().map_err(Problem::Encode)?;
+        let (call, descriptors) = self.into_parts();
+        Ok(Payload::Command(Box::new(CommandPayload { call, descriptors })))
     }
 }
 

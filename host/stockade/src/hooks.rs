@@ -92,7 +92,10 @@ impl ChosenHook {
                     _ => {
                         return Err(failed(SubmitError::Signature {
                             function: callable.name.clone(),
-                            problem: format!("a {role} is a task or takes and returns nothing"),
+                            problem: format!(
+                                "{} is a task or takes and returns nothing",
+                                with_article(role)
+                            ),
                             signature: callable.signature(),
                         }));
                     }
@@ -152,4 +155,9 @@ fn hook_callable(
     }
     let (module, callable) = crate::target::resolve(modules, target)?;
     Ok((module.id, callable.clone()))
+}
+/// `an initializer`, `a finalizer`.
+fn with_article(role: &str) -> String {
+    let article = if role.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {role}")
 }

@@ -44,7 +44,7 @@
 //! |---|---|---|
 //! | task | what the guest SDK's `#[task]` makes: any serde types | tuples, [`Json`], [`Bytes`], [`SharedBuffer`] |
 //! | scalar function | any export over `i32`, `i64`, `f32`, `f64` | tuples of numbers, [`Json`] |
-//! | command | the module's `_start`, `""`, or another [entry](Command::entry): a whole program | [`Command`] and [`Pool::submit_command`] |
+//! | command | the module's `_start`, `""`, or another [entry](Command::entry): a whole program | [`Command`] with [`Pool::submit_command`] and [`Pool::map_command`] |
 //!
 //! A pool of one module takes a bare name; a pool of several takes `(module, function)`. Modules of
 //! one pool may share worker processes, so a pool is one domain of trust: two tenants, two pools.
@@ -141,6 +141,7 @@ mod cache;
 mod callbacks;
 mod cancelled;
 mod cell;
+mod check;
 mod codec;
 mod command;
 mod compile;
@@ -206,6 +207,7 @@ pub use builder::{PoolBuilder, inspect, inspect_with};
 pub use cache::{Cache, CacheCheck, CacheEntry, CacheError, Distrust};
 pub use cancelled::{CancelledTask, GivenArguments};
 pub use cell::CallbackId;
+pub use check::check_call;
 pub use command::{Command, CommandOutput};
 pub use coredump::Coredump;
 pub use error::{
@@ -232,11 +234,11 @@ pub use report::{Status, TaskReport};
 pub use self_test::{TestError, TestPath};
 pub use shared::{WorkerInfo, WorkerState};
 pub use stockade_wire::{
-    COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, Captured, Codec, CompileLimits, Coredumps,
-    DirectoryGrant, Export, ExportType, Feature, Features, Frame, Function, FunctionKind, Grants,
-    GuestError, Import, Instances, Layer, LayerReport, Level, Limits, Lockdown, LockdownReport,
-    LogLine, ModuleDescription, Parameter, Scalar, SourcePlace, TaskId, TrapKind, UnknownFeature,
-    UnknownImports, ValueType, WorkerId,
+    BACKTRACE_FRAMES_MAX, COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, Captured, Codec, CompileLimits,
+    Coredumps, DirectoryGrant, Export, ExportType, Feature, Features, Frame, Function,
+    FunctionKind, Grants, GuestError, Import, Instances, Layer, LayerReport, Level, Limits,
+    Lockdown, LockdownReport, LogLine, ModuleDescription, Parameter, Scalar, SourcePlace, TaskId,
+    TrapKind, UnknownFeature, UnknownImports, ValueType, WorkerId,
 };
 pub use target::Target;
 pub use task::{Output, TaskDuration, TaskHandle, TaskResult};

@@ -117,6 +117,23 @@ impl From<f64> for Number {
 }
 
 impl Number {
+    /// The number that a JSON text is: an integer where it is written as one. `None` for one that is
+    /// no JSON number, and one that none of these kinds has: an integer beyond 128 bits that no float
+    /// of 64 bits holds exactly, or what would be an infinite float.
+    pub(crate) fn from_json(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return text.parse().ok().filter(|float: &f64| float.is_finite()).map(Self::F64);
+        }
+        let integer = match text.len() > digits.len() {
+            true => text.parse().ok().map(|value: i128| value.into()),
+            false => text.parse().ok().map(|value: u128| value.into()),
+        };
+        // A float shows all of its digits before the point.
+        let float = || text.parse().ok().filter(|float: &f64| format!("{float:.0}") == text);
+        integer.or_else(|| float().map(Self::F64))
+    }
+
     /// As an integer of the type `T`, where it is a whole number in its range.
     pub(crate) fn to_integer<T: TryFrom<u128> + TryFrom<i128>>(self) -> Option<T> {
         match self {

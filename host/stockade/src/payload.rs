@@ -48,6 +48,20 @@ pub struct CommandPayload {
     pub(crate) descriptors: Vec<OwnedFd>,
 }
 
+impl CommandPayload {
+    /// Bytes of its texts and of its stdin, and what the length of each takes at most.
+    fn bytes(&self) -> usize {
+        const LENGTH_BYTES: usize = 8;
+        let CommandCall { args, env, stdin, .. } = &self.call;
+        let texts = args.iter().chain(env.iter().flat_map(|(name, value)| [name, value]));
+        let stdin = match stdin {
+            Stdin::Bytes(bytes) => bytes.len(),
+            Stdin::Descriptor | Stdin::Error(_) => 0,
+        };
+        texts.map(|text| text.len() + LENGTH_BYTES).sum::<usize>() + stdin
+    }
+}
+
 impl PartialEq for CommandPayload {
     fn eq(&self, other: &Self) -> bool {
         // No descriptor is another.
@@ -90,7 +104,8 @@ impl Payload {
         let variable = match self {
             Self::Task { input, .. } => input.len(),
             Self::Scalars(args) => args.len() * 11,
-            Self::Buffer(_) | Self::Command(_) => 0,
+            Self::Command(command) => command.bytes(),
+            Self::Buffer(_) => 0,
         };
         if variable > stockade_wire::frame::INLINE_BYTES_MAX {
             FIXED_BYTES
@@ -201,7 +216,7 @@ mod tests {
     #[test]
     fn what_was_lent_comes_back_as_it_was() {
         let payloads = || {
-            let (_, call, descriptors) = Command::new("wc").args(["-l"]).into_parts();
+            let (call, descriptors) = Command::new("wc").args(["-l"]).into_parts();
             [
                 Payload::Task { codec: Codec::Json, input: Box::from([1, 2, 3]) },
                 Payload::Scalars(Box::from([Scalar::I32(1)])),
@@ -221,6 +236,27 @@ mod tests {
             payload.take_back(invocation, descriptors);
             assert_eq!(payload, expected);
         }
+    }
+
+    #[test]
+    fn a_command_takes_of_its_workers_window_what_it_holds() {
+        let taken = |command: Command| {
+            let (call, descriptors) = command.into_parts();
+            Payload::Command(Box::new(CommandPayload { call, descriptors })).inline_bytes()
+        };
+        let nothing = taken(Command::new(""));
+        let text = || "x".repeat(1000);
+        for command in [
+            Command::new(text()),
+            Command::new("").args([text()]),
+            Command::new("").env(text(), ""),
+            Command::new("").env("", text()),
+            Command::new("").stdin(text()),
+        ] {
+            assert!(taken(command) >= nothing + 1000);
+        }
+        // More travels outside, and only its announcement counts.
+        assert!(taken(Command::new("").stdin(vec![0; 1 << 20])) <= nothing);
     }
 
     #[test]

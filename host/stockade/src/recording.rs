@@ -29,7 +29,7 @@ use crate::arguments::Arguments;
 use crate::cancelled::GivenArguments;
 use crate::compile::Source;
 use crate::payload::Payload;
-use crate::target::{ModuleEntry, Target};
+use crate::target::{ModuleEntry, OWN_ENTRY, Target};
 use crate::task::Output;
 use crate::{Command, Hook, Pool, PoolBuilder, SubmitError, TaskError, TaskHandle};
 
@@ -140,6 +140,9 @@ impl Pool {
         let given = match payload {
             Payload::Task { codec, input } => Given::Encoded(codec, input.into_vec()),
             Payload::Scalars(args) => Given::Scalars(args.into_vec()),
+            Payload::Command(command) if command.descriptors.is_empty() => {
+                Given::Command(command.call)
+            }
             Payload::Command(_) | Payload::Buffer(_) => return Err(RecordError::Lent),
         };
         self.recording(module, function, given)
@@ -151,12 +154,7 @@ impl Pool {
     /// # Errors
     /// [`RecordError`]
     pub fn record_command(&self, command: Command) -> Result<Recording, RecordError> {
-        let (entry, call, descriptors) = command.into_parts();
-        if !descriptors.is_empty() {
-            return Err(RecordError::Lent);
-        }
-        let (module, function) = self.core.recorded_command(entry.as_deref())?;
-        self.recording(module, function, Given::Command(call))
+        self.record(OWN_ENTRY, command)
     }
 
     fn recording(

@@ -20,18 +20,81 @@ pub(crate) fn encode<A: Serialize + ?Sized>(
 ) -> Result<Vec<Scalar>, String> {
     let mut numbers = Numbers::default();
     arguments.serialize(&mut numbers).map_err(|error| error.0)?;
-    if numbers.found.len() != params.len() {
-        return Err(format!("it takes {}, got {}", count(params.len()), numbers.found.len()));
+    as_scalars(numbers.found, params, |number, param| as_scalar(*number, param))
+}
+
+/// As [`encode`], of arguments that are the texts of JSON values, each of them of any length.
+pub(crate) fn encode_json<'a>(
+    texts: impl Iterator<Item = &'a str>,
+    params: &[ValueType],
+) -> Result<Vec<Scalar>, String> {
+    let numbers = texts.zip(1..).map(|(text, position)| {
+        let what = match text.as_bytes() {
+            [b'-' | b'0'..=b'9', ..] => return Ok(text),
+            [b't' | b'f', ..] => return Ok(text),
+            [b'n', ..] => "nothing",
+            [b'"', ..] => "text",
+            [b'[', ..] => "a list",
+            _ => "a map",
+        };
+        Err(format!("argument {position} is {what}, where a number is needed"))
+    });
+    let numbers: Vec<_> = numbers.collect::<Result<_, _>>()?;
+    as_scalars(numbers, params, |text, param| json_scalar(text, param))
+}
+
+fn as_scalars<N>(
+    numbers: Vec<N>,
+    params: &[ValueType],
+    convert: impl Fn(&N, ValueType) -> Result<Scalar, String>,
+) -> Result<Vec<Scalar>, String> {
+    if numbers.len() != params.len() {
+        return Err(format!("it takes {}, got {}", count(params.len()), numbers.len()));
     }
-    numbers
-        .found
-        .into_iter()
-        .zip(params)
-        .enumerate()
-        .map(|(index, (number, param))| {
-            as_scalar(number, *param).map_err(|why| format!("argument {}: {why}", index + 1))
-        })
-        .collect()
+    let converted = numbers.iter().zip(params).enumerate().map(|(index, (number, param))| {
+        convert(number, *param).map_err(|why| format!("argument {}: {why}", index + 1))
+    });
+    converted.collect()
+}
+
+/// A JSON number, or `true` or `false`, as a scalar.
+fn json_scalar(text: &str, param: ValueType) -> Result<Scalar, String> {
+    let number = match text {
+        "true" => true.into(),
+        "false" => false.into(),
+        // As every integer, 0 has a sign only where it is a float.
+        "-0" if matches!(param, ValueType::F32 | ValueType::F64) => Number::F64(-0.0),
+        _ => Number::from_json(text).ok_or_else(|| beyond(text, param))?,
+    };
+    // An integer that only a float holds.
+    let is_whole = || !text.contains(['.', 'e', 'E']);
+    match (number, param) {
+        (Number::F64(_), ValueType::I32 | ValueType::I64) if is_whole() => Err(beyond(text, param)),
+        _ => as_scalar(number, param),
+    }
+}
+
+/// What is said of a number that no type of the guest's has.
+fn beyond(text: &str, param: ValueType) -> String {
+    let shown = match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
+    };
+    format!("{shown} does not fit an {param}{}", range(param))
+}
+
+/// Digits of a number that are shown: as many as two integers of 128 bits have.
+const SHOWN_CHARS_MAX: usize = 80;
+
+/// From where to where numbers of a type go, as the end of a sentence.
+fn range(param: ValueType) -> String {
+    match param {
+        ValueType::I32 => format!(", which goes from {} to {}", i32::MIN, u32::MAX),
+        ValueType::I64 => format!(", which goes from {} to {}", i64::MIN, u64::MAX),
+        ValueType::F32 => format!(", which goes from {:e} to {:e}", f32::MIN, f32::MAX),
+        ValueType::F64 => format!(", which goes from {:e} to {:e}", f64::MIN, f64::MAX),
+        ValueType::Other => String::new(),
+    }
 }
 
 pub(crate) fn count(arguments: usize) -> String {
@@ -157,7 +220,13 @@ fn as_scalar(number: Number, param: ValueType) -> Result<Scalar, String> {
     };
     scalar.ok_or_else(|| match (number, param) {
         (Number::Natural(_) | Number::Negative(_), ValueType::I32 | ValueType::I64) => {
-            format!("{number} does not fit an {param}")
+            format!("{number} does not fit an {param}{}", range(param))
+        }
+        (Number::F64(_), ValueType::F32) => {
+            format!("{number} does not fit an {param}{}", range(param))
+        }
+        (Number::Natural(_) | Number::Negative(_), ValueType::F32 | ValueType::F64) => {
+            format!("{number} is not an {param}: it has more digits than one holds exactly")
         }
         _ => format!("{number} is not an {param}"),
     })
@@ -333,6 +402,50 @@ mod tests {
         assert_eq!(encode(&(3,), &[F64]).unwrap(), [Scalar::F64(3f64.to_bits())]);
         assert!(encode(&((1i64 << 53) + 1,), &[F64]).is_err());
         assert!(encode(&(i128::MAX,), &[F64]).is_err());
+    }
+
+    #[test]
+    fn json_numbers_of_any_length_are_exact_or_refused_with_the_range() {
+        let one =
+            |text: &str, param| encode_json([text].into_iter(), &[param]).map(|given| given[0]);
+        let f64_of = |value: f64| Ok(Scalar::F64(value.to_bits()));
+        assert_eq!(one("-0", I32), Ok(Scalar::I32(0)));
+        assert_eq!(one("-0", F64), f64_of(-0.0));
+        assert_eq!(one("-0.0", F64), f64_of(-0.0));
+        assert_eq!(one("-0", F32), Ok(Scalar::F32((-0.0f32).to_bits())));
+        assert_eq!(one("18446744073709551615", I64), Ok(Scalar::I64(-1)));
+        assert_eq!(one("-9223372036854775808", I64), Ok(Scalar::I64(i64::MIN)));
+        for (text, param, range) in [
+            ("18446744073709551616", I64, "from -9223372036854775808 to 18446744073709551615"),
+            ("-9223372036854775809", I64, "from -9223372036854775808"),
+            ("4294967296", I32, "from -2147483648 to 4294967295"),
+            ("340282366920938463463374607431768211456", I64, "does not fit an i64"),
+            ("1e400", F64, "from -1.7976931348623157e308 to 1.7976931348623157e308"),
+            ("-1e400", F64, "does not fit an f64"),
+            ("1e39", F32, "to 3.4028235e38"),
+            ("1e3", I64, "is not an i64"),
+            ("1.0", I32, "is not an i32"),
+        ] {
+            let refused = one(text, param).unwrap_err();
+            assert!(refused.contains(range), "{text}: {refused}");
+        }
+        // Integers are exact as floats, or refused; what is written as a float is rounded as one.
+        assert_eq!(one("18446744073709551616", F64), f64_of(2f64.powi(64)));
+        assert!(one("18446744073709551617", F64).unwrap_err().contains("holds exactly"));
+        assert_eq!(one("18446744073709551617.0", F64), f64_of(2f64.powi(64)));
+        let long = format!("{:.0}", 2f64.powi(200));
+        assert_eq!(one(&long, F64), f64_of(2f64.powi(200)));
+        assert_eq!(one(&format!("-{long}"), F64), f64_of(-2f64.powi(200)));
+        assert!(one(&format!("{long}1"), F64).is_err());
+        assert!(one(&long, I64).unwrap_err().contains("does not fit an i64"));
+        let endless = "9".repeat(100_000);
+        assert!(one(&endless, F64).unwrap_err().len() < 200);
+        assert_eq!(one("true", I32), Ok(Scalar::I32(1)));
+        for (text, what) in
+            [("null", "nothing"), ("\"1\"", "text"), ("[1]", "a list"), ("{}", "a map")]
+        {
+            assert!(one(text, I32).unwrap_err().contains(&format!("argument 1 is {what}")));
+        }
     }
 
     #[test]

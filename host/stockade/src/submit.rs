@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde::Serialize;
-use stockade_wire::{ChunkId, ModuleId, Stdin, TaskId};
+use stockade_wire::{ChunkId, ModuleId, TaskId};
 
 use crate::arguments::{self, Arguments};
 use crate::cell::TaskCell;
@@ -18,16 +18,13 @@ use crate::driver::Command as DriverCommand;
 use crate::entry::{TaskEntry, deadline_for_host};
 use crate::map::{Map, MapAll, Singles};
 use crate::options::{TaskOptions, WhenFull, check_tighter};
-use crate::payload::{CommandPayload, Payload};
+use crate::payload::Payload;
 use crate::pool::Core;
 use crate::room::{Patience, Place};
-use crate::target::{self, ModuleEntry, OWN_ENTRY, Target};
+use crate::target::{ModuleEntry, OWN_ENTRY, Target};
 use crate::task::{TaskHandle, TaskResult};
 use crate::terms::Terms;
 use crate::{CommandOutput, Pool, RunError, SubmitError, watch};
-
-/// The most bytes of a command's arguments and environment together.
-const COMMAND_TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// What a task travels with.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,7 +75,7 @@ impl Pool {
         options: TaskOptions,
     ) -> Result<TaskHandle<T>, SubmitError> {
         let target = target.into();
-        let terms = self.core.terms(&target, &options, None)?;
+        let terms = self.core.terms(&target, &arguments, &options, None)?;
         let payload = self.core.payload(&terms, arguments)?;
         let place = self.core.place(self.core.patience(&options))?;
         self.core.enqueue(terms, payload, &options, None, place)
@@ -120,7 +117,7 @@ impl Pool {
         let target = target.into();
         let chunk = Some(self.core.new_chunk());
         let submit = |arguments| {
-            let terms = self.core.terms(&target, options, None)?;
+            let terms = self.core.terms(&target, &arguments, options, None)?;
             let payload = self.core.payload(&terms, arguments)?;
             let place = self.core.place(self.core.patience(options))?;
             self.core.enqueue(terms, payload, options, chunk, place)
@@ -151,10 +148,7 @@ impl Pool {
         command: Command,
         options: TaskOptions,
     ) -> Result<TaskHandle<CommandOutput>, SubmitError> {
-        let target = target.into();
-        let (terms, payload) = self.core.command(&target, command, &options)?;
-        let place = self.core.place(self.core.patience(&options))?;
-        self.core.enqueue(terms, payload, &options, None, place)
+        self.submit_with(target, command, options)
     }
 
     /// Applies a function of one parameter to every item of `items`, in order.
@@ -212,8 +206,36 @@ impl Pool {
         self.starmap(target, items).submit_all()
     }
 
+    /// Runs the pool's module as a program once for every one of `commands`, in order: each in an
+    /// instance of its own, from the entry that it names or else the module's own. Lazy and bounded
+    /// as [`map`](Self::map).
+    ///
+    /// An exit code that is not 0 is a result, not an error. In a pool of several modules, use
+    /// [`starmap`](Self::starmap) with the target `(module, "_start")`.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = stockade::Pool::builder().module("qjs.wasm").build()?;
+    /// use stockade::Command;
+    ///
+    /// let scripts = ["print(6 * 7)", "print('a' + 1)"];
+    /// let commands = scripts.map(|script| Command::new("qjs").args(["-e", script]));
+    /// for output in pool.map_command(commands) {
+    ///     let output = output?;
+    ///     println!("{} {}", output.exit_code, String::from_utf8_lossy(&output.stdout.bytes));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map_command<I>(&self, commands: I) -> Map<CommandOutput, I::IntoIter>
+    where
+        I: IntoIterator<Item = Command>,
+    {
+        self.starmap(OWN_ENTRY, commands)
+    }
+
     /// Submits one of several tasks, with what they have in common: that is found for the first of
-    /// them and kept in `known`.
+    /// them and kept in `known`. One that names its own function has it found for itself.
     pub(crate) fn submit_item<T: TaskResult>(
         &self,
         target: &Target,
@@ -224,13 +246,17 @@ impl Pool {
         place: Option<Place>,
     ) -> Result<TaskHandle<T>, SubmitError> {
         let share = company.chunk.filter(|_| company.shares);
+        let names_own = arguments.names_function();
         let terms = match known {
-            Some(terms) if terms.share == share => {
+            Some(terms) if terms.share == share && !names_own => {
                 self.core.check()?;
                 self.core.check_module(terms.module)?;
                 terms.clone()
             }
-            _ => known.insert(self.core.terms(target, options, share)?).clone(),
+            _ => {
+                let terms = self.core.terms(target, &arguments, options, share)?;
+                if !names_own { known.insert(terms).clone() } else { terms }
+            }
         };
         let payload = self.core.payload(&terms, arguments)?;
         self.core.enqueue(terms, payload, options, company.chunk, place)
@@ -261,11 +287,12 @@ impl Core {
     fn terms(
         &self,
         target: &Target,
+        arguments: &impl Arguments,
         options: &TaskOptions,
         share: Option<ChunkId>,
     ) -> Result<Arc<Terms>, SubmitError> {
         self.check()?;
-        let found = target::resolve(&self.blueprint.modules, target)?;
+        let found = arguments.resolve(&self.blueprint.modules, target)?;
         self.check_options(found.0.id, options)?;
         Ok(self.terms.get(target, found, options, share))
     }
@@ -278,54 +305,14 @@ impl Core {
         arguments::encode(arguments, callable)
     }
 
-    fn command(
-        &self,
-        target: &Target,
-        command: Command,
-        options: &TaskOptions,
-    ) -> Result<(Arc<Terms>, Payload), SubmitError> {
-        self.check()?;
-        let (entry, call, descriptors) = command.into_parts();
-        let modules = &self.blueprint.modules;
-        let (module, callable) = target::resolve_entry(modules, target, entry.as_deref())?;
-        self.check_options(module.id, options)?;
-        let text_bytes = call.args.iter().map(String::len).sum::<usize>()
-            + call.env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        if text_bytes > COMMAND_TEXT_BYTES_MAX {
-            return Err(SubmitError::Encode {
-                function: callable.name.clone(),
-                reason: format!(
-                    "arguments and environment have {text_bytes} bytes, where \
-                     {COMMAND_TEXT_BYTES_MAX} are allowed"
-                ),
-            });
-        }
-        if let Stdin::Bytes(bytes) = &call.stdin {
-            arguments::check_bytes(&callable.name, "stdin has", bytes.len())?;
-        }
-        let target = target.renamed(&callable.name);
-        let terms = self.terms.get(&target, (module, callable), options, None);
-        Ok((terms, Payload::Command(Box::new(CommandPayload { call, descriptors }))))
-    }
-
     /// The function that a recording is of, and what it is called with.
     pub(crate) fn recorded(
         &self,
         target: &Target,
         arguments: impl Arguments,
     ) -> Result<(&ModuleEntry, String, Payload), SubmitError> {
-        let (module, callable) = target::resolve(&self.blueprint.modules, target)?;
+        let (module, callable) = arguments.resolve(&self.blueprint.modules, target)?;
         Ok((module, callable.name.clone(), arguments::encode(arguments, callable)?))
-    }
-
-    /// Where the program begins that a recording is of.
-    pub(crate) fn recorded_command(
-        &self,
-        entry: Option<&str>,
-    ) -> Result<(&ModuleEntry, String), SubmitError> {
-        let modules = &self.blueprint.modules;
-        let (module, callable) = target::resolve_entry(modules, &OWN_ENTRY.into(), entry)?;
-        Ok((module, callable.name.clone()))
     }
 
     fn check_options(&self, module: ModuleId, options: &TaskOptions) -> Result<(), SubmitError> {

@@ -320,7 +320,7 @@ fn is_entry(kind: &ExportType) -> bool {
 
 /// One module of a pool.
 #[derive(Clone, Debug)]
-pub(crate) struct ModuleEntry {
+pub struct ModuleEntry {
     pub(crate) id: ModuleId,
     pub(crate) name: String,
     pub(crate) callables: Callables,

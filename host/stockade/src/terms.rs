@@ -75,7 +75,7 @@ impl AllTerms {
         Self { link, limits, known: modules.iter().map(of_module).collect() }
     }
 
-    /// The terms of a task of `callable` in `module`, which `target` names.
+    /// The terms of a task of `callable` in `module`, which `target` names or stands for.
     pub(crate) fn get(
         &self,
         target: &Target,
@@ -87,7 +87,7 @@ impl AllTerms {
             let limits = options.limits.as_ref().filter(|limits| **limits != *self.limits);
             Arc::new(Terms {
                 link: self.link.clone(),
-                target: target.to_string(),
+                target: target.renamed(&callable.name).to_string(),
                 label: options.label.clone(),
                 module: module.id,
                 function: callable.number,

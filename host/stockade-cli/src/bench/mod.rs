@@ -111,6 +111,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Error> {
     let Some(time) = args.time.0 else {
         return Err(Error::new(Exit::Usage, "`--time` is how long to measure, as in 3s"));
     };
+    setup::check(&args.pool)?;
+    arguments::check_files(args.args.iter().map(String::as_str))?;
+    arguments::check_files(args.named.iter().map(|named| named.value.as_str()))?;
     let workers = args.workers.map(|workers| workers as usize);
     let pool = setup::pool(&args.module, &args.pool, workers, &Observer::default())?;
     let measured = measure(&pool, args, time);

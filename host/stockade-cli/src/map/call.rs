@@ -1,9 +1,17 @@
 //! What an item asks for: the arguments of one call.
 
-use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use stockade::{Bytes, Json, Pool, RecordError, Recording};
 
 use super::item::Content;
+use super::program::{ProgramCall, Template};
 use super::rows::Header;
 
 /// How items are read.
@@ -21,6 +29,8 @@ pub(crate) enum Reading {
     Raw,
     /// What is in a file is one argument, as JSON.
     JsonFile,
+    /// An item is what one run of a program is given.
+    Program(Arc<Template>),
 }
 
 /// The arguments of a call.
@@ -28,6 +38,7 @@ pub(crate) enum Reading {
 pub(crate) enum Call {
     Json(Json),
     Raw(Bytes),
+    Program(ProgramCall),
 }
 
 impl Call {
@@ -39,6 +50,7 @@ impl Call {
         match self {
             Self::Json(arguments) => pool.record(function, arguments),
             Self::Raw(bytes) => pool.record(function, bytes),
+            Self::Program(call) => pool.record(function, call.command()),
         }
     }
 }
@@ -50,8 +62,11 @@ impl Reading {
     /// In words, why there are none.
     pub(crate) fn call(&self, content: Content) -> Result<Option<Call>, String> {
         let text = match (self, content) {
+            (Self::Program(template), content) => {
+                return Ok(template.call(content)?.map(Call::Program));
+            }
             (Self::Rows(header), Content::Row(cells)) => {
-                return Ok(Some(Call::Json(header.arguments(cells)?)));
+                return Ok(Some(Call::Json(header.arguments(&cells)?)));
             }
             (Self::Raw, Content::Bytes(bytes)) => return Ok(Some(Call::Raw(Bytes(bytes)))),
             (_, Content::Text(text)) => text,
@@ -62,59 +77,100 @@ impl Reading {
         };
         let arguments = match self {
             Self::Text => Json::new().arg(text.into()),
-            Self::JsonFile => Json::new().arg(
-                serde_json::from_str(&text)
-                    .map_err(|error| format!("the file is no JSON: {error}"))?,
-            ),
-            _ if text.trim().is_empty() => return Ok(None),
-            _ => {
-                let value = serde_json::from_str(&text).map_err(|error| describe(&error))?;
-                match self {
-                    Self::AllArguments => all(value)?,
-                    _ => Json::new().arg(value),
-                }
+            Self::JsonFile => {
+                let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+                let file = Json::new().arg_json(text);
+                file.map_err(|error| format!("the file is no JSON: {error}"))?
             }
+            _ if text.trim().is_empty() => return Ok(None),
+            Self::AllArguments => all(&text)?,
+            // As it stands, so that the guest reads all digits and every key.
+            _ => Json::new().arg_json(&*text).map_err(|error| describe(&error, &text))?,
         };
         Ok(Some(Call::Json(arguments)))
     }
 }
 
 /// The error without its line, which is 1 whatever the line of the input is.
-fn describe(error: &serde_json::Error) -> String {
-    let text = error.to_string();
+pub(super) fn describe(error: &serde_json::Error, text: &str) -> String {
+    let shown = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    let what = text.strip_suffix(&place).unwrap_or(&text);
-    format!("the line is no JSON: {what} (at its byte {})", error.column())
+    let what = shown.strip_suffix(&place).unwrap_or(&shown);
+    let hint = match text.contains('\r') {
+        true => "; lines end in a line feed, and in this one there is a carriage return",
+        false => "",
+    };
+    format!("the line is no JSON: {what} (at its byte {}){hint}", error.column())
 }
 
-fn all(value: Value) -> Result<Json, String> {
+/// The members of an object in their order, each as often as it stands there.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor;
+
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+/// All arguments of a call: a list of them, or those by position and those by name.
+fn all(text: &str) -> Result<Json, String> {
     let refused = || {
         "the line holds no arguments: with `--args` it is [...], or {\"args\": [...], \"kwargs\": {...}}"
             .to_string()
     };
-    let mut object = match value {
-        Value::Array(args) => return Ok(by_position(args)),
-        Value::Object(object) => object,
+    let whole: &RawValue = serde_json::from_str(text).map_err(|error| describe(&error, text))?;
+    let members = match whole.get().as_bytes() {
+        [b'[', ..] => return by_position(whole),
+        [b'{', ..] => serde_json::from_str::<Members<'_>>(whole.get()).map_err(|_| refused())?.0,
         _ => return Err(refused()),
     };
-    let args = match object.remove("args") {
-        None => Vec::new(),
-        Some(Value::Array(args)) => args,
-        Some(_) => return Err(refused()),
-    };
-    let kwargs = match object.remove("kwargs") {
-        None => Default::default(),
-        Some(Value::Object(kwargs)) => kwargs,
-        Some(_) => return Err(refused()),
-    };
-    if !object.is_empty() {
-        return Err(refused());
+    let (mut args, mut kwargs) = (None, None);
+    for (name, value) in members {
+        let member = match (&*name, value.get().as_bytes()) {
+            ("args", [b'[', ..]) => &mut args,
+            ("kwargs", [b'{', ..]) => &mut kwargs,
+            _ => return Err(refused()),
+        };
+        if member.replace(value).is_some() {
+            return Err(format!("the line has `{name}` twice"));
+        }
     }
-    Ok(kwargs.into_iter().fold(by_position(args), |json, (name, value)| json.named(name, value)))
+    let mut arguments = args.map_or(Ok(Json::new()), by_position)?;
+    let mut names = HashSet::new();
+    let named = kwargs.map(|kwargs| serde_json::from_str::<Members<'_>>(kwargs.get()));
+    let named = named.transpose().map_err(|error| describe(&error, text))?;
+    for (name, value) in named.into_iter().flat_map(|members| members.0) {
+        if !names.insert(name.clone()) {
+            return Err(format!("the line has the argument `{name}` twice"));
+        }
+        arguments =
+            arguments.named_json(name, value.get()).map_err(|error| describe(&error, text))?;
+    }
+    Ok(arguments)
 }
 
-fn by_position(args: Vec<Value>) -> Json {
-    args.into_iter().fold(Json::new(), Json::arg)
+fn by_position(list: &RawValue) -> Result<Json, String> {
+    let unfit = |error: serde_json::Error| describe(&error, list.get());
+    let args: Vec<&RawValue> = serde_json::from_str(list.get()).map_err(unfit)?;
+    args.into_iter().try_fold(Json::new(), |json, value| json.arg_json(value.get())).map_err(unfit)
 }
 
 #[cfg(test)]
@@ -129,7 +185,7 @@ mod tests {
     #[test]
     fn a_line_is_one_argument_or_all_of_them() {
         let one = |value| Ok(Some(Call::Json(Json::new().arg(value))));
-        assert_eq!(read(Reading::Json, "[1, 2]"), one(json!([1, 2])));
+        assert_eq!(read(Reading::Json, "[1,2]"), one(json!([1, 2])));
         assert_eq!(read(Reading::Text, "[1, 2]"), one(json!("[1, 2]")));
 
         let two = Json::new().arg(json!(1)).arg(json!(2));
@@ -137,6 +193,20 @@ mod tests {
         let both = Json::new().arg(json!(1)).named("b", json!(2));
         let line = r#"{"args": [1], "kwargs": {"b": 2}}"#;
         assert_eq!(read(Reading::AllArguments, line), Ok(Some(Call::Json(both))));
+    }
+
+    #[test]
+    fn the_text_of_an_argument_is_passed_on_as_it_stands() {
+        let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+        for text in ["18446744073709551616", "-0", "1e400", "{\"a\": 1, \"a\": 2}", &deep] {
+            let one = || Json::new().arg_json(text).unwrap();
+            assert_eq!(read(Reading::Json, text), Ok(Some(Call::Json(one()))));
+            let list = format!("[{text}]");
+            assert_eq!(read(Reading::AllArguments, &list), Ok(Some(Call::Json(one()))));
+            let object = format!("{{\"kwargs\": {{\"b\": {text}}}, \"args\": [{text}]}}");
+            let both = one().named_json("b", text).unwrap();
+            assert_eq!(read(Reading::AllArguments, &object), Ok(Some(Call::Json(both))));
+        }
     }
 
     #[test]
@@ -160,6 +230,15 @@ mod tests {
     fn a_line_that_is_wrong_says_where() {
         let refused = read(Reading::Json, "[1, x]").unwrap_err();
         assert_eq!(refused, "the line is no JSON: expected value (at its byte 5)");
+        let mac = read(Reading::Json, "1\r2").unwrap_err();
+        assert!(mac.contains("carriage return"), "{mac}");
+        for line in [
+            r#"{"args": [1], "args": [2]}"#,
+            r#"{"kwargs": {"b": 1, "b": 2}}"#,
+            r#"{"kwargs": {"b": 1, "\u0062": 2}}"#,
+        ] {
+            assert!(read(Reading::AllArguments, line).unwrap_err().contains("twice"), "{line}");
+        }
         for line in ["1", "{\"args\": 1}", "{\"kwargs\": []}", "{\"arg\": [1]}"] {
             assert!(read(Reading::AllArguments, line).unwrap_err().contains("--args"), "{line}");
         }

@@ -24,6 +24,21 @@ impl Done {
         self.ranges.insert(first, last);
     }
 
+    /// Takes a number out; one that is not there changes nothing.
+    pub(crate) fn remove(&mut self, number: u64) {
+        let Some((&first, &last)) = self.ranges.range(..=number).next_back() else { return };
+        if last < number {
+            return;
+        }
+        self.ranges.remove(&first);
+        if first < number {
+            self.ranges.insert(first, number - 1);
+        }
+        if number < last {
+            self.ranges.insert(number + 1, last);
+        }
+    }
+
     /// Whether a number is there.
     pub(crate) fn contains(&self, number: u64) -> bool {
         self.ranges.range(..=number).next_back().is_some_and(|(_, &last)| last >= number)
@@ -68,6 +83,13 @@ mod tests {
         done.insert(8);
         done.insert(6);
         assert_eq!(done.to_json(), json!([[1, 9]]));
+        for number in [1, 9, 5, 5, 20] {
+            done.remove(number);
+        }
+        assert_eq!(done.to_json(), json!([[2, 4], [6, 8]]));
+        done.remove(3);
+        done.remove(2);
+        assert_eq!(done.to_json(), json!([[4, 4], [6, 8]]));
     }
 
     #[test]

@@ -82,3 +82,12 @@ pub(crate) fn items(files: Vec<Arc<Path>>) -> impl Iterator<Item = Item> {
         Item { ordinal, name: Name::File(path), content, weight: 1 }
     })
 }
+
+/// The paths of the files one after the other; none is read.
+pub(crate) fn paths(files: Vec<Arc<Path>>) -> impl Iterator<Item = Item> {
+    files.into_iter().zip(1..).map(|(path, ordinal)| {
+        let text = path.to_str().map(|text| Content::Text(text.into()));
+        let content = text.ok_or("its name is no UTF-8 text, and so no argument".to_string());
+        Item { ordinal, name: Name::File(path), content, weight: 1 }
+    })
+}

@@ -12,7 +12,8 @@ use stockade::Parameter;
 use super::files;
 use super::item::Item;
 use super::lines::Lines;
-use super::rows::{Header, Rows};
+use super::program::ItemAs;
+use super::rows::{CellReading, Header, Rows};
 use crate::args::{InputFormat, MapArgs};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -36,11 +37,13 @@ pub(crate) type Items = (Receiver<io::Result<Item>>, JoinHandle<()>);
 /// An input that is open.
 pub(crate) enum Input {
     /// Lines, each one text or one JSON value.
-    Lines { reader: Reader, bytes: Option<u64> },
+    Lines { reader: Reader, bytes: Option<u64>, are_texts: bool },
     /// Rows below a header.
     Rows { rows: Box<Rows<Reader>>, bytes: Option<u64> },
     /// Files.
     Files(Vec<Arc<Path>>),
+    /// Files whose paths are the items, and that nobody here reads.
+    Paths(Vec<Arc<Path>>),
 }
 
 impl Input {
@@ -50,7 +53,9 @@ impl Input {
     /// A file that cannot be read, or a combination that means nothing.
     pub(crate) fn open(args: &MapArgs) -> Result<Self, Error> {
         if args.shape.files {
-            return Ok(Self::Files(files::check(args)?));
+            let files = files::check(args)?;
+            let by_path = args.program.program && args.item() == ItemAs::File;
+            return Ok(if by_path { Self::Paths(files) } else { Self::Files(files) });
         }
         let path = match args.inputs.as_slice() {
             [] => Path::new("-"),
@@ -66,14 +71,14 @@ impl Input {
             let delimiter = args.shape.delimiter.map_or(b',', |delimiter| delimiter.0);
             return Ok(Self::Rows { rows: Box::new(Rows::new(reader, delimiter)), bytes });
         }
-        Ok(Self::Lines { reader, bytes })
+        Ok(Self::Lines { reader, bytes, are_texts: args.format == InputFormat::Text })
     }
 
     /// How much there is: bytes of a file, or a number of files. `None` where only the end tells.
     pub(crate) fn size(&self) -> Option<u64> {
         match self {
             Self::Lines { bytes, .. } | Self::Rows { bytes, .. } => *bytes,
-            Self::Files(files) => Some(files.len() as u64),
+            Self::Files(files) | Self::Paths(files) => Some(files.len() as u64),
         }
     }
 
@@ -82,10 +87,14 @@ impl Input {
     ///
     /// # Errors
     /// An input that cannot be read, or a header that does not fit the function.
-    pub(crate) fn header(&mut self, params: &Params<'_>) -> Result<Option<Header>, Error> {
+    pub(crate) fn header(
+        &mut self,
+        params: &Params<'_>,
+        reading: CellReading,
+    ) -> Result<Option<Header>, Error> {
         let Self::Rows { rows, .. } = self else { return Ok(None) };
         let names = rows.header().map_err(|error| unreadable(&error))?;
-        Header::new(names, params).map(Some)
+        Header::new(names, params, reading).map(Some)
     }
 
     /// Cuts the input into items, in a thread of its own that stops where nobody takes them; an item
@@ -103,12 +112,15 @@ impl Input {
             std::thread::Builder::new().name("stockade-input".into()).spawn(move || {
                 // Blocks while the session has no room; fails once it takes no more.
                 let sent = match self {
-                    Self::Lines { reader, .. } => {
-                        Lines::new(reader).try_for_each(|line| sender.send(line))
+                    Self::Lines { reader, are_texts, .. } => {
+                        Lines::new(reader, are_texts).try_for_each(|line| sender.send(line))
                     }
                     Self::Rows { mut rows, .. } => rows.try_for_each(|row| sender.send(row)),
                     Self::Files(files) => {
                         files::items(files).try_for_each(|file| sender.send(Ok(file)))
+                    }
+                    Self::Paths(files) => {
+                        files::paths(files).try_for_each(|file| sender.send(Ok(file)))
                     }
                 };
                 sent.unwrap_or_default();

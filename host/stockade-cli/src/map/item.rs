@@ -27,9 +27,25 @@ pub(crate) enum Content {
     /// A line, without its end.
     Text(String),
     /// The cells of a row.
-    Row(Vec<String>),
+    Row(Vec<Cell>),
     /// A whole file.
     Bytes(Vec<u8>),
+}
+
+/// A cell of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cell {
+    /// What is in it, without the quotes around it.
+    pub(crate) text: String,
+    /// Whether it stood in quotes.
+    pub(crate) quoted: bool,
+}
+
+impl Cell {
+    /// Whether nothing stood there, not even quotes.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.text.is_empty() && !self.quoted
+    }
 }
 
 impl Content {
@@ -37,7 +53,7 @@ impl Content {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Row(cells) => cells.iter().map(String::len).sum(),
+            Self::Row(cells) => cells.iter().map(|cell| cell.text.len()).sum(),
             Self::Bytes(bytes) => bytes.len(),
         }
     }

@@ -12,6 +12,8 @@ enum BadLine {
     TooLong,
     /// It is no UTF-8, from this byte on.
     NotUtf8 { at: usize },
+    /// It is all of a text whose lines end in carriage returns alone.
+    Returns,
 }
 
 impl std::fmt::Display for BadLine {
@@ -21,6 +23,10 @@ impl std::fmt::Display for BadLine {
                 write!(f, "the line has more than {} MiB", ITEM_BYTES_MAX >> 20)
             }
             Self::NotUtf8 { at } => write!(f, "the line is no UTF-8 text, from its byte {at}"),
+            Self::Returns => f.write_str(
+                "the input has carriage returns and no line feed, so that all of it is one line; end \
+                 lines in line feeds",
+            ),
         }
     }
 }
@@ -32,12 +38,14 @@ pub(crate) struct Lines<R> {
     /// Bytes of the line that was read last, with its end.
     line_bytes: u64,
     ended: bool,
+    /// Whether lines are texts, in which a carriage return is a character as any other.
+    are_texts: bool,
 }
 
 impl<R: BufRead> Lines<R> {
     /// Reads nothing yet.
-    pub(crate) fn new(reader: R) -> Self {
-        Self { reader, number: 0, line_bytes: 0, ended: false }
+    pub(crate) fn new(reader: R, are_texts: bool) -> Self {
+        Self { reader, number: 0, line_bytes: 0, ended: false, are_texts }
     }
 
     /// The bytes up to the next line end, `None` where there are none left. Those of a line that is
@@ -80,6 +88,10 @@ impl<R: BufRead> Lines<R> {
         if bytes.last() == Some(&b'\r') {
             bytes.pop();
         }
+        // JSON says itself that it is wrong there.
+        if self.are_texts && self.number == 1 && self.ended && bytes.contains(&b'\r') {
+            return Err(BadLine::Returns);
+        }
         if self.number == 1 && bytes.starts_with("\u{feff}".as_bytes()) {
             // The mark that some editors put before a text is not part of it.
             bytes.drain(..3);
@@ -120,7 +132,7 @@ mod tests {
     fn lines(input: &[u8]) -> Vec<Item> {
         // A small buffer, so that lines are cut where it ends.
         let reader = io::BufReader::with_capacity(3, input);
-        Lines::new(reader).collect::<io::Result<_>>().unwrap()
+        Lines::new(reader, true).collect::<io::Result<_>>().unwrap()
     }
 
     fn text(line: &Item) -> &str {
@@ -144,6 +156,16 @@ mod tests {
     }
 
     #[test]
+    fn carriage_returns_end_no_line_and_a_text_of_nothing_else_is_refused() {
+        assert!(lines(b"1\r2\r3")[0].content.as_ref().unwrap_err().contains("no line feed"));
+        assert!(lines(b"1\r2\r")[0].content.is_err());
+        assert_eq!(texts(b"50%\r100%\nlast"), ["50%\r100%", "last"]);
+        assert_eq!(texts(b"one\r"), ["one"]);
+        let json: Vec<_> = Lines::new(&b"[1,\r2]"[..], false).map(Result::unwrap).collect();
+        assert_eq!(text(&json[0]), "[1,\r2]");
+    }
+
+    #[test]
     fn lines_weigh_together_what_the_input_has() {
         let input = b"one\ntwo\r\n\n\xff\nfour";
         assert_eq!(lines(input).iter().map(|line| line.weight).sum::<u64>(), input.len() as u64);
@@ -162,7 +184,7 @@ mod tests {
         input.push(b'\n');
         input.extend(vec![b'y'; ITEM_BYTES_MAX + 1]);
         input.extend(b"\nlast");
-        let lines: Vec<_> = Lines::new(&input[..]).map(Result::unwrap).collect();
+        let lines: Vec<_> = Lines::new(&input[..], true).map(Result::unwrap).collect();
         assert_eq!(text(&lines[0]).len(), ITEM_BYTES_MAX);
         assert!(lines[1].content.as_ref().unwrap_err().contains("more than 16 MiB"));
         assert_eq!(text(&lines[2]), "last");

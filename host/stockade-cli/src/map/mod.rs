@@ -13,6 +13,7 @@
 //! because the map was ended.
 
 pub(crate) mod options;
+pub(crate) mod program;
 
 mod done;
 mod item;
@@ -26,6 +27,9 @@ mod call;
 mod order;
 pub(crate) mod record;
 mod sink;
+
+pub(crate) mod identity;
+mod kept;
 mod state;
 
 mod interrupt;
@@ -34,8 +38,9 @@ mod tally;
 mod watch;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use stockade::{Pool, SubmitError};
+use stockade::{Command, ModuleDescription};
 
 use crate::args::{InputFormat, MapArgs};
 use crate::arguments::{self, Kind};
@@ -43,8 +48,9 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::inputs::Inputs;
 use crate::observe::Observer;
+use crate::run::no_function;
 use crate::streams::Reader;
-use crate::target::{self, Shape, Target};
+use crate::target::{self, OWN_ENTRIES, Shape, Target};
 use crate::{output, setup, streams};
 
 use call::Reading;
@@ -52,6 +58,7 @@ use input::{Input, Params};
 use interrupt::Interrupts;
 use options::OnError;
 use record::Writing;
+use rows::CellReading;
 use session::{Parts, Session};
 use sink::Sink;
 use state::State;
@@ -61,19 +68,37 @@ use state::State;
 /// # Errors
 /// Whatever kept the map from starting, or ended it early. An item that failed is no error here,
 /// unless it is to be one.
-pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
+pub(crate) fn run(args: MapArgs) -> Result<Exit, Error> {
+    let args = &args.settled();
     // First, because compiling takes longer than finding out.
     let inputs = check_files(args)?;
+    let program = program::Plan::new(args)?;
+    check_format(args)?;
+    setup::check(&args.pool)?;
     let mut input = Input::open(args)?;
-    let state = args.sink.resume.as_ref().map(|path| State::open(args, path)).transpose()?;
-    if let Some(state) = state.as_ref().filter(|state| state.reached.complete) {
+    let state = args
+        .sink
+        .resume
+        .as_ref()
+        .map(|path| State::open(args, program.as_ref(), path))
+        .transpose()?;
+    // Files of a directory are looked for one by one.
+    let is_over = |state: &&State| state.reached.complete && args.sink.output_dir.is_none();
+    if let Some(state) = state.as_ref().filter(is_over) {
         return Ok(nothing_left(state));
     }
+    let described = setup::described(&args.module, &args.pool);
+    let planned = described.map(|module| plan(&module, args, program.as_ref(), &mut input));
+    let planned = planned.transpose()?;
     let observer = Observer::new(&args.observe)?;
     let observer = if args.top { observer.with_top()? } else { observer };
     let workers = args.workers.map(|workers| workers as usize);
     let pool = setup::pool(&args.module, &args.pool, workers, &observer)?;
-    let (reading, writing) = plan(&pool, args, &mut input)?;
+    let (reading, writing) = match (planned, pool.modules().next()) {
+        (Some(planned), _) => planned,
+        (None, Some((_, module))) => plan(module, args, program.as_ref(), &mut input)?,
+        (None, None) => return Err(Error::new(Exit::Internal, "the pool has no module")),
+    };
     files::check_outputs(args, &inputs, writing.gives_bytes())?;
     let reached = state.as_ref().filter(|state| state.goes_on).map(|state| &state.reached);
     let sink = Sink::open(&args.sink, reached, inputs)?;
@@ -111,12 +136,28 @@ pub(crate) fn run(args: &MapArgs) -> Result<Exit, Error> {
     closed.map(|()| exit)
 }
 
+/// Refuses options of the input that do not go together.
+fn check_format(args: &MapArgs) -> Result<(), Error> {
+    if args.args && args.format != InputFormat::Json {
+        return Err(Error::new(Exit::Usage, "`--args` needs lines of JSON"));
+    }
+    if args.shape.delimiter.is_some() && args.format != InputFormat::Csv {
+        return Err(Error::new(Exit::Usage, "`--delimiter` is for `--input csv`"));
+    }
+    if args.shape.csv_text && args.format != InputFormat::Csv {
+        return Err(Error::new(Exit::Usage, "`--csv-text` is for `--input csv`"));
+    }
+    Ok(())
+}
+
 /// Refuses streams that cannot be used, and to write over what is read, or over the state. Gives what is
 /// read.
 fn check_files(args: &MapArgs) -> Result<Inputs, Error> {
     let (sink, to_file) = (&args.sink, |path: &&Path| path.as_os_str() != "-");
     let mut inputs = Inputs::of_map(args);
-    if !args.shape.files && args.inputs.first().is_none_or(|path| !to_file(&path.as_path())) {
+    let items =
+        !args.shape.files && args.inputs.first().is_none_or(|path| !to_file(&path.as_path()));
+    if items || args.program.stdin.as_deref().is_some_and(|path| !to_file(&path)) {
         streams::check_stdin()?;
         inputs.stdin();
     }
@@ -143,43 +184,93 @@ fn nothing_left(state: &State) -> Exit {
 
 /// How items become arguments, and results what is written. Refuses, before anything is run, what
 /// would be wrong for every item.
-fn plan(pool: &Pool, args: &MapArgs, input: &mut Input) -> Result<(Reading, Writing), Error> {
-    if args.args && args.format != InputFormat::Json {
-        return Err(Error::new(Exit::Usage, "`--args` needs lines of JSON"));
+fn plan(
+    module: &ModuleDescription,
+    args: &MapArgs,
+    program: Option<&program::Plan>,
+    input: &mut Input,
+) -> Result<(Reading, Writing), Error> {
+    let targets = target::targets(module);
+    let has_program = targets.iter().any(|target| target.shape == Shape::Command);
+    let file = args.module.display().to_string();
+    if let Some(program::Plan { template, ending }) = program {
+        check_entry(args, &file, module, has_program)?;
+        let result = ending.kind();
+        let writing = Writing { program: Some(ending.clone()), result, ..writing(args) };
+        return Ok((Reading::Program(Arc::new(template.clone())), writing));
     }
-    if args.shape.delimiter.is_some() && args.format != InputFormat::Csv {
-        return Err(Error::new(Exit::Usage, "`--delimiter` is for `--input csv`"));
-    }
-    let targets = pool.modules().next().map(|(_, module)| target::targets(module));
-    let targets = targets.unwrap_or_default();
-    let Some(target) = targets.iter().find(|target| target.name == args.function) else {
+    let function = args.function.as_deref().unwrap_or_default();
+    let Some(target) = targets.iter().find(|target| target.name == function) else {
         // The library knows best what was meant.
-        let refused: Result<_, SubmitError> =
-            pool.submit::<()>(&args.function, stockade::Json::new());
-        return Err(refused.map_or_else(Error::from, |_| {
+        let refused = stockade::check_call(&file, module, function, stockade::Json::new());
+        let error = refused.map_or_else(Error::from, |()| {
             Error::new(Exit::Internal, "the module's functions cannot be told apart")
-        }));
+        });
+        return Err(if has_program { error.help(RUN_AS_PROGRAM) } else { error });
     };
-    let writing = Writing {
-        plain: args.plain,
-        skips_errors: args.sink.on_error == OnError::Skip,
-        files: args.sink.output_dir.is_some().then(|| args.sink.clone()),
-        result: result_kind(target),
-    };
+    let writing = Writing { result: result_kind(target), ..writing(args) };
     Ok((reading(target, args, input)?, writing))
 }
 
-fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Reading, Error> {
-    if target.shape == Shape::Command {
-        return Err(Error::new(Exit::Call, "a program is run once, not for every item")
-            .help("`stockade run MODULE -- ARGV...` runs it, with stdin passed through"));
+const RUN_AS_PROGRAM: &str = "the module is a program: `--program`, or ARGV behind --, runs it for \
+                              each item, as in `stockade map MODULE FILE -- ARGV {}`";
+
+/// Refuses a program that the module does not have.
+fn check_entry(
+    args: &MapArgs,
+    file: &str,
+    module: &ModuleDescription,
+    has_program: bool,
+) -> Result<(), Error> {
+    let targets = target::targets(module);
+    let nobody_said_program = args.program.argv.is_empty() && args.inputs.is_empty();
+    let error = match &args.program.entry {
+        Some(entry) => {
+            let command = Command::new("").entry(entry);
+            match stockade::check_call(file, module, OWN_ENTRIES[1], command) {
+                Ok(()) => return Ok(()),
+                Err(refused) => Error::from(refused),
+            }
+        }
+        None if has_program => return Ok(()),
+        None if nobody_said_program => {
+            return Err(no_function(module, &targets).help("stockade map MODULE FUNCTION [FILE]"));
+        }
+        None => {
+            let message = "the module is no program: it has no `_start`, and no export \"\"";
+            let error = Error::new(Exit::Call, message);
+            match target::entries(module).next() {
+                Some(_) => error.help("`--entry NAME` runs it as a program from the export NAME"),
+                None => error,
+            }
+        }
+    };
+    Err(error
+        .help("stockade map MODULE FUNCTION [FILE] calls a function for each item")
+        .help("`stockade inspect MODULE` shows its functions"))
+}
+
+fn writing(args: &MapArgs) -> Writing {
+    Writing {
+        plain: args.plain,
+        skips_errors: args.sink.on_error == OnError::Skip,
+        files: args.sink.output_dir.is_some().then(|| args.sink.clone()),
+        result: Kind::Any,
+        program: None,
     }
+}
+
+fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Reading, Error> {
     let params = match target.shape {
         Shape::Task(function) => Params::Named(&function.params),
         Shape::Scalar { params, .. } => Params::Numbers(params.len()),
         Shape::Untyped | Shape::Command => Params::Unknown,
     };
-    if let Some(header) = input.header(&params)? {
+    let reading = CellReading {
+        as_text: args.shape.csv_text,
+        by_guest: matches!(target.shape, Shape::Task(function) if function.reads_cells),
+    };
+    if let Some(header) = input.header(&params, reading)? {
         return Ok(Reading::Rows(header));
     }
     let arity = target.arity();
@@ -188,7 +279,9 @@ fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Rea
     }
     if args.shape.files {
         let takes_json = match target.shape {
-            Shape::Task(function) => arguments::kind_of(function.params.first()) == Kind::Any,
+            Shape::Task(function) => {
+                matches!(arguments::kind_of(function.params.first()), Kind::Any | Kind::Json)
+            }
             _ => arity.is_some(),
         };
         return Ok(if takes_json { Reading::JsonFile } else { Reading::Raw });

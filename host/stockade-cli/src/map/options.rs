@@ -16,6 +16,11 @@ pub(crate) struct ShapeArgs {
     /// What stands between the cells of CSV input: one character, or `tab`
     #[arg(long, value_name = "CHAR", help_heading = "Input")]
     pub(crate) delimiter: Option<Delimiter>,
+
+    /// Cells of CSV input are texts, whatever they look like, but where a parameter is declared as
+    /// something else
+    #[arg(long, help_heading = "Input")]
+    pub(crate) csv_text: bool,
 }
 
 /// What stands between two cells.
@@ -43,7 +48,8 @@ pub(crate) struct SinkArgs {
     pub(crate) output: Option<PathBuf>,
 
     /// Write each result to a file of its own in DIR: LINE.json, or the input file's name with .json
-    /// behind it; where a function of `--files` gives bytes or a text, the input file's name
+    /// behind it; where a function of `--files`, or a program, gives bytes or a text, LINE or the
+    /// input file's name
     #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "plain"], help_heading = "Output")]
     pub(crate) output_dir: Option<PathBuf>,
 
@@ -56,9 +62,14 @@ pub(crate) struct SinkArgs {
     pub(crate) on_error: OnError,
 
     /// Keep in STATE what is done, and go on from there where it exists: after Ctrl-C, a crash or a
-    /// kill, the same command neither repeats nor loses an item of the output
+    /// kill, the same command neither repeats nor loses an item of the output. Refused where the
+    /// module, the input or an option that shapes results is another
     #[arg(long, value_name = "STATE", help_heading = "Output")]
     pub(crate) resume: Option<PathBuf>,
+
+    /// With --resume: begin anew whatever STATE says, and write over the output
+    #[arg(long, requires = "resume", help_heading = "Output")]
+    pub(crate) anew: bool,
 
     /// Show a table of what there was at the end, on stderr, though that is no terminal
     #[arg(long, help_heading = "Output")]

@@ -8,6 +8,7 @@ use stockade::{Fault, SubmitError, TaskError};
 
 use super::item::Name;
 use super::options::SinkArgs;
+use super::program::Ending;
 use crate::advice::words;
 use crate::arguments::Kind;
 use crate::output::{self, Written};
@@ -20,11 +21,52 @@ pub(crate) struct Problem {
     pub(crate) kind: &'static str,
     fault: &'static str,
     message: String,
-    /// More, where there is more: for people and scripts.
-    details: Vec<(&'static str, Value)>,
+    /// More, where there is more: for people and scripts. Each is JSON text, as the guest wrote it.
+    details: Vec<(&'static str, String)>,
+}
+
+/// What a program leaves beside its result.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Beside {
+    pub(crate) exit_code: i32,
+    pub(crate) stderr: String,
+    /// Bytes of stderr that are not told.
+    pub(crate) stderr_dropped: u64,
+}
+
+impl Beside {
+    /// As further fields of a record.
+    fn fields(&self) -> String {
+        let mut fields = format!(",\"exit_code\":{}", self.exit_code);
+        if !self.stderr.is_empty() {
+            fields.push_str(&format!(",\"stderr\":{}", json::text(&json!(self.stderr))));
+        }
+        if self.stderr_dropped > 0 {
+            fields.push_str(&format!(",\"stderr_dropped\":{}", self.stderr_dropped));
+        }
+        fields
+    }
+
+    /// In one line, for people: nothing where nothing was said.
+    fn line(&self, name: &Name) -> Option<String> {
+        let text = escape::line(&escape::bounded(self.stderr.trim_end(), 1000));
+        (!text.is_empty()).then(|| format!("{name}: stderr: {text}"))
+    }
 }
 
 impl Problem {
+    /// One of this kind.
+    pub(crate) fn new(kind: &'static str, fault: &'static str, message: String) -> Self {
+        Self { kind, fault, message, details: Vec::new() }
+    }
+
+    /// The same, and more of it.
+    #[must_use]
+    pub(crate) fn with(mut self, details: Vec<(&'static str, Value)>) -> Self {
+        self.details.extend(details.into_iter().map(|(name, value)| (name, json::text(&value))));
+        self
+    }
+
     /// An item that holds no arguments.
     pub(crate) fn unread(name: &Name, message: String) -> Self {
         let kind = if matches!(name, Name::Line(_)) { "bad-line" } else { "bad-file" };
@@ -45,19 +87,19 @@ impl Problem {
         | TaskError::Panic { error: guest, .. } = error
         {
             if let Some(location) = &guest.location {
-                details.push(("location", location.as_str().into()));
+                details.push(("location", json::text(&json!(location))));
             }
             if let Some(data) = &guest.data {
-                details.push(("data", serde_json::from_str(data).unwrap_or(data.as_str().into())));
+                details.push(("data", output::item_line(data.as_bytes())));
             }
         }
         if let TaskError::Trap { message, .. } = error {
-            details.push(("trap", message.as_str().into()));
+            details.push(("trap", json::text(&json!(message))));
         }
         if !error.backtrace().is_empty() {
             let functions: Vec<_> =
                 error.backtrace().iter().map(|frame| &*frame.function).collect();
-            details.push(("backtrace", functions.into()));
+            details.push(("backtrace", json::text(&json!(functions))));
         }
         let (kind, fault) = (kind(error), fault(error.fault()));
         Self { kind, fault, message: words(error), details }
@@ -143,34 +185,39 @@ pub(crate) struct Writing {
     pub(crate) skips_errors: bool,
     /// Each result has a file, which is named so.
     pub(crate) files: Option<SinkArgs>,
-    /// What a function that is given bytes gives back.
+    /// What a function that is given bytes gives back, or what a program's stdout is.
     pub(crate) result: Kind,
+    /// Where a program is run: what its end comes to.
+    pub(crate) program: Option<Ending>,
 }
 
 impl Writing {
-    /// The record of an item.
+    /// The record of an item, whose result has this beside it where a program wrote it.
     pub(crate) fn record(
         &self,
         ordinal: u64,
         name: &Name,
-        outcome: Result<Written, Problem>,
+        outcome: Result<(Written, Option<Beside>), Problem>,
     ) -> Record {
         let failed = outcome.as_ref().err().map(|problem| problem.kind);
         let (output, aside) = match (&self.files, outcome) {
             (_, Err(_)) if self.skips_errors => (Output::Nothing, None),
-            (None, Ok(written)) => {
+            (None, Ok((written, beside))) => {
                 let result = self.line(written);
-                let line = match self.plain {
-                    true => result,
-                    false => format!("{{{},\"result\":{result}}}", name.field()),
-                };
-                (Output::Line(line), None)
+                if self.plain {
+                    let told = beside.and_then(|beside| beside.line(name));
+                    (Output::Line(result), told)
+                } else {
+                    let beside = beside.map_or_else(String::new, |beside| beside.fields());
+                    let line = format!("{{{},\"result\":{result}{beside}}}", name.field());
+                    (Output::Line(line), None)
+                }
             }
             (None, Err(problem)) if self.plain => {
                 (Output::Line("null".into()), Some(problem.line(name)))
             }
             (None, Err(problem)) => (Output::Line(problem.record(name)), None),
-            (Some(files), Ok(written)) => {
+            (Some(files), Ok((written, beside))) => {
                 let (as_bytes, bytes) = match written {
                     Written::Line(line) => (false, line.into_bytes()),
                     Written::Bytes(bytes) => (self.gives_bytes(), bytes),
@@ -184,7 +231,7 @@ impl Writing {
                     bytes,
                     obsolete: error_file(name),
                 };
-                (file, None)
+                (file, beside.and_then(|beside| beside.line(name)))
             }
             (Some(files), Err(problem)) => {
                 let mut bytes = problem.record(name).into_bytes();
@@ -199,14 +246,14 @@ impl Writing {
 
     /// Whether a raw result is bytes or a text rather than JSON.
     pub(crate) fn gives_bytes(&self) -> bool {
-        !matches!(self.result, Kind::Any)
+        !matches!(self.result, Kind::Any | Kind::Json)
     }
 
     /// A result as JSON text on one line.
     fn line(&self, written: Written) -> String {
         match (written, self.result) {
             (Written::Line(line), _) => line,
-            (Written::Bytes(bytes), Kind::Any) => output::item_line(&bytes),
+            (Written::Bytes(bytes), Kind::Any | Kind::Json) => output::item_line(&bytes),
             (Written::Bytes(bytes), Kind::Bytes) => {
                 format!("\"{}\"", base64::engine::general_purpose::STANDARD.encode(bytes))
             }
@@ -240,7 +287,15 @@ impl Problem {
     /// In one line, for people.
     pub(crate) fn line(&self, name: &Name) -> String {
         let message = escape::line(&escape::bounded(&self.message, 1000));
-        format!("{name}: {}: {message}", self.kind)
+        let stderr = self.details.iter().find(|(name, _)| *name == "stderr");
+        let stderr = stderr.and_then(|(_, text)| serde_json::from_str::<String>(text).ok());
+        match stderr.as_deref().and_then(|text| text.trim_end().lines().next_back()) {
+            Some(last) => {
+                let last = escape::line(&escape::bounded(last, 1000));
+                format!("{name}: {}: {message}: {last}", self.kind)
+            }
+            None => format!("{name}: {}: {message}", self.kind),
+        }
     }
 
     /// As JSON text.
@@ -261,7 +316,7 @@ fn error_json(problem: &Problem) -> String {
         json::text(&json!(message))
     );
     for (name, value) in details {
-        text.push_str(&format!(",\"{name}\":{}", json::text(value)));
+        text.push_str(&format!(",\"{name}\":{value}"));
     }
     text.push('}');
     text
@@ -272,7 +327,7 @@ mod tests {
     use super::*;
     use stockade::GuestError;
 
-    fn failed() -> Result<Written, Problem> {
+    fn failed() -> Result<(Written, Option<Beside>), Problem> {
         let guest = GuestError {
             message: "no \u{9b}words\n".into(),
             location: None,
@@ -281,12 +336,12 @@ mod tests {
         Err(Problem::of_task(&TaskError::Guest(guest)))
     }
 
-    fn done(text: &str) -> Result<Written, Problem> {
-        Ok(Written::Line(text.into()))
+    fn done(text: &str) -> Result<(Written, Option<Beside>), Problem> {
+        Ok((Written::Line(text.into()), None))
     }
 
     fn writing() -> Writing {
-        Writing { plain: false, skips_errors: false, files: None, result: Kind::Any }
+        Writing { plain: false, skips_errors: false, files: None, result: Kind::Any, program: None }
     }
 
     fn line(record: &Record) -> &str {
@@ -311,6 +366,15 @@ mod tests {
     }
 
     #[test]
+    fn what_an_error_tells_is_told_in_its_own_words() {
+        let data = Some("{\"n\": 18446744073709551616, \"n\": 1.10}".into());
+        let guest = GuestError { message: "no".into(), location: None, data };
+        let problem = Problem::of_task(&TaskError::Guest(guest));
+        let told = problem.to_json();
+        assert!(told.ends_with(r#""data":{"n":18446744073709551616,"n":1.10}}"#), "{told}");
+    }
+
+    #[test]
     fn a_plain_record_is_the_bare_result_or_null() {
         let plain = Writing { plain: true, ..writing() };
         assert_eq!(line(&plain.record(1, &Name::Line(7), done("3"))), "3");
@@ -332,7 +396,7 @@ mod tests {
         let shown = |result, bytes: &[u8]| {
             let writing = Writing { result, ..writing() };
             let name = Name::File(std::path::Path::new("a/b\"c").into());
-            line(&writing.record(1, &name, Ok(Written::Bytes(bytes.to_vec())))).to_string()
+            line(&writing.record(1, &name, Ok((Written::Bytes(bytes.to_vec()), None)))).to_string()
         };
         let record = |result: &str| format!(r#"{{"file":"a/b\"c","result":{result}}}"#);
         assert_eq!(shown(Kind::Any, b"{\"x\": 1}"), record(r#"{"x":1}"#));
@@ -350,7 +414,7 @@ mod tests {
             bytes: bytes.to_vec(),
             obsolete: obsolete.into(),
         };
-        let record = writing.record(1, &name, Ok(Written::Bytes(b"\xff".to_vec())));
+        let record = writing.record(1, &name, Ok((Written::Bytes(b"\xff".to_vec()), None)));
         assert_eq!(record.output, file("cat.png", b"\xff", "cat.png.error.json"));
         let record = writing.record(1, &name, failed());
         let Output::File { name, obsolete, .. } = &record.output else { panic!("{record:?}") };

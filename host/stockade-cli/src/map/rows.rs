@@ -1,164 +1,41 @@
-//! Rows: CSV with a header, cut by `csv-core`, no row longer than a limit.
+//! Rows: CSV with a header, cut as it comes, no row longer than a limit.
 //!
 //! A row's columns become arguments by the names in the header. Where a function takes one parameter
 //! that no column is named after, the row is that one argument, as an object.
+//!
+//! Cut here rather than by the `csv` crate, which tells neither whether a cell was quoted, nor that a
+//! quote is never closed, nor that a carriage return stands alone: each would be a wrong value that
+//! nobody hears of.
 
-use std::io::{self, BufRead, Read as _};
+mod cut;
 
-use csv_core::{ReadRecordResult, ReaderBuilder};
-use serde_json::{Map, Value};
-use stockade::Json;
+use stockade::{Json, Parameter};
 
-use super::input::{ITEM_BYTES_MAX, Params};
-use super::item::{Content, Item, Name};
+use super::input::Params;
+use super::item::Cell;
 use crate::arguments::{self, Kind};
 use crate::error::Error;
 use crate::escape;
 use crate::exit::Exit;
+use crate::json;
 
-/// The rows of a reader. Ends with the input, or with the first error of it.
-pub(crate) struct Rows<R> {
-    /// What was read ahead to look for a mark, and the rest.
-    reader: io::Chain<io::Cursor<Vec<u8>>, R>,
-    core: csv_core::Reader,
-    /// Items given out, and the line on which the next row begins.
-    ordinal: u64,
-    line: u64,
-    ended: bool,
-}
-
-/// A row as bytes, and where it ends in each cell.
-struct Cells {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-    /// The line on which it begins, and bytes of the input that it takes.
-    line: u64,
-    weight: u64,
-}
-
-impl Cells {
-    fn texts(&self) -> Result<Vec<String>, String> {
-        let mut begin = 0;
-        let cells = self.ends.iter().zip(1..).map(|(&end, number)| {
-            let cell = &self.bytes[begin..end];
-            begin = end;
-            let text = std::str::from_utf8(cell).map(str::to_string);
-            text.map_err(|_| format!("the row's column {number} is no UTF-8 text"))
-        });
-        cells.collect()
-    }
-}
-
-impl<R: BufRead> Rows<R> {
-    /// Reads nothing yet.
-    pub(crate) fn new(reader: R, delimiter: u8) -> Self {
-        let core = ReaderBuilder::new().delimiter(delimiter).build();
-        let reader = io::Cursor::new(Vec::new()).chain(reader);
-        Self { reader, core, ordinal: 0, line: 1, ended: false }
-    }
-
-    /// The first row: the columns' names. An input without any has none.
-    pub(crate) fn header(&mut self) -> io::Result<Vec<String>> {
-        // The mark that some editors put before a text is not part of it. csv-core would take it for
-        // the whole input where nothing has come behind it yet.
-        let (ahead, reader) = self.reader.get_mut();
-        reader.take(3).read_to_end(ahead.get_mut())?;
-        if ahead.get_ref() == "\u{feff}".as_bytes() {
-            ahead.get_mut().clear();
-        }
-        let cells = self.next_cells()?.map(|cells| cells.texts());
-        cells.unwrap_or(Ok(Vec::new())).map_err(|problem| {
-            io::Error::new(io::ErrorKind::InvalidData, problem.replace("row", "header"))
-        })
-    }
-
-    /// Passes over blank lines, so that a row is known to begin where it does. Gives their bytes.
-    fn skip_line_ends(&mut self) -> io::Result<u64> {
-        let mut skipped = 0;
-        loop {
-            match self.reader.fill_buf() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-                Ok([byte @ (b'\n' | b'\r'), ..]) => self.line += u64::from(*byte == b'\n'),
-                Ok(_) => {
-                    self.core.set_line(self.line);
-                    return Ok(skipped);
-                }
-            }
-            self.reader.consume(1);
-            skipped += 1;
-        }
-    }
-
-    fn next_cells(&mut self) -> io::Result<Option<Cells>> {
-        let (mut bytes, mut ends) = (vec![0; 1 << 10], vec![0; 32]);
-        let (mut filled, mut counted) = (0, 0);
-        let mut weight = self.skip_line_ends()?;
-        loop {
-            let available = match self.reader.fill_buf() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                available => available?,
-            };
-            let (result, read, wrote, ended) =
-                self.core.read_record(available, &mut bytes[filled..], &mut ends[counted..]);
-            self.reader.consume(read);
-            (filled, counted, weight) = (filled + wrote, counted + ended, weight + read as u64);
-            match result {
-                ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::OutputFull => bytes.resize(bytes.len() * 2, 0),
-                ReadRecordResult::OutputEndsFull => ends.resize(ends.len() * 2, 0),
-                ReadRecordResult::Record => {
-                    bytes.truncate(filled);
-                    ends.truncate(counted);
-                    let line = std::mem::replace(&mut self.line, self.core.line());
-                    return Ok(Some(Cells { bytes, ends, line, weight }));
-                }
-                ReadRecordResult::End => return Ok(None),
-            }
-            if weight > ITEM_BYTES_MAX as u64 {
-                // Where a quote is never closed, that is the whole rest of the input.
-                let problem = format!(
-                    "the row that begins on line {} has more than {} MiB: is a quote in it not closed?",
-                    self.line,
-                    ITEM_BYTES_MAX >> 20
-                );
-                return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
-            }
-        }
-    }
-}
-
-impl<R: BufRead> Iterator for Rows<R> {
-    type Item = io::Result<Item>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
-        match self.next_cells() {
-            Ok(Some(cells)) => {
-                self.ordinal += 1;
-                let content = cells.texts().map(Content::Row);
-                let name = Name::Line(cells.line);
-                Some(Ok(Item { ordinal: self.ordinal, name, content, weight: cells.weight }))
-            }
-            Ok(None) => {
-                self.ended = true;
-                None
-            }
-            Err(error) => {
-                self.ended = true;
-                Some(Err(error))
-            }
-        }
-    }
-}
+pub(crate) use cut::Rows;
 
 /// What the columns of a row become.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Header {
     names: Vec<String>,
     shape: Shape,
+    reading: CellReading,
+}
+
+/// How cells are read whose types no manifest says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CellReading {
+    /// All are texts.
+    pub(crate) as_text: bool,
+    /// The guest reads them as its types take them.
+    pub(crate) by_guest: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -176,29 +53,40 @@ impl Header {
     ///
     /// # Errors
     /// Columns that the function has no parameter for, or none for a parameter of it.
-    pub(crate) fn new(names: Vec<String>, params: &Params<'_>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        names: Vec<String>,
+        params: &Params<'_>,
+        reading: CellReading,
+    ) -> Result<Self, Error> {
         if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
             let message = format!("two columns of the header are called {:?}", twice.1);
             return Err(Error::new(Exit::Call, message));
         }
+        let header = |shape| Self { names: names.clone(), shape, reading };
         let params = match params {
             Params::Named(params) => params,
-            Params::Unknown => return Ok(Self { names, shape: Shape::Object }),
+            Params::Unknown => return Ok(header(Shape::Object)),
             Params::Numbers(count) if *count == names.len() || names.is_empty() => {
-                return Ok(Self { names, shape: Shape::Numbers });
+                return Ok(header(Shape::Numbers));
             }
             Params::Numbers(count) => {
+                let plural = |count: usize| if count == 1 { "" } else { "s" };
+                let (has, more, wanted) = (names.len(), plural(names.len()), plural(*count));
                 let message = format!(
-                    "the header has {} columns, and the function takes {count} numbers",
-                    names.len()
+                    "the header has {has} column{more}, and the function takes {count} number{wanted}"
                 );
-                return Err(Error::new(Exit::Call, message));
+                return Err(Error::new(Exit::Call, message)
+                    .help("`--delimiter` says what stands between cells, where that is no comma"));
             }
         };
         let of = |name: &String| params.iter().find(|param| param.name == *name);
         let takes_row = params.len() == 1 && names.iter().all(|name| of(name).is_none());
-        if takes_row || names.is_empty() {
-            return Ok(Self { names, shape: Shape::Object });
+        // A row may be a type of the guest's own, or a map, and is no text, number or list.
+        let is_plain = |param: &Parameter| {
+            arguments::kind_of(Some(param)) != Kind::Any && !param.type_name.contains("Map<")
+        };
+        if takes_row && !params.iter().any(is_plain) || names.is_empty() {
+            return Ok(header(Shape::Object));
         }
         let quoted = |names: &[String]| names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>();
         let known: Vec<_> = params.iter().map(|param| param.name.clone()).collect();
@@ -212,7 +100,7 @@ impl Header {
             }
             (None, None) => {
                 let kinds = names.iter().map(|name| arguments::kind_of(of(name))).collect();
-                return Ok(Self { names, shape: Shape::Named(kinds) });
+                return Ok(header(Shape::Named(kinds)));
             }
         };
         let (known, names) = (quoted(&known).join(", "), quoted(&names).join(", "));
@@ -226,62 +114,88 @@ impl Header {
     ///
     /// # Errors
     /// In words, why the row has none.
-    pub(crate) fn arguments(&self, cells: Vec<String>) -> Result<Json, String> {
+    pub(crate) fn arguments(&self, cells: &[Cell]) -> Result<Json, String> {
         if cells.len() != self.names.len() {
             let (has, wanted) = (cells.len(), self.names.len());
             return Err(format!("the row has {has} columns, the header {wanted}"));
         }
-        let cells = self.names.iter().zip(cells);
-        Ok(match &self.shape {
+        let mut cells = self.names.iter().zip(cells);
+        let given = match &self.shape {
             Shape::Named(kinds) => {
-                let cells = cells.zip(kinds);
-                cells.fold(Json::new(), |json, ((name, cell), kind)| {
-                    json.named(name.clone(), typed(cell, *kind))
+                let mut cells = cells.zip(kinds);
+                cells.try_fold(Json::new(), |json, ((name, cell), kind)| {
+                    json.named_json(name, self.declared(cell, *kind))
                 })
             }
-            Shape::Numbers => cells.fold(Json::new(), |json, (_, cell)| json.arg(untyped(cell))),
-            Shape::Object => {
-                let object: Map<_, _> =
-                    cells.map(|(name, cell)| (name.clone(), untyped(cell))).collect();
-                Json::new().arg(object.into())
+            Shape::Numbers => {
+                cells.try_fold(Json::new(), |json, (_, cell)| json.arg_json(number(cell)))
             }
-        })
+            Shape::Object => {
+                let members: Vec<_> = cells
+                    .map(|(name, cell)| format!("{}:{}", json::string(name), self.undeclared(cell)))
+                    .collect();
+                Json::new().arg_json(format!("{{{}}}", members.join(",")))
+            }
+        };
+        let given = given.map_err(|error| error.to_string())?;
+        let has_cells = self.reading.by_guest && !matches!(self.shape, Shape::Numbers);
+        Ok(if has_cells { given.of_cells() } else { given })
+    }
+
+    /// The JSON of a cell as its parameter takes it, whether it is quoted or not: a text is itself,
+    /// whatever it looks like.
+    fn declared(&self, cell: &Cell, kind: Kind) -> String {
+        match kind {
+            Kind::Text { optional: true } | Kind::Json if cell.is_nothing() => "null".into(),
+            Kind::Text { .. } | Kind::Bytes => json::string(&cell.text),
+            // An optional number in a table whose cells are all quoted.
+            Kind::Json if cell.text.is_empty() => "null".into(),
+            // What is none is the function's to refuse, in its own words.
+            Kind::Json => json::checked(&cell.text).unwrap_or_else(|| json::string(&cell.text)),
+            // A list or an object holds commas, so that it is quoted wherever it stands.
+            Kind::Any if !self.reading.as_text && !self.reading.by_guest => {
+                let is_nested = cell.text.trim_start().starts_with(['[', '{']);
+                let nested = json::checked(&cell.text).filter(|_| is_nested);
+                nested.unwrap_or_else(|| self.undeclared(cell))
+            }
+            Kind::Any => self.undeclared(cell),
+        }
+    }
+
+    /// The JSON of a cell of which nothing is known: where it is not quoted, a number, true or false
+    /// is what it is, and an empty one nothing. Everything else is a text.
+    fn undeclared(&self, cell: &Cell) -> String {
+        match cell.quoted || self.reading.as_text {
+            true => json::string(&cell.text),
+            false if cell.text.is_empty() => "null".into(),
+            false => look(&cell.text, !self.reading.by_guest)
+                .map_or_else(|| json::string(&cell.text), str::to_string),
+        }
     }
 }
 
-/// A cell as its parameter takes it: a text is itself, whatever it looks like.
-fn typed(cell: String, kind: Kind) -> Value {
-    match kind {
-        Kind::Text { optional: true } if cell.is_empty() => Value::Null,
-        Kind::Text { .. } | Kind::Bytes => cell.into(),
-        Kind::Any if cell.is_empty() => Value::Null,
-        // What is no JSON may still be the text of an enumeration or a date.
-        Kind::Any => serde_json::from_str(&cell).unwrap_or_else(|_| cell.into()),
+/// A cell for a parameter that is a number.
+fn number(cell: &Cell) -> String {
+    match cell.text.trim() {
+        "" => "null".into(),
+        _ => look(&cell.text, true).map_or_else(|| json::string(&cell.text), str::to_string),
     }
 }
 
-/// A cell of which nothing is known: a number, true or false is what it is, an empty one nothing,
-/// and everything else a text.
-fn untyped(cell: String) -> Value {
-    match serde_json::from_str(&cell) {
-        Ok(value @ (Value::Number(_) | Value::Bool(_))) => value,
-        _ if cell.is_empty() => Value::Null,
-        _ => cell.into(),
-    }
+/// The number, true or false that a text looks like, in its own characters. Space around it is a part
+/// of a text, and of no number.
+fn look(text: &str, may_have_space: bool) -> Option<&str> {
+    let trimmed = text.trim_matches([' ', '\t']);
+    let is_number = || trimmed.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    let is_one = matches!(trimmed, "true" | "false")
+        || is_number() && serde_json::from_str::<serde::de::IgnoredAny>(trimmed).is_ok();
+    let fits = may_have_space || trimmed.len() == text.len();
+    (is_one && fits).then_some(trimmed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-    use stockade::Parameter;
-
-    fn rows(input: &[u8]) -> (Vec<String>, Vec<Item>) {
-        // A small buffer, so that rows are cut where it ends.
-        let mut rows = Rows::new(io::BufReader::with_capacity(3, input), b',');
-        let header = rows.header().unwrap();
-        (header, rows.collect::<io::Result<_>>().unwrap())
-    }
 
     fn params(types: &[(&str, &str)]) -> Vec<Parameter> {
         let param = |(name, kind): &(&str, &str)| Parameter {
@@ -293,62 +207,88 @@ mod tests {
 
     fn header(names: &[&str], types: &[(&str, &str)]) -> Result<Header, Error> {
         let names = names.iter().map(|name| name.to_string()).collect();
-        Header::new(names, &Params::Named(&params(types)))
+        Header::new(names, &Params::Named(&params(types)), CellReading::default())
     }
 
-    fn arguments(header: &Header, cells: &[&str]) -> Result<Json, String> {
-        header.arguments(cells.iter().map(|cell| cell.to_string()).collect())
+    /// One that begins with a quote is quoted.
+    fn cells(texts: &[&str]) -> Vec<Cell> {
+        let cell = |text: &&str| match text.strip_prefix('"') {
+            Some(text) => Cell { text: text.into(), quoted: true },
+            None => Cell { text: text.to_string(), quoted: false },
+        };
+        texts.iter().map(cell).collect()
     }
 
-    #[test]
-    fn rows_know_the_line_on_which_they_begin() {
-        let input = "\u{feff}a,b\r\n1,\"x,\"\"y\"\"\nz\"\r\n\n3,\n\"\",last";
-        let (header, items) = rows(input.as_bytes());
-        assert_eq!(header, ["a", "b"]);
-        let shown: Vec<_> = items
-            .iter()
-            .map(|item| match &item.content {
-                Ok(Content::Row(cells)) => (item.ordinal, item.name.to_string(), cells.join("|")),
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        let row = |ordinal, line: &str, cells: &str| (ordinal, line.into(), cells.into());
-        assert_eq!(
-            shown,
-            [row(1, "line 2", "1|x,\"y\"\nz"), row(2, "line 5", "3|"), row(3, "line 6", "|last")]
-        );
-    }
-
-    #[test]
-    fn a_row_that_is_no_text_costs_no_other_and_one_without_end_ends_the_input() {
-        let (_, items) = rows(b"a\n\xff\nb\n");
-        assert!(items[0].content.as_ref().unwrap_err().contains("column 1"));
-        assert_eq!(items[1].content, Ok(Content::Row(vec!["b".into()])));
-
-        let mut input = b"a\n\"".to_vec();
-        input.resize(ITEM_BYTES_MAX + (1 << 20), b'x');
-        let mut rows = Rows::new(&input[..], b',');
-        rows.header().unwrap();
-        let error = rows.next().unwrap().unwrap_err().to_string();
-        assert!(error.contains("line 2") && error.contains("quote"), "{error}");
-        assert!(rows.next().is_none());
+    fn json(args: &[&str], named: &[(&str, &str)]) -> Json {
+        let json = args.iter().fold(Json::new(), |json, text| json.arg_json(*text).unwrap());
+        named.iter().fold(json, |json, (name, text)| json.named_json(*name, *text).unwrap())
     }
 
     #[test]
     fn columns_are_arguments_by_name_as_their_parameters_take_them() {
         let types = [("text", "&str"), ("limit", "usize"), ("note", "Option<String>")];
         let header = header(&["limit", "text", "note"], &types).unwrap();
-        let expected = Json::new().named("limit", json!(3)).named("text", json!("7"));
-        let expected = expected.named("note", Value::Null);
-        assert_eq!(arguments(&header, &["3", "7", ""]), Ok(expected));
-        assert!(arguments(&header, &["3", "7"]).unwrap_err().contains("2 columns, the header 3"));
+        let given = |texts: &[&str]| header.arguments(&cells(texts));
+        let expected =
+            |limit, text, note| Ok(json(&[], &[("limit", limit), ("text", text), ("note", note)]));
+        assert_eq!(given(&["3", "7", ""]), expected("3", "\"7\"", "null"));
+        assert_eq!(given(&["\"3", "1E5", "\""]), expected("3", "\"1E5\"", "\"\""));
+        assert_eq!(given(&[" 3", "", "null"]), expected("3", "\"\"", "\"null\""));
+        assert_eq!(given(&["003", "true", "-0"]), expected("\"003\"", "\"true\"", "\"-0\""));
+        assert_eq!(given(&["", "\"", "\"1"]), expected("null", "\"\"", "\"1\""));
+        assert!(given(&["3", "7"]).unwrap_err().contains("2 columns, the header 3"));
+    }
+
+    #[test]
+    fn what_is_declared_decides_and_else_the_look_of_what_is_not_quoted() {
+        let types =
+            [("list", "Vec<u64>"), ("wide", "Option<u128>"), ("flag", "bool"), ("own", "Point")];
+        let header = header(&["list", "wide", "flag", "own"], &types).unwrap();
+        let given = |texts: &[&str]| header.arguments(&cells(texts)).unwrap();
+        let expected = |list, wide, flag, own| {
+            json(&[], &[("list", list), ("wide", wide), ("flag", flag), ("own", own)])
+        };
+        let big = "340282366920938463463374607431768211455";
+        assert_eq!(
+            given(&["\"[1, 2]", big, "\"true", "\"{\"x\": 1}"]),
+            expected("[1, 2]", big, "true", "{\"x\": 1}")
+        );
+        assert_eq!(given(&["[1]", "\"", "0", "1.10"]), expected("[1]", "null", "0", "1.10"));
+        assert_eq!(given(&["", "", "", "\"1.10"]), expected("null", "null", "null", "\"1.10\""));
     }
 
     #[test]
     fn one_parameter_that_no_column_is_named_after_takes_the_row() {
         let header = header(&["x", "name", "zip"], &[("row", "Measurement")]).unwrap();
-        let object = json!({"x": 1.5, "name": "a", "zip": "007"});
-        assert_eq!(arguments(&header, &["1.5", "a", "007"]), Ok(Json::new().arg(object)));
+        let row = |texts: &[&str]| header.arguments(&cells(texts)).unwrap();
+        let object =
+            |x, name, zip| json(&[&format!("{{\"x\":{x},\"name\":{name},\"zip\":{zip}}}")], &[]);
+        assert_eq!(row(&["1.50", "a", "007"]), object("1.50", "\"a\"", "\"007\""));
+        assert_eq!(row(&["\"1.5", "", "\""]), object("\"1.5\"", "null", "\"\""));
+        assert_eq!(row(&["1E5", "true", "\"true"]), object("1E5", "true", "\"true\""));
+        assert_eq!(row(&[" 1", "+1", "[1]"]), object("1", "\"+1\"", "\"[1]\""));
+        assert_eq!(row(&["-", "1 2", "0x1"]), object("\"-\"", "\"1 2\"", "\"0x1\""));
+    }
+
+    #[test]
+    fn cells_are_texts_on_request_and_else_the_guests_to_read_where_it_can() {
+        let names = || vec!["a".to_string(), "b".to_string()];
+        let of = |types: &[(&str, &str)], as_text, by_guest| {
+            let reading = CellReading { as_text, by_guest };
+            Header::new(names(), &Params::Named(&params(types)), reading).unwrap()
+        };
+        let row = [("row", "Row")];
+        let given = |header: Header| header.arguments(&cells(&["1E5", ""])).unwrap();
+        assert_eq!(given(of(&row, true, false)), json(&["{\"a\":\"1E5\",\"b\":\"\"}"], &[]));
+        let by_guest = json(&["{\"a\":1E5,\"b\":null}"], &[]).of_cells();
+        assert_eq!(given(of(&row, false, true)), by_guest);
+        let by_guest = json(&["{\"a\":\"1E5\",\"b\":\"\"}"], &[]).of_cells();
+        assert_eq!(given(of(&row, true, true)), by_guest);
+        // What the manifest says of a parameter counts all the same.
+        let two = of(&[("a", "f64"), ("b", "Option<Own>")], true, false);
+        assert_eq!(given(two), json(&[], &[("a", "1E5"), ("b", "\"\"")]));
+        let spaced = of(&row, false, true).arguments(&cells(&[" 5", "5"])).unwrap();
+        assert_eq!(spaced, json(&["{\"a\":\" 5\",\"b\":5}"], &[]).of_cells());
     }
 
     #[test]
@@ -363,11 +303,17 @@ mod tests {
             assert!(format!("{refused:?}").contains(named), "{refused:?}");
             assert_eq!(refused.exit(), Exit::Call);
         }
-        let numbers = |count| Header::new(vec!["a".into(), "b".into()], &Params::Numbers(count));
-        assert_eq!(
-            arguments(&numbers(2).unwrap(), &["1", "2"]),
-            Ok(Json::new().arg(1.into()).arg(2.into()))
-        );
+        // A row is no number and no text.
+        assert!(header(&["x"], &[("limit", "u64")]).is_err());
+        assert!(header(&["x"], &[("text", "String")]).is_err());
+        assert!(header(&["x"], &[("columns", "HashMap<String, String>")]).is_ok());
+        let numbers = |count| {
+            let names = vec!["a".into(), "b".into()];
+            Header::new(names, &Params::Numbers(count), CellReading::default())
+        };
+        let given = |texts: &[&str]| numbers(2).unwrap().arguments(&cells(texts)).unwrap();
+        assert_eq!(given(&["1", "\"2"]), json(&["1", "2"], &[]));
+        assert_eq!(given(&[" -0 ", "x"]), json(&["-0", "\"x\""], &[]));
         assert!(numbers(3).is_err());
     }
 }

@@ -22,9 +22,11 @@ use stockade::{Pool, SubmitError, TaskError, TaskHandle, TaskOptions};
 use super::call::{Call, Reading};
 use super::input;
 use super::item::{Item, Name};
+use super::kept::Found;
 use super::options::OnError;
 use super::order::{Order, Slot};
-use super::record::{Problem, Record, Writing};
+use super::program::Failed;
+use super::record::{Beside, Problem, Record, Writing};
 use super::sink::Sink;
 use super::state::State;
 use super::tally::Tally;
@@ -36,6 +38,7 @@ use crate::observe::Observer;
 use crate::output::Written;
 use crate::streams;
 use crate::table::{Align, table};
+use crate::target::OWN_ENTRIES;
 
 /// The most bytes of items under way and of results that wait for their turn, together: an item more
 /// is taken where there are less.
@@ -85,6 +88,11 @@ struct UnderWay {
     label: Label,
     /// What it was called with, where that may be asked for.
     given: Option<Call>,
+}
+
+/// What is called for each item. A program's own entry, unless its [`Call`] names another.
+fn function(args: &MapArgs) -> &str {
+    args.function.as_deref().unwrap_or(OWN_ENTRIES[1])
 }
 
 /// What waits for its turn to be written: nothing of an item that never ran.
@@ -241,6 +249,8 @@ impl<'a> Session<'a> {
         } else if sink.summary || self.watch.is_watched() {
             let align = [Align::Left, Align::Right, Align::Left];
             write!(to, "{}", table(align, self.tally.table(elapsed)))?;
+        } else if let Some((ok, failed)) = self.tally.only_earlier().filter(|_| !interrupted) {
+            writeln!(to, "everything was done before: {ok} ok, {failed} failed")?;
         } else if self.tally.failures() > 0 || interrupted {
             writeln!(to, "{}", self.tally.summary(elapsed))?;
         }
@@ -287,6 +297,7 @@ impl<'a> Session<'a> {
     /// Takes an item, and those behind it that are there already and travel with it.
     fn take(&mut self, first: io::Result<Item>) {
         let (mut labels, mut json, mut raw) = (Vec::new(), Vec::new(), Vec::new());
+        let mut commands = Vec::new();
         let (mut given, keeps) = (Vec::new(), self.observer.keeps_arguments());
         let mut next = Some(first);
         while let Some(item) = next {
@@ -299,6 +310,10 @@ impl<'a> Session<'a> {
                     match call {
                         Call::Json(arguments) => json.push(arguments),
                         Call::Raw(bytes) => raw.push(bytes),
+                        Call::Program(call) => {
+                            call.file().into_iter().for_each(|file| self.sink.reads(file));
+                            commands.push(call.command());
+                        }
                     }
                 }
                 Err(error) => self.stop(Stop::Failed(input::unreadable(&error))),
@@ -306,9 +321,10 @@ impl<'a> Session<'a> {
             let more = labels.len() < self.args.chunk as usize && self.has_room();
             next = if more { self.items.try_recv().ok() } else { None };
         }
-        let (function, options) = (self.args.function.as_str(), &self.options);
+        let (function, options) = (function(self.args), &self.options);
         let mut submitted = self.pool.submit_together_with(function, json, options);
         submitted.extend(self.pool.submit_together_with(function, raw, options));
+        submitted.extend(self.pool.submit_together_with(function, commands, options));
         for (((slot, label), given), submitted) in labels.into_iter().zip(given).zip(submitted) {
             match submitted {
                 Ok(handle) => self.follow(slot, UnderWay { handle, label, given }),
@@ -329,7 +345,7 @@ impl<'a> Session<'a> {
     /// The call that an item asks for, and its place in the output.
     fn read(&mut self, item: Item) -> Option<((Slot, Label), Call)> {
         let Item { ordinal, name, content, weight } = item;
-        if self.state.as_ref().is_some_and(|state| state.reached.done.contains(ordinal)) {
+        if self.is_done(ordinal, weight) {
             return None;
         }
         let mut label = Label { ordinal, name, bytes: 0, weight };
@@ -356,6 +372,31 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Whether an earlier run did this item, and what it wrote of it is there.
+    fn is_done(&mut self, ordinal: u64, weight: u64) -> bool {
+        let Some(state) = &mut self.state else { return false };
+        if !state.reached.done.contains(ordinal) {
+            return false;
+        }
+        let (Some(directory), Some(mark)) = (&self.args.sink.output_dir, state.mark(ordinal))
+        else {
+            return true;
+        };
+        match mark.find(directory) {
+            Ok(Found::Whole) => true,
+            Ok(Found::Gone) => {
+                if let Some(mark) = state.again(ordinal, weight) {
+                    self.tally.again(mark.failed, weight);
+                }
+                false
+            }
+            Err(error) => {
+                self.stop(Stop::Failed(error));
+                true
+            }
+        }
+    }
+
     /// Waits for the end of a task without anybody blocking for it.
     fn follow(&mut self, slot: Slot, mut task: UnderWay) {
         let ended = self.ended.0.clone();
@@ -371,16 +412,28 @@ impl<'a> Session<'a> {
     fn end(&mut self, slot: Slot) {
         let Some(UnderWay { handle, label, given }) = self.under_way.remove(&slot) else { return };
         self.bytes_held -= label.bytes;
-        let (pool, function) = (self.pool, self.args.function.as_str());
+        let (pool, function) = (self.pool, function(self.args));
         self.observer
             .ended(label.number(), &handle, || given.map(|call| call.record(pool, function)));
-        match handle.output().and_then(Written::from_output) {
-            Ok(written) => self.settle(slot, &label, Ok(written)),
-            Err(TaskError::Cancelled(_)) => self.drop_item(slot),
-            Err(error @ (TaskError::Broken(_) | TaskError::Quarantined(_))) => {
+        let ended = match (handle.output(), &self.writing.program) {
+            (Err(TaskError::Cancelled(_)), _) => return self.drop_item(slot),
+            (Err(error @ (TaskError::Broken(_) | TaskError::Quarantined(_))), _) => {
                 self.drop_item(slot);
-                self.stop(Stop::Failed(Error::from(&error)));
+                return self.stop(Stop::Failed(Error::from(&error)));
             }
+            (ended, None) => ended,
+            (ended, Some(program)) => {
+                return match program.outcome(ended, handle.report()) {
+                    Ok((written, beside)) => self.settle(slot, &label, Ok((written, Some(beside)))),
+                    Err(failed) => {
+                        let Failed { problem, error } = *failed;
+                        self.fail(slot, &label, problem, |_| error);
+                    }
+                };
+            }
+        };
+        match ended.and_then(Written::from_output) {
+            Ok(written) => self.settle(slot, &label, Ok((written, None))),
             Err(error) => {
                 self.fail(slot, &label, Problem::of_task(&error), |_| Error::from(&error));
             }
@@ -406,7 +459,12 @@ impl<'a> Session<'a> {
         self.cancel_waiting(slot..);
     }
 
-    fn settle(&mut self, slot: Slot, label: &Label, outcome: Result<Written, Problem>) {
+    fn settle(
+        &mut self,
+        slot: Slot,
+        label: &Label,
+        outcome: Result<(Written, Option<Beside>), Problem>,
+    ) {
         let record = self.writing.record(label.ordinal, &label.name, outcome);
         self.tally.ended(record.failed);
         self.tally.passed(label.weight);
@@ -464,6 +522,7 @@ impl<'a> Session<'a> {
             let (watch, sink) = (&self.watch, &mut self.sink);
             watch.aside(false, || sink.write(&record.output))?;
             if let Some(state) = &mut self.state {
+                state.wrote(record.ordinal, &record.output, record.failed.is_some());
                 state.finished(record.ordinal, weight, Some(record.failed.is_some()));
             }
         }

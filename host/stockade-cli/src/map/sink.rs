@@ -84,6 +84,17 @@ impl Sink {
         Ok(Self::File(Box::new(Tracked { file, waiting, path, is_new, bytes, hasher })))
     }
 
+    /// An item is in the file `path`, which no later result replaces: results have files in one
+    /// directory, so no others are kept in mind.
+    pub(crate) fn reads(&mut self, path: &Path) {
+        if let Self::Directory(directory, inputs) = self
+            && let Some(parent) = path.parent()
+            && directory.canonicalize().is_ok_and(|directory| directory == parent)
+        {
+            inputs.file(path);
+        }
+    }
+
     /// Whether records go to this process's stdout.
     pub(crate) fn is_stdout(&self) -> bool {
         matches!(self, Self::Stdout(_))

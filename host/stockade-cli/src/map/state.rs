@@ -1,7 +1,7 @@
 //! The state of a map that can go on after an interruption: a file of lines of JSON.
 //!
 //! ```text
-//! {"stockade":"map","version":1,"input":…,"function":…}        what map this is
+//! {"stockade":"map","version":2,"input":…,"options":…}         what map this is
 //! {"done":[[1,5000]],"ok":4990,"failed":10,"output":…}         how far it was, now and then
 //! ```
 //!
@@ -11,24 +11,26 @@
 //!
 //! Invariant: nobody else writes to the file, which is locked for as long as the map runs.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::done::Done;
+use super::identity;
+use super::kept::{self, Found, Mark};
+use super::program::Plan;
+use super::record::Output;
 use crate::args::MapArgs;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::streams;
 
 /// How much work may have to be done again after a kill.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-const VERSION: u64 = 1;
 
 /// How far a map was.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,22 +54,26 @@ pub(crate) struct State {
     pub(crate) reached: Reached,
     /// Whether `reached` was read from the file.
     pub(crate) goes_on: bool,
+    /// What was written of each item into a file of its own, and of which the state does not tell yet.
+    marks: HashMap<u64, Mark>,
+    new_marks: Vec<u64>,
     dirty: bool,
     kept: Instant,
 }
 
 impl State {
-    /// Opens or makes the state that the command line names.
+    /// Opens or makes the state that the command line names, and looks for the output that it tells
+    /// of.
     ///
     /// # Errors
-    /// A state of another map, one that another process uses, an input that cannot be read twice, and
-    /// what the system refuses.
-    pub(crate) fn open(args: &MapArgs, path: &Path) -> Result<Self, Error> {
+    /// A state of another map, one that another process uses, an input that cannot be read twice, an
+    /// output that somebody changed since, and what the system refuses.
+    pub(crate) fn open(args: &MapArgs, program: Option<&Plan>, path: &Path) -> Result<Self, Error> {
         check(args)?;
-        let identity = identity(args)?;
+        let identity = identity::of(args, program)?;
         let refused = |error: io::Error| cannot(path, &error);
         let begins = path.metadata().map_or(true, |data| data.len() == 0);
-        if begins {
+        if begins && !args.sink.anew {
             refuse_output(args, path)?;
         }
         let mut file = OpenOptions::new();
@@ -80,27 +86,55 @@ impl State {
             }
             Err(TryLockError::Error(error)) => return Err(refused(error)),
         }
-        let mut reached = Reached::default();
+        let mut known = Known::default();
         if !begins {
-            let (first, last, bytes) = read(&file).map_err(refused)?;
-            compare(path, &first.ok_or_else(|| foreign(path))?, &identity)?;
-            if let Some(last) = last {
-                reached = parse(&last).ok_or_else(|| foreign(path))?;
-            }
+            let bytes;
+            (known, bytes) = Known::read(&file, path)?;
+            let goes_on = known.goes_on(args, path, &identity)?;
             // The rest is a line that was not finished.
-            file.set_len(bytes).map_err(refused)?;
+            file.set_len(if goes_on { bytes } else { 0 }).map_err(refused)?;
+            if !goes_on {
+                known = Known::default();
+            }
         }
-        let reached = match reached.output_digest.is_empty() {
-            true => Reached { output_digest: blake3::hash(b"").to_hex().to_string(), ..reached },
-            false => reached,
-        };
-        let path = path.to_path_buf();
-        let (goes_on, kept) = (!begins, Instant::now());
-        let mut state = Self { file, path, reached, goes_on, dirty: false, kept };
-        if begins {
+        let goes_on = known.first.is_some();
+        let mut reached = known.reached;
+        if reached.output_digest.is_empty() {
+            reached.output_digest = blake3::hash(b"").to_hex().to_string();
+        }
+        let (path, kept, marks) = (path.to_path_buf(), Instant::now(), known.marks);
+        let (new_marks, dirty) = (Vec::new(), false);
+        let mut state = Self { file, path, reached, goes_on, marks, new_marks, dirty, kept };
+        if !goes_on {
             state.append(&identity)?;
         }
         Ok(state)
+    }
+
+    /// What was written of an item, where that is a file of its own.
+    pub(crate) fn wrote(&mut self, ordinal: u64, output: &Output, failed: bool) {
+        if let Some(mark) = Mark::of(output, failed) {
+            self.marks.insert(ordinal, mark);
+            self.new_marks.push(ordinal);
+        }
+    }
+
+    /// The file of an item that is done, if it has one.
+    pub(crate) fn mark(&self, ordinal: u64) -> Option<&Mark> {
+        self.marks.get(&ordinal)
+    }
+
+    /// An item that was done is to be done again.
+    pub(crate) fn again(&mut self, ordinal: u64, weight: u64) -> Option<Mark> {
+        let mark = self.marks.remove(&ordinal)?;
+        self.reached.done.remove(ordinal);
+        self.reached.weight = self.reached.weight.saturating_sub(weight);
+        let count =
+            if mark.failed { &mut self.reached.failed } else { &mut self.reached.succeeded };
+        *count = count.saturating_sub(1);
+        self.reached.complete = false;
+        self.dirty = true;
+        Some(mark)
     }
 
     /// An item is written; it counts from the next [`keep`](Self::keep) on.
@@ -127,7 +161,13 @@ impl State {
     pub(crate) fn keep(&mut self, output: (u64, String), complete: bool) -> Result<(), Error> {
         (self.reached.output_bytes, self.reached.output_digest) = output;
         self.reached.complete = complete;
-        self.append(&show(&self.reached))?;
+        let mut line = show(&self.reached);
+        let marks = self.new_marks.iter().filter_map(|ordinal| {
+            self.marks.get(ordinal).map(|mark| json!([ordinal, mark.to_json()]))
+        });
+        line["files"] = marks.collect();
+        self.append(&line)?;
+        self.new_marks.clear();
         (self.dirty, self.kept) = (false, Instant::now());
         Ok(())
     }
@@ -153,7 +193,16 @@ fn check(args: &MapArgs) -> Result<(), Error> {
     if from_stdin {
         return refused("`--resume` cannot read stdin a second time", "name the input as a FILE");
     }
+    if args.program.stdin.as_ref().is_some_and(to_stdout) {
+        return refused("`--resume` cannot read stdin a second time", "name a FILE for `--stdin`");
+    }
     let is_file = |path: &PathBuf| path.metadata().is_ok_and(|data| data.is_file());
+    if let Some(path) = args.inputs.iter().find(|path| path.exists() && !is_file(path)) {
+        return refused(
+            &format!("`--resume` cannot read {} a second time", path.display()),
+            "name an ordinary file, not a pipe or a device",
+        );
+    }
     match sink.output.as_ref().filter(|path| path.exists() && !is_file(path)) {
         Some(path) => refused(
             &format!("`--resume` cannot know how much {} has kept", path.display()),
@@ -172,116 +221,96 @@ fn refuse_output(args: &MapArgs, state: &Path) -> Result<(), Error> {
             Exit::Output,
             format!("there is no state {state}, but {output} is there"),
         )
-        .help("name the state that the output belongs to, or remove the output to begin anew"));
+        .help("name the state that the output belongs to, or remove the output")
+        .help("`--anew` begins anew, and writes over the output"));
     }
     Ok(())
-}
-
-/// What map this is: whoever goes on with it asks for the same.
-fn identity(args: &MapArgs) -> Result<Value, Error> {
-    let input = match args.shape.files {
-        true => json!({ "files": args.inputs.len(), "blake3": list_digest(&args.inputs) }),
-        false => {
-            let path = args.inputs.first().map_or(Path::new("-"), PathBuf::as_path);
-            let (bytes, digest) = digest(path).map_err(|error| {
-                let message = format!("cannot read the input {}", path.display());
-                Error::new(Exit::Missing, message).cause(&error)
-            })?;
-            json!({ "bytes": bytes, "blake3": digest })
-        }
-    };
-    // The one that cannot be read is told of when the pool is built.
-    let module = digest(&args.module).map(|(_, digest)| digest).unwrap_or_default();
-    Ok(json!({
-        "stockade": "map",
-        "version": VERSION,
-        "function": args.function,
-        "module": module,
-        "input": input,
-        "shape": {
-            "format": format!("{:?}", args.format).to_lowercase(),
-            "args": args.args,
-            "delimiter": args.shape.delimiter.map(|delimiter| delimiter.0),
-            "plain": args.plain,
-            "unordered": args.unordered,
-            "files": args.sink.output_dir.is_some(),
-        },
-    }))
-}
-
-fn digest(path: &Path) -> io::Result<(u64, String)> {
-    let mut hasher = blake3::Hasher::new();
-    let bytes = io::copy(&mut File::open(path)?, &mut hasher)?;
-    Ok((bytes, hasher.finalize().to_hex().to_string()))
-}
-
-/// Files by what the system knows of them: to read them all twice would take too long.
-fn list_digest(paths: &[PathBuf]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for path in paths {
-        let name = path.as_os_str().as_bytes();
-        let data = path.metadata();
-        let known =
-            data.map_or([0; 3], |data| [data.len(), data.mtime() as u64, data.mtime_nsec() as u64]);
-        hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
-        known.iter().for_each(|number| _ = hasher.update(&number.to_le_bytes()));
-    }
-    hasher.finalize().to_hex().to_string()
 }
 
 /// Refuses a state of another map, and says in what it differs.
 fn compare(path: &Path, found: &Value, wanted: &Value) -> Result<(), Error> {
-    if found["stockade"] != wanted["stockade"] || found["version"] != wanted["version"] {
-        return Err(foreign(path));
-    }
-    let begin_anew = "put back what was there, or begin anew with another STATE and another output";
-    let refused = |what: String| {
-        Err(Error::new(Exit::Usage, what)
-            .because(format!("the state {} is of a map that was begun otherwise", path.display()))
-            .help(begin_anew))
-    };
-    if found["input"] != wanted["input"] {
-        let size = |input: &Value| match (input["bytes"].as_u64(), input["files"].as_u64()) {
-            (Some(bytes), _) => format!("{bytes} bytes"),
-            (None, Some(files)) => format!("{files} files"),
-            (None, None) => "something else".into(),
-        };
-        let (was, is) = (size(&found["input"]), size(&wanted["input"]));
-        let how = if was == is { "other contents".into() } else { format!("{was}, and has {is}") };
-        return refused(format!("the input has changed since the map began: it had {how}"));
-    }
-    for (name, what) in [("function", "the function"), ("shape", "how input or output are written")]
-    {
-        if found[name] != wanted[name] {
-            return refused(format!("{what} is another than when the map began"));
-        }
-    }
-    if found["module"] != wanted["module"] {
-        tracing::warn!(
-            "the module has changed since the map began: what is done was done by another"
-        );
-    }
-    Ok(())
+    let differences = identity::differences(found, wanted);
+    let Some(first) = differences.first() else { return Ok(()) };
+    let message = format!("the state {} is of another map: {first}", path.display());
+    let refused = Error::new(Exit::Usage, message);
+    let refused = differences[1..].iter().cloned().fold(refused, Error::because);
+    Err(refused
+        .help("put back what was there, or name another STATE and another output")
+        .help("`--anew` begins anew: what is done is done again, and written over"))
 }
 
-/// The first and the last whole line, and how many bytes all whole lines are.
-fn read(file: &File) -> io::Result<(Option<Value>, Option<Value>, u64)> {
+/// What stands in a state.
+#[derive(Default)]
+struct Known {
+    first: Option<Value>,
+    reached: Reached,
+    marks: HashMap<u64, Mark>,
+}
+
+impl Known {
+    /// Reads a state, and how many bytes its whole lines are.
+    fn read(file: &File, path: &Path) -> Result<(Self, u64), Error> {
+        let mut known = Self::default();
+        let mut bytes = 0;
+        let mut last = None;
+        let read = each_line(file, |value, length| {
+            bytes += length;
+            for mark in value["files"].as_array().into_iter().flatten() {
+                if let (Some(ordinal), Some(mark)) = (mark[0].as_u64(), Mark::from_json(&mark[1])) {
+                    known.marks.insert(ordinal, mark);
+                }
+            }
+            match &known.first {
+                None => known.first = Some(value),
+                Some(_) => last = Some(value),
+            }
+        });
+        read.map_err(|error| cannot(path, &error))?;
+        let first = known.first.as_ref().filter(|first| identity::is_state(first).0);
+        first.ok_or_else(|| foreign(path))?;
+        if let Some(last) = last {
+            known.reached = parse(&last).ok_or_else(|| foreign(path))?;
+        }
+        Ok((known, bytes))
+    }
+
+    /// Whether the map goes on from here, or begins anew.
+    fn goes_on(&self, args: &MapArgs, path: &Path, identity: &Value) -> Result<bool, Error> {
+        let Some(first) = self.first.as_ref().filter(|_| !args.sink.anew) else { return Ok(false) };
+        if !identity::is_state(first).1 {
+            return Err(foreign(path));
+        }
+        // Nothing is lost, so that a mistake of the first command line does not stay.
+        let did_nothing = self.reached.done == Done::default() && !self.reached.complete;
+        if did_nothing && first != identity {
+            return Ok(false);
+        }
+        compare(path, first, identity)?;
+        let Some(output) = &args.sink.output else { return Ok(true) };
+        match kept::output(output, &self.reached)? {
+            Found::Whole => Ok(true),
+            Found::Gone => {
+                let output = output.display();
+                streams::say(|to| writeln!(to, "the output {output} is gone: it is made again"));
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// Gives each whole line and its length.
+fn each_line(file: &File, mut take: impl FnMut(Value, u64)) -> io::Result<()> {
     let mut file = BufReader::new(file);
     file.seek(SeekFrom::Start(0))?;
-    let (mut first, mut last, mut whole) = (None, None, 0);
     let mut line = Vec::new();
     // A state that went wrong may be one endless line.
     while file.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? > 0 {
         let value = line.ends_with(b"\n").then(|| serde_json::from_slice::<Value>(&line));
         let Some(Ok(value)) = value else { break };
-        whole += line.len() as u64;
+        take(value, line.len() as u64);
         line.clear();
-        match &first {
-            None => first = Some(value),
-            Some(_) => last = Some(value),
-        }
     }
-    Ok((first, last, whole))
+    Ok(())
 }
 
 /// As many as the ranges of a map that was done in the worst order could have.
@@ -316,6 +345,7 @@ fn foreign(path: &Path) -> Error {
     let message = format!("{} is no state of a map, or of another version's", path.display());
     Error::new(Exit::Usage, message)
         .help("name another file for `--resume`: it is made where there is none")
+        .help("`--anew` begins anew with the state of another version")
 }
 
 fn cannot(path: &Path, error: &io::Error) -> Error {
@@ -324,8 +354,9 @@ fn cannot(path: &Path, error: &io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, FromArgMatches};
 
+    use super::super::identity::Said;
     use super::*;
     use crate::args::{Cli, Subcommand};
 
@@ -348,8 +379,14 @@ mod tests {
             let (input, output, state) = (self.path("in"), self.path("out"), self.path("state"));
             let words = ["stockade", "map", "m.wat", "f", &input, "-o", &output];
             let all = words.into_iter().chain(["--resume", &state]).chain(options.iter().copied());
-            let Subcommand::Map(args) = Cli::parse_from(all).command else { panic!("a map") };
-            State::open(&args, Path::new(&state))
+            let command = Cli::command();
+            let matches = command.clone().get_matches_from(all);
+            let Subcommand::Map(mut args) = Cli::from_arg_matches(&matches).unwrap().command else {
+                panic!("a map")
+            };
+            let map = command.find_subcommand("map").unwrap();
+            args.said = Said::of(map, matches.subcommand_matches("map").unwrap());
+            State::open(&args, None, Path::new(&state))
         }
 
         fn state(&self) -> String {
@@ -370,7 +407,9 @@ mod tests {
         assert!(!state.goes_on && state.due().is_none());
         state.finished(1, 2, Some(false));
         assert!(state.due().is_some());
-        state.keep((7, "digest".into()), false).unwrap();
+        std::fs::write(fixture.path("out"), "1\n2").unwrap();
+        let digest = blake3::hash(b"1\n").to_hex().to_string();
+        state.keep((2, digest), false).unwrap();
         let reached = state.reached.clone();
         drop(state);
         for torn in ["", "{\"done\":[[1,", "\0\0\0\n"] {
@@ -389,22 +428,102 @@ mod tests {
     #[test]
     fn a_state_of_another_map_is_refused_and_stays_as_it_is() {
         let fixture = Fixture::new("stockade-state-refused");
-        drop(fixture.open(&[]).unwrap());
+        let mut state = fixture.open(&[]).unwrap();
+        std::fs::write(fixture.path("out"), "1\n").unwrap();
+        state.finished(1, 2, Some(false));
+        state.keep((2, blake3::hash(b"1\n").to_hex().to_string()), false).unwrap();
+        drop(state);
         let before = fixture.state();
         let refused = |options: &[&str]| format!("{:?}", fixture.open(options).err().unwrap());
-        assert!(refused(&["--plain"]).contains("how input or output are written"));
+        assert!(refused(&["--plain"]).contains("`--plain` was false, and is true"));
+        let two = refused(&["--plain", "--init", "x"]);
+        assert!(
+            two.contains("`--init` was not given, and is x") && two.contains("--plain"),
+            "{two}"
+        );
         std::fs::write(fixture.path("in"), "1\n2\n4\n").unwrap();
         assert!(refused(&[]).contains("it had other contents"));
         std::fs::write(fixture.path("in"), "1\n").unwrap();
         assert!(refused(&[]).contains("it had 6 bytes, and has 2 bytes"));
         assert_eq!(fixture.state(), before);
+        let anew = fixture.open(&["--anew"]).unwrap();
+        assert!(!anew.goes_on && anew.reached.succeeded == 0);
+        drop(anew);
+        assert_ne!(fixture.state(), before);
 
         std::fs::write(fixture.path("state"), "my notes\n").unwrap();
-        assert!(refused(&[]).contains("is no state of a map"));
+        for options in [&[][..], &["--anew"]] {
+            assert!(refused(options).contains("is no state of a map"));
+        }
         assert_eq!(fixture.state(), "my notes\n");
         std::fs::remove_file(fixture.path("state")).unwrap();
         std::fs::write(fixture.path("out"), "precious\n").unwrap();
         assert!(refused(&[]).contains("out is there"));
         assert!(!Path::new(&fixture.path("state")).exists());
+    }
+
+    #[test]
+    fn a_state_of_a_map_that_did_nothing_is_any_maps() {
+        let fixture = Fixture::new("stockade-state-nothing");
+        drop(fixture.open(&["--init", "mistyped"]).unwrap());
+        assert!(!fixture.open(&[]).unwrap().goes_on);
+        assert!(fixture.open(&[]).unwrap().goes_on);
+    }
+
+    #[test]
+    fn an_output_that_is_gone_is_made_again_and_one_that_was_changed_is_refused() {
+        let fixture = Fixture::new("stockade-state-output");
+        for complete in [false, true] {
+            let begin = || {
+                let _ = std::fs::remove_file(fixture.path("state"));
+                let _ = std::fs::remove_file(fixture.path("out"));
+                let mut state = fixture.open(&[]).unwrap();
+                std::fs::write(fixture.path("out"), "1\n").unwrap();
+                state.finished(1, 2, Some(false));
+                state.keep((2, blake3::hash(b"1\n").to_hex().to_string()), complete).unwrap();
+            };
+            begin();
+            assert!(fixture.open(&[]).unwrap().goes_on);
+            for changed in ["", "1", "2\n"] {
+                std::fs::write(fixture.path("out"), changed).unwrap();
+                let refused = format!("{:?}", fixture.open(&[]).err().unwrap());
+                assert!(refused.contains("was changed since"), "{refused}");
+                assert_eq!(std::fs::read_to_string(fixture.path("out")).unwrap(), changed);
+            }
+            // What stands behind is what was written last, or somebody else's.
+            std::fs::write(fixture.path("out"), "1\n2\n").unwrap();
+            assert_eq!(fixture.open(&[]).is_err(), complete);
+            std::fs::remove_file(fixture.path("out")).unwrap();
+            let anew = fixture.open(&[]).unwrap();
+            assert!(!anew.goes_on && !anew.reached.complete);
+            drop(anew);
+            begin();
+            std::fs::write(fixture.path("out"), "2\n").unwrap();
+            assert!(!fixture.open(&["--anew"]).unwrap().goes_on);
+        }
+    }
+
+    #[test]
+    fn files_of_items_are_told_of_once_and_known_again() {
+        let fixture = Fixture::new("stockade-state-marks");
+        let mut state = fixture.open(&[]).unwrap();
+        std::fs::write(fixture.path("out"), "").unwrap();
+        let file = |name: &str| Output::File {
+            name: name.into(),
+            bytes: name.into(),
+            obsolete: "none".into(),
+        };
+        for ordinal in 1..=2 {
+            state.wrote(ordinal, &file(&format!("{ordinal}.json")), ordinal == 2);
+            state.finished(ordinal, 1, Some(ordinal == 2));
+            state.keep((0, blake3::hash(b"").to_hex().to_string()), false).unwrap();
+        }
+        drop(state);
+        assert_eq!(fixture.state().matches("1.json").count(), 1);
+        let mut state = fixture.open(&[]).unwrap();
+        assert_eq!(state.mark(1), Mark::of(&file("1.json"), false).as_ref());
+        assert!(state.again(2, 1).unwrap().failed);
+        assert_eq!((state.reached.succeeded, state.reached.failed), (1, 0));
+        assert!(state.reached.done.contains(1) && !state.reached.done.contains(2));
     }
 }

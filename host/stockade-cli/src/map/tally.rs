@@ -33,6 +33,19 @@ impl Tally {
         Self { earlier, earlier_weight, of_files, ..Self::default() }
     }
 
+    /// An item that an earlier run had done is done again.
+    pub(crate) fn again(&mut self, failed: bool, weight: u64) {
+        let count = if failed { &mut self.earlier.1 } else { &mut self.earlier.0 };
+        *count = count.saturating_sub(1);
+        self.earlier_weight = self.earlier_weight.saturating_sub(weight);
+    }
+
+    /// Successes and failures of earlier runs, where this one has nothing to add.
+    pub(crate) fn only_earlier(&self) -> Option<(u64, u64)> {
+        let is_idle = self.done() == 0 && self.dropped == 0;
+        (is_idle && self.earlier != (0, 0)).then_some(self.earlier)
+    }
+
     /// So much of the input is done.
     pub(crate) fn passed(&mut self, weight: u64) {
         self.weight += weight;

@@ -38,6 +38,24 @@ Settings:
   may have come with the module.
 ";
 
+/// What the names of settings in the environment begin with.
+const PREFIX: &str = "STOCKADE_";
+
+/// How alike two names are that one is a misspelling of the other, where 1 is the same name.
+const NEAR: f64 = 0.6;
+
+/// Variables that are no options: the file of settings, the library's worker program, and what tests
+/// are told.
+const OTHERS: [&str; 7] = [
+    "STOCKADE_CONFIG",
+    "STOCKADE_LANGUAGES",
+    "STOCKADE_SCHEDULES",
+    "STOCKADE_SEED",
+    "STOCKADE_SEEDS",
+    "STOCKADE_UPDATE",
+    "STOCKADE_WORKER",
+];
+
 /// Options that a file which was only found may set: what confines a task, and how input is read and
 /// output shown. Not what is granted, nor any name of a file; one that is new here is refused.
 const HARMLESS: &[&str] = &[
@@ -48,6 +66,7 @@ const HARMLESS: &[&str] = &[
     "compile-time",
     "compile-wall-time",
     "compiled-size",
+    "csv-text",
     "deterministic",
     "delimiter",
     "entry",
@@ -57,17 +76,22 @@ const HARMLESS: &[&str] = &[
     "input",
     "instances",
     "interruptible",
+    "item",
     "json",
     "memory",
     "module-size",
+    "ok-codes",
     "on-error",
     "output-limit",
+    "placeholder",
     "plain",
+    "program",
     "report",
     "require",
     "retries",
     "seed",
     "stdio-limit",
+    "stdout",
     "summary",
     "table-elements",
     "time",
@@ -110,6 +134,7 @@ pub(crate) fn apply(command: Command, words: &[OsString]) -> Result<Command, Err
     // Set once: a process has one command line.
     let path = path.inspect(|path| _ = USED.set(path.clone()));
     let file = path.map(|path| File::read(path, named, &command)).transpose()?;
+    warn_of_misspelt(&command);
     let subcommand = command.find_subcommand(name).cloned().unwrap_or_default();
     let mut defaults = Vec::new();
     for arg in subcommand.get_arguments().filter(|arg| is_settable(arg)) {
@@ -162,8 +187,42 @@ fn named_file(words: impl Iterator<Item = OsString>) -> Option<PathBuf> {
     std::env::var_os("STOCKADE_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
+/// The variable that an option is set by.
+fn variable(long: &str) -> String {
+    format!("{PREFIX}{}", long.replace('-', "_").to_uppercase())
+}
+
+/// Says which variables are misspelt settings: a limit whose name is misspelt does not hold.
+fn warn_of_misspelt(command: &Command) {
+    let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for (name, nearest) in misspelt(command, variables) {
+        tracing::warn!("{name} is no setting, and is ignored; did you mean {nearest}?");
+    }
+}
+
+/// Variables that name no option of any command, and nearly do, with that option's. What is like none
+/// is for other programs.
+fn misspelt(command: &Command, variables: impl Iterator<Item = String>) -> Vec<(String, String)> {
+    let commands = command.get_subcommands();
+    let options = commands.flat_map(Command::get_arguments).filter(|arg| is_settable(arg));
+    let mut known: Vec<_> = options.filter_map(|arg| arg.get_long()).map(variable).collect();
+    known.extend(OTHERS.map(String::from));
+    let is_meant = |name: &String| name.to_uppercase().starts_with(PREFIX) && !known.contains(name);
+    let mut unknown: Vec<_> = variables.filter(is_meant).collect();
+    unknown.sort_unstable();
+    let own = |name: &str| name.to_uppercase()[PREFIX.len()..].to_string();
+    let nearest = |name: String| {
+        let score = |known: &str| strsim::normalized_damerau_levenshtein(&own(known), &own(&name));
+        let scored = known.iter().map(|known| (score(known), known));
+        let best = scored.max_by(|(one, _), (other, _)| one.total_cmp(other));
+        let near = best.filter(|(score, _)| *score > NEAR).map(|(_, known)| known.clone());
+        near.map(|known| (name, known))
+    };
+    unknown.into_iter().filter_map(nearest).collect()
+}
+
 fn from_environment(arg: &Arg, long: &str) -> Option<Setting> {
-    let name = format!("STOCKADE_{}", long.replace('-', "_").to_uppercase());
+    let name = variable(long);
     let text = std::env::var_os(&name)?.to_string_lossy().into_owned();
     let values = match arg.get_action() {
         ArgAction::Append => text.lines().map(str::to_string).collect(),
@@ -240,5 +299,38 @@ fn beside(file: &Path, path: &str) -> String {
     match folder {
         Some(folder) if path != "-" => folder.join(path).to_string_lossy().into_owned(),
         _ => path.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::args::Cli;
+
+    #[test]
+    fn misspelt_variables_are_told_with_the_option_that_was_meant() {
+        let names = [
+            "STOCKADE_WALL_TIME",
+            "STOCKADE_WORKER",
+            "STOCKADE_GRANT_DIR",
+            "HOME",
+            "STOCKADE_MEMMORY",
+            "STOCKADE_WALLTIME",
+            "STOCKADE_wall_time",
+            "STOCKADE_ZZZ",
+        ];
+        let found = misspelt(&Cli::command(), names.map(String::from).into_iter());
+        let found: Vec<_> =
+            found.iter().map(|(name, near)| (name.as_str(), near.as_str())).collect();
+        assert_eq!(
+            found,
+            [
+                ("STOCKADE_MEMMORY", "STOCKADE_MEMORY"),
+                ("STOCKADE_WALLTIME", "STOCKADE_WALL_TIME"),
+                ("STOCKADE_wall_time", "STOCKADE_WALL_TIME"),
+            ]
+        );
     }
 }

@@ -115,7 +115,9 @@ fn arguments_that_do_not_fit() {
     add(&["1", "4294967296"]).fails(64, &["4294967296 does not fit an i32"]);
     add(&["1", "--arg", "b=2"]).fails(64, &["`b`"]);
     add(&["-1", "4294967295"]).gives("-2\n");
-    stockade(args!["run", guest, "byte", "1e300"]).end().fails(64, &["1e300 is not an f32"]);
+    stockade(args!["run", guest, "byte", "1e300"])
+        .end()
+        .fails(64, &["1e300 does not fit an f32", "3.4028235e38"]);
 
     let guest = example("wordcount");
     let top = |args: &[&str]| {
@@ -288,4 +290,60 @@ fn a_limit_that_a_module_reaches_is_told_with_its_own_option() {
     run("--compile-memory", "1KiB").fails(2, &["`--compile-memory` is 1024"]);
     run("--compile-time", "none").fails(2, &["--compile-time"]);
     run("--compile-time", "10s").gives("null\n");
+}
+
+#[test]
+fn a_mistake_is_told_before_a_large_module_is_compiled() {
+    // Its one function is valid, and no compiler is through with it in a minute of one core.
+    let function = |n: usize| {
+        let body = "(local.set 0 (i64.mul (local.get 0) (i64.const 3)))".repeat(n);
+        format!("(module (func (export \"f\") (param i64) (result i64) {body} (local.get 0)))")
+    };
+    let folder = Folder::new();
+    let guest = folder.file("large.wat", function(200_000));
+    let started = |more: &[&str]| {
+        let run = args!["run", guest, "f"].into_iter().chain(more.iter().map(Into::into));
+        stockade(run).end()
+    };
+    started(&[]).fails(64, &["it takes 1 argument, got 0"]);
+    started(&["1", "2"]).fails(64, &["it takes 1 argument, got 2"]);
+    started(&["x"]).fails(64, &["argument 1 is no JSON"]);
+    started(&["@none.json"]).fails(66, &["cannot read the file none.json"]);
+    started(&["1", "--init-arg", "@none"]).fails(66, &["cannot read the file none"]);
+    started(&["1", "--grant-dir", "none"]).fails(66, &["cannot grant the directory none"]);
+    started(&["1", "--grant-dir", ".::/a", "--grant-dir", "..::/a"])
+        .fails(2, &["both granted as /a"]);
+    started(&["1", "--grant-env", "A=1", "--grant-env", "A=1"]).fails(2, &["`A` is granted twice"]);
+    stockade(args!["run", guest, "g"]).end().fails(64, &["no function `g`"]);
+    stockade(args!["map", guest, "g"]).end().fails(64, &["no function `g`"]);
+    stockade(args!["run", guest]).end().fails(2, &["which function?", "f(i64) -> i64"]);
+    stockade(args!["run", guest, "--entry", "g"]).end().fails(64, &["no function `g`"]);
+    stockade(args!["map", guest, "--", "{}"]).end().fails(64, &["the module is no program"]);
+    stockade(args!["map", guest, "--entry", "f", "--", "{}"])
+        .end()
+        .fails(64, &["no program's entry"]);
+    stockade(args!["map", guest, "f", "--args", "--input", "text"]).end().fails(2, &["--args"]);
+    let table = folder.file("t.csv", "a,b\n1,2\n");
+    stockade(args!["map", guest, "f", "--input", "csv", table])
+        .end()
+        .fails(64, &["the header has 2 columns, and the function takes 1 number"]);
+}
+
+#[test]
+fn words_say_what_is_so() {
+    let (folder, guest) = module(SCALARS);
+    stockade(args!["run", guest, "loop", "--fuel", "0"]).end().fails(68, &["--fuel 1000000"]);
+    let deep = stockade(args!["run", guest, "deep"]).end();
+    deep.fails(67, &["31 more of the same", "cut here: only the innermost 32 calls are kept"]);
+    let number = folder.file("n.wat", r#"(module (func (export "n") (result i32) (i32.const 1)))"#);
+    stockade(args!["run", number, "n", "--init", "n"])
+        .end()
+        .fails(64, &["an initializer is a task or takes and returns nothing"]);
+    let upper = folder.file("T.WAT", SCALARS);
+    stockade(args!["run", upper, "add", "1", "2"]).end().gives("3\n");
+    let misspelt =
+        stockade(args!["run", guest, "add", "1", "2"]).env("STOCKADE_MEMMORY", "1").end();
+    misspelt.gives("3\n");
+    let hint = "STOCKADE_MEMMORY is no setting, and is ignored; did you mean STOCKADE_MEMORY?";
+    assert!(misspelt.stderr.contains(hint), "{}", misspelt.stderr);
 }

@@ -1,7 +1,9 @@
 //! What `inspect` shows.
 
+use serde_json::Value;
+
 use crate::args;
-use crate::support::{example, module, stockade};
+use crate::support::{Folder, example, module, stockade};
 
 #[test]
 fn a_guest_of_the_sdk_is_shown_with_its_docs() {
@@ -41,7 +43,7 @@ fn numbers_programs_and_start_functions_are_told_apart() {
 #[test]
 fn json_holds_the_same() {
     let ended = stockade(args!["inspect", example("wordcount"), "--json"]).end();
-    let value: serde_json::Value = serde_json::from_str(&ended.stdout()).unwrap();
+    let value: Value = serde_json::from_str(&ended.stdout()).unwrap();
     let tasks = value["targets"].as_array().unwrap();
     let top = tasks.iter().find(|task| task["name"] == "top_words").unwrap();
     assert_eq!(top["kind"], "task");
@@ -56,4 +58,27 @@ fn what_a_module_calls_its_things_cannot_drive_the_terminal() {
     let stdout = stockade(args!["inspect", guest]).end().stdout();
     assert!(stdout.contains("\\u{1b}[2J\\nhelp: rm()"), "{stdout}");
     assert!(!stdout.contains('\u{1b}'));
+}
+
+#[test]
+fn json_says_why_a_module_is_not_shown() {
+    let folder = Folder::new();
+    let import = r#"(module (import "env" "system" (func (param i32))))"#;
+    for (name, contents, kind, code) in [
+        ("import.wat", import.as_bytes(), "import", 65),
+        ("text.wasm", b"to be", "not-wasm", 65),
+        ("cut.wasm", b"\0asm\x01\0\0\0\x01", "malformed", 65),
+    ] {
+        let file = folder.file(name, contents);
+        let ended = stockade(args!["inspect", file, "--json"]).end();
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(code), ""), "{ended:?}");
+        let told: Value = serde_json::from_str(&ended.stdout()).unwrap();
+        assert_eq!(told["error"]["kind"], kind, "{told}");
+        assert!(told["error"]["message"].as_str().unwrap().contains("is refused"), "{told}");
+        assert!(!told["error"]["help"].as_array().unwrap().is_empty(), "{told}");
+    }
+    let missing = folder.path().join("none.wasm");
+    let ended = stockade(args!["inspect", missing, "--json"]).end();
+    assert_eq!(ended.code, Some(66));
+    assert!(ended.stdout().starts_with("{\"error\":{"), "{}", ended.stdout());
 }

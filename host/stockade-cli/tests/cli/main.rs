@@ -18,6 +18,7 @@ mod machine;
 mod map;
 mod map_faults;
 mod map_inputs;
+mod map_programs;
 mod map_resume;
 mod run;
 mod settings;

@@ -167,3 +167,120 @@ fn what_is_read_is_never_written_over() {
     }
     assert_eq!(fs::read_to_string(&input).unwrap(), "1\n");
 }
+
+/// Records as pairs of their line and their result, or what is wrong with the line.
+fn records(stdout: &str) -> Vec<(u64, String)> {
+    let record = |line: &str| {
+        let record: Value = serde_json::from_str(line).expect("a record");
+        let told = match &record["error"]["message"] {
+            Value::Null => {
+                line[line.find("result").expect("a result") + 8..line.len() - 1].to_string()
+            }
+            message => message.as_str().expect("a text").to_string(),
+        };
+        (record["line"].as_u64().expect("a line"), told)
+    };
+    stdout.lines().map(record).collect()
+}
+
+fn csv(table: &str, function: &str, more: &[&str]) -> crate::support::Ended {
+    let map = args!["map", example("probe"), function, "--input", "csv"];
+    stockade(map.into_iter().chain(more.iter().map(Into::into))).input(table).end()
+}
+
+#[test]
+fn a_cell_is_what_its_parameter_or_its_field_is() {
+    let rows = "id,name\n1,123\n2,\"123\"\n3,1E5\n4,\n\"5\",00123\n6,1.10\n7,true\n8,ok\n";
+    let ended = csv(rows, "same_row", &[]);
+    ended.gives(&ended.stdout());
+    let names: Vec<_> = records(&ended.stdout())
+        .iter()
+        .map(|(_, row)| serde_json::from_str::<Value>(row).unwrap()["name"].to_string())
+        .collect();
+    let expected = ["123", "123", "1E5", "", "00123", "1.10", "true", "ok"];
+    assert_eq!(names, expected.map(|name| format!("\"{name}\"")));
+
+    let codes = "code\n1E5\n1.10\n18446744073709551617\n\"7\"\n00123\n\"\"\n";
+    let by_look = ["1E5", "1.10", "18446744073709551617", "\"7\"", "\"00123\"", "\"\""];
+    let as_text = ["\"1E5\"", "\"1.10\"", "\"18446744073709551617\""];
+    for (option, expected) in [(&[][..], &by_look[..3]), (&["--csv-text"], &as_text)] {
+        let stdout = csv(codes, "same_text", &[option, &["--plain"]].concat()).stdout();
+        let expected = expected.iter().chain(&by_look[3..]);
+        let expected: String = expected.map(|code| format!("{{\"code\":{code}}}\n")).collect();
+        assert_eq!(stdout, expected);
+    }
+    let wide = "natural,whole\n340282366920938463463374607431768211455,\n\"1\",-1\n";
+    csv(wide, "same_wide", &["--plain"])
+        .gives("[340282366920938463463374607431768211455,null]\n[1,-1]\n");
+    let lines = args!["map", example("probe"), "same_text", "--csv-text"];
+    stockade(lines).end().fails(2, &["`--csv-text` is for `--input csv`"]);
+}
+
+#[test]
+fn line_ends_and_quotes_of_a_table_are_what_they_are_or_are_refused_with_their_place() {
+    let (folder, guest) = module(INVERSE);
+    let map = |table: &str, more: &[&str]| {
+        let file = folder.file("table.csv", table);
+        let map = args!["map", guest, "subtract", "--input", "csv", file];
+        stockade(map.into_iter().chain(more.iter().map(Into::into))).end()
+    };
+    let done = |table: &str| records(&map(table, &[]).stdout());
+    let row = |line, result: &str| (line, result.to_string());
+    let whole = [row(2, "-1"), row(3, "-2"), row(4, "-3")];
+    assert_eq!(done("a,b\r1,2\r3,5\r6,9"), whole);
+    assert_eq!(done("a,b\r\n1,2\r\n3,5\r\n6,9\r\n"), whole);
+    assert_eq!(done("\u{feff}a,b\n\"1\",2\n3,5\n6,9"), whole);
+    let stray = done("a,b\n1,2\r3,5\n6,9\n");
+    assert!(stray[0].1.contains("carriage return in column 2"), "{stray:?}");
+    assert_eq!((stray[0].0, &stray[1..]), (2, &[row(3, "-3")][..]));
+
+    let directory = folder.path().join("out");
+    map("a,b\r1,2\r3,5\r6,9", &["--output-dir", directory.to_str().unwrap()]).gives("");
+    assert_eq!(fs::read_dir(directory).unwrap().count(), 3);
+
+    let open = map("a,b\n5,3\n1,\"2\n3,4\n5,6\n", &["--plain"]);
+    open.fails(66, &["the quote that opens in line 3, column 2, is never closed"]);
+    assert_eq!(open.stdout(), "2\n");
+    let behind = done("a,b\n\"1\"1,2\n3,5\n");
+    assert!(behind[0].1.contains("column 1 goes on behind its closing quote"), "{behind:?}");
+    assert_eq!(behind[1], row(3, "-2"));
+    map("a,b\n", &[]).gives("");
+    map("", &[]).gives("");
+}
+
+#[test]
+fn json_reaches_the_guest_as_it_was_typed() {
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    let texts = ["18446744073709551616", "-0", "1e400", "1.10", "{\"a\":1,\"a\":2}", deep.as_str()];
+    for text in texts {
+        // As an item that is emitted, and as the result.
+        let run = stockade(args!["run", example("probe"), "same_text", "--", text]).end();
+        run.gives(&format!("{text}\n{text}\n"));
+        let given = format!("value={text}");
+        stockade(args!["run", example("probe"), "same_text", "--arg", given])
+            .end()
+            .gives(&format!("{text}\n{text}\n"));
+    }
+    let input: String = texts.iter().map(|text| format!("{text}\n")).collect();
+    let map = |more: &[&str]| {
+        let map = args!["map", example("probe"), "same_text", "--plain"];
+        stockade(map.into_iter().chain(more.iter().map(Into::into)))
+    };
+    map(&[]).input(&input).end().gives(&input);
+    let lists: String = texts.iter().map(|text| format!("[{text}]\n")).collect();
+    map(&["--args"]).input(lists).end().gives(&input);
+
+    let wide = u128::MAX.to_string();
+    let run = args!["run", example("probe"), "same_wide", wide, i128::MIN.to_string()];
+    stockade(run).end().gives(&format!("[{},{}]\n", u128::MAX, i128::MIN));
+    let run = args!["run", example("probe"), "same_wide", format!("{wide}0")];
+    stockade(run).end().fails(64, &["natural"]);
+
+    let (_folder, guest) = module(INVERSE);
+    let inverse = |text: &str| stockade(args!["run", guest, "inverse", "--", text]).end();
+    inverse("18446744073709551616").fails(64, &["from -2147483648 to 4294967295"]);
+    inverse("1e400").fails(64, &["1e400 does not fit an i32"]);
+    inverse("-0").fails(67, &["division by zero"]);
+    let twice = args!["run", guest, "subtract", "--arg", "a=1", "--arg", "a=2"];
+    stockade(twice).end().fails(64, &["argument `a` is given twice"]);
+}

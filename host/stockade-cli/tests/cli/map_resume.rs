@@ -9,12 +9,29 @@ use rustix::process::Signal;
 use crate::args;
 use crate::support::{Folder, module, stockade};
 
-/// Gives back its number; negative ones take for ever, 13 traps.
+/// Gives back its number; negative ones wait for a file `go` in the granted folder and then trap, and
+/// 13 traps.
 const STUCK_BELOW_0: &str = r#"(module
+  (import "wasi_snapshot_preview1" "path_filestat_get"
+    (func $stat (param i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "go")
+  (func $wait
+    (loop $again
+      (if (call $stat (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 2) (i32.const 64))
+        (then (br $again))))
+    unreachable)
   (func (export "f") (param i32) (result i32)
-    (if (i32.lt_s (local.get 0) (i32.const 0)) (then (loop $again (br $again))))
+    (if (i32.lt_s (local.get 0) (i32.const 0)) (then (call $wait)))
     (if (i32.eq (local.get 0) (i32.const 13)) (then unreachable))
     (local.get 0)))"#;
+
+/// A folder to grant, without the file.
+fn gate(folder: &Folder) -> std::path::PathBuf {
+    let gate = folder.path().join("gate");
+    fs::create_dir_all(&gate).expect("a folder");
+    gate
+}
 
 const LINES: usize = 400;
 const STUCK: usize = 200;
@@ -60,14 +77,16 @@ fn a_map_that_is_killed_or_interrupted_goes_on_without_repeating_or_losing_a_lin
     ] {
         let (folder, guest) = module(STUCK_BELOW_0);
         let (output, state) = (folder.path().join("output"), folder.path().join("state"));
-        let map = |wall_time: &str| {
+        // Ctrl-C waits for the line that is stuck.
+        let wall_time = if signal == Signal::KILL { "none" } else { "2s" };
+        let map = || {
             let input = input(&folder);
             let base = args!["map", guest, "f", input, "-o", output, "--resume", state];
-            let more = args!["--workers", "2", "--wall-time", wall_time];
+            let more =
+                args!["--workers", "2", "--wall-time", wall_time, "--grant-dir", gate(&folder)];
             stockade(base.into_iter().chain(more).chain(order.map(Into::into)))
         };
-        let stuck_for = if signal == Signal::KILL { "none" } else { "2s" };
-        let running = map(stuck_for).start();
+        let running = map().start();
         // Behind the line that is stuck nothing is written in order, and everything without.
         let reached = if order.is_none() { STUCK - 2 } else { STUCK };
         while lines(&output).len() < reached {
@@ -89,11 +108,12 @@ fn a_map_that_is_killed_or_interrupted_goes_on_without_repeating_or_losing_a_lin
             fs::write(&output, torn).unwrap();
         }
         // Ctrl-C waited for the end of the line that was stuck, so that nothing fails any more.
-        let named = if signal == Signal::KILL { &["1 deadline", "done before"][..] } else { &[] };
-        map("300ms").end().fails(71, named);
+        let named = if signal == Signal::KILL { &["1 trap", "done before"][..] } else { &[] };
+        fs::write(gate(&folder).join("go"), "").unwrap();
+        map().end().fails(71, named);
         assert_whole(&output, order.is_none());
 
-        map("300ms").end().fails(71, &["everything was done before: 397 ok, 2 failed"]);
+        map().end().fails(71, &["everything was done before: 397 ok, 2 failed"]);
         assert_whole(&output, order.is_none());
     }
 }
@@ -125,25 +145,41 @@ fn a_map_into_a_directory_goes_on_with_the_files_that_are_missing() {
     let inputs: Vec<_> =
         ["1", "2", "-1", "4"].iter().map(|n| folder.file(&format!("in{n}"), n)).collect();
     let (output, state) = (folder.path().join("output"), folder.path().join("state"));
-    let map = |wall_time: &str| {
+    let map = || {
         let base = args!["map", guest, "f", "--output-dir", output, "--resume", state];
-        let more = args!["--workers", "1", "--wall-time", wall_time, "--files"];
+        let more = args!["--workers", "1", "--wall-time", "none", "--grant-dir", gate(&folder)];
+        let more = more.into_iter().chain(args!["--files"]);
         let inputs = inputs.iter().map(Into::into);
         stockade(base.into_iter().chain(more).chain(inputs))
     };
-    let running = map("none").start();
+    let running = map().start();
     while !output.join("in2.json").exists() {
         std::thread::yield_now();
     }
     running.signal(Signal::KILL);
     running.end();
-    map("300ms").end().fails(71, &["1 deadline"]);
+    fs::write(gate(&folder).join("go"), "").unwrap();
+    map().end().fails(71, &["1 trap"]);
     for (name, text) in [("in1.json", "1\n"), ("in2.json", "2\n"), ("in4.json", "4\n")] {
         assert_eq!(fs::read_to_string(output.join(name)).unwrap(), text);
     }
     assert!(output.join("in-1.error.json").exists());
+    map().end().fails(71, &["everything was done before: 3 ok, 1 failed"]);
+
+    // What is gone is made again, and what somebody changed stays as it is.
+    fs::remove_file(output.join("in2.json")).unwrap();
+    fs::remove_file(output.join("in-1.error.json")).unwrap();
+    map().end().fails(71, &["2 files: 1 ok, 1 failed (1 trap), 2 done before"]);
+    assert_eq!(fs::read_to_string(output.join("in2.json")).unwrap(), "2\n");
+    assert!(output.join("in-1.error.json").exists());
+    fs::write(output.join("in4.json"), "mine").unwrap();
+    map().end().fails(74, &["in4.json was changed since", "remove it"]);
+    assert_eq!(fs::read_to_string(output.join("in4.json")).unwrap(), "mine");
+    fs::remove_file(output.join("in4.json")).unwrap();
+    map().end().fails(71, &[]);
+    assert_eq!(fs::read_to_string(output.join("in4.json")).unwrap(), "4\n");
     fs::write(&inputs[0], "11").unwrap();
-    map("300ms").end().fails(2, &["the input has changed"]);
+    map().end().fails(2, &["the input has changed"]);
 }
 
 #[test]
@@ -151,18 +187,79 @@ fn an_error_that_stopped_a_map_is_tried_again_when_it_goes_on() {
     let (folder, guest) = module(STUCK_BELOW_0);
     let input = folder.file("input", "11\n12\n13\n14\n");
     let (output, state) = (folder.path().join("output"), folder.path().join("state"));
-    let map = |on_error: &str| {
+    let map = |more: &[&str]| {
         let base = args!["map", guest, "f", input, "-o", output, "--resume", state, "--plain"];
-        stockade(base.into_iter().chain(args!["--on-error", on_error])).end()
+        let base = base.into_iter().chain(args!["--on-error", "stop"]);
+        stockade(base.chain(more.iter().map(Into::into))).end()
     };
-    map("stop").fails(67, &["line 3 failed", "unreachable", "goes on from there"]);
-    assert_eq!(lines(&output), ["11", "12"]);
-    let mended = STUCK_BELOW_0.replace("unreachable", "(return (i32.const 31))");
+    for _ in 0..2 {
+        map(&[]).fails(67, &["line 3 failed", "unreachable", "goes on from there"]);
+        assert_eq!(lines(&output), ["11", "12"]);
+    }
+    // One output never holds the results of two modules.
+    let mended = STUCK_BELOW_0.replace("(then unreachable))", "(then (return (i32.const 31))))");
     fs::write(&guest, mended).unwrap();
-    let ended = map("stop");
-    ended.gives("");
-    assert!(ended.stderr.contains("the module has changed"), "{}", ended.stderr);
+    map(&[]).fails(2, &["the module has changed", "--anew"]);
+    assert_eq!(lines(&output), ["11", "12"]);
+    map(&["--anew"]).gives("");
     assert_eq!(lines(&output), ["11", "12", "31", "14"]);
+}
+
+const INITIALIZED: &str = r#"(module (global $g (mut i32) (i32.const 0))
+  (func (export "init1") (global.set $g (i32.const 1)))
+  (func (export "init2") (global.set $g (i32.const 2)))
+  (func (export "get") (param i64) (result i32) (global.get $g)))"#;
+
+#[test]
+fn a_map_that_would_give_other_results_does_not_go_on() {
+    let (folder, guest) = module(INITIALIZED);
+    let input = folder.file("input", "1\n2\n");
+    let (output, state) = (folder.path().join("output"), folder.path().join("state"));
+    let map = |more: &[&str]| {
+        let base = args!["map", guest, "get", input, "-o", output, "--resume", state, "--plain"];
+        stockade(base.into_iter().chain(more.iter().map(Into::into))).end()
+    };
+    map(&["--init", "init1"]).gives("");
+    map(&["--init", "init2"]).fails(2, &["`--init` was init1, and is init2", "--anew"]);
+    map(&[]).fails(2, &["`--init` was init1, and is not given"]);
+    for (option, value) in
+        [("--memory", "1MiB"), ("--on-error", "skip"), ("--fuel", "1000"), ("--grant-env", "A=1")]
+    {
+        map(&["--init", "init1", option, value]).fails(2, &[option]);
+    }
+    assert_eq!(lines(&output), ["1", "1"]);
+    // What shapes nothing may be another.
+    map(&["--init", "init1", "--workers", "3", "--wall-time", "60s"]).gives("");
+    map(&["--init", "init2", "--anew"]).gives("");
+    assert_eq!(lines(&output), ["2", "2"]);
+}
+
+#[test]
+fn an_output_that_is_gone_is_made_again_and_one_that_was_changed_is_refused() {
+    let (folder, guest) = module(INITIALIZED);
+    let input = folder.file("input", "1\n2\n");
+    let (output, state) = (folder.path().join("output"), folder.path().join("state"));
+    let map = |more: &[&str]| {
+        let base = args!["map", guest, "get", input, "-o", output, "--resume", state, "--plain"];
+        stockade(base.into_iter().chain(more.iter().map(Into::into))).end()
+    };
+    map(&[]).gives("");
+    fs::remove_file(&output).unwrap();
+    let again = map(&[]);
+    again.gives("");
+    assert!(again.stderr.contains("is gone: it is made again"), "{}", again.stderr);
+    assert_eq!(lines(&output), ["0", "0"]);
+    for changed in ["", "0\n", "0\n1\n", "0\n0\n0\n"] {
+        fs::write(&output, changed).unwrap();
+        map(&[]).fails(74, &["was changed since", "remove it to have it made again"]);
+        assert_eq!(fs::read_to_string(&output).unwrap(), changed);
+    }
+    map(&["--anew"]).gives("");
+    assert_eq!(lines(&output), ["0", "0"]);
+    let nothing_left = map(&[]);
+    nothing_left.gives("");
+    assert!(nothing_left.stderr.contains("everything was done before"));
+    stockade(args!["map", guest, "get", input, "--anew"]).end().fails(2, &["--resume"]);
 }
 
 #[test]
@@ -185,7 +282,7 @@ fn what_cannot_be_gone_on_with_is_refused_with_what_to_do() {
     fs::write(&output, "something else\n").unwrap();
     let kept = fs::read_to_string(&state).unwrap();
     fs::write(&state, kept.replace("\"complete\":true", "\"complete\":false")).unwrap();
-    map(&[&input, to, &output]).fails(74, &["was changed since", "begin anew"]);
+    map(&[&input, to, &output]).fails(74, &["was changed since", "--anew"]);
     assert_eq!(fs::read_to_string(&output).unwrap(), "something else\n");
 
     fs::write(&input, "1\n2\n3\n").unwrap();

@@ -135,6 +135,7 @@ fn texts_and_lists_of_a_compiler_are_taken_up_to_their_limits_and_no_further() {
         doc: letters(text),
         params,
         result: letters(text),
+        reads_cells: false,
     };
     let (name, text) = (FUNCTION_NAME_BYTES_MAX, FUNCTION_TEXT_BYTES_MAX);
     let described = |exports: Vec<Export>, imports: Vec<Import>, functions: Vec<Function>| {

@@ -34,7 +34,8 @@ pub(super) fn read(given: &Given, bytes_max: u64) -> Result<Source, BuildError> 
             Source::from_bytes(given.name.clone(), bytes, *text, bytes_max).map_err(refused)
         }
         Contents::File(path) => {
-            let text = path.extension().is_some_and(|extension| extension == "wat");
+            let text =
+                path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("wat"));
             let bytes =
                 read_bounded(path, bytes_max).map_err(
                     |source| match MachineError::if_exhausted(

@@ -47,6 +47,40 @@ fn same_bytes(bytes: Bytes) -> Bytes {
     bytes
 }
 
+/// A row of a table.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(crate = "stockade_guest::serde")]
+struct Row {
+    id: u64,
+    name: String,
+}
+
+/// Gives back a row.
+#[task]
+fn same_row(row: Row) -> Row {
+    row
+}
+
+/// Gives back numbers that JSON seldom has.
+#[task]
+fn same_wide(natural: u128, whole: Option<i128>) -> (u128, Option<i128>) {
+    (natural, whole)
+}
+
+/// Gives back any value, as far as a parser without types knows it.
+#[task]
+fn same_value(value: serde_json::Value) -> serde_json::Value {
+    value
+}
+
+/// Gives back the very text of a value, as a result and as an item.
+#[task]
+fn same_text(value: Box<serde_json::value::RawValue>) -> Box<serde_json::value::RawValue> {
+    // Nobody may be there to take it.
+    let _ = emit(&value);
+    value
+}
+
 /// Turns every bit around.
 #[task]
 fn invert(pixels: &mut [u8]) {

@@ -1,0 +1,325 @@
+//! Cells: arguments that come from a table, read as their types take them.
+//!
+//! A table knows texts only. Whoever calls makes a number of a cell by its look, and writes it with
+//! the cell's own characters; whether the cell was one, the type says that it is read as: `1.10` is a
+//! price or a version. So here a number is also a text, and a text that says one also a number, down
+//! to the members of objects. Whatever reads any value, as `serde_json::Value` and what is flattened
+//! do, gets what the caller made of the cell.
+
+use serde::de::value::{BorrowedStrDeserializer, MapDeserializer, StringDeserializer};
+use serde::de::{
+    DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Unexpected, Visitor,
+};
+use serde_json::value::RawValue;
+use serde_json::{Error, Value};
+
+use crate::json_call::Members;
+
+/// Decodes an argument, which is a cell or an object of cells.
+pub(crate) fn decode<T: DeserializeOwned>(argument: &RawValue) -> Result<T, Error> {
+    T::deserialize(Cell(argument.get()))
+}
+
+/// The JSON of a cell, or of an object whose members are cells.
+#[derive(Clone, Copy)]
+struct Cell<'de>(&'de str);
+
+impl<'de> Cell<'de> {
+    fn json(&self) -> serde_json::Deserializer<serde_json::de::StrRead<'de>> {
+        serde_json::Deserializer::from_str(self.0)
+    }
+
+    fn is_text(&self) -> bool {
+        self.0.starts_with('"')
+    }
+
+    /// A number, `true`, `false` or `null`.
+    fn is_word(&self) -> bool {
+        !self.0.starts_with(['"', '[', '{'])
+    }
+
+    /// What the text in it says, where it is one and that is JSON.
+    fn said(&self) -> Result<Option<Value>, Error> {
+        if !self.is_text() {
+            return Ok(None);
+        }
+        let text: String = serde_json::from_str(self.0)?;
+        Ok(serde_json::from_str(&text).ok())
+    }
+
+    /// The characters of a number: those in a text, or its own.
+    fn digits(&self) -> Result<String, Error> {
+        match self.is_text() {
+            true => serde_json::from_str::<String>(self.0).map(|text| text.trim().to_owned()),
+            false => Ok(self.0.to_owned()),
+        }
+    }
+}
+
+/// Reads what a text says, or else what stands there.
+macro_rules! read_what_is_said {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            match self.said()? {
+                Some(value @ (Value::Number(_) | Value::Bool(_))) => value.$method(visitor),
+                _ => self.json().$method(visitor),
+            }
+        }
+    )*};
+}
+
+/// Reads a text: what is none is one of its own characters, and nothing is an empty one.
+macro_rules! read_texts {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            match self.is_word() {
+                true if self.0 == "null" => visitor.visit_borrowed_str(""),
+                true => visitor.visit_borrowed_str(self.0),
+                false => self.json().$method(visitor),
+            }
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for Cell<'de> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0.starts_with('{') {
+            true => self.deserialize_map(visitor),
+            false => self.json().deserialize_any(visitor),
+        }
+    }
+
+    read_what_is_said! {
+        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_f32
+        deserialize_f64
+    }
+
+    // A `Value` has no such numbers.
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let digits = self.digits()?;
+        let number = digits.parse().map_err(|_| unexpected(&digits, &visitor))?;
+        visitor.visit_i128(number)
+    }
+
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let digits = self.digits()?;
+        let number = digits.parse().map_err(|_| unexpected(&digits, &visitor))?;
+        visitor.visit_u128(number)
+    }
+
+    read_texts! {
+        deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf
+        deserialize_identifier
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0 {
+            "null" => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        // serde_json's own `RawValue` is made by its own deserialiser alone.
+        match name.starts_with("$serde_json::") {
+            true => self.json().deserialize_newtype_struct(name, visitor),
+            false => visitor.visit_newtype_struct(self),
+        }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if let Some(value @ Value::Object(_)) = self.said()? {
+            return value.deserialize_map(visitor);
+        }
+        if !self.0.starts_with('{') {
+            return self.json().deserialize_map(visitor);
+        }
+        let Members(members) = serde_json::from_str(self.0)?;
+        let cells = members.into_iter().map(|(name, value)| (Key(name.into()), Cell(value.get())));
+        visitor.visit_map(MapDeserializer::new(cells))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        // A struct may also be a list of its fields.
+        match self.0.starts_with('[') {
+            true => self.json().deserialize_seq(visitor),
+            false => self.deserialize_map(visitor),
+        }
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.said()? {
+            Some(value @ Value::Array(_)) => value.deserialize_seq(visitor),
+            _ => self.json().deserialize_seq(visitor),
+        }
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        _length: usize,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _length: usize,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.is_word() && self.0 != "null" {
+            true => visitor.visit_enum(BorrowedStrDeserializer::new(self.0)),
+            false => self.json().deserialize_enum(name, variants, visitor),
+        }
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.json().deserialize_unit(visitor)
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.json().deserialize_unit_struct(name, visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_unit()
+    }
+}
+
+impl<'de> IntoDeserializer<'de, Error> for Cell<'de> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+/// The name of a column.
+struct Key(String);
+
+impl<'de> IntoDeserializer<'de, Error> for Key {
+    type Deserializer = StringDeserializer<Error>;
+
+    fn into_deserializer(self) -> Self::Deserializer {
+        self.0.into_deserializer()
+    }
+}
+
+fn unexpected<'de, V: Visitor<'de>>(text: &str, visitor: &V) -> Error {
+    Error::invalid_value(Unexpected::Str(text), visitor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use std::collections::BTreeMap;
+
+    fn cell<T: DeserializeOwned>(json: &str) -> Result<T, String> {
+        let raw: Box<RawValue> = serde_json::from_str(json).expect("JSON");
+        decode(&raw).map_err(|error| error.to_string())
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Code(String);
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    enum Grade {
+        #[serde(rename = "1")]
+        First,
+        Other,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Row {
+        id: u64,
+        name: String,
+        code: Code,
+        price: Option<f64>,
+        note: Option<String>,
+        wide: i128,
+        sold: bool,
+        grade: Grade,
+        sizes: Vec<u8>,
+        mark: char,
+        rest: Value,
+        absent: Option<u8>,
+    }
+
+    #[test]
+    fn a_cell_is_what_its_field_takes() {
+        let row = r#"{"id": "7", "name": 1E5, "code": 1.10, "price": "1.5", "note": null,
+            "wide": -170141183460469231731687303715884105728, "sold": "true", "grade": 1,
+            "sizes": "[1,2]", "mark": 7, "rest": 1.10, "more": 5}"#;
+        let expected = Row {
+            id: 7,
+            name: "1E5".into(),
+            code: Code("1.10".into()),
+            price: Some(1.5),
+            note: None,
+            wide: i128::MIN,
+            sold: true,
+            grade: Grade::First,
+            sizes: vec![1, 2],
+            mark: '7',
+            rest: 1.1.into(),
+            absent: None,
+        };
+        assert_eq!(cell::<Row>(row), Ok(expected));
+    }
+
+    #[test]
+    fn nothing_is_an_empty_text_where_there_must_be_one() {
+        assert_eq!(cell::<String>("null"), Ok(String::new()));
+        assert_eq!(cell::<Option<String>>("null"), Ok(None));
+        assert_eq!(cell::<Option<String>>("\"\""), Ok(Some(String::new())));
+        assert_eq!(cell::<Option<String>>("7"), Ok(Some("7".into())));
+        assert_eq!(cell::<Value>("null"), Ok(Value::Null));
+        assert!(cell::<u64>("null").is_err() && cell::<Grade>("null").is_err());
+    }
+
+    #[test]
+    fn texts_stay_texts_and_what_says_no_number_is_none() {
+        assert_eq!(cell::<String>("\"00123\""), Ok("00123".into()));
+        assert_eq!(cell::<Value>("\"123\""), Ok("123".into()));
+        assert_eq!(cell::<String>("true"), Ok("true".into()));
+        assert_eq!(cell::<u128>("340282366920938463463374607431768211455"), Ok(u128::MAX));
+        assert_eq!(cell::<u128>("\" 5 \""), Ok(5));
+        assert_eq!(cell::<Grade>("\"Other\""), Ok(Grade::Other));
+        for json in ["\"00123\"", "\"x\"", "1.5", "-1", "256", "[1]"] {
+            assert!(cell::<u8>(json).is_err(), "{json}");
+            assert!(cell::<BTreeMap<String, u8>>(json).is_err(), "{json}");
+        }
+        for json in ["\"x\"", "1.5", "-1", "1e3", "340282366920938463463374607431768211456"] {
+            assert!(cell::<u128>(json).is_err(), "{json}");
+        }
+        let columns = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
+        assert_eq!(cell::<BTreeMap<String, String>>(r#"{"a": 1}"#), Ok(columns));
+    }
+}
