@@ -138,7 +138,9 @@ fn refusal_help(reason: &RefusedReason) -> Option<String> {
             "what is provided are the functions of `wasi_snapshot_preview1` and `stockade`; \
              `--unknown-imports trap` runs a module that never calls the functions it misses"
         }
-        RefusedReason::Limit(_) => return reason.limit().and_then(option_for).map(str::to_owned),
+        RefusedReason::Limit(_) => {
+            return reason.limit().and_then(option_for).or(reason.next_step()).map(str::to_owned);
+        }
         RefusedReason::Snapshot(_) => "`--instances per-worker` needs no snapshot",
         _ => return None,
     };

@@ -170,6 +170,7 @@ impl RefusedReason {
                 "build it for wasm32-wasip1 without what it imports, or set \
                  `PoolBuilder::unknown_imports` where it never calls that"
             }
+            Self::Limit(_) if self.limit().is_none() => "build it of less, or of smaller functions",
             Self::Limit(_) => "allow more, with `Limits` or `CompileLimits`, if it is worth it",
             Self::Snapshot(_) => "use `Instances::PerWorker`, or do less in the initializer",
         })

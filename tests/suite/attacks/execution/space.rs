@@ -186,7 +186,7 @@ fn a15_a_hundred_thousand_data_segments_are_compiled_within_the_limits() {
     }
     let reason =
         refusal_of(Pool::single().module_bytes("more", bombs::data_segments(SEGMENTS + 1)));
-    assert!(matches!(reason, RefusedReason::Malformed(_)), "{reason:?}");
+    assert!(matches!(reason, RefusedReason::Limit(_)), "{reason:?}");
     seen(15, "compiled and run; one segment more is refused");
 }
 

@@ -58,7 +58,8 @@ fn a27_compile_bombs_are_held_to_the_compilers_limits() {
         ("functions", module(&bombs::many_functions(1_000_001))),
     ] {
         let reason = beside.sees_refused(what, builder);
-        assert!(matches!(reason, RefusedReason::Malformed(_)), "{what}: {reason:?}");
+        assert!(matches!(reason, RefusedReason::Limit(_)), "{what}: {reason:?}");
+        assert_eq!(reason.limit(), None, "no limit of ours");
     }
     let names = |bombs: &[(&str, Vec<u8>)]| {
         bombs.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
