@@ -224,7 +224,7 @@ aarch64:
 
 # The dispatcher's simulator over many seeds; `STOCKADE_SEED=n just simulate` replays one.
 simulate seeds="100000":
-    STOCKADE_SEEDS={{ seeds }} cargo test --workspace --lib --quiet -- dispatcher::sim
+    STOCKADE_SEEDS={{ seeds }} cargo test -p stockade-dispatcher --lib --quiet -- sim
 
 # Every interleaving of the host and a worker on a slot of the status page and on a ring's indices; a build of its own.
 loom:
@@ -238,10 +238,11 @@ shuttle schedules="2000":
 miri seeds="1": miri-component
     {{ miri }} -p stockade-abi -p stockade-wire --lib
     {{ miri }} -p stockade-guest --lib --test arguments --test results
-    {{ miri }} -p stockade --lib -- dispatcher shape codec number scalar \
-        --skip dispatcher::sim --skip hundred_thousand --skip shape::tests::property --skip mutilated \
+    {{ miri }} -p stockade-dispatcher --lib -- --skip sim
+    {{ miri }} -p stockade --lib -- shape codec number scalar \
+        --skip hundred_thousand --skip shape::tests::property --skip mutilated \
         --skip claimed_length --skip elements_without_bytes
-    STOCKADE_SEEDS={{ seeds }} {{ miri }} -p stockade --lib -- sim::no_seed_finds_a_fault
+    STOCKADE_SEEDS={{ seeds }} {{ miri }} -p stockade-dispatcher --lib -- sim::no_seed_finds_a_fault
 
 # Adds the interpreter to the nightly toolchain, and says so, unless it is there.
 [private]

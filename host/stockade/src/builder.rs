@@ -17,7 +17,6 @@ use stockade_wire::{
 use crate::arguments::Arguments;
 use crate::cache::{Cache, CachedCompiler};
 use crate::compile::{Compiler, Interrupt};
-use crate::dispatcher::Config;
 use crate::hooks::{ChosenHook, GivenHook, Hook};
 use crate::options::WhenFull;
 use crate::pool::Blueprint;
@@ -26,6 +25,7 @@ use crate::process::WorkerProgram;
 use crate::target::{Callables, ModuleEntry, Target};
 use crate::worker::{Loadable, setup_for};
 use crate::{BuildError, CacheError, MachineError, Pool, lockdown, machine};
+use stockade_dispatcher::Config;
 
 use given::{Contents, Given, read};
 

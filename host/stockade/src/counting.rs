@@ -10,7 +10,7 @@ use std::time::Duration;
 use stockade_wire::{ModuleId, TaskId, WorkerId};
 
 use crate::Pool;
-use crate::dispatcher::{Action, Dispatcher, Event, Submission};
+use stockade_dispatcher::{Action, Dispatcher, Event, Submission};
 
 /// Workers of the dispatcher that is counted.
 const WORKERS: usize = 2;
@@ -88,7 +88,7 @@ pub fn submit(tasks: u64) {
 
 fn blueprint() -> crate::pool::Blueprint {
     use stockade_wire::*;
-    let config = crate::dispatcher::Config {
+    let config = stockade_dispatcher::Config {
         backoff_min: Duration::from_secs(3600),
         backoff_max: Duration::from_secs(3600),
         ..Pool::builder().max_workers(WORKERS).idle_timeout(None).config(false)

@@ -27,7 +27,6 @@ use crossbeam_channel::{Receiver, Sender};
 use stockade_wire::{ModuleId, Setup, TaskId, WorkerId};
 
 use crate::bells::Bells;
-use crate::dispatcher::{Dispatcher, Event, Moment, RequestId, ShutdownMode, Submission};
 use crate::entry::TaskEntry;
 use crate::hub::{Hub, Wakers};
 use crate::ids::IdMap;
@@ -37,6 +36,7 @@ use crate::reasons::Reasons;
 use crate::shared::{Shared, WorkerInfo};
 use crate::worker::{Loadable, WorkerProcess};
 use crate::{BrokenError, MemoryExcess, WorkerExit};
+use stockade_dispatcher::{Dispatcher, Event, Moment, RequestId, ShutdownMode, Submission};
 use tasks::Tasks;
 
 /// What callers ask of the driver.

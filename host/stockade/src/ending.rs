@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::dispatcher::ShutdownMode;
 use crate::driver::Command;
 use crate::hub::is_own_thread;
 use crate::link::Link;
+use stockade_dispatcher::ShutdownMode;
 
 /// How to end a pool.
 #[derive(Clone, Copy, Debug)]

@@ -10,12 +10,12 @@ use stockade_wire::{Codec, Limits, Outcome, SharedMemory};
 
 use crate::cancelled::{CancelledTask, GivenArguments};
 use crate::cell::{Completed, TaskCell};
-use crate::dispatcher::{CancelReason as DispatchCancel, Moment, Resolution};
 use crate::hub::Wakers;
 use crate::report::Status;
 use crate::sync::wake;
 use crate::task::Output;
 use crate::{CancelReason, TaskError, WorkerExit};
+use stockade_dispatcher::{CancelReason as DispatchCancel, Moment, Resolution};
 
 /// A task from submission to its end. Dropped before its end, whatever the reason, it still ends its
 /// task.

@@ -147,7 +147,6 @@ mod command;
 mod compile;
 mod completions;
 mod coredump;
-mod dispatcher;
 mod driver;
 mod ending;
 mod entry;

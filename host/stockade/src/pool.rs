@@ -22,7 +22,6 @@ use stockade_wire::{ChunkId, Limits, ModuleDescription, Setup};
 use crate::bells::Bells;
 use crate::callbacks::Callbacks;
 use crate::cancelled::CancelledTask;
-use crate::dispatcher::{Config, Dispatcher, RequestId};
 use crate::driver::{Command as DriverCommand, Driver, Parts};
 use crate::ending::{Ending, How};
 use crate::hooks::Hook;
@@ -39,6 +38,7 @@ use crate::terms::AllTerms;
 use crate::watch::Tally;
 use crate::worker::Loadable;
 use crate::{BrokenError, LockdownError, PoolBuilder, PoolLockdown, SubmitError, lockdown};
+use stockade_dispatcher::{Config, Dispatcher, RequestId};
 
 /// What the builder leaves to be started.
 #[derive(Clone)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use stockade_wire::Failure;
 
-use crate::dispatcher::BrokenCause;
 use crate::{BrokenError, MachineError, MachineFault, TaskError, WorkerExit};
+use stockade_dispatcher::BrokenCause;
 
 /// What is done where a worker is started, as an error says it.
 pub(crate) const START: &str = "start a worker";

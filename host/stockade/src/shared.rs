@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use stockade_wire::{ModuleId, TaskId, WorkerId};
 
 use crate::cancelled::CancelledTask;
-use crate::dispatcher::{Counts, Phase};
 use crate::hub::Wakers;
 use crate::room::Room;
 use crate::sync::{Condvar, Mutex, lock, wait, wake};
 use crate::{BrokenError, Quarantine};
+use stockade_dispatcher::{Counts, Phase};
 
 /// A worker that is alive.
 #[derive(Clone, Debug, PartialEq, Eq)]

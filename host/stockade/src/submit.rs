@@ -13,7 +13,6 @@ use stockade_wire::{ChunkId, ModuleId, TaskId};
 use crate::arguments::{self, Arguments};
 use crate::cell::TaskCell;
 use crate::command::Command;
-use crate::dispatcher::Submission;
 use crate::driver::Command as DriverCommand;
 use crate::entry::{TaskEntry, deadline_for_host};
 use crate::map::{Map, MapAll, Singles};
@@ -25,6 +24,7 @@ use crate::target::{ModuleEntry, OWN_ENTRY, Target};
 use crate::task::{TaskHandle, TaskResult};
 use crate::terms::Terms;
 use crate::{CommandOutput, Pool, RunError, SubmitError, watch};
+use stockade_dispatcher::Submission;
 
 /// What a task travels with.
 #[derive(Clone, Copy, Debug, Default)]

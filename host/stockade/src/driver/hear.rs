@@ -11,8 +11,8 @@ use stockade_wire::frame::{Filled, FrameError};
 use stockade_wire::{Finished, Outcome, TaskId, WorkerId, WorkerMessage};
 
 use super::{BATCH_MAX, Driver, READ_STEPS, WORKER_STEPS_MAX};
-use crate::dispatcher::{Event, Hook};
 use crate::keeper::{Buried, Chore};
+use stockade_dispatcher::{Event, Hook};
 
 impl Driver {
     /// A worker has rung, or has more to say: it is heard in this turn or in a later one.

@@ -10,7 +10,6 @@ use stockade_wire::{HostMessage, ModuleId, Setup, TaskId, WorkerId};
 
 use super::{Command, Driver};
 use crate::cell::Sent;
-use crate::dispatcher::{Action, BrokenCause, Event};
 use crate::entry::TaskEntry;
 use crate::hub::become_own_thread;
 use crate::keeper::Chore;
@@ -19,6 +18,7 @@ use crate::reasons::START;
 use crate::shared::{WorkerInfo, WorkerState};
 use crate::worker::WorkerProcess;
 use crate::{BrokenError, MachineError, MachineFault, Quarantine, WorkerExit, watch};
+use stockade_dispatcher::{Action, BrokenCause, Event};
 
 impl Driver {
     pub(super) fn perform(&mut self) {

@@ -5,7 +5,6 @@ use crossbeam_channel::Receiver;
 use super::*;
 use crate::callbacks::Callbacks;
 use crate::cell::TaskCell;
-use crate::dispatcher::{CancelReason as DispatchCancel, Resolution};
 use crate::driver::Command;
 use crate::entry::TaskEntry;
 use crate::hub::{Hub, Wakers};
@@ -16,6 +15,7 @@ use crate::sync::model::{Time, check, exhaust, far};
 use crate::sync::thread::{self, JoinHandle};
 use crate::terms::Terms;
 use crate::{CancelReason, TaskError};
+use stockade_dispatcher::{CancelReason as DispatchCancel, Resolution};
 
 fn shared(places: usize) -> Arc<Shared> {
     Arc::new(Shared::new(Some(Arc::new(Room::new(places))), None))

@@ -8,6 +8,8 @@
 //!
 //! Deliberately absent: the end itself, which is announced when the last worker is gone.
 
+use alloc::vec::Vec;
+
 use stockade_wire::ModuleId;
 
 use super::worker::{State, Verdict};

@@ -13,9 +13,9 @@
 //!
 //! Deliberately absent: what becomes of a task.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use alloc::collections::BTreeMap;
+use core::cmp::Reverse;
+use core::ops::Bound;
 
 use super::task::{Place, Task};
 use super::tasks::{Key, Tasks};
@@ -65,7 +65,7 @@ impl Queue {
     /// Everything that waits, in order.
     pub(super) fn iter<'a>(&self, tasks: &'a Tasks) -> impl Iterator<Item = Key> + use<'a, '_> {
         self.lines.values().flat_map(move |line| {
-            std::iter::successors(Some(line.first), |key| match tasks[*key].place {
+            core::iter::successors(Some(line.first), |key| match tasks[*key].place {
                 Place::Queued { next, .. } => next,
                 Place::Window(_) => None,
             })

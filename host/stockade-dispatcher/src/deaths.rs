@@ -6,6 +6,8 @@
 //! Deliberately absent: the decision to end a worker. By the time of its exit that is long past, and
 //! the [`Verdict`] says whose fault it was.
 
+use alloc::vec::Vec;
+
 use stockade_wire::{TaskId, WorkerId};
 
 use super::task::Fate;

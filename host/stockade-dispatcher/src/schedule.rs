@@ -8,6 +8,8 @@
 //!
 //! Deliberately absent: the reasons. Nothing here looks at an event.
 
+use alloc::vec::Vec;
+
 use stockade_wire::WorkerId;
 
 use super::queue::Portion;

@@ -10,8 +10,8 @@
 //!
 //! Deliberately absent: reasons to change anybody.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use core::time::Duration;
 
 use stockade_wire::WorkerId;
 

@@ -20,86 +20,87 @@
 //!
 //! Deliberately absent: payloads, processes and handles. The driver keeps those by id.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use stockade_wire::{ChunkId, ModuleId, TaskId, WorkerId};
 
 /// A point in time, as the span since the pool was made. Only the driver reads a clock.
-pub(crate) type Moment = Duration;
+pub type Moment = Duration;
 
 /// What a dispatcher is told once.
 #[derive(Clone, Debug)]
-pub(crate) struct Config {
+pub struct Config {
     /// Workers that may start or serve at a time, at least 1. Those that retire, close or die come
     /// on top; all together are never more than twice as many.
-    pub(crate) workers_max: usize,
+    pub workers_max: usize,
     /// Tasks given to one worker before it closes, at least 1.
-    pub(crate) tasks_per_worker_max: Option<u64>,
+    pub tasks_per_worker_max: Option<u64>,
     /// How long a worker stays without work; `None` is for ever.
-    pub(crate) idle_timeout: Option<Duration>,
+    pub idle_timeout: Option<Duration>,
     /// From the spawn of a worker until it is ready.
-    pub(crate) start_timeout: Duration,
+    pub start_timeout: Duration,
     /// From a worker's `Close` until it is gone: its finalizers.
-    pub(crate) close_timeout: Duration,
+    pub close_timeout: Duration,
     /// How long a task that was taken back may stand first in its worker's window before the worker
     /// is killed, and one that is to be stopped and whose answer is said to be on its way. All that
     /// the worker has to do in this time is to say so.
-    pub(crate) recall_timeout: Duration,
+    pub recall_timeout: Duration,
     /// How much work a worker is given at a time, measured by how long its tasks took of late.
-    pub(crate) window_time: Duration,
+    pub window_time: Duration,
     /// Tasks one worker may hold, ghosts among them, at least 1.
-    pub(crate) window_tasks_max: usize,
+    pub window_tasks_max: usize,
     /// Bytes in line that one worker may hold; a single task may have more.
-    pub(crate) window_bytes_max: usize,
+    pub window_bytes_max: usize,
     /// How long a task may stand first in a window before those behind it are taken back, and how
     /// long a worker idles beside a window in which tasks wait before it gets some of them; not zero.
-    pub(crate) patience: Duration,
+    pub patience: Duration,
     /// Whether a snapshot has to be made before the first worker.
-    pub(crate) needs_preparation: bool,
+    pub needs_preparation: bool,
     /// Starts that may fail one after the other; the pool is broken by the last of them.
-    pub(crate) start_failures_max: u32,
+    pub start_failures_max: u32,
     /// How long starts may be ended from outside one after the other; the pool is broken by the first that
     /// is ended later. `None` never does.
-    pub(crate) start_patience: Option<Duration>,
+    pub start_patience: Option<Duration>,
     /// The first pause after a failed worker; doubles with every further failure.
-    pub(crate) backoff_min: Duration,
+    pub backoff_min: Duration,
     /// The longest pause after a failed worker.
-    pub(crate) backoff_max: Duration,
+    pub backoff_max: Duration,
     /// How often a task may stand first in the window of a worker that dies without saying what it
     /// had started, and be queued again. More than 255 counts as 255.
-    pub(crate) requeues_max: u32,
+    pub requeues_max: u32,
     /// Deaths of workers that may be held against one module in a row, at least 1, until one of its
     /// tasks finishes; the last of them quarantines the module. `None` never does.
-    pub(crate) losses_in_a_row_max: Option<u32>,
+    pub losses_in_a_row_max: Option<u32>,
 }
 
 /// Names one [`Event::SpawnWorkers`], so that its answer finds whoever asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RequestId(pub(crate) u64);
+pub struct RequestId(pub u64);
 
 /// What the dispatcher knows of a task.
 #[derive(Clone, Debug)]
-pub(crate) struct Submission {
+pub struct Submission {
     /// Its number, never used before.
-    pub(crate) task: TaskId,
+    pub task: TaskId,
     /// What it is a function of, and so what a worker's death is held against.
-    pub(crate) module: ModuleId,
+    pub module: ModuleId,
     /// Higher goes first; within one, first come, first served. Strict: a lower one waits for as
     /// long as a higher one has tasks in the queue. What runs is not interrupted.
-    pub(crate) priority: i32,
+    pub priority: i32,
     /// Consecutive tasks with the same chunk travel in one batch.
-    pub(crate) chunk: Option<ChunkId>,
+    pub chunk: Option<ChunkId>,
     /// What it takes of a window.
-    pub(crate) inline_bytes: usize,
+    pub inline_bytes: usize,
     /// How long it may run; `None` is for ever.
-    pub(crate) wall_time: Option<Duration>,
+    pub wall_time: Option<Duration>,
     /// How often it may be started again after it was lost with its worker.
-    pub(crate) retries: u32,
+    pub retries: u32,
 }
 
 /// A guest's function that frames its tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hook {
+pub enum Hook {
     /// Before the first task, and again when a trap has cost a worker its instance.
     Initializer,
     /// After `Close`.
@@ -108,7 +109,7 @@ pub(crate) enum Hook {
 
 /// How a pool ends; a later one is harsher and replaces an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum ShutdownMode {
+pub enum ShutdownMode {
     /// Everything that was submitted finishes.
     Drain,
     /// Pending tasks are cancelled, running ones finish.
@@ -119,7 +120,7 @@ pub(crate) enum ShutdownMode {
 
 /// What happened.
 #[derive(Clone, Debug)]
-pub(crate) enum Event {
+pub enum Event {
     /// A task is to be run.
     Submit(Submission),
     /// A task's caller has taken it back, so that it never starts: it stands in the queue, or was
@@ -222,7 +223,7 @@ pub(crate) enum Event {
 
 /// What the driver has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// Make the snapshot, then say [`Event::Prepared`] or [`Event::PreparationFailed`]. At most once.
     Prepare,
     /// Start a worker.
@@ -266,7 +267,7 @@ pub(crate) enum Action {
 
 /// How a task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Resolution {
+pub enum Resolution {
     /// As its worker said; the driver holds what it said.
     Finished,
     /// It ran for longer than its wall time.
@@ -281,7 +282,7 @@ pub(crate) enum Resolution {
 
 /// Why a task was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CancelReason {
+pub enum CancelReason {
     /// Somebody wanted this task cancelled.
     Asked,
     /// The pool shuts down.
@@ -294,7 +295,7 @@ pub(crate) enum CancelReason {
 
 /// Why a pool will never run another task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BrokenCause {
+pub enum BrokenCause {
     /// The initializer failed in a worker.
     Initializer,
     /// The finalizer failed in a worker.
@@ -307,7 +308,7 @@ pub(crate) enum BrokenCause {
 
 /// Where a worker is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub enum Phase {
     /// Not yet ready.
     Starting,
     /// Ready, without a task.
@@ -322,19 +323,19 @@ pub(crate) enum Phase {
 
 /// How much there is of everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub struct Counts {
     /// Processes, from their spawn until they are gone: the sum of the next four.
-    pub(crate) workers: usize,
+    pub workers: usize,
     /// Those not yet ready.
-    pub(crate) starting: usize,
+    pub starting: usize,
     /// Those with a task, or with a ghost.
-    pub(crate) busy: usize,
+    pub busy: usize,
     /// Those ready and without either.
-    pub(crate) free: usize,
+    pub free: usize,
     /// Those that close or were killed, and are not yet gone.
-    pub(crate) leaving: usize,
+    pub leaving: usize,
     /// Tasks that wait, in the queue or behind another in a window.
-    pub(crate) pending_tasks: usize,
+    pub pending_tasks: usize,
     /// Tasks that fill all windows, as far as the paces of their workers are known.
-    pub(crate) window_tasks: usize,
+    pub window_tasks: usize,
 }

@@ -5,7 +5,7 @@
 //! Deliberately absent: trust. A worker that reports nonsense gets one task at a time, or a deep
 //! window from which the others' patience takes back what it does not run.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// The weight of the past against one more task.
 const PAST: u64 = 7;

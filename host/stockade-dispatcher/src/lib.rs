@@ -29,13 +29,17 @@
 //! Invariant: a task is in the queue, in one window, or resolved; and it is resolved once. Whatever
 //! a worker sends, in whatever state, costs at most that worker and its window.
 //!
-//! Deliberately absent: clocks, threads, processes, payloads. This module never reads the time and
-//! never waits; it is tested whole, by the simulator in `sim`.
+//! Deliberately absent: clocks, threads, processes, payloads. This crate never reads the time and
+//! never waits, which the compiler checks: it is built without the standard library. It is tested whole,
+//! by the simulator in `sim`.
+
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
 
 mod budget;
 mod deaths;
 mod event;
-mod index;
 mod losses;
 mod pace;
 mod queue;
@@ -56,12 +60,12 @@ mod sim;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use stockade_wire::{TaskId, WorkerId};
 
-pub(crate) use event::{
+pub use event::{
     Action, BrokenCause, CancelReason, Config, Counts, Event, Hook, Moment, Phase, RequestId,
     Resolution, ShutdownMode, Submission,
 };
@@ -78,7 +82,7 @@ use worker::{Front, State, Verdict, Worker};
 
 /// Decides everything about a pool's tasks and workers; performs nothing.
 #[derive(Debug)]
-pub(crate) struct Dispatcher {
+pub struct Dispatcher {
     config: Config,
     /// Of the latest event or timeout.
     now: Moment,
@@ -103,7 +107,7 @@ pub(crate) struct Dispatcher {
 
 impl Dispatcher {
     /// A dispatcher without tasks and workers.
-    pub(crate) fn new(config: Config) -> Self {
+    pub fn new(config: Config) -> Self {
         debug_assert!(config.workers_max > 0 && config.window_tasks_max > 0);
         debug_assert!(config.tasks_per_worker_max != Some(0));
         debug_assert!(config.losses_in_a_row_max != Some(0));
@@ -130,7 +134,7 @@ impl Dispatcher {
     }
 
     /// Takes note of something that happened.
-    pub(crate) fn handle_event(&mut self, now: Moment, event: Event) {
+    pub fn handle_event(&mut self, now: Moment, event: Event) {
         self.note(now);
         match event {
             Event::Submit(submission) => self.submit(&submission),
@@ -163,7 +167,7 @@ impl Dispatcher {
     /// Acts on every deadline that has passed; before that, what workers have said is told. Once
     /// every action is polled, [`poll_timeout`](Self::poll_timeout) is later than `now`, unless a time
     /// limit is zero.
-    pub(crate) fn handle_timeout(&mut self, now: Moment) {
+    pub fn handle_timeout(&mut self, now: Moment) {
         self.note(now);
         while let Some(id) = self.workers.pop_due(now) {
             self.expire(now, id);
@@ -176,14 +180,14 @@ impl Dispatcher {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due, if no event comes first. Meant for when
     /// every action is polled.
-    pub(crate) fn poll_timeout(&self) -> Option<Moment> {
+    pub fn poll_timeout(&self) -> Option<Moment> {
         debug_assert!(!self.is_unsettled, "something is still to follow from an event");
         let due = self.workers.next_due(self.config.idle_timeout);
         due.into_iter().chain(self.next_relief()).chain(self.next_spawn()).min()
     }
 
     /// The next thing to do, if anything is left to do.
-    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+    pub fn poll_action(&mut self) -> Option<Action> {
         // Not before: what is taken back is given away all at once, in its old order.
         if self.is_unsettled && self.actions.is_empty() {
             self.is_unsettled = false;
@@ -193,7 +197,7 @@ impl Dispatcher {
     }
 
     /// How much there is of everything.
-    pub(crate) fn counts(&self) -> Counts {
+    pub fn counts(&self) -> Counts {
         let census = self.workers.census();
         Counts {
             workers: self.workers.len(),
@@ -208,12 +212,12 @@ impl Dispatcher {
 
     /// Whether another task, whatever its priority, would only wait: others do already, and every
     /// worker that there may be is there. Meant for when every action is polled.
-    pub(crate) fn is_saturated(&self) -> bool {
+    pub fn is_saturated(&self) -> bool {
         !self.queue.is_empty() && self.workers_active() >= self.config.workers_max
     }
 
     /// Where every worker is in its life.
-    pub(crate) fn phases(&self) -> impl Iterator<Item = (WorkerId, Phase)> {
+    pub fn phases(&self) -> impl Iterator<Item = (WorkerId, Phase)> {
         self.workers.iter().map(|(id, worker)| (id, worker.phase()))
     }
 

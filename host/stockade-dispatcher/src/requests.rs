@@ -9,7 +9,7 @@
 //!
 //! Deliberately absent: how many may be granted. The dispatcher counts its workers.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
 
 use super::RequestId;
 

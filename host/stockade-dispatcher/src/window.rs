@@ -13,7 +13,7 @@
 //!
 //! Deliberately absent: tasks, of which it knows names and keys.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
 
 use stockade_wire::TaskId;
 

@@ -4,7 +4,7 @@
 //!
 //! Deliberately absent: whose death counts. The dispatcher says which module it is held against.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use stockade_wire::ModuleId;
 

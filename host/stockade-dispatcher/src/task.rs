@@ -6,7 +6,7 @@
 //! Deliberately absent: the payload, and anything that outlives the task's resolution. A million of
 //! these may wait, so they are kept small.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use stockade_wire::{ChunkId, ModuleId, TaskId, WorkerId};
 

@@ -8,7 +8,7 @@
 //!
 //! Deliberately absent: the pool's verdict. This counts; the dispatcher decides.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use super::{Config, Moment};
 
