@@ -4,8 +4,8 @@
 //! event about a task comes from the driver, which is not. The driver tells any number of events,
 //! then polls actions until there are none, and performs each before it polls the next. Meanwhile it
 //! tells only what the actions themselves bring about: [`Event::TakenBack`], [`Event::Withheld`],
-//! [`Event::Stoppable`], [`Event::SpawnFailed`], [`Event::Prepared`] and
-//! [`Event::PreparationFailed`].
+//! [`Event::Stoppable`], [`Event::SpawnFailed`], [`Event::Prepared`], [`Event::PreparationFailed`], and
+//! [`Event::Misbehaved`] of a worker that says it has run a task which its caller had cancelled.
 //!
 //! ```text
 //! Run ──► worker runs it ─────────────────────────────────────► Finished      first in its window

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use stockade_wire::{Codec, Parameter, Stdin};
 
+use crate::buffer::BufferSlot;
 use crate::codec::Unfit;
 use crate::payload::Payload;
 use crate::target::{self, Callable, CallableKind, ModuleEntry, Target};
@@ -381,7 +383,7 @@ impl Sealed for SharedBuffer {
     /// Where bytes would be taken, it is lent instead.
     fn invoke(self, callable: &Callable) -> Result<Payload, Problem> {
         Bytes::default().invoke(callable)?;
-        Ok(Payload::Buffer(Box::new(self)))
+        Ok(Payload::Buffer(Arc::new(BufferSlot::new(self))))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Shared buffers: a caller's memory that goes to a task as it is, and comes back.
 //!
 //! ```text
-//! SharedBuffer ── moved into submit ──► the task's cell ── once it has ended ──► result, take_buffer
+//! SharedBuffer ── moved into submit ──► BufferSlot ── once the task has ended ──► result, take_buffer
 //!                  its descriptor ──► worker ──► the guest's memory, until the task's end
 //! ```
 //!
@@ -13,7 +13,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU8;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use stockade_wire::{FrozenMemory, SharedMemory};
 
@@ -140,7 +140,7 @@ impl SharedBuffer {
 }
 
 #[cfg(test)]
-impl PartialEq for SharedBuffer {
+impl PartialEq for BufferSlot {
     fn eq(&self, _: &Self) -> bool {
         // No buffer is another.
         false
@@ -176,22 +176,39 @@ impl fmt::Debug for FrozenBuffer {
     }
 }
 
-/// The buffer of a task that has ended, until somebody takes it.
+/// The buffer that a task is lent, until somebody takes it, which only who has seen the task's end can.
 #[derive(Debug)]
-pub(crate) struct BufferSlot(Mutex<Option<SharedBuffer>>);
+pub struct BufferSlot {
+    buffer: Mutex<Option<SharedBuffer>>,
+    bytes: usize,
+}
 
 impl BufferSlot {
     pub(crate) fn new(buffer: SharedBuffer) -> Self {
-        Self(Mutex::new(Some(buffer)))
+        Self { bytes: buffer.len(), buffer: Mutex::new(Some(buffer)) }
+    }
+
+    /// The buffer's length, also once it was taken.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Looks at the buffer; nobody takes it meanwhile.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(Option<&SharedBuffer>) -> T) -> T {
+        look(self.lock().as_ref())
     }
 
     pub(crate) fn take(&self) -> Option<SharedBuffer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<SharedBuffer>> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes it with the task's result in it, which stands there already where it is `None`.
     pub(crate) fn take_with(&self, result: Option<&[u8]>) -> Result<SharedBuffer, String> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.lock();
         let buffer = slot.as_mut().ok_or(TAKEN)?;
         if let Some(result) = result
             && !buffer.takes(result)
@@ -206,7 +223,7 @@ impl BufferSlot {
 
     /// A copy of what is in it.
     pub(crate) fn to_vec(&self) -> Result<Vec<u8>, String> {
-        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = self.lock();
         slot.as_ref().map(SharedBuffer::to_vec).ok_or_else(|| TAKEN.into())
     }
 }

@@ -88,7 +88,7 @@ impl GivenArguments {
             Payload::Task { codec, input } => {
                 Self::Encoded { codec: *codec, bytes: input.to_vec() }
             }
-            Payload::Buffer(buffer) => Self::Buffer { bytes: buffer.len() as u64 },
+            Payload::Buffer(buffer) => Self::Buffer { bytes: buffer.bytes() as u64 },
             Payload::Scalars(args) => Self::Scalars(args.to_vec()),
             Payload::Command(command) => Self::Command(command.call.args.clone()),
         }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Pending ──claim──► Claimed ──start──► Running ──finish──► Done
-//!    ▲                  │  recall ► TakenBack │
-//!    └─────requeue──────┴─────────────────────┘      cancel: from anywhere its code has not started
+//!    ▲                  │                     │
+//!    └──recall, requeue─┴─────────────────────┘      cancel: from anywhere its code has not started
 //! ```
 //!
 //! Whoever finishes a task first, the driver with an outcome or a handle with a cancel, wins, and
@@ -16,9 +16,11 @@
 //!
 //! ```text
 //! Queued(Payload) ──its turn, or a waiter──► Attended ──the end──► Done
+//!     its turn: the payload goes to the driver
 //! ```
 //!
-//! Deliberately absent: decoding, and what the driver alone does with a cell, which is in `driven`.
+//! Deliberately absent: decoding; what the driver alone knows of a task, which is in its
+//! [entry](crate::entry); and what it does with a cell, which is in `driven`.
 
 mod attended;
 mod driven;
@@ -41,11 +43,11 @@ use crate::room::Place;
 use crate::sync::{Mutex, MutexGuard, lock, wait, wake};
 use crate::task::Output;
 use crate::terms::Terms;
-use crate::{CancelReason, SharedBuffer, TaskError};
+use crate::{CancelReason, TaskError};
 
 use attended::{Attended, Phase};
 
-pub(crate) use driven::Sent;
+pub(crate) use driven::{Sent, nanos};
 
 /// How a task ended.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ pub(crate) struct Completed {
     pub(crate) result: Result<Output, TaskError>,
     pub(crate) report: Summary,
     /// What it was lent, however it ended. The cell's to give.
-    pub(crate) buffer: Option<Box<BufferSlot>>,
+    pub(crate) buffer: Option<Arc<BufferSlot>>,
 }
 
 impl Completed {
@@ -122,10 +124,10 @@ impl State {
     }
 
     /// What the task was lent.
-    fn take_buffer(&mut self) -> Option<SharedBuffer> {
+    fn take_buffer(&mut self) -> Option<Arc<BufferSlot>> {
         match self {
-            Self::Queued(payload) => payload.take_buffer(),
-            Self::Attended(attended) => attended.payload.take_buffer(),
+            Self::Queued(payload) => payload.buffer().cloned(),
+            Self::Attended(attended) => attended.take_buffer(),
             Self::Done(_) => None,
         }
     }
@@ -195,7 +197,7 @@ impl TaskCell {
         mut completed: Completed,
         wakers: &mut Wakers,
     ) {
-        completed.buffer = state.take_buffer().map(|buffer| Box::new(BufferSlot::new(buffer)));
+        completed.buffer = state.take_buffer();
         // Kept nowhere else, so that a result can be taken out of it.
         let done = Arc::new(completed);
         let (mut followers, mut changed, mut place) = (Vec::new(), None, None);
@@ -297,7 +299,7 @@ impl TaskCell {
         match &*state {
             State::Attended(attended) if attended.is_running() => {
                 let age = self.age();
-                let pending = attended.attempt.started.map_or(age, |at| self.until(at));
+                let pending = self.until(attended.started);
                 (pending, age.saturating_sub(pending))
             }
             _ => (self.age(), Duration::ZERO),
@@ -305,7 +307,7 @@ impl TaskCell {
     }
 
     /// From its submission to this nanosecond of the pool's life.
-    fn until(&self, moment: u64) -> Duration {
+    pub(crate) fn until(&self, moment: u64) -> Duration {
         Duration::from_nanos(moment.saturating_sub(self.submitted))
     }
 
@@ -363,7 +365,7 @@ impl TaskCell {
             if let State::Attended(attended) = &mut *state
                 && let Some(item) = attended.emitted.pop_front()
             {
-                return Some((attended.codec, item));
+                return Some(item);
             }
             if state.done().is_some() {
                 return None;

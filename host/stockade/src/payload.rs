@@ -13,14 +13,15 @@
 //! Deliberately absent: what is called, which the task's [`Terms`](crate::terms::Terms) know.
 
 use std::mem;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use stockade_wire::{
-    Call, Callee, Codec, CommandCall, Invocation, Outcome, PAYLOAD_BYTES_MIN, Placement,
-    PlacementFile, Scalar, Stdin, StdioSink,
+    Call, Callee, Codec, CommandCall, Invocation, Outcome, PAYLOAD_BYTES_MIN, Scalar, Stdin,
+    StdioSink,
 };
 
-use crate::SharedBuffer;
+use crate::buffer::BufferSlot;
 
 /// What a task is called with.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub enum Payload {
         input: Box<[u8]>,
     },
     /// Of a task that is lent its input, raw.
-    Buffer(Box<SharedBuffer>),
+    Buffer(Arc<BufferSlot>),
     /// Of a function over scalars.
     Scalars(Box<[Scalar]>),
     /// Of a command.
@@ -115,21 +116,10 @@ impl Payload {
     }
 
     /// What the task is lent.
-    pub(crate) fn buffer(&self) -> Option<&SharedBuffer> {
+    pub(crate) fn buffer(&self) -> Option<&Arc<BufferSlot>> {
         match self {
             Self::Buffer(buffer) => Some(buffer),
             _ => None,
-        }
-    }
-
-    /// Takes out what the task is lent, and leaves nothing.
-    pub(crate) fn take_buffer(&mut self) -> Option<SharedBuffer> {
-        match mem::take(self) {
-            Self::Buffer(buffer) => Some(*buffer),
-            other => {
-                *self = other;
-                None
-            }
         }
     }
 
@@ -153,13 +143,6 @@ impl Payload {
             Self::Task { input, .. } if input.len() / 2 <= bytes => mem::take(input).into_vec(),
             _ => Vec::new(),
         }
-    }
-
-    /// Where the input is that is lent, and its descriptor.
-    pub(crate) fn placement(&self) -> Option<(Placement, BorrowedFd<'_>)> {
-        let buffer = self.buffer()?;
-        let placement = Placement { bytes: buffer.len() as u64, place: PlacementFile::Lent };
-        Some((placement, buffer.descriptor()))
     }
 
     /// It as a call of the function of this number, and the descriptors beside it. Nothing is copied:
@@ -260,15 +243,15 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_goes_as_its_file_and_stays() {
-        let mut payload = Payload::Buffer(Box::new(SharedBuffer::new(5000).unwrap()));
+    fn a_buffer_stays_where_it_is() {
+        let slot = Arc::new(BufferSlot::new(crate::SharedBuffer::new(5000).unwrap()));
+        let mut payload = Payload::Buffer(slot.clone());
         let (invocation, descriptors) = payload.lend(7);
         assert!(descriptors.is_empty());
-        let (placement, _) = payload.placement().unwrap();
-        assert_eq!(placement, Placement { bytes: 5000, place: PlacementFile::Lent });
         payload.take_back(invocation, descriptors);
-        assert_eq!(payload.take_buffer().map(|buffer| buffer.len()), Some(5000));
-        assert!(payload.take_buffer().is_none());
+        assert_eq!(payload.buffer().unwrap().take().map(|buffer| buffer.len()), Some(5000));
+        assert!(slot.take().is_none());
+        assert_eq!(slot.bytes(), 5000);
     }
 
     #[test]

@@ -7,11 +7,11 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 
-use stockade_wire::{Codec, Finished, SharedMemory, TaskId, WorkerId};
+use stockade_wire::{Codec, TaskId};
 
 use super::{Callback, Completed, Sent};
+use crate::buffer::BufferSlot;
 use crate::completions::Completions;
-use crate::coredump::Coredump;
 use crate::payload::Payload;
 use crate::room::Place;
 use crate::sync::Condvar;
@@ -19,46 +19,28 @@ use crate::sync::Condvar;
 /// Where a task stands.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// Queued.
+    /// Queued, or taken back from its worker.
     Pending,
     /// Sent to a worker, behind others.
     Claimed(Sent),
-    /// Taken back from its worker by the pool; its end, or its next turn, is on its way.
-    TakenBack,
     /// As good as started; the page tells whether, and its progress.
     Running(Sent),
     Done(Arc<Completed>),
 }
 
-/// What the driver knows of a task's latest attempt.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Attempt {
-    pub(super) worker: Option<WorkerId>,
-    /// From 1.
-    pub(super) number: u32,
-    /// In nanoseconds of the pool's life.
-    pub(super) started: Option<u64>,
-    pub(super) emitted_bytes: u64,
-}
-
 #[derive(Debug)]
 pub(super) struct Attended {
     pub(super) phase: Phase,
-    /// Kept until the end in case the task has to be sent again.
+    /// When it was last started, in nanoseconds of the pool's life.
+    pub(super) started: u64,
+    /// What it is called with, until its first turn.
     pub(super) payload: Payload,
-    /// The payload's, which the items outlive.
-    pub(super) codec: Codec,
-    pub(super) attempt: Attempt,
-    /// What its worker said of its end.
-    pub(super) finished: Option<Box<Finished>>,
-    /// Where its result lies, if that is a file of its worker's.
-    pub(super) memory: Option<Arc<SharedMemory>>,
-    /// What its worker says that its guest was at.
-    pub(super) dump: Option<Coredump>,
+    /// What it is lent, from its first turn on.
+    pub(super) buffer: Option<Arc<BufferSlot>>,
     /// Its place among the pending, given up when it first starts. A task that is tried again takes
     /// none, so it never waits for room.
     pub(super) place: Option<Place>,
-    pub(super) emitted: VecDeque<Vec<u8>>,
+    pub(super) emitted: VecDeque<(Codec, Vec<u8>)>,
     progress: Option<(u64, u64)>,
     /// Of those that block.
     pub(super) changed: Option<Arc<Condvar>>,
@@ -75,12 +57,9 @@ impl Attended {
     pub(super) fn new(phase: Phase, payload: Payload) -> Self {
         Self {
             phase,
-            codec: payload.codec(),
+            started: 0,
             payload,
-            attempt: Attempt::default(),
-            finished: None,
-            memory: None,
-            dump: None,
+            buffer: None,
             place: None,
             emitted: VecDeque::new(),
             progress: None,
@@ -93,11 +72,24 @@ impl Attended {
         }
     }
 
+    /// Gives what it is called with to the driver; nothing where that has it already.
+    pub(super) fn take_payload(&mut self) -> Payload {
+        let payload = mem::take(&mut self.payload);
+        self.buffer = payload.buffer().cloned().or(self.buffer.take());
+        payload
+    }
+
+    /// What it is lent.
+    pub(super) fn take_buffer(&mut self) -> Option<Arc<BufferSlot>> {
+        self.take_payload();
+        self.buffer.take()
+    }
+
     /// Where it was sent, if a worker has it.
     pub(super) fn sent(&self) -> Option<&Sent> {
         match &self.phase {
             Phase::Claimed(sent) | Phase::Running(sent) => Some(sent),
-            Phase::Pending | Phase::TakenBack | Phase::Done(_) => None,
+            Phase::Pending | Phase::Done(_) => None,
         }
     }
 
@@ -131,7 +123,6 @@ impl Attended {
             self.progress = sent.page.progress_of(id);
         }
         self.phase = Phase::Done(completed);
-        self.payload = Payload::default();
     }
 
     /// Of a task that has ended, and of which nobody will ask for anything else: its end.
@@ -144,7 +135,7 @@ impl Attended {
             Phase::Done(_) if is_spent => {}
             _ => return None,
         }
-        match mem::replace(&mut self.phase, Phase::TakenBack) {
+        match mem::replace(&mut self.phase, Phase::Pending) {
             Phase::Done(completed) => Some(completed),
             _ => None,
         }

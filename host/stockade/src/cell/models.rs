@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::Receiver;
 use shuttle::sync::mpsc;
-use stockade_wire::{StatusPage, WorkerId};
+use stockade_wire::StatusPage;
 
 use super::*;
 use crate::callbacks::Callbacks;
@@ -17,7 +17,6 @@ use crate::sync::thread::{self, JoinHandle};
 use crate::terms::Terms;
 
 const TASK: TaskId = TaskId(7);
-const WORKER: WorkerId = WorkerId(3);
 
 /// A task, and what its handles tell the driver.
 fn task() -> (Arc<TaskCell>, Receiver<Command>) {
@@ -81,7 +80,7 @@ fn work(page: &Arc<StatusPage>) -> (mpsc::Sender<()>, mpsc::Receiver<bool>) {
 /// and whether the code has started.
 fn drive(cell: &Arc<TaskCell>, page: &Arc<StatusPage>, recalls: bool) -> (bool, bool) {
     let (send, said) = work(page);
-    if cell.claim(WORKER, Sent { page: page.clone(), slot: 0 }).is_none() {
+    if cell.claim(Sent { page: page.clone(), slot: 0 }).is_none() {
         return (false, false);
     }
     send.send(()).unwrap();
@@ -138,7 +137,7 @@ fn a_cancel_holds_across_the_death_of_a_worker() {
         };
         for attempt in 0..2 {
             let page = page();
-            if cell.claim(WORKER, Sent { page: page.clone(), slot: 0 }).is_none() {
+            if cell.claim(Sent { page: page.clone(), slot: 0 }).is_none() {
                 break;
             }
             let worker = {
@@ -238,13 +237,13 @@ fn items_come_in_order_and_end_with_the_task() {
         let driver = {
             let read = read.clone();
             spawn(&cell, move |cell| {
-                assert!(cell.claim(WORKER, Sent { page: page(), slot: 0 }).is_some());
+                assert!(cell.claim(Sent { page: page(), slot: 0 }).is_some());
                 cell.start(Duration::ZERO, &mut Wakers::new());
-                assert!(cell.emit(WORKER, vec![1]));
+                assert!(cell.emit(Codec::Raw, vec![1]));
                 // The task is still running when its first item is read.
                 assert_eq!(read.next(None), Some(1));
-                assert!(cell.emit(WORKER, vec![2]));
-                assert!(cell.emit(WORKER, vec![3]));
+                assert!(cell.emit(Codec::Raw, vec![2]));
+                assert!(cell.emit(Codec::Raw, vec![3]));
                 finish(cell, returned(cell))
             })
         };

@@ -11,6 +11,7 @@ use stockade_wire::frame::{Filled, FrameError};
 use stockade_wire::{Finished, Outcome, TaskId, WorkerId, WorkerMessage};
 
 use super::{BATCH_MAX, Driver, READ_STEPS, WORKER_STEPS_MAX};
+use crate::entry::Answer;
 use crate::keeper::{Buried, Chore};
 use stockade_dispatcher::{Event, Hook};
 
@@ -214,7 +215,7 @@ impl Driver {
     fn emitted(&mut self, worker: WorkerId, task: TaskId, item: Vec<u8>) {
         // Whether the task has started may be among what is not performed yet.
         self.perform();
-        if !self.tasks.get(task).is_some_and(|entry| entry.cell.emit(worker, item)) {
+        if !self.tasks.get_mut(task).is_some_and(|entry| entry.emit(worker, item)) {
             self.event(Event::Misbehaved(worker));
         }
     }
@@ -243,16 +244,15 @@ impl Driver {
             return self.event(Event::HandedBack { worker, task });
         }
         let wall_time = finished.metrics.wall_time;
-        let dump = dump.filter(|_| matches!(finished.outcome, Outcome::Failed(_)));
-        if !self.tasks.get(task).is_some_and(|entry| entry.cell.hear(worker, finished, memory)) {
+        let is_failed = matches!(finished.outcome, Outcome::Failed(_));
+        let dump = dump.filter(|_| is_failed && self.coredumps_left > 0);
+        let has_dump = dump.is_some();
+        let memory = memory.filter(|_| matches!(finished.outcome, Outcome::InFile(_)));
+        let answer = Answer { finished, memory, dump };
+        if !self.tasks.get_mut(task).is_some_and(|entry| entry.answer(worker, answer)) {
             return self.event(Event::Misbehaved(worker));
         }
-        if let (Some(dump), Some(entry)) = (dump, self.tasks.get(task))
-            && let Some(left) = self.coredumps_left.checked_sub(1)
-        {
-            self.coredumps_left = left;
-            entry.cell.keep_dump(dump);
-        }
+        self.coredumps_left -= u32::from(has_dump);
         if let Some(info) = self.infos.get_mut(&worker) {
             info.tasks_done += 1;
         }
@@ -282,8 +282,8 @@ impl Driver {
         }
         for task in sent.iter().filter(|task| Some(**task) != started) {
             // What it had not come to was no attempt.
-            if let Some(entry) = self.tasks.get(*task) {
-                entry.cell.forget_attempt(worker);
+            if let Some(entry) = self.tasks.get_mut(*task) {
+                entry.forget_attempt(worker);
             }
         }
         self.last_exit = Some(exit);
@@ -293,7 +293,7 @@ impl Driver {
         for task in sent {
             // What neither ended nor went to another worker just now waits in the queue again.
             let entry = self.tasks.get(task);
-            if let Some(entry) = entry.filter(|entry| entry.cell.worker() == Some(worker)) {
+            if let Some(entry) = entry.filter(|entry| entry.worker() == Some(worker)) {
                 entry.cell.requeue();
             }
         }

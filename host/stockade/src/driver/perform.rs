@@ -10,7 +10,6 @@ use stockade_wire::{HostMessage, ModuleId, Setup, TaskId, WorkerId};
 
 use super::{Command, Driver};
 use crate::cell::Sent;
-use crate::entry::TaskEntry;
 use crate::hub::become_own_thread;
 use crate::keeper::Chore;
 use crate::prepare::PreparationThread;
@@ -18,7 +17,7 @@ use crate::reasons::START;
 use crate::shared::{WorkerInfo, WorkerState};
 use crate::worker::WorkerProcess;
 use crate::{BrokenError, MachineError, MachineFault, Quarantine, WorkerExit, watch};
-use stockade_dispatcher::{Action, BrokenCause, Event};
+use stockade_dispatcher::{Action, BrokenCause, Event, Resolution};
 
 impl Driver {
     pub(super) fn perform(&mut self) {
@@ -55,14 +54,7 @@ impl Driver {
                         self.parts.shared.show_counts(self.parts.dispatcher.counts());
                         counts_are_shown = true;
                     }
-                    if let Some(mut entry) = self.tasks.remove(task) {
-                        entry.resolve(
-                            resolution,
-                            self.last_exit.as_ref(),
-                            self.now,
-                            &mut self.wakers,
-                        );
-                    }
+                    self.resolve(task, resolution);
                 }
                 Action::Broken(cause) => self.break_with(cause),
                 Action::Quarantine(module) => self.quarantine(module),
@@ -81,6 +73,17 @@ impl Driver {
                 }
                 Action::Terminated => self.terminated = true,
             }
+        }
+    }
+
+    fn resolve(&mut self, task: TaskId, resolution: Resolution) {
+        let Some(entry) = self.tasks.remove(task) else { return };
+        let worker = entry.worker();
+        let exit = self.last_exit.as_ref();
+        let is_first = entry.resolve(resolution, exit, self.now, &mut self.wakers);
+        if let (false, Resolution::Finished, Some(worker)) = (is_first, resolution, worker) {
+            // It says that it has run what its page says was taken back before it began.
+            self.event(Event::Misbehaved(worker));
         }
     }
 
@@ -155,19 +158,18 @@ impl Driver {
         let mut withheld = Vec::new();
         for task in tasks {
             let (Some(entry), Some(process)) =
-                (self.tasks.get(*task), self.workers.get_mut(&worker))
+                (self.tasks.get_mut(*task), self.workers.get_mut(&worker))
             else {
                 continue;
             };
             let slot = process.next_slot();
-            let sent = Sent { page: process.page.clone(), slot };
-            let Some(mut claim) = entry.cell.claim(worker, sent) else {
+            if !entry.claim(worker, Sent { page: process.page.clone(), slot }) {
                 withheld.push(*task);
                 continue;
-            };
-            let memory = claim.place(&mut process.files);
-            process.sends(*task, memory);
-            if claim.send(&mut process.port).is_err() {
+            }
+            let loan = entry.place(&mut process.files);
+            process.sends(*task, loan.as_ref().map(|loan| loan.memory.clone()));
+            if entry.send(slot, loan.as_ref(), &mut process.port).is_err() {
                 // It reads nothing, or is gone: its reader will tell the rest.
                 process.kill();
                 break;
@@ -181,11 +183,9 @@ impl Driver {
 
     fn recall(&mut self, worker: WorkerId, task: TaskId) {
         let is_there = self.workers.contains_key(&worker);
-        let holds = |entry: &&TaskEntry| is_there && entry.cell.worker() == Some(worker);
-        let Some(entry) = self.tasks.get(task).filter(holds) else { return };
+        let Some(entry) = self.tasks.get_mut(task) else { return };
         // Else it has started, as its worker says next: the answers before it are on their way.
-        if entry.cell.recall() {
-            entry.cell.requeue_unstarted();
+        if is_there && entry.worker() == Some(worker) && entry.recall() {
             self.event(Event::TakenBack { worker, task });
         }
     }
@@ -199,9 +199,9 @@ impl Driver {
 
     fn start(&mut self, task: TaskId) {
         // A task that was withheld has no worker to start on.
-        let Some(entry) = self.tasks.get(task) else { return };
-        if entry.cell.worker().is_some_and(|worker| self.workers.contains_key(&worker)) {
-            entry.cell.start(self.now, &mut self.wakers);
+        let Some(entry) = self.tasks.get_mut(task) else { return };
+        if entry.worker().is_some_and(|worker| self.workers.contains_key(&worker)) {
+            entry.start(self.now, &mut self.wakers);
         }
     }
 

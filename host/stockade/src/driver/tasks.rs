@@ -52,6 +52,11 @@ impl<E> Tasks<E> {
         self.pages.get(&number)?.entries[place].as_ref()
     }
 
+    pub(super) fn get_mut(&mut self, id: TaskId) -> Option<&mut E> {
+        let (number, place) = place(id);
+        self.pages.get_mut(&number)?.entries[place].as_mut()
+    }
+
     pub(super) fn remove(&mut self, id: TaskId) -> Option<E> {
         let (number, place) = place(id);
         let page = self.pages.get_mut(&number)?;

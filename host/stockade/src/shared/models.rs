@@ -135,7 +135,7 @@ fn every_submission_is_refused_or_its_task_ends_whenever_the_pool_does() {
         drop(send);
         let driver = spawn(&shared, move |shared| {
             while let (false, Ok(mut entry)) = (shared.is_closed(), tasks.recv()) {
-                entry.cell.start(Duration::ZERO, &mut Wakers::new());
+                entry.start(Duration::ZERO, &mut Wakers::new());
                 entry.resolve(Resolution::Finished, None, Duration::ZERO, &mut Wakers::new());
             }
             drop(tasks);
@@ -167,7 +167,7 @@ fn the_list_has_the_tasks_that_the_pool_cancelled_and_no_others() {
             })
         };
         let driver = thread::spawn(move || {
-            let [mut resolved, dropped] = tasks;
+            let [resolved, dropped] = tasks;
             resolved.resolve(
                 Resolution::Cancelled(DispatchCancel::Shutdown),
                 None,
