@@ -7,13 +7,15 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use stockade::{
-    BrokenError, BuildError, Cache, CacheError, Distrust, Grants, Instances, Limits, Pool,
-    PoolBuilder, RefusedReason, TaskError, WorkerProgram,
+    BrokenError, BuildError, Cache, CacheError, CompileLimits, Coredumps, Distrust, Feature,
+    Features, Grants, Instances, Limits, LocateError, Pool, PoolBuilder, RefusedReason, TaskError,
+    UnknownImports, WorkerProgram,
 };
 use stockade_tests::{
-    Folder, guest, int, name_for_a_pool, script, tasks, warnings_of, worker_program,
+    Folder, guest, int, name_for_a_pool, script, tasks, warnings_of, wat_file, worker_program,
 };
 
 /// A cache of its own, and a worker program whose compilers can be forbidden.
@@ -163,17 +165,198 @@ fn whatever_shapes_code_is_compiled_for_anew() {
     fixture.answer(7).build().unwrap();
     let with = |limits: Limits| fixture.answer(7).limits(limits);
     let other_domain = fixture.answer(7).cache(fixture.cache().domain("other"));
+    let without_tail_calls =
+        fixture.answer(7).features(Features::default().without(Feature::TailCall));
     for (what, builder) in [
         ("another module", fixture.answer(8)),
         ("fuel", with(Limits::default().fuel(1 << 40))),
         ("deadlines that trap", with(Limits::default().interruptible(true))),
-        ("another size of memory", with(Limits::default().memory_bytes(1 << 20))),
+        ("results that are the same everywhere", with(Limits::default().deterministic(1))),
+        ("a feature less", without_tail_calls),
+        ("core dumps", fixture.answer(7).coredumps(Coredumps::default())),
         ("another domain of trust", other_domain),
     ] {
         assert!(!fixture.has(builder), "{what}");
     }
-    let limits = Limits::default().output_bytes(1).wall_time(None);
-    assert!(fixture.has(with(limits)), "what shapes no code");
+}
+
+#[test]
+fn one_entry_serves_whatever_shapes_no_code() {
+    let fixture = Fixture::new();
+    let with = |limits: Limits| fixture.answer(7).limits(limits);
+    let compiled = |limits: CompileLimits| fixture.answer(7).compile_limits(limits);
+    let (limits, compile_limits) = (Limits::default, CompileLimits::default);
+    fixture.answer(7).build().unwrap();
+    for (what, builder) in [
+        ("less memory", with(limits().memory_bytes(1 << 16))),
+        ("more memory", with(limits().memory_bytes(4 << 30))),
+        ("fewer table elements", with(limits().table_elements(0))),
+        ("more table elements", with(limits().table_elements(10_000_000))),
+        ("time", with(limits().wall_time(None))),
+        ("output", with(limits().output_bytes(1).stdio_bytes(1))),
+        ("unknown imports", fixture.answer(7).unknown_imports(UnknownImports::Trap)),
+        ("their values", fixture.answer(7).unknown_imports(UnknownImports::DefaultValues)),
+        ("time to compile", compiled(compile_limits().cpu_time(Duration::from_secs(1)))),
+        ("waiting for it", compiled(compile_limits().wall_time(Duration::from_secs(1)))),
+        ("memory to compile", compiled(compile_limits().memory_bytes(1 << 30))),
+        ("the module's size", compiled(compile_limits().module_bytes(1 << 10))),
+        ("its code's size", compiled(compile_limits().artefact_bytes(1 << 20))),
+        ("more workers", fixture.answer(7).max_workers(2)),
+        ("living instances", fixture.answer(7).instances(Instances::PerWorker)),
+    ] {
+        assert!(fixture.has(builder), "{what}");
+    }
+    // How much fuel there is, and which seed.
+    with(limits().fuel(1 << 30)).build().unwrap();
+    assert!(fixture.has(with(limits().fuel(u64::MAX))));
+    with(limits().deterministic(1)).build().unwrap();
+    assert!(fixture.has(with(limits().deterministic(2))));
+    assert_eq!(fixture.cache().entries().unwrap().len(), 3);
+}
+
+/// What a module is refused for by a pool that finds its code in the cache.
+#[track_caller]
+fn refused(builder: PoolBuilder) -> RefusedReason {
+    match builder.build() {
+        Err(BuildError::Refused { reason, .. }) => reason,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_module_beyond_a_pools_limits_is_refused_though_its_code_is_kept() {
+    let fixture = Fixture::new();
+    let file = wat_file("(module (memory 2) (table 10 funcref))");
+    let module = |limits: Limits| fixture.with(Pool::single().module(&file).limits(limits));
+    let memory = |bytes| module(Limits::default().memory_bytes(bytes));
+    let table = |elements| module(Limits::default().table_elements(elements));
+    memory(4 << 30).build().unwrap();
+    assert!(fixture.has(memory(2 << 16)) && fixture.has(table(10)));
+    let words = |builder| match refused(builder) {
+        RefusedReason::Limit(words) => words,
+        other => panic!("expected a limit, got {other:?}"),
+    };
+    let beyond = words(memory((2 << 16) - 1));
+    assert!(beyond.contains("`Limits::memory_bytes`"), "{beyond}");
+    let beyond = words(table(9));
+    assert!(beyond.contains("`Limits::table_elements`"), "{beyond}");
+    assert!(fixture.has(memory(2 << 16)), "the entry stays");
+
+    // Told from the entry, without a compiler.
+    let limited = |limits| module(Limits::default()).compile_limits(limits);
+    let artefact = limited(CompileLimits::default().artefact_bytes(1));
+    let beyond = fixture.forbidden(|| words(artefact));
+    assert!(beyond.contains("`CompileLimits::artefact_bytes`"), "{beyond}");
+    let bytes = limited(CompileLimits::default().module_bytes(1));
+    let beyond = fixture.forbidden(|| words(bytes));
+    assert!(beyond.contains("`CompileLimits::module_bytes`"), "{beyond}");
+}
+
+#[test]
+fn a_module_that_imports_what_nobody_provides_is_refused_though_its_code_is_kept() {
+    let fixture = Fixture::new();
+    let with = |imports: &str, unknown| {
+        let module = Pool::single().module(wat_file(&format!("(module {imports})")));
+        fixture.with(module).unknown_imports(unknown)
+    };
+    let is_refused = |builder| matches!(refused(builder), RefusedReason::Import(_));
+    let (refuse, zeros, trap) =
+        (UnknownImports::Refuse, UnknownImports::DefaultValues, UnknownImports::Trap);
+    let number = r#"(import "env" "f" (func (result i32)))"#;
+    with(number, trap).build().unwrap();
+    assert!(fixture.has(with(number, zeros)));
+    assert!(is_refused(with(number, refuse)));
+    // It has no default value.
+    let reference = r#"(import "env" "f" (func (result (ref func))))"#;
+    with(reference, trap).build().unwrap();
+    assert!(is_refused(with(reference, zeros)) && is_refused(with(reference, refuse)));
+    assert!(fixture.has(with(reference, trap)));
+}
+
+#[test]
+fn code_from_the_cache_is_held_to_the_limits_of_its_pool() {
+    const GROWING: &str = r#"(module (memory 1) (table $table 2 funcref)
+        (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
+        (func (export "grow_table") (param i32) (result i32)
+            (table.grow $table (ref.null func) (local.get 0))))"#;
+    let fixture = Fixture::new();
+    let file = wat_file(GROWING);
+    let with = |pages: u64, elements| {
+        let limits = Limits::default().memory_bytes(pages << 16).table_elements(elements);
+        fixture.with(Pool::single().module(&file).limits(limits))
+    };
+    with(10, 100).build().unwrap();
+    for (pages, elements) in [(2, 3), (20, 200), (10, 100)] {
+        let pool = fixture.forbidden(|| with(pages, elements).build().unwrap());
+        let grow = |name: &str, by: u64| pool.run::<i32>(name, (by as i32,)).unwrap();
+        assert_eq!((grow("grow", pages - 1), grow("grow", pages)), (1, -1));
+        let grown = (grow("grow_table", elements - 2), grow("grow_table", elements - 1));
+        assert_eq!(grown, (2, -1));
+    }
+    assert_eq!(fixture.cache().entries().unwrap().len(), 1);
+}
+
+#[test]
+fn a_module_is_read_once() {
+    let fixture = Fixture::new();
+    let pipe = fixture.aside("module");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+        .unwrap();
+    let from_pipe = || fixture.with(Pool::single().module_as("test", &pipe));
+    let pass = |number: i32, build: &dyn Fn() -> Pool| {
+        std::thread::scope(|scope| {
+            // Whoever opens it again finds nobody to write, and would wait for ever.
+            scope.spawn(|| fs::write(&pipe, module(number)).unwrap());
+            answer_of(&build())
+        })
+    };
+    let build = || from_pipe().build().unwrap();
+    assert_eq!(pass(7, &build), 7);
+    fixture.forbidden(|| assert_eq!(pass(7, &build), 7));
+    assert_eq!(pass(8, &build), 8);
+    assert_eq!(fixture.cache().entries().unwrap().len(), 2);
+}
+
+#[test]
+fn a_module_from_the_cache_is_read_again_where_its_bytes_are_needed_and_only_as_it_was() {
+    let fixture = Fixture::new();
+    let path = fixture.aside("located.wasm");
+    let bytes = fs::read(stockade_tests::repository().join("tests/fixtures/located.wasm")).unwrap();
+    fs::write(&path, &bytes).unwrap();
+    let located = || fixture.with(Pool::single().module_as("located", &path));
+    located().build().unwrap();
+    let lines = |pool: &Pool| {
+        let error = pool.submit::<i32>("percent", (1, 0)).unwrap().result().unwrap_err();
+        pool.locate("located", error.backtrace()).map(|places| places[0].len())
+    };
+    let pools = [(); 2].map(|()| fixture.forbidden(|| located().build().unwrap()));
+    assert_eq!(lines(&pools[0]).unwrap(), 2);
+    // In place, so that the file which the pools have open is another now.
+    fs::write(&path, [&bytes[..], b"\0\x02\x01x"].concat()).unwrap();
+    assert_eq!(lines(&pools[0]).unwrap(), 2, "what was read stays");
+    let error = lines(&pools[1]).unwrap_err();
+    assert!(matches!(error, LocateError::Machine(_)), "{error:?}");
+
+    // A recording has its module from the start.
+    fs::write(&path, &bytes).unwrap();
+    let recorded = || located().limits(Limits::default().deterministic(1));
+    recorded().build().unwrap();
+    let pool = fixture.forbidden(|| recorded().build().unwrap());
+    fs::write(&path, b"gone").unwrap();
+    pool.record("percent", (1, 4)).unwrap();
+}
+
+#[test]
+fn a_module_that_changes_is_never_taken_for_what_it_was() {
+    let fixture = Fixture::new();
+    let path = fixture.aside("module.wasm");
+    // Of one length, and within one tick of any clock.
+    for number in [1, 2, 1, 2] {
+        fs::write(&path, module(number)).unwrap();
+        let (answer, warnings) = build(fixture.with(Pool::single().module_as("test", &path)));
+        assert_eq!((answer, warnings), (number, vec![]));
+    }
+    assert_eq!(fixture.cache().entries().unwrap().len(), 2);
 }
 
 #[test]

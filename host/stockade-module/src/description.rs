@@ -19,7 +19,7 @@ use wasmparser::{
 use crate::imports::Provided;
 use crate::locate::is_debug_section;
 use crate::text::bounded_to;
-use crate::{bounded, manifest, refusal};
+use crate::{bounded, imports, manifest, refusal};
 
 /// The size of a WebAssembly page.
 pub const PAGE_BYTES: u64 = 64 << 10;
@@ -253,6 +253,8 @@ impl<'a> Outline<'a> {
             imports: imports.collect(),
             functions,
             memory_min_bytes: self.memory_min_bytes(),
+            table_min_elements: self.table_min_elements(),
+            unknown_imports: imports::strictest(&self.imports),
             // More are refused.
             memories: self.memory_min_pages.len() as u32,
             has_start: self.has_start,

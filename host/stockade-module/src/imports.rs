@@ -66,6 +66,14 @@ pub(crate) fn check(imports: &[ImportOutline<'_>], unknown: UnknownImports) -> R
     refused.finish()
 }
 
+/// The strictest setting of unknown imports that admits these, which one has admitted.
+pub(crate) fn strictest(imports: &[ImportOutline<'_>]) -> UnknownImports {
+    [UnknownImports::Refuse, UnknownImports::DefaultValues]
+        .into_iter()
+        .find(|unknown| check(imports, *unknown).is_ok())
+        .unwrap_or(UnknownImports::Trap)
+}
+
 /// Why nothing stands in for an unknown import; nothing where something does. `types` are those of the
 /// unknown functions before it.
 fn no_stand_in<'a>(

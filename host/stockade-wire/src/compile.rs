@@ -16,7 +16,7 @@ use crate::bounds::{
     PARAMETERS_MAX, REFUSAL_BYTES_MAX, SIGNATURE_TYPES_MAX, WARNINGS_MAX, impl_bounded_decode,
 };
 use crate::codec::{Decode, DecodeError, Decoder, Encode, impl_borrow_decode};
-use crate::{CompileLimits, EngineSettings, Features, LockdownReport};
+use crate::{CompileLimits, EngineSettings, Features, LockdownReport, UnknownImports};
 
 /// What the host asks of a compiler, with two or three descriptors: the module in a sealed memory
 /// file, a memory file to write the artefact to, and for [`CompileStep::Snapshot`] the state.
@@ -178,6 +178,10 @@ pub struct ModuleDescription {
     pub functions: Vec<Function>,
     /// Bytes of memory at the start, all memories together.
     pub memory_min_bytes: u64,
+    /// Table elements at the start, all tables together.
+    pub table_min_elements: u64,
+    /// The strictest setting that admits its imports.
+    pub unknown_imports: UnknownImports,
     /// How many memories it has.
     pub memories: u32,
     /// Whether a start function runs in every new instance.
@@ -194,11 +198,23 @@ impl_bounded_decode!(ModuleDescription {
     imports: bounds::list::<IMPORTS_MAX, _, _>,
     functions: bounds::list::<FUNCTIONS_MAX, _, _>,
     memory_min_bytes: Decode::decode,
+    table_min_elements: Decode::decode,
+    unknown_imports: Decode::decode,
     memories: Decode::decode,
     has_start: Decode::decode,
     has_debug_info: Decode::decode,
     warnings: warnings,
 });
+
+impl ModuleDescription {
+    /// Whether a module that was admitted to an engine of the same features is admitted to one of
+    /// `settings`: what admission asks of a module's needs, for code that is there already.
+    pub fn fits(&self, settings: &EngineSettings) -> bool {
+        self.memory_min_bytes <= settings.memory_bytes
+            && self.table_min_elements <= settings.table_elements
+            && settings.unknown_imports.admits(self.unknown_imports)
+    }
+}
 
 /// As many as there may be, and one that counts the others.
 fn warnings<D: Decoder>(decoder: &mut D) -> Result<Vec<String>, DecodeError> {

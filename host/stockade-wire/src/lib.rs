@@ -94,7 +94,7 @@ pub use outcome::{
 };
 #[cfg(not(all(loom, test)))]
 pub use {
-    mapping::MappingError,
+    mapping::{MappingError, SealedBytes},
     page::{SLOTS_MAX, StatusPage},
     payload::{
         FreezeError, FrozenMemory, PAYLOAD_BYTES_MIN, PAYLOAD_FILES_MAX, PAYLOAD_KEPT_BYTES_MAX,

@@ -207,6 +207,19 @@ pub enum UnknownImports {
     DefaultValues,
 }
 
+impl UnknownImports {
+    /// Whether it admits every module that `other` admits.
+    pub fn admits(self, other: Self) -> bool {
+        // What has a default value can also trap.
+        let latitude = |unknown| match unknown {
+            Self::Refuse => 0,
+            Self::DefaultValues => 1,
+            Self::Trap => 2,
+        };
+        latitude(self) >= latitude(other)
+    }
+}
+
 /// Checks compiled into guest code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Metering {

@@ -127,6 +127,40 @@ impl FrozenMapping {
     }
 }
 
+/// What a sealed memory file holds, without a copy of it.
+#[derive(Debug)]
+pub struct SealedBytes(Option<FrozenMapping>);
+
+impl SealedBytes {
+    /// Maps all of `file` for reading.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] where its bytes may still change; where there is no address space.
+    pub fn of(file: &File) -> io::Result<Self> {
+        if !crate::descriptor::is_sealed(file) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let bytes = crate::descriptor::file_bytes(file)?;
+        let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
+        if bytes == 0 {
+            // There is no mapping of nothing.
+            return Ok(Self(None));
+        }
+        // All at once: whoever asks for it reads it to its end.
+        let flags = MapFlags::PRIVATE.union(MapFlags::POPULATE);
+        let start = map(file, bytes, ProtFlags::READ, flags)?;
+        Ok(Self(Some(FrozenMapping { start, bytes })))
+    }
+}
+
+impl std::ops::Deref for SealedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], FrozenMapping::bytes)
+    }
+}
+
 impl Drop for FrozenMapping {
     fn drop(&mut self) {
         // SAFETY: as for `Mapping`.
@@ -153,5 +187,38 @@ impl Drop for Mapping {
         // SAFETY: mapped by `open` with this length; no reference outlives `self`. A failure would
         // leak the memory and is nothing to act on.
         let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::descriptor::{seal, sealed_file};
+
+    #[test]
+    #[cfg_attr(miri, ignore = "maps a memory file")]
+    fn sealed_bytes_are_those_of_the_file_from_its_start() {
+        for bytes in [vec![], vec![7], (0..=255).cycle().take(10_000).collect()] {
+            let mut file = sealed_file("test", &bytes).unwrap();
+            io::Seek::seek(&mut file, io::SeekFrom::End(0)).unwrap();
+            assert_eq!(SealedBytes::of(&file).unwrap()[..], bytes[..]);
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "maps a memory file")]
+    fn a_file_that_may_still_change_is_not_taken_for_sealed() {
+        let file = memory_file("test").unwrap();
+        file.write_all_at(b"abc", 0).unwrap();
+        let refused = |file: &File| SealedBytes::of(file).unwrap_err().kind();
+        assert_eq!(refused(&file), io::ErrorKind::InvalidInput);
+        // Some of the seals are not enough.
+        rustix::fs::fcntl_add_seals(&file, RESIZE).unwrap();
+        assert_eq!(refused(&file), io::ErrorKind::InvalidInput);
+        seal(&file).unwrap();
+        assert_eq!(&*SealedBytes::of(&file).unwrap(), b"abc");
+        assert!(SealedBytes::of(&File::open("/dev/null").unwrap()).is_err());
     }
 }

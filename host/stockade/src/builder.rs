@@ -405,7 +405,8 @@ impl PoolBuilder {
         let mut loadables = Vec::new();
         let mut sources = Vec::new();
         for (number, given) in self.modules.iter().enumerate() {
-            let source = read(given, self.compile_limits.module_bytes)?;
+            let bytes_max = self.compile_limits.module_bytes;
+            let source = read(given, bytes_max, self.cache.is_some())?;
             let (description, artefact) = compiler
                 .compile(&source, CompileStep::Compile, None, &Interrupt::default())
                 .map_err(|error| error.of_module(&given.name))?;
@@ -421,7 +422,11 @@ impl PoolBuilder {
             };
             let name = given.name.clone();
             // For its backtraces' lines and for recordings; else it costs no memory here.
-            let is_kept = description.has_debug_info || self.limits.deterministic.is_some();
+            let is_recorded = self.limits.deterministic.is_some();
+            if is_recorded {
+                source.sealed().map_err(|error| error.of_module(&given.name))?;
+            }
+            let is_kept = description.has_debug_info || is_recorded;
             let kept = is_kept.then(|| source.clone());
             let memories = description.memories;
             modules.push(ModuleEntry { id, name, callables, description, source: kept });
@@ -444,9 +449,11 @@ impl PoolBuilder {
             match self.instances {
                 Instances::PerWorker => loadables[index].load.initializer = Some(call),
                 Instances::PerTask => {
+                    let source = sources.swap_remove(index);
+                    source.sealed().map_err(|error| error.of_module(&source.name))?;
                     preparation = Some(Preparation {
                         compiler,
-                        source: sources.swap_remove(index),
+                        source,
                         module,
                         initializer: call,
                         setup: setup_for(setup.clone(), &loadables[index..=index]),
@@ -582,7 +589,7 @@ pub fn inspect_with(
         .memory_bytes(
             limits.memory_bytes.saturating_add(file_bytes.saturating_mul(8)).min(COMPILE_BYTES_MAX),
         );
-    let source = read(&given, limits.module_bytes)?;
+    let source = read(&given, limits.module_bytes, false)?;
     // The widest limits: what a module holds does not depend on what its tasks may use.
     let widest =
         Limits::default().memory_bytes(MEMORY_BYTES_MAX).table_elements(TABLE_ELEMENTS_MAX);

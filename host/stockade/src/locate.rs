@@ -63,7 +63,7 @@ impl Pool {
     /// 20 s. What it says are the module's words: a stranger's claim of files and lines.
     ///
     /// # Errors
-    /// [`LocateError`]
+    /// [`LocateError`], also where the module's code came from a cache and its file has changed since.
     ///
     /// ```no_run
     /// # let pool = stockade::Pool::builder().module("tasks.wasm").build()?;

@@ -16,13 +16,12 @@ mod ending;
 mod file;
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
 use stockade_wire::codec::{Decode, Encode};
 use stockade_wire::{
-    Codec, CommandCall, Grants, Instances, Limits, Scalar, Stdin, UnknownImports, descriptor,
+    Codec, CommandCall, Grants, Instances, Limits, Scalar, SealedBytes, Stdin, UnknownImports,
 };
 
 use crate::arguments::Arguments;
@@ -198,12 +197,8 @@ impl Pool {
 }
 
 fn bytes_of(source: &Source) -> io::Result<Vec<u8>> {
-    use std::os::unix::fs::FileExt;
-    let file: &File = &source.wasm;
-    let length = usize::try_from(descriptor::file_bytes(file)?).map_err(io::Error::other)?;
-    let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
+    let sealed = source.sealed().map_err(io::Error::other)?;
+    Ok(SealedBytes::of(sealed)?.to_vec())
 }
 
 /// What is in it.

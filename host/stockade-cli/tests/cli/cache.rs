@@ -32,6 +32,28 @@ fn an_entry_that_somebody_changed_is_warned_of_and_made_again() {
 }
 
 #[test]
+fn one_entry_serves_every_limit_on_memory_and_a_module_beyond_one_is_refused() {
+    let (folder, guest) = module(
+        r#"(module (memory 2) (func (export "grow") (param i32) (result i32)
+            (memory.grow (local.get 0))))"#,
+    );
+    let cache = folder.path().join("cache");
+    let run = |memory: &str| {
+        let command =
+            stockade(args!["run", guest, "grow", "1", "--memory", memory, "--cache", cache]);
+        command.env("XDG_STATE_HOME", folder.path().to_str().expect("a plain path")).end()
+    };
+    run("1GiB").gives("2\n");
+    run("192KiB").gives("2\n");
+    run("128KiB").gives("-1\n");
+    let refused = run("127KiB");
+    assert_eq!(refused.code, Some(65), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--memory"), "{}", refused.stderr);
+    run("4GiB").gives("2\n");
+    assert_eq!(fs::read_dir(&cache).expect("the cache").count(), 1);
+}
+
+#[test]
 fn a_map_takes_its_module_from_the_cache_too() {
     let folder = Folder::new();
     let cache = folder.path().join("cache");

@@ -311,6 +311,47 @@ fn functions_that_nobody_provides_are_admitted_where_something_stands_in_for_the
 }
 
 #[test]
+fn a_module_fits_exactly_the_settings_that_admit_it() {
+    let modules = [
+        "(module)",
+        "(module (memory 2) (memory 1) (table 4 funcref) (table 6 funcref))",
+        r#"(module (import "stockade" "input_len" (func (result i32))) (memory 1))"#,
+        r#"(module (import "a" "b" (func (result i32))))"#,
+        r#"(module (import "a" "b" (func (result (ref func)))) (table 3 funcref))"#,
+    ];
+    let unknown = [UnknownImports::Refuse, UnknownImports::DefaultValues, UnknownImports::Trap];
+    for module in modules {
+        let binary = wat::parse_str(module).unwrap();
+        let described = |engine: &EngineSettings| {
+            let limits = Limits::default();
+            let request = request(CompileStep::Describe, &limits);
+            let request = CompileRequest { engine: engine.clone(), ..request };
+            compiler::compile(&request, &binary, None).map(|compiled| compiled.description)
+        };
+        let widest = Limits::default().memory_bytes(4 << 30).engine_settings();
+        let widest = EngineSettings { unknown_imports: UnknownImports::Trap, ..widest };
+        let description = described(&widest).unwrap();
+        for unknown_imports in unknown {
+            for memory_bytes in [0, 1 << 16, (3 << 16) - 1, 3 << 16, 4 << 30] {
+                for table_elements in [0, 2, 3, 9, 10, 100] {
+                    let engine = EngineSettings {
+                        memory_bytes,
+                        table_elements,
+                        unknown_imports,
+                        ..widest.clone()
+                    };
+                    let admitted = described(&engine);
+                    assert_eq!(description.fits(&engine), admitted.is_ok(), "{module} {engine:?}");
+                    if let Ok(admitted) = admitted {
+                        assert_eq!(admitted, description, "a description depends on the settings");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn every_host_call_can_be_imported_as_the_abi_says() {
     describe(guest("")).unwrap();
 }

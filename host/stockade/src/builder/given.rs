@@ -1,8 +1,10 @@
 //! Modules as callers give them, until they are sealed for a compiler.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
 
-use crate::compile::{NotCompiled, Source};
+use crate::compile::{Filling, NotCompiled, PIECE_BYTES, Source};
 use crate::{BuildError, MachineError};
 
 /// A module as the caller gave it.
@@ -23,11 +25,12 @@ pub(super) enum Contents {
     },
 }
 
-/// The module's bytes, sealed; of a file not much more of them than `bytes_max`.
+/// The module that was given; of a file not much more is read than `bytes_max`. Where `hash_first`, the
+/// bytes of a file are not kept until they are needed: a cache may have their code.
 ///
 /// # Errors
 /// [`BuildError::ReadModule`], [`BuildError::Refused`] where there are more, [`BuildError::Machine`].
-pub(super) fn read(given: &Given, bytes_max: u64) -> Result<Source, BuildError> {
+pub(super) fn read(given: &Given, bytes_max: u64, hash_first: bool) -> Result<Source, BuildError> {
     let refused = |error: NotCompiled| error.of_module(&given.name);
     match &given.contents {
         Contents::Bytes { bytes, text } => {
@@ -36,26 +39,35 @@ pub(super) fn read(given: &Given, bytes_max: u64) -> Result<Source, BuildError> 
         Contents::File(path) => {
             let text =
                 path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("wat"));
-            let bytes =
-                read_bounded(path, bytes_max).map_err(
-                    |source| match MachineError::if_exhausted(
-                        format!("read {}", path.display()),
-                        &source,
-                    ) {
-                        Some(error) => BuildError::Machine(error),
-                        None => BuildError::ReadModule { path: path.clone(), source },
-                    },
-                )?;
-            Source::from_bytes(given.name.clone(), &bytes, text, bytes_max).map_err(refused)
+            let unread = |source| {
+                let task = format!("read {}", path.display());
+                match MachineError::if_exhausted(task, &source) {
+                    Some(error) => BuildError::Machine(error),
+                    None => BuildError::ReadModule { path: path.clone(), source },
+                }
+            };
+            let mut file = File::open(path).map_err(unread)?;
+            // Only an ordinary file can be read again.
+            let is_found = hash_first && file.metadata().map_err(unread)?.is_file();
+            let mut filling = match is_found {
+                true => Filling::hashed(bytes_max),
+                false => Filling::sealed(bytes_max).map_err(refused)?,
+            };
+            let mut buffer = vec![0; PIECE_BYTES];
+            // To its end, or to one piece more than a module may have: it may be a device without end.
+            loop {
+                match file.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(read) => filling.add(&buffer[..read]).map_err(refused)?,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(unread(error)),
+                }
+            }
+            let name = given.name.clone();
+            match is_found {
+                true => Ok(filling.finish_in(file, name, text)),
+                false => filling.finish(name, text).map_err(refused),
+            }
         }
     }
-}
-
-/// Reads a file, but not much more of it than a module may have: it may be a device without end.
-fn read_bounded(path: &Path, bytes_max: u64) -> std::io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

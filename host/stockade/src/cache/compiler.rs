@@ -31,7 +31,7 @@ impl CachedCompiler {
         &self.compiler.program
     }
 
-    /// As [`Compiler::compile`], without a process where the cache has it.
+    /// As [`Compiler::compile`], without a process where the cache has it and its module may be run.
     pub(crate) fn compile(
         &self,
         source: &Source,
@@ -44,9 +44,14 @@ impl CachedCompiler {
             return self.compiler.compile(source, step, state, interrupt);
         };
         let request = self.compiler.request(source, step.clone());
-        let identity = store.key(self.program(), &request, &source.wasm);
-        if let Some(found) = identity.and_then(|(_, key)| store.lookup(&key)) {
-            return Ok(found);
+        let identity = store.key(self.program(), &request, &source.hash);
+        let found = identity.and_then(|(_, key)| store.lookup(&key, request.limits.artefact_bytes));
+        // A compiler refuses a module that does not fit, before it makes code, and says why.
+        if let Some((description, artefact)) =
+            found.filter(|(module, _)| module.fits(&request.engine))
+        {
+            self.compiler.check_artefact(&artefact)?;
+            return Ok((description, artefact));
         }
         let made = self.compiler.compile(source, step, state, interrupt)?;
         if let Some(identity) = identity {

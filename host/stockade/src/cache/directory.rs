@@ -1,13 +1,13 @@
 //! The cache's directory: entries read into memory that nobody can change, and written whole.
 //!
 //! ```text
-//! read    open ─► check owner, mode, kind ─► parse header ─► copy ─► seal ─► verify
+//! read    open ─► check owner, mode, kind ─► parse header ─► piece by piece: read, hash, copy ─► seal
 //! write   partial-… ─► rename
 //! ```
 //!
-//! Invariant: an entry is verified after it was copied to where nobody can change it, and that copy
-//! is what is used; so nothing can happen between check and use. Every name is opened relative to
-//! the one directory that was checked.
+//! Invariant: an entry is read once, into memory of this process. What is verified is what was read, and
+//! what is used is a copy of the same, where nobody else can change it; so nothing can happen between
+//! check and use. Every name is opened relative to the one directory that was checked.
 //!
 //! Any number of processes may use one directory: a rename is atomic, and who has a file open keeps
 //! it. A write that ends in the middle leaves a file that nobody reads, and a later one removes.
@@ -15,17 +15,19 @@
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
-use stockade_wire::{ModuleDescription, descriptor};
+use stockade_wire::{ModuleDescription, SealedBytes, descriptor};
 
-use super::entry::{ENTRY_BYTES_MAX, EntryError, EntryKey, HEADER_BYTES, Header, Secret, head};
+use super::entry::{EntryError, EntryKey, HEADER_BYTES, Header, Secret, head};
 use super::trust::{CacheError, DIRECTORY_FLAGS, Distrust, FILE_FLAGS, Facts, this_user};
+use crate::compile::PIECE_BYTES;
+use crate::machine;
 
 /// What an entry's name ends with, after its key.
 const SUFFIX: &str = ".artefact";
@@ -91,12 +93,42 @@ impl Directory {
     /// The description and the artefact, sealed, in the entry of `key`; `None` where there is none.
     ///
     /// # Errors
-    /// [`EntryError`], where what is there cannot be believed.
+    /// [`EntryError`], where what is there cannot be believed, or has more than `bytes_max`: a planted
+    /// entry costs its reader so much memory for a moment, and no more.
     pub(super) fn read(
         &self,
         key: &EntryKey,
         secret: &Secret,
+        bytes_max: u64,
     ) -> Result<Option<(ModuleDescription, File)>, EntryError> {
+        let Some((file, bytes)) = self.open_entry(key, bytes_max)? else { return Ok(None) };
+        check_file_bytes("copy an entry of the cache", bytes)?;
+        let mut artefact = descriptor::memory_file("stockade-artefact")?;
+        let description = read_once(file, bytes, key, secret, |piece| artefact.write_all(piece))?;
+        descriptor::seal(&artefact)?;
+        Ok(Some((description, artefact)))
+    }
+
+    /// As [`read`](Self::read), and keeps nothing; whether there is one.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(super) fn verify(
+        &self,
+        key: &EntryKey,
+        secret: &Secret,
+        bytes_max: u64,
+    ) -> Result<bool, EntryError> {
+        let Some((file, bytes)) = self.open_entry(key, bytes_max)? else { return Ok(false) };
+        read_once(file, bytes, key, secret, |_| Ok(())).map(|_| true)
+    }
+
+    /// The file of the entry of `key`, and its length, if it is one to read.
+    fn open_entry(
+        &self,
+        key: &EntryKey,
+        bytes_max: u64,
+    ) -> Result<Option<(File, u64)>, EntryError> {
         let opened = rustix::fs::openat(&self.descriptor, name_of(key), FILE_FLAGS, Mode::empty());
         let file = match opened {
             Ok(file) => File::from(file),
@@ -106,7 +138,10 @@ impl Directory {
         };
         let facts = Facts::of(&file)?;
         facts.check_entry(this_user()).map_err(EntryError::Untrusted)?;
-        copy_sealed(file, facts.bytes, key, secret).map(Some)
+        if facts.bytes > bytes_max {
+            return Err(EntryError::Large { found: facts.bytes, most: bytes_max });
+        }
+        Ok(Some((file, facts.bytes)))
     }
 
     /// Writes the entry of `key`, in place of what is there; says how many bytes it has, or
@@ -124,15 +159,20 @@ impl Directory {
         bytes_max: u64,
     ) -> Result<Option<u64>, EntryError> {
         let artefact_bytes = artefact.metadata()?.len();
-        let head = head(key, description, FromStart::of(artefact), artefact_bytes, secret)?;
+        if artefact_bytes > bytes_max {
+            return Ok(None);
+        }
+        let artefact = SealedBytes::of(artefact)?;
+        let head = head(key, description, &artefact, secret)?;
         let bytes = head.len() as u64 + artefact_bytes;
         if bytes > bytes_max {
             return Ok(None);
         }
+        check_file_bytes("write an entry of the cache", bytes)?;
         let (partial, mut file) = self.make_partial()?;
         let written = (|| {
             file.write_all(&head)?;
-            io::copy(&mut FromStart::of(artefact), &mut file)?;
+            file.write_all(&artefact)?;
             self.rename(&partial, &name_of(key))
         })();
         if let Err(error) = written {
@@ -247,16 +287,22 @@ impl Directory {
     }
 }
 
-/// Copies an open entry of `bytes` to memory of this process and to a sealed file, then verifies
-/// that. Reads every byte of it once, so that nothing can be checked in one state and used in
+/// Whether this process may write so many bytes, which would end it otherwise.
+fn check_file_bytes(task: &str, bytes: u64) -> Result<(), EntryError> {
+    machine::check_file_bytes(task, bytes).map_err(|error| EntryError::Io(io::Error::other(error)))
+}
+
+/// Verifies an open entry of `bytes` and passes its artefact on, piece by piece, which is of no use before
+/// this returns. Reads every byte of it once, so that nothing can be checked in one state and used in
 /// another.
-fn copy_sealed(
-    mut file: impl Read,
+fn read_once(
+    mut file: File,
     bytes: u64,
     key: &EntryKey,
     secret: &Secret,
-) -> Result<(ModuleDescription, File), EntryError> {
-    if !(HEADER_BYTES as u64..=ENTRY_BYTES_MAX).contains(&bytes) {
+    mut pass_on: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<ModuleDescription, EntryError> {
+    if bytes < HEADER_BYTES as u64 {
         return Err(EntryError::Size(bytes));
     }
     let mut header = [0; HEADER_BYTES];
@@ -264,32 +310,21 @@ fn copy_sealed(
     let header = Header::parse(header, bytes, key)?;
     let mut description = vec![0; header.description_bytes];
     file.read_exact(&mut description)?;
-    let mut artefact = descriptor::memory_file("stockade-artefact")?;
-    io::copy(&mut file.take(header.artefact_bytes), &mut artefact)?;
-    descriptor::seal(&artefact)?;
-    let description = header.verify(&description, FromStart::of(&artefact), secret)?;
-    Ok((description, artefact))
-}
-
-/// Reads a file from its start, wherever others who share its descriptor have read to.
-#[derive(Debug)]
-pub(super) struct FromStart<'a> {
-    file: &'a File,
-    at: u64,
-}
-
-impl<'a> FromStart<'a> {
-    pub(super) fn of(file: &'a File) -> Self {
-        Self { file, at: 0 }
+    let mut file = file.take(header.artefact_bytes);
+    let mut check = header.check(description, secret);
+    let mut buffer = vec![0; PIECE_BYTES];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => {
+                check.add(&buffer[..read]);
+                pass_on(&buffer[..read])?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-}
-
-impl Read for FromStart<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(out, self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
+    check.finish()
 }
 
 /// The file name of an entry.

@@ -12,9 +12,10 @@
 //! Invariant: a description is decoded only after the code was right. What is checked before that
 //! (magic, version, key, lengths) only saves work and finds better words.
 //!
-//! Deliberately absent: files. What stands here reads bytes that nobody else can change any more.
+//! Deliberately absent: files, and how many bytes an artefact may have, which is for whoever opens one.
+//! What stands here is about bytes that nobody else can change any more.
 
-use std::io::{self, Read};
+use std::io;
 
 use stockade_wire::ModuleDescription;
 use stockade_wire::codec::{self, CodecError};
@@ -33,14 +34,10 @@ pub(crate) const HEADER_BYTES: usize = 92;
 /// The most bytes a description may have: as many as a compiler may send.
 const DESCRIPTION_BYTES_MAX: u64 = REPLY_BYTES_MAX as u64;
 
-/// The most bytes an artefact may have that is kept, a quarter of what a compiler may write by default: a
-/// larger one is compiled each time. A planted entry costs its reader so much memory for a moment, and no
-/// more.
-const ARTEFACT_BYTES_MAX: u64 = 256 << 20;
-
-/// The most bytes an entry may have.
-pub(crate) const ENTRY_BYTES_MAX: u64 =
-    HEADER_BYTES as u64 + DESCRIPTION_BYTES_MAX + ARTEFACT_BYTES_MAX;
+/// The most bytes an entry may have whose artefact has at most `artefact_bytes`.
+pub(crate) fn entry_bytes_max(artefact_bytes: u64) -> u64 {
+    artefact_bytes.saturating_add(HEADER_BYTES as u64 + DESCRIPTION_BYTES_MAX)
+}
 
 /// Where each part of the header ends.
 const VERSION_AT: usize = MAGIC.len();
@@ -72,13 +69,15 @@ pub(crate) enum EntryError {
     Untrusted(Distrust),
     #[error("it has {0} bytes, which no entry has")]
     Size(u64),
+    #[error("it has {found} bytes, where {most} are allowed")]
+    Large { found: u64, most: u64 },
     #[error("it is no cache entry")]
     Magic,
     #[error("its form is {0}, where {VERSION} is known")]
     Version(u32),
     #[error("it is the entry of something else")]
     Key,
-    #[error("its description or its artefact is larger than allowed")]
+    #[error("its description is larger than allowed")]
     Limit,
     #[error("it has {found} bytes, where its header says {said}")]
     Length { said: u64, found: u64 },
@@ -90,7 +89,7 @@ pub(crate) enum EntryError {
     Io(#[from] io::Error),
 }
 
-/// A header whose lengths are within their limits; it may still be forged.
+/// A header whose lengths are those of its file; it may still be forged.
 #[derive(Debug)]
 pub(crate) struct Header {
     bytes: [u8; HEADER_BYTES],
@@ -120,10 +119,10 @@ impl Header {
         }
         let description_bytes = u64::from_le_bytes(part(&bytes, DESCRIPTION_AT));
         let artefact_bytes = u64::from_le_bytes(part(&bytes, ARTEFACT_AT));
-        if description_bytes > DESCRIPTION_BYTES_MAX || artefact_bytes > ARTEFACT_BYTES_MAX {
+        if description_bytes > DESCRIPTION_BYTES_MAX {
             return Err(EntryError::Limit);
         }
-        let said = HEADER_BYTES as u64 + description_bytes + artefact_bytes;
+        let said = (HEADER_BYTES as u64 + description_bytes).saturating_add(artefact_bytes);
         if said != entry_bytes {
             return Err(EntryError::Length { said, found: entry_bytes });
         }
@@ -131,47 +130,60 @@ impl Header {
         Ok(Self { bytes, description_bytes: description_bytes as usize, artefact_bytes })
     }
 
-    /// Checks the code over the header, the description and the artefact, then decodes the
-    /// description. None of them may change while or after this runs: memory of this process, and a
-    /// sealed file.
+    /// Begins to check the code over the header, the description and the artefact.
+    pub(crate) fn check(self, description: Vec<u8>, secret: &Secret) -> Check {
+        let mut hasher = blake3::Hasher::new_keyed(&secret.0);
+        hasher.update(&self.bytes[..CODE_AT]).update(&description);
+        Check { header: self, description, hasher }
+    }
+}
+
+/// An entry whose artefact is being read.
+pub(crate) struct Check {
+    header: Header,
+    description: Vec<u8>,
+    hasher: blake3::Hasher,
+}
+
+impl Check {
+    /// Adds the artefact's next piece, which the caller passes on as it is here and no other.
+    pub(crate) fn add(&mut self, piece: &[u8]) {
+        self.hasher.update(piece);
+    }
+
+    /// Compares the codes, then decodes the description.
     ///
     /// # Errors
-    /// [`EntryError`]
-    pub(crate) fn verify(
-        &self,
-        description: &[u8],
-        artefact: impl Read,
-        secret: &Secret,
-    ) -> Result<ModuleDescription, EntryError> {
-        let (code, found) = code(&self.bytes[..CODE_AT], description, artefact, secret)?;
-        let said = self.description_bytes as u64 + self.artefact_bytes;
-        let found = description.len() as u64 + found;
+    /// [`EntryError`]; nothing that was read may be used then.
+    pub(crate) fn finish(self) -> Result<ModuleDescription, EntryError> {
+        let said = (CODE_AT + self.header.description_bytes) as u64;
+        let said = said.saturating_add(self.header.artefact_bytes);
+        let found = self.hasher.count();
         if found != said {
             return Err(EntryError::Length { said, found });
         }
         // Hashes compare in constant time, so a wrong code says nothing of the right one.
-        if code != blake3::Hash::from_bytes(part(&self.bytes, CODE_AT)) {
+        if self.hasher.finalize() != blake3::Hash::from_bytes(part(&self.header.bytes, CODE_AT)) {
             return Err(EntryError::Code);
         }
-        Ok(codec::decode(description)?)
+        Ok(codec::decode(&self.description)?)
     }
 }
 
 /// What stands before the artefact in the entry of `key`: the header and the description.
 ///
 /// # Errors
-/// [`EntryError::Limit`], or where the artefact cannot be read.
+/// [`EntryError::Limit`], or where the description has no binary form.
 pub(crate) fn head(
     key: &EntryKey,
     description: &ModuleDescription,
-    artefact: impl Read,
-    artefact_bytes: u64,
+    artefact: &[u8],
     secret: &Secret,
 ) -> Result<Vec<u8>, EntryError> {
     let mut encoded = Vec::new();
     codec::encode(description, &mut encoded)?;
     let description_bytes = encoded.len() as u64;
-    if description_bytes > DESCRIPTION_BYTES_MAX || artefact_bytes > ARTEFACT_BYTES_MAX {
+    if description_bytes > DESCRIPTION_BYTES_MAX {
         return Err(EntryError::Limit);
     }
     let mut head = Vec::with_capacity(HEADER_BYTES + encoded.len());
@@ -179,29 +191,17 @@ pub(crate) fn head(
     head.extend(VERSION.to_le_bytes());
     head.extend(key.0);
     head.extend(description_bytes.to_le_bytes());
-    head.extend(artefact_bytes.to_le_bytes());
-    let (code, found) = code(&head, &encoded, artefact, secret)?;
-    if found != artefact_bytes {
-        return Err(EntryError::Length { said: artefact_bytes, found });
-    }
+    head.extend((artefact.len() as u64).to_le_bytes());
+    let code = code(&head, &encoded, artefact, secret);
     head.extend(code.as_bytes());
     head.append(&mut encoded);
     Ok(head)
 }
 
-/// The code of an entry, and how many bytes its artefact has; of more than an artefact may have,
-/// the rest is not read.
-fn code(
-    before: &[u8],
-    description: &[u8],
-    artefact: impl Read,
-    secret: &Secret,
-) -> io::Result<(blake3::Hash, u64)> {
+/// The code of an entry.
+fn code(before: &[u8], description: &[u8], artefact: &[u8], secret: &Secret) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new_keyed(&secret.0);
-    hasher.update(before).update(description);
-    let until = hasher.count();
-    hasher.update_reader(artefact.take(ARTEFACT_BYTES_MAX + 1))?;
-    Ok((hasher.finalize(), hasher.count() - until))
+    hasher.update(before).update(description).update(artefact).finalize()
 }
 
 /// `N` bytes of a header.
@@ -227,7 +227,9 @@ pub(crate) fn verify(
     };
     let header = Header::parse(*header, size, key)?;
     let (description, artefact) = rest.split_at(header.description_bytes);
-    header.verify(description, artefact, secret)
+    let mut check = header.check(description.to_vec(), secret);
+    check.add(artefact);
+    check.finish()
 }
 
 #[cfg(test)]

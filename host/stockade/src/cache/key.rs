@@ -1,46 +1,31 @@
 //! Keys: everything that decides what a compiler makes of a module, as one number.
 //!
-//! Two builds have the same key only where the same program would be asked the same of the same
-//! bytes for the same processor, in the same domain of trust. Whatever is added to the
-//! `CompileRequest` becomes part of it by itself.
+//! Two builds have the same key only where the same program would make the same code of the same bytes
+//! for the same processor, in the same domain of trust. What of a request decides only whether a module
+//! is admitted, or how long that may take, is no part of it: who finds an entry asks whether it
+//! [`fits`](stockade_wire::ModuleDescription::fits).
 
-use std::fs::File;
-use std::io;
-
-use stockade_wire::CompileRequest;
 use stockade_wire::codec::{self, CodecError};
+use stockade_wire::{CompileRequest, EngineSettings};
 
-use super::directory::FromStart;
 use super::entry::{EntryKey, VERSION};
-use super::program::ProgramHash;
+use super::program::ProgramId;
+use crate::compile::ModuleHash;
 
 /// What keys of this form are for, and of no other use of the same hash.
-const CONTEXT: &str = "stockade artefact cache 2026-11 entry key";
+const CONTEXT: &str = "stockade artefact cache 2026-12 entry key";
 
-/// Why a module has no key, and so no entry.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum KeyError {
-    #[error("the module cannot be read: {0}")]
-    Module(#[from] io::Error),
-    #[error(transparent)]
-    Request(#[from] CodecError),
-}
-
-/// The key of what `program` makes of `wasm`. Blocks for as long as hashing the module takes.
+/// The key of what `program` makes of the module whose bytes have the hash `module`.
 ///
 /// # Errors
-/// [`KeyError`]
+/// Where the request has no binary form.
 pub(super) fn key(
     domain: &str,
-    program: &ProgramHash,
+    program: &ProgramId,
     request: &CompileRequest,
-    wasm: &File,
-) -> Result<EntryKey, KeyError> {
-    let mut encoded = Vec::new();
-    codec::encode(request, &mut encoded)?;
-    let mut module = blake3::Hasher::new();
-    module.update_reader(FromStart::of(wasm))?;
-    let module = module.finalize();
+    module: &ModuleHash,
+) -> Result<EntryKey, CodecError> {
+    let encoded = shape(request)?;
     let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
     let parts: [&[u8]; 7] = [
         &VERSION.to_le_bytes(),
@@ -49,13 +34,33 @@ pub(super) fn key(
         &processor(),
         &program.0,
         &encoded,
-        module.as_bytes(),
+        &module.0,
     ];
     for part in parts {
         // Each with its length, so that no two lists of parts are the same bytes.
         hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
     }
     Ok(EntryKey(*hasher.finalize().as_bytes()))
+}
+
+/// What of `request` shapes the code that is made, or the description. Every field is named, so that
+/// whoever adds one says here which kind it is.
+fn shape(request: &CompileRequest) -> Result<Vec<u8>, CodecError> {
+    // Limits decide whether there is an artefact, and not what is in it.
+    let CompileRequest { step, engine, text, limits: _, exposed } = request;
+    let EngineSettings {
+        // Checked against what an entry's description says its module needs.
+        memory_bytes: _,
+        table_elements: _,
+        unknown_imports: _,
+        metering,
+        canonical_nans,
+        // The engine notes them in the artefact, and admission validates by them.
+        features,
+    } = engine;
+    let mut encoded = Vec::new();
+    codec::encode(&(step, text, exposed, metering, canonical_nans, features), &mut encoded)?;
+    Ok(encoded)
 }
 
 /// What of this processor compiled code may depend on: wasmtime refuses code for features that are
@@ -82,63 +87,98 @@ fn processor() -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use stockade_wire::{CompileLimits, CompileStep, Limits, descriptor};
+    use std::time::Duration;
+
+    use stockade_wire::{
+        CompileLimits, CompileStep, Feature, Features, Limits, Metering, UnknownImports,
+    };
 
     use super::*;
+
+    const PROGRAM: ProgramId = ProgramId([1; 32]);
+    const MODULE: ModuleHash = ModuleHash([3; 32]);
 
     fn request() -> CompileRequest {
         CompileRequest {
             step: CompileStep::Compile,
-            engine: Limits::default().engine_settings(),
+            engine: engine(),
             text: false,
             limits: CompileLimits::default(),
             exposed: false,
         }
     }
 
-    fn wasm(bytes: &[u8]) -> File {
-        descriptor::sealed_file("test", bytes).unwrap()
+    fn engine() -> EngineSettings {
+        Limits::default().engine_settings()
+    }
+
+    fn key_of(request: &CompileRequest) -> EntryKey {
+        key("a", &PROGRAM, request, &MODULE).unwrap()
     }
 
     #[test]
     fn everything_that_shapes_an_artefact_is_in_its_key() {
-        let program = ProgramHash([1; 32]);
-        let module = wasm(b"module");
-        let first = key("a", &program, &request(), &module).unwrap();
-        assert_eq!(key("a", &program, &request(), &wasm(b"module")).unwrap(), first);
-
-        let engine = Limits::default().fuel(1).engine_settings();
-        let tighter = CompileLimits::default().artefact_bytes(1 << 20);
-        let larger = Limits::default().memory_bytes(1 << 30).engine_settings();
-        let requests = [
+        let engines = [
+            EngineSettings { metering: Metering::Epochs, ..engine() },
+            EngineSettings { metering: Metering::Fuel, ..engine() },
+            EngineSettings { metering: Metering::EpochsAndFuel, ..engine() },
+            EngineSettings { canonical_nans: true, ..engine() },
+            EngineSettings { features: Features::none(), ..engine() },
+            EngineSettings { features: Features::default().without(Feature::TailCall), ..engine() },
+            EngineSettings { features: Features::all(), ..engine() },
+        ];
+        let mut requests = vec![
+            request(),
             CompileRequest { step: CompileStep::Instrument, ..request() },
             CompileRequest { text: true, ..request() },
             CompileRequest { exposed: true, ..request() },
-            CompileRequest { engine, ..request() },
-            CompileRequest { engine: larger, ..request() },
-            CompileRequest { limits: tighter, ..request() },
         ];
-        let mut keys = vec![first];
-        keys.extend(requests.iter().map(|request| key("a", &program, request, &module).unwrap()));
-        keys.push(key("b", &program, &request(), &module).unwrap());
-        keys.push(key("", &program, &request(), &module).unwrap());
-        keys.push(key("a", &ProgramHash([2; 32]), &request(), &module).unwrap());
-        keys.push(key("a", &program, &request(), &wasm(b"modulf")).unwrap());
+        requests.extend(engines.map(|engine| CompileRequest { engine, ..request() }));
+        let mut keys: Vec<_> = requests.iter().map(key_of).collect();
+        keys.extend([
+            key("b", &PROGRAM, &request(), &MODULE).unwrap(),
+            key("", &PROGRAM, &request(), &MODULE).unwrap(),
+            key("a", &ProgramId([2; 32]), &request(), &MODULE).unwrap(),
+            key("a", &PROGRAM, &request(), &ModuleHash([4; 32])).unwrap(),
+        ]);
         for (index, one) in keys.iter().enumerate() {
             assert!(!keys[..index].contains(one), "{index}");
         }
     }
 
     #[test]
-    fn a_module_is_hashed_from_its_start_whoever_has_read_of_it() {
-        use std::io::{Read, Seek, SeekFrom};
-        let mut read = wasm(b"module");
-        read.seek(SeekFrom::Start(4)).unwrap();
-        let program = ProgramHash([1; 32]);
-        let key = |wasm: &File| key("a", &program, &request(), wasm).unwrap();
-        assert_eq!(key(&read), key(&wasm(b"module")));
-        let mut rest = String::new();
-        read.read_to_string(&mut rest).unwrap();
-        assert_eq!(rest, "le", "and leaves it where it was");
+    fn what_shapes_no_code_is_in_no_key() {
+        let engines = [
+            EngineSettings { memory_bytes: 1, ..engine() },
+            EngineSettings { table_elements: 1, ..engine() },
+            EngineSettings { unknown_imports: UnknownImports::Trap, ..engine() },
+            EngineSettings { unknown_imports: UnknownImports::DefaultValues, ..engine() },
+            Limits::default().wall_time(None).output_bytes(1).stdio_bytes(1).engine_settings(),
+        ];
+        for engine in engines {
+            let request = CompileRequest { engine, ..request() };
+            assert_eq!(key_of(&request), key_of(&self::request()), "{request:?}");
+        }
+        let limits = || CompileLimits::default();
+        for limits in [
+            limits().cpu_time(Duration::from_secs(1)),
+            limits().wall_time(Duration::from_secs(1)),
+            limits().memory_bytes(1 << 30),
+            limits().module_bytes(1 << 10),
+            limits().artefact_bytes(1 << 10),
+        ] {
+            let request = CompileRequest { limits, ..request() };
+            assert_eq!(key_of(&request), key_of(&self::request()), "{request:?}");
+        }
+        let fuel = |fuel| {
+            let engine = Limits::default().fuel(fuel).engine_settings();
+            key_of(&CompileRequest { engine, ..request() })
+        };
+        assert_eq!(fuel(1), fuel(u64::MAX));
+        let seed = |seed| {
+            let engine = Limits::default().deterministic(seed).engine_settings();
+            key_of(&CompileRequest { engine, ..request() })
+        };
+        assert_eq!(seed(1), seed(2));
     }
 }

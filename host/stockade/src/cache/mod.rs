@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! PoolBuilder ─► CachedCompiler ─┬─► EntryKey of program, request, module, domain
-//! Preparation ─►                 ├─► Directory::read: copied, sealed, then verified ─► artefact
+//! Preparation ─►                 ├─► Directory::read: copied and verified, sealed ─► fits? ─► artefact
 //!                                └─► Compiler (a process) ─► artefact ─► Directory::write
 //! ```
 //!
@@ -10,9 +10,10 @@
 //! unless its code is right, keyed with a [`Secret`](entry::Secret) that does not lie with it.
 //!
 //! Invariants: an artefact from the cache is one that a compiler of the same program made of the same
-//! bytes for the same request. Whatever is wrong with an entry costs a compilation and a warning, and
-//! nothing else; whatever is wrong with the directory or the key file keeps the pool from being
-//! built, because it would cost the safety of every entry.
+//! bytes, with the same settings of its code, and its module is one that this request's limits admit.
+//! Whatever is wrong with an entry costs a compilation and a warning, and nothing else; whatever is wrong
+//! with the directory or the key file keeps the pool from being built, because it would cost the safety
+//! of every entry.
 //!
 //! Deliberately absent: snapshots of initialised modules. An initializer runs once in every pool and
 //! may do something else each time, so an entry of what it left would seldom serve again. Locks:
@@ -69,14 +70,20 @@ const BYTES_MAX_DEFAULT: u64 = 1 << 30;
 /// ```
 ///
 /// # What is kept
-/// The compiled form of each module with its description, for the very module, limits that shape
-/// code, worker program and processor. A pool whose modules have no initializer, or
+/// The compiled form of each module with its description, for the very module, settings that shape
+/// code, worker program and processor. What shapes code are
+/// [`interruptible`](crate::Limits::interruptible), whether there is
+/// [`fuel`](crate::Limits::fuel) and a [`deterministic`](crate::Limits::deterministic) seed,
+/// [`features`](crate::PoolBuilder::features) and whether there are
+/// [`coredumps`](crate::PoolBuilder::coredumps); no other limit does. A module whose needs are beyond the
+/// limits of a pool is refused by it, whether its code is in the cache or not; limits on compiling it
+/// hold where it is compiled. A pool whose modules have no initializer, or
 /// [`Instances::PerWorker`](crate::Instances::PerWorker), starts without one compiler process where
 /// all of it is there. With an initializer and
 /// [`Instances::PerTask`](crate::Instances::PerTask) one remains: the initializer still runs once in
-/// every pool, and what it left is compiled. Only the worker program's own file is part of an entry's
-/// identity: where that is a script that starts another program, empty the cache when the other
-/// changes.
+/// every pool, and what it left is compiled. The worker program is known by the build id that its linker
+/// gave it, and by what its whole file holds where it has none, which takes longer to find out. Where it
+/// is a script that starts another program, empty the cache when the other changes.
 ///
 /// # What is trusted
 /// The directory must belong to this process's user, with mode 0700, and be no symbolic link; the
@@ -149,8 +156,8 @@ impl Cache {
     }
 
     /// The most bytes of all entries together; those that were not used for longest are removed
-    /// beyond it. An entry larger than that is not kept, nor is any artefact above 256 MiB. Default:
-    /// 1 GiB.
+    /// beyond it. An entry larger than that is not kept. Default: 1 GiB, as many as a module's
+    /// code [may have](crate::CompileLimits::artefact_bytes).
     #[must_use]
     pub fn bytes_max(mut self, bytes: u64) -> Self {
         self.bytes_max = bytes;
@@ -190,12 +197,8 @@ impl Cache {
         Directory::open(&self.directory)?;
         let store = self.open(&Grants::none())?;
         let checks = self.list(store.directory())?.into_iter().filter_map(|listed| {
-            let problem = match store.read(&listed.key) {
-                Ok(Some(_)) => None,
-                // Another process removed it meanwhile.
-                Ok(None) => return None,
-                Err(error) => Some(error.to_string()),
-            };
+            // One that is gone was removed by another process meanwhile.
+            let problem = store.verify(&listed.key)?.err().map(|error| error.to_string());
             Some(CacheCheck { entry: CacheEntry::of(&listed), problem })
         });
         Ok(checks.collect())

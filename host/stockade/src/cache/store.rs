@@ -4,11 +4,12 @@ use std::fs::File;
 use std::path::Path;
 use std::time::SystemTime;
 
-use stockade_wire::{CompileRequest, ModuleDescription};
+use stockade_wire::{CompileLimits, CompileRequest, ModuleDescription};
 
 use super::directory::{Directory, Listed, name_of};
-use super::entry::{EntryError, EntryKey, Secret};
-use super::program::{self, ProgramHash};
+use super::entry::{EntryError, EntryKey, Secret, entry_bytes_max};
+use super::program::{self, ProgramId};
+use crate::compile::ModuleHash;
 
 /// An open cache. Nothing that goes wrong in it keeps a module from being compiled.
 #[derive(Debug)]
@@ -33,31 +34,36 @@ impl Store {
         &self.directory
     }
 
-    /// The identity of the worker program, and the key of what it makes of `wasm`; `None`, with a
-    /// warning, where one of them cannot be read.
+    /// The identity of the worker program, and the key of what it makes of the module of the hash
+    /// `module`; `None`, with a warning, where one of them cannot be had.
     pub(super) fn key(
         &self,
         program: &Path,
         request: &CompileRequest,
-        wasm: &File,
-    ) -> Option<(ProgramHash, EntryKey)> {
+        module: &ModuleHash,
+    ) -> Option<(ProgramId, EntryKey)> {
         let shown = program.display();
-        let hash = program::hash(program).inspect_err(|error| {
+        let id = program::identify(program).inspect_err(|error| {
             tracing::warn!(program = %shown, %error, "cannot identify the worker program: nothing is cached");
         });
-        let hash = hash.ok()?;
-        let key = super::key::key(&self.domain, &hash, request, wasm);
+        let id = id.ok()?;
+        let key = super::key::key(&self.domain, &id, request, module);
         let key = key.inspect_err(
             |error| tracing::warn!(%error, "cannot identify a module: it is not cached"),
         );
-        Some((hash, key.ok()?))
+        Some((id, key.ok()?))
     }
 
-    /// The description and the artefact, sealed, in the entry of `key`, if there is one to believe.
-    pub(super) fn lookup(&self, key: &EntryKey) -> Option<(ModuleDescription, File)> {
+    /// The description and the artefact, sealed, in the entry of `key`, if there is one to believe
+    /// whose artefact has at most `artefact_bytes_max`.
+    pub(super) fn lookup(
+        &self,
+        key: &EntryKey,
+        artefact_bytes_max: u64,
+    ) -> Option<(ModuleDescription, File)> {
         let entry = name_of(key);
         let directory = self.directory.path().display();
-        match self.read(key) {
+        match self.directory.read(key, &self.secret, entry_bytes_max(artefact_bytes_max)) {
             Ok(Some(found)) => {
                 tracing::debug!(%directory, entry, "a module is taken from the cache");
                 // So that what is used stays longest. One that cannot be touched is as good.
@@ -72,11 +78,12 @@ impl Store {
         }
     }
 
-    pub(super) fn read(
-        &self,
-        key: &EntryKey,
-    ) -> Result<Option<(ModuleDescription, File)>, EntryError> {
-        self.directory.read(key, &self.secret)
+    /// Why the entry of `key` would not be used; `None` where it is gone.
+    pub(super) fn verify(&self, key: &EntryKey) -> Option<Result<(), EntryError>> {
+        let compiled = entry_bytes_max(CompileLimits::default().artefact_bytes);
+        let bytes_max = self.bytes_max.max(compiled);
+        let verified = self.directory.verify(key, &self.secret, bytes_max);
+        verified.map(|is_there| is_there.then_some(())).transpose()
     }
 
     /// Keeps what was made for `key` by what was `program`, if it still is: where its file was
@@ -84,11 +91,11 @@ impl Store {
     pub(super) fn keep(
         &self,
         program: &Path,
-        (hash, key): (ProgramHash, EntryKey),
+        (id, key): (ProgramId, EntryKey),
         description: &ModuleDescription,
         artefact: &File,
     ) {
-        if program::hash(program).is_ok_and(|now| now == hash) {
+        if program::identify(program).is_ok_and(|now| now == id) {
             self.insert(&key, description, artefact);
         }
     }

@@ -135,10 +135,10 @@ fn the_least_lately_used_entries_make_room_for_a_new_one() {
         fs::File::open(path).unwrap().set_modified(then).unwrap();
     }
     // Used after all: so the other goes.
-    assert!(store.lookup(&keys[0]).is_some());
+    assert!(store.lookup(&keys[0], u64::MAX).is_some());
     let small = cache(&scratch).bytes_max(2 * one).open(&Grants::none()).unwrap();
     let newest = insert(&small, 3, 1000);
-    let there = [keys[0], keys[1], newest].map(|key| small.lookup(&key).is_some());
+    let there = [keys[0], keys[1], newest].map(|key| small.lookup(&key, u64::MAX).is_some());
     assert_eq!(there, [true, false, true]);
 }
 
@@ -149,10 +149,31 @@ fn an_entry_larger_than_the_whole_cache_is_not_kept_and_costs_no_other() {
     let bytes = cache(&scratch).entries().unwrap()[0].bytes;
     let small = |bytes| cache(&scratch).bytes_max(bytes).open(&Grants::none()).unwrap();
     let second = insert(&small(bytes - 1), 2, 1000);
-    let there = || [first, second].map(|key| store(&scratch).lookup(&key).is_some());
+    let there = || [first, second].map(|key| store(&scratch).lookup(&key, u64::MAX).is_some());
     assert_eq!(there(), [true, false]);
     insert(&small(bytes), 2, 1000);
     assert_eq!(there(), [false, true]);
+}
+
+#[test]
+fn an_artefact_is_kept_as_long_as_the_cache_has_room_for_it() {
+    let scratch = Scratch::new();
+    let store = store(&scratch);
+    let key = EntryKey([1; 32]);
+    // Far more than any of these tests' others, and nothing but a hole on the side of memory.
+    let artefact = descriptor::memory_file("test").unwrap();
+    artefact.set_len(300 << 20).unwrap();
+    descriptor::seal(&artefact).unwrap();
+    store.insert(&key, &ModuleDescription::default(), &artefact);
+    let (_, found) = store.lookup(&key, 300 << 20).unwrap();
+    assert_eq!(found.metadata().unwrap().len(), 300 << 20);
+    // One of a smaller limit does not even read it.
+    assert!(store.lookup(&key, 200 << 20).is_none());
+    // A cache that would not keep it uses what is there.
+    let small = cache(&scratch).bytes_max(300 << 20).open(&Grants::none()).unwrap();
+    assert!(small.lookup(&key, u64::MAX).is_some());
+    let checks = cache(&scratch).bytes_max(1).verify().unwrap();
+    assert_eq!(checks.iter().map(|check| check.problem.clone()).collect::<Vec<_>>(), [None]);
 }
 
 #[test]
@@ -161,12 +182,12 @@ fn what_a_program_made_that_was_replaced_meanwhile_is_not_kept() {
     let store = store(&scratch);
     let program = scratch.path().join("program");
     fs::write(&program, "one").unwrap();
-    let hash = program::hash(&program).unwrap();
+    let id = program::identify(&program).unwrap();
     let artefact = descriptor::sealed_file("test", b"code").unwrap();
     let keep = |number| {
         let key = EntryKey([number; 32]);
-        store.keep(&program, (hash, key), &ModuleDescription::default(), &artefact);
-        store.lookup(&key).is_some()
+        store.keep(&program, (id, key), &ModuleDescription::default(), &artefact);
+        store.lookup(&key, u64::MAX).is_some()
     };
     assert!(keep(1));
     fs::write(&program, "two").unwrap();

@@ -12,6 +12,9 @@ const KEY: EntryKey = EntryKey([7; 32]);
 const OTHER: EntryKey = EntryKey([8; 32]);
 const SECRET: Secret = Secret([9; 32]);
 
+/// The most bytes that these tests read.
+const ENTRY_BYTES_MAX: u64 = 1 << 20;
+
 /// A cache of one entry.
 struct Cache {
     scratch: Scratch,
@@ -38,10 +41,11 @@ impl Cache {
     }
 
     fn read(&self) -> Result<Option<String>, EntryError> {
-        let read = self.directory.read(&KEY, &SECRET)?;
+        let read = self.directory.read(&KEY, &SECRET, ENTRY_BYTES_MAX)?;
         Ok(read.map(|(description, artefact)| {
             assert!(descriptor::is_sealed(&artefact));
-            let artefact = io::read_to_string(FromStart::of(&artefact)).unwrap();
+            let artefact = SealedBytes::of(&artefact).unwrap().to_vec();
+            let artefact = String::from_utf8(artefact).unwrap();
             assert_eq!(description.warnings, std::slice::from_ref(&artefact));
             artefact
         }))
@@ -80,7 +84,7 @@ fn refusal_of(path: &Path) -> Distrust {
 fn an_entry_comes_back_sealed_and_as_it_was_written() {
     let cache = Cache::new();
     assert_eq!(cache.read().unwrap().as_deref(), Some("right"));
-    assert!(cache.directory.read(&OTHER, &SECRET).unwrap().is_none());
+    assert!(cache.directory.read(&OTHER, &SECRET, ENTRY_BYTES_MAX).unwrap().is_none());
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(cache.directory.path()), 0o700);
     assert_eq!(mode(&cache.entry(&KEY)), 0o600);
@@ -212,13 +216,30 @@ fn what_is_no_plain_file_is_neither_waited_for_nor_read() {
 fn sizes_that_no_entry_has_are_refused_unread() {
     let cache = Cache::new();
     let file = File::options().write(true).open(cache.entry(&KEY)).unwrap();
-    for bytes in [ENTRY_BYTES_MAX + 1, 1 << 40, HEADER_BYTES as u64 - 1, 0] {
+    for bytes in [HEADER_BYTES as u64 - 1, 0] {
         file.set_len(bytes).unwrap();
         let error = cache.read().unwrap_err();
         assert!(matches!(error, EntryError::Size(found) if found == bytes), "{error:?}");
     }
+    for bytes in [ENTRY_BYTES_MAX + 1, 1 << 40] {
+        file.set_len(bytes).unwrap();
+        let error = cache.read().unwrap_err();
+        assert!(matches!(error, EntryError::Large { found, .. } if found == bytes), "{error:?}");
+    }
     file.set_len(HEADER_BYTES as u64).unwrap();
     assert!(matches!(cache.read(), Err(EntryError::Magic)));
+}
+
+#[test]
+fn an_entry_may_be_as_long_as_its_reader_allows_and_no_longer() {
+    let cache = Cache::new();
+    let bytes = fs::metadata(cache.entry(&KEY)).unwrap().len();
+    let read = |most| cache.directory.read(&KEY, &SECRET, most);
+    assert!(read(bytes).unwrap().is_some());
+    let error = read(bytes - 1).unwrap_err();
+    assert!(
+        matches!(error, EntryError::Large { found, most } if (found, most) == (bytes, bytes - 1))
+    );
 }
 
 #[test]

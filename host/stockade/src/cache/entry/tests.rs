@@ -14,7 +14,7 @@ fn description() -> ModuleDescription {
 }
 
 fn entry() -> Vec<u8> {
-    let mut entry = head(&KEY, &description(), ARTEFACT, ARTEFACT.len() as u64, &SECRET).unwrap();
+    let mut entry = head(&KEY, &description(), ARTEFACT, &SECRET).unwrap();
     entry.extend(ARTEFACT);
     entry
 }
@@ -24,7 +24,7 @@ fn signed(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut entry = entry();
     change(&mut entry);
     let rest = entry.split_off(HEADER_BYTES);
-    let (code, _) = code(&entry[..CODE_AT], &rest, io::empty(), &SECRET).unwrap();
+    let code = code(&entry[..CODE_AT], &rest, &[], &SECRET);
     entry[CODE_AT..].copy_from_slice(code.as_bytes());
     entry.extend(rest);
     entry
@@ -43,7 +43,7 @@ fn an_entry_that_nobody_touched_gives_its_description_back() {
 #[test]
 fn an_artefact_and_a_description_may_be_empty() {
     let empty = ModuleDescription::default();
-    let entry = head(&KEY, &empty, io::empty(), 0, &SECRET).unwrap();
+    let entry = head(&KEY, &empty, &[], &SECRET).unwrap();
     assert_eq!(verify(&entry, &KEY, &SECRET).unwrap(), empty);
 }
 
@@ -93,13 +93,19 @@ fn bytes_that_follow_an_entry_are_refused_even_under_a_right_code() {
 
 #[test]
 fn lengths_beyond_their_limits_are_refused_before_anything_is_read() {
-    for (at, most) in [(DESCRIPTION_AT, DESCRIPTION_BYTES_MAX), (ARTEFACT_AT, ARTEFACT_BYTES_MAX)] {
-        let with =
-            |length: u64| signed(|entry| entry[at..at + 8].copy_from_slice(&length.to_le_bytes()));
-        assert!(matches!(error_of(&with(most)), EntryError::Length { .. }), "{at}");
-        for length in [most + 1, u64::MAX / 2, u64::MAX - HEADER_BYTES as u64 + 1, u64::MAX] {
-            assert!(matches!(error_of(&with(length)), EntryError::Limit), "{at}: {length}");
-        }
+    let with = |at: usize, length: u64| {
+        signed(|entry| entry[at..at + 8].copy_from_slice(&length.to_le_bytes()))
+    };
+    let lengths = [u64::MAX / 2, u64::MAX - HEADER_BYTES as u64 + 1, u64::MAX];
+    let most = with(DESCRIPTION_AT, DESCRIPTION_BYTES_MAX);
+    assert!(matches!(error_of(&most), EntryError::Length { .. }));
+    for length in [&[DESCRIPTION_BYTES_MAX + 1], &lengths[..]].concat() {
+        assert!(matches!(error_of(&with(DESCRIPTION_AT, length)), EntryError::Limit), "{length}");
+    }
+    // An artefact may be as long as its file.
+    for length in lengths {
+        let error = error_of(&with(ARTEFACT_AT, length));
+        assert!(matches!(error, EntryError::Length { .. }), "{length}: {error:?}");
     }
 }
 
@@ -123,7 +129,7 @@ fn an_entry_does_not_serve_another_key_not_even_with_its_header_copied() {
     let error = verify(&entry(), &other, &SECRET).unwrap_err();
     assert!(matches!(error, EntryError::Key), "{error:?}");
     // The other's entry, with this one's artefact put behind its header.
-    let mut planted = head(&other, &description(), &b"harmless"[..], 8, &SECRET).unwrap();
+    let mut planted = head(&other, &description(), b"harmless", &SECRET).unwrap();
     planted[ARTEFACT_AT..CODE_AT].copy_from_slice(&(ARTEFACT.len() as u64).to_le_bytes());
     planted.extend(ARTEFACT);
     let error = verify(&planted, &other, &SECRET).unwrap_err();
@@ -145,24 +151,23 @@ fn a_description_that_does_not_decode_is_refused_even_under_a_right_code() {
 }
 
 #[test]
-fn an_artefact_that_is_not_as_long_as_it_was_said_to_be_is_not_written() {
-    for said in [ARTEFACT.len() as u64 - 1, ARTEFACT.len() as u64 + 1] {
-        let error = head(&KEY, &description(), ARTEFACT, said, &SECRET).unwrap_err();
-        assert!(matches!(error, EntryError::Length { .. }), "{error:?}");
-    }
-}
-
-#[test]
-fn an_artefact_beyond_its_limit_is_neither_written_nor_read_to_its_end() {
-    let too_many = ARTEFACT_BYTES_MAX + 1;
-    let error = head(&KEY, &description(), io::repeat(0), too_many, &SECRET).unwrap_err();
-    assert!(matches!(error, EntryError::Limit), "{error:?}");
+fn an_artefact_that_is_not_as_long_as_it_was_said_to_be_is_refused() {
     let entry = entry();
     let (header, rest) = entry.split_first_chunk().unwrap();
-    let header = Header::parse(*header, entry.len() as u64, &KEY).unwrap();
-    let description = &rest[..header.description_bytes];
-    let error = header.verify(description, io::repeat(0), &SECRET).unwrap_err();
-    assert!(matches!(error, EntryError::Length { .. }), "{error:?}");
+    let check = |pieces: &[&[u8]]| {
+        let header = Header::parse(*header, entry.len() as u64, &KEY).unwrap();
+        let description = rest[..header.description_bytes].to_vec();
+        let mut check = header.check(description, &SECRET);
+        pieces.iter().for_each(|piece| check.add(piece));
+        check.finish()
+    };
+    for artefact in [&[&ARTEFACT[1..]][..], &[ARTEFACT, b"x"], &[]] {
+        let error = check(artefact).unwrap_err();
+        assert!(matches!(error, EntryError::Length { .. }), "{error:?}");
+    }
+    let (first, second) = ARTEFACT.split_at(9);
+    assert_eq!(check(&[first, second]).unwrap(), description());
+    assert!(matches!(check(&[second, first]), Err(EntryError::Code)));
 }
 
 #[test]
