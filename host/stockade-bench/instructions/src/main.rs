@@ -25,6 +25,9 @@ use scenarios::SCENARIOS;
 /// How much more than the baseline is let pass.
 const ROOM: f64 = 0.05;
 
+/// Counts of which the least is taken.
+const RUNS: usize = 5;
+
 /// Tasks of the two runs, whose difference leaves the start of the program out.
 const FEW: u64 = 1_000;
 const MANY: u64 = 3_000;
@@ -82,10 +85,16 @@ fn count_all() -> Result<Counts, Box<dyn Error>> {
     SCENARIOS
         .iter()
         .map(|scenario| {
-            let more = count(scenario.name, MANY)? - count(scenario.name, FEW)?;
+            let more = least(scenario.name, MANY)? - least(scenario.name, FEW)?;
             Ok((scenario.name.to_owned(), more / (MANY - FEW) as f64))
         })
         .collect()
+}
+
+/// The least of some counts: which thread serves a submission is the scheduler's to say.
+fn least(scenario: &str, tasks: u64) -> Result<f64, Box<dyn Error>> {
+    let counts: Vec<f64> = (0..RUNS).map(|_| count(scenario, tasks)).collect::<Result<_, _>>()?;
+    Ok(counts.into_iter().fold(f64::INFINITY, f64::min))
 }
 
 /// Instructions of this program while it runs a scenario.
