@@ -195,7 +195,8 @@ dist: static
 [private]
 static:
     @echo "Building a static command in release mode (many minutes the first time) ..."
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked -p stockade-cli --target {{ machine }}
+    CARGO_PROFILE_RELEASE_STRIP=symbols RUSTFLAGS="-C target-feature=+crt-static" \
+        cargo build --release --locked -p stockade-cli --target {{ machine }}
 
 # The catalogue of attacks against the workers and compilers of that static command.
 attacks-static: static
