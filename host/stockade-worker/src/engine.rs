@@ -123,6 +123,8 @@ fn config(settings: &EngineSettings) -> Config {
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX))
         // The environment has no say in what a worker prints.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        // A thread that begins behind the lockdown makes system calls that are on no list.
+        .parallel_compilation(false)
         // Backtraces name functions, and no foreign unwinder is needed. Places in them are for
         // modules that know their source.
         .generate_address_map(false)
