@@ -402,9 +402,10 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(crate) seed: Option<u64>,
 
-    /// What the module may use of WebAssembly 3.0: NAME adds a feature, -NAME takes one away, and the
-    /// list may begin with all, none or default. There are extended-const, tail-call, multi-memory,
-    /// memory64, relaxed-simd, function-references, exceptions, externref and gc
+    /// What the module may use of WebAssembly 3.0, and of atomic instructions: NAME adds a feature, -NAME
+    /// takes one away, and the list may begin with all, none or default. There are extended-const,
+    /// tail-call, multi-memory, memory64, relaxed-simd, function-references, exceptions, externref, and
+    /// gc and atomics, which are off by default
     #[arg(
         long,
         value_name = "LIST",
