@@ -102,7 +102,7 @@ pub(crate) struct RunArgs {
     pub(crate) function: Option<String>,
 
     /// Run the module as a program from its export NAME, which takes nothing and returns nothing or
-    /// the exit code; a library's `_initialize` runs before it
+    /// the exit code; the module's `_initialize` runs before it
     #[arg(long, value_name = "NAME", conflicts_with = "function")]
     pub(crate) entry: Option<String>,
 
