@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
-use stockade::Features;
+use stockade::{COMPILE_THREADS_MAX, Features};
 
 use crate::bench::BenchArgs;
 use crate::build::BuildArgs;
@@ -376,7 +376,12 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "SIZE", default_value = "256MiB", help_heading = "Limits")]
     pub(crate) module_size: Size,
 
-    /// Processor time to compile the module [default: 30s, and 5s more for each MiB of it]
+    /// Threads that compile the module, up to 64; they change no byte of what comes of it [default: one a
+    /// processor that may be used, up to 16, and fewer for a small module]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(COMPILE_THREADS_MAX)), help_heading = "Limits")]
+    pub(crate) compile_threads: Option<u32>,
+
+    /// Processor time to compile the module, of all threads together [default: 30s, and 5s more for each MiB of it]
     #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Limits")]
     pub(crate) compile_time: Option<Duration>,
 
