@@ -1,7 +1,7 @@
 //! Runs a program on a kernel that lacks a feature: system calls fail as they do where it is missing.
 //!
-//! `deny FEATURE PROGRAM ARGUMENT…`, with FEATURE one of `landlock`, `mdwe`, `seccomp` and
-//! `pidfd-info`.
+//! `deny FEATURE PROGRAM ARGUMENT…`, with FEATURE one of `landlock`, `mdwe`, `seccomp`, `pidfd-info` and
+//! `threads`, as where a limit on processes is reached.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -38,6 +38,8 @@ fn deny(feature: &str) -> Result<()> {
             (calls.into(), libc::EINVAL)
         }
         "pidfd-info" => ([(libc::SYS_ioctl, with(1, libc::PIDFD_GET_INFO)?)].into(), libc::ENOTTY),
+        // Whoever clones a process does so by the older call.
+        "threads" => ([(libc::SYS_clone3, Vec::new())].into(), libc::EAGAIN),
         _ => bail!("no such feature: {feature}"),
     };
     let filter = SeccompFilter::new(

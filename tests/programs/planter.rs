@@ -24,7 +24,7 @@ use stockade_tests::escape::planted;
 use stockade_wire::descriptor::{Receiver, Sender};
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
-    CompileReply, CompileRequest, CompileStep, Confinement, Role, SOCKET_DESCRIPTOR,
+    CompileReply, CompileRequest, CompileStep, CompilerSetup, Role, SOCKET_DESCRIPTOR,
 };
 
 fn main() -> Result<()> {
@@ -48,8 +48,8 @@ fn compile() -> Result<()> {
     let mut to_host = Sender::new(host);
     let mut compiler = RoleProcess::start(Role::Compiler);
 
-    let Some(confinement) = from_host.receive::<Confinement>()? else { return Ok(()) };
-    compiler.sender.try_send(&confinement, &[])?;
+    let Some(setup) = from_host.receive::<CompilerSetup>()? else { return Ok(()) };
+    compiler.sender.try_send(&setup, &[])?;
     let ready: CompileReply = compiler.receiver.receive()?.context("no report")?;
     to_host.send(&ready)?;
 

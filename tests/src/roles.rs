@@ -9,9 +9,9 @@ use std::process::{Child, Command};
 use stockade_wire::descriptor::{Receiver, Sender, memory_file, seal, sealed_file};
 use stockade_wire::frame::FRAME_BYTES_MAX;
 use stockade_wire::{
-    CompileLimits, CompileReply, CompileRequest, CompileStep, Confinement, Grants, HostMessage,
-    Instances, Layer, Limits, Load, Lockdown, ModuleId, Role, Setup, StatusPage, WorkerId,
-    WorkerMessage,
+    CompileLimits, CompileReply, CompileRequest, CompileStep, CompilerSetup, Confinement, Grants,
+    HostMessage, Instances, Layer, Limits, Load, Lockdown, ModuleId, Role, Setup, StatusPage,
+    WorkerId, WorkerMessage,
 };
 
 use crate::worker_program;
@@ -95,12 +95,42 @@ impl RoleProcess {
     /// A compiler that is locked down and waits for a module. Its own user may trace it.
     pub fn compiler() -> Self {
         let lockdown = Lockdown::default().without(Layer::Undumpable);
-        let confinement = Confinement { lockdown, ..Confinement::default() };
+        Self::compiler_with(Confinement { lockdown, ..Confinement::default() }, 1)
+    }
+
+    /// A compiler with so many threads that is locked down as `confinement` says and waits for a module.
+    pub fn compiler_with(confinement: Confinement, threads: u32) -> Self {
         let mut compiler = Self::start(Role::Compiler);
-        compiler.sender.try_send(&confinement, &[]).expect("a compiler reads");
+        let setup = CompilerSetup { confinement, threads };
+        compiler.sender.try_send(&setup, &[]).expect("a compiler reads");
         let ready = compiler.receiver.receive().expect("a message");
         assert!(matches!(ready, Some(CompileReply::Ready(_))), "{ready:?}");
         compiler
+    }
+
+    /// Has this compiler, which then ends, compile the module in `source`, binary or text; answers its
+    /// reply and the artefact, sealed.
+    pub fn compile(
+        mut self,
+        source: &[u8],
+        limits: &Limits,
+        compile_limits: CompileLimits,
+    ) -> (CompileReply, File) {
+        let request = CompileRequest {
+            step: CompileStep::Compile,
+            engine: limits.engine_settings(),
+            text: true,
+            limits: compile_limits,
+            exposed: false,
+        };
+        let wasm = sealed_file("wasm", source).expect("a memory file");
+        let artefact = memory_file("artefact").expect("a memory file");
+        let descriptors = [wasm.as_fd(), artefact.as_fd()];
+        self.sender.try_send(&request, &descriptors).expect("a compiler reads");
+        let reply = self.receiver.receive().expect("a message").expect("a reply");
+        assert_eq!(self.end(), Some(0));
+        seal(&artefact).expect("a memory file");
+        (reply, artefact)
     }
 
     /// Its process number.
@@ -161,25 +191,8 @@ fn compile_bytes(
     limits: &Limits,
     compile_limits: CompileLimits,
 ) -> (CompileReply, File) {
-    let mut compiler = RoleProcess::start(Role::Compiler);
-    let request = CompileRequest {
-        step: CompileStep::Compile,
-        engine: limits.engine_settings(),
-        text: true,
-        limits: compile_limits,
-        exposed: false,
-    };
-    let wasm = sealed_file("wasm", module).expect("a memory file");
-    let artefact = memory_file("artefact").expect("a memory file");
-    compiler.sender.try_send(&confinement(), &[]).expect("a compiler reads");
-    let ready = compiler.receiver.receive().expect("a message");
-    assert!(matches!(ready, Some(CompileReply::Ready(_))), "{ready:?}");
-    let descriptors = [wasm.as_fd(), artefact.as_fd()];
-    compiler.sender.try_send(&request, &descriptors).expect("a compiler reads");
-    let reply = compiler.receiver.receive().expect("a message").expect("a reply");
-    assert_eq!(compiler.end(), Some(0));
-    seal(&artefact).expect("a memory file");
-    (reply, artefact)
+    let compiler = RoleProcess::compiler_with(confinement(), compile_limits.threads.unwrap_or(1));
+    compiler.compile(module, limits, compile_limits)
 }
 
 /// The message that loads `module`, which has no hooks.

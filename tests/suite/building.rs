@@ -9,7 +9,7 @@ use stockade::{
     Pool, PoolBuilder, RefusedReason, SubmitError, TaskError, TaskOptions, TrapKind,
     UnknownImports, WorkerProgram,
 };
-use stockade_tests::{Folder, guest, name_for_a_pool, numbers, own_children, tasks, wat};
+use stockade_tests::{Folder, bombs, guest, name_for_a_pool, numbers, own_children, tasks, wat};
 
 /// The error of a build that must fail, and leave no process of this thread's.
 #[track_caller]
@@ -331,6 +331,28 @@ fn a_module_can_be_inspected_without_being_run() {
     assert_eq!(module.exports.len(), 1);
     assert!(stockade::inspect("/no/such.wasm", None).is_err());
     assert!(own_children().is_empty(), "a process is left");
+}
+
+#[test]
+fn a_module_that_is_larger_than_what_is_compiled_by_default_is_inspected() {
+    use std::os::unix::fs::FileExt;
+
+    use bombs::{Binary, Section, leb, name};
+
+    let folder = Folder::new();
+    let path = folder.path().join("large.wasm");
+    let module = Binary::new().section(Section::Memory, [1, 0, 1]).bytes();
+    // A custom section, of which nothing but its name is ever written.
+    let (content, bytes) = (name("large"), 257 << 20);
+    let beginning = [&module[..], &[Section::Custom as u8], &leb(bytes), &content].concat();
+    let file = fs::File::create(&path).unwrap();
+    file.write_all_at(&beginning, 0).unwrap();
+    let length = beginning.len() + bytes - content.len();
+    file.set_len(length as u64).unwrap();
+    let described = stockade::inspect(&path, None).unwrap();
+    assert_eq!((described.wasm_bytes, described.memories), (length as u64, 1));
+    let reason = refusal_of(Pool::single().module(&path));
+    assert!(reason.to_string().contains("module_bytes"), "{reason}");
 }
 
 #[test]

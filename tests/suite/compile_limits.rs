@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use stockade::{
     BrokenError, BuildError, CompileLimits, Instances, MachineFault, Pool, PoolBuilder,
-    RefusedReason, RunError, TaskError,
+    RefusedReason, RunError, TaskError, WorkerProgram,
 };
-use stockade_tests::{bombs, numbers, own_children, wat};
+use stockade_tests::{Folder, bombs, numbers, own_children, script, wat, worker_program};
+
+use crate::cache::Fixture;
 
 fn limits() -> CompileLimits {
     CompileLimits::default()
@@ -54,7 +56,13 @@ fn what_a_module_is_compiled_to_may_be_as_large_as_allowed() {
 fn a_module_that_takes_more_processor_time_than_allowed_is_refused() {
     let limits = limits().cpu_time(Duration::from_millis(1));
     assert!(module(&bombs::diamonds(100, 100), limits.clone()).build().is_ok());
-    assert_refused_by("cpu_time", module(&bombs::loops(2000), limits));
+    assert_refused_by("cpu_time", module(&bombs::loops(2000), limits.clone()));
+    // All threads together have as much.
+    let limits = limits.threads(4);
+    assert!(module(&bombs::diamonds(100, 100), limits.clone()).build().is_ok());
+    for bytes in [bombs::loops(2000), bombs::many_functions(200_000)] {
+        assert_refused_by("cpu_time", module(&bytes, limits.clone()));
+    }
 }
 
 #[test]
@@ -81,8 +89,37 @@ fn a_compiler_that_is_not_done_in_time_is_told_by_whose_fault() {
 fn a_module_that_takes_more_memory_than_allowed_is_refused() {
     let bytes = bombs::diamonds(60_000, 2000);
     assert_refused_by("memory_bytes", module(&bytes, limits().memory_bytes(64 << 20)));
+    assert_refused_by("memory_bytes", module(&bytes, limits().memory_bytes(64 << 20).threads(4)));
+    // In all of them at once.
+    let bytes = bombs::many_functions(200_000);
+    assert_refused_by("memory_bytes", module(&bytes, limits().memory_bytes(128 << 20).threads(8)));
     let bytes = bombs::diamonds(100, 100);
     assert!(module(&bytes, limits().memory_bytes(64 << 20)).build().is_ok());
+    // Their stacks come on top.
+    assert!(module(&bytes, limits().memory_bytes(64 << 20).threads(64)).build().is_ok());
+}
+
+#[test]
+fn what_several_threads_compile_runs_and_their_number_is_not_in_a_caches_key() {
+    let bytes = bombs::many_functions(20_000);
+    let fixture = Fixture::new();
+    let cached = |threads: Option<u32>| {
+        let pool = fixture.with(module(&bytes, limits().threads(threads))).build().unwrap();
+        assert_eq!(pool.run::<i32>("f", (7,)).unwrap(), 7, "{threads:?}");
+    };
+    cached(Some(3));
+    fixture.forbidden(|| [Some(1), Some(2), None].into_iter().for_each(cached));
+}
+
+#[test]
+fn a_machine_that_has_no_thread_to_spare_compiles_in_one() {
+    let folder = Folder::new();
+    let (deny, worker) = (worker_program().with_file_name("deny"), worker_program());
+    let text = format!("exec {} threads {} \"$1\"", deny.display(), worker.display());
+    let program = WorkerProgram::Path(script(&folder, &text));
+    let builder = module(&bombs::many_functions(1000), limits().threads(4));
+    let pool = builder.worker_program(program).build().unwrap();
+    assert_eq!(pool.run::<i32>("f", (7,)).unwrap(), 7);
 }
 
 #[test]
@@ -119,6 +156,9 @@ fn limits_of_compilers_are_taken_to_their_bounds_and_refused_beyond() {
         limits().memory_bytes(1 << 40),
         limits().module_bytes(1 << 40),
         limits().artefact_bytes(1 << 40),
+        limits().threads(1),
+        limits().threads(64),
+        limits().threads(None),
     ] {
         let built = numbers().compile_limits(allowed.clone()).build();
         assert!(built.is_ok(), "{allowed:?}: {built:?}");
@@ -133,6 +173,9 @@ fn limits_of_compilers_are_taken_to_their_bounds_and_refused_beyond() {
         ("compile_limits.module_bytes", limits().module_bytes(0)),
         ("compile_limits.artefact_bytes", limits().artefact_bytes(0)),
         ("compile_limits.artefact_bytes", limits().artefact_bytes(u64::MAX)),
+        ("compile_limits.threads", limits().threads(0)),
+        ("compile_limits.threads", limits().threads(65)),
+        ("compile_limits.threads", limits().threads(u32::MAX)),
     ] {
         let error = numbers().compile_limits(refused).build().unwrap_err();
         let named = matches!(error, BuildError::Setting { setting, .. } if setting == name);

@@ -165,6 +165,7 @@ fn every_limit_of_a_compilation_is_in_the_reference_with_its_default() {
         ("memory_bytes", bytes(limits.memory_bytes)),
         ("module_bytes", bytes(limits.module_bytes)),
         ("artefact_bytes", bytes(limits.artefact_bytes)),
+        ("threads", or_none(limits.threads)),
     ];
     let known = defaults.map(|(name, value)| (name.to_owned(), value));
     assert_eq!(rows(&page, "Of a module's compilation"), known);

@@ -1,11 +1,13 @@
 //! Both roles as real processes, over their wire and under the limits that they set themselves.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 
-use stockade_tests::{RoleProcess, compile_by_process, load};
+use stockade_tests::{RoleProcess, bombs, compile_by_process, load};
 use stockade_wire::{
-    CompileLimits, CompileReply, HostMessage, Invocation, Limits, ModuleId, Outcome, RefusalKind,
-    Role, Run, Scalar, TaskId, WorkerMessage,
+    CompileLimits, CompileReply, Confinement, HostMessage, Invocation, Limits, ModuleId, Outcome,
+    RefusalKind, Role, Run, Scalar, TaskId, WorkerMessage,
 };
 
 const DOUBLE: &str = r#"(module (func (export "double") (param i32) (result i32)
@@ -44,6 +46,59 @@ fn what_a_compiler_process_makes_a_worker_process_runs() {
     worker.send(&HostMessage::Close, &[]);
     assert_eq!(worker.receive(), Some(WorkerMessage::Closed));
     assert_eq!(worker.end(), Some(0));
+}
+
+/// What the system says of each thread of a process.
+fn statuses(process: &RoleProcess) -> Vec<BTreeMap<String, String>> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
+    let status = |thread: std::io::Result<std::fs::DirEntry>| {
+        let text = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+    };
+    threads.map(status).collect()
+}
+
+#[test]
+fn every_thread_of_a_compiler_is_as_locked_down_as_the_first() {
+    for (asked, expected) in [(0, 1), (1, 1), (2, 3), (4, 5), (64, 65), (u32::MAX, 65)] {
+        let compiler = RoleProcess::compiler_with(Confinement::default(), asked);
+        let statuses = statuses(&compiler);
+        assert_eq!(statuses.len(), expected, "{asked}");
+        for status in &statuses {
+            for (name, value) in [
+                ("Seccomp", "2"),
+                ("NoNewPrivs", "1"),
+                ("CapInh", "0000000000000000"),
+                ("CapPrm", "0000000000000000"),
+                ("CapEff", "0000000000000000"),
+                ("CapAmb", "0000000000000000"),
+            ] {
+                assert_eq!(status.get(name).map(String::as_str), Some(value), "{name}: {status:?}");
+            }
+            for name in ["Uid", "Gid", "Groups", "Seccomp_filters", "NStgid", "CapBnd"] {
+                assert_eq!(status.get(name), statuses[0].get(name), "{name}");
+            }
+        }
+        assert_eq!(compiler.end(), Some(0));
+    }
+}
+
+#[test]
+fn a_compiler_process_makes_the_same_in_any_number_of_threads() {
+    let bytes = bombs::many_functions(5000);
+    let artefact = |threads| {
+        let compiler = RoleProcess::compiler_with(Confinement::default(), threads);
+        let (reply, file) = compiler.compile(&bytes, &Limits::default(), CompileLimits::default());
+        assert!(matches!(reply, CompileReply::Compiled(_)), "{reply:?}");
+        let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    let alone = artefact(1);
+    for threads in [2, 4, 64] {
+        assert!(artefact(threads) == alone, "{threads}");
+    }
 }
 
 #[test]

@@ -95,6 +95,7 @@ fn option_of(setting: &str) -> &str {
         "compile_limits.artefact_bytes" => "`--compiled-size`",
         "compile_limits.cpu_time" => "`--compile-time`",
         "compile_limits.wall_time" => "`--compile-wall-time`",
+        "compile_limits.threads" => "`--compile-threads`",
         "output_bytes" => "`--output-limit`",
         "stdio_bytes" => "`--stdio-limit`",
         "wall_time" => "`--wall-time`",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
-use stockade::Features;
+use stockade::{COMPILE_THREADS_MAX, Features};
 
 use crate::bench::BenchArgs;
 use crate::build::BuildArgs;
@@ -102,7 +102,7 @@ pub(crate) struct RunArgs {
     pub(crate) function: Option<String>,
 
     /// Run the module as a program from its export NAME, which takes nothing and returns nothing or
-    /// the exit code; a library's `_initialize` runs before it
+    /// the exit code; the module's `_initialize` runs before it
     #[arg(long, value_name = "NAME", conflicts_with = "function")]
     pub(crate) entry: Option<String>,
 
@@ -376,7 +376,12 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "SIZE", default_value = "256MiB", help_heading = "Limits")]
     pub(crate) module_size: Size,
 
-    /// Processor time to compile the module [default: 30s, and 5s more for each MiB of it]
+    /// Threads that compile the module, up to 64; they change no byte of what comes of it [default: one a
+    /// processor that may be used, up to 16, and fewer for a small module]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(COMPILE_THREADS_MAX)), help_heading = "Limits")]
+    pub(crate) compile_threads: Option<u32>,
+
+    /// Processor time to compile the module, of all threads together [default: 30s, and 5s more for each MiB of it]
     #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Limits")]
     pub(crate) compile_time: Option<Duration>,
 
@@ -402,9 +407,10 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(crate) seed: Option<u64>,
 
-    /// What the module may use of WebAssembly 3.0: NAME adds a feature, -NAME takes one away, and the
-    /// list may begin with all, none or default. There are extended-const, tail-call, multi-memory,
-    /// memory64, relaxed-simd, function-references, exceptions, externref and gc
+    /// What the module may use of WebAssembly 3.0, and of atomic instructions: NAME adds a feature, -NAME
+    /// takes one away, and the list may begin with all, none or default. There are extended-const,
+    /// tail-call, multi-memory, memory64, relaxed-simd, function-references, exceptions, externref, and
+    /// gc and atomics, which are off by default
     #[arg(
         long,
         value_name = "LIST",

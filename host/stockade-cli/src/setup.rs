@@ -122,6 +122,7 @@ fn compile_limits(args: &PoolArgs) -> CompileLimits {
         .memory_bytes(args.compile_memory.0)
         .module_bytes(args.module_size.0)
         .artefact_bytes(args.compiled_size.0)
+        .threads(args.compile_threads)
 }
 
 fn grants(args: &PoolArgs) -> Result<Grants, Error> {

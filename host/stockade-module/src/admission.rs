@@ -5,7 +5,7 @@ use wasmparser::Validator;
 use wasmparser::types::Types;
 
 use crate::description::Outline;
-use crate::features::{Used, wasm_features};
+use crate::features::{THREADS, Used, wasm_features};
 use crate::{counts, features, imports, refusal};
 
 /// The most tables that a module may have.
@@ -31,6 +31,11 @@ pub fn admit(binary: &[u8], settings: &EngineSettings) -> Result<ModuleDescripti
     counts::check(binary)?;
     let types = validate(binary, settings.features)?;
     let outline = Outline::read(binary, &types)?;
+    // Where atomic instructions are on, the validator lets these pass.
+    if outline.shares_memory {
+        let message = format!("it uses {THREADS}: a memory that they share, which no pool has");
+        return Err(refusal(RefusalKind::Feature, &message));
+    }
     imports::check(&outline.imports, settings.unknown_imports)?;
     check_limits(settings, &outline)?;
     outline.describe()

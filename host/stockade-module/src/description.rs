@@ -45,6 +45,8 @@ pub(crate) struct Outline<'a> {
     /// Functions that anything but a direct call refers to.
     referred_to: BTreeSet<u32>,
     pub(crate) memory_min_pages: Vec<u64>,
+    /// Whether a memory, of its own or imported, is one for threads to share.
+    pub(crate) shares_memory: bool,
     manifest: Vec<&'a [u8]>,
     has_start: bool,
     has_debug_info: bool,
@@ -119,6 +121,7 @@ impl<'a> Outline<'a> {
                         results.is_some_and(|results| results.iter().all(ValType::is_defaultable));
                     let signature = id.map(|id| signature(types, id));
                     let (module, name, ty) = (import.module, import.name, import.ty);
+                    self.shares_memory |= matches!(ty, TypeRef::Memory(memory) if memory.shared);
                     let import =
                         ImportOutline { module, name, ty, id, signature, has_default_results };
                     self.imports.push(import);
@@ -135,7 +138,9 @@ impl<'a> Outline<'a> {
             }
             Payload::MemorySection(section) => {
                 for memory in section {
-                    self.memory_min_pages.push(memory?.initial);
+                    let memory = memory?;
+                    self.shares_memory |= memory.shared;
+                    self.memory_min_pages.push(memory.initial);
                 }
             }
             Payload::TypeSection(section) => {

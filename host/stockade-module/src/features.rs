@@ -2,10 +2,11 @@
 //!
 //! The validator's own words for a feature that is off vary and sometimes name none. So a refused
 //! module is validated again, each time with everything on but one feature: what it fails without,
-//! it uses.
+//! it uses. Only memories that threads share are looked for by themselves: the validator has one flag for
+//! them and for atomic instructions, which are a feature of ours.
 
 use stockade_wire::{Feature, Features};
-use wasmparser::{Validator, WasmFeatures};
+use wasmparser::{Parser, Payload, TypeRef, Validator, WasmFeatures};
 
 /// What guests may always use of WebAssembly: its second version, but for references to values of the
 /// host.
@@ -20,7 +21,6 @@ const BASE: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
 
 /// Features that no pool has on, by the names of their proposals.
 const NEVER: &[(WasmFeatures, &str)] = &[
-    (WasmFeatures::THREADS, "threads"),
     (WasmFeatures::SHARED_EVERYTHING_THREADS, "shared-everything threads"),
     (WasmFeatures::CUSTOM_PAGE_SIZES, "custom page sizes"),
     (WasmFeatures::LEGACY_EXCEPTIONS, "legacy exceptions"),
@@ -28,6 +28,9 @@ const NEVER: &[(WasmFeatures, &str)] = &[
     (WasmFeatures::STACK_SWITCHING, "stack switching"),
     (WasmFeatures::MEMORY_CONTROL, "memory control"),
 ];
+
+/// Memories that are shared between threads, by the name of their proposal. No pool has them.
+pub(crate) const THREADS: &str = "threads";
 
 /// What the validator, and the engine, call a set of features, together with what is always on.
 pub fn wasm_features(features: Features) -> WasmFeatures {
@@ -45,6 +48,7 @@ fn flag(feature: Feature) -> WasmFeatures {
         Feature::Exceptions => WasmFeatures::EXCEPTIONS,
         Feature::ExternReferences => WasmFeatures::GC_TYPES,
         Feature::Gc => WasmFeatures::GC,
+        Feature::Atomics => WasmFeatures::THREADS,
         // One that is added is given its flag with it.
         _ => WasmFeatures::empty(),
     }
@@ -76,7 +80,28 @@ pub(crate) fn used(binary: &[u8], features: Features) -> Option<Used> {
         !is_valid(binary, all.difference(without))
     });
     let never = NEVER.iter().filter(|(feature, _)| !is_valid(binary, all.difference(*feature)));
-    Some(Used { off: off.collect(), never: never.map(|(_, name)| *name).collect() })
+    let mut never: Vec<_> = never.map(|(_, name)| *name).collect();
+    let mut off: Features = off.collect();
+    if shares_memory(binary) {
+        // With atomic instructions on it would be refused all the same.
+        never.insert(0, THREADS);
+        off = off.without(Feature::Atomics);
+    }
+    Some(Used { off, never })
+}
+
+/// Whether a memory of the valid module `binary` is one for threads to share, its own or an imported one.
+pub(crate) fn shares_memory(binary: &[u8]) -> bool {
+    Parser::new(0).parse_all(binary).map_while(Result::ok).any(|payload| match payload {
+        Payload::MemorySection(section) => {
+            section.into_iter().flatten().any(|memory| memory.shared)
+        }
+        Payload::ImportSection(section) => section
+            .into_imports()
+            .flatten()
+            .any(|import| matches!(import.ty, TypeRef::Memory(memory) if memory.shared)),
+        _ => false,
+    })
 }
 
 fn is_valid(binary: &[u8], features: WasmFeatures) -> bool {

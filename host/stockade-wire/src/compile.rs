@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! host                                      compiler
-//!   │── Confinement ──────────────────────────►│  locks itself down
+//!   │── CompilerSetup ────────────────────────►│  locks itself down, with its threads inside
 //!   │◄─────────────────────── Ready | Failed ──│
 //!   │── CompileRequest + module … ────────────►│  reads the first hostile byte
 //!   │◄ Compiled | Located | Refused | Failed ──│  then end of file
@@ -16,7 +16,18 @@ use crate::bounds::{
     PARAMETERS_MAX, REFUSAL_BYTES_MAX, SIGNATURE_TYPES_MAX, WARNINGS_MAX, impl_bounded_decode,
 };
 use crate::codec::{Decode, DecodeError, Decoder, Encode, impl_borrow_decode};
-use crate::{CompileLimits, EngineSettings, Features, LockdownReport, UnknownImports};
+use crate::{CompileLimits, Confinement, EngineSettings, Features, LockdownReport, UnknownImports};
+
+/// What a compiler must know before it hears of a module: the first thing that it is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct CompilerSetup {
+    /// How it confines itself.
+    pub confinement: Confinement,
+    /// How many threads compile. They are started before the lockdown is closed, which lets none start;
+    /// so it is not the request that says it, and no request depends on it. One, and zero, is the main
+    /// thread itself; above [`COMPILE_THREADS_MAX`](crate::COMPILE_THREADS_MAX) counts as that.
+    pub threads: u32,
+}
 
 /// What the host asks of a compiler, with two or three descriptors: the module in a sealed memory
 /// file, a memory file to write the artefact to, and for [`CompileStep::Snapshot`] the state.
@@ -49,6 +60,16 @@ pub enum CompileStep {
     /// Say where in its source these places are, of which there are at most
     /// [`LOCATED_FRAMES_MAX`]; write nothing.
     Locate(Vec<CodePlace>),
+}
+
+impl CompileStep {
+    /// Whether code is generated, which is what more than one thread is for.
+    pub fn generates_code(&self) -> bool {
+        match self {
+            Self::Describe | Self::Locate(_) => false,
+            Self::Compile | Self::Instrument | Self::Snapshot => true,
+        }
+    }
 }
 
 /// The most places of one [`CompileStep::Locate`].

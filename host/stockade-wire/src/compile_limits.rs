@@ -20,19 +20,27 @@ use crate::codec::{Decode, Encode};
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[non_exhaustive]
 pub struct CompileLimits {
-    /// Processor time, in whole seconds: the system counts no finer, so part of a second counts as
-    /// a whole one. `None` allows 30 s, and 5 s more for each MiB of the module. Default: `None`.
+    /// Processor time of all of its threads together, in whole seconds: the system counts no finer, so
+    /// part of a second counts as a whole one. `None` allows 30 s, and 5 s more for each MiB of the
+    /// module. Default: `None`.
     pub cpu_time: Option<Duration>,
     /// Time from the compiler's start to its answer, which is no measure of a module: a compiler that
     /// gets too little of a busy machine reaches it. `None` allows ten times the processor time.
     /// Default: `None`.
     pub wall_time: Option<Duration>,
-    /// Memory of its own in bytes: what `RLIMIT_DATA` counts. Default: 4 GiB.
+    /// Memory of its own in bytes: what `RLIMIT_DATA` counts, but for the stacks of its
+    /// [`threads`](Self::threads), 8 MiB each at most. Default: 4 GiB.
     pub memory_bytes: u64,
     /// Bytes of the module. Default: 256 MiB.
     pub module_bytes: u64,
     /// Bytes of what it is compiled to. Default: 1 GiB.
     pub artefact_bytes: u64,
+    /// How many threads compile it, 1 to 64. They change how long that takes, and not a byte of what
+    /// comes of it. `None` takes as many as there are processors for this program (its affinity and
+    /// its control group's quota count), but at most 16, and no more than pay for a module of its size.
+    /// Where the system refuses a thread, one does it all. Each has a function in memory at a time, so many
+    /// need more [`memory_bytes`](Self::memory_bytes) than one. Default: `None`.
+    pub threads: Option<u32>,
 }
 
 /// Processor time for any module, where none is set.
@@ -51,6 +59,21 @@ pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(86_400);
 /// a part of it.
 pub const COMPILE_MEMORY_BYTES_MIN: u64 = 16 << 20;
 
+/// The most that [`CompileLimits::threads`] may be.
+pub const COMPILE_THREADS_MAX: u32 = 64;
+
+/// The stack of each of several threads that compile: as deep as the main thread's, since how deep the
+/// compiler goes is a module's to say. It is reserved, and taken as it is used.
+pub const COMPILE_STACK_BYTES: u64 = 8 << 20;
+
+/// Where no number of threads is set, there is one for each so many bytes of a module. Twice that is a
+/// fifth of a second of compiling, of which a second thread costs some milliseconds.
+const BYTES_PER_THREAD: u64 = 64 << 10;
+
+/// The most threads where no number is set: they share one arena of the allocator, and so cost more
+/// processor time the more they are.
+const THREADS_UNSET_MAX: u64 = 16;
+
 /// The most that each of [`CompileLimits`]'s numbers of bytes may be.
 pub const COMPILE_BYTES_MAX: u64 = 1 << 40;
 
@@ -62,6 +85,7 @@ impl Default for CompileLimits {
             memory_bytes: 4 << 30,
             module_bytes: 256 << 20,
             artefact_bytes: 1 << 30,
+            threads: None,
         }
     }
 }
@@ -100,6 +124,30 @@ impl CompileLimits {
     pub fn artefact_bytes(mut self, bytes: u64) -> Self {
         self.artefact_bytes = bytes;
         self
+    }
+
+    /// Sets [`threads`](Self::threads); takes a number or `None`.
+    #[must_use]
+    pub fn threads(mut self, threads: impl Into<Option<u32>>) -> Self {
+        self.threads = threads.into();
+        self
+    }
+
+    /// The [`threads`](Self::threads) for a module of `module_bytes`. `processors` is asked only where
+    /// more than one would pay.
+    pub fn threads_of(&self, module_bytes: u64, processors: impl FnOnce() -> usize) -> u32 {
+        let threads = self.threads.unwrap_or_else(|| {
+            let pay = (module_bytes / BYTES_PER_THREAD).min(THREADS_UNSET_MAX);
+            let there_are = if pay > 1 { processors() as u64 } else { 1 };
+            pay.min(there_are) as u32
+        });
+        threads.clamp(1, COMPILE_THREADS_MAX)
+    }
+
+    /// Bytes of the stacks of so many `threads`, beside the main thread's: none for one, which is the
+    /// main thread.
+    pub fn stack_bytes_of(threads: u32) -> u64 {
+        if threads > 1 { COMPILE_STACK_BYTES.saturating_mul(threads.into()) } else { 0 }
     }
 
     /// The [`cpu_time`](Self::cpu_time) of a module of `module_bytes`, as the system counts it, which
@@ -153,5 +201,29 @@ mod tests {
         assert_eq!(set.wall_time_of(1 << 30), Duration::from_secs(20));
         let set = set.wall_time(Duration::from_secs(1));
         assert_eq!(set.wall_time_of(1 << 30), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_small_module_has_one_thread_and_a_large_one_as_many_as_there_are_processors() {
+        let limits = CompileLimits::default();
+        let threads = |bytes, processors| limits.threads_of(bytes, || processors);
+        for processors in [0, 1, 2, 8, 64, 1000, usize::MAX] {
+            assert_eq!(threads(0, processors), 1);
+            assert_eq!(threads(2 * BYTES_PER_THREAD - 1, processors), 1);
+            let most = processors.clamp(1, 16) as u32;
+            assert_eq!(threads(2 * BYTES_PER_THREAD, processors), most.min(2));
+            assert_eq!(threads(u64::MAX, processors), most);
+        }
+        assert_eq!(limits.threads_of(1 << 10, || panic!("nobody asks")), 1);
+        for (set, expected) in [(0, 1), (1, 1), (3, 3), (64, 64), (65, 64), (u32::MAX, 64)] {
+            let set = CompileLimits::default().threads(set);
+            assert_eq!(set.threads_of(1, || panic!("nobody asks")), expected);
+        }
+    }
+
+    #[test]
+    fn only_threads_beside_the_main_one_have_stacks_of_their_own() {
+        let stacks = [0, 1, 2, COMPILE_THREADS_MAX].map(CompileLimits::stack_bytes_of);
+        assert_eq!(stacks, [0, 0, 16 << 20, 512 << 20]);
     }
 }

@@ -1,10 +1,11 @@
-//! Features: what of WebAssembly 3.0 a pool's modules may use.
+//! Features: what of WebAssembly 3.0, and of atomic instructions, a pool's modules may use.
 //!
 //! What WebAssembly 2.0 has is always on, but for references to values of the host, which need a heap
 //! of objects. Each feature beyond that can be turned off by itself, so that a pool has no more of the
 //! engine in reach of its guests than they need.
 //!
-//! Deliberately absent: threads, and whatever is no part of WebAssembly 3.0. No pool has them.
+//! Deliberately absent: threads and the memories that they share, and whatever else is no part of
+//! WebAssembly 3.0. No pool has them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -37,11 +38,14 @@ pub enum Feature {
     /// Structures and arrays on a heap that is collected. Off by default. Needs
     /// [`FunctionReferences`](Self::FunctionReferences) and [`ExternReferences`](Self::ExternReferences).
     Gc,
+    /// Atomic instructions of the threads proposal, on memory that nobody shares: for programs that were
+    /// built for threads and start none. Off by default. To wait is a trap, since nobody could end it.
+    Atomics,
 }
 
 impl Feature {
     /// Every feature, in the order in which they are shown.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ExtendedConst,
         Self::TailCall,
         Self::MultiMemory,
@@ -51,6 +55,7 @@ impl Feature {
         Self::Exceptions,
         Self::ExternReferences,
         Self::Gc,
+        Self::Atomics,
     ];
 
     /// Its name in lists of features: that of its proposal, where it has one.
@@ -65,6 +70,7 @@ impl Feature {
             Self::Exceptions => "exceptions",
             Self::ExternReferences => "externref",
             Self::Gc => "gc",
+            Self::Atomics => "atomics",
         }
     }
 
@@ -80,6 +86,7 @@ impl Feature {
             Self::Exceptions => "exceptions",
             Self::ExternReferences => "references to values of the host",
             Self::Gc => "garbage-collected types",
+            Self::Atomics => "atomic instructions",
         }
     }
 
@@ -102,7 +109,7 @@ impl fmt::Display for Feature {
     }
 }
 
-/// A set of [`Feature`]s. By default all but [`Feature::Gc`].
+/// A set of [`Feature`]s. By default all but [`Feature::Gc`] and [`Feature::Atomics`].
 ///
 /// ```
 /// use stockade_wire::{Feature, Features};
@@ -179,7 +186,7 @@ impl Features {
 
 impl Default for Features {
     fn default() -> Self {
-        Self::all().without(Feature::Gc)
+        Self::all().without(Feature::Gc).without(Feature::Atomics)
     }
 }
 
@@ -264,9 +271,10 @@ mod tests {
     use crate::codec;
 
     #[test]
-    fn every_feature_is_on_by_default_but_garbage_collection() {
+    fn every_feature_is_on_by_default_but_garbage_collection_and_atomics() {
         for feature in Feature::ALL {
-            assert_eq!(Features::default().has(feature), feature != Feature::Gc, "{feature}");
+            let is_off = [Feature::Gc, Feature::Atomics].contains(&feature);
+            assert_eq!(Features::default().has(feature), !is_off, "{feature}");
         }
     }
 
@@ -287,7 +295,8 @@ mod tests {
         for (list, expected) in [
             ("", default),
             ("default", default),
-            ("all", default.with(Feature::Gc)),
+            ("all", default.with(Feature::Gc).with(Feature::Atomics)),
+            ("atomics", default.with(Feature::Atomics)),
             ("gc", default.with(Feature::Gc)),
             ("+gc,-gc", default),
             ("none", Features::none()),

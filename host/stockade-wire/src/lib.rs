@@ -66,12 +66,13 @@ pub use bounds::{
     SCALARS_MAX, WARNINGS_MAX,
 };
 pub use compile::{
-    CodePlace, CompileReply, CompileRequest, CompileStep, Export, ExportType, Function,
-    FunctionKind, Import, LOCATED_FRAMES_MAX, ModuleDescription, Parameter, Refusal, RefusalKind,
-    SourcePlace, ValueType,
+    CodePlace, CompileReply, CompileRequest, CompileStep, CompilerSetup, Export, ExportType,
+    Function, FunctionKind, Import, LOCATED_FRAMES_MAX, ModuleDescription, Parameter, Refusal,
+    RefusalKind, SourcePlace, ValueType,
 };
 pub use compile_limits::{
-    COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_TIME_MAX, CompileLimits,
+    COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_STACK_BYTES, COMPILE_THREADS_MAX,
+    COMPILE_TIME_MAX, CompileLimits,
 };
 pub use coredump::{COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, COREDUMP_PIECE_BYTES, Coredumps};
 pub use features::{Feature, Features, UnknownFeature};

@@ -205,7 +205,7 @@ pub enum Invocation {
     },
     /// A program: an export of type `() -> ()` or `() -> i32`, in an instance of its own.
     Command {
-        /// Where it begins. Every one but `_start` begins after the module's `_initialize`.
+        /// Where it begins, after the module's `_initialize` if it has one.
         entry: Callee,
         /// What it is given.
         call: CommandCall,

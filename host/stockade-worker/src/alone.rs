@@ -22,9 +22,11 @@ use stockade_wire::{
 };
 use wasmtime::{AnyRef, Engine, Extern, Instance, Linker, Module, Rooted, Store, Trap, Val};
 
+use crate::compiler::{self, Threads};
+use crate::engine::{self, Compiling};
 use crate::guest::Host;
+use crate::meter;
 use crate::runtime::Runtime;
-use crate::{compiler, engine, meter};
 
 const MODULE: ModuleId = ModuleId(0);
 
@@ -72,9 +74,10 @@ impl Alone {
             limits: CompileLimits::default(),
             exposed: false,
         };
-        let compiled = compiler::compile(&request, wasm, None).map_err(|it| it.message)?;
+        let compiled =
+            compiler::compile(&request, wasm, None, &Threads::none()).map_err(|it| it.message)?;
         let artefact = sealed_file("artefact", &compiled.artefact).map_err(words)?;
-        let engine = engine::for_compiler(&settings).map_err(words)?;
+        let engine = engine::for_compiler(&settings, Compiling::default()).map_err(words)?;
         let plain = Plain { module: Module::from_binary(&engine, wasm).map_err(words)?, engine };
         // Nobody reads, so nothing may wait for that: a guest that emits ends, as one whose host is gone.
         let (_, own) = UnixStream::pair().map_err(words)?;

@@ -8,13 +8,15 @@
 //!
 //! A hostile module may cost this process any amount of time and memory, so the process is small
 //! and alone: locked down before it reads one request, under limits of the kernel, it writes one
-//! reply and is gone.
+//! reply and is gone. Several threads, where its host wants them, begin before and are as locked down as
+//! the first: see [`threads`].
 //!
 //! Invariant: nothing of the module is ever run here, and no file is opened.
 
 mod expose;
 mod image;
 mod snapshot;
+mod threads;
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -28,14 +30,16 @@ use stockade_wire::descriptor::{self, Receiver, SendError, Sender};
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
     COMPILE_BYTES_MAX, CodePlace, CompileLimits, CompileReply, CompileRequest, CompileStep,
-    Confinement, Limits, LockdownReport, ModuleDescription, Refusal, RefusalKind, SourcePlace,
+    CompilerSetup, Limits, LockdownReport, ModuleDescription, Refusal, RefusalKind, SourcePlace,
 };
 use wasmtime::Engine;
 
+use crate::engine::{self, Compiling};
 use crate::lockdown::{
     self, Ceilings, Inherited, Last, Lock, LockdownError, Mapped, Paths, Profile,
 };
-use crate::{engine, failure, memory, socket};
+use crate::{failure, memory, socket};
+pub(crate) use threads::Threads;
 
 /// The most bytes of the state beside it: the memory that a snapshot may hold, and what surrounds it.
 const STATE_BYTES_MAX: u64 = crate::state::SNAPSHOT_MEMORY_BYTES_MAX + (1 << 20);
@@ -85,14 +89,14 @@ pub(crate) fn run() -> Result<(), CompilerError> {
     let mut receiver =
         Receiver::new(socket.try_clone().map_err(CompilerError::Socket)?, REQUEST_BYTES_MAX);
     let mut sender = Sender::new(socket);
-    let Some(confinement) = receiver.receive()? else { return Ok(()) };
+    let Some(setup) = receiver.receive()? else { return Ok(()) };
     // While files can be opened.
     let opened = Mapped::open().map_err(CompilerError::Limit);
-    let confined = opened.and_then(|mapped| Ok((mapped, confine(confinement, inherited)?)));
-    let mapped = match confined {
-        Ok((mapped, report)) => {
+    let confined = opened.and_then(|mapped| Ok((mapped, confine(setup, inherited)?)));
+    let (mapped, threads) = match confined {
+        Ok((mapped, (report, threads))) => {
             sender.send(&CompileReply::Ready(report))?;
-            mapped
+            (mapped, threads)
         }
         Err(error) => return fail(&mut sender, error),
     };
@@ -101,14 +105,14 @@ pub(crate) fn run() -> Result<(), CompilerError> {
     let (wasm, artefact) = (next()?, File::from(next()?));
     let state = if request.step == CompileStep::Snapshot { Some(next()?) } else { None };
     let wasm_bytes = descriptor::file_bytes(&wasm).map_err(CompilerError::Module)?;
-    if let Err(why) = limit(&request.limits, wasm_bytes, &mapped) {
+    if let Err(why) = limit(&request.limits, wasm_bytes, &mapped, threads.stack_bytes()) {
         return fail(&mut sender, CompilerError::Limit(why));
     }
     let reply = match &request.step {
         CompileStep::Locate(places) => {
             read_and_locate(&request, wasm, places).map(CompileReply::Located)
         }
-        _ => match read_and_compile(&request, wasm, state) {
+        _ => match read_and_compile(&request, wasm, state, &threads) {
             Ok(Compiled { description, artefact: bytes }) => {
                 if let Err(error) = artefact.write_all_at(&bytes, 0) {
                     return fail(&mut sender, CompilerError::Write(error));
@@ -128,30 +132,41 @@ fn fail(sender: &mut Sender, error: CompilerError) -> Result<(), CompilerError> 
     Err(error)
 }
 
-/// Locks this process down. Everything that it will need is open already.
+/// Locks this process down, with the threads that it may need. Everything else that it will need is
+/// open already.
 fn confine(
-    confinement: Confinement,
+    setup: CompilerSetup,
     inherited: Inherited,
-) -> Result<LockdownReport, LockdownError> {
+) -> Result<(LockdownReport, Threads), LockdownError> {
+    let CompilerSetup { confinement, threads } = setup;
     let ceilings = Ceilings {
         data_bytes: COMPILE_BYTES_MAX,
         descriptors: DESCRIPTORS_MAX,
         file_bytes: Some(COMPILE_BYTES_MAX),
     };
     // The first engine of a process installs handlers of signals, which no filter lets it do later.
-    drop(engine::for_compiler(&Limits::default().engine_settings()));
+    drop(engine::for_compiler(&Limits::default().engine_settings(), Compiling::default()));
     let mut lock = Lock::begin(confinement, inherited);
     lock.enter(&ceilings, &Paths::default());
-    lock.close(&ceilings, Last::Of(Profile::Compiler))
+    let threads = Threads::start(threads);
+    let report = lock.close(&ceilings, Last::Of(Profile::Compiler))?;
+    Ok((report, threads))
 }
 
-/// Has the kernel hold this process to `limits`. Nothing of the module is read before.
-fn limit(limits: &CompileLimits, wasm_bytes: u64, mapped: &Mapped) -> Result<(), String> {
+/// Has the kernel hold this process, all of its threads together, to `limits`. Nothing of the module is
+/// read before. The `stack_bytes` of its threads are mapped already, and come on top of its memory.
+fn limit(
+    limits: &CompileLimits,
+    wasm_bytes: u64,
+    mapped: &Mapped,
+    stack_bytes: u64,
+) -> Result<(), String> {
     // The signal at the soft limit tells the host what happened; the kill a second later is sure.
     let soft = limits.cpu_seconds(wasm_bytes);
     let hard = soft.saturating_add(1);
     lockdown::lower(Resource::Cpu, soft, hard)?;
-    lockdown::lower(Resource::Data, limits.memory_bytes, limits.memory_bytes)?;
+    let data_bytes = limits.memory_bytes.saturating_add(stack_bytes);
+    lockdown::lower(Resource::Data, data_bytes, data_bytes)?;
     mapped.limit(limits.memory_bytes)?;
     lockdown::lower(Resource::Fsize, limits.artefact_bytes, limits.artefact_bytes)
 }
@@ -160,13 +175,14 @@ fn read_and_compile(
     request: &CompileRequest,
     wasm: OwnedFd,
     state: Option<OwnedFd>,
+    threads: &Threads,
 ) -> Result<Compiled, Refusal> {
     let wasm = read_module(request, wasm)?;
     let state = match state {
         None => None,
         Some(state) => Some(read(&File::from(state), STATE_BYTES_MAX, "the initialised state")?),
     };
-    compile(request, &wasm, state.as_deref())
+    compile(request, &wasm, state.as_deref(), threads)
 }
 
 fn read_and_locate(
@@ -208,7 +224,8 @@ pub(crate) struct Compiled {
     pub(crate) artefact: Vec<u8>,
 }
 
-/// Does what `request` asks with the module `wasm`, and the initialised state where there is one.
+/// Does what `request` asks with the module `wasm`, and the initialised state where there is one. Code is
+/// generated in `threads`, and is the same whatever they are.
 ///
 /// # Errors
 /// The reason why the module is refused.
@@ -216,17 +233,22 @@ pub(crate) fn compile(
     request: &CompileRequest,
     wasm: &[u8],
     state: Option<&[u8]>,
+    threads: &Threads,
 ) -> Result<Compiled, Refusal> {
     let binary = binary(wasm, request.text)?;
     let description = admit(&binary, &request.engine)?;
-    let engine = match description.has_debug_info || request.exposed {
-        true => engine::for_compiler_of_places(&request.engine),
-        false => engine::for_compiler(&request.engine),
+    // Places are asked of a compiler and not made by one.
+    if !request.step.generates_code() {
+        return Ok(Compiled { description, artefact: Vec::new() });
+    }
+    let compiling = Compiling {
+        places: description.has_debug_info || request.exposed,
+        in_threads: threads.are_several(),
     };
+    let engine = engine::for_compiler(&request.engine, compiling);
     let engine = engine.map_err(|error| engine_failed(&error))?;
-    let precompile = |binary: &[u8]| precompile(&engine, &finished(request, binary)?);
+    let precompile = |binary: &[u8]| precompile(&engine, &finished(request, binary)?, threads);
     let (description, artefact) = match request.step {
-        // Places are asked of a compiler and not made by one.
         CompileStep::Describe | CompileStep::Locate(_) => (description, Vec::new()),
         CompileStep::Compile => (description, precompile(&binary)?),
         CompileStep::Instrument => (description, precompile(&snapshot::instrument(&binary)?)?),
@@ -262,11 +284,11 @@ fn finished<'a>(request: &CompileRequest, binary: &'a [u8]) -> Result<Cow<'a, [u
 ///
 /// # Errors
 /// Where the engine fails.
-pub(crate) fn precompile(engine: &Engine, binary: &[u8]) -> Result<Vec<u8>, Refusal> {
+fn precompile(engine: &Engine, binary: &[u8], threads: &Threads) -> Result<Vec<u8>, Refusal> {
     let separated = image::separate(binary);
     let (binary, images) =
         separated.map_err(|error| internal(&format!("it has no image: {error}")))?;
-    let artefact = engine.precompile_module(&binary);
+    let artefact = threads.run(|| engine.precompile_module(&binary));
     let mut artefact = artefact.map_err(|error| engine_failed(&error))?;
     memory::append(&mut artefact, &images);
     Ok(artefact)

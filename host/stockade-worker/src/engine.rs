@@ -83,22 +83,27 @@ pub fn engine_alone(
     Engine::new(&config)
 }
 
+/// What an engine of a compiler has that a worker's has not. None of it shapes code.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Compiling {
+    /// For a module that says from which source it was made: its code can say which place of the module
+    /// it is at. It takes a part of the artefact that nobody reads before a guest fails.
+    pub(crate) places: bool,
+    /// Functions are compiled in the threads of whoever asks, who must be in a pool of them: see
+    /// [`Threads`](crate::compiler::Threads).
+    pub(crate) in_threads: bool,
+}
+
 /// The engine of a compiler.
 ///
 /// # Errors
 /// Where this machine is none that code can be compiled for.
-pub(crate) fn for_compiler(settings: &EngineSettings) -> wasmtime::Result<Engine> {
-    Engine::new(&config(settings))
-}
-
-/// As [`for_compiler`], for a module that says from which source it was made: its code can say which
-/// place of the module it is at. That shapes no code either, and takes a part of the artefact that
-/// nobody reads before a guest fails.
-///
-/// # Errors
-/// As [`for_compiler`].
-pub(crate) fn for_compiler_of_places(settings: &EngineSettings) -> wasmtime::Result<Engine> {
-    Engine::new(config(settings).generate_address_map(true))
+pub(crate) fn for_compiler(
+    settings: &EngineSettings,
+    compiling: Compiling,
+) -> wasmtime::Result<Engine> {
+    let Compiling { places, in_threads } = compiling;
+    Engine::new(config(settings).generate_address_map(places).parallel_compilation(in_threads))
 }
 
 fn config(settings: &EngineSettings) -> Config {

@@ -160,10 +160,9 @@ impl Factory {
                 (guest, called)
             }
             None => {
-                let initialize = linked.initialize && !linked.starts_itself(invocation);
                 let mut guest = self.guest(plan(invocation, stdio), call, limits);
                 self.watch(deadline);
-                let called = guest.prepare(linked, &self.engine.memories, initialize);
+                let called = guest.prepare(linked, &self.engine.memories, linked.initialize);
                 let called = called.and_then(|()| guest.invoke(linked, invocation));
                 (guest, exited(invocation, called))
             }

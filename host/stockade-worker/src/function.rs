@@ -203,10 +203,12 @@ mod tests {
     use stockade_wire::Limits;
 
     use super::*;
-    use crate::engine;
+    use crate::engine::{self, Compiling};
 
     fn functions(source: &str) -> Functions {
-        let engine = engine::for_compiler(&Limits::default().engine_settings()).unwrap();
+        let engine =
+            engine::for_compiler(&Limits::default().engine_settings(), Compiling::default())
+                .unwrap();
         let binary = wat::parse_str(source).unwrap();
         Functions::of(&Module::from_binary(&engine, &binary).unwrap())
     }

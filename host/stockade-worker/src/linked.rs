@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use stockade_abi::MEMORY_EXPORT;
-use stockade_wire::{Callee, HookCall, Invocation, UnknownImports};
+use stockade_wire::{Callee, HookCall, UnknownImports};
 use wasmtime::{ExternType, InstancePre, Linker, Module, ModuleExport};
 
 use crate::function::{Function, Functions};
@@ -11,11 +11,9 @@ use crate::guest::GuestState;
 use crate::memory::ModuleMemories;
 use crate::stand_ins;
 
-/// The export that every instance of a reactor must run before anything else.
+/// The export that every instance must run before anything else: a library's, or a program's that has it
+/// beside its `_start`.
 pub(crate) const INITIALIZE: &str = "_initialize";
-
-/// The entry of a command, which runs the constructors of its instance by itself.
-pub(crate) const START: &str = "_start";
 
 /// What instances of one module are made from.
 pub(crate) struct Linked {
@@ -69,17 +67,6 @@ impl Linked {
             initialize: !initialized && module.get_export_index(INITIALIZE).is_some(),
             initializer,
         })
-    }
-
-    /// Whether what `invocation` calls runs the constructors of an instance by itself, so that
-    /// nothing may run before it.
-    pub(crate) fn starts_itself(&self, invocation: &Invocation) -> bool {
-        let Invocation::Command { entry, .. } = invocation else { return false };
-        let name = match entry {
-            Callee::Named(name) => Some(name),
-            Callee::Number(number) => self.announced(*number).map(|(name, _)| name),
-        };
-        name.is_some_and(|name| name == START)
     }
 
     /// Whether `callee` was announced, if it is a number.

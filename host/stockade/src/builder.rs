@@ -283,9 +283,9 @@ impl PoolBuilder {
         self
     }
 
-    /// What of WebAssembly 3.0 the modules may use; one that uses what is off is refused by its name.
-    /// WebAssembly 2.0 is always on, and threads never are. Default: all but
-    /// [`Feature::Gc`](crate::Feature::Gc).
+    /// What of WebAssembly 3.0, and of atomic instructions, the modules may use; one that uses what is off
+    /// is refused by its name. WebAssembly 2.0 is always on, and threads never are. Default: all but
+    /// [`Feature::Gc`](crate::Feature::Gc) and [`Feature::Atomics`](crate::Feature::Atomics).
     ///
     /// Each feature that is off is a part of the engine that guests cannot reach; the threat model says
     /// what each of them adds.

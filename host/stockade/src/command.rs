@@ -53,7 +53,7 @@ impl Command {
     }
 
     /// Begins in the export `name`, a function without parameters that returns nothing or an `i32`,
-    /// which then is the exit code. A library's ("reactor's") `_initialize` runs before it.
+    /// which then is the exit code. The module's `_initialize`, if it has one, runs before it.
     ///
     /// ```
     /// use stockade::Command;

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use stockade_wire::descriptor::{self, SendError, Sender};
 use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
-    CodePlace, CompileLimits, CompileReply, CompileRequest, CompileStep, EngineSettings, Lockdown,
-    ModuleDescription, Refusal, RefusalKind, Role, SourcePlace, codec,
+    CodePlace, CompileLimits, CompileReply, CompileRequest, CompileStep, CompilerSetup,
+    EngineSettings, Lockdown, ModuleDescription, Refusal, RefusalKind, Role, SourcePlace, codec,
 };
 
 use crate::footprint::{LOOK_EVERY, MemoryAllowance, Weighed};
@@ -357,7 +357,10 @@ impl Compiler {
         let mut process = started
             .map_err(|error| NotCompiled::Machine(MachineError::of("start a compiler", &error)))?;
         let patience = request.limits.wall_time_of(source.bytes);
-        let reply = converse(&process, request, patience, descriptors, interrupt);
+        let threads = self.threads(source, &request.step);
+        let stack_bytes = CompileLimits::stack_bytes_of(threads);
+        let setup = CompilerSetup { confinement: process.confinement.clone(), threads };
+        let reply = converse(&process, &setup, request, patience, descriptors, interrupt);
         let processor_time = process::processor_time_of(process.child.id());
         // One that has hung up is dying, unless it is hostile or was interrupted.
         let hung_up = match &reply {
@@ -372,17 +375,27 @@ impl Compiler {
         process.child.kill();
         let exit = process.child.wait();
         let out_of_memory = oom::rose(oom_kills, oom::kills());
-        Ok((reply, End { exit, has_ended, out_of_memory, processor_time }))
+        Ok((reply, End { exit, has_ended, out_of_memory, processor_time, stack_bytes }))
+    }
+
+    /// How many threads its compiler has for a `step` of `source`.
+    fn threads(&self, source: &Source, step: &CompileStep) -> u32 {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        match step.generates_code() {
+            true => self.limits.threads_of(source.bytes, processors),
+            false => 1,
+        }
     }
 
     /// What a compiler is asked, which is all that it makes an artefact from beside the module and
-    /// a state.
+    /// a state. So it says nothing of threads, and the key of a cache's entry, which is made of this,
+    /// is the same whoever compiled it on how many.
     pub(crate) fn request(&self, source: &Source, step: CompileStep) -> CompileRequest {
         CompileRequest {
             step,
             engine: self.engine.clone(),
             text: source.text,
-            limits: self.limits.clone(),
+            limits: self.limits.clone().threads(None),
             exposed: self.exposed,
         }
     }
@@ -398,13 +411,16 @@ struct End {
     has_ended: bool,
     /// Whether the kernel ended processes for want of memory while it lived.
     out_of_memory: bool,
-    /// How long it had a processor.
+    /// How long its threads had a processor, together.
     processor_time: Option<Duration>,
+    /// What the stacks of its threads may have taken.
+    stack_bytes: u64,
 }
 
 /// Sends the request once the compiler has said that it is confined.
 fn converse(
     process: &Process,
+    setup: &CompilerSetup,
     request: &CompileRequest,
     patience: Duration,
     descriptors: &[BorrowedFd<'_>],
@@ -414,11 +430,12 @@ fn converse(
     interrupt.watch(socket)?;
     let mut sender = Sender::new(socket.try_clone()?);
     let deadline = Instant::now() + patience;
-    let allowance = MemoryAllowance::of(request.limits.memory_bytes);
+    let stack_bytes = CompileLimits::stack_bytes_of(setup.threads);
+    let allowance = MemoryAllowance::of(request.limits.memory_bytes.saturating_add(stack_bytes));
     let weighed = Weighed { pid: process.child.id(), allowance };
     let stream = DeadlineStream::new(socket, deadline, weighed);
     let mut frames = FrameReader::new(stream, REPLY_BYTES_MAX);
-    sender.try_send(&process.confinement, &[]).map_err(unsent)?;
+    sender.try_send(setup, &[]).map_err(unsent)?;
     match read_reply(&mut frames)? {
         Some(CompileReply::Ready(_)) => {}
         other => return Ok(other),
@@ -557,7 +574,8 @@ fn died(end: &End, module_bytes: u64, limits: &CompileLimits) -> NotCompiled {
             .map_or_else(|| artefact_beyond(limits), NotCompiled::from),
         (Some(libc::SIGABRT), _) => {
             let bytes = limits.memory_bytes;
-            let fault = MachineFault::memory_below(bytes.saturating_add(OWN_BYTES));
+            let beside = OWN_BYTES.saturating_add(end.stack_bytes);
+            let fault = MachineFault::memory_below(bytes.saturating_add(beside));
             fault.map(NotCompiled::from).unwrap_or_else(|| {
                 let why = format!(
                     "its compiler gave up, most likely for want of more than {bytes} bytes"
@@ -624,7 +642,7 @@ mod tests {
 
     fn end(signal: i32, out_of_memory: bool) -> End {
         let exit = Exit::Status(ExitStatus::from_raw(signal));
-        End { exit, has_ended: true, out_of_memory, processor_time: None }
+        End { exit, has_ended: true, out_of_memory, processor_time: None, stack_bytes: 0 }
     }
 
     fn blamed(signal: i32) -> NotCompiled {

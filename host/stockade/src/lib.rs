@@ -233,11 +233,11 @@ pub use report::{Status, TaskReport};
 pub use self_test::{TestError, TestPath};
 pub use shared::{WorkerInfo, WorkerState};
 pub use stockade_wire::{
-    BACKTRACE_FRAMES_MAX, COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, Captured, Codec, CompileLimits,
-    Coredumps, DirectoryGrant, Export, ExportType, Feature, Features, Frame, Function,
-    FunctionKind, Grants, GuestError, Import, Instances, Layer, LayerReport, Level, Limits,
-    Lockdown, LockdownReport, LogLine, ModuleDescription, Parameter, Scalar, SourcePlace, TaskId,
-    TrapKind, UnknownFeature, UnknownImports, ValueType, WorkerId,
+    BACKTRACE_FRAMES_MAX, COMPILE_THREADS_MAX, COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, Captured,
+    Codec, CompileLimits, Coredumps, DirectoryGrant, Export, ExportType, Feature, Features, Frame,
+    Function, FunctionKind, Grants, GuestError, Import, Instances, Layer, LayerReport, Level,
+    Limits, Lockdown, LockdownReport, LogLine, ModuleDescription, Parameter, Scalar, SourcePlace,
+    TaskId, TrapKind, UnknownFeature, UnknownImports, ValueType, WorkerId,
 };
 pub use target::Target;
 pub use task::{Output, TaskDuration, TaskHandle, TaskResult};

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use stockade_wire::descriptor::Sender;
 use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
-    CompileReply, HostMessage, LayerReport, Lockdown, LockdownReport, Role, Setup, StatusPage,
-    WorkerMessage, codec,
+    CompileReply, CompilerSetup, HostMessage, LayerReport, Lockdown, LockdownReport, Role, Setup,
+    StatusPage, WorkerMessage, codec,
 };
 
 use crate::compile::{DeadlineStream, timed_out};
@@ -174,7 +174,9 @@ pub(crate) fn ask(program: &Path, setup: &Setup) -> Result<PoolLockdown, Lockdow
         })
     })?;
     let compiler = of_role(program, Role::Compiler, "compiler", &lockdown, |process, sender| {
-        sender.try_send(&process.confinement, &[]).map_err(std::io::Error::other)?;
+        // As that of a large module: the report is that of threads too.
+        let setup = CompilerSetup { confinement: process.confinement.clone(), threads: 2 };
+        sender.try_send(&setup, &[]).map_err(std::io::Error::other)?;
         Ok(match read(process)? {
             CompileReply::Ready(report) => Ok(report),
             CompileReply::Failed(why) => Err(why),

@@ -39,6 +39,11 @@ pub fn admitted() -> wasm_smith::Config {
     rules::admitted(SETTINGS.memory_bytes, SETTINGS.table_elements)
 }
 
+/// Makes each memory of such a module one that nobody shares, which wasm-smith does not keep to.
+pub fn unshared(module: &mut [u8]) {
+    rules::unshared(module);
+}
+
 /// Checks what is said of a module, whatever its bytes.
 ///
 /// # Panics

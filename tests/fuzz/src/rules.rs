@@ -5,6 +5,7 @@
 use stockade_module::{IMPORTS, TABLES_MAX};
 use stockade_wire::ValueType;
 use wasm_smith::Config;
+use wasmparser::{Parser, Payload};
 
 /// The most memories of a module that wasm-smith makes.
 pub(crate) const MEMORIES: usize = 4;
@@ -26,9 +27,27 @@ pub(crate) fn admitted(memory_bytes: u64, table_elements: u64) -> Config {
         shared_everything_threads_enabled: false,
         // A longer one than there is memory for is a trap, which ends most of its module's instances.
         limit_arrays_in_const_exprs: true,
-        threads_enabled: false,
+        // Atomic instructions, and memories that are shared, which `unshared` makes ones that are not.
+        threads_enabled: true,
         wide_arithmetic_enabled: false,
         ..Config::default()
+    }
+}
+
+/// Makes each memory of `module`, which is valid, one that nobody shares: what no pool has.
+pub(crate) fn unshared(module: &mut [u8]) {
+    /// Of a memory's flags, which are its first byte.
+    const SHARED: u8 = 2;
+    let sections = Parser::new(0).parse_all(module).filter_map(|payload| match payload {
+        Ok(Payload::MemorySection(section)) => Some(section),
+        _ => None,
+    });
+    let memories: Vec<usize> = sections
+        .flat_map(|section| section.into_iter_with_offsets().flatten())
+        .filter_map(|(offset, memory)| memory.shared.then_some(offset))
+        .collect();
+    for offset in memories {
+        module[offset] &= !SHARED;
     }
 }
 

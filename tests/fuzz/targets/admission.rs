@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use stockade_fuzz::allocations::within;
-use stockade_fuzz::modules::{SETTINGS, admitted, check};
+use stockade_fuzz::modules::{SETTINGS, admitted, check, unshared};
 use stockade_wire::{ModuleDescription, Refusal, RefusalKind};
 use wasm_smith::{Config, Module};
 
@@ -42,7 +42,8 @@ fuzz_target!(|bytes: &[u8]| {
             let _ = read(input.take_rest());
         }
         Making::Admitted => {
-            let Some(module) = smith(ADMITTED.clone(), &mut input) else { return };
+            let Some(mut module) = smith(ADMITTED.clone(), &mut input) else { return };
+            unshared(&mut module);
             let answer = read(&module);
             let refused = answer.err().filter(|refusal| refusal.kind != RefusalKind::Limit);
             assert!(refused.is_none(), "{refused:?}");

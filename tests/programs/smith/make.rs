@@ -141,7 +141,11 @@ impl Forge {
                     // Fails only for bodies that wasm-smith did not write, and it writes all.
                     let _ = module.ensure_termination(random.one_of(&STEPS));
                 }
-                module.to_bytes()
+                let mut wasm = module.to_bytes();
+                if kind != Kind::Foreign {
+                    rules::unshared(&mut wasm);
+                }
+                wasm
             }
             Err(_) => Vec::new(),
         };

@@ -10,6 +10,7 @@ use stockade_tests::{
     Folder, RoleProcess, children_of, eventually, is_alive, numbers, template_of, wat_file,
     worker_program,
 };
+use stockade_wire::Confinement;
 
 use super::escape::{NOT_BY_FILTER, TRIES, on_a_kernel_without};
 use super::seen;
@@ -25,6 +26,10 @@ fn a85_native_code_in_a_template_and_in_a_compiler_dies_of_what_a_worker_dies_of
         }
         let compiler = act(&Traced::seize(RoleProcess::compiler().id()));
         assert_eq!([template, compiler], [const { Act::Killed(libc::SIGSYS) }; 2], "{name}");
+        // The last thread of one that has some.
+        let compiler = RoleProcess::compiler_with(traceable(Lockdown::default()), 2);
+        let thread = *threads_of(&compiler).last().unwrap();
+        assert_eq!(act(&Traced::seize(thread)), Act::Killed(libc::SIGSYS), "{name}, in a thread");
     }
     // The first process of the namespace is signalled as little, where the filter cannot tell it from
     // what a clone is to itself.
@@ -38,6 +43,56 @@ fn a85_native_code_in_a_template_and_in_a_compiler_dies_of_what_a_worker_dies_of
             "{killed} acts of real native code in each, each killed by SIGSYS; a signal to process 1: an error number"
         ),
     );
+}
+
+/// A confinement whose process may be traced by its own user.
+fn traceable(lockdown: Lockdown) -> Confinement {
+    let lockdown = lockdown.without(Layer::Undumpable);
+    Confinement { lockdown, ..Confinement::default() }
+}
+
+/// The numbers of a process's threads, the first of which is its own.
+fn threads_of(process: &RoleProcess) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
+    let number = |thread: std::io::Result<std::fs::DirEntry>| {
+        thread.unwrap().file_name().to_str().unwrap().parse().unwrap()
+    };
+    let mut numbers: Vec<u32> = threads.map(number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The filter hides it otherwise: no thread of a compiler has a file or a process of its own either.
+#[test]
+fn each_thread_of_a_compiler_is_held_by_the_layers_below_the_filter() {
+    let open: fn(&dyn Native) -> Act = |it| {
+        let path = it.write(b"/proc/self/stat\0");
+        it.system_call(libc::SYS_openat, &[i64::from(libc::AT_FDCWD), path, 0])
+    };
+    let gain: fn(&dyn Native) -> Act = |it| it.system_call(libc::SYS_sethostname, &[0, 0]);
+    // As a pool starts processes: those of this thread inherit it.
+    rustix::thread::set_no_new_privs(true).unwrap();
+    let lockdown = Lockdown::default().without(Layer::Seccomp);
+    let compiler = RoleProcess::compiler_with(traceable(lockdown.clone()), 3);
+    let threads = threads_of(&compiler);
+    assert_eq!(threads.len(), 4);
+    for thread in threads {
+        let traced = Traced::seize(thread);
+        assert_eq!(open(&traced), Act::Refused(libc::EACCES), "Landlock, in {thread}");
+        assert_eq!(gain(&traced), Act::Refused(libc::EPERM), "no privileges, in {thread}");
+        assert!(matches!(traced.fork(), Act::Refused(libc::EAGAIN)), "a process, of {thread}");
+        // What made a page executable would be seen here.
+        let page = traced.map(libc::PROT_READ | libc::PROT_WRITE, libc::MAP_ANONYMOUS, -1);
+        let Act::Done(page) = page else { panic!("{page:?}") };
+        let code = i64::from(libc::PROT_READ | libc::PROT_EXEC);
+        let executable = traced.system_call(libc::SYS_mprotect, &[page, 4096, code]);
+        assert_eq!(executable, Act::Refused(libc::EACCES), "memory, in {thread}");
+    }
+    // A check that could not fail would show nothing.
+    let compiler = RoleProcess::compiler_with(traceable(lockdown.without(Layer::Landlock)), 3);
+    for thread in threads_of(&compiler) {
+        assert!(matches!(open(&Traced::seize(thread)), Act::Done(_)), "in {thread}");
+    }
 }
 
 /// What comes of an act in the template of a host of its own, where nobody else waits for it.

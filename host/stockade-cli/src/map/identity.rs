@@ -33,6 +33,7 @@ const SHAPES_NOTHING: &[&str] = &[
     "cache",
     "chunk",
     "compile-memory",
+    "compile-threads",
     "compile-time",
     "compile-wall-time",
     "compiled-size",
@@ -318,6 +319,7 @@ mod tests {
         for same in [
             ["--module-size", "1GiB"],
             ["--compile-time", "9m"],
+            ["--compile-threads", "2"],
             ["--compile-wall-time", "9m"],
             ["--compile-memory", "1GiB"],
             ["--compiled-size", "2GiB"],

@@ -46,7 +46,7 @@ pub(crate) struct ProgramArgs {
     pub(crate) program: bool,
 
     /// Begin in the export NAME, a function that takes nothing, rather than in the program's own
-    /// entry; a library's `_initialize` runs before it
+    /// entry; the module's `_initialize` runs before it
     #[arg(long, value_name = "NAME", help_heading = "Programs")]
     pub(crate) entry: Option<String>,
 

@@ -63,6 +63,7 @@ const HARMLESS: &[&str] = &[
     "cache",
     "chunk",
     "compile-memory",
+    "compile-threads",
     "compile-time",
     "compile-wall-time",
     "compiled-size",

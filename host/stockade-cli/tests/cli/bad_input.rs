@@ -290,6 +290,12 @@ fn a_limit_that_a_module_reaches_is_told_with_its_own_option() {
     run("--compile-memory", "1KiB").fails(2, &["`--compile-memory` is 1024"]);
     run("--compile-time", "none").fails(2, &["--compile-time"]);
     run("--compile-time", "10s").gives("null\n");
+    for threads in ["1", "3", "64"] {
+        run("--compile-threads", threads).gives("null\n");
+    }
+    for threads in ["0", "65", "all", "99999999999999999999"] {
+        run("--compile-threads", threads).fails(2, &["--compile-threads"]);
+    }
 }
 
 #[test]

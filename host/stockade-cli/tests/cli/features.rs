@@ -46,7 +46,22 @@ fn a_feature_that_there_is_not_is_a_mistake_on_the_command_line() {
 
 #[test]
 fn what_no_pool_has_on_comes_with_no_option() {
-    let (_folder, guest) = module("(module (memory 1 1 shared) (func (export \"f\")))");
+    let shared = r#"(module (memory 1 1 shared)
+        (func (export "f") (drop (i32.atomic.load (i32.const 0)))))"#;
+    let (_folder, guest) = module(shared);
+    for list in ["default", "atomics", "all"] {
+        let ended = stockade(args!["run", guest, "f", "--features", list]).end();
+        ended.fails(65, &["threads", "no option turns it on"]);
+    }
+}
+
+#[test]
+fn atomic_instructions_are_had_by_their_option_where_nothing_is_shared() {
+    let own = r#"(module (memory 1) (func (export "f") (result i32)
+        (drop (i32.atomic.rmw.add (i32.const 0) (i32.const 42)))
+        (i32.atomic.load (i32.const 0))))"#;
+    let (_folder, guest) = module(own);
     let ended = stockade(args!["run", guest, "f"]).end();
-    ended.fails(65, &["threads", "no option turns it on"]);
+    ended.fails(65, &["atomic instructions (`atomics`)", "`--features atomics`"]);
+    stockade(args!["run", guest, "f", "--features", "atomics"]).end().gives("42\n");
 }

@@ -8,7 +8,7 @@
 //! | environment, descriptors, namespaces, `no_new_privs`, death with the host, session | before exec | the host |
 //! | the engine; grants are looked at | | [`session`](crate::session) |
 //! | own users, no privileges, not dumpable, limits, Landlock | before any thread | [`Lock::enter`] |
-//! | the alarm's thread | | |
+//! | a worker's alarm, a compiler's threads | | |
 //! | no processes, no memory that turns executable, system-call filter | last | [`Lock::close`] |
 //! | no executable memory at all | once the modules are mapped | [`Lock::seal`] |
 //!

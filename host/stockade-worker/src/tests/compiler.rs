@@ -6,10 +6,19 @@ use stockade_wire::{
 };
 
 use super::support::{compile, guest, request};
-use crate::compiler;
+use crate::compiler::{self, Compiled, Threads};
 
 fn describe(source: impl AsRef<[u8]>) -> Result<ModuleDescription, Refusal> {
     compile(CompileStep::Describe, &Limits::default(), source, None).map(|(described, _)| described)
+}
+
+/// What becomes of `module` in these threads, without a state.
+fn compiled(
+    request: &CompileRequest,
+    module: &[u8],
+    threads: &Threads,
+) -> Result<Compiled, Refusal> {
+    compiler::compile(request, module, None, threads)
 }
 
 #[track_caller]
@@ -71,7 +80,7 @@ fn a_module_is_described() {
 fn describing_writes_no_artefact_and_compiling_does() {
     let limits = Limits::default();
     let artefact =
-        |step| compiler::compile(&request(step, &limits), b"(module)", None).unwrap().artefact;
+        |step| compiled(&request(step, &limits), b"(module)", &Threads::none()).unwrap().artefact;
     assert!(artefact(CompileStep::Describe).is_empty());
     assert!(!artefact(CompileStep::Compile).is_empty());
 }
@@ -80,11 +89,11 @@ fn describing_writes_no_artefact_and_compiling_does() {
 fn an_artefact_at_its_limit_is_written_and_one_byte_more_is_refused() {
     let limits = Limits::default();
     let mut request = request(CompileStep::Compile, &limits);
-    let bytes = compiler::compile(&request, b"(module)", None).unwrap().artefact.len() as u64;
+    let bytes = compiled(&request, b"(module)", &Threads::none()).unwrap().artefact.len() as u64;
     request.limits.artefact_bytes = bytes;
-    assert!(compiler::compile(&request, b"(module)", None).is_ok());
+    assert!(compiled(&request, b"(module)", &Threads::none()).is_ok());
     request.limits.artefact_bytes = bytes - 1;
-    let refusal = compiler::compile(&request, b"(module)", None).unwrap_err();
+    let refusal = compiled(&request, b"(module)", &Threads::none()).unwrap_err();
     assert_eq!(refusal.kind, RefusalKind::Limit);
 }
 
@@ -104,7 +113,7 @@ fn what_is_no_wasm_is_refused_by_what_it_looks_like() {
     }
     let mut request = request(CompileStep::Describe, &Limits::default());
     request.text = false;
-    let refusal = compiler::compile(&request, b"(module)", None).unwrap_err();
+    let refusal = compiled(&request, b"(module)", &Threads::none()).unwrap_err();
     assert_eq!(refusal.kind, RefusalKind::NotWasm);
     assert!(refusal.message.contains("text format"));
 }
@@ -274,7 +283,7 @@ fn functions_that_nobody_provides_are_admitted_where_something_stands_in_for_the
         let engine = EngineSettings { unknown_imports, ..limits.engine_settings() };
         let request = CompileRequest { engine, ..request(CompileStep::Describe, &limits) };
         let binary = wat::parse_str(format!("(module {imports})")).unwrap();
-        compiler::compile(&request, &binary, None).map(|_| ()).map_err(|refusal| refusal.message)
+        compiled(&request, &binary, &Threads::none()).map(|_| ()).map_err(|refusal| refusal.message)
     };
     let long = "x".repeat(1025);
     let (trap, zeros) = (UnknownImports::Trap, UnknownImports::DefaultValues);
@@ -326,7 +335,8 @@ fn a_module_fits_exactly_the_settings_that_admit_it() {
             let limits = Limits::default();
             let request = request(CompileStep::Describe, &limits);
             let request = CompileRequest { engine: engine.clone(), ..request };
-            compiler::compile(&request, &binary, None).map(|compiled| compiled.description)
+            let compiled = compiler::compile(&request, &binary, None, &Threads::none());
+            compiled.map(|compiled| compiled.description)
         };
         let widest = Limits::default().memory_bytes(4 << 30).engine_settings();
         let widest = EngineSettings { unknown_imports: UnknownImports::Trap, ..widest };
@@ -515,4 +525,59 @@ fn a_module_with_every_section_may_be_cut_and_flipped_anywhere() {
             assert_taken_or_blamed(CompileStep::Describe, &bad, what);
         }
     }
+}
+
+/// Functions of many kinds, with lines of source, a memory with an image, and what an initializer needs.
+fn many_functions() -> String {
+    let function = |number: u32| {
+        let next = (number + 1) % 300;
+        format!(
+            r#"(func $f{number} (export "f{number}") (param i32) (result i32)
+                (if (i32.gt_u (local.get 0) (i32.const {number}))
+                    (then (return (call $f{next} (i32.sub (local.get 0) (i32.const 1))))))
+                (call_indirect (type $t) (local.get 0) (i32.rem_u (local.get 0) (i32.const 300)))
+                (i32.trunc_sat_f64_s (f64.mul (f64.const {number}.5) (f64.convert_i32_u (local.get 0))))
+                i32.add (i32.store offset={number} (i32.const 64) (local.get 0)))"#
+        )
+    };
+    let (names, functions): (String, String) =
+        (0..300).map(|number| (format!("$f{number} "), function(number))).unzip();
+    format!(
+        r#"(module (type $t (func (param i32) (result i32)))
+            (memory (export "memory") 2) (global (export "g") (mut i32) (i32.const 7))
+            (table 300 funcref) (elem (i32.const 0) func {names})
+            (data (i32.const 70000) "an image") {functions})"#
+    )
+}
+
+#[test]
+fn an_artefact_is_the_same_byte_for_byte_whatever_threads_compile_it() {
+    let source = many_functions();
+    let limits = Limits::default();
+    let [alone, two, five] = [1, 2, 5].map(Threads::start);
+    for (step, exposed, limits) in [
+        (CompileStep::Compile, false, limits.clone()),
+        (CompileStep::Compile, true, limits.clone()),
+        (CompileStep::Compile, false, limits.clone().deterministic(1).interruptible(true)),
+        (CompileStep::Instrument, false, limits.clone()),
+    ] {
+        let request = CompileRequest { exposed, ..request(step.clone(), &limits) };
+        let artefact =
+            |threads: &Threads| compiled(&request, source.as_bytes(), threads).unwrap().artefact;
+        let expected = artefact(&alone);
+        assert!(expected.len() > 50_000, "{}", expected.len());
+        for threads in [&two, &five, &five] {
+            assert!(artefact(threads) == expected, "{step:?} exposed: {exposed}");
+        }
+    }
+}
+
+#[test]
+fn a_deeply_nested_function_has_room_on_the_stack_of_a_thread() {
+    let nested = format!("{}{}", "(block ".repeat(20_000), ")".repeat(20_000));
+    let source = format!("(module (func {nested}) (func {nested}))");
+    let request = request(CompileStep::Compile, &Limits::default());
+    let binary = std::thread::Builder::new().stack_size(64 << 20);
+    let binary = binary.spawn(move || wat::parse_str(source).unwrap()).unwrap().join().unwrap();
+    assert!(compiled(&request, &binary, &Threads::start(2)).is_ok());
 }

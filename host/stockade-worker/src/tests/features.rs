@@ -10,7 +10,7 @@ use super::support::{Worker, command, compile_for, from_start, guest, request, w
 use crate::alone::Alone;
 
 /// For each feature a module whose function `f` answers 42 by it.
-const USES: [(Feature, &str); 9] = [
+const USES: [(Feature, &str); 10] = [
     (
         Feature::ExtendedConst,
         r#"(module (memory (export "memory") 1)
@@ -95,6 +95,19 @@ const USES: [(Feature, &str); 9] = [
                     (i32.add (struct.get $point 0 (global.get $fixed))
                         (i32.add (struct.get $point 0 (local.get $p))
                             (struct.get $point 1 (local.get $p)))))))"#,
+    ),
+    (
+        Feature::Atomics,
+        r#"(module (memory (export "memory") 1)
+            (data (i32.const 8) "\28\00\00\00\00\00\00\00")
+            (func (export "f") (result i32)
+                (atomic.fence)
+                (if (memory.atomic.notify (i32.const 8) (i32.const -1)) (then unreachable))
+                (drop (i64.atomic.rmw.add (i32.const 8) (i64.const 1)))
+                (drop (i32.atomic.rmw.cmpxchg (i32.const 8) (i32.const 41) (i32.const 42)))
+                (drop (i32.atomic.rmw8.xchg_u (i32.const 65535) (i32.const 7)))
+                (i32.atomic.store (i32.const 65528) (i32.atomic.load (i32.const 8)))
+                (i32.load (i32.const 65528))))"#,
     ),
 ];
 
@@ -550,4 +563,65 @@ fn there_are_at_most_a_hundred_thousand_types_and_deep_hierarchies_load() {
         1,
         "the last of a hierarchy is one of the first's"
     );
+}
+
+#[test]
+fn atomic_instructions_wait_for_nobody_and_share_nothing() {
+    let source = |body: &str| {
+        format!(
+            r#"(module (memory (export "memory") 1)
+                (func (export "f") (param $at i32) (result i32) {body}))"#
+        )
+    };
+    let (other, beyond) = (TrapKind::Other, TrapKind::MemoryOutOfBounds);
+    for (body, expected, words) in [
+        // Without an end, for no time, and for one that would be long.
+        (
+            "(memory.atomic.wait32 (local.get $at) (i32.const 0) (i64.const -1))",
+            other,
+            "non-shared memory",
+        ),
+        (
+            "(memory.atomic.wait32 (local.get $at) (i32.const 1) (i64.const 0))",
+            other,
+            "non-shared memory",
+        ),
+        (
+            "(memory.atomic.wait64 (local.get $at) (i64.const 0) (i64.const 0x7fffffffffffffff))",
+            other,
+            "non-shared memory",
+        ),
+        ("(i32.atomic.load (i32.add (local.get $at) (i32.const 1)))", other, "unaligned"),
+        ("(i32.atomic.rmw.add (i32.const 65536) (local.get $at))", beyond, ""),
+        ("(memory.atomic.notify (i32.const 65536) (local.get $at))", beyond, ""),
+    ] {
+        let mut worker = wide(Limits::default(), &source(body));
+        for _ in 0..2 {
+            let failed = worker.scalar("f", &[Scalar::I32(8)]);
+            let Outcome::Failed(Failure::Trap { kind, message, .. }) = &failed else {
+                panic!("{body}: {failed:?}")
+            };
+            assert!(*kind == expected && message.contains(words), "{body}: {failed:?}");
+        }
+    }
+    // A place where nobody waits wakes nobody.
+    let notify = source("(memory.atomic.notify (local.get $at) (i32.const 1))");
+    let mut worker = wide(Limits::default(), &notify);
+    assert_eq!(worker.scalar("f", &[Scalar::I32(8)]), Outcome::Scalars(vec![Scalar::I32(0)]));
+}
+
+#[test]
+fn memories_for_threads_are_refused_by_name_whatever_is_on() {
+    for features in [Features::all(), Features::default(), Features::none()] {
+        for shared in [
+            r#"(module (memory (export "memory") 1 1 shared))"#,
+            r#"(module (import "env" "memory" (memory 1 1 shared)))"#,
+            "(module (memory 1 1 shared) (func (drop (i32.atomic.load (i32.const 0)))))",
+        ] {
+            let request = request_with(features, &Limits::default());
+            let refusal = compile_for(&request, shared, None).unwrap_err();
+            assert_eq!(refusal.kind, RefusalKind::Feature, "{features}: {refusal}");
+            assert!(refusal.message.contains("it uses threads"), "{features}: {refusal}");
+        }
+    }
 }

@@ -8,9 +8,10 @@ use stockade_wire::{Codec, Grants, Limits, ValueType};
 use wasmtime::{Extern, Store, ValType};
 
 use crate::call::{Call, NO_TASK};
+use crate::engine::{self, Compiling};
 use crate::guest::{GuestState, Surroundings};
+use crate::hostcalls;
 use crate::payload::CallInput;
-use crate::{engine, hostcalls};
 
 type Definition = (String, String, Vec<ValueType>, Vec<ValueType>);
 
@@ -34,7 +35,7 @@ fn what_may_be_imported_is_what_is_linked() {
 
 fn linked() -> Vec<Definition> {
     let limits = Limits::default();
-    let engine = engine::for_compiler(&limits.engine_settings()).unwrap();
+    let engine = engine::for_compiler(&limits.engine_settings(), Compiling::default()).unwrap();
     let linker = hostcalls::linker(&engine).unwrap();
     // A store to look definitions up in; no guest will ever be in it.
     let (grants, since) = (Grants::none(), Instant::now());

@@ -15,7 +15,7 @@ use stockade_wire::{
     WorkerMessage,
 };
 
-use crate::compiler;
+use crate::compiler::{self, Threads};
 use crate::lockdown::{LockdownError, Space};
 use crate::session::{self, Confine, SessionError};
 
@@ -75,7 +75,7 @@ pub(super) fn compile_for(
     source: impl AsRef<[u8]>,
     state: Option<&[u8]>,
 ) -> Result<(ModuleDescription, File), Refusal> {
-    let compiled = compiler::compile(request, source.as_ref(), state)?;
+    let compiled = compiler::compile(request, source.as_ref(), state, &Threads::none())?;
     let artefact = sealed_file("artefact", &compiled.artefact).unwrap();
     Ok((compiled.description, artefact))
 }

@@ -102,7 +102,7 @@ fn a_program_begins_in_any_entry_after_its_initialize_and_what_that_returns_is_i
            (func (export "wide") (result i64) (i64.const 1))"#,
     ));
     for (entry, code) in
-        [("", 5), ("run", 7), ("quiet", 0), ("leave", 5), ("_start", 0), ("_initialize", 0)]
+        [("", 5), ("run", 7), ("quiet", 0), ("leave", 5), ("_start", 5), ("_initialize", 0)]
     {
         let ended = worker.run(from_entry(entry, command(&[], b"")));
         assert_eq!(ended.outcome, Outcome::Exited(code), "{entry:?}");
@@ -119,10 +119,12 @@ fn a_program_that_exits_before_its_entry_has_ended_with_that_code() {
         r#"(func (export "_initialize") (call $proc_exit (i32.const 9)))"#,
         "(func $before (call $proc_exit (i32.const 9))) (start $before)",
     ] {
-        let mut worker =
-            worker().start_with(&program(&format!(r#"{before} (func (export "") unreachable)"#)));
-        let ended = worker.run(from_entry("", command(&[], b"")));
-        assert_eq!(ended.outcome, Outcome::Exited(9), "{before}");
+        for entry in ["", "_start"] {
+            let entered = format!(r#"{before} (func (export "{entry}") unreachable)"#);
+            let mut worker = worker().start_with(&program(&entered));
+            let ended = worker.run(from_entry(entry, command(&[], b"")));
+            assert_eq!(ended.outcome, Outcome::Exited(9), "{before}");
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Settings of a builder, each against its range, before anything is started.
 
 use stockade_wire::{
-    COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_TIME_MAX, COREDUMP_BYTES_MAX,
-    COREDUMP_BYTES_MIN, CompileLimits, Instances, MEMORY_BYTES_MAX, MODULES_LIVING_MAX,
-    OUTPUT_BYTES_MAX, STDIO_BYTES_MAX, TABLE_ELEMENTS_MAX,
+    COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_THREADS_MAX, COMPILE_TIME_MAX,
+    COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, CompileLimits, Instances, MEMORY_BYTES_MAX,
+    MODULES_LIVING_MAX, OUTPUT_BYTES_MAX, STDIO_BYTES_MAX, TABLE_ELEMENTS_MAX,
 };
 
 use super::PoolBuilder;
@@ -78,6 +78,8 @@ fn check_compile_limits(limits: &CompileLimits) -> Result<(), BuildError> {
     between("compile_limits.memory_bytes", limits.memory_bytes, least, most)?;
     between("compile_limits.module_bytes", limits.module_bytes, 1, most)?;
     between("compile_limits.artefact_bytes", limits.artefact_bytes, 1, most)?;
+    let threads = limits.threads.unwrap_or(1).into();
+    between("compile_limits.threads", threads, 1, COMPILE_THREADS_MAX.into())?;
     for (name, time) in [
         ("compile_limits.cpu_time", limits.cpu_time),
         ("compile_limits.wall_time", limits.wall_time),

@@ -27,7 +27,7 @@ fn a22_features_that_are_off_are_refused_by_name() {
         ),
         ("stack switching", "(module (type $f (func)) (type $c (cont $f)))"),
     ];
-    const OFF: [(Feature, &str); 9] = [
+    const OFF: [(Feature, &str); 10] = [
         (Feature::Memory64, "(module (memory i64 1))"),
         (Feature::MultiMemory, "(module (memory 1) (memory 1))"),
         (Feature::TailCall, "(module (func $f (return_call $f)))"),
@@ -40,6 +40,7 @@ fn a22_features_that_are_off_are_refused_by_name() {
             "(module (func (param v128 v128) (result v128)
                 (i8x16.relaxed_swizzle (local.get 0) (local.get 1))))",
         ),
+        (Feature::Atomics, "(module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))"),
         (Feature::ExtendedConst, "(module (global i32 (i32.add (i32.const 1) (i32.const 1))))"),
     ];
     let beside = Bystander::new();
@@ -57,9 +58,11 @@ fn a22_features_that_are_off_are_refused_by_name() {
         assert!(features.has(feature) && message.contains(feature.words()), "{message}");
         wat(module).features(Features::all()).build().unwrap();
     }
-    let gc = OFF.into_iter().find(|(feature, _)| *feature == Feature::Gc).unwrap();
-    let reason = beside.sees_refused("garbage collection, by default", wat(gc.1));
-    assert!(matches!(reason, RefusedReason::FeaturesOff { .. }), "{reason:?}");
+    for wanted in [Feature::Gc, Feature::Atomics] {
+        let (feature, module) = OFF.into_iter().find(|(feature, _)| *feature == wanted).unwrap();
+        let reason = beside.sees_refused(feature.words(), wat(module));
+        assert!(matches!(reason, RefusedReason::FeaturesOff { .. }), "by default: {reason:?}");
+    }
     // The text format has no words for it any more: try, catch all, end.
     let legacy = Binary::new()
         .section(Section::Type, [1, 0x60, 0, 0])
