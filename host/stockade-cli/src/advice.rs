@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use stockade::{
-    BrokenError, BuildError, Fault, Frame, RefusedReason, RunError, SubmitError, TaskError,
-    TrapKind,
+    BrokenError, BuildError, Fault, Frame, MachineFault, RefusedReason, RunError, SubmitError,
+    TaskError, TrapKind,
 };
 
 use crate::error::Error;
@@ -40,7 +40,13 @@ impl From<BuildError> for Error {
             }
             BuildError::Refused { reason, .. } => {
                 let error = described.with_exit(Exit::Refused);
-                refusal_help(&reason).into_iter().fold(error, Self::help)
+                let error = refusal_help(&reason).into_iter().fold(error, Self::help);
+                match &reason {
+                    RefusedReason::Import(message) if misses_functions(message) => {
+                        error.help(NEVER_CALLED)
+                    }
+                    _ => error,
+                }
             }
             BuildError::Grant { .. } => described
                 .help("`--grant-dir` takes a directory that exists and that you can read"),
@@ -56,7 +62,15 @@ impl From<BuildError> for Error {
             BuildError::NoWorkerProgram { .. } => described.help(
                 "`stockade` starts itself as its worker: was its file moved or replaced just now?",
             ),
-            BuildError::Machine(error) => Self::of_machine(&error),
+            BuildError::Machine(error) => {
+                let is_slow = matches!(error.fault, MachineFault::Busy { .. })
+                    && error.to_string().starts_with("cannot compile");
+                let refused = Self::of_machine(&error);
+                match is_slow {
+                    true => refused.help("`--compile-wall-time` gives it more time"),
+                    false => refused,
+                }
+            }
             BuildError::Lockdown(error) => {
                 // Its text has its source's.
                 let help = error.next_step();
@@ -103,6 +117,16 @@ fn option_of(setting: &str) -> &str {
     }
 }
 
+/// For a module that is refused for functions which nobody provides, where it was not asked for.
+pub(crate) const NEVER_CALLED: &str =
+    "`--unknown-imports trap` runs a module that never calls the functions it misses";
+
+/// Whether functions are among the imports that a refusal names: what is said of another kind, or of a
+/// function of the wrong type, begins with `as`.
+fn misses_functions(message: &str) -> bool {
+    message.split('`').skip(2).step_by(2).any(|behind| !behind.starts_with(" as "))
+}
+
 /// The option that raises a limit of the library which a module reached, and what it could be.
 fn option_for(limit: &str) -> Option<&'static str> {
     Some(match limit {
@@ -135,8 +159,7 @@ fn refusal_help(reason: &RefusedReason) -> Option<String> {
              --target wasm32-wasip1`"
         }
         RefusedReason::Import(_) => {
-            "what is provided are the functions of `wasi_snapshot_preview1` and `stockade`; \
-             `--unknown-imports trap` runs a module that never calls the functions it misses"
+            "what is provided are the functions of `wasi_snapshot_preview1` and `stockade`"
         }
         RefusedReason::Limit(_) => {
             return reason.limit().and_then(option_for).or(reason.next_step()).map(str::to_owned);

@@ -167,9 +167,9 @@ Input:
   csv    a row is the arguments by the names in the header, which are those of the parameters. For a
          function of one parameter that no column is named after, a row is one argument, an object.
          A cell is what its parameter's type says, or in a Rust guest its field's. Where that says
-         nothing, a cell without quotes that looks like a number, true or false is that, an empty one
-         is null, and all else is a text; `--csv-text` makes texts of these too. Blank lines are
-         passed over. Functions over numbers take their arguments in the columns' order
+         nothing, a cell without quotes that looks like a number, true or false is that, an empty
+         one is null, and all else is a text; `--csv-text` makes texts of these too. Blank lines
+         are passed over. Functions over numbers take their arguments in the columns' order
   A line or a row may have 16 MiB, a file of `--files` 128 MiB.
 
 Output:
@@ -186,8 +186,8 @@ Programs:
   With --program, or with ARGV, the module is run from its `_start` or its export \"\", or from the
   export that --entry names, once for each item, in a fresh instance with all limits to itself. The
   item is an argument, stdin or a file (--item); what it is not given is empty, stdin too. With
-  `--input json` an item is the text of a line's JSON string, or the line's JSON as it stands, so that
-  an item may hold line ends.
+  `--input json` an item is the text of a line's JSON string, or the line's JSON as it stands, so
+  that an item may hold line ends.
   The result is what the program wrote to stdout (--stdout), with what is beside it:
     {\"line\":1,\"result\":\"42\\n\",\"exit_code\":0,\"stderr\":\"...\"}
     {\"line\":2,\"error\":{\"kind\":\"exited\",...,\"exit_code\":1,\"stdout\":\"...\",\"stderr\":\"...\"}}
@@ -199,8 +199,8 @@ Programs:
 Ctrl-C takes no more items, drops those not started, and ends after those that run; the output then
 has every item that was done. A second Ctrl-C ends at once. SIGTERM and SIGHUP do the same. With
 `--resume` the same command goes on: what was done is kept every second, and what was written since
-then is cut off and done again. Where the module, the input or an option differs that shapes results,
-it is refused; `--anew` begins anew.
+then is cut off and done again. Where the module, the input or an option differs that shapes
+results, it is refused; `--anew` begins anew.
 ";
 
 /// Call a function, or run a program, for every line, row or file of the input
@@ -489,6 +489,17 @@ mod tests {
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_line_of_the_help_is_broken_once_more() {
+        use clap::CommandFactory;
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 100, "{}: {line}", command.get_name());
+            }
+        }
     }
 
     #[test]

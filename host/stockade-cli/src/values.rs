@@ -182,6 +182,7 @@ impl FromStr for EnvGrant {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, value.to_string()),
+            None if text.is_empty() => ("", String::new()),
             None => match std::env::var(text) {
                 Ok(value) => (text, value),
                 Err(std::env::VarError::NotPresent) => {

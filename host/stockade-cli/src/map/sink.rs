@@ -62,7 +62,10 @@ impl Sink {
         // A pipe that is open for reading too always has a reader, which reads nothing.
         file.read(is_new || path.is_file());
         file.write(true).create(true).truncate(reached.is_none());
-        let mut file = file.open(path).map_err(refused)?;
+        let mut file = match streams::named(path).map_err(refused)? {
+            Some(stream) => stream,
+            None => file.open(path).map_err(refused)?,
+        };
         let mut hasher = blake3::Hasher::new();
         let bytes = reached.map_or(0, |reached| reached.output_bytes);
         if let Some(reached) = reached {
@@ -222,10 +225,7 @@ fn write_file(
     obsolete: &Path,
 ) -> Result<(), Error> {
     let (path, obsolete) = (directory.join(name), directory.join(obsolete));
-    if inputs.has(&path) {
-        let message = format!("{} is read, and would be written over", path.display());
-        return Err(Error::new(Exit::Usage, message).help("name another directory to write to"));
-    }
+    inputs.check_result(&path)?;
     let refused = |error: io::Error| cannot("write", &path, &error);
     aside::write(&path, bytes).map_err(refused)?;
     if inputs.has(&obsolete) {
