@@ -27,7 +27,8 @@ impl From<BuildError> for Error {
         match error {
             BuildError::Setting { setting, given, allowed } => {
                 let option = option_of(setting);
-                Self::new(Exit::Usage, format!("{option} is {given}; {allowed}"))
+                let unit = if setting.ends_with("_bytes") { " bytes" } else { "" };
+                Self::new(Exit::Usage, format!("{option} is {given}{unit}; {allowed}{unit}"))
             }
             BuildError::ReadModule { source, .. } => {
                 described.help(match source.kind() {

@@ -18,7 +18,9 @@ use crate::observe::ObserveArgs;
 use crate::pages::{CompletionsArgs, ManArgs};
 use crate::replay::ReplayArgs;
 use crate::settings;
-use crate::values::{DirGrant, EnvGrant, Given, Layers, Named, Size, WallTime, time};
+use crate::values::{
+    DirGrant, EnvGrant, Given, Layers, Named, Size, WallTime, retries, time, whole,
+};
 
 const ABOUT: &str =
     "Runs functions of untrusted WebAssembly modules in worker processes of their own";
@@ -254,12 +256,12 @@ pub(crate) struct MapArgs {
     pub(crate) plain: bool,
 
     /// Workers at a time [default: the processors]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = whole(1..=1024))]
     pub(crate) workers: Option<u64>,
 
     /// Send up to N items to a worker together: faster for short tasks, but one that takes long
     /// holds up those sent with it
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=10_000))]
     pub(crate) chunk: u64,
 
     /// Show in the terminal how it goes: rates, latencies, the queue, each worker
@@ -353,11 +355,11 @@ pub(crate) struct PoolArgs {
     pub(crate) memory: Size,
 
     /// Elements of all tables of one task, up to 10000000
-    #[arg(long, value_name = "N", default_value_t = 100_000, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = whole(0..=u64::MAX), help_heading = "Limits")]
     pub(crate) table_elements: u64,
 
     /// Fuel for one task, about one unit an instruction; counting it takes time
-    #[arg(long, value_name = "N", help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = whole(0..=u64::MAX), help_heading = "Limits")]
     pub(crate) fuel: Option<u64>,
 
     /// Result and emitted items of one task together, up to 128MiB
@@ -399,7 +401,7 @@ pub(crate) struct PoolArgs {
 
     /// With --deterministic or --record: what random numbers come from [default: 0, or with --record
     /// alone another in every run]
-    #[arg(long, value_name = "N", help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = whole(0..=u64::MAX), help_heading = "Limits")]
     pub(crate) seed: Option<u64>,
 
     /// What the module may use of WebAssembly 3.0: NAME adds a feature, -NAME takes one away, and the
@@ -424,7 +426,7 @@ pub(crate) struct PoolArgs {
 
     /// Run a task up to N times more where its worker process dies of it: for tasks that may run
     /// twice. One that fails or reaches a limit is not tried again
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000), help_heading = "Tasks")]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = retries, help_heading = "Tasks")]
     pub(crate) retries: u32,
 
     /// The function that initialises the module before its tasks [default: the one it declares]

@@ -8,10 +8,11 @@
 //!
 //! Invariant: of a file that could not be finished nothing new is left.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -129,11 +130,13 @@ fn unnamed(real: &Path) -> Option<File> {
     Path::new(OWN_DESCRIPTORS).exists().then(|| file.into())
 }
 
-/// What the file `real` is called while it is written, or replaces another.
+/// What the file `real` is called while it is written, or replaces another. Names may have 255 bytes.
 fn partial(real: &Path) -> PathBuf {
-    let mut partial = OsString::from(real);
+    const KEPT_BYTES: usize = 200;
+    let name = real.file_name().unwrap_or_default().as_bytes();
+    let mut partial = OsStr::from_bytes(&name[..name.len().min(KEPT_BYTES)]).to_os_string();
     partial.push(format!(".partial-{}", std::process::id()));
-    partial.into()
+    real.with_file_name(partial)
 }
 
 impl Write for Aside {
@@ -191,6 +194,14 @@ mod tests {
             (fs::read(&old).unwrap(), fs::read(&new).unwrap()),
             (b"through".to_vec(), b"made".to_vec())
         );
+
+        // A name may be as long as any.
+        let long = folder.join("x".repeat(255));
+        for text in ["one", "two"] {
+            write(&long, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&long).unwrap(), text);
+        }
+        assert_eq!(names().len(), 4);
 
         // A file with two names keeps both.
         let other = folder.join("other");

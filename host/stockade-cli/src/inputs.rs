@@ -118,6 +118,11 @@ impl Inputs {
         file_id(path).is_some_and(|id| self.files.contains_key(&id))
     }
 
+    /// What is in granted directories may be this map's own, from before it was interrupted.
+    pub(crate) fn goes_on(&mut self) {
+        self.folders.clear();
+    }
+
     /// A file that `option` names and that is written beside the results.
     pub(crate) fn writes(&mut self, option: &'static str, path: Option<&Path>) {
         self.written.extend(path.map(|path| (option, path.to_path_buf())));
@@ -132,6 +137,9 @@ impl Inputs {
         if self.has(path) {
             let message = format!("{shown} is read, and would be written over");
             return Err(Error::new(Exit::Usage, message).help("name another directory to write to"));
+        }
+        if !self.folders.is_empty() {
+            self.check_granted(path)?;
         }
         match self.written.iter().find(|(_, written)| same(written, path)) {
             Some((option, _)) => {

@@ -44,8 +44,11 @@ impl Sink {
     pub(crate) fn open(
         args: &SinkArgs,
         reached: Option<&Reached>,
-        inputs: Inputs,
+        mut inputs: Inputs,
     ) -> Result<Self, Error> {
+        if reached.is_some() {
+            inputs.goes_on();
+        }
         if let Some(directory) = &args.output_dir {
             fs::create_dir_all(directory).map_err(|error| cannot("make", directory, &error))?;
             return Ok(Self::Directory(directory.clone(), inputs));
@@ -54,9 +57,7 @@ impl Sink {
             return Ok(Self::Stdout(BufWriter::with_capacity(BUFFER_BYTES, streams::stdout())));
         };
         let refused = |error: io::Error| cannot("write", path, &error);
-        if reached.is_none() {
-            inputs.check_granted(path)?;
-        }
+        inputs.check_granted(path)?;
         let is_new = !path.exists();
         let mut file = OpenOptions::new();
         // A pipe that is open for reading too always has a reader, which reads nothing.

@@ -475,6 +475,23 @@ fn a_result_replaces_no_trace_and_no_state() {
         .fails(2, &["`--trace` names ", "1.json, which a result is written to"]);
     std::fs::remove_file(output.join("1.json")).unwrap();
     map("--resume", "1.json").fails(2, &["`--resume` names ", "which a result is written to"]);
+    // Nor what its guest may read, unless the map goes on.
+    let granted = |more: &[&str]| {
+        let all = args!["map", guest, "f", input, "--output-dir", output, "--grant-dir", output];
+        stockade(all.into_iter().chain(more.iter().map(Into::into))).end()
+    };
+    std::fs::write(output.join("1.json"), "7\n").unwrap();
+    granted(&[])
+        .fails(2, &["1.json may be read, and would be written over", "granted to the guest"]);
+    assert_eq!(std::fs::read_to_string(output.join("1.json")).unwrap(), "7\n");
+    std::fs::remove_file(output.join("1.json")).unwrap();
+    let state = folder.path().join("state").display().to_string();
+    assert_eq!(granted(&["--resume", &state]).code, Some(0));
+    let kept = std::fs::read_to_string(&state).unwrap();
+    let begun = kept.lines().next().unwrap();
+    std::fs::write(&state, format!("{begun}\n")).unwrap();
+    assert_eq!(granted(&["--resume", &state]).code, Some(0));
+    std::fs::remove_file(output.join("1.json")).unwrap();
     // Beside them there is room.
     assert_eq!(map("--trace", "trace").code, Some(0));
     assert_eq!(map("--resume", "state").code, Some(0));
