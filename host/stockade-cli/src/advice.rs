@@ -65,7 +65,7 @@ impl From<BuildError> for Error {
             ),
             BuildError::Machine(error) => {
                 let is_slow = matches!(error.fault, MachineFault::Busy { .. })
-                    && error.to_string().starts_with("cannot compile");
+                    && error.task.starts_with("compile");
                 let refused = Self::of_machine(&error);
                 match is_slow {
                     true => refused.help("`--compile-wall-time` gives it more time"),
@@ -134,6 +134,7 @@ fn option_for(limit: &str) -> Option<&'static str> {
         "Limits::memory_bytes" => "`--memory` raises what a task may have of memory, up to 4GiB",
         "Limits::table_elements" => "`--table-elements` raises what a task's tables may have",
         "CompileLimits::module_bytes" => "`--module-size` raises how large a module may be",
+        "CompileLimits::wall_time" => "`--compile-wall-time` raises how long compiling may take",
         "CompileLimits::cpu_time" => "`--compile-time` raises how long compiling may take",
         "CompileLimits::memory_bytes" => {
             "`--compile-memory` raises what compiling may take of memory"
@@ -363,6 +364,42 @@ mod tests {
             assert_eq!(shown.exit(), Exit::Limit);
             assert!(format!("{shown:?}").contains(expected), "{shown:?}");
         }
+    }
+
+    #[test]
+    fn time_to_compile_is_raised_by_the_option_for_it() {
+        let error = std::io::Error::other("");
+        let mut busy = stockade::MachineError::of("compile a module", &error);
+        busy.fault = MachineFault::Busy { waited: Duration::from_secs(1), processor_time: None };
+        let shown = Error::from(BuildError::Machine(busy));
+        assert_eq!(shown.exit(), Exit::Internal);
+        assert!(format!("{shown:?}").contains("--compile-wall-time"), "{shown:?}");
+        for (limit, option) in [
+            ("wall_time", "--compile-wall-time"),
+            ("cpu_time", "--compile-time"),
+            ("memory_bytes", "--compile-memory"),
+            ("module_bytes", "--module-size"),
+            ("artefact_bytes", "--compiled-size"),
+        ] {
+            let told = format!("it is too much (the limit `CompileLimits::{limit}`)");
+            let help = refusal_help(&RefusedReason::Limit(told)).unwrap();
+            assert!(help.contains(option), "{limit}: {help}");
+        }
+    }
+
+    #[test]
+    fn hints_about_unknown_imports_are_for_functions() {
+        assert!(misses_functions("it imports `env.a` (of a host), which is not provided"));
+        assert!(misses_functions(
+            "it imports `env.m` as a memory, `env.a` (of a host), which are not"
+        ));
+        assert!(misses_functions(
+            "it imports `a.b`, `c.d` as a memory (x), which are not provided"
+        ));
+        assert!(!misses_functions(
+            "it imports `env.m` as a memory (of a host), which is not provided"
+        ));
+        assert!(!misses_functions("it imports `x.y` as () -> (), where it is (i32) -> (i32)"));
     }
 
     #[test]

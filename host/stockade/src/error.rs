@@ -102,6 +102,10 @@ impl BuildError {
             Self::Grant { .. } => {
                 "create the directory, or grant another that this program can read"
             }
+            Self::Hook { role: "initializer", .. } => {
+                "`PoolBuilder::initializer` names it and gives its arguments; `stockade inspect MODULE` \
+                 shows its functions and their parameters"
+            }
             Self::Hook { .. } => {
                 "`stockade inspect MODULE` shows its functions and their parameters"
             }

@@ -5,6 +5,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::options::SinkArgs;
 use super::record::Output;
 use super::state::Reached;
@@ -233,7 +235,13 @@ fn write_file(
         return Ok(());
     }
     match fs::remove_file(obsolete) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused(error)),
+        // Nor can one be there whose name is too long.
+        Err(error)
+            if error.kind() != io::ErrorKind::NotFound
+                && error.raw_os_error() != Some(Errno::NAMETOOLONG.raw_os_error()) =>
+        {
+            Err(refused(error))
+        }
         _ => Ok(()),
     }
 }

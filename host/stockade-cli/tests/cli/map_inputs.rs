@@ -302,6 +302,22 @@ fn what_is_wrong_with_a_row_is_told_by_its_line_and_its_column() {
 }
 
 #[test]
+fn a_file_with_the_longest_name_has_its_result_again_and_again() {
+    let (folder, guest) = module(INVERSE);
+    let name = "x".repeat(250);
+    let (file, output) = (folder.file(&name, "4"), folder.path().join("out"));
+    for number in ["4", "2"] {
+        fs::write(&file, number).unwrap();
+        let map = args!["map", guest, "inverse", "--files", file, "--output-dir", output];
+        assert_eq!(stockade(map).end().code, Some(0));
+    }
+    let results: Vec<_> =
+        fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(results, [output.join(format!("{name}.json"))]);
+    assert_eq!(fs::read_to_string(&results[0]).unwrap(), "500\n");
+}
+
+#[test]
 fn utf_16_is_told_as_such() {
     let wide = |text: &str, order: fn(u16) -> [u8; 2]| -> Vec<u8> {
         text.encode_utf16().flat_map(order).collect()
