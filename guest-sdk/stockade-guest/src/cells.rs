@@ -6,18 +6,19 @@
 //! to the members of objects. Whatever reads any value, as `serde_json::Value` and what is flattened
 //! do, gets what the caller made of the cell.
 
-use serde::de::value::{BorrowedStrDeserializer, MapDeserializer, StringDeserializer};
+use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{
-    DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Unexpected, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess,
+    Unexpected, Visitor,
 };
 use serde_json::value::RawValue;
 use serde_json::{Error, Value};
 
 use crate::json_call::Members;
 
-/// Decodes an argument, which is a cell or an object of cells.
-pub(crate) fn decode<T: DeserializeOwned>(argument: &RawValue) -> Result<T, Error> {
-    T::deserialize(Cell(argument.get()))
+/// Decodes an argument, which is a cell or an object of cells. What is wrong with a row names its column.
+pub(crate) fn decode<T: DeserializeOwned>(argument: &RawValue) -> Result<T, String> {
+    T::deserialize(Cell(argument.get())).map_err(|error| plain(&error))
 }
 
 /// The JSON of a cell, or of an object whose members are cells.
@@ -142,8 +143,9 @@ impl<'de> Deserializer<'de> for Cell<'de> {
             return self.json().deserialize_map(visitor);
         }
         let Members(members) = serde_json::from_str(self.0)?;
-        let cells = members.into_iter().map(|(name, value)| (Key(name.into()), Cell(value.get())));
-        visitor.visit_map(MapDeserializer::new(cells))
+        let columns = members.into_iter().map(|(name, value)| (name.into(), value.get()));
+        let columns: Vec<(String, &str)> = columns.collect();
+        visitor.visit_map(Columns { columns: columns.into_iter(), value: None })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -189,9 +191,13 @@ impl<'de> Deserializer<'de> for Cell<'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match self.is_word() && self.0 != "null" {
-            true => visitor.visit_enum(BorrowedStrDeserializer::new(self.0)),
-            false => self.json().deserialize_enum(name, variants, visitor),
+        if self.is_word() && self.0 != "null" {
+            return visitor.visit_enum(BorrowedStrDeserializer::new(self.0));
+        }
+        // A variant with data is an object, which a cell holds as a text.
+        match self.said()? {
+            Some(value @ Value::Object(_)) => value.deserialize_enum(name, variants, visitor),
+            _ => self.json().deserialize_enum(name, variants, visitor),
         }
     }
 
@@ -212,22 +218,45 @@ impl<'de> Deserializer<'de> for Cell<'de> {
     }
 }
 
-impl<'de> IntoDeserializer<'de, Error> for Cell<'de> {
-    type Deserializer = Self;
+/// The cells of a row, by the names of their columns.
+struct Columns<'de> {
+    columns: std::vec::IntoIter<(String, &'de str)>,
+    /// The one whose name was read.
+    value: Option<(String, &'de str)>,
+}
 
-    fn into_deserializer(self) -> Self {
-        self
+impl<'de> MapAccess<'de> for Columns<'de> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
+        let Some((name, value)) = self.columns.next() else { return Ok(None) };
+        let key = seed.deserialize(IntoDeserializer::<Error>::into_deserializer(name.clone()))?;
+        self.value = Some((name, value));
+        Ok(Some(key))
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        let Some((name, value)) = self.value.take() else {
+            return Err(Error::custom("a value is read before its name"));
+        };
+        seed.deserialize(Cell(value))
+            .map_err(|error| Error::custom(format_args!("column `{name}`: {}", plain(&error))))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.columns.len())
     }
 }
 
-/// The name of a column.
-struct Key(String);
-
-impl<'de> IntoDeserializer<'de, Error> for Key {
-    type Deserializer = StringDeserializer<Error>;
-
-    fn into_deserializer(self) -> Self::Deserializer {
-        self.0.into_deserializer()
+/// What is wrong with a cell. Where in the cell's JSON, which nobody wrote, tells nobody anything.
+fn plain(error: &Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" at line ") {
+        Some((what, _)) if error.line() > 0 => what.to_owned(),
+        _ => text,
     }
 }
 
@@ -243,7 +272,7 @@ mod tests {
 
     fn cell<T: DeserializeOwned>(json: &str) -> Result<T, String> {
         let raw: Box<RawValue> = serde_json::from_str(json).expect("JSON");
-        decode(&raw).map_err(|error| error.to_string())
+        decode(&raw)
     }
 
     #[derive(Debug, PartialEq, Deserialize)]
@@ -292,6 +321,40 @@ mod tests {
             absent: None,
         };
         assert_eq!(cell::<Row>(row), Ok(expected));
+    }
+
+    #[test]
+    fn a_variant_with_data_is_json_in_a_cell() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        enum Shape {
+            Point,
+            Circle(u32),
+            Box { side: u8 },
+        }
+        assert_eq!(cell::<Shape>("\"Point\""), Ok(Shape::Point));
+        assert_eq!(cell::<Shape>(r#""{\"Circle\": 5}""#), Ok(Shape::Circle(5)));
+        assert_eq!(
+            cell::<Option<Shape>>(r#""{\"Box\":{\"side\":1}}""#),
+            Ok(Some(Shape::Box { side: 1 }))
+        );
+        assert!(cell::<Shape>("\"{Circle}\"").is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_cell_names_its_column_and_no_place_in_json() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Sale {
+            item: String,
+            count: u8,
+        }
+        let refused = cell::<Sale>(r#"{"item": "a", "count": 256}"#).unwrap_err();
+        assert_eq!(refused, "column `count`: invalid value: integer `256`, expected u8");
+        let refused = cell::<Sale>(r#"{"item": "a", "count": "x"}"#).unwrap_err();
+        assert_eq!(refused, "column `count`: invalid type: string \"x\", expected u8");
+        assert_eq!(cell::<Sale>(r#"{"item": "a"}"#).unwrap_err(), "missing field `count`");
+        assert_eq!(cell::<u8>("256").unwrap_err(), "invalid value: integer `256`, expected u8");
+        let quoting = cell::<u8>("\" at line 7\"").unwrap_err();
+        assert_eq!(quoting, "invalid type: string \" at line 7\", expected u8");
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl JsonArgument<'_> {
             Self::Given(value) => {
                 serde_json::from_str(value.get()).map_err(|error| error.to_string())
             }
-            Self::Cell(value) => cells::decode(value).map_err(|error| error.to_string()),
+            Self::Cell(value) => cells::decode(value),
             Self::Missing => T::deserialize(Missing).map_err(|error| error.to_string()),
         }
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use stockade::{
-    BrokenError, BuildError, Fault, Frame, RefusedReason, RunError, SubmitError, TaskError,
-    TrapKind,
+    BrokenError, BuildError, Fault, Frame, MachineFault, RefusedReason, RunError, SubmitError,
+    TaskError, TrapKind,
 };
 
 use crate::error::Error;
@@ -27,7 +27,8 @@ impl From<BuildError> for Error {
         match error {
             BuildError::Setting { setting, given, allowed } => {
                 let option = option_of(setting);
-                Self::new(Exit::Usage, format!("{option} is {given}; {allowed}"))
+                let unit = if setting.ends_with("_bytes") { " bytes" } else { "" };
+                Self::new(Exit::Usage, format!("{option} is {given}{unit}; {allowed}{unit}"))
             }
             BuildError::ReadModule { source, .. } => {
                 described.help(match source.kind() {
@@ -40,7 +41,13 @@ impl From<BuildError> for Error {
             }
             BuildError::Refused { reason, .. } => {
                 let error = described.with_exit(Exit::Refused);
-                refusal_help(&reason).into_iter().fold(error, Self::help)
+                let error = refusal_help(&reason).into_iter().fold(error, Self::help);
+                match &reason {
+                    RefusedReason::Import(message) if misses_functions(message) => {
+                        error.help(NEVER_CALLED)
+                    }
+                    _ => error,
+                }
             }
             BuildError::Grant { .. } => described
                 .help("`--grant-dir` takes a directory that exists and that you can read"),
@@ -56,7 +63,15 @@ impl From<BuildError> for Error {
             BuildError::NoWorkerProgram { .. } => described.help(
                 "`stockade` starts itself as its worker: was its file moved or replaced just now?",
             ),
-            BuildError::Machine(error) => Self::of_machine(&error),
+            BuildError::Machine(error) => {
+                let is_slow = matches!(error.fault, MachineFault::Busy { .. })
+                    && error.task.starts_with("compile");
+                let refused = Self::of_machine(&error);
+                match is_slow {
+                    true => refused.help("`--compile-wall-time` gives it more time"),
+                    false => refused,
+                }
+            }
             BuildError::Lockdown(error) => {
                 // Its text has its source's.
                 let help = error.next_step();
@@ -104,12 +119,23 @@ fn option_of(setting: &str) -> &str {
     }
 }
 
+/// For a module that is refused for functions which nobody provides, where it was not asked for.
+pub(crate) const NEVER_CALLED: &str =
+    "`--unknown-imports trap` runs a module that never calls the functions it misses";
+
+/// Whether functions are among the imports that a refusal names: what is said of another kind, or of a
+/// function of the wrong type, begins with `as`.
+fn misses_functions(message: &str) -> bool {
+    message.split('`').skip(2).step_by(2).any(|behind| !behind.starts_with(" as "))
+}
+
 /// The option that raises a limit of the library which a module reached, and what it could be.
 fn option_for(limit: &str) -> Option<&'static str> {
     Some(match limit {
         "Limits::memory_bytes" => "`--memory` raises what a task may have of memory, up to 4GiB",
         "Limits::table_elements" => "`--table-elements` raises what a task's tables may have",
         "CompileLimits::module_bytes" => "`--module-size` raises how large a module may be",
+        "CompileLimits::wall_time" => "`--compile-wall-time` raises how long compiling may take",
         "CompileLimits::cpu_time" => "`--compile-time` raises how long compiling may take",
         "CompileLimits::memory_bytes" => {
             "`--compile-memory` raises what compiling may take of memory"
@@ -136,8 +162,7 @@ fn refusal_help(reason: &RefusedReason) -> Option<String> {
              --target wasm32-wasip1`"
         }
         RefusedReason::Import(_) => {
-            "what is provided are the functions of `wasi_snapshot_preview1` and `stockade`; \
-             `--unknown-imports trap` runs a module that never calls the functions it misses"
+            "what is provided are the functions of `wasi_snapshot_preview1` and `stockade`"
         }
         RefusedReason::Limit(_) => {
             return reason.limit().and_then(option_for).or(reason.next_step()).map(str::to_owned);
@@ -340,6 +365,42 @@ mod tests {
             assert_eq!(shown.exit(), Exit::Limit);
             assert!(format!("{shown:?}").contains(expected), "{shown:?}");
         }
+    }
+
+    #[test]
+    fn time_to_compile_is_raised_by_the_option_for_it() {
+        let error = std::io::Error::other("");
+        let mut busy = stockade::MachineError::of("compile a module", &error);
+        busy.fault = MachineFault::Busy { waited: Duration::from_secs(1), processor_time: None };
+        let shown = Error::from(BuildError::Machine(busy));
+        assert_eq!(shown.exit(), Exit::Internal);
+        assert!(format!("{shown:?}").contains("--compile-wall-time"), "{shown:?}");
+        for (limit, option) in [
+            ("wall_time", "--compile-wall-time"),
+            ("cpu_time", "--compile-time"),
+            ("memory_bytes", "--compile-memory"),
+            ("module_bytes", "--module-size"),
+            ("artefact_bytes", "--compiled-size"),
+        ] {
+            let told = format!("it is too much (the limit `CompileLimits::{limit}`)");
+            let help = refusal_help(&RefusedReason::Limit(told)).unwrap();
+            assert!(help.contains(option), "{limit}: {help}");
+        }
+    }
+
+    #[test]
+    fn hints_about_unknown_imports_are_for_functions() {
+        assert!(misses_functions("it imports `env.a` (of a host), which is not provided"));
+        assert!(misses_functions(
+            "it imports `env.m` as a memory, `env.a` (of a host), which are not"
+        ));
+        assert!(misses_functions(
+            "it imports `a.b`, `c.d` as a memory (x), which are not provided"
+        ));
+        assert!(!misses_functions(
+            "it imports `env.m` as a memory (of a host), which is not provided"
+        ));
+        assert!(!misses_functions("it imports `x.y` as () -> (), where it is (i32) -> (i32)"));
     }
 
     #[test]

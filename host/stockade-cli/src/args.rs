@@ -18,7 +18,9 @@ use crate::observe::ObserveArgs;
 use crate::pages::{CompletionsArgs, ManArgs};
 use crate::replay::ReplayArgs;
 use crate::settings;
-use crate::values::{DirGrant, EnvGrant, Given, Layers, Named, Size, WallTime, time};
+use crate::values::{
+    DirGrant, EnvGrant, Given, Layers, Named, Size, WallTime, retries, time, whole,
+};
 
 const ABOUT: &str =
     "Runs functions of untrusted WebAssembly modules in worker processes of their own";
@@ -167,9 +169,9 @@ Input:
   csv    a row is the arguments by the names in the header, which are those of the parameters. For a
          function of one parameter that no column is named after, a row is one argument, an object.
          A cell is what its parameter's type says, or in a Rust guest its field's. Where that says
-         nothing, a cell without quotes that looks like a number, true or false is that, an empty one
-         is null, and all else is a text; `--csv-text` makes texts of these too. Blank lines are
-         passed over. Functions over numbers take their arguments in the columns' order
+         nothing, a cell without quotes that looks like a number, true or false is that, an empty
+         one is null, and all else is a text; `--csv-text` makes texts of these too. Blank lines
+         are passed over. Functions over numbers take their arguments in the columns' order
   A line or a row may have 16 MiB, a file of `--files` 128 MiB.
 
 Output:
@@ -186,8 +188,8 @@ Programs:
   With --program, or with ARGV, the module is run from its `_start` or its export \"\", or from the
   export that --entry names, once for each item, in a fresh instance with all limits to itself. The
   item is an argument, stdin or a file (--item); what it is not given is empty, stdin too. With
-  `--input json` an item is the text of a line's JSON string, or the line's JSON as it stands, so that
-  an item may hold line ends.
+  `--input json` an item is the text of a line's JSON string, or the line's JSON as it stands, so
+  that an item may hold line ends.
   The result is what the program wrote to stdout (--stdout), with what is beside it:
     {\"line\":1,\"result\":\"42\\n\",\"exit_code\":0,\"stderr\":\"...\"}
     {\"line\":2,\"error\":{\"kind\":\"exited\",...,\"exit_code\":1,\"stdout\":\"...\",\"stderr\":\"...\"}}
@@ -199,8 +201,8 @@ Programs:
 Ctrl-C takes no more items, drops those not started, and ends after those that run; the output then
 has every item that was done. A second Ctrl-C ends at once. SIGTERM and SIGHUP do the same. With
 `--resume` the same command goes on: what was done is kept every second, and what was written since
-then is cut off and done again. Where the module, the input or an option differs that shapes results,
-it is refused; `--anew` begins anew.
+then is cut off and done again. Where the module, the input or an option differs that shapes
+results, it is refused; `--anew` begins anew.
 ";
 
 /// Call a function, or run a program, for every line, row or file of the input
@@ -254,12 +256,12 @@ pub(crate) struct MapArgs {
     pub(crate) plain: bool,
 
     /// Workers at a time [default: the processors]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = whole(1..=1024))]
     pub(crate) workers: Option<u64>,
 
     /// Send up to N items to a worker together: faster for short tasks, but one that takes long
     /// holds up those sent with it
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=10_000))]
     pub(crate) chunk: u64,
 
     /// Show in the terminal how it goes: rates, latencies, the queue, each worker
@@ -353,11 +355,11 @@ pub(crate) struct PoolArgs {
     pub(crate) memory: Size,
 
     /// Elements of all tables of one task, up to 10000000
-    #[arg(long, value_name = "N", default_value_t = 100_000, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = whole(0..=u64::MAX), help_heading = "Limits")]
     pub(crate) table_elements: u64,
 
     /// Fuel for one task, about one unit an instruction; counting it takes time
-    #[arg(long, value_name = "N", help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = whole(0..=u64::MAX), help_heading = "Limits")]
     pub(crate) fuel: Option<u64>,
 
     /// Result and emitted items of one task together, up to 128MiB
@@ -404,7 +406,7 @@ pub(crate) struct PoolArgs {
 
     /// With --deterministic or --record: what random numbers come from [default: 0, or with --record
     /// alone another in every run]
-    #[arg(long, value_name = "N", help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = whole(0..=u64::MAX), help_heading = "Limits")]
     pub(crate) seed: Option<u64>,
 
     /// What the module may use of WebAssembly 3.0, and of atomic instructions: NAME adds a feature, -NAME
@@ -430,7 +432,7 @@ pub(crate) struct PoolArgs {
 
     /// Run a task up to N times more where its worker process dies of it: for tasks that may run
     /// twice. One that fails or reaches a limit is not tried again
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000), help_heading = "Tasks")]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = retries, help_heading = "Tasks")]
     pub(crate) retries: u32,
 
     /// The function that initialises the module before its tasks [default: the one it declares]
@@ -495,6 +497,17 @@ mod tests {
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_line_of_the_help_is_broken_once_more() {
+        use clap::CommandFactory;
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 100, "{}: {line}", command.get_name());
+            }
+        }
     }
 
     #[test]

@@ -80,6 +80,7 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Error> {
     if data.is_dir() {
         return Err(unreadable(path, &std::io::ErrorKind::IsADirectory.into()));
     }
+    streams::check_named(path).map_err(|error| unreadable(path, &error))?;
     if data.is_file() {
         File::open(path).map_err(|error| unreadable(path, &error))?;
     }
@@ -87,7 +88,17 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Error> {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(Exit::Missing, format!("cannot read the file {}", path.display())).cause(error)
+    let what = match path.as_os_str() == "-" {
+        true => "stdin".into(),
+        false => format!("the file {}", path.display()),
+    };
+    let refused = Error::new(Exit::Missing, format!("cannot read {what}")).cause(error);
+    match path.as_os_str().is_empty() {
+        true => refused.help(
+            "@ stands before a file's name, or before - for stdin; the text itself is '\"@\"'",
+        ),
+        false => refused,
+    }
 }
 
 /// The whole of a file, or of stdin where it is `-`.
@@ -101,7 +112,7 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     if path.as_os_str() == "-" {
         streams::stdin().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)
     } else {
-        File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        streams::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
     }
     .map_err(failed)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
@@ -183,7 +194,9 @@ fn value(text: &str, what: &str, kind: Kind) -> Result<String, Error> {
     match (text.strip_prefix('@'), kind) {
         (Some(path), _) => file_value(path, what, kind),
         (None, Kind::Text { optional }) => Ok(text_value(text, optional)),
-        (None, Kind::Any | Kind::Json | Kind::Bytes) => json_value(text, what),
+        (None, Kind::Any | Kind::Json | Kind::Bytes) => {
+            json_value(text, what).map_err(|refused| refused.help(how_written(text, kind)))
+        }
     }
 }
 
@@ -203,6 +216,7 @@ fn file_value(path: &str, what: &str, kind: Kind) -> Result<String, Error> {
         Kind::Text { .. } => Ok(json::string(text)),
         Kind::Any | Kind::Json | Kind::Bytes => {
             json_value(text, &format!("{what}, the file {path},"))
+                .map_err(|refused| refused.help("the file holds one JSON value"))
         }
     }
 }
@@ -220,19 +234,32 @@ fn json_value(text: &str, what: &str) -> Result<String, Error> {
     // Checked and no more, so that the guest reads what was typed: all digits, keys that stand twice.
     match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) => Ok(text.into()),
-        Err(error) => {
-            let refused = no_json(what, &error)
-                .because(format!("here\n{}", excerpt(text, error.line(), error.column())));
-            let looks_like_text = text.starts_with(|c: char| c.is_alphabetic());
-            if looks_like_text && !text.contains('\'') {
-                let quoted = json::string(&text.chars().take(40).collect::<String>());
-                Err(refused
-                    .help(format!("a text is written with both kinds of quotes: '{quoted}'")))
-            } else {
-                Err(refused
-                    .help("quote it for the shell with single quotes: '[1, 2]', '{\"x\": \"y\"}'"))
-            }
+        Err(error) => Err(no_json(what, &error)
+            .because(format!("here\n{}", excerpt(text, error.line(), error.column())))),
+    }
+}
+
+/// How what `text` seems to mean is written for a parameter of this kind.
+fn how_written(text: &str, kind: Kind) -> String {
+    let is_number = || {
+        let digits = text.trim().trim_start_matches(['+', '-']);
+        digits.starts_with(|c: char| c == '.' || c.is_ascii_digit())
+            || ["nan", "inf", "infinity"].contains(&digits.to_lowercase().as_str())
+    };
+    if is_number() {
+        return "a number is written in decimal digits, as in 7, -2.5 or 1e9".into();
+    }
+    let looks_like_text = text.starts_with(|c: char| c.is_alphabetic()) && !text.contains('\'');
+    match kind {
+        Kind::Json if text.is_empty() || looks_like_text => {
+            "it takes a number, true, false, a list or an object: 7, true, '[1, 2]'".into()
         }
+        _ if looks_like_text => {
+            let quoted = json::string(&text.chars().take(40).collect::<String>());
+            format!("a text is written with both kinds of quotes: '{quoted}'")
+        }
+        _ if text.is_empty() => "an empty text is written with both kinds of quotes: '\"\"'".into(),
+        _ => "quote it for the shell with single quotes: '[1, 2]', '{\"x\": \"y\"}'".into(),
     }
 }
 

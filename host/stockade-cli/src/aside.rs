@@ -1,17 +1,25 @@
-//! Files that are there as a whole or not at all: written aside, and renamed once everything is in them.
+//! Files that are there as a whole or not at all: written aside, and named once everything is in them.
+//!
+//! Until then a file has no name at all where the file system has that (`O_TMPFILE`), so that a kill
+//! leaves nothing behind; elsewhere it has another name.
 //!
 //! A file that is no ordinary one (a pipe, a device), has other names, is somebody else's, or lies where
 //! nothing can be made beside it is written where it is.
 //!
 //! Invariant: of a file that could not be finished nothing new is left.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::streams::Waiting;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
+use rustix::io::Errno;
+
+use crate::streams::{self, Waiting};
 
 /// Writes the file `path`.
 ///
@@ -29,7 +37,7 @@ pub(crate) struct Aside {
     file: Waiting<File>,
     /// What is removed where it is not finished.
     unfinished: Option<PathBuf>,
-    /// What the file is called in the end, where that is another name.
+    /// What the file is called in the end, where it has another name until then, or none.
     renamed: Option<PathBuf>,
 }
 
@@ -39,6 +47,9 @@ impl Aside {
     /// # Errors
     /// What the system refuses.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        if let Some(stream) = streams::named(path)? {
+            return Ok(Self { file: Waiting(stream), unfinished: None, renamed: None });
+        }
         let there = fs::metadata(path);
         let is_own = |data: &fs::Metadata| {
             data.is_file() && data.nlink() == 1 && data.uid() == rustix::process::geteuid().as_raw()
@@ -49,21 +60,22 @@ impl Aside {
             Err(_) if fs::symlink_metadata(path).is_err() => path.to_path_buf(),
             _ => return Self::in_place(path, there.is_err()),
         };
-        let mut partial = OsString::from(&real);
-        partial.push(format!(".partial-{}", std::process::id()));
-        let partial = PathBuf::from(partial);
-        match OpenOptions::new().write(true).create_new(true).open(&partial) {
-            Ok(file) => {
-                if let Ok(data) = &there {
-                    // Where it may not, the file is as any new one.
-                    let _ = file.set_permissions(data.permissions());
+        let (file, unfinished) = match unnamed(&real) {
+            Some(file) => (file, None),
+            None => {
+                let partial = partial(&real);
+                match OpenOptions::new().write(true).create_new(true).open(&partial) {
+                    Ok(file) => (file, Some(partial)),
+                    // Nothing can be made there, or not under a name that is longer.
+                    Err(_) => return Self::in_place(path, there.is_err()),
                 }
-                let (unfinished, renamed) = (Some(partial), Some(real));
-                Ok(Self { file: Waiting(file), unfinished, renamed })
             }
-            // Nothing can be made there, or not under a name that is longer.
-            Err(_) => Self::in_place(path, there.is_err()),
+        };
+        if let Ok(data) = &there {
+            // Where it may not, the file is as any new one.
+            let _ = file.set_permissions(data.permissions());
         }
+        Ok(Self { file: Waiting(file), unfinished, renamed: Some(real) })
     }
 
     fn in_place(path: &Path, is_new: bool) -> io::Result<Self> {
@@ -76,12 +88,55 @@ impl Aside {
     /// # Errors
     /// What the system refuses; then nothing new is left.
     pub(crate) fn finish(mut self) -> io::Result<()> {
-        if let (Some(partial), Some(real)) = (&self.unfinished, &self.renamed) {
-            fs::rename(partial, real)?;
+        if let Some(real) = self.renamed.clone() {
+            if self.unfinished.is_none() && !self.name(&real)? {
+                return Ok(());
+            }
+            let partial = self.unfinished.as_ref();
+            partial.map_or(Ok(()), |partial| fs::rename(partial, real))?;
         }
         self.unfinished = None;
         Ok(())
     }
+
+    /// Names a file that has no name: `real`, or where that is there already another, from which it is
+    /// still to be renamed.
+    fn name(&mut self, real: &Path) -> io::Result<bool> {
+        let file = format!("{OWN_DESCRIPTORS}/{}", self.file.0.as_raw_fd());
+        let link = |name: &Path| linkat(CWD, &file, CWD, name, AtFlags::SYMLINK_FOLLOW);
+        match link(real) {
+            Err(Errno::EXIST) => {
+                let partial = partial(real);
+                // Of a process that had this one's number.
+                let _ = fs::remove_file(&partial);
+                link(&partial)?;
+                self.unfinished = Some(partial);
+                Ok(true)
+            }
+            named => Ok(named.map(|()| false)?),
+        }
+    }
+}
+
+/// Where a file without a name can be named from.
+const OWN_DESCRIPTORS: &str = "/proc/self/fd";
+
+/// A file without a name, to be named `real` or beside it; `None` where there are no such files.
+fn unnamed(real: &Path) -> Option<File> {
+    let folder = real.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o666);
+    let file = rustix::fs::open(folder.unwrap_or(Path::new(".")), flags, mode).ok()?;
+    Path::new(OWN_DESCRIPTORS).exists().then(|| file.into())
+}
+
+/// What the file `real` is called while it is written, or replaces another. Names may have 255 bytes.
+fn partial(real: &Path) -> PathBuf {
+    const KEPT_BYTES: usize = 200;
+    let name = real.file_name().unwrap_or_default().as_bytes();
+    let mut partial = OsStr::from_bytes(&name[..name.len().min(KEPT_BYTES)]).to_os_string();
+    partial.push(format!(".partial-{}", std::process::id()));
+    real.with_file_name(partial)
 }
 
 impl Write for Aside {
@@ -124,6 +179,9 @@ mod tests {
         for path in [&new, &old, &link] {
             let mut file = Aside::create(path).unwrap();
             file.write_all(b"half").unwrap();
+            // A kill here leaves nothing, where files may be without a name.
+            let is_seen = names() != ["link", "old"];
+            assert_eq!(is_seen, unnamed(path).is_none(), "{:?}", names());
         }
         assert_eq!(names(), ["link", "old"]);
         assert_eq!(fs::read(&old).unwrap(), b"old");
@@ -136,6 +194,14 @@ mod tests {
             (fs::read(&old).unwrap(), fs::read(&new).unwrap()),
             (b"through".to_vec(), b"made".to_vec())
         );
+
+        // A name may be as long as any.
+        let long = folder.join("x".repeat(255));
+        for text in ["one", "two"] {
+            write(&long, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&long).unwrap(), text);
+        }
+        assert_eq!(names().len(), 4);
 
         // A file with two names keeps both.
         let other = folder.join("other");

@@ -18,8 +18,8 @@ Examples:
   stockade cache list --cache ~/.cache/stockade
   stockade cache verify --cache ~/.cache/stockade || stockade cache clear --cache ~/.cache/stockade
 
-Where a stockade.toml or STOCKADE_CACHE names the directory, `--cache` is not needed. An entry that is
-wrong is never used: its module is compiled again.
+Where a stockade.toml or STOCKADE_CACHE names the directory, `--cache` is not needed. An entry that
+is wrong is never used: its module is compiled again.
 ";
 
 /// Look at the compiled modules that `--cache` keeps, verify or remove them

@@ -145,9 +145,19 @@ impl Error {
     /// Adds a next thing to try, where it is not the machine that has to be seen to first.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
-        if !self.is_machines {
-            self.help.push(help.into());
+        let help = help.into();
+        // One that says no more than another is none.
+        let is_told = self.help.iter().any(|told| told.starts_with(&help));
+        if !self.is_machines && !is_told {
+            self.help.push(help);
         }
+        self
+    }
+
+    /// The same error without the next thing to try `help`, which cannot help.
+    #[must_use]
+    pub(crate) fn without_help(mut self, help: &str) -> Self {
+        self.help.retain(|told| told != help);
         self
     }
 

@@ -15,24 +15,30 @@ use crate::args::{MapArgs, PoolArgs, RunArgs};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::settings;
+use crate::target::OWN_ENTRIES;
 use crate::values::Given;
 
 /// Device and inode.
 type Id = (u64, u64);
 
-/// The files that a run reads, by what each is called.
+/// The files that a run reads, by what each is called, and those that it writes beside its results.
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
     files: HashMap<Id, String>,
     folders: HashMap<Id, String>,
+    written: Vec<(&'static str, PathBuf)>,
+    /// How often stdin is named.
+    stdin_uses: usize,
 }
 
 impl Inputs {
     /// What `run` reads, but for stdin.
     pub(crate) fn of_run(args: &RunArgs) -> Self {
         let mut inputs = Self::of_pool(&args.module, &args.pool);
+        let is_call = args.function.as_deref().is_some_and(|name| !OWN_ENTRIES.contains(&name));
         let named = args.named.iter().map(|named| &named.value);
-        for text in args.args.iter().chain(&args.argv).chain(named) {
+        // A program's arguments are texts.
+        for text in args.args.iter().chain(&args.argv).chain(named).filter(|_| is_call) {
             inputs.text(text);
         }
         args.bytes.iter().for_each(|path| inputs.file(path));
@@ -42,7 +48,13 @@ impl Inputs {
     /// What `map` reads, but for stdin.
     pub(crate) fn of_map(args: &MapArgs) -> Self {
         let mut inputs = Self::of_pool(&args.module, &args.pool);
-        args.inputs.iter().chain(&args.program.stdin).for_each(|path| inputs.file(path));
+        args.inputs.iter().for_each(|path| inputs.file(path));
+        // That this is not stdin as well is for the plan of programs to say.
+        let given = args.program.stdin.iter().filter(|path| path.as_os_str() != "-");
+        given.for_each(|path| inputs.file(path));
+        if args.inputs.is_empty() && !args.shape.files {
+            inputs.stdin_uses += 1;
+        }
         inputs
     }
 
@@ -71,8 +83,12 @@ impl Inputs {
         }
     }
 
-    /// A file. What is none, or is not there, cannot be lost.
+    /// A file, or stdin where it is `-`. What is none, or is not there, cannot be lost.
     pub(crate) fn file(&mut self, path: &Path) {
+        if path.as_os_str() == "-" {
+            self.stdin_uses += 1;
+            return;
+        }
         if let Some(id) = file_id(path) {
             self.files.insert(id, path.display().to_string());
         }
@@ -85,9 +101,54 @@ impl Inputs {
         }
     }
 
+    /// Refuses to read stdin again, where it has ended.
+    ///
+    /// # Errors
+    /// That it is named twice.
+    pub(crate) fn check_stdin(&self) -> Result<(), Error> {
+        match self.stdin_uses {
+            0 | 1 => Ok(()),
+            _ => Err(Error::new(Exit::Usage, "stdin can be read once, and is named twice")
+                .help("write what comes there to a file, and name that")),
+        }
+    }
+
     /// Whether the file `path` is read.
     pub(crate) fn has(&self, path: &Path) -> bool {
         file_id(path).is_some_and(|id| self.files.contains_key(&id))
+    }
+
+    /// What is in granted directories may be this map's own, from before it was interrupted.
+    pub(crate) fn goes_on(&mut self) {
+        self.folders.clear();
+    }
+
+    /// A file that `option` names and that is written beside the results.
+    pub(crate) fn writes(&mut self, option: &'static str, path: Option<&Path>) {
+        self.written.extend(path.map(|path| (option, path.to_path_buf())));
+    }
+
+    /// Refuses a result in a file of its own that would replace what is read, or what else is written.
+    ///
+    /// # Errors
+    /// That it would.
+    pub(crate) fn check_result(&self, path: &Path) -> Result<(), Error> {
+        let shown = path.display();
+        if self.has(path) {
+            let message = format!("{shown} is read, and would be written over");
+            return Err(Error::new(Exit::Usage, message).help("name another directory to write to"));
+        }
+        if !self.folders.is_empty() {
+            self.check_granted(path)?;
+        }
+        match self.written.iter().find(|(_, written)| same(written, path)) {
+            Some((option, _)) => {
+                let message = format!("`{option}` names {shown}, which a result is written to");
+                Err(Error::new(Exit::Usage, message)
+                    .help(format!("name another file for `{option}`, outside of the results")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Refuses outputs that are read, or that are one file, each by its option.

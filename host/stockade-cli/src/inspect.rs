@@ -6,11 +6,9 @@ use std::io::{self, Write};
 
 use clap::builder::styling::Style;
 use serde_json::{Value, json};
-use stockade::{
-    BuildError, ExportType, Function, FunctionKind, Import, ModuleDescription, WorkerProgram,
-};
+use stockade::{ExportType, Function, FunctionKind, Import, ModuleDescription, WorkerProgram};
 
-use crate::args::InspectArgs;
+use crate::args::{InspectArgs, UnknownImports};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::target::{self, HOST_CALLS, Shape, Target};
@@ -27,8 +25,17 @@ const WIDTH: usize = 90;
 pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Error> {
     let (program, unknown) = (WorkerProgram::CurrentProgram, args.unknown_imports.into());
     let module = match stockade::inspect_with(&args.module, Some(&program), unknown) {
-        Err(error) if args.json => return refused(error),
-        module => module?,
+        Ok(module) => module,
+        Err(error) => {
+            let kind = advice::kind_of(&error);
+            let error = Error::from(error);
+            let error = match args.unknown_imports {
+                UnknownImports::Refuse => error,
+                // It was asked for, and is not enough.
+                _ => error.without_help(advice::NEVER_CALLED),
+            };
+            return if args.json { refused(&error, kind) } else { Err(error) };
+        }
     };
     streams::print(|to| match args.json {
         true => writeln!(to, "{}", json::text(&as_json(&module))),
@@ -38,9 +45,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Error> {
 }
 
 /// Tells by JSON why a module is not shown.
-fn refused(error: BuildError) -> Result<Exit, Error> {
-    let kind = advice::kind_of(&error);
-    let error = Error::from(error);
+fn refused(error: &Error, kind: &str) -> Result<Exit, Error> {
     let told = json!({ "error": error.to_json(kind) });
     streams::print(|to| writeln!(to, "{}", json::text(&told)))?;
     Err(Error::silent(error.exit()))

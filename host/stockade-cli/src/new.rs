@@ -25,8 +25,8 @@ const EXAMPLES: &str = "\
 Examples:
   stockade new greeter && cd greeter && cargo test && stockade build
 
-The SDK is not on crates.io yet: the guest depends on guest-sdk/stockade-guest of the clone that this
-command was built from, by its path. `--sdk` names another.
+The SDK is not on crates.io yet: the guest depends on guest-sdk/stockade-guest of the clone that
+this command was built from, by its path. `--sdk` names another.
 ";
 
 /// Make a guest crate with one task and its tests
@@ -119,7 +119,10 @@ fn crate_name(path: &Path) -> Result<&str, Error> {
         .help("write letters, digits, - and _, beginning with a letter, as in word-count"))
     };
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return refused("it is no text");
+        return refused(match path.file_name() {
+            Some(_) => "it is no text",
+            None => "it ends in no name",
+        });
     };
     if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return refused("it does not begin with a letter");

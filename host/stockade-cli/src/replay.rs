@@ -1,6 +1,6 @@
 //! `stockade replay`: a recorded task, run again as it was, and whether it ends the same way.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use stockade::{Features, Grants, Output, Recording, RecordingError, TaskError, WorkerProgram};
@@ -53,7 +53,7 @@ pub(crate) struct ReplayArgs {
 /// # Errors
 /// Whatever kept the task from being run, and an end that is not the recorded one.
 pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
-    let recording = Recording::open(&args.file).map_err(unusable)?;
+    let recording = Recording::open(&args.file).map_err(|error| unusable(&args.file, error))?;
     introduce(&recording, args);
     let mut dumper = args.coredump.as_deref().map(Dumper::new).transpose()?;
     let wanted = dumper.as_ref().map(|_| Dumper::wanted(recording.limits().memory_bytes));
@@ -88,11 +88,13 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
     shown.and(verdict)
 }
 
-fn unusable(error: RecordingError) -> Error {
-    let missing = matches!(error, RecordingError::File { .. });
-    let exit = if missing { Exit::Missing } else { Exit::Refused };
-    Error::described(exit, &error)
-        .help("`--record DIR` of `stockade run` and `map` saves recordings")
+fn unusable(file: &Path, error: RecordingError) -> Error {
+    let refused = match &error {
+        RecordingError::File { .. } => Error::described(Exit::Missing, &error),
+        _ => Error::described(Exit::Refused, &error)
+            .preceded_by(format!("cannot replay {}", file.display())),
+    };
+    refused.help("`--record DIR` of `stockade run` and `map` saves recordings")
 }
 
 /// Says what is about to be run. All of it are words of a file that may be a stranger's.

@@ -55,15 +55,19 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Error> {
 fn check_streams(args: &RunArgs) -> Result<(), Error> {
     let is_dash = |path: &PathBuf| path.as_os_str() == "-";
     let mut inputs = Inputs::of_run(args);
+    inputs.check_stdin()?;
     if args.bytes.as_ref().is_some_and(is_dash) {
         streams::check_stdin()?;
+        inputs.stdin();
+    }
+    let is_call = args.function.as_ref().is_some_and(|name| !OWN_ENTRIES.contains(&name.as_str()));
+    if !is_call {
         inputs.stdin();
     }
     let file = args.output.as_deref().filter(|path| path.as_os_str() != "-");
     let trace = args.observe.trace.as_deref();
     inputs.check_outputs(&[("--output", file), ("--trace", trace)])?;
     // A program's stdout is its own affair.
-    let is_call = args.function.as_ref().is_some_and(|name| !OWN_ENTRIES.contains(&name.as_str()));
     if is_call && file.is_none() {
         streams::check_stdout().map_err(|error| error.help(output::ELSEWHERE))?;
         inputs.check_stdout()?;

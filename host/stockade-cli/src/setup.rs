@@ -59,7 +59,11 @@ pub(crate) fn pool(
     if let Some((name, arguments)) = initializer(module, args)? {
         builder = builder.initializer(name, arguments);
     }
-    Ok(builder.build()?)
+    builder.build().map_err(|error| match args.unknown_imports {
+        crate::args::UnknownImports::Refuse => error.into(),
+        // It was asked for, and is not enough.
+        _ => Error::from(error).without_help(advice::NEVER_CALLED),
+    })
 }
 
 /// What is in the module, where that is known long before its code is compiled: a mistake in the

@@ -18,8 +18,10 @@
 mod closed;
 mod reader;
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Read, StderrLock, StdoutLock, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use anstream::AutoStream;
 use rustix::event::{PollFd, PollFlags};
@@ -153,6 +155,69 @@ pub(crate) fn stdin_problem() -> Option<io::Error> {
         .and_then(|()| check_mode(&io::stdin(), OFlags::WRONLY))
         .and_then(|()| is_directory())
         .err()
+}
+
+impl Name {
+    /// The one that a path stands for.
+    fn of(path: &Path) -> Option<Self> {
+        let number = ["/dev/fd/", "/proc/self/fd/"]
+            .into_iter()
+            .find_map(|folder| path.to_str()?.strip_prefix(folder));
+        match (path.to_str()?, number) {
+            ("/dev/stdin", _) | (_, Some("0")) => Some(Self::Stdin),
+            ("/dev/stdout", _) | (_, Some("1")) => Some(Self::Stdout),
+            ("/dev/stderr", _) | (_, Some("2")) => Some(Self::Stderr),
+            _ => None,
+        }
+    }
+
+    /// The stream itself, as a file.
+    fn duplicate(self) -> io::Result<File> {
+        let descriptor = match self {
+            Self::Stdin => io::stdin().as_fd().try_clone_to_owned(),
+            Self::Stdout => io::stdout().as_fd().try_clone_to_owned(),
+            Self::Stderr => io::stderr().as_fd().try_clone_to_owned(),
+        };
+        Ok(descriptor?.into())
+    }
+}
+
+/// Whether a path stands for one of the three streams.
+pub(crate) fn is_named(path: &Path) -> bool {
+    Name::of(path).is_some()
+}
+
+/// Refuses a path that stands for a stream which was closed: `/dev/null` is in its place.
+///
+/// # Errors
+/// That it is one.
+pub(crate) fn check_named(path: &Path) -> io::Result<()> {
+    Name::of(path).map_or(Ok(()), check_open)
+}
+
+/// Opens a file to read it. A path may stand for one of the three streams.
+///
+/// # Errors
+/// What the system refuses, and a stream that was closed.
+pub(crate) fn open(path: &Path) -> io::Result<Waiting<File>> {
+    check_named(path)?;
+    match (File::open(path), Name::of(path)) {
+        // A socket is there, and cannot be opened by a name.
+        (Err(error), Some(name)) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
+            name.duplicate().map(Waiting)
+        }
+        (file, _) => file.map(Waiting),
+    }
+}
+
+/// The stream that a path stands for, to write to it behind what is there; `None` where it is a file
+/// of its own.
+///
+/// # Errors
+/// A stream that was closed.
+pub(crate) fn named(path: &Path) -> io::Result<Option<File>> {
+    check_named(path)?;
+    Name::of(path).map(Name::duplicate).transpose()
 }
 
 fn check_open(name: Name) -> io::Result<()> {

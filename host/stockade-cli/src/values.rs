@@ -1,6 +1,7 @@
 //! Values of options: durations, sizes and grants, as people write them.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -182,6 +183,7 @@ impl FromStr for EnvGrant {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, value.to_string()),
+            None if text.is_empty() => ("", String::new()),
             None => match std::env::var(text) {
                 Ok(value) => (text, value),
                 Err(std::env::VarError::NotPresent) => {
@@ -197,6 +199,24 @@ impl FromStr for EnvGrant {
         }
         Ok(Self { name: name.into(), value })
     }
+}
+
+/// Reads a whole number that is allowed.
+pub(crate) fn whole(
+    allowed: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync {
+    move |text| {
+        let number = text.parse().ok().filter(|number| allowed.contains(number));
+        number.ok_or_else(|| match (allowed.start(), allowed.end()) {
+            (0, &u64::MAX) => format!("write a whole number in digits, up to {}", u64::MAX),
+            (least, most) => format!("write a whole number in digits, from {least} to {most}"),
+        })
+    }
+}
+
+/// Reads how often a task is tried again.
+pub(crate) fn retries(text: &str) -> Result<u32, String> {
+    whole(0..=1000)(text).map(|number| number as u32)
 }
 
 /// An argument by name: `NAME=VALUE`.
@@ -247,6 +267,21 @@ fn is_identifier(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_whole_and_in_their_range() {
+        let (any, some) = (whole(0..=u64::MAX), whole(1..=1024));
+        assert_eq!((any("0"), any("18446744073709551615")), (Ok(0), Ok(u64::MAX)));
+        assert_eq!((some("1"), some("1024")), (Ok(1), Ok(1024)));
+        assert_eq!((retries("0"), retries("1000")), (Ok(0), Ok(1000)));
+        for refused in ["1e3", "-1", "1.5", "", " 1", "18446744073709551616", "x"] {
+            assert!(any(refused).unwrap_err().starts_with("write a whole number"), "{refused}");
+        }
+        for refused in ["0", "1025", "1e3"] {
+            assert!(some(refused).unwrap_err().ends_with("from 1 to 1024"), "{refused}");
+        }
+        assert!(retries("1001").is_err());
+    }
 
     #[test]
     fn times_have_units() {

@@ -202,10 +202,14 @@ pub(crate) fn readable(name: &str) -> String {
     // Writing fails where the name is too long, which is how its writing is cut short.
     let _ = match rustc_demangle::try_demangle(name) {
         Ok(symbol) => write!(text, "{symbol:#}"),
-        Err(_) => match cpp_demangle::Symbol::new(name).map(|symbol| symbol.demangle()) {
-            Ok(Ok(symbol)) => text.write_str(&symbol),
-            _ => text.write_str(name),
-        },
+        // It reads any name as a type where it can: `s` is `short` to it, and `f` is `float`.
+        Err(_) if name.trim_start_matches('_').starts_with('Z') && name.starts_with('_') => {
+            match cpp_demangle::Symbol::new(name).map(|symbol| symbol.demangle()) {
+                Ok(Ok(symbol)) => text.write_str(&symbol),
+                _ => text.write_str(name),
+            }
+        }
+        Err(_) => text.write_str(name),
     };
     text.finish()
 }
@@ -218,7 +222,10 @@ mod tests {
     fn names_are_shown_as_their_authors_wrote_them() {
         assert_eq!(readable("_ZN5guest4main17h0123456789abcdefE"), "guest::main");
         assert_eq!(readable("_Z3addii"), "add(int, int)");
-        assert_eq!(readable("plain"), "plain");
+        assert_eq!(readable("__Z3addii"), "add(int, int)");
+        for plain in ["plain", "s", "f", "i", "v", "PKc", "St", "Z", "_", "", "_Zone"] {
+            assert_eq!(readable(plain), plain);
+        }
     }
 
     #[test]

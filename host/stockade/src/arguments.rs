@@ -192,6 +192,12 @@ impl Json {
                 self.args.len()
             ));
         }
+        // First, since the one that it was meant for is missing then.
+        if let Some(unknown) =
+            self.kwargs.keys().find(|name| params.iter().all(|param| param.name != **name))
+        {
+            return Err(format!("it has no parameter `{unknown}`"));
+        }
         for (index, param) in params.iter().enumerate() {
             match (index < self.args.len(), self.kwargs.contains_key(&param.name)) {
                 (true, true) => {
@@ -203,10 +209,7 @@ impl Json {
                 _ => {}
             }
         }
-        match self.kwargs.keys().find(|name| params.iter().all(|param| param.name != **name)) {
-            Some(unknown) => Err(format!("it has no parameter `{unknown}`")),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -461,6 +464,8 @@ mod tests {
         assert_eq!(problem(named(), &["a", "b"]), None);
         assert!(problem(named(), &["a", "b", "c"]).unwrap().contains("`c` is missing"));
         assert!(problem(named(), &["a"]).unwrap().contains("no parameter `b`"));
+        // Misspelt, which says more than that the right one is missing.
+        assert!(problem(named(), &["a", "bb"]).unwrap().contains("no parameter `b`"));
         assert!(problem(named(), &["b"]).unwrap().contains("by position and by name"));
         assert!(problem(Json::new().arg(json!(1)).arg(json!(2)), &["a"]).is_some());
     }

@@ -102,6 +102,10 @@ impl BuildError {
             Self::Grant { .. } => {
                 "create the directory, or grant another that this program can read"
             }
+            Self::Hook { role: "initializer", .. } => {
+                "`PoolBuilder::initializer` names it and gives its arguments; `stockade inspect MODULE` \
+                 shows its functions and their parameters"
+            }
             Self::Hook { .. } => {
                 "`stockade inspect MODULE` shows its functions and their parameters"
             }
@@ -300,12 +304,16 @@ fn names(names: &[String]) -> String {
     if names.is_empty() {
         return "none".into();
     }
-    let mut shown: Vec<_> =
-        names.iter().take(SHOWN_MAX).map(|name| format!("`{}`", Line(name))).collect();
+    let mut shown: Vec<_> = names.iter().take(SHOWN_MAX).map(|name| quoted(name)).collect();
     if names.len() > SHOWN_MAX {
         shown.push(format!("{} more", names.len() - SHOWN_MAX));
     }
     shown.join(", ")
+}
+
+/// A name, which may be empty.
+fn quoted(name: &str) -> String {
+    if name.is_empty() { "`\"\"`".into() } else { format!("`{}`", Line(name)) }
 }
 
 /// How a task that gave no result ended.

@@ -113,9 +113,8 @@ impl ChosenHook {
                 return Err(failed(SubmitError::Signature {
                     function: function.name.clone(),
                     problem: format!(
-                        "module `{}` has this {role} and it needs arguments: give them with \
-                         `.{role}(\"{}\", (…,))`",
-                        module.name, function.name
+                        "module `{}` has this {role}, which needs arguments and is given none",
+                        module.name
                     ),
                     signature: callable.signature(),
                 }));

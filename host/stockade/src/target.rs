@@ -276,6 +276,8 @@ impl Callables {
 fn nearest<'a>(known: impl Iterator<Item = &'a String>, name: &str) -> Option<String> {
     let allowed = (name.chars().count() / 3).max(1);
     known
+        // A program's own entry is like nothing.
+        .filter(|known| !known.is_empty())
         .map(|known| (distance(known, name), known))
         .min()
         .filter(|(distance, _)| *distance <= allowed)

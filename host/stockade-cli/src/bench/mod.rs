@@ -27,7 +27,7 @@ use crate::exit::{self, Exit};
 use crate::observe::Observer;
 use crate::table::{Align, table};
 use crate::target::{self, Shape};
-use crate::values::{Named, WallTime};
+use crate::values::{Named, WallTime, whole};
 use crate::{arguments, json, report, setup, streams};
 
 use histogram::Histogram;
@@ -73,11 +73,11 @@ pub(crate) struct BenchArgs {
     time: WallTime,
 
     /// Workers for the throughput [default: the processors]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = whole(1..=1024))]
     workers: Option<u64>,
 
     /// For the throughput, send N calls to a worker together
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=10_000))]
     chunk: u64,
 
     /// Print one JSON object

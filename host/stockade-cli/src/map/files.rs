@@ -66,6 +66,7 @@ pub(crate) fn check_outputs(args: &MapArgs, inputs: &Inputs, as_bytes: bool) -> 
             };
             return Err(Error::new(Exit::Usage, message).help("name another directory to write to"));
         }
+        inputs.check_result(&replaced)?;
     }
     Ok(())
 }

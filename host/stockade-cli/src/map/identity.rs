@@ -158,8 +158,15 @@ pub(crate) fn differences(found: &Value, wanted: &Value) -> Vec<String> {
 
 fn shown(values: &Value) -> String {
     let values = values.as_array().map(Vec::as_slice).unwrap_or_default();
-    let values: Vec<_> = values.iter().filter_map(Value::as_str).collect();
+    let values: Vec<_> = values.iter().filter_map(Value::as_str).map(word).collect();
     values.join(", ")
+}
+
+/// A value as it is, or in quotes where it would be taken for none, or for several.
+fn word(text: &str) -> String {
+    let is_plain =
+        !text.is_empty() && !text.contains(|c: char| c == ',' || c == '"' || c.is_control());
+    if is_plain { text.into() } else { format!("{text:?}") }
 }
 
 /// Each option's values, told by what they stand for: a time however it is written, a file by what is
@@ -350,6 +357,10 @@ mod tests {
         }
         for (other, said) in [
             (program(&["--", "-c", "{}"]), "ARGV was -e, {}, and is -c, {}"),
+            (
+                program(&["--", "-e", "{}", "a, b", ""]),
+                "ARGV was -e, {}, and is -e, {}, \"a, b\", \"\"",
+            ),
             (program(&["--entry", "run", "--", "-e", "{}"]), "`--entry` was not given, and is run"),
             (
                 program(&["--ok-codes", "2,1", "--", "-e", "{}"]),

@@ -1,6 +1,5 @@
 //! The input: opened before anything is compiled, then cut into items by a thread of its own.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use super::rows::{CellReading, Header, Rows};
 use crate::args::{InputFormat, MapArgs};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::streams::{self, Waiting};
+use crate::streams;
 
 /// The most bytes that a line or a row may have.
 pub(crate) const ITEM_BYTES_MAX: usize = 16 << 20;
@@ -153,14 +152,14 @@ fn open(path: &Path) -> Result<(Reader, Option<u64>), Error> {
         let message = format!("cannot read the input {}", path.display());
         Error::new(Exit::Missing, message).cause(&error).help("- stands for stdin")
     };
-    let file = File::open(path).map_err(failed)?;
-    let data = file.metadata().map_err(failed)?;
+    let file = streams::open(path).map_err(failed)?;
+    let data = file.0.metadata().map_err(failed)?;
     if data.is_dir() {
         return Err(failed(io::ErrorKind::IsADirectory.into())
             .help("`--files` makes every file one task: --files DIR/*"));
     }
     let bytes = data.is_file().then_some(data.len());
-    Ok((boxed(Box::new(Waiting(file))), bytes))
+    Ok((boxed(Box::new(file)), bytes))
 }
 
 fn shown(path: &Path) -> String {

@@ -5,6 +5,14 @@ use std::io::{self, BufRead};
 use super::input::ITEM_BYTES_MAX;
 use super::item::{Content, Item, Name};
 
+/// What is said of an input in UTF-16.
+pub(crate) const WIDE: &str = "; it looks like UTF-16: write it as UTF-8";
+
+/// Whether a text begins with the mark of UTF-16.
+pub(crate) fn is_wide(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff")
+}
+
 /// Why a line is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BadLine {
@@ -12,6 +20,8 @@ enum BadLine {
     TooLong,
     /// It is no UTF-8, from this byte on.
     NotUtf8 { at: usize },
+    /// It is UTF-16, and so is the whole input.
+    Wide,
     /// It is all of a text whose lines end in carriage returns alone.
     Returns,
 }
@@ -23,6 +33,7 @@ impl std::fmt::Display for BadLine {
                 write!(f, "the line has more than {} MiB", ITEM_BYTES_MAX >> 20)
             }
             Self::NotUtf8 { at } => write!(f, "the line is no UTF-8 text, from its byte {at}"),
+            Self::Wide => write!(f, "the line is no UTF-8 text{WIDE}"),
             Self::Returns => f.write_str(
                 "the input has carriage returns and no line feed, so that all of it is one line; end \
                  lines in line feeds",
@@ -91,6 +102,9 @@ impl<R: BufRead> Lines<R> {
         // JSON says itself that it is wrong there.
         if self.are_texts && self.number == 1 && self.ended && bytes.contains(&b'\r') {
             return Err(BadLine::Returns);
+        }
+        if self.number == 1 && is_wide(&bytes) {
+            return Err(BadLine::Wide);
         }
         if self.number == 1 && bytes.starts_with("\u{feff}".as_bytes()) {
             // The mark that some editors put before a text is not part of it.

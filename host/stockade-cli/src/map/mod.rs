@@ -155,6 +155,7 @@ fn check_format(args: &MapArgs) -> Result<(), Error> {
 fn check_files(args: &MapArgs) -> Result<Inputs, Error> {
     let (sink, to_file) = (&args.sink, |path: &&Path| path.as_os_str() != "-");
     let mut inputs = Inputs::of_map(args);
+    inputs.check_stdin()?;
     let items =
         !args.shape.files && args.inputs.first().is_none_or(|path| !to_file(&path.as_path()));
     if items || args.program.stdin.as_deref().is_some_and(|path| !to_file(&path)) {
@@ -162,11 +163,10 @@ fn check_files(args: &MapArgs) -> Result<Inputs, Error> {
         inputs.stdin();
     }
     let output = sink.output.as_deref().filter(to_file);
-    inputs.check_outputs(&[
-        ("--output", output),
-        ("--resume", sink.resume.as_deref()),
-        ("--trace", args.observe.trace.as_deref()),
-    ])?;
+    let (state, trace) = (sink.resume.as_deref(), args.observe.trace.as_deref());
+    inputs.check_outputs(&[("--output", output), ("--resume", state), ("--trace", trace)])?;
+    inputs.writes("--resume", state);
+    inputs.writes("--trace", trace);
     if output.is_none() && sink.output_dir.is_none() {
         streams::check_stdout().map_err(|error| error.help(output::ELSEWHERE))?;
         inputs.check_stdout()?;

@@ -64,7 +64,7 @@ pub(crate) struct ProgramArgs {
     pub(crate) stdout: Option<StdoutFormat>,
 
     /// Exit codes that are no errors, beside 0: 1, or 1,2, or all [default: none]
-    #[arg(long, value_name = "CODES", help_heading = "Programs")]
+    #[arg(long, value_name = "CODES", help_heading = "Programs", allow_negative_numbers = true)]
     pub(crate) ok_codes: Option<Codes>,
 
     /// Give every run the bytes of FILE as stdin, which is empty otherwise

@@ -117,7 +117,8 @@ impl Header {
     pub(crate) fn arguments(&self, cells: &[Cell]) -> Result<Json, String> {
         if cells.len() != self.names.len() {
             let (has, wanted) = (cells.len(), self.names.len());
-            return Err(format!("the row has {has} columns, the header {wanted}"));
+            let plural = if has == 1 { "" } else { "s" };
+            return Err(format!("the row has {has} column{plural}, the header {wanted}"));
         }
         let mut cells = self.names.iter().zip(cells);
         let given = match &self.shape {

@@ -239,6 +239,11 @@ impl<'a> Session<'a> {
     fn summarise(&self, to: &mut dyn Write) -> io::Result<()> {
         let (elapsed, sink) = (self.watch.elapsed(), &self.args.sink);
         let interrupted = matches!(self.stop, Some(Stop::Interrupted(_)));
+        let has_failed = matches!(self.stop, Some(Stop::Failed(_)));
+        // What an error ended before anything new was done is for that error to tell.
+        let earlier = self.tally.only_earlier().filter(|_| !interrupted);
+        let did_nothing = earlier.is_some() && has_failed;
+        let only_earlier = earlier.filter(|_| !has_failed);
         let kept = self.observer.summary();
         if sink.json {
             let mut value = self.tally.to_json(elapsed);
@@ -249,7 +254,7 @@ impl<'a> Session<'a> {
         } else if sink.summary || self.watch.is_watched() {
             let align = [Align::Left, Align::Right, Align::Left];
             write!(to, "{}", table(align, self.tally.table(elapsed)))?;
-        } else if let Some((ok, failed)) = self.tally.only_earlier().filter(|_| !interrupted) {
+        } else if let Some((ok, failed)) = only_earlier {
             writeln!(to, "everything was done before: {ok} ok, {failed} failed")?;
         } else if self.tally.failures() > 0 || interrupted {
             writeln!(to, "{}", self.tally.summary(elapsed))?;
@@ -258,7 +263,9 @@ impl<'a> Session<'a> {
             kept.iter().try_for_each(|(_, told)| writeln!(to, "{told}"))?;
         }
         match (&sink.resume, &self.stop) {
-            (Some(_), Some(Stop::Interrupted(_) | Stop::Failed(_))) if !sink.json => {
+            (Some(_), Some(Stop::Interrupted(_) | Stop::Failed(_)))
+                if !sink.json && !did_nothing =>
+            {
                 writeln!(to, "what is done is kept: the same command goes on from there")
             }
             _ => Ok(()),

@@ -5,6 +5,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::options::SinkArgs;
 use super::record::Output;
 use super::state::Reached;
@@ -44,8 +46,11 @@ impl Sink {
     pub(crate) fn open(
         args: &SinkArgs,
         reached: Option<&Reached>,
-        inputs: Inputs,
+        mut inputs: Inputs,
     ) -> Result<Self, Error> {
+        if reached.is_some() {
+            inputs.goes_on();
+        }
         if let Some(directory) = &args.output_dir {
             fs::create_dir_all(directory).map_err(|error| cannot("make", directory, &error))?;
             return Ok(Self::Directory(directory.clone(), inputs));
@@ -54,15 +59,16 @@ impl Sink {
             return Ok(Self::Stdout(BufWriter::with_capacity(BUFFER_BYTES, streams::stdout())));
         };
         let refused = |error: io::Error| cannot("write", path, &error);
-        if reached.is_none() {
-            inputs.check_granted(path)?;
-        }
+        inputs.check_granted(path)?;
         let is_new = !path.exists();
         let mut file = OpenOptions::new();
         // A pipe that is open for reading too always has a reader, which reads nothing.
         file.read(is_new || path.is_file());
         file.write(true).create(true).truncate(reached.is_none());
-        let mut file = file.open(path).map_err(refused)?;
+        let mut file = match streams::named(path).map_err(refused)? {
+            Some(stream) => stream,
+            None => file.open(path).map_err(refused)?,
+        };
         let mut hasher = blake3::Hasher::new();
         let bytes = reached.map_or(0, |reached| reached.output_bytes);
         if let Some(reached) = reached {
@@ -222,17 +228,20 @@ fn write_file(
     obsolete: &Path,
 ) -> Result<(), Error> {
     let (path, obsolete) = (directory.join(name), directory.join(obsolete));
-    if inputs.has(&path) {
-        let message = format!("{} is read, and would be written over", path.display());
-        return Err(Error::new(Exit::Usage, message).help("name another directory to write to"));
-    }
+    inputs.check_result(&path)?;
     let refused = |error: io::Error| cannot("write", &path, &error);
     aside::write(&path, bytes).map_err(refused)?;
     if inputs.has(&obsolete) {
         return Ok(());
     }
     match fs::remove_file(obsolete) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused(error)),
+        // Nor can one be there whose name is too long.
+        Err(error)
+            if error.kind() != io::ErrorKind::NotFound
+                && error.raw_os_error() != Some(Errno::NAMETOOLONG.raw_os_error()) =>
+        {
+            Err(refused(error))
+        }
         _ => Ok(()),
     }
 }

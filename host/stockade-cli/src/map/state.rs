@@ -203,7 +203,8 @@ fn check(args: &MapArgs) -> Result<(), Error> {
             "name an ordinary file, not a pipe or a device",
         );
     }
-    match sink.output.as_ref().filter(|path| path.exists() && !is_file(path)) {
+    let is_lost = |path: &&PathBuf| path.exists() && !is_file(path) || streams::is_named(path);
+    match sink.output.as_ref().filter(is_lost) {
         Some(path) => refused(
             &format!("`--resume` cannot know how much {} has kept", path.display()),
             "write to an ordinary file, not to a pipe or a device",
@@ -244,6 +245,8 @@ fn compare(path: &Path, found: &Value, wanted: &Value) -> Result<(), Error> {
 struct Known {
     first: Option<Value>,
     reached: Reached,
+    /// Whether it says nothing of how far the map was that can be understood.
+    is_damaged: bool,
     marks: HashMap<u64, Mark>,
 }
 
@@ -269,7 +272,9 @@ impl Known {
         let first = known.first.as_ref().filter(|first| identity::is_state(first).0);
         first.ok_or_else(|| foreign(path))?;
         if let Some(last) = last {
-            known.reached = parse(&last).ok_or_else(|| foreign(path))?;
+            let reached = parse(&last);
+            known.is_damaged = reached.is_none();
+            known.reached = reached.unwrap_or_default();
         }
         Ok((known, bytes))
     }
@@ -278,7 +283,10 @@ impl Known {
     fn goes_on(&self, args: &MapArgs, path: &Path, identity: &Value) -> Result<bool, Error> {
         let Some(first) = self.first.as_ref().filter(|_| !args.sink.anew) else { return Ok(false) };
         if !identity::is_state(first).1 {
-            return Err(foreign(path));
+            return Err(unusable(path, "is of another version of stockade"));
+        }
+        if self.is_damaged {
+            return Err(unusable(path, "is damaged"));
         }
         // Nothing is lost, so that a mistake of the first command line does not stay.
         let did_nothing = self.reached.done == Done::default() && !self.reached.complete;
@@ -341,11 +349,16 @@ fn parse(value: &Value) -> Option<Reached> {
     })
 }
 
+/// The error of a file that is something else, and that nothing may be lost of.
 fn foreign(path: &Path) -> Error {
-    let message = format!("{} is no state of a map, or of another version's", path.display());
-    Error::new(Exit::Usage, message)
+    Error::new(Exit::Usage, format!("{} is no state of a map", path.display()))
         .help("name another file for `--resume`: it is made where there is none")
-        .help("`--anew` begins anew with the state of another version")
+}
+
+/// The error of a state that cannot be gone on from.
+fn unusable(path: &Path, why: &str) -> Error {
+    Error::new(Exit::Usage, format!("the state {} {why}", path.display()))
+        .help("`--anew` begins anew: what is done is done again, and written over")
 }
 
 fn cannot(path: &Path, error: &io::Error) -> Error {

@@ -353,3 +353,63 @@ fn words_say_what_is_so() {
     let hint = "STOCKADE_MEMMORY is no setting, and is ignored; did you mean STOCKADE_MEMORY?";
     assert!(misspelt.stderr.contains(hint), "{}", misspelt.stderr);
 }
+
+#[test]
+fn hints_name_only_what_can_help() {
+    let (_folder, guest) = module(SCALARS);
+    let add = |text: &str| stockade(args!["run", guest, "add", text, "1"]).end();
+    for text in ["0x10", "+5", "007", ".5", "NaN", "inf"] {
+        let refused = add(text);
+        refused
+            .fails(64, &["argument 1 is no JSON", "help: a number is written in decimal digits"]);
+        assert!(!refused.stderr.contains("quote"), "{}", refused.stderr);
+    }
+    let top = |limit: &str| {
+        stockade(args!["run", example("wordcount"), "top_words", "to be", limit]).end()
+    };
+    for text in ["ten", ""] {
+        let refused = top(text);
+        refused.fails(64, &["argument 2 is no JSON", "help: it takes a number"]);
+        assert!(!refused.stderr.contains("both kinds of quotes"), "{}", refused.stderr);
+    }
+    let folder = Folder::new();
+    let refused = top(&format!("@{}", folder.file("limit", "1\n2\n").display()));
+    refused.fails(64, &["is no JSON", "help: the file holds one JSON value"]);
+    assert!(!refused.stderr.contains("quote"), "{}", refused.stderr);
+    top("@").fails(66, &["@ stands before a file's name"]);
+
+    // What is asked for already, and what stands in for functions alone.
+    let import = |kind: &str, more: &[&str]| {
+        let (_folder, guest) =
+            module(&format!(r#"(module (import "env" "x" {kind}) (func (export "f")))"#));
+        let run = args!["run", guest, "f"].into_iter().chain(more.iter().map(Into::into));
+        stockade(run).end()
+    };
+    import("(func)", &[]).fails(65, &["`env.x`", "--unknown-imports trap"]);
+    for refused in [
+        import("(memory 1)", &[]),
+        import("(table 1 funcref)", &[]),
+        import("(global i32)", &[]),
+        import("(memory 1)", &["--unknown-imports", "trap"]),
+        import("(func (result externref))", &["--unknown-imports", "default"]),
+    ] {
+        if refused.code != Some(0) {
+            refused.fails(65, &["`env.x`"]);
+            assert!(!refused.stderr.contains("--unknown-imports"), "{}", refused.stderr);
+        }
+    }
+
+    // A program's entry without a name is seen, and is like no other name.
+    let (_folder, program) = module(r#"(module (func (export "")) (func (export "go")))"#);
+    let refused = stockade(args!["run", program, "--entry", "x"]).end();
+    refused.fails(64, &["no function `x`; it has `\"\"`, `go`"]);
+    let refused = stockade(args!["map", program, "--program", "--entry", "x"]).end();
+    refused.fails(64, &["no function `x`"]);
+    let told = refused.stderr.matches("stockade inspect").count();
+    assert_eq!(told, 1, "{}", refused.stderr);
+
+    stockade(args!["run", guest, "add", "1", "2", "--grant-env", ""])
+        .end()
+        .fails(2, &["write NAME or NAME=VALUE"]);
+    stockade(args!["new", "."]).end().fails(2, &["it ends in no name"]);
+}

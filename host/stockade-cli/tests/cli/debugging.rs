@@ -133,7 +133,9 @@ fn a_program_is_recorded_with_the_stdin_that_it_read() {
 fn what_is_no_recording_is_refused_in_words() {
     let folder = Folder::new();
     let file = folder.file("a.stockade", "nothing like it");
-    stockade(args!["replay", file]).end().fails(65, &["error: it is no recording"]);
+    stockade(args!["replay", file])
+        .end()
+        .fails(65, &["error: cannot replay ", "cause: it is no recording"]);
     let missing = folder.path().join("missing");
     stockade(args!["replay", missing]).end().fails(66, &["error: cannot read the recording"]);
     let run = args!["run", located(), "percent", "1", "0", "--record", file];

@@ -30,7 +30,7 @@ fn a_rows_columns_are_arguments_by_name_whatever_their_order() {
     assert_eq!(lines[0], "{\"line\":2,\"result\":[[\"b\",2]]}");
     assert_eq!(lines[1], "{\"line\":3,\"result\":[[\"a\",2],[\"b\",1]]}");
     assert!(lines[2].starts_with("{\"line\":5,\"error\":{\"kind\":\"bad-arguments\""));
-    assert!(lines[3].contains("the row has 1 columns, the header 2"), "{}", lines[3]);
+    assert!(lines[3].contains("the row has 1 column, the header 2"), "{}", lines[3]);
 
     let wrong = folder.file("wrong.csv", "text,limt\na,1\n");
     stockade(args!["map", example("wordcount"), "top_words", "--input", "csv", wrong])
@@ -283,4 +283,54 @@ fn json_reaches_the_guest_as_it_was_typed() {
     inverse("-0").fails(67, &["division by zero"]);
     let twice = args!["run", guest, "subtract", "--arg", "a=1", "--arg", "a=2"];
     stockade(twice).end().fails(64, &["argument `a` is given twice"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_row_is_told_by_its_line_and_its_column() {
+    let ended = csv("id,name\n1,a\n-1,b\n18446744073709551616,c\nx,d\n5\n", "same_row", &[]);
+    assert_eq!(ended.code, Some(71), "{}", ended.stderr);
+    let told = records(&ended.stdout());
+    let column = |what: &str| {
+        format!(
+            "the task refused its arguments: argument 1 `row`: column `id`: invalid {what}, expected u64"
+        )
+    };
+    assert_eq!(told[1], (3, column("value: integer `-1`")));
+    assert_eq!(told[2], (4, column("type: floating point `1.8446744073709552e+19`")));
+    assert_eq!(told[3], (5, column("type: string \"x\"")));
+    assert_eq!(told[4], (6, "the row has 1 column, the header 2".into()));
+}
+
+#[test]
+fn a_file_with_the_longest_name_has_its_result_again_and_again() {
+    let (folder, guest) = module(INVERSE);
+    let name = "x".repeat(250);
+    let (file, output) = (folder.file(&name, "4"), folder.path().join("out"));
+    for number in ["4", "2"] {
+        fs::write(&file, number).unwrap();
+        let map = args!["map", guest, "inverse", "--files", file, "--output-dir", output];
+        assert_eq!(stockade(map).end().code, Some(0));
+    }
+    let results: Vec<_> =
+        fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(results, [output.join(format!("{name}.json"))]);
+    assert_eq!(fs::read_to_string(&results[0]).unwrap(), "500\n");
+}
+
+#[test]
+fn utf_16_is_told_as_such() {
+    let wide = |text: &str, order: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        text.encode_utf16().flat_map(order).collect()
+    };
+    let (folder, guest) = module(INVERSE);
+    for order in [u16::to_le_bytes, u16::to_be_bytes] {
+        for text in ["id,name\n1,a\n", "\u{feff}id,name\n1,a\n"] {
+            let table = folder.file("table", wide(text, order));
+            let map = args!["map", example("probe"), "same_row", "--input", "csv", table];
+            stockade(map).end().fails(66, &["looks like UTF-16: write it as UTF-8"]);
+        }
+        let input = folder.file("input", wide("\u{feff}1\n", order));
+        let ended = stockade(args!["map", guest, "inverse", input]).end();
+        assert!(ended.stdout().contains("looks like UTF-16"), "{ended:?}");
+    }
 }

@@ -292,3 +292,48 @@ fn what_cannot_be_gone_on_with_is_refused_with_what_to_do() {
     fs::remove_file(&state).unwrap();
     map(&[&input, to, &output]).fails(74, &["there is no state", "remove the output"]);
 }
+
+#[test]
+fn a_state_that_cannot_be_gone_on_from_says_why_and_what_to_do() {
+    let (folder, guest) = module(STUCK_BELOW_0);
+    let input = folder.file("input", "1\n");
+    let (output, state) = (folder.path().join("output"), folder.path().join("state"));
+    let map = |more: &[&str]| {
+        let all = args!["map", guest, "f", input, "--output", output, "--resume", state];
+        stockade(all.into_iter().chain(more.iter().map(Into::into))).end()
+    };
+    map(&[]).gives("");
+    let good = fs::read_to_string(&state).unwrap();
+
+    fs::write(&state, good.replace("\"version\":2", "\"version\":9999")).unwrap();
+    map(&[]).fails(2, &["is of another version of stockade", "`--anew` begins anew"]);
+    map(&["--anew"]).gives("");
+
+    fs::write(&state, format!("{good}{{}}\n")).unwrap();
+    map(&[]).fails(2, &["is damaged", "`--anew` begins anew"]);
+    map(&["--anew"]).gives("");
+
+    // What is something else is not lost, and no option is named that would not help.
+    fs::write(&state, "diary\n").unwrap();
+    let refused = map(&["--anew"]);
+    refused.fails(2, &["is no state of a map", "name another file"]);
+    assert!(!refused.stderr.contains("begins anew"), "{}", refused.stderr);
+    assert_eq!(fs::read_to_string(&state).unwrap(), "diary\n");
+}
+
+#[test]
+fn a_result_that_was_changed_is_all_that_is_told() {
+    let (folder, guest) = module(STUCK_BELOW_0);
+    let input = folder.file("input", "1\n2\n");
+    let (output, state) = (folder.path().join("output"), folder.path().join("state"));
+    let map = || {
+        stockade(args!["map", guest, "f", input, "--output-dir", output, "--resume", state]).end()
+    };
+    map().gives("");
+    fs::write(output.join("2.json"), "7\n").unwrap();
+    let refused = map();
+    refused.fails(74, &["2.json was changed since", "`--anew` begins anew"]);
+    for told in ["everything was done before", "goes on from there"] {
+        assert!(!refused.stderr.contains(told), "{}", refused.stderr);
+    }
+}

@@ -451,10 +451,104 @@ fn what_is_read_is_not_written_over() {
         (plain, run(&["4", "-o", "guest.wat"])),
         (plain, run(&["--bytes", "number", "-o", "number"])),
         ("\"$0\" \"$@\" >> number", run(&["@number"])),
+        // A program reads stdin, wherever it is.
+        ("\"$0\" run guest.wat _start --trace in.jsonl < in.jsonl", vec![]),
+        ("\"$0\" run guest.wat --entry f --trace link < in.jsonl", vec![]),
+        (plain, map(&["1.json", "--output-dir", ".", "--trace", "1.json"])),
     ] {
         let (code, stderr) = here(script, &args);
         assert_eq!(code, Some(2), "{script} {args:?}: {stderr}");
     }
+}
+
+#[test]
+fn a_result_replaces_no_trace_and_no_state() {
+    let (folder, guest) = guest(NUMBERS);
+    let input = folder.file("in.jsonl", "1\n");
+    let output = folder.path().join("out");
+    std::fs::create_dir(&output).unwrap();
+    let map = |option: &str, name: &str| {
+        let path = output.join(name);
+        stockade(args!["map", guest, "f", input, "--output-dir", output, option, path]).end()
+    };
+    map("--trace", "1.json")
+        .fails(2, &["`--trace` names ", "1.json, which a result is written to"]);
+    std::fs::remove_file(output.join("1.json")).unwrap();
+    map("--resume", "1.json").fails(2, &["`--resume` names ", "which a result is written to"]);
+    // Nor what its guest may read, unless the map goes on.
+    let granted = |more: &[&str]| {
+        let all = args!["map", guest, "f", input, "--output-dir", output, "--grant-dir", output];
+        stockade(all.into_iter().chain(more.iter().map(Into::into))).end()
+    };
+    std::fs::write(output.join("1.json"), "7\n").unwrap();
+    granted(&[])
+        .fails(2, &["1.json may be read, and would be written over", "granted to the guest"]);
+    assert_eq!(std::fs::read_to_string(output.join("1.json")).unwrap(), "7\n");
+    std::fs::remove_file(output.join("1.json")).unwrap();
+    let state = folder.path().join("state").display().to_string();
+    assert_eq!(granted(&["--resume", &state]).code, Some(0));
+    let kept = std::fs::read_to_string(&state).unwrap();
+    let begun = kept.lines().next().unwrap();
+    std::fs::write(&state, format!("{begun}\n")).unwrap();
+    assert_eq!(granted(&["--resume", &state]).code, Some(0));
+    std::fs::remove_file(output.join("1.json")).unwrap();
+    // Beside them there is room.
+    assert_eq!(map("--trace", "trace").code, Some(0));
+    assert_eq!(map("--resume", "state").code, Some(0));
+    assert_eq!(std::fs::read_to_string(output.join("1.json")).unwrap(), "1\n");
+}
+
+#[test]
+fn a_path_that_stands_for_a_stream_is_that_stream() {
+    let (folder, guest) = guest(NUMBERS);
+    let log = folder.path().join("log");
+    let input = folder.file("in.jsonl", "2\n");
+    let script = format!(
+        "{{ echo a; \"$0\" run \"$1\" f 1 -o /dev/stdout; \"$0\" map \"$1\" f \"$2\" --plain -o /dev/fd/1; \
+         echo b; }} > '{}'",
+        log.display()
+    );
+    assert_eq!(shell(&script, &args![guest, input]).status.code(), Some(0));
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "a\n1\n2\nb\n");
+
+    // One that was closed is not `/dev/null`, which is in its place.
+    for (script, code) in [
+        ("\"$0\" run \"$1\" f 1 -o /dev/stdout >&-", 74),
+        ("\"$0\" run \"$1\" f 1 -o /dev/stderr 2>&-", 74),
+        ("\"$0\" map \"$1\" f \"$2\" -o /proc/self/fd/1 >&-", 74),
+        ("\"$0\" map \"$1\" f /dev/stdin <&-", 66),
+        ("\"$0\" run \"$1\" f @/dev/stdin <&-", 66),
+        ("\"$0\" run \"$1\" f --bytes /dev/fd/0 <&-", 66),
+    ] {
+        let output = shell(script, &args![guest, input]);
+        assert_eq!(output.status.code(), Some(code), "{script}: {output:?}");
+    }
+
+    // A socket cannot be opened by its name.
+    let (mut feed, stdin) = UnixStream::pair().unwrap();
+    feed.write_all(b"3\n").unwrap();
+    drop(feed);
+    let map = args!["map", guest, "f", "/dev/stdin", "--plain"];
+    ended(start(&map, OwnedFd::from(stdin), Stdio::piped(), Stdio::piped())).gives("3\n");
+}
+
+#[test]
+fn stdin_is_read_once() {
+    let (_folder, numbers) = guest(NUMBERS);
+    let named = ["stdin can be read once"];
+    for words in
+        [&["f", "@-", "@-"][..], &["f", "@-", "--arg", "x=@-"], &["f", "@-", "--init-arg", "@-"]]
+    {
+        let run = args!["run", numbers].into_iter().chain(words.iter().map(Into::into));
+        stockade(run).input("1").end().fails(2, &named);
+    }
+    for words in [&["--files", "-", "-"][..], &["--init-arg", "@-"], &["-", "--init-arg", "@-"]] {
+        let map = args!["map", numbers, "f"].into_iter().chain(words.iter().map(Into::into));
+        stockade(map).input("1").end().fails(2, &named);
+    }
+    // A program's arguments are texts.
+    let (_folder, silent) = guest(SILENT);
+    assert_eq!(stockade(args!["run", silent, "--", "@-", "@-"]).end().code, Some(7));
 }
 
 #[test]

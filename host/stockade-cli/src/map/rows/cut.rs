@@ -15,6 +15,7 @@ use std::io::{self, BufRead};
 
 use super::super::input::ITEM_BYTES_MAX;
 use super::super::item::{Cell, Content, Item, Name};
+use super::super::lines::{self, WIDE};
 
 /// The most cells of a row: more than any table has that a person made.
 const CELLS_MAX: usize = 1 << 16;
@@ -180,10 +181,13 @@ impl<R: BufRead> Rows<R> {
     pub(crate) fn header(&mut self) -> io::Result<Vec<String>> {
         let Some(row) = self.next_row()? else { return Ok(Vec::new()) };
         let cells = row.cells().map_err(|problem| {
-            let is_wide = row.bytes.starts_with(b"\xff\xfe") || row.bytes.starts_with(b"\xfe\xff");
-            let hint = if is_wide { "; it looks like UTF-16: write it as UTF-8" } else { "" };
+            let hint = if lines::is_wide(&row.bytes) { WIDE } else { "" };
             invalid(format!("{}{hint}", problem.replace("the row", "the header")))
         })?;
+        // Without its mark: a character of ASCII in two bytes.
+        if matches!(row.bytes[..], [first, second, ..] if (first == 0) != (second == 0)) {
+            return Err(invalid(format!("the header is no text in UTF-8{WIDE}")));
+        }
         Ok(cells.into_iter().map(|cell| cell.text).collect())
     }
 
