@@ -195,7 +195,7 @@ dist: static
 [private]
 static:
     @echo "Building a static command in release mode (many minutes the first time) ..."
-    CARGO_PROFILE_RELEASE_STRIP=symbols RUSTFLAGS="-C target-feature=+crt-static" \
+    CARGO_PROFILE_RELEASE_STRIP=symbols RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"' \
         cargo build --release --locked -p stockade-cli --target {{ machine }}
 
 # The catalogue of attacks against the workers and compilers of that static command.

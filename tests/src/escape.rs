@@ -202,8 +202,7 @@ impl Native for Escapee {
 
 /// The program that plants.
 fn planter() -> PathBuf {
-    let program = crate::worker_program();
-    program.with_file_name("planter")
+    crate::program_beside("planter")
 }
 
 /// Where in an artefact which code goes: offsets in the file. `None` where its functions are not

@@ -98,10 +98,18 @@ pub fn worker_program() -> PathBuf {
     if let Some(chosen) = std::env::var_os("STOCKADE_WORKER") {
         return chosen.into();
     }
+    program_beside("stockade-worker")
+}
+
+/// The program of the workspace of this name, which is built beside this one.
+///
+/// # Panics
+/// Where it is not built.
+pub fn program_beside(name: &str) -> PathBuf {
     let this = std::env::current_exe().expect("this program has a path");
     let folders = this.ancestors().skip(1).take(2);
-    let found = folders.map(|folder| folder.join("stockade-worker")).find(|path| path.exists());
-    found.expect("stockade-worker is not built: run `cargo build -p stockade-worker`")
+    let found = folders.map(|folder| folder.join(name)).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace --bins`"))
 }
 
 /// A program in `folder` that runs `text` in the shell.

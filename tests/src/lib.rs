@@ -45,8 +45,9 @@ pub use census::{Census, children_of, resident_bytes, resident_peak_bytes};
 pub use cgroup::MemoryGroup;
 
 pub use fixtures::{
-    Folder, RELIABILITY, TASKS, guest, guest_pool, int, name_for_a_pool, numbers, repository,
-    script, tasks, two_ints, wat, wat_file, worker_program, workers_that_fail_when_released,
+    Folder, RELIABILITY, TASKS, guest, guest_pool, int, name_for_a_pool, numbers, program_beside,
+    repository, script, tasks, two_ints, wat, wat_file, worker_program,
+    workers_that_fail_when_released,
 };
 pub use forgery::{HOSTILE_BATCH, INHERITED, finished};
 pub use gate::Gate;

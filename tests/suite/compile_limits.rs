@@ -8,7 +8,9 @@ use stockade::{
     BrokenError, BuildError, CompileLimits, Instances, MachineFault, Pool, PoolBuilder,
     RefusedReason, RunError, TaskError, WorkerProgram,
 };
-use stockade_tests::{Folder, bombs, numbers, own_children, script, wat, worker_program};
+use stockade_tests::{
+    Folder, bombs, numbers, own_children, program_beside, script, wat, worker_program,
+};
 
 use crate::cache::Fixture;
 
@@ -114,7 +116,7 @@ fn what_several_threads_compile_runs_and_their_number_is_not_in_a_caches_key() {
 #[test]
 fn a_machine_that_has_no_thread_to_spare_compiles_in_one() {
     let folder = Folder::new();
-    let (deny, worker) = (worker_program().with_file_name("deny"), worker_program());
+    let (deny, worker) = (program_beside("deny"), worker_program());
     let text = format!("exec {} threads {} \"$1\"", deny.display(), worker.display());
     let program = WorkerProgram::Path(script(&folder, &text));
     let builder = module(&bombs::many_functions(1000), limits().threads(4));

@@ -80,6 +80,17 @@ use std::io::Write;
 
 use stockade_wire::Role;
 
+// The C library of a static program cannot be asked at run time whether it has `getrandom`; the crate then
+// opens a device, which no worker may.
+#[cfg(all(
+    target_env = "gnu",
+    target_feature = "crt-static",
+    not(getrandom_backend = "linux_getrandom")
+))]
+compile_error!(
+    r#"a static worker needs RUSTFLAGS with --cfg getrandom_backend="linux_getrandom", as in `just static`"#
+);
+
 #[doc(hidden)]
 pub use alone::Alone;
 pub use engine::ENGINE;

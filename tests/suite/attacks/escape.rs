@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use stockade::{BuildError, Grants, Layer, Level, Lockdown, LockdownError, Pool};
 use stockade_tests::escape::{Act, Escapee, Native, SEVEN};
-use stockade_tests::{Folder, numbers, script, worker_program};
+use stockade_tests::{Folder, numbers, program_beside, script, worker_program};
 
 use super::page::compare_between;
 use super::seen;
@@ -318,7 +318,7 @@ fn a_required_layer_that_is_there_builds_a_pool() {
 
 /// A worker program that is the real one on a kernel without a feature.
 pub(super) fn on_a_kernel_without(folder: &Folder, feature: &str) -> stockade::WorkerProgram {
-    let deny = worker_program().with_file_name("deny");
+    let deny = program_beside("deny");
     let text = format!("exec {} {feature} {} \"$1\"", deny.display(), worker_program().display());
     stockade::WorkerProgram::Path(script(folder, &text))
 }

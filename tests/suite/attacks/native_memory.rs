@@ -11,7 +11,7 @@ use stockade::{
     WorkerProgram,
 };
 use stockade_tests::escape::{Act, Escapee, Native};
-use stockade_tests::{Folder, eventually, numbers, script, worker_program};
+use stockade_tests::{Folder, eventually, numbers, program_beside, script, worker_program};
 
 use super::seen;
 
@@ -192,7 +192,7 @@ fn a_worker_that_takes_memory_while_it_is_idle_is_ended_too() {
 
 /// The real program, but that the role `role` takes memory without end.
 fn greedy(folder: &Folder, role: &str) -> WorkerProgram {
-    let (greedy, real) = (worker_program().with_file_name("greedy"), worker_program());
+    let (greedy, real) = (program_beside("greedy"), worker_program());
     let text = format!("exec {} {role} {} \"$1\"", greedy.display(), real.display());
     WorkerProgram::Path(script(folder, &text))
 }
