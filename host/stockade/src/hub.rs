@@ -307,8 +307,9 @@ impl Hub {
                 for rung in rung {
                     match *rung {
                         Rung::Worker(worker) => self.calls.add(worker),
-                        Rung::Timer => self.calls.add_turn(),
-                        Rung::Bell => {}
+                        // A bell may say that the turn before left workers unheard, and who has the lock
+                        // is the one who would wait for it next.
+                        Rung::Timer | Rung::Bell => self.calls.add_turn(),
                     }
                 }
                 // Either this takes the lock, or who had it sees the calls after giving it up.

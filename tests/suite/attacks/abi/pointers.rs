@@ -157,6 +157,33 @@ fn a34_memory_that_grows_between_two_host_calls_is_found_anew() {
     seen(34, "input, result, items and stdout are those of the memory as it is after each growth");
 }
 
+/// More messages than one turn hears, from a worker while its caller already waits: a bell of the turn was
+/// lost there, and both slept until the worker's time to start was over.
+#[test]
+fn initializers_that_emit_more_than_a_turn_hears_hold_nobody_up() {
+    let flood = guest(
+        1,
+        r#"(func (export "begin") (local $n i32)
+            (loop $more
+                (call $emit (i32.const 0) (i32.const 100))
+                (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                (br_if $more (i32.lt_u (local.get $n) (i32.const 1000)))))
+           (func (export "task") (result i32) (i32.const 0))"#,
+    );
+    let pool = wat(&flood)
+        .instances(Instances::PerWorker)
+        .max_tasks_per_worker(1)
+        .initializer("begin", ())
+        .build()
+        .unwrap();
+    for number in 1..=150 {
+        let handle = pool.submit::<Vec<u8>>("task", Bytes(Vec::new())).unwrap();
+        assert_eq!(handle.result().unwrap(), b"");
+        let worker = handle.report().worker.unwrap();
+        assert_eq!(worker.0, number, "a worker was given up");
+    }
+}
+
 #[test]
 fn a40_host_calls_out_of_turn_belong_to_the_task_or_to_nobody() {
     // From the start function: the calls of the task that is about to run.
