@@ -305,7 +305,7 @@ fn a_module_is_read_once() {
     let from_pipe = || fixture.with(Pool::single().module_as("test", &pipe));
     let pass = |number: i32, build: &dyn Fn() -> Pool| {
         std::thread::scope(|scope| {
-            // Whoever opens it again finds nobody to write, and would wait for ever.
+            // A second open would find no writer, and would never return.
             scope.spawn(|| fs::write(&pipe, module(number)).unwrap());
             answer_of(&build())
         })

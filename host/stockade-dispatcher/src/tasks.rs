@@ -44,7 +44,7 @@ impl Key {
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     slots: Slab<Task>,
-    /// Keys alone: whoever asks knows the id, and its slot has it too.
+    /// Keys alone: the caller knows the id, and the slot has it too.
     index: HashTable<Key>,
 }
 

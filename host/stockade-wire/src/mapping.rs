@@ -146,7 +146,7 @@ impl SealedBytes {
             // There is no mapping of nothing.
             return Ok(Self(None));
         }
-        // All at once: whoever asks for it reads it to its end.
+        // All at once: the caller reads it to its end.
         let flags = MapFlags::PRIVATE.union(MapFlags::POPULATE);
         let start = map(file, bytes, ProtFlags::READ, flags)?;
         Ok(Self(Some(FrozenMapping { start, bytes })))

@@ -89,7 +89,7 @@ pub(crate) struct Compiling {
     /// For a module that says from which source it was made: its code can say which place of the module
     /// it is at. It takes a part of the artefact that nobody reads before a guest fails.
     pub(crate) places: bool,
-    /// Functions are compiled in the threads of whoever asks, who must be in a pool of them: see
+    /// Functions are compiled in the caller's threads, so the caller must be in a pool of them: see
     /// [`Threads`](crate::compiler::Threads).
     pub(crate) in_threads: bool,
 }

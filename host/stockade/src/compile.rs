@@ -213,7 +213,7 @@ impl Compiler {
 
     /// What a compiler is asked, which is all that it makes an artefact from beside the module and
     /// a state. So it says nothing of threads, and the key of a cache's entry, which is made of this,
-    /// is the same whoever compiled it on how many.
+    /// does not depend on how many there were.
     pub(crate) fn request(&self, source: &Source, step: CompileStep) -> CompileRequest {
         CompileRequest {
             step,

@@ -66,7 +66,7 @@ impl Threads {
     /// Waits until all have ended.
     fn join(&mut self) {
         for handle in self.handles.drain(..) {
-            // A job's panic went to whoever asked for it, and nothing else of a thread panics.
+            // A job's panic went to its caller, and nothing else of a thread panics.
             let _ = handle.join();
         }
     }
@@ -103,7 +103,7 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        // Ends when they have nothing to do, and they have nothing: whoever asked has waited.
+        // Ends when they have nothing to do, and they have nothing: the caller has waited.
         drop(self.pool.take());
         self.join();
     }

@@ -12,7 +12,7 @@
 //! Invariant: a description is decoded only after the code was right. What is checked before that
 //! (magic, version, key, lengths) only saves work and finds better words.
 //!
-//! Deliberately absent: files, and how many bytes an artefact may have, which is for whoever opens one.
+//! Deliberately absent: files, and how many bytes an artefact may have, which the caller decides.
 //! What stands here is about bytes that nobody else can change any more.
 
 use std::io;

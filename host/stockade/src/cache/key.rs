@@ -44,7 +44,7 @@ pub(super) fn key(
 }
 
 /// What of `request` shapes the code that is made, or the description. Every field is named, so that
-/// whoever adds one says here which kind it is.
+/// a new one is sorted here by its author.
 fn shape(request: &CompileRequest) -> Result<Vec<u8>, CodecError> {
     // Limits decide whether there is an artefact, and not what is in it.
     let CompileRequest { step, engine, text, limits: _, exposed } = request;

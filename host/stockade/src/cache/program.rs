@@ -12,7 +12,7 @@
 //! Length and first bytes, which are the headers, are for ids that somebody chose by hand, and for
 //! programs that a tool changed after the linker.
 //!
-//! Whoever could forge an id could put any code into the worker program itself, so nobody is trusted here
+//! An attacker who could forge an id could put any code into the worker program itself, so nobody is trusted here
 //! who is not trusted anyway.
 
 use std::fs::File;
