@@ -58,7 +58,7 @@ impl Histogram<'_> {
             // Eighths of a character, at least one where there is anything.
             let eighths = (count * WIDTH * 8).div_ceil(longest);
             let mut bar = "█".repeat((eighths / 8) as usize);
-            bar.extend(["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][(eighths % 8) as usize].chars());
+            bar.push_str(["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][(eighths % 8) as usize]);
             format!("{:>9}  {bar} {count}", report::duration(*from))
         };
         ranges.iter().map(bar).collect()
