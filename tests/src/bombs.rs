@@ -4,6 +4,10 @@
 //! of anything. Every bomb is valid, imports nothing, and exports `f`, which takes and returns an
 //! `i32`, so that whatever is compiled can be run.
 
+use wasm_encoder::{CustomSection, Encode, Module, RawSection};
+
+pub use wasm_encoder::SectionId as Section;
+
 /// The types of a bomb's functions: only `f`'s.
 const F_TYPES: &[u8] = &[1, 0x60, 1, I32, 1, I32];
 /// The export of function 0 as `f`.
@@ -27,54 +31,33 @@ const I32_CONST: u8 = 0x41;
 const I32_ADD: u8 = 0x6a;
 const I32_MUL: u8 = 0x6c;
 
-/// Sections by their numbers in the binary format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-#[allow(missing_docs)]
-pub enum Section {
-    Custom = 0,
-    Type = 1,
-    Import = 2,
-    Function = 3,
-    Table = 4,
-    Memory = 5,
-    Global = 6,
-    Export = 7,
-    Start = 8,
-    Element = 9,
-    Code = 10,
-    Data = 11,
-}
-
 /// A module in the making, in the binary format.
 #[derive(Clone, Debug)]
-pub struct Binary(Vec<u8>);
+pub struct Binary(Module);
 
 impl Binary {
     /// A module without sections.
     pub fn new() -> Self {
-        Self(b"\0asm\x01\0\0\0".to_vec())
+        Self(Module::new())
     }
 
     /// Adds a section; they have an order, which nobody checks here.
     #[must_use]
     pub fn section(mut self, section: Section, body: impl AsRef<[u8]>) -> Self {
-        let body = body.as_ref();
-        self.0.push(section as u8);
-        self.0.extend(leb(body.len()));
-        self.0.extend_from_slice(body);
+        self.0.section(&RawSection { id: section.into(), data: body.as_ref() });
         self
     }
 
     /// Adds a custom section.
     #[must_use]
-    pub fn custom(self, section: &str, contents: &[u8]) -> Self {
-        self.section(Section::Custom, [&name(section)[..], contents].concat())
+    pub fn custom(mut self, section: &str, contents: &[u8]) -> Self {
+        self.0.section(&CustomSection { name: section.into(), data: contents.into() });
+        self
     }
 
     /// Its bytes.
     pub fn bytes(self) -> Vec<u8> {
-        self.0
+        self.0.finish()
     }
 
     /// A module of these functions, all of `f`'s type, and a page of memory.
@@ -97,22 +80,18 @@ impl Default for Binary {
 
 /// A number as the format writes lengths and indices.
 pub fn leb(number: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = number;
-    loop {
-        let low = (rest & 0x7f) as u8;
-        rest >>= 7;
-        if rest == 0 {
-            bytes.push(low);
-            return bytes;
-        }
-        bytes.push(low | 0x80);
-    }
+    encoded(&number)
 }
 
 /// A name: its length, then itself.
 pub fn name(text: &str) -> Vec<u8> {
-    [leb(text.len()), text.as_bytes().to_vec()].concat()
+    encoded(text)
+}
+
+fn encoded(value: &(impl Encode + ?Sized)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    value.encode(&mut bytes);
+    bytes
 }
 
 /// The code section of `bodies`.
@@ -311,7 +290,7 @@ pub fn data_segments(count: usize) -> Vec<u8> {
 pub fn sparse_data(pages: usize) -> Vec<u8> {
     let last = ((pages << 16) - 1) as u32 as i32;
     let data =
-        [&[2, 0, I32_CONST, 0, END, 1, b'a', 0, I32_CONST][..], &signed(last), &[END, 1, b'b']];
+        [&[2, 0, I32_CONST, 0, END, 1, b'a', 0, I32_CONST][..], &encoded(&last), &[END, 1, b'b']];
     Binary::new()
         .section(Section::Type, F_TYPES)
         .section(Section::Function, [1, 0])
@@ -321,22 +300,6 @@ pub fn sparse_data(pages: usize) -> Vec<u8> {
         .section(Section::Code, functions(&[vec![0, LOCAL_GET, 0, 0x2d, 0, 0, END]]))
         .section(Section::Data, data.concat())
         .bytes()
-}
-
-/// A number as the format writes constants.
-fn signed(number: i32) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = number;
-    loop {
-        let low = (rest & 0x7f) as u8;
-        rest >>= 7;
-        // What is left out must be copies of the last bit that is there.
-        if (rest == 0 && low & 0x40 == 0) || (rest == -1 && low & 0x40 != 0) {
-            bytes.push(low);
-            return bytes;
-        }
-        bytes.push(low | 0x80);
-    }
 }
 
 /// Names for very many functions, of which there is one.

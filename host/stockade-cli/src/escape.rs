@@ -1,29 +1,36 @@
 //! Escaping: what guests say, made harmless for a terminal.
 //!
-//! Control characters, which move cursors, change titles and answer back, and the marks that turn
-//! the direction of text are shown as escapes. Newlines and tabs stay, but in a [`line`].
+//! What would do something there, or cannot be seen, is shown as an escape: [`Visibility`] has the table.
+//! Text keeps its newlines, its tabs and the joiners that some scripts and emoji need; a [`line`], which
+//! often has a name, keeps none of them.
 
 use std::fmt::Write;
 
-/// Whether a terminal would do something else with `c` than show it.
-pub(crate) fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
-        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+use stockade_wire::Visibility;
+
+/// Whether a text may have `c` as it is.
+pub(crate) fn is_text(c: char) -> bool {
+    match Visibility::of(c) {
+        Visibility::Visible | Visibility::Joiner => true,
+        Visibility::Hidden => c == '\n' || c == '\t',
+    }
 }
 
-/// `text` with everything but newlines and tabs escaped that a terminal would not just show.
+/// `text` with everything escaped that [`is_text`] does not allow.
 pub(crate) fn text(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     push_text(text, &mut escaped);
     escaped
 }
 
-/// As [`text`], on one line: newlines and tabs are escaped too.
+/// `text` with everything escaped that is not visible, newlines, tabs and joiners too.
 pub(crate) fn line(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_unsafe(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+        match Visibility::of(c) {
+            Visibility::Visible => escaped.push(c),
+            Visibility::Joiner | Visibility::Hidden => escaped.extend(c.escape_default()),
+        }
     }
     escaped
 }
@@ -83,11 +90,7 @@ impl Escaper {
 
 fn push_text(text: &str, out: &mut String) {
     for c in text.chars() {
-        match c {
-            '\n' | '\t' => out.push(c),
-            _ if is_unsafe(c) => out.extend(c.escape_default()),
-            _ => out.push(c),
-        }
+        if is_text(c) { out.push(c) } else { out.extend(c.escape_default()) }
     }
 }
 
@@ -108,6 +111,27 @@ mod tests {
         assert_eq!(text("\x1b[2J\x07\r"), "\\u{1b}[2J\\u{7}\\r");
         assert_eq!(text("\u{9b}31m \u{202e}txt"), "\\u{9b}31m \\u{202e}txt");
         assert_eq!(line("one\ntwo"), "one\\ntwo");
+    }
+
+    #[test]
+    fn joiners_stay_in_text_and_show_in_a_name() {
+        let family = "👨\u{200d}👩 ❤\u{fe0f} می\u{200c}خواهم";
+        assert_eq!(text(family), family);
+        assert_eq!(line("ad\u{200d}d\u{200b}"), "ad\\u{200d}d\\u{200b}");
+        assert_eq!(text("tag\u{e0067}, space\u{200b}"), "tag\\u{e0067}, space\\u{200b}");
+    }
+
+    #[test]
+    fn a_line_has_no_character_that_is_not_visible_and_a_text_none_that_is_hidden() {
+        for c in '\0'..=char::MAX {
+            let visibility = Visibility::of(c);
+            let (of_line, of_text) = (line(&c.to_string()), text(&c.to_string()));
+            assert_eq!(of_line == c.to_string(), visibility == Visibility::Visible, "{of_line}");
+            assert!(of_line.chars().all(|c| Visibility::of(c) == Visibility::Visible), "{of_line}");
+            assert_eq!(of_text == c.to_string(), is_text(c), "{of_text}");
+            assert!(of_text.chars().all(is_text), "{of_text}");
+            assert!(is_text(c) || visibility == Visibility::Hidden, "{of_text}");
+        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! A result is checked and rewritten rather than parsed and printed, so that the order of its keys
 //! and all digits of its numbers survive.
 
+use std::fmt::Write;
+
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use stockade::Scalar;
-
-use crate::escape;
+use stockade_wire::Visibility;
 
 /// JSON text without the white space between its tokens, and harmless for a terminal.
 ///
@@ -83,12 +84,18 @@ fn float(value: f64, finite: impl FnOnce() -> Value) -> Value {
     }
 }
 
-/// Outside strings JSON has no character that needs this, and inside it may be written so.
+/// Outside strings JSON has no character that needs this, and inside it may be written so. Joiners stay, as
+/// in all text.
 fn push(c: char, out: &mut String) {
-    if escape::is_unsafe(c) {
-        out.push_str(&format!("\\u{:04x}", u32::from(c)));
-    } else {
-        out.push(c);
+    match Visibility::of(c) {
+        Visibility::Visible | Visibility::Joiner => out.push(c),
+        Visibility::Hidden => {
+            // JSON has no other escape for what two units of UTF-16 stand for.
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a string does not fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
     }
 }
 
@@ -119,6 +126,20 @@ mod tests {
         let (before, after): (Value, Value) =
             (serde_json::from_str(given).unwrap(), serde_json::from_str(&safe).unwrap());
         assert_eq!(before, after);
+    }
+
+    #[test]
+    fn a_text_of_any_character_is_written_visibly_and_means_the_same() {
+        for c in '\0'..=char::MAX {
+            let given = Value::from(c.to_string());
+            for written in [text(&given), compact(&given.to_string()).unwrap()] {
+                assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), given, "{written}");
+                let is_hidden = |c| Visibility::of(c) == Visibility::Hidden;
+                assert!(!written.contains(is_hidden), "{written}");
+            }
+        }
+        assert_eq!(text(&"\u{e0041}\u{200b}".into()), r#""\udb40\udc41\u200b""#);
+        assert_eq!(text(&"👨\u{200d}👩".into()), "\"👨\u{200d}👩\"");
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod observe;
 mod output;
 mod report;
 mod table;
+mod times;
 mod warnings;
 
 mod aside;

@@ -95,8 +95,7 @@ pub(crate) fn write(written: Written, file: Option<&Path>) -> Result<(), Error> 
 }
 
 fn is_showable(bytes: &[u8]) -> bool {
-    let harmless = |c: char| c == '\n' || c == '\t' || !escape::is_unsafe(c);
-    std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(harmless))
+    std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(escape::is_text))
 }
 
 #[cfg(test)]

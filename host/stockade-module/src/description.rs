@@ -18,7 +18,7 @@ use wasmparser::{
 
 use crate::imports::Provided;
 use crate::locate::is_debug_section;
-use crate::text::bounded_to;
+use crate::text::{bounded_to, quoted};
 use crate::{bounded, imports, manifest, refusal};
 
 /// The size of a WebAssembly page.
@@ -310,16 +310,6 @@ pub(crate) fn type_name(ty: TypeRef) -> &'static str {
         TypeRef::Global(_) => "global",
         TypeRef::Tag(_) => "tag",
     }
-}
-
-/// A guest's name for a message: without control characters, and no longer than a line.
-pub fn quoted(name: &str) -> String {
-    const SHOWN_MAX: usize = 100;
-    let mut shown: String = name.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();
-    if name.chars().nth(SHOWN_MAX).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 /// Warnings, of which a hostile module could cause any number.

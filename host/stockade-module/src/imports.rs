@@ -14,10 +14,10 @@ use stockade_wire::{
 use wasmparser::TypeRef;
 use wasmparser::types::CoreTypeId;
 
-use crate::description::{self, ImportOutline, Signature, quoted};
+use crate::description::{self, ImportOutline, Signature};
 use crate::hosts::Host;
 use crate::refusal;
-use crate::text::Bounded;
+use crate::text::{Bounded, quoted};
 
 /// The module of WASI preview 1.
 pub(crate) const WASI: &str = "wasi_snapshot_preview1";

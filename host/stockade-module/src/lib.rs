@@ -36,9 +36,9 @@ mod locate;
 mod text;
 
 pub use admission::{INSTANCE_BYTES_MAX, MEMORIES_MAX, TABLES_MAX, TYPES_MAX, admit};
-pub use description::{PAGE_BYTES, quoted};
+pub use description::PAGE_BYTES;
 pub use features::wasm_features;
 pub use imports::{IMPORTS, Provided, provided};
 pub use locate::locate;
 pub use source::binary;
-pub use text::{Bounded, bounded, refusal};
+pub use text::{Bounded, bounded, quoted, refusal};

@@ -9,8 +9,9 @@ use stockade_wire::{
     FunctionKind, NAME_BYTES_MAX, PARAMETERS_MAX, Parameter, Refusal, RefusalKind, ValueType,
 };
 
-use crate::description::{Warnings, quoted};
+use crate::description::Warnings;
 use crate::refusal;
+use crate::text::quoted;
 
 /// The most bytes of a manifest, all its sections together.
 const MANIFEST_BYTES_MAX: usize = 1 << 20;

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use stockade_wire::{CUT_MARK, MESSAGE_BYTES_MAX, Refusal, RefusalKind};
+use stockade_wire::{CUT_MARK, MESSAGE_BYTES_MAX, Refusal, RefusalKind, Visibility};
 
 /// A refusal whose message is bounded.
 pub fn refusal(kind: RefusalKind, message: &str) -> Refusal {
@@ -25,6 +25,22 @@ pub(crate) fn bounded_to(bytes_max: usize, text: &str) -> String {
     // What does not fit is what is cut.
     let _ = bounded.write_str(text);
     bounded.finish()
+}
+
+/// A guest's name for a message: its first 100 characters, of which those that are not visible are escaped.
+pub fn quoted(name: &str) -> String {
+    const SHOWN_MAX: usize = 100;
+    let mut shown = String::new();
+    for c in name.chars().take(SHOWN_MAX) {
+        match Visibility::of(c) {
+            Visibility::Visible => shown.push(c),
+            Visibility::Joiner | Visibility::Hidden => shown.extend(c.escape_default()),
+        }
+    }
+    if name.chars().nth(SHOWN_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// Text that stops at a limit and says that it did.
@@ -74,5 +90,18 @@ mod tests {
         assert_eq!(bounded(&format!("{whole}a")), format!("{whole}…"));
         let shown = bounded(&format!("a{}", "é".repeat(MESSAGE_BYTES_MAX / 2)));
         assert_eq!(shown, format!("a{}…", "é".repeat(MESSAGE_BYTES_MAX / 2 - 1)));
+    }
+
+    #[test]
+    fn a_quoted_name_has_no_character_that_is_not_visible() {
+        for c in '\0'..=char::MAX {
+            let shown = quoted(&c.to_string());
+            let is_visible = Visibility::of(c) == Visibility::Visible;
+            assert_eq!(shown == c.to_string(), is_visible, "{shown}");
+            assert!(shown.chars().all(|c| Visibility::of(c) == Visibility::Visible), "{shown}");
+        }
+        assert_eq!(quoted("it's \u{200b}a\r\nname"), "it's \\u{200b}a\\r\\nname");
+        assert_eq!(quoted(&"é".repeat(100)), "é".repeat(100));
+        assert_eq!(quoted(&"\u{200b}".repeat(101)), format!("{}…", "\\u{200b}".repeat(100)));
     }
 }

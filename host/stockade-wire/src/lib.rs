@@ -47,6 +47,7 @@ mod outcome;
 mod slot;
 mod spin;
 mod template;
+mod visibility;
 // These map real words, which a model checker's atomics are not.
 #[cfg(not(all(loom, test)))]
 mod mapping;
@@ -107,6 +108,7 @@ pub use {
 
 pub use spin::Spin;
 pub use template::{TemplateReply, TemplateRequest};
+pub use visibility::Visibility;
 
 /// The descriptor on which a worker finds its socket.
 pub const SOCKET_DESCRIPTOR: i32 = 3;

@@ -21,13 +21,12 @@ use std::time::{Duration, Instant};
 
 use stockade_wire::descriptor::SendError;
 use stockade_wire::{Bell, COREDUMP_PIECE_BYTES, Coredumps, TaskId, WorkerMessage};
+use wasm_encoder::{ConstExpr, GlobalType, HeapType, Ieee32, Ieee64, ValType};
 use wasmtime::{Instance, Mutability, Store, Val, WasmBacktrace};
 
 use crate::failure::HostTrap;
 use crate::guest::{GuestState, Host};
-use format::{Dump, Global, Memory, Value};
-
-pub(crate) use format::unsigned;
+use format::{Dump, Global, Memory};
 
 /// What the exports are called that the compiler adds: this for the memory, and this with a number for
 /// a global.
@@ -120,18 +119,24 @@ fn globals(store: &mut Store<GuestState>, instance: Instance) -> Vec<Global> {
     let exported = (0..GLOBALS_MAX).map_while(|number| {
         let global = instance.get_global(&mut *store, &format!("{GLOBAL_EXPORT}{number}"))?;
         let mutable = global.ty(&*store).mutability() == Mutability::Var;
-        let value = match global.get(&mut *store) {
-            Val::I32(number) => Value::I32(number),
-            Val::I64(number) => Value::I64(number),
-            Val::F32(bits) => Value::F32(bits),
-            Val::F64(bits) => Value::F64(bits),
-            Val::V128(bits) => Value::V128(bits.as_u128()),
-            Val::ExternRef(_) => Value::NullExtern,
-            _ => Value::NullFunction,
-        };
-        Some(Global { mutable, value })
+        let (val_type, value) = constant(&global.get(&mut *store));
+        Some(Global { ty: GlobalType { val_type, mutable, shared: false }, value })
     });
     exported.collect()
+}
+
+/// The type of `value` and the expression that makes it. References mean nothing outside of the
+/// instance, so they are null.
+fn constant(value: &Val) -> (ValType, ConstExpr) {
+    match *value {
+        Val::I32(number) => (ValType::I32, ConstExpr::i32_const(number)),
+        Val::I64(number) => (ValType::I64, ConstExpr::i64_const(number)),
+        Val::F32(bits) => (ValType::F32, ConstExpr::f32_const(Ieee32::new(bits))),
+        Val::F64(bits) => (ValType::F64, ConstExpr::f64_const(Ieee64::new(bits))),
+        Val::V128(bits) => (ValType::V128, ConstExpr::v128_const(bits.as_u128().cast_signed())),
+        Val::ExternRef(_) => (ValType::EXTERNREF, ConstExpr::ref_null(HeapType::EXTERN)),
+        _ => (ValType::FUNCREF, ConstExpr::ref_null(HeapType::FUNC)),
+    }
 }
 
 /// A dump on its way.

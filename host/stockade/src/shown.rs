@@ -1,11 +1,14 @@
 //! Showing: what guests and their modules say, made harmless where an error shows it.
 //!
-//! Errors end up in logs and on terminals. Characters that would do something there are shown as
-//! escapes, line ends among them, so that no guest writes a line of its host's log. Whoever wants
-//! the very words takes the error's field.
+//! Errors end up in logs and on terminals. Characters that are not visible there, or would do something,
+//! are shown as escapes, line ends among them, so that no guest writes a line of its host's log, and two
+//! names that differ do not look the same. Which characters those are is [`Visibility`]'s to say. Whoever
+//! wants the very words takes the error's field.
 
 use std::error::Error;
 use std::fmt::{self, Write};
+
+use stockade_wire::Visibility;
 
 /// Shows an error as a program does that ends with it, as by `fn main() -> Result<(), BuildError>`:
 /// what happened, each of its causes, and on a line of its own the next step, where there is one.
@@ -61,15 +64,10 @@ impl fmt::Display for Lines<'_> {
 }
 
 fn write_char(c: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if is_unsafe(c) { write!(f, "{}", c.escape_default()) } else { f.write_char(c) }
-}
-
-/// Whether a terminal or a log would do something else with `c` than show it: control characters,
-/// and the marks that turn the direction of text or end a line.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
-        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    match Visibility::of(c) {
+        Visibility::Visible => f.write_char(c),
+        Visibility::Joiner | Visibility::Hidden => write!(f, "{}", c.escape_default()),
+    }
 }
 
 #[cfg(test)]
@@ -79,11 +77,20 @@ mod tests {
     const WORDS: &str = "grün ✓\r\n\t\x1b[2J\0\u{9b}7m\u{202e}\nerror: forged\n";
 
     #[test]
-    fn words_on_one_line_have_no_character_that_does_anything() {
+    fn words_on_one_line_stay_on_it() {
         let shown = Line(WORDS).to_string();
         let expected = "grün ✓\\r\\n\\t\\u{1b}[2J\\u{0}\\u{9b}7m\\u{202e}\\nerror: forged\\n";
         assert_eq!(shown, expected);
-        assert!(!shown.contains(is_unsafe));
+    }
+
+    #[test]
+    fn words_on_one_line_have_no_character_that_is_not_visible() {
+        for c in '\0'..=char::MAX {
+            let shown = Line(c.encode_utf8(&mut [0; 4])).to_string();
+            let is_visible = Visibility::of(c) == Visibility::Visible;
+            assert_eq!(shown == c.to_string(), is_visible, "{shown}");
+            assert!(shown.chars().all(|c| Visibility::of(c) == Visibility::Visible), "{shown}");
+        }
     }
 
     #[test]

@@ -14,8 +14,10 @@
 use std::convert::Infallible;
 
 use anyhow::{Context, Result};
-use wasm_encoder::reencode::{Error, Reencode, utils};
-use wasm_encoder::{CodeSection, ExportKind, ExportSection, FunctionSection, Module, TypeSection};
+use wasm_encoder_of_smith::reencode::{Error, Reencode, utils};
+use wasm_encoder_of_smith::{
+    CodeSection, ExportKind, ExportSection, FunctionSection, Module, TypeSection,
+};
 use wasmparser_of_smith::{
     CodeSectionReader, CompositeInnerType, ExportSectionReader, ExternalKind, FuncType,
     FunctionBody, FunctionSectionReader, Parser, Payload, TypeRef, TypeSectionReader,

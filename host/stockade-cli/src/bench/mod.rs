@@ -27,6 +27,7 @@ use crate::exit::{self, Exit};
 use crate::observe::Observer;
 use crate::table::{Align, table};
 use crate::target::{self, Shape};
+use crate::times::Times;
 use crate::values::{Named, WallTime, whole};
 use crate::{arguments, json, report, setup, streams};
 
@@ -36,7 +37,7 @@ use histogram::Histogram;
 const WARM_UP_CALLS: usize = 100;
 const WARM_UP_TIME: Duration = Duration::from_millis(500);
 
-/// The most calls of a measurement: what is kept of each is one number.
+/// The most calls of a measurement.
 const CALLS_MAX: usize = 10_000_000;
 
 const EXAMPLES: &str = "\
@@ -129,11 +130,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Error> {
     printed.and_then(|()| streams::print(|to| to.write_all(stdout))).map(|()| Exit::Success)
 }
 
-fn measure(
-    pool: &Pool,
-    args: &BenchArgs,
-    time: Duration,
-) -> Result<(Histogram, Throughput), Error> {
+fn measure(pool: &Pool, args: &BenchArgs, time: Duration) -> Result<(Times, Throughput), Error> {
     let call = call(pool, args)?;
     let warm_until = Instant::now() + WARM_UP_TIME;
     for _ in 0..WARM_UP_CALLS {
@@ -171,17 +168,17 @@ fn one(pool: &Pool, args: &BenchArgs, call: Json) -> Result<(), Error> {
     handle.output().map(|_| ()).map_err(|error| Error::from(&error))
 }
 
-fn latency(pool: &Pool, args: &BenchArgs, call: &Json, time: Duration) -> Result<Histogram, Error> {
+fn latency(pool: &Pool, args: &BenchArgs, call: &Json, time: Duration) -> Result<Times, Error> {
     let began = Instant::now();
-    let mut times = Vec::new();
+    let mut times = Times::default();
     // At least one, however long it takes.
-    while times.is_empty() || (began.elapsed() < time && times.len() < CALLS_MAX) {
+    while times.count() == 0 || (began.elapsed() < time && times.count() < CALLS_MAX as u64) {
         let call = call.clone();
         let started = Instant::now();
         one(pool, args, call)?;
-        times.push(started.elapsed());
+        times.add(started.elapsed());
     }
-    Ok(Histogram::of(times))
+    Ok(times)
 }
 
 fn throughput(
@@ -213,17 +210,18 @@ fn throughput(
 fn show(
     to: &mut dyn Write,
     args: &BenchArgs,
-    latency: &Histogram,
+    latency: &Times,
     throughput: Throughput,
 ) -> io::Result<()> {
     let bold = Style::new().bold();
     writeln!(to, "{bold}latency{bold:#}  {} calls, one at a time", latency.count())?;
-    let percentiles = latency
+    let histogram = Histogram(latency);
+    let percentiles = histogram
         .percentiles()
         .map(|(name, time)| [format!("  {name}"), report::duration(time), String::new()]);
     write!(to, "{}", table([Align::Left, Align::Right, Align::Left], percentiles))?;
     writeln!(to)?;
-    for bar in latency.bars() {
+    for bar in histogram.bars() {
         writeln!(to, "  {bar}")?;
     }
     let Throughput { calls, elapsed, workers } = throughput;
@@ -241,10 +239,10 @@ fn show(
     Ok(())
 }
 
-fn as_json(args: &BenchArgs, latency: &Histogram, throughput: Throughput) -> Value {
+fn as_json(args: &BenchArgs, latency: &Times, throughput: Throughput) -> Value {
     json!({
         "function": args.function,
-        "latency": latency.to_json(),
+        "latency": Histogram(latency).to_json(),
         "throughput": {
             "calls": throughput.calls,
             "seconds": throughput.elapsed.as_secs_f64(),

@@ -25,6 +25,7 @@ use stockade::{Pool, TaskReport, WorkerState};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::report;
+use crate::times::Times;
 
 /// How often it is drawn; rates are those of this time.
 const GLANCE: Duration = Duration::from_millis(500);
@@ -39,8 +40,8 @@ pub(crate) struct Top {
     bar: ProgressBar,
     started: Instant,
     drawn: Instant,
-    waiting: Latencies,
-    running: Latencies,
+    waiting: Times,
+    running: Times,
     before: Counts,
 }
 
@@ -141,17 +142,16 @@ impl Top {
     }
 }
 
-fn latency_lines(waiting: &Latencies, running: &Latencies) -> Vec<String> {
-    if running.count == 0 {
+fn latency_lines(waiting: &Times, running: &Times) -> Vec<String> {
+    if running.count() == 0 {
         return Vec::new();
     }
     let header = ["half within", "95 of 100", "99 of 100", "longest"];
     let line = |name: &str, values: [String; 4]| {
         values.iter().fold(format!("{name:<8}"), |line, value| format!("{line} {value:>12}"))
     };
-    let of = |latencies: &Latencies| {
-        [0.5, 0.95, 0.99, 1.0].map(|share| report::duration(latencies.within(share)))
-    };
+    let of =
+        |times: &Times| [0.5, 0.95, 0.99, 1.0].map(|share| report::duration(times.within(share)));
     vec![
         line("time", header.map(String::from)),
         line("waiting", of(waiting)),
@@ -190,70 +190,9 @@ fn name_of(state: WorkerState) -> &'static str {
     }
 }
 
-/// Steps of the histogram for each doubling: a time is known to a fifth.
-const STEPS_PER_DOUBLING: f64 = 4.0;
-
-/// Enough for a time of five centuries.
-const STEPS: usize = 257;
-
-/// Times, counted in steps that grow with them.
-#[derive(Debug)]
-struct Latencies {
-    counts: [u64; STEPS],
-    count: u64,
-    longest: Duration,
-}
-
-impl Default for Latencies {
-    fn default() -> Self {
-        Self { counts: [0; STEPS], count: 0, longest: Duration::ZERO }
-    }
-}
-
-impl Latencies {
-    fn add(&mut self, time: Duration) {
-        let nanos = (time.as_nanos() as f64).max(1.0);
-        let step = (nanos.log2() * STEPS_PER_DOUBLING) as usize;
-        self.counts[step.min(STEPS - 1)] += 1;
-        self.count += 1;
-        self.longest = self.longest.max(time);
-    }
-
-    /// A time that so large a `share` of all does not exceed, nor is it much shorter.
-    fn within(&self, share: f64) -> Duration {
-        let wanted = (self.count as f64 * share).ceil() as u64;
-        let mut counted = 0;
-        for (step, count) in self.counts.iter().enumerate() {
-            counted += count;
-            if counted >= wanted.max(1) {
-                let nanos = ((step + 1) as f64 / STEPS_PER_DOUBLING).exp2();
-                return Duration::from_nanos(nanos as u64).min(self.longest);
-            }
-        }
-        self.longest
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_share_of_times_is_within_a_time_that_is_hardly_longer() {
-        let mut latencies = Latencies::default();
-        assert_eq!(latencies.within(0.5), Duration::ZERO);
-        for millis in 1..=1000 {
-            latencies.add(Duration::from_millis(millis));
-        }
-        for (share, exact) in [(0.5, 500.0), (0.95, 950.0), (0.99, 990.0)] {
-            let told = latencies.within(share).as_secs_f64() * 1000.0;
-            assert!((exact..exact * 1.2).contains(&told), "{share}: {told}");
-        }
-        assert_eq!(latencies.within(1.0), Duration::from_secs(1));
-        latencies.add(Duration::ZERO);
-        latencies.add(Duration::MAX);
-        assert_eq!(latencies.longest, Duration::MAX);
-    }
 
     #[test]
     fn every_worker_has_a_line_up_to_what_a_terminal_shows() {
@@ -274,7 +213,7 @@ mod tests {
 
     #[test]
     fn latencies_stand_in_columns_once_there_are_any() {
-        let (mut waiting, mut running) = (Latencies::default(), Latencies::default());
+        let (mut waiting, mut running) = (Times::default(), Times::default());
         assert!(latency_lines(&waiting, &running).is_empty());
         waiting.add(Duration::from_micros(10));
         running.add(Duration::from_millis(2));

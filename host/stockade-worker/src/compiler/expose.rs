@@ -6,13 +6,10 @@
 
 use std::collections::HashSet;
 
-use wasmparser::{Parser, Payload};
+use wasm_encoder::{ExportKind, ExportSection, Module, RawSection};
+use wasmparser::{ExportSectionReader, Parser, Payload};
 
-use crate::coredump::{GLOBAL_EXPORT, GLOBALS_MAX, MEMORY_EXPORT, unsigned};
-
-/// Kinds of exports.
-const MEMORY: u8 = 2;
-const GLOBAL: u8 = 3;
+use crate::coredump::{GLOBAL_EXPORT, GLOBALS_MAX, MEMORY_EXPORT};
 
 /// `binary`, a valid module whose imports are all functions, with its memory and its first
 /// [`GLOBALS_MAX`] globals exported too; as it is where it exports nothing, so that nobody can call it.
@@ -21,64 +18,47 @@ const GLOBAL: u8 = 3;
 /// Where it is no valid module.
 pub(super) fn expose(binary: &[u8]) -> wasmparser::Result<Vec<u8>> {
     let (mut memories, mut globals) = (0, 0);
-    let mut out = Vec::with_capacity(binary.len() + (64 << 10));
+    let mut exposed = Module::new();
     for payload in Parser::new(0).parse_all(binary) {
         let payload = payload?;
-        let exports = match &payload {
-            Payload::Version { range, .. } => {
-                out.extend(&binary[range.clone()]);
+        match &payload {
+            Payload::MemorySection(section) => memories = section.count(),
+            Payload::GlobalSection(section) => globals = section.count(),
+            Payload::ExportSection(section) => {
+                exposed.section(&exports(section.clone(), memories, globals)?);
                 continue;
             }
-            Payload::MemorySection(section) => {
-                memories = section.count();
-                None
-            }
-            Payload::GlobalSection(section) => {
-                globals = section.count();
-                None
-            }
-            Payload::ExportSection(section) => {
-                let own = section.clone().into_iter().flatten().map(|export| export.name);
-                let own: HashSet<&str> = own.collect();
-                // A module that has such a name itself spoils no dump but its own.
-                let mut added = added(memories, globals);
-                added.retain(|(name, ..)| !own.contains(name.as_str()));
-                let list = &binary[section.original_position()..section.range().end];
-                Some(exports(section.count(), list, &added))
-            }
-            _ => None,
-        };
-        let Some((id, range)) = payload.as_section() else { continue };
-        let contents = exports.as_deref().unwrap_or(&binary[range]);
-        out.push(id);
-        unsigned(&mut out, contents.len() as u64);
-        out.extend(contents);
+            _ => {}
+        }
+        if let Some((id, range)) = payload.as_section() {
+            exposed.section(&RawSection { id, data: &binary[range] });
+        }
     }
-    Ok(out)
+    Ok(exposed.finish())
 }
 
-/// A name, a kind and a number in the module.
-type Export = (String, u8, u32);
-
-fn added(memories: u32, globals: u32) -> Vec<Export> {
-    let memory = (memories > 0).then(|| (MEMORY_EXPORT.to_owned(), MEMORY, 0));
+/// The module's `own` exports, then one for its memory and one for each of its globals.
+fn exports(
+    own: ExportSectionReader<'_>,
+    memories: u32,
+    globals: u32,
+) -> wasmparser::Result<ExportSection> {
+    let (mut exports, mut names) = (ExportSection::new(), HashSet::new());
+    for export in own {
+        let export = export?;
+        names.insert(export.name);
+        exports.export(export.name, export.kind.into(), export.index);
+    }
+    let memory = (memories > 0).then(|| (MEMORY_EXPORT.to_owned(), ExportKind::Memory, 0));
     let globals = (0..globals.min(GLOBALS_MAX))
-        .map(|number| (format!("{GLOBAL_EXPORT}{number}"), GLOBAL, number));
-    memory.into_iter().chain(globals).collect()
-}
-
-/// The section of `count` exports, which are in `list`, and of those that are `added`.
-fn exports(count: u32, list: &[u8], added: &[Export]) -> Vec<u8> {
-    let mut contents = Vec::new();
-    unsigned(&mut contents, u64::from(count) + added.len() as u64);
-    contents.extend(list);
-    for (name, kind, number) in added {
-        unsigned(&mut contents, name.len() as u64);
-        contents.extend(name.as_bytes());
-        contents.push(*kind);
-        unsigned(&mut contents, (*number).into());
+        .map(|number| (format!("{GLOBAL_EXPORT}{number}"), ExportKind::Global, number));
+    for (name, kind, number) in memory.into_iter().chain(globals) {
+        // A module that has such a name itself spoils no dump but its own.
+        if !names.contains(name.as_str()) {
+            exports.export(&name, kind, number);
+        }
     }
-    contents
+    Ok(exports)
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use wasm_encoder::{DataSection, Module, RawSection};
 use wasmparser::{Data, DataKind, MemoryType, Operator, Parser, Payload, TypeRef};
 
-use crate::coredump::unsigned;
 use crate::memory::{Contents, GRANULE_BYTES, RUNS_MAX};
 
 /// The most bytes of an image whose segments are much smaller.
@@ -124,31 +124,24 @@ fn granules(placed: &[(u64, &[u8])]) -> Option<BTreeMap<u64, Vec<u8>>> {
 
 /// `binary` with a passive and empty segment in place of each that is taken.
 fn without(binary: &[u8], segments: &[Data<'_>], is_taken: &[bool]) -> wasmparser::Result<Vec<u8>> {
-    const PASSIVE_AND_EMPTY: [u8; 2] = [1, 0];
-    let mut out = Vec::with_capacity(binary.len());
+    let mut rest = Module::new();
     for payload in Parser::new(0).parse_all(binary) {
         let payload = payload?;
-        if let Payload::Version { range, .. } = &payload {
-            out.extend(&binary[range.clone()]);
-        }
         let Some((id, range)) = payload.as_section() else { continue };
-        let mut contents = Cow::Borrowed(&binary[range]);
-        if matches!(payload, Payload::DataSection(_)) {
-            let list = contents.to_mut();
-            list.clear();
-            unsigned(list, segments.len() as u64);
-            for (segment, is_taken) in segments.iter().zip(is_taken) {
-                match is_taken {
-                    true => list.extend(PASSIVE_AND_EMPTY),
-                    false => list.extend(&binary[segment.range.clone()]),
-                }
-            }
+        if !matches!(payload, Payload::DataSection(_)) {
+            rest.section(&RawSection { id, data: &binary[range] });
+            continue;
         }
-        out.push(id);
-        unsigned(&mut out, contents.len() as u64);
-        out.extend(&*contents);
+        let mut section = DataSection::new();
+        for (segment, is_taken) in segments.iter().zip(is_taken) {
+            match is_taken {
+                true => section.passive([]),
+                false => section.raw(&binary[segment.range.clone()]),
+            };
+        }
+        rest.section(&section);
     }
-    Ok(out)
+    Ok(rest.finish())
 }
 
 #[cfg(test)]

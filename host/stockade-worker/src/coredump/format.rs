@@ -5,10 +5,17 @@
 //! ```
 //!
 //! An ordinary module whose memory and globals begin as they were, with custom sections that say whose
-//! they are. Written by hand, because the length of its data must be known before the first byte of
-//! them, while none of them should be copied but into the message that they travel in.
+//! they are. `wasm-encoder` writes every section but one: its section of data copies all segments, and
+//! then all once more, in a process whose memory is limited. So only the headers of the data are encoded
+//! here, and the memory itself is copied once, into the messages.
 //!
 //! [Coredump.md]: https://github.com/WebAssembly/tool-conventions/blob/main/Coredump.md
+
+use wasm_encoder::{
+    ConstExpr, CoreDumpInstancesSection, CoreDumpModulesSection, CoreDumpSection,
+    CoreDumpStackSection, CoreDumpValue, Encode, GlobalSection, GlobalType, MemorySection,
+    MemoryType, Module, Section, SectionId,
+};
 
 use super::GLOBALS_MAX;
 
@@ -38,19 +45,9 @@ pub(super) struct Memory<'a> {
 }
 
 pub(super) struct Global {
-    pub(super) mutable: bool,
-    pub(super) value: Value,
-}
-
-/// A global's value. References mean nothing outside of the instance, so they are null.
-pub(super) enum Value {
-    I32(i32),
-    I64(i64),
-    F32(u32),
-    F64(u64),
-    V128(u128),
-    NullFunction,
-    NullExtern,
+    pub(super) ty: GlobalType,
+    /// What makes its value.
+    pub(super) value: ConstExpr,
 }
 
 /// A dump as it will be written.
@@ -91,59 +88,46 @@ impl<'a> Dump<'a> {
     }
 
     fn head(&self) -> Vec<u8> {
-        let mut head = b"\0asm\x01\0\0\0".to_vec();
-        custom(&mut head, "core", |out| {
-            out.push(0);
-            name(out, self.module);
-        });
+        let mut head = Module::new();
+        head.section(&CoreDumpSection::new(self.module));
         if let Some(memory) = &self.memory {
-            let pages = (memory.bytes.len() / PAGE_BYTES) as u64;
-            section(&mut head, 5, |out| {
-                unsigned(out, 1);
-                out.push(u8::from(memory.pages_max.is_some()));
-                unsigned(out, pages);
-                memory.pages_max.into_iter().for_each(|pages_max| unsigned(out, pages_max));
+            let mut memories = MemorySection::new();
+            memories.memory(MemoryType {
+                minimum: (memory.bytes.len() / PAGE_BYTES) as u64,
+                maximum: memory.pages_max,
+                memory64: false,
+                shared: false,
+                page_size_log2: None,
             });
+            head.section(&memories);
         }
         if !self.globals.is_empty() {
-            section(&mut head, 6, |out| {
-                unsigned(out, self.globals.len() as u64);
-                self.globals.iter().for_each(|Global { mutable, value }| {
-                    out.push(value.kind());
-                    out.push(u8::from(*mutable));
-                    value.write(out);
-                    out.push(END);
-                });
-            });
+            let mut globals = GlobalSection::new();
+            for Global { ty, value } in &self.globals {
+                globals.global(*ty, value);
+            }
+            head.section(&globals);
         }
-        head
+        head.finish()
     }
 
     fn tail(&self) -> Vec<u8> {
+        const NO_VALUES: [CoreDumpValue; 0] = [];
+        let mut modules = CoreDumpModulesSection::new();
+        modules.module(self.module);
+        let mut instances = CoreDumpInstancesSection::new();
+        // No more than there may be.
+        let globals = (self.globals.len() as u32).min(GLOBALS_MAX);
+        instances.instance(0, 0..u32::from(self.memory.is_some()), 0..globals);
+        let mut stack = CoreDumpStackSection::new("main");
+        for (function, place) in &self.frames {
+            // Of the first instance; without locals and operands.
+            stack.frame(0, *function, *place, NO_VALUES, NO_VALUES);
+        }
         let mut tail = Vec::new();
-        custom(&mut tail, "coremodules", |out| {
-            out.extend([1, 0]);
-            name(out, self.module);
-        });
-        custom(&mut tail, "coreinstances", |out| {
-            // One, of the first module.
-            out.extend([1, 0, 0]);
-            list(out, u32::from(self.memory.is_some()));
-            // No more than there may be.
-            list(out, (self.globals.len() as u32).min(GLOBALS_MAX));
-        });
-        custom(&mut tail, "corestack", |out| {
-            out.push(0);
-            name(out, "main");
-            unsigned(out, self.frames.len() as u64);
-            for (function, place) in &self.frames {
-                // Of the first instance; without locals and operands.
-                out.extend([0, 0]);
-                unsigned(out, (*function).into());
-                unsigned(out, (*place).into());
-                out.extend([0, 0]);
-            }
-        });
+        modules.append_to(&mut tail);
+        instances.append_to(&mut tail);
+        stack.append_to(&mut tail);
         tail
     }
 }
@@ -157,13 +141,13 @@ impl Layout<'_> {
         out(&self.head)?;
         if !self.segments.is_empty() {
             let mut count = Vec::new();
-            unsigned(&mut count, self.segments.len() as u64);
+            self.segments.len().encode(&mut count);
             let of_segment = |&(offset, bytes): &(u32, &[u8])| {
                 segment_header(offset, bytes.len()).len() + bytes.len()
             };
             let bytes = count.len() + self.segments.iter().map(of_segment).sum::<usize>();
-            let mut header = vec![11];
-            unsigned(&mut header, bytes as u64);
+            let mut header = vec![SectionId::Data.into()];
+            bytes.encode(&mut header);
             header.extend(count);
             out(&header)?;
             for (offset, bytes) in &self.segments {
@@ -172,50 +156,6 @@ impl Layout<'_> {
             }
         }
         out(&self.tail)
-    }
-}
-
-const END: u8 = 0x0b;
-const I32_CONST: u8 = 0x41;
-
-impl Value {
-    fn kind(&self) -> u8 {
-        match self {
-            Self::I32(_) => 0x7f,
-            Self::I64(_) => 0x7e,
-            Self::F32(_) => 0x7d,
-            Self::F64(_) => 0x7c,
-            Self::V128(_) => 0x7b,
-            Self::NullFunction => 0x70,
-            Self::NullExtern => 0x6f,
-        }
-    }
-
-    /// The instruction that makes it.
-    fn write(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::I32(number) => {
-                out.push(I32_CONST);
-                signed(out, (*number).into());
-            }
-            Self::I64(number) => {
-                out.push(0x42);
-                signed(out, *number);
-            }
-            Self::F32(bits) => {
-                out.push(0x43);
-                out.extend(bits.to_le_bytes());
-            }
-            Self::F64(bits) => {
-                out.push(0x44);
-                out.extend(bits.to_le_bytes());
-            }
-            Self::V128(bits) => {
-                out.extend([0xfd, 0x0c]);
-                out.extend(bits.to_le_bytes());
-            }
-            Self::NullFunction | Self::NullExtern => out.extend([0xd0, self.kind()]),
-        }
     }
 }
 
@@ -231,62 +171,20 @@ fn used(page: &[u8]) -> (usize, &[u8]) {
 
 /// An active segment of the only memory, up to its bytes.
 fn segment_header(offset: u32, bytes: usize) -> Vec<u8> {
-    let mut header = vec![0, I32_CONST];
-    signed(&mut header, offset.cast_signed().into());
-    header.push(END);
-    unsigned(&mut header, bytes as u64);
+    const ACTIVE_IN_MEMORY_0: u32 = 0;
+    let mut header = Vec::new();
+    ACTIVE_IN_MEMORY_0.encode(&mut header);
+    ConstExpr::i32_const(offset.cast_signed()).encode(&mut header);
+    bytes.encode(&mut header);
     header
-}
-
-fn section(out: &mut Vec<u8>, id: u8, write: impl FnOnce(&mut Vec<u8>)) {
-    let mut contents = Vec::new();
-    write(&mut contents);
-    out.push(id);
-    unsigned(out, contents.len() as u64);
-    out.extend(contents);
-}
-
-fn custom(out: &mut Vec<u8>, title: &str, write: impl FnOnce(&mut Vec<u8>)) {
-    section(out, 0, |out| {
-        name(out, title);
-        write(out);
-    });
-}
-
-fn name(out: &mut Vec<u8>, name: &str) {
-    unsigned(out, name.len() as u64);
-    out.extend(name.as_bytes());
-}
-
-/// The list of the numbers below `count`.
-fn list(out: &mut Vec<u8>, count: u32) {
-    unsigned(out, count.into());
-    (0..count).for_each(|number| unsigned(out, number.into()));
-}
-
-/// A number in LEB128.
-pub(crate) fn unsigned(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-/// A number in signed LEB128.
-fn signed(out: &mut Vec<u8>, mut number: i64) {
-    // Until all that is left is the sign, which the last byte has too.
-    while !(-0x40..0x40).contains(&number) {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8 & 0x7f);
 }
 
 #[cfg(test)]
 mod tests {
     use wasmparser::{KnownCustom, Parser, Payload, Validator, WasmFeatures};
+    use wasmtime::Val;
 
+    use super::super::constant;
     use super::*;
 
     fn written(dump: &Dump<'_>, bytes_max: u64) -> (Vec<u8>, u64) {
@@ -330,19 +228,23 @@ mod tests {
     #[test]
     fn every_kind_of_value_is_one_of_a_valid_module() {
         let values = [
-            Value::I32(i32::MIN),
-            Value::I32(-1),
-            Value::I32(63),
-            Value::I32(64),
-            Value::I64(i64::MIN),
-            Value::I64(i64::MAX),
-            Value::F32(0x7fc0_0001),
-            Value::F64(1),
-            Value::V128(u128::MAX),
-            Value::NullFunction,
-            Value::NullExtern,
+            Val::I32(i32::MIN),
+            Val::I32(-1),
+            Val::I32(63),
+            Val::I32(64),
+            Val::I64(i64::MIN),
+            Val::I64(i64::MAX),
+            Val::F32(0x7fc0_0001),
+            Val::F64(1),
+            Val::V128(u128::MAX.into()),
+            Val::FuncRef(None),
+            Val::ExternRef(None),
         ];
-        let globals = values.map(|value| Global { mutable: true, value }).into();
+        let globals = values.iter().map(|value| {
+            let (val_type, value) = constant(value);
+            Global { ty: GlobalType { val_type, mutable: true, shared: false }, value }
+        });
+        let globals = globals.collect();
         let dump = Dump { module: "m", frames: Vec::new(), globals, memory: None };
         let (bytes, left_out) = written(&dump, 0);
         assert_eq!(left_out, 0);

@@ -4,6 +4,7 @@ use stockade::{
     BuildError, Bytes, FunctionKind, ModuleDescription, Output, Pool, PoolBuilder, RefusedReason,
     RunError, SubmitError, TaskError,
 };
+use stockade_tests::bombs::{Binary, Section};
 use stockade_tests::{Folder, wat};
 
 use super::super::seen;
@@ -41,18 +42,14 @@ fn task(name: &str, export: &str) -> String {
 
 /// A module in its binary form, whose function `a` returns 7, with a manifest of many bytes.
 fn large(manifest: &str) -> Vec<u8> {
-    const FUNCTION: &[u8] = b"\x01\x05\x01\x60\x00\x01\x7f\x03\x02\x01\x00\
-        \x07\x05\x01\x01a\x00\x00\x0a\x06\x01\x04\x00\x41\x07\x0b";
-    const NAME: &[u8] = b"\x0estockade.tasks";
-    let mut length = (NAME.len() + manifest.len()) as u32;
-    assert!(length > 10 << 20);
-    let mut section = vec![0];
-    while length > 127 {
-        section.push(length as u8 | 128);
-        length >>= 7;
-    }
-    section.push(length as u8);
-    [b"\0asm\x01\0\0\0", FUNCTION, &section, NAME, manifest.as_bytes()].concat()
+    assert!(manifest.len() >= 10 << 20);
+    Binary::new()
+        .section(Section::Type, [1, 0x60, 0, 1, 0x7f])
+        .section(Section::Function, [1, 0])
+        .section(Section::Export, [1, 1, b'a', 0, 0])
+        .section(Section::Code, [1, 4, 0, 0x41, 7, 0x0b])
+        .custom("stockade.tasks", manifest.as_bytes())
+        .bytes()
 }
 
 fn described(pool: &Pool) -> &ModuleDescription {

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use stockade::{Bytes, Command, Grants, Json, Limits, Status, TaskError};
 use stockade_tests::{int, tasks, wat};
+use stockade_wire::Visibility;
 
 use super::super::seen;
 use super::driven::{BUFFER, GRANTED, READ, STORED, VECTORS, WRITE, module};
@@ -39,18 +40,20 @@ const FORGER: &str = r#"(module
     (import "wasi_snapshot_preview1" "fd_write"
         (func $fd_write (param i32 i32 i32 i32) (result i32)))
     (memory (export "memory") 1)
-    (data (i32.const 0) "\40\00\00\00\2f\00\00\00")
+    (data (i32.const 0) "\40\00\00\00\3c\00\00\00")
     (data (i32.const 64) "fine\r\n\1b[2J\1b]0;owned\07error: all is lost\00\e2\80\ae\c2\9b7m\ff")
+    (data (i32.const 111) "\e2\80\a8\e2\80\8b\e2\80\8d\f3\a0\81\81")
     (func $say
-        (call $log (i32.const 1) (i32.const 64) (i32.const 47))
+        (call $log (i32.const 1) (i32.const 64) (i32.const 60))
         (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))
         (drop (call $fd_write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 16)))
-        (call $error_write (i32.const 64) (i32.const 47)))
+        (call $error_write (i32.const 64) (i32.const 60)))
     (func (export "fail") (result i32) (call $say) (i32.const 1))
     (func (export "refuse") (result i32) (call $say) (i32.const 2)))"#;
 
 const FORGED: &[u8] =
-    b"fine\r\n\x1b[2J\x1b]0;owned\x07error: all is lost\0\xe2\x80\xae\xc2\x9b7m\xff";
+    b"fine\r\n\x1b[2J\x1b]0;owned\x07error: all is lost\0\xe2\x80\xae\xc2\x9b7m\xff\
+    \xe2\x80\xa8\xe2\x80\x8b\xe2\x80\x8d\xf3\xa0\x81\x81";
 
 #[test]
 fn a43_forged_lines_are_kept_as_they_are_and_shown_escaped() {
@@ -70,15 +73,16 @@ fn a43_forged_lines_are_kept_as_they_are_and_shown_escaped() {
         assert_eq!(said.message, String::from_utf8_lossy(FORGED));
         // Who shows the error shows one line of characters that do nothing.
         let shown = error.to_string();
-        assert!(!shown.contains(char::is_control), "{shown:?}");
-        assert!(!shown.contains('\u{202e}'), "{shown:?}");
+        assert!(shown.chars().all(|c| Visibility::of(c) == Visibility::Visible), "{shown:?}");
+        assert!(shown.ends_with("\\u{2028}\\u{200b}\\u{200d}\\u{e0041}"), "{shown:?}");
         assert!(shown.contains("fine\\r\\n\\u{1b}[2J"), "{shown:?}");
     }
     assert_first_worker(&pool);
     seen(
         43,
-        "ANSI, CR, LF, NUL, C1 and a mark that turns text around are kept in the report byte by \
-         byte, and escaped in the error's text and in whatever the command shows",
+        "ANSI, CR, LF, NUL, C1, a mark that turns text around, an end of a line, characters without \
+         width and a tag are kept in the report byte by byte, and escaped in the error's text and in \
+         whatever the command shows",
     );
 }
 
