@@ -53,6 +53,10 @@ pub(crate) struct ReplayArgs {
 /// # Errors
 /// Whatever kept the task from being run, and an end that is not the recorded one.
 pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
+    streams::check_named(&args.file).map_err(|error| {
+        let message = format!("cannot read the recording {}", args.file.display());
+        Error::new(Exit::Missing, message).cause(&error)
+    })?;
     let recording = Recording::open(&args.file).map_err(|error| unusable(&args.file, error))?;
     introduce(&recording, args);
     let mut dumper = args.coredump.as_deref().map(Dumper::new).transpose()?;

@@ -41,7 +41,7 @@ type Submitted = (Handle, Option<Result<Recording, RecordError>>);
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, Error> {
     // First, because compiling takes longer than finding out.
     check_streams(args)?;
-    setup::check(&args.pool)?;
+    setup::check(&args.module, &args.pool)?;
     let given = early(args)?;
     let mut observer = Observer::new(&args.observe)?;
     let pool = setup::pool(&args.module, &args.pool, Some(1), &observer)?;

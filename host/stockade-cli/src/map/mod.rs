@@ -74,7 +74,7 @@ pub(crate) fn run(args: MapArgs) -> Result<Exit, Error> {
     let inputs = check_files(args)?;
     let program = program::Plan::new(args)?;
     check_format(args)?;
-    setup::check(&args.pool)?;
+    setup::check(&args.module, &args.pool)?;
     let mut input = Input::open(args)?;
     let state = args
         .sink

@@ -247,5 +247,7 @@ fn write_file(
 }
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> Error {
-    Error::new(Exit::Output, format!("cannot {what} {}", path.display())).cause(error)
+    Error::new(Exit::Output, format!("cannot {what} {}", path.display()))
+        .cause(error)
+        .help_with_directory(path)
 }

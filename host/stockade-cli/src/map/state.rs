@@ -25,7 +25,7 @@ use super::kept::{self, Found, Mark};
 use super::program::Plan;
 use super::record::Output;
 use crate::args::MapArgs;
-use crate::error::Error;
+use crate::error::{Error, missing_directory};
 use crate::exit::Exit;
 use crate::streams;
 
@@ -362,7 +362,10 @@ fn unusable(path: &Path, why: &str) -> Error {
 }
 
 fn cannot(path: &Path, error: &io::Error) -> Error {
-    Error::new(Exit::Output, format!("cannot keep the state {}", path.display())).cause(error)
+    let message = format!("cannot keep the state {}", path.display());
+    // That it is missing is a mistake of the command line, and not the disk's.
+    let exit = if missing_directory(path).is_some() { Exit::Missing } else { Exit::Output };
+    Error::new(exit, message).cause(error).help_with_directory(path)
 }
 
 #[cfg(test)]

@@ -136,7 +136,10 @@ impl<W: Write> Trace<W> {
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {
     let message = format!("cannot write the trace {}", path.display());
-    Error::new(Exit::Output, message).cause(error).help("`--trace` takes a file to be written")
+    Error::new(Exit::Output, message)
+        .cause(error)
+        .help_with_directory(path)
+        .help("`--trace` takes a file to be written")
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::{Setting, beside, is_harmless, is_settable};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::streams;
 
 const NAME: &str = "stockade.toml";
 
@@ -53,6 +54,7 @@ impl File {
     /// # Errors
     /// A file that cannot be read, is no TOML, or sets what there is not or what it may not.
     pub(super) fn read(path: PathBuf, named: bool, command: &Command) -> Result<Self, Error> {
+        streams::check_named(&path).map_err(|error| unreadable(&path, &error))?;
         let length = path.metadata().map_err(|error| unreadable(&path, &error))?.len();
         if length > BYTES_MAX {
             return Err(Error::new(Exit::Usage, format!("{} is too long", path.display())));

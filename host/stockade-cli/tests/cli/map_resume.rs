@@ -294,6 +294,33 @@ fn what_cannot_be_gone_on_with_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_directory_that_is_missing_is_named_with_what_to_do() {
+    let (folder, guest) = module(STUCK_BELOW_0);
+    let input = folder.file("input", "1\n2\n");
+    let (missing, output) = (folder.path().join("a/b"), folder.path().join("output"));
+    let file = missing.join("file");
+    let map = |more: &[std::ffi::OsString]| {
+        let base = args!["map", guest, "f", input];
+        stockade(base.into_iter().chain(more.iter().cloned())).end()
+    };
+    let make = format!("mkdir -p {}", missing.display());
+    for to in [args!["--output-dir", missing], args!["-o", output], args!["-o", file]] {
+        let resume = args!["--resume", file];
+        map(&[&to[..], &resume[..]].concat()).fails(66, &["cannot keep the state", &make]);
+    }
+    map(&args!["-o", file]).fails(74, &["cannot write", &make]);
+    map(&args!["--trace", file]).fails(74, &["cannot write the trace", &make]);
+    stockade(args!["run", guest, "f", "1", "-o", file]).end().fails(74, &["cannot write", &make]);
+    assert!(!missing.exists() && !output.exists());
+
+    fs::create_dir_all(&missing).unwrap();
+    map(&args!["--output-dir", missing, "--resume", file]).gives("");
+    // What is in the way of a directory is no directory that is missing.
+    let state = input.join("state");
+    map(&args!["-o", output, "--resume", state]).fails(74, &["cannot keep the state"]);
+}
+
+#[test]
 fn a_state_that_cannot_be_gone_on_from_says_why_and_what_to_do() {
     let (folder, guest) = module(STUCK_BELOW_0);
     let input = folder.file("input", "1\n");
