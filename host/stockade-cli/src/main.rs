@@ -53,6 +53,7 @@ mod machine;
 mod advice;
 mod error;
 mod exit;
+mod floats;
 
 use std::process::ExitCode;
 use std::sync::Arc;

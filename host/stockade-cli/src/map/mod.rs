@@ -46,6 +46,7 @@ use crate::args::{InputFormat, MapArgs};
 use crate::arguments::{self, Kind};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::floats::Floats;
 use crate::inputs::Inputs;
 use crate::observe::Observer;
 use crate::run::no_function;
@@ -273,6 +274,10 @@ fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Rea
     if let Some(header) = input.header(&params, reading)? {
         return Ok(Reading::Rows(header));
     }
+    let floats = match target.shape {
+        Shape::Task(function) => Floats::of(&function.params),
+        _ => Floats::default(),
+    };
     let arity = target.arity();
     if let Some(arity) = arity.filter(|arity| *arity != 1 && !args.args) {
         return Err(wrong_arity(target, arity, args.shape.files));
@@ -284,12 +289,12 @@ fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Rea
             }
             _ => arity.is_some(),
         };
-        return Ok(if takes_json { Reading::JsonFile } else { Reading::Raw });
+        return Ok(if takes_json { Reading::JsonFile(floats) } else { Reading::Raw });
     }
     Ok(match (args.format, args.args) {
         (InputFormat::Text, _) => Reading::Text,
-        (_, true) => Reading::AllArguments,
-        _ => Reading::Json,
+        (_, true) => Reading::AllArguments(floats),
+        _ => Reading::Json(floats),
     })
 }
 
