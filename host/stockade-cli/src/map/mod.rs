@@ -1,8 +1,8 @@
 //! `stockade map`: a function over the items of an input, as they come.
 //!
 //! ```text
-//! Input ──► Item ──► Reading ──► Pool ──► Order ──► Writing ──► Sink ──► stdout, FILE, DIR
-//!         a thread      ╰─────── Session: this thread ────────╯   ╰────► State
+//! Input ──► Inbox ──► Reading ──► Tasks ──► Order ──► Writing ──► Sink ──► stdout, FILE, DIR
+//!    a thread   ╰───────── Session: this thread ─────────────╯      ╰────► State
 //! ```
 //!
 //! The session takes an item only when there is room for it, so an input without end and a reader
@@ -32,10 +32,15 @@ pub(crate) mod identity;
 mod kept;
 mod state;
 
+mod inbox;
 mod interrupt;
+
 mod session;
+mod summary;
 mod tally;
+mod tasks;
 mod watch;
+mod window;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -55,6 +60,7 @@ use crate::target::{self, OWN_ENTRIES, Shape, Target};
 use crate::{output, setup, streams};
 
 use call::Reading;
+use inbox::Inbox;
 use input::{Input, Params};
 use interrupt::Interrupts;
 use options::OnError;
@@ -104,24 +110,17 @@ pub(crate) fn run(args: MapArgs) -> Result<Exit, Error> {
     let reached = state.as_ref().filter(|state| state.goes_on).map(|state| &state.reached);
     let sink = Sink::open(&args.sink, reached, inputs)?;
     let refused = |error| Error::new(Exit::Internal, "the system refused to start").cause(&error);
-    let interrupts = Interrupts::watch().map_err(refused)?;
-    let reader_watch =
-        if sink.is_stdout() { Some(Reader::watch().map_err(refused)?) } else { None };
+    let inbox = Inbox::new(input.ahead());
+    let told = inbox.clone();
+    let _interrupts = Interrupts::watch(move |exit| told.interrupted(exit)).map_err(refused)?;
+    let told = inbox.clone();
+    let reader_watch = sink.is_stdout().then(|| Reader::watch(move || told.reader_left()));
+    let _reader_watch = reader_watch.transpose().map_err(refused)?;
     let size = input.size();
-    let (items, reader) = input.spawn(args.chunk as usize).map_err(refused)?;
-    let reader_left = reader_watch.as_ref().map_or_else(crossbeam_channel::never, Reader::receiver);
-    let parts = Parts {
-        reading,
-        writing,
-        items,
-        size,
-        interrupts: interrupts.receiver(),
-        reader: reader_left,
-        sink,
-        state,
-        observer,
-    };
+    let reader = input.spawn(inbox.clone()).map_err(refused)?;
+    let parts = Parts { reading, writing, inbox: inbox.clone(), size, sink, state, observer };
     let ended = Session::new(&pool, args, parts).run();
+    inbox.close();
     if matches!(ended, Ok(Exit::Success | Exit::SomeFailed)) {
         // It has ended: the input has. Otherwise it may wait for a line that never comes, and ends
         // with the process.

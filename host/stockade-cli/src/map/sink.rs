@@ -1,7 +1,7 @@
 //! The sink: where records go, a line after the other or a file each.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -19,18 +19,22 @@ use crate::streams::{self, Stdout, Waiting};
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// Where records go.
-pub(crate) enum Sink {
-    Stdout(BufWriter<Stdout>),
+pub(crate) struct Sink {
+    to: To,
+    /// Whole lines on their way there.
+    waiting: Vec<u8>,
+}
+
+enum To {
+    Stdout(Stdout),
     File(Box<Tracked>),
     /// What is read is not to be written over, whatever a result would be called.
     Directory(PathBuf, Inputs),
 }
 
 /// A file that knows what is in it.
-pub(crate) struct Tracked {
+struct Tracked {
     file: Waiting<File>,
-    /// Whole lines that are not yet in the file.
-    waiting: Vec<u8>,
     path: PathBuf,
     /// Whether this run made it.
     is_new: bool,
@@ -46,8 +50,99 @@ impl Sink {
     pub(crate) fn open(
         args: &SinkArgs,
         reached: Option<&Reached>,
-        mut inputs: Inputs,
+        inputs: Inputs,
     ) -> Result<Self, Error> {
+        Ok(Self { to: To::open(args, reached, inputs)?, waiting: Vec::new() })
+    }
+
+    /// An item is in the file `path`, which no later result replaces: results have files in one
+    /// directory, so no others are kept in mind.
+    pub(crate) fn reads(&mut self, path: &Path) {
+        if let To::Directory(directory, inputs) = &mut self.to
+            && let Some(parent) = path.parent()
+            && directory.canonicalize().is_ok_and(|directory| directory == parent)
+        {
+            inputs.file(path);
+        }
+    }
+
+    /// Whether records go to this process's stdout.
+    pub(crate) fn is_stdout(&self) -> bool {
+        matches!(self.to, To::Stdout(_))
+    }
+
+    /// Whether something waits for [`flush`](Self::flush).
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether so much waits that it should.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.len() >= BUFFER_BYTES
+    }
+
+    /// Takes what there is of one item: writes its file, or keeps its line until the next
+    /// [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub(crate) fn write(&mut self, output: &Output) -> Result<(), Error> {
+        match (&self.to, output) {
+            (To::Directory(directory, inputs), Output::File { name, bytes, obsolete }) => {
+                return write_file(inputs, directory, name, bytes, obsolete);
+            }
+            (To::Stdout(_) | To::File(_), Output::Line(line)) => {
+                self.waiting.extend_from_slice(line.as_bytes());
+                self.waiting.push(b'\n');
+            }
+            // A directory is given files, and nothing else is.
+            (_, Output::Nothing | Output::Line(_) | Output::File { .. }) => {}
+        }
+        Ok(())
+    }
+
+    /// Hands all lines to the system.
+    ///
+    /// # Errors
+    /// What the system refuses, a reader that has gone included.
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
+        let written = match &mut self.to {
+            To::Stdout(stdout) => {
+                stdout.write_all(&self.waiting).map_err(|error| streams::failed(&error))
+            }
+            To::File(tracked) => tracked.write(&self.waiting),
+            To::Directory(..) => Ok(()),
+        };
+        self.waiting.clear();
+        written
+    }
+
+    /// Makes sure that everything is on the disk, and tells how much there is.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub(crate) fn keep(&mut self) -> Result<(u64, String), Error> {
+        self.flush()?;
+        match &mut self.to {
+            To::Stdout(_) => Ok((0, String::new())),
+            To::File(tracked) => {
+                let Tracked { file, path, bytes, hasher, .. } = &mut **tracked;
+                file.0.sync_data().map_err(|error| cannot("write", path, &error))?;
+                Ok((*bytes, hasher.finalize().to_hex().to_string()))
+            }
+            To::Directory(directory, _) => {
+                // All files of it at once: one by one would take as long as many of their tasks.
+                let kept = File::open(&*directory)
+                    .and_then(|directory| rustix::fs::syncfs(&directory).map_err(Into::into));
+                kept.map_err(|error| cannot("write", directory, &error))?;
+                Ok((0, String::new()))
+            }
+        }
+    }
+}
+
+impl To {
+    fn open(args: &SinkArgs, reached: Option<&Reached>, mut inputs: Inputs) -> Result<Self, Error> {
         if reached.is_some() {
             inputs.goes_on();
         }
@@ -56,7 +151,7 @@ impl Sink {
             return Ok(Self::Directory(directory.clone(), inputs));
         }
         let Some(path) = args.output.as_ref().filter(|path| path.as_os_str() != "-") else {
-            return Ok(Self::Stdout(BufWriter::with_capacity(BUFFER_BYTES, streams::stdout())));
+            return Ok(Self::Stdout(streams::stdout()));
         };
         let refused = |error: io::Error| cannot("write", path, &error);
         inputs.check_granted(path)?;
@@ -86,106 +181,20 @@ impl Sink {
             file.set_len(bytes).map_err(refused)?;
             io::Seek::seek(&mut file, io::SeekFrom::Start(bytes)).map_err(refused)?;
         }
-        let (file, waiting, path) = (Waiting(file), Vec::new(), path.clone());
-        Ok(Self::File(Box::new(Tracked { file, waiting, path, is_new, bytes, hasher })))
-    }
-
-    /// An item is in the file `path`, which no later result replaces: results have files in one
-    /// directory, so no others are kept in mind.
-    pub(crate) fn reads(&mut self, path: &Path) {
-        if let Self::Directory(directory, inputs) = self
-            && let Some(parent) = path.parent()
-            && directory.canonicalize().is_ok_and(|directory| directory == parent)
-        {
-            inputs.file(path);
-        }
-    }
-
-    /// Whether records go to this process's stdout.
-    pub(crate) fn is_stdout(&self) -> bool {
-        matches!(self, Self::Stdout(_))
-    }
-
-    /// Whether something waits for [`flush`](Self::flush).
-    pub(crate) fn is_waiting(&self) -> bool {
-        match self {
-            Self::Stdout(stdout) => !stdout.buffer().is_empty(),
-            Self::File(tracked) => !tracked.waiting.is_empty(),
-            Self::Directory(..) => false,
-        }
-    }
-
-    /// Writes what there is of one item.
-    ///
-    /// # Errors
-    /// What the system refuses, a reader that has gone included.
-    pub(crate) fn write(&mut self, output: &Output) -> Result<(), Error> {
-        match (self, output) {
-            (_, Output::Nothing) => Ok(()),
-            (Self::Stdout(stdout), Output::Line(line)) => {
-                writeln!(stdout, "{line}").map_err(|error| streams::failed(&error))
-            }
-            (Self::File(tracked), Output::Line(line)) => tracked.write(line),
-            (Self::Directory(directory, inputs), Output::File { name, bytes, obsolete }) => {
-                write_file(inputs, directory, name, bytes, obsolete)
-            }
-            // A directory is given files, and nothing else is.
-            (_, Output::Line(_) | Output::File { .. }) => Ok(()),
-        }
-    }
-
-    /// Hands everything to the system.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub(crate) fn flush(&mut self) -> Result<(), Error> {
-        match self {
-            Self::Stdout(stdout) => stdout.flush().map_err(|error| streams::failed(&error)),
-            Self::File(tracked) => tracked.flush(),
-            Self::Directory(..) => Ok(()),
-        }
-    }
-
-    /// Makes sure that everything is on the disk, and tells how much there is.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub(crate) fn keep(&mut self) -> Result<(u64, String), Error> {
-        self.flush()?;
-        match self {
-            Self::Stdout(_) => Ok((0, String::new())),
-            Self::File(tracked) => {
-                let Tracked { file, path, bytes, hasher, .. } = &mut **tracked;
-                file.0.sync_data().map_err(|error| cannot("write", path, &error))?;
-                Ok((*bytes, hasher.finalize().to_hex().to_string()))
-            }
-            Self::Directory(directory, _) => {
-                // All files of it at once: one by one would take as long as many of their tasks.
-                let kept = File::open(&*directory)
-                    .and_then(|directory| rustix::fs::syncfs(&directory).map_err(Into::into));
-                kept.map_err(|error| cannot("write", directory, &error))?;
-                Ok((0, String::new()))
-            }
-        }
+        let (file, path) = (Waiting(file), path.clone());
+        Ok(Self::File(Box::new(Tracked { file, path, is_new, bytes, hasher })))
     }
 }
 
 impl Tracked {
-    fn write(&mut self, line: &str) -> Result<(), Error> {
-        for piece in [line.as_bytes(), b"\n"] {
-            self.waiting.extend_from_slice(piece);
-            self.hasher.update(piece);
-            self.bytes += piece.len() as u64;
-        }
-        if self.waiting.len() < BUFFER_BYTES { Ok(()) } else { self.flush() }
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        let lines = std::mem::take(&mut self.waiting);
-        self.file.write_all(&lines).map_err(|error| {
+    fn write(&mut self, lines: &[u8]) -> Result<(), Error> {
+        self.file.write_all(lines).map_err(|error| {
             self.cut();
             cannot("write", &self.path, &error)
-        })
+        })?;
+        self.hasher.update(lines);
+        self.bytes += lines.len() as u64;
+        Ok(())
     }
 
     /// Leaves whole lines, or no file where there are none and was none: the disk is full, and what could
