@@ -269,7 +269,7 @@ impl From<&TaskError> for Error {
             ),
             TaskError::WorkerLost(exit)
                 if exit.signal == Some(KILLED) && exit.memory_excess.is_none() => described.help(
-                "somebody killed the worker, or the machine is short of memory: the system's log \
+                "the worker was killed from outside, or the machine is short of memory: the system's log \
                  tells; running it again does no harm",
             ),
             TaskError::Quarantined(_) => described.with_exit(Exit::WorkerLost).help(QUARANTINED),

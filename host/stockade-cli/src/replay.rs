@@ -157,12 +157,8 @@ fn compare(recording: &Recording, ended: &Result<Output, TaskError>) -> Result<E
             streams::say(|to| writeln!(to, "it ended as it was recorded"));
             Ok(Exit::Success)
         }
-        Some(end) => {
-            Err(Error::new(Exit::Differs, "the task ended otherwise than it was recorded")
-                .because(format!("recorded was {end}"))
-                .help(
-                    "what it was granted may have changed, or the machine ran short of something",
-                ))
-        }
+        Some(end) => Err(Error::new(Exit::Differs, "the task did not end as it was recorded")
+            .because(format!("recorded was {end}"))
+            .help("what it was granted may have changed, or the machine ran short of something")),
     }
 }

@@ -169,8 +169,7 @@ fn called(
 /// The error of a call that names no function, of a module that is no program.
 pub(crate) fn no_function(module: &ModuleDescription, targets: &[Target<'_>]) -> Error {
     const SHOWN_MAX: usize = 12;
-    let error =
-        Error::new(Exit::Usage, "which function? the module is no program to run as a whole");
+    let error = Error::new(Exit::Usage, "which function? the module is not a program");
     if targets.is_empty() {
         let exports = module.exports.len();
         return error
@@ -309,7 +308,7 @@ fn print_emitted(handle: &Handle, raw: bool, bar: &ProgressBar) -> io::Result<()
             Ok(value) => print(output::item_line(value.get().as_bytes()))?,
             Err(error) => bar.suspend(|| {
                 let message = escape::line(&error.to_string());
-                streams::say(|to| writeln!(to, "an emitted item was passed over: {message}"));
+                streams::say(|to| writeln!(to, "an emitted item was skipped: {message}"));
             }),
         }
     }

@@ -95,7 +95,7 @@ impl Reading {
                 Json::new().arg_json(&*text).map_err(|error| describe(&error, &text))?
             }
             Self::Rows(_) | Self::Raw | Self::Program(_) => {
-                return Err("a line is none of these items".into());
+                return Err("a line is not an item of this kind".into());
             }
         };
         Ok(Some(Call::Json(arguments)))

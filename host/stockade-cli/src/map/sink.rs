@@ -173,9 +173,9 @@ impl To {
                 let message = format!("the output {} was changed since", path.display());
                 return Err(Error::new(Exit::Output, message)
                     .because(format!(
-                        "the first {bytes} bytes of it are not what was written, so that going on could lose or repeat items"
+                        "the first {bytes} bytes of it are not what was written, so continuing could lose or repeat items"
                     ))
-                    .help("put it back as it was, or begin anew: remove both it and the state"));
+                    .help("restore it, or start over: remove both it and the state"));
             }
             // What was written after the state was is written again.
             file.set_len(bytes).map_err(refused)?;

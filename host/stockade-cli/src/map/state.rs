@@ -223,7 +223,7 @@ fn refuse_output(args: &MapArgs, state: &Path) -> Result<(), Error> {
             format!("there is no state {state}, but {output} is there"),
         )
         .help("name the state that the output belongs to, or remove the output")
-        .help("`--anew` begins anew, and writes over the output"));
+        .help("`--anew` starts over and overwrites the output"));
     }
     Ok(())
 }
@@ -237,7 +237,7 @@ fn compare(path: &Path, found: &Value, wanted: &Value) -> Result<(), Error> {
     let refused = differences[1..].iter().cloned().fold(refused, Error::because);
     Err(refused
         .help("put back what was there, or name another STATE and another output")
-        .help("`--anew` begins anew: what is done is done again, and written over"))
+        .help("`--anew` starts over: everything is done again, and the output overwritten"))
 }
 
 /// What stands in a state.
@@ -352,13 +352,13 @@ fn parse(value: &Value) -> Option<Reached> {
 /// The error of a file that is something else, and that nothing may be lost of.
 fn foreign(path: &Path) -> Error {
     Error::new(Exit::Usage, format!("{} is no state of a map", path.display()))
-        .help("name another file for `--resume`: it is made where there is none")
+        .help("name another file for `--resume`: it is created if missing")
 }
 
 /// The error of a state that cannot be gone on from.
 fn unusable(path: &Path, why: &str) -> Error {
     Error::new(Exit::Usage, format!("the state {} {why}", path.display()))
-        .help("`--anew` begins anew: what is done is done again, and written over")
+        .help("`--anew` starts over: everything is done again, and the output overwritten")
 }
 
 fn cannot(path: &Path, error: &io::Error) -> Error {

@@ -37,8 +37,8 @@ use trace::Trace;
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ObserveArgs {
     /// Save each task that fails, up to 100, into a file in the directory DIR: `stockade replay FILE`
-    /// runs it again. Tasks then run as with --deterministic: clocks stand still but for being read,
-    /// and every task sees the same random numbers
+    /// runs it again. Tasks then run as with --deterministic: clocks advance only when they are
+    /// read, and every task sees the same random numbers
     #[arg(long, value_name = "DIR", help_heading = "Seeing inside")]
     pub(crate) record: Option<PathBuf>,
 

@@ -68,10 +68,8 @@ impl Top {
     /// Where that is no terminal.
     pub(crate) fn new() -> Result<Self, Error> {
         if !io::stderr().is_terminal() {
-            return Err(Error::new(Exit::Usage, "`--top` needs a terminal, and stderr is none")
-                .help(
-                    "without it, what there is to tell comes at the end; `--trace FILE` has it all",
-                ));
+            return Err(Error::new(Exit::Usage, "`--top` needs a terminal, and stderr is not one")
+                .help("without it a summary comes at the end; `--trace FILE` records every task"));
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template("{msg}") {

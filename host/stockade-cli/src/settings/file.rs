@@ -129,7 +129,8 @@ impl Reader<'_> {
             .help(format!("`{help}` lists them; in the file they are written without --")));
         };
         if !self.named && !is_harmless(long) {
-            let message = format!("{origin}: `{long}` may not stand in a file that was only found");
+            let message =
+                format!("{origin}: `{long}` is allowed only in a settings file that is named");
             return Err(Error::new(Exit::Usage, message)
                 .because(
                     "a folder's file could let its own module read your files, or write over them",

@@ -333,18 +333,18 @@ fn a_state_that_cannot_be_gone_on_from_says_why_and_what_to_do() {
     let good = fs::read_to_string(&state).unwrap();
 
     fs::write(&state, good.replace("\"version\":2", "\"version\":9999")).unwrap();
-    map(&[]).fails(2, &["is of another version of stockade", "`--anew` begins anew"]);
+    map(&[]).fails(2, &["is of another version of stockade", "`--anew` starts over"]);
     map(&["--anew"]).gives("");
 
     fs::write(&state, format!("{good}{{}}\n")).unwrap();
-    map(&[]).fails(2, &["is damaged", "`--anew` begins anew"]);
+    map(&[]).fails(2, &["is damaged", "`--anew` starts over"]);
     map(&["--anew"]).gives("");
 
     // What is something else is not lost, and no option is named that would not help.
     fs::write(&state, "diary\n").unwrap();
     let refused = map(&["--anew"]);
     refused.fails(2, &["is no state of a map", "name another file"]);
-    assert!(!refused.stderr.contains("begins anew"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("starts over"), "{}", refused.stderr);
     assert_eq!(fs::read_to_string(&state).unwrap(), "diary\n");
 }
 
@@ -359,7 +359,7 @@ fn a_result_that_was_changed_is_all_that_is_told() {
     map().gives("");
     fs::write(output.join("2.json"), "7\n").unwrap();
     let refused = map();
-    refused.fails(74, &["2.json was changed since", "`--anew` begins anew"]);
+    refused.fails(74, &["2.json was changed since", "`--anew` starts over"]);
     for told in ["everything was done before", "goes on from there"] {
         assert!(!refused.stderr.contains(told), "{}", refused.stderr);
     }

@@ -510,7 +510,7 @@ fn a_result_replaces_no_trace_and_no_state() {
     };
     std::fs::write(output.join("1.json"), "7\n").unwrap();
     granted(&[])
-        .fails(2, &["1.json may be read, and would be written over", "granted to the guest"]);
+        .fails(2, &["1.json may be read, and would be overwritten", "granted to the guest"]);
     assert_eq!(std::fs::read_to_string(output.join("1.json")).unwrap(), "7\n");
     std::fs::remove_file(output.join("1.json")).unwrap();
     let state = folder.path().join("state").display().to_string();

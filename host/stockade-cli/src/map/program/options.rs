@@ -42,7 +42,7 @@ pub(crate) struct ProgramArgs {
     #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Programs")]
     pub(crate) stdout: Option<StdoutFormat>,
 
-    /// Exit codes that are no errors, beside 0: 1, or 1,2, or all [default: none]
+    /// Exit codes that are not errors, in addition to 0: 1, or 1,2, or all [default: none]
     #[arg(long, value_name = "CODES", help_heading = "Programs", allow_negative_numbers = true)]
     pub(crate) ok_codes: Option<Codes>,
 
@@ -77,7 +77,7 @@ impl FromStr for Placeholder {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "" => Err("nothing cannot stand for the item".into()),
+            "" => Err("the placeholder must not be empty".into()),
             text => Ok(Self(text.into())),
         }
     }
