@@ -22,9 +22,9 @@ const FILE_BYTES_MAX: u64 = 128 << 20;
 /// What a parameter takes, as far as its type tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Whatever its JSON says: the type is the guest's own, or not known.
+    /// Any JSON: the type is the guest's own, or not known.
     Any,
-    /// Whatever its JSON says, and no text: a number, true or false, a list, a tuple, a map, or none
+    /// Any JSON except a text: a number, true or false, a list, a tuple, a map, or none
     /// of these where it is optional.
     Json,
     /// A text, or nothing where `optional`.

@@ -147,7 +147,7 @@ impl Error {
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         let help = help.into();
-        // One that says no more than another is none.
+        // One that repeats the beginning of another adds nothing.
         let is_told = self.help.iter().any(|told| told.starts_with(&help));
         if !self.is_machines && !is_told {
             self.help.push(help);
@@ -204,7 +204,7 @@ impl Error {
             writeln!(to, "    and {more} more")?;
         }
         if self.cut {
-            // Whoever called them is not known, nor how many these were.
+            // Their callers are not known, nor how many there were.
             writeln!(
                 to,
                 "    cut here: only the innermost {BACKTRACE_FRAMES_MAX} calls are kept, and there may be \

@@ -31,7 +31,7 @@ pub(crate) enum Exit {
     /// Some items of a map failed, and the others have their results; or some entries of a cache are
     /// wrong.
     SomeFailed,
-    /// A replayed task ended otherwise than it was recorded.
+    /// A replayed task did not end as it was recorded.
     Differs,
     /// The result cannot be written.
     Output,
@@ -39,7 +39,7 @@ pub(crate) enum Exit {
     HungUp,
     /// Ctrl-C.
     Interrupted,
-    /// Whoever read the output has gone.
+    /// The reader of the output is gone.
     ReaderGone,
     /// SIGTERM.
     Terminated,

@@ -1,6 +1,6 @@
 //! `stockade inspect`: what is in a module, for people and as JSON.
 //!
-//! Everything here was written by whoever made the module, so all of it is escaped and bounded.
+//! Everything here was written by the module's author, so all of it is escaped and bounded.
 
 use std::io::{self, Write};
 

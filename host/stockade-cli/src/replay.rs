@@ -51,7 +51,7 @@ pub(crate) struct ReplayArgs {
 /// Runs what the command line asks for.
 ///
 /// # Errors
-/// Whatever kept the task from being run, and an end that is not the recorded one.
+/// What prevented the task from running, and an end that differs from the recorded one.
 pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
     streams::check_named(&args.file).map_err(|error| {
         let message = format!("cannot read the recording {}", args.file.display());

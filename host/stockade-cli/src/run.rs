@@ -37,7 +37,7 @@ type Submitted = (Handle, Option<Result<Recording, RecordError>>);
 /// Runs what the command line asks for.
 ///
 /// # Errors
-/// Whatever kept it from its result.
+/// What prevented the result.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, Error> {
     // First, because compiling takes longer than finding out.
     check_streams(args)?;

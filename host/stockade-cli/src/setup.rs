@@ -25,7 +25,7 @@ const LARGE_BYTES: u64 = 256 << 10;
 /// is compiled.
 ///
 /// # Errors
-/// Whatever of the module, the limits, the grants or the initializer cannot be used.
+/// A module, limit, grant or initializer that cannot be used.
 pub(crate) fn pool(
     module: &Path,
     args: &PoolArgs,

@@ -105,7 +105,7 @@ impl Throughput {
 /// Measures what the command line asks for.
 ///
 /// # Errors
-/// Whatever keeps the function from being called, and the first call that fails: what fails takes
+/// What prevents the function from being called, and the first call that fails: what fails takes
 /// another time than what does not.
 pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Error> {
     let Some(time) = args.time.0 else {

@@ -102,7 +102,7 @@ impl Reading {
     }
 }
 
-/// The error without its line, which is 1 whatever the line of the input is.
+/// The error without its line number, which counts within this text and not in the input.
 pub(super) fn describe(error: &serde_json::Error, text: &str) -> String {
     let shown = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());

@@ -1,4 +1,4 @@
-//! The inbox: everything that a session is told, by whichever thread has something to tell.
+//! The inbox: news for a session from other threads.
 //!
 //! ```text
 //! input ── Outbox ─► items, end ─╮
@@ -26,21 +26,21 @@ use crate::exit::Exit;
 const BATCH_ITEMS_MAX: usize = 256;
 const BATCH_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes of items that may lie in an inbox before the input waits; one item may have more.
+/// Bytes of items beyond which the input waits; a single item may have more.
 const ITEMS_BYTES_MAX: usize = 1 << 20;
 
 /// An item, or why there are no more.
 pub(crate) type Read = io::Result<Item>;
 
-/// Where a session is told everything.
+/// News for a session, from any thread.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     inner: Mutex<Inner>,
-    /// There is something that the session waits for.
+    /// Signals news that the session waits for.
     told: Condvar,
-    /// There is room for items, or nobody takes them any more.
+    /// Signals room for items, or that the inbox is closed.
     room: Condvar,
-    /// Items that may lie here before the input waits.
+    /// Items beyond which the input waits.
     items_max: usize,
 }
 
@@ -49,7 +49,7 @@ struct Inner {
     news: News,
     /// Bytes of the items.
     bytes: usize,
-    /// Nobody takes items any more.
+    /// No more items are accepted.
     is_closed: bool,
     /// The session sleeps; and whether items wake it.
     sleeps: Option<WakeOn>,
@@ -92,14 +92,14 @@ impl News {
 }
 
 impl Inbox {
-    /// One in which so many items may lie.
+    /// An empty one, which holds at most `items_max` items and one batch more.
     pub(crate) fn new(items_max: usize) -> Arc<Self> {
         let inner = Mutex::default();
         Arc::new(Self { inner, told: Condvar::new(), room: Condvar::new(), items_max })
     }
 
-    /// Adds what there is to `news`: of items only as `wake_on` says. Where there is nothing, waits
-    /// for something for at most `patience`. Returns whether there was anything.
+    /// Moves all news to `news`, items only with [`WakeOn::All`]. If there is none, blocks for at most
+    /// `patience`. Returns whether there was any.
     pub(crate) fn take(&self, news: &mut News, wake_on: WakeOn, patience: Duration) -> bool {
         let mut inner = self.lock();
         if !inner.news.has_any(wake_on) {
@@ -107,7 +107,7 @@ impl Inbox {
                 return false;
             }
             inner.sleeps = Some(wake_on);
-            // Once is enough: a session that is woken for nothing looks again by itself.
+            // No loop: after a spurious wake-up the session looks again by itself.
             let waited = self.told.wait_timeout(inner, patience);
             inner = waited.unwrap_or_else(PoisonError::into_inner).0;
             inner.sleeps = None;
@@ -136,7 +136,7 @@ impl Inbox {
         any
     }
 
-    /// A task has ended. Never blocks for longer than it takes to write that down.
+    /// Records that a task has ended. Takes the lock, and does not wait otherwise.
     fn ended(&self, slot: Slot) {
         self.tell(|news| news.ended.push(slot));
     }
@@ -156,7 +156,7 @@ impl Inbox {
         Waker::from(Arc::new(Ended { slot, inbox: self.clone() }))
     }
 
-    /// Nobody takes items any more: the input stops.
+    /// Accepts no more items, so that the input stops.
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;
         self.room.notify_all();
@@ -168,7 +168,8 @@ impl Inbox {
         self.wake(inner);
     }
 
-    /// Wakes the session if it sleeps for what is there now. The kernel is asked only then.
+    /// Wakes the session if it sleeps and there is news that it waits for. Only then is there a system
+    /// call.
     fn wake(&self, mut inner: MutexGuard<'_, Inner>) {
         if inner.sleeps.is_some_and(|wake_on| inner.news.has_any(wake_on)) {
             inner.sleeps = None;
@@ -214,7 +215,7 @@ impl Wake for Ended {
     }
 }
 
-/// Nobody takes items any more.
+/// The inbox accepts no more items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Closed;
 
@@ -235,7 +236,7 @@ impl Outbox {
     /// Adds an item to those that are handed over next.
     ///
     /// # Errors
-    /// Where nobody takes them any more.
+    /// If the inbox is closed.
     pub(crate) fn push(&mut self, item: Read) -> Result<(), Closed> {
         if let Ok(Item { content: Ok(content), .. }) = &item {
             self.batch_bytes += content.bytes();
@@ -249,8 +250,7 @@ impl Outbox {
         if self.is_closed { Err(Closed) } else { Ok(()) }
     }
 
-    /// Hands over what was pushed. Blocks while there is no room for it. Returns whether anybody
-    /// takes items still.
+    /// Hands over what was pushed. Blocks while the inbox is full. Returns whether the inbox is open.
     pub(crate) fn hand_over(&mut self) -> bool {
         if !self.batch.is_empty() && !self.is_closed {
             let bytes = std::mem::take(&mut self.batch_bytes);
@@ -261,7 +261,7 @@ impl Outbox {
 }
 
 impl Drop for Outbox {
-    /// Whatever ended the input, the session hears of it.
+    /// Tells the session that the input has ended, for any reason.
     fn drop(&mut self) {
         self.hand_over();
         let mut inner = self.inbox.lock();

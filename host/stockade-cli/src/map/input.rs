@@ -26,8 +26,8 @@ const FILES_AHEAD: usize = 2;
 
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// An input that is read in large pieces. Before it is read again, which may take until somebody types
-/// another line, it hands over the items that were cut from what there was.
+/// An input that is read in large pieces. A read may block until the next line is typed, so the items
+/// that were cut before are handed over first.
 pub(crate) struct Reader {
     reader: BufReader<Box<dyn Read + Send>>,
     outbox: Option<Outbox>,
@@ -45,7 +45,7 @@ trait Cutter: Iterator<Item = inbox::Read> {
     /// What they are cut from.
     fn reader(&mut self) -> &mut Reader;
 
-    /// Pushes every item to `outbox`, until nobody takes them.
+    /// Pushes every item to `outbox`, until the inbox is closed.
     fn push_all(mut self, outbox: Outbox)
     where
         Self: Sized,
@@ -88,7 +88,7 @@ impl BufRead for Reader {
             && let Some(outbox) = &mut self.outbox
             && !outbox.hand_over()
         {
-            // Nobody takes what would be read.
+            // The inbox is closed: what would be read is not wanted.
             return Ok(&[]);
         }
         self.reader.fill_buf()
@@ -107,7 +107,7 @@ pub(crate) enum Input {
     Rows { rows: Box<Rows<Reader>>, bytes: Option<u64> },
     /// Files.
     Files(Vec<Arc<Path>>),
-    /// Files whose paths are the items, and that nobody here reads.
+    /// Files whose paths are the items, and that are not read here.
     Paths(Vec<Arc<Path>>),
 }
 
@@ -170,8 +170,8 @@ impl Input {
         }
     }
 
-    /// Cuts the input into items, in a thread of its own that stops where nobody takes them; an item
-    /// goes to the session before more is read.
+    /// Cuts the input into items, in a thread of its own that stops when `inbox` is closed. All items are
+    /// handed over before more is read.
     ///
     /// # Errors
     /// A thread that the system does not start.

@@ -23,7 +23,7 @@ pub(crate) enum Found {
 /// Looks for the output `path` of which a state tells.
 ///
 /// # Errors
-/// One that somebody changed since, or that cannot be read.
+/// One that was changed since, or that cannot be read.
 pub(crate) fn output(path: &Path, reached: &Reached) -> Result<Found, Error> {
     let unreadable = |error: io::Error| {
         Error::new(Exit::Output, format!("cannot read the output {}", path.display())).cause(&error)
@@ -77,7 +77,7 @@ impl Mark {
     /// Looks for the file in `directory`.
     ///
     /// # Errors
-    /// One that somebody changed since, or that cannot be read.
+    /// One that was changed since, or that cannot be read.
     pub(crate) fn find(&self, directory: &Path) -> Result<Found, Error> {
         let path = directory.join(&self.name);
         let unreadable = |error: io::Error| {

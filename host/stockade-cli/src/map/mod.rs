@@ -73,8 +73,8 @@ use state::State;
 /// Runs what the command line asks for.
 ///
 /// # Errors
-/// Whatever kept the map from starting, or ended it early. An item that failed is no error here,
-/// unless it is to be one.
+/// What prevented the map from starting, or ended it early. An item that failed is an error only with
+/// `--on-error stop`.
 pub(crate) fn run(args: MapArgs) -> Result<Exit, Error> {
     let args = &args.settled();
     // First, because compiling takes longer than finding out.
@@ -174,7 +174,7 @@ fn check_files(args: &MapArgs) -> Result<Inputs, Error> {
     Ok(inputs)
 }
 
-/// What a map says that was done by an earlier run.
+/// Reports that an earlier run has done everything.
 fn nothing_left(state: &State) -> Exit {
     let reached = &state.reached;
     let (ok, failed) = (reached.succeeded, reached.failed);
@@ -182,8 +182,8 @@ fn nothing_left(state: &State) -> Exit {
     if failed > 0 { Exit::SomeFailed } else { Exit::Success }
 }
 
-/// How items become arguments, and results what is written. Refuses, before anything is run, what
-/// would be wrong for every item.
+/// How items become arguments, and results become output. Refuses, before anything is run, what would
+/// fail for every item.
 fn plan(
     module: &ModuleDescription,
     args: &MapArgs,
@@ -223,7 +223,7 @@ fn check_entry(
     has_program: bool,
 ) -> Result<(), Error> {
     let targets = target::targets(module);
-    let nobody_said_program = args.program.argv.is_empty() && args.inputs.is_empty();
+    let no_program_was_asked_for = args.program.argv.is_empty() && args.inputs.is_empty();
     let error = match &args.program.entry {
         Some(entry) => {
             let command = Command::new("").entry(entry);
@@ -233,7 +233,7 @@ fn check_entry(
             }
         }
         None if has_program => return Ok(()),
-        None if nobody_said_program => {
+        None if no_program_was_asked_for => {
             return Err(no_function(module, &targets).help("stockade map MODULE FUNCTION [FILE]"));
         }
         None => {

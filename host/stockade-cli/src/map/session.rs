@@ -1,12 +1,12 @@
 //! The session: takes items, submits them, and writes what became of them.
 //!
-//! One thread, which takes all that it was told, does it, writes what has its turn, and sleeps when
-//! nothing is left. It decides only when to take items and when to stop; what runs where is the pool's
-//! affair.
+//! One thread: it takes all news from the inbox, handles it, writes the results whose turn it is, and
+//! sleeps when there is no more. It decides only when to take items and when to stop; the pool decides
+//! what runs where.
 //!
-//! Invariants: an ordered output that may be gone on with has no gaps, as what comes behind an item that
-//! was not run is run again. No result waits for a line of input or for a task that takes long: while
-//! others are under way it is written within [`HELD_MAX`], and else at once.
+//! Invariants: an ordered output that can be continued has no gaps; what follows an item that was not run
+//! is run again. No result waits for a line of input or for a slow task: it is written at once if no
+//! other task is under way, and otherwise within [`HELD_MAX`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +36,8 @@ use crate::observe::Observer;
 use crate::output::Written;
 use crate::streams;
 
-/// How long a result may lie in the buffer while others are under way. Many are then written at once.
+/// How long a result may stay in the buffer while other tasks are under way, so that many are written at
+/// once.
 const HELD_MAX: Duration = Duration::from_millis(1);
 
 /// The most bytes of items under way and of results that wait for their turn, together: an item more
@@ -57,12 +58,12 @@ pub(crate) struct Session<'a> {
     reading: Reading,
     writing: Writing,
     inbox: Arc<Inbox>,
-    /// What was taken out of the inbox and is not done.
+    /// News that was taken and is not handled yet.
     news: News,
     tasks: Tasks<'a>,
     window: Window,
     bytes_held: usize,
-    /// What waits for its turn, each with its weight.
+    /// Records that wait for their turn, each with its weight.
     order: Order<(Record, u64)>,
     stop: Option<Stop>,
     tally: Tally,
@@ -180,10 +181,10 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Looks what there is to do, and sleeps where that is nothing.
+    /// Takes news from the inbox, and sleeps if there is none.
     fn look(&mut self) -> Result<(), Error> {
         let wake_on = match self.wants_items() {
-            // Those that were told before come first.
+            // Items that were taken before come first.
             true if !self.news.items.is_empty() || self.news.input_ended => return Ok(()),
             true => WakeOn::All,
             false => WakeOn::AllButItems,
@@ -431,7 +432,7 @@ impl<'a> Session<'a> {
         match self.unwritten {
             _ if !self.sink.is_waiting() => {}
             None => self.unwritten = Some(Instant::now()),
-            // Others end all the time, and the reader of the output is not to wait for a pause.
+            // Other tasks end all the time, and the reader of the output must not wait for a pause.
             Some(since) if since.elapsed() >= HELD_MAX => self.flush()?,
             Some(_) => {}
         }

@@ -21,14 +21,14 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// Where records go.
 pub(crate) struct Sink {
     to: To,
-    /// Whole lines on their way there.
+    /// Buffered whole lines.
     waiting: Vec<u8>,
 }
 
 enum To {
     Stdout(Stdout),
     File(Box<Tracked>),
-    /// What is read is not to be written over, whatever a result would be called.
+    /// With the files that are read, which no result may replace.
     Directory(PathBuf, Inputs),
 }
 
@@ -46,7 +46,7 @@ impl Sink {
     /// Opens what the command line names; where the map goes on, as it was at `reached`.
     ///
     /// # Errors
-    /// What the system refuses, and an output that somebody changed since.
+    /// What the system refuses, and an output that was changed since.
     pub(crate) fn open(
         args: &SinkArgs,
         reached: Option<&Reached>,
@@ -71,18 +71,17 @@ impl Sink {
         matches!(self.to, To::Stdout(_))
     }
 
-    /// Whether something waits for [`flush`](Self::flush).
+    /// Whether lines are buffered.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Whether so much waits that it should.
+    /// Whether the buffer should be flushed.
     pub(crate) fn is_full(&self) -> bool {
         self.waiting.len() >= BUFFER_BYTES
     }
 
-    /// Takes what there is of one item: writes its file, or keeps its line until the next
-    /// [`flush`](Self::flush).
+    /// Writes the file of one item, or buffers its line until the next [`flush`](Self::flush).
     ///
     /// # Errors
     /// What the system refuses.
@@ -101,7 +100,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Hands all lines to the system.
+    /// Writes all buffered lines.
     ///
     /// # Errors
     /// What the system refuses, a reader that has gone included.
@@ -117,7 +116,7 @@ impl Sink {
         written
     }
 
-    /// Makes sure that everything is on the disk, and tells how much there is.
+    /// Syncs everything to the disk. Returns the output's bytes and their digest.
     ///
     /// # Errors
     /// As [`flush`](Self::flush).
@@ -197,8 +196,8 @@ impl Tracked {
         Ok(())
     }
 
-    /// Leaves whole lines, or no file where there are none and was none: the disk is full, and what could
-    /// be done about it has been.
+    /// Truncates the output to whole lines, since the disk is full. Removes a file that this run made and
+    /// that holds no line.
     fn cut(&self) {
         let Ok(end) = last_line_end(&self.file.0) else { return };
         let _ = self.file.0.set_len(end);

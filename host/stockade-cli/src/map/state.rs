@@ -9,7 +9,7 @@
 //! the output behind the last whole line here, before a crash or a kill, is cut off and written anew,
 //! and nothing is ever missing: [`Sink::open`](super::sink::Sink::open) checks that it is there.
 //!
-//! Invariant: nobody else writes to the file, which is locked for as long as the map runs.
+//! Invariant: no other process writes to the file, which is locked while the map runs.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -67,7 +67,7 @@ impl State {
     ///
     /// # Errors
     /// A state of another map, one that another process uses, an input that cannot be read twice, an
-    /// output that somebody changed since, and what the system refuses.
+    /// output that was changed since, and what the system refuses.
     pub(crate) fn open(args: &MapArgs, program: Option<&Plan>, path: &Path) -> Result<Self, Error> {
         check(args)?;
         let identity = identity::of(args, program)?;

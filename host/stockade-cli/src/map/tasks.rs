@@ -1,7 +1,7 @@
 //! Tasks: what the pool runs for the items of a map.
 //!
-//! All that a map asks of the library is in this file, so that it can ask in another way: submit, hear
-//! of the end, cancel, result and report.
+//! Every call of the library that a map makes for a task is in this file: submit, wake-up at the end,
+//! cancel, result, report.
 //!
 //! Invariant: a task is given out once, by [`Tasks::take`].
 
@@ -142,7 +142,7 @@ impl<'a> Tasks<'a> {
         submitted
     }
 
-    /// Has the inbox told of the end of a task, without anybody blocking for it.
+    /// Has the inbox told when a task ends. Does not block.
     fn follow(&mut self, slot: Slot, mut task: Task) {
         let waker = self.inbox.waker(slot);
         if Pin::new(&mut task.handle).poll(&mut Context::from_waker(&waker)).is_ready() {
@@ -188,7 +188,7 @@ impl Task {
         self.handle.output()
     }
 
-    /// What is known of it beside that. Costs a copy of all that it wrote.
+    /// Its report, with a copy of all that it wrote.
     pub(crate) fn report(&self) -> TaskReport {
         self.handle.report()
     }

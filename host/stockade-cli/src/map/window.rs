@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The most items under way, whatever they take.
+/// The most items under way.
 const ITEMS_MAX: usize = 1024;
 
 /// A window that is done sooner than this doubles, and one that takes longer than this halves.

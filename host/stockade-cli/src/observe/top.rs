@@ -80,7 +80,7 @@ impl Top {
         Ok(Self { bar, started: now, drawn: now, waiting, running, before: Counts::default() })
     }
 
-    /// What it is drawn on, for whoever writes beside it.
+    /// The bar that it is drawn on, for others that write to the same terminal.
     pub(crate) fn bar(&self) -> ProgressBar {
         self.bar.clone()
     }

@@ -51,7 +51,7 @@ impl Trace {
     /// Ends the file, which is there from now on.
     ///
     /// # Errors
-    /// Where any of it could not be written; then there is none.
+    /// If any of it could not be written; then there is no file.
     pub(crate) fn finish(self) -> Result<(), Error> {
         let path = self.path.clone();
         let file = self.end()?.into_inner().map_err(IntoInnerError::into_error);

@@ -52,7 +52,7 @@ impl File {
     /// Reads the file `path`, which was `named` or only found, with settings for `command`.
     ///
     /// # Errors
-    /// A file that cannot be read, is no TOML, or sets what there is not or what it may not.
+    /// A file that is unreadable, is not valid TOML, or contains an unknown or forbidden key.
     pub(super) fn read(path: PathBuf, named: bool, command: &Command) -> Result<Self, Error> {
         streams::check_named(&path).map_err(|error| unreadable(&path, &error))?;
         let length = path.metadata().map_err(|error| unreadable(&path, &error))?.len();

@@ -1,7 +1,7 @@
 //! The reader of stdout: whether there is one still.
 //!
-//! A pipe whose reader has gone says so only to who writes or asks. A map that writes nothing for a
-//! while would go on for nobody.
+//! A pipe whose reader has gone says so only to a process that writes or polls. A map that writes nothing
+//! for a while would go on in vain.
 
 use std::io::{self, PipeWriter};
 use std::thread::JoinHandle;
