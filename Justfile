@@ -354,7 +354,7 @@ bench-instructions what="check":
 [private]
 bench-programs:
     @echo "Building in release mode (several minutes the first time) ..."
-    cargo build --release --workspace --bin stockade-bench --bin stockade-reference --bin stockade-worker
+    cargo build --release --workspace --bin stockade --bin stockade-bench --bin stockade-reference --bin stockade-worker
 
 # What other pools need, as far as it can be had here; the benchmark says what is missing.
 [private]

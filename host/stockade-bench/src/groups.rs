@@ -3,6 +3,7 @@
 //! | group | its figures |
 //! |---|---|
 //! | `throughput` | tasks a second, beside bare processes and threads and other pools |
+//! | `command` | lines a second of `stockade map`, beside the library's map |
 //! | `latency` | one task at a time, beside the engine alone, a pipe and a futex |
 //! | `payload` | 16 MiB to a task and back, copied and lent, beside two copies |
 //! | `start` | a worker's first task, and a killed worker's replacement, beside `/bin/true` |
@@ -20,6 +21,7 @@ use anyhow::{Context, Result};
 use stockade_reference::guests;
 
 use crate::figure::{Figure, median};
+use crate::lines::{self, Lines};
 use crate::pools::{self, Pace, Shape, WORKERS};
 use crate::remote::{Remote, ask_all, beside, part};
 use crate::system::copies::Copies;
@@ -34,8 +36,9 @@ use crate::{peers, rows};
 type Group = (&'static str, fn(usize) -> Result<Vec<Figure>>);
 
 /// Every group, in the order of the table.
-pub(crate) const ALL: [Group; 8] = [
+pub(crate) const ALL: [Group; 9] = [
     ("throughput", throughput),
+    ("command", command),
     ("latency", latency),
     ("payload", payload),
     ("start", start),
@@ -119,6 +122,17 @@ fn throughput(rounds: usize) -> Result<Vec<Figure>> {
         processes::one_a_task(&program, &artefact, WORKERS, STARTS)
     });
     Ok(figures(turns, &rows::THROUGHPUT, "throughput", rounds))
+}
+
+fn command(rounds: usize) -> Result<Vec<Figure>> {
+    let pool = lines::pool()?;
+    pool.spawn_max_workers()?;
+    let (mut of_command, mut of_library) = <(Pace, Pace)>::default();
+    let mut turns = Turns::default();
+    let started = beside("stockade").and_then(Lines::start);
+    turns.add_if("stockade map", started, |command| of_command.measure(|lines| command.map(lines)));
+    turns.add("map of lines", || of_library.measure(|count| lines::map(&pool, count)));
+    Ok(figures(turns, &rows::COMMAND, "command", rounds))
 }
 
 fn latency(rounds: usize) -> Result<Vec<Figure>> {

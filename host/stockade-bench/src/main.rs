@@ -25,6 +25,7 @@ mod groups;
 mod rows;
 mod turns;
 
+mod lines;
 mod pools;
 
 mod parts;

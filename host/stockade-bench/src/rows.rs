@@ -109,6 +109,17 @@ pub(crate) const THROUGHPUT: [Row; 11] = [
     },
 ];
 
+/// The group `command`.
+pub(crate) const COMMAND: [Row; 1] = [Row {
+    name: "stockade map over lines",
+    unit: "lines/s",
+    of: "stockade map",
+    against: &["map of lines"],
+    reference: "the library's map",
+    target: Some(AtLeast(0.7)),
+    stretch: Some(AtLeast(0.9)),
+}];
+
 /// The group `latency`.
 pub(crate) const LATENCY: [Row; 2] = [
     Row {

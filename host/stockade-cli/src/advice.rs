@@ -119,7 +119,7 @@ fn option_of(setting: &str) -> &str {
     }
 }
 
-/// For a module that is refused for functions which nobody provides, where it was not asked for.
+/// For a module that is refused because it imports functions that are not provided, without the option.
 pub(crate) const NEVER_CALLED: &str =
     "`--unknown-imports trap` runs a module that never calls the functions it misses";
 
@@ -185,7 +185,7 @@ impl From<SubmitError> for Error {
     }
 }
 
-/// What a task's error says, a guest's words as they are: with their line ends, and for whoever shows
+/// What a task's error says, a guest's words as they are: with their line ends, and for the code that shows
 /// them to escape. The library's own text of it is one line.
 pub(crate) fn words(error: &TaskError) -> String {
     match error {
@@ -269,7 +269,7 @@ impl From<&TaskError> for Error {
             ),
             TaskError::WorkerLost(exit)
                 if exit.signal == Some(KILLED) && exit.memory_excess.is_none() => described.help(
-                "somebody killed the worker, or the machine is short of memory: the system's log \
+                "the worker was killed from outside, or the machine is short of memory: the system's log \
                  tells; running it again does no harm",
             ),
             TaskError::Quarantined(_) => described.with_exit(Exit::WorkerLost).help(QUARANTINED),

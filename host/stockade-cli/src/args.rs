@@ -128,7 +128,7 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
-    /// Tell on stderr what the task used: time, memory, fuel
+    /// Report on stderr what the task used: time, memory, fuel
     #[arg(long)]
     pub(crate) report: bool,
 
@@ -164,14 +164,14 @@ Examples:
   stockade map wc.wasm --files --grant-dir texts texts/*.txt -- -l {}
 
 Input:
-  json   a line is one JSON value, the argument; blank lines are passed over
+  json   a line is one JSON value, the argument; blank lines are skipped
   text   a line is one text, the argument; a blank line is an empty text
   csv    a row is the arguments by the names in the header, which are those of the parameters. For a
          function of one parameter that no column is named after, a row is one argument, an object.
          A cell is what its parameter's type says, or in a Rust guest its field's. Where that says
          nothing, a cell without quotes that looks like a number, true or false is that, an empty
          one is null, and all else is a text; `--csv-text` makes texts of these too. Blank lines
-         are passed over. Functions over numbers take their arguments in the columns' order
+         are skipped. Functions over numbers take their arguments in the columns' order
   A line or a row may have 16 MiB, a file of `--files` 128 MiB.
 
 Output:
@@ -190,7 +190,7 @@ Programs:
   item is an argument, stdin or a file (--item); what it is not given is empty, stdin too. With
   `--input json` an item is the text of a line's JSON string, or the line's JSON as it stands, so
   that an item may hold line ends.
-  The result is what the program wrote to stdout (--stdout), with what is beside it:
+  The result is what the program wrote to stdout (--stdout), with its exit code and stderr:
     {\"line\":1,\"result\":\"42\\n\",\"exit_code\":0,\"stderr\":\"...\"}
     {\"line\":2,\"error\":{\"kind\":\"exited\",...,\"exit_code\":1,\"stdout\":\"...\",\"stderr\":\"...\"}}
   An exit code that is not 0 is an error of its item, unless --ok-codes names it. So is a stdout of
@@ -201,8 +201,8 @@ Programs:
 Ctrl-C takes no more items, drops those not started, and ends after those that run; the output then
 has every item that was done. A second Ctrl-C ends at once. SIGTERM and SIGHUP do the same. With
 `--resume` the same command goes on: what was done is kept every second, and what was written since
-then is cut off and done again. Where the module, the input or an option differs that shapes
-results, it is refused; `--anew` begins anew.
+then is truncated and done again. It is refused if the module, the input or an option that
+affects results has changed; `--anew` starts over.
 ";
 
 /// Call a function, or run a program, for every line, row or file of the input
@@ -215,7 +215,7 @@ pub(crate) struct MapArgs {
     /// The function to call; without it, and with --program or ARGV, the module is run as a program
     pub(crate) function: Option<String>,
 
-    /// The file with the lines; - is stdin, and so is none. With --files: each is one task
+    /// The file with the lines; stdin if it is - or not given. With --files: each FILE is one task
     #[arg(value_name = "FILE")]
     pub(crate) inputs: Vec<PathBuf>,
 
@@ -247,7 +247,7 @@ pub(crate) struct MapArgs {
     #[command(flatten)]
     pub(crate) sink: SinkArgs,
 
-    /// Write results as they come rather than in the input's order
+    /// Write results as they complete, not in the input's order
     #[arg(long, help_heading = "Output")]
     pub(crate) unordered: bool,
 
@@ -259,12 +259,12 @@ pub(crate) struct MapArgs {
     #[arg(long, value_name = "N", value_parser = whole(1..=1024))]
     pub(crate) workers: Option<u64>,
 
-    /// Send up to N items to a worker together: faster for short tasks, but one that takes long
-    /// holds up those sent with it
+    /// Send up to N items to a worker together: faster for short tasks, but a long one delays those
+    /// sent with it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=10_000))]
     pub(crate) chunk: u64,
 
-    /// Show in the terminal how it goes: rates, latencies, the queue, each worker
+    /// Show progress in the terminal: rates, latencies, the queue, each worker
     #[arg(long, help_heading = "Seeing inside")]
     pub(crate) top: bool,
 
@@ -307,7 +307,8 @@ pub(crate) struct InspectArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Show a module also where it imports functions that nobody provides, as `run` would take it
+    /// Also show a module that imports functions that are not provided, as `run` accepts it with the
+    /// same option
     #[arg(long, value_enum, value_name = "HOW", default_value_t = UnknownImports::Refuse)]
     pub(crate) unknown_imports: UnknownImports,
 }
@@ -317,9 +318,9 @@ pub(crate) struct InspectArgs {
 pub(crate) enum UnknownImports {
     /// The module is refused
     Refuse,
-    /// A call of one is a trap
+    /// Calling one traps
     Trap,
-    /// A call of one does nothing and returns zeros
+    /// Calling one does nothing and returns zeros
     Default,
 }
 
@@ -336,13 +337,13 @@ impl From<UnknownImports> for stockade::UnknownImports {
 /// What the module's code may use and reach.
 #[derive(Debug, Args)]
 pub(crate) struct PoolArgs {
-    /// Run nothing unless these layers of the lockdown are on in full, as `stockade doctor` names
-    /// them; `all` stands for every one
+    /// Run only if these layers of the lockdown are fully active; `stockade doctor` lists their
+    /// names, and `all` means every layer
     #[arg(long, value_name = "LAYER", value_delimiter = ',')]
     pub(crate) require: Vec<Layers>,
 
-    /// What becomes of functions that the module imports and nobody provides, for modules that import
-    /// what they never call
+    /// What to do about functions that the module imports and that are not provided, for modules
+    /// that import what they never call
     #[arg(long, value_enum, value_name = "HOW", default_value_t = UnknownImports::Refuse)]
     pub(crate) unknown_imports: UnknownImports,
 
@@ -366,7 +367,7 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "SIZE", default_value = "16MiB", help_heading = "Limits")]
     pub(crate) output_limit: Size,
 
-    /// What is kept of a function's stdout, stderr and log, each; the rest is dropped
+    /// Bytes to keep of a function's stdout, of its stderr and of its log; the rest is dropped
     #[arg(long, value_name = "SIZE", default_value = "64KiB", help_heading = "Limits")]
     pub(crate) stdio_limit: Size,
 
@@ -378,8 +379,8 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "SIZE", default_value = "256MiB", help_heading = "Limits")]
     pub(crate) module_size: Size,
 
-    /// Threads that compile the module, up to 64; they change no byte of what comes of it [default: one a
-    /// processor that may be used, up to 16, and fewer for a small module]
+    /// Threads that compile the module, up to 64; their number does not change the compiled code [default:
+    /// one per available processor, up to 16, and fewer for a small module]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(COMPILE_THREADS_MAX)), help_heading = "Limits")]
     pub(crate) compile_threads: Option<u32>,
 
@@ -399,8 +400,8 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "SIZE", default_value = "1GiB", help_heading = "Limits")]
     pub(crate) compiled_size: Size,
 
-    /// Make every run alike: clocks stand still but for being read, random numbers come from a seed,
-    /// sleeping takes no time, and fuel is counted
+    /// Make all runs identical: clocks advance only when they are read, random numbers come from a
+    /// seed, sleeping takes no time, and fuel is counted
     #[arg(long, help_heading = "Limits")]
     pub(crate) deterministic: bool,
 
@@ -430,8 +431,8 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "NAME[=VALUE]", help_heading = "Grants")]
     pub(crate) grant_env: Vec<EnvGrant>,
 
-    /// Run a task up to N times more where its worker process dies of it: for tasks that may run
-    /// twice. One that fails or reaches a limit is not tried again
+    /// Run a task up to N times more if its worker process dies while running it: for tasks that may
+    /// run twice. A task that fails or reaches a limit is not retried
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = retries, help_heading = "Tasks")]
     pub(crate) retries: u32,
 
@@ -448,8 +449,8 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Instances::PerTask, help_heading = "Instances")]
     pub(crate) instances: Instances,
 
-    /// Keep the compiled module in the directory DIR, made with mode 0700 where there is none, and
-    /// take it from there the next time
+    /// Keep the compiled module in the directory DIR, which is created with mode 0700 if missing, and
+    /// reuse it the next time
     #[arg(long, value_name = "DIR", help_heading = "Cache")]
     pub(crate) cache: Option<PathBuf>,
 }
@@ -480,7 +481,7 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
 
-    /// Fail unless these layers are on in full in both, by their names; `all` stands for every one
+    /// Fail unless these layers are fully active in both; `all` means every layer
     #[arg(long, value_name = "LAYER", value_delimiter = ',')]
     pub(crate) require: Vec<Layers>,
 

@@ -11,6 +11,7 @@ use stockade::{Json, Parameter};
 
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::floats::Floats;
 use crate::json;
 use crate::streams;
 use crate::values::Named;
@@ -21,9 +22,9 @@ const FILE_BYTES_MAX: u64 = 128 << 20;
 /// What a parameter takes, as far as its type tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Whatever its JSON says: the type is the guest's own, or not known.
+    /// Any JSON: the type is the guest's own, or not known.
     Any,
-    /// Whatever its JSON says, and no text: a number, true or false, a list, a tuple, a map, or none
+    /// Any JSON except a text: a number, true or false, a list, a tuple, a map, or none
     /// of these where it is optional.
     Json,
     /// A text, or nothing where `optional`.
@@ -43,10 +44,13 @@ pub(crate) fn read<'a>(
     params: Option<&[Parameter]>,
 ) -> Result<Json, Error> {
     let params = params.unwrap_or_default();
+    let floats = Floats::of(params);
+    let unfit = |what: &str, problem| Error::new(Exit::Call, format!("{what}: {problem}"));
     let mut arguments = Json::new();
     for (index, text) in by_position.into_iter().enumerate() {
         let what = format!("argument {}", index + 1);
         let json = value(text, &what, kind_of(params.get(index)))?;
+        floats.check_at(index, &json).map_err(|problem| unfit(&what, problem))?;
         arguments = arguments.arg_json(json).map_err(|error| no_json(&what, &error))?;
     }
     let mut names = HashSet::new();
@@ -57,6 +61,7 @@ pub(crate) fn read<'a>(
         }
         let kind = kind_of(params.iter().find(|param| param.name == *name));
         let json = value(text, &what, kind)?;
+        floats.check_named(name, &json).map_err(|problem| unfit(&what, problem))?;
         arguments = arguments.named_json(name, json).map_err(|error| no_json(&what, &error))?;
     }
     Ok(arguments)
@@ -175,7 +180,7 @@ pub(crate) fn result_kind(type_name: &str) -> Kind {
 }
 
 /// A type without its path, reference, lifetime and white space: `str` for `& 'a str`.
-fn base_type(name: &str) -> String {
+pub(crate) fn base_type(name: &str) -> String {
     let mut name = name.trim();
     if let Some(referred) = name.strip_prefix('&') {
         name = referred.trim_start();

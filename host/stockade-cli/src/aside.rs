@@ -1,10 +1,10 @@
-//! Files that are there as a whole or not at all: written aside, and named once everything is in them.
+//! Atomic files: written under another name or none, and named once they are complete.
 //!
 //! Until then a file has no name at all where the file system has that (`O_TMPFILE`), so that a kill
 //! leaves nothing behind; elsewhere it has another name.
 //!
-//! A file that is no ordinary one (a pipe, a device), has other names, is somebody else's, or lies where
-//! nothing can be made beside it is written where it is.
+//! A file is written in place if it is not a regular file (a pipe, a device), has other hard links, belongs
+//! to another user, or lies in a directory where no file can be created.
 //!
 //! Invariant: of a file that could not be finished nothing new is left.
 

@@ -141,7 +141,7 @@ fn add_target(path: &Path) -> Result<(), Error> {
     let missing = Error::new(Exit::Internal, format!("the Rust target {TARGET} is missing"));
     match added {
         Ok(status) if status.success() => Ok(()),
-        Ok(_) => Err(missing.because("rustup could not add it; what it said stands above")),
+        Ok(_) => Err(missing.because("rustup could not add it; its output is above")),
         Err(error) => Err(missing
             .because(format!("cannot run rustup: {error}"))
             .help("install it as your Rust was installed, or get Rust from https://rustup.rs")),
@@ -170,7 +170,7 @@ fn compile(args: &BuildArgs) -> Result<Vec<PathBuf>, Error> {
     match child.wait().map_err(no_cargo)?.success() {
         true => Ok(modules),
         false => Err(Error::new(Exit::Refused, "the crate does not compile")
-            .because("what cargo said stands above")),
+            .because("cargo's output is above")),
     }
 }
 

@@ -52,13 +52,12 @@ enum Action {
 /// Does what the command line asks for.
 ///
 /// # Errors
-/// A directory that is none or not safe, and entries that are wrong where they are verified.
+/// A directory that is missing or not safe, and with `verify` entries that are wrong.
 pub(crate) fn run(args: &CacheArgs) -> Result<Exit, Error> {
     let Some(directory) = &args.cache else {
-        return Err(Error::new(Exit::Usage, "which cache? there is none unless one is named")
-            .help(
-                "name its directory: --cache DIR, STOCKADE_CACHE, or `cache` in a stockade.toml",
-            ));
+        return Err(Error::new(Exit::Usage, "no cache is named").help(
+            "name its directory: --cache DIR, STOCKADE_CACHE, or `cache` in a stockade.toml",
+        ));
     };
     if !directory.is_dir() {
         let message = format!("there is no cache in {}", directory.display());

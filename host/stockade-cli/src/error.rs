@@ -4,6 +4,7 @@
 //! so that none can pass for a line of this command's own.
 
 use std::io::Write;
+use std::path::Path;
 
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::{Value, json};
@@ -146,12 +147,23 @@ impl Error {
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         let help = help.into();
-        // One that says no more than another is none.
+        // One that repeats the beginning of another adds nothing.
         let is_told = self.help.iter().any(|told| told.starts_with(&help));
         if !self.is_machines && !is_told {
             self.help.push(help);
         }
         self
+    }
+
+    /// The same, with what to do where the file `path` cannot be made for want of its directory.
+    #[must_use]
+    pub(crate) fn help_with_directory(self, path: &Path) -> Self {
+        match missing_directory(path) {
+            Some(directory) => {
+                self.help(format!("make its directory first: mkdir -p {}", directory.display()))
+            }
+            None => self,
+        }
     }
 
     /// The same error without the next thing to try `help`, which cannot help.
@@ -192,7 +204,7 @@ impl Error {
             writeln!(to, "    and {more} more")?;
         }
         if self.cut {
-            // Whoever called them is not known, nor how many these were.
+            // Their callers are not known, nor how many there were.
             writeln!(
                 to,
                 "    cut here: only the innermost {BACKTRACE_FRAMES_MAX} calls are kept, and there may be \
@@ -209,6 +221,12 @@ impl Error {
 fn labelled(to: &mut dyn Write, style: Style, label: &str, text: &str) -> std::io::Result<()> {
     let text = escape::text(&escape::bounded(text, TEXT_BYTES_MAX));
     writeln!(to, "{style}{label}{style:#}: {}", text.trim_end().replace('\n', "\n  "))
+}
+
+/// The directory of the file `path`, where it is missing.
+pub(crate) fn missing_directory(path: &Path) -> Option<&Path> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty())?;
+    (!directory.exists()).then_some(directory)
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub(crate) enum Exit {
     /// Some items of a map failed, and the others have their results; or some entries of a cache are
     /// wrong.
     SomeFailed,
-    /// A replayed task ended otherwise than it was recorded.
+    /// A replayed task did not end as it was recorded.
     Differs,
     /// The result cannot be written.
     Output,
@@ -39,7 +39,7 @@ pub(crate) enum Exit {
     HungUp,
     /// Ctrl-C.
     Interrupted,
-    /// Whoever read the output has gone.
+    /// The reader of the output is gone.
     ReaderGone,
     /// SIGTERM.
     Terminated,
@@ -89,14 +89,14 @@ Exit codes:
    69  the worker process died while it ran the task
    70  no worker can start, or the machine refused what is needed; no module is to blame
    71  map: some items failed, the others have their results; cache verify: some entries are wrong
-   72  replay: the task ended otherwise than it was recorded
+   72  replay: the task did not end as it was recorded
    74  the result cannot be written
   129  ended by SIGHUP: the terminal has gone
   130  interrupted by Ctrl-C
-  141  whoever read the output has gone
+  141  the reader of the output is gone
   143  ended by SIGTERM
-A command module's own exit code is returned as it is; those above 255 become 255. Where nobody
-reads its stdout any more, 0 becomes 141; where that cannot be written, every code becomes 74.";
+A command module's own exit code is returned as it is; those above 255 become 255. If its
+stdout has no reader any more, 0 becomes 141; if stdout cannot be written, every code becomes 74.";
 
 #[cfg(test)]
 mod tests {

@@ -109,7 +109,7 @@ impl Inputs {
         match self.stdin_uses {
             0 | 1 => Ok(()),
             _ => Err(Error::new(Exit::Usage, "stdin can be read once, and is named twice")
-                .help("write what comes there to a file, and name that")),
+                .help("write that data to a file, and name the file")),
         }
     }
 
@@ -135,7 +135,7 @@ impl Inputs {
     pub(crate) fn check_result(&self, path: &Path) -> Result<(), Error> {
         let shown = path.display();
         if self.has(path) {
-            let message = format!("{shown} is read, and would be written over");
+            let message = format!("{shown} is read, and would be overwritten");
             return Err(Error::new(Exit::Usage, message).help("name another directory to write to"));
         }
         if !self.folders.is_empty() {
@@ -160,7 +160,7 @@ impl Inputs {
         let mut seen: Vec<(&str, &Path)> = Vec::new();
         for (option, path) in outputs {
             if let Some(input) = file_id(path).and_then(|id| self.files.get(&id)) {
-                let message = format!("{input} is read, and would be written over");
+                let message = format!("{input} is read, and would be overwritten");
                 let because = format!("`{option}` names {}", path.display());
                 return Err(Error::new(Exit::Usage, message)
                     .because(because)
@@ -204,7 +204,7 @@ impl Inputs {
         match folder {
             Some(folder) => Err(Error::new(
                 Exit::Usage,
-                format!("{} may be read, and would be written over", path.display()),
+                format!("{} may be read, and would be overwritten", path.display()),
             )
             .because(format!("it is in {folder}, which is granted to the guest"))
             .help("write to another file, or remove this one")),

@@ -1,6 +1,6 @@
 //! `stockade inspect`: what is in a module, for people and as JSON.
 //!
-//! Everything here was written by whoever made the module, so all of it is escaped and bounded.
+//! Everything here was written by the module's author, so all of it is escaped and bounded.
 
 use std::io::{self, Write};
 
@@ -12,7 +12,7 @@ use crate::args::{InspectArgs, UnknownImports};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::target::{self, HOST_CALLS, Shape, Target};
-use crate::{advice, escape, json, report, streams};
+use crate::{advice, escape, json, report, setup, streams};
 
 const WASI: &str = "wasi_snapshot_preview1";
 const DOC_BYTES_MAX: usize = 2000;
@@ -23,6 +23,7 @@ const WIDTH: usize = 90;
 /// # Errors
 /// A module that cannot be read or is refused, or a stdout that cannot be written.
 pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Error> {
+    setup::check_module(&args.module)?;
     let (program, unknown) = (WorkerProgram::CurrentProgram, args.unknown_imports.into());
     let module = match stockade::inspect_with(&args.module, Some(&program), unknown) {
         Ok(module) => module,

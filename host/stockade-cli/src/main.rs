@@ -11,7 +11,7 @@
 //! This one file is both the command and the program of its own workers: its `main` begins by
 //! asking which of them it is.
 //!
-//! Invariant: whatever a guest says reaches a terminal with its control characters escaped.
+//! Invariant: text of a guest reaches a terminal only with its control characters escaped.
 //!
 //! Deliberately absent: anything that decides about tasks or workers, which is the library's to do.
 
@@ -54,6 +54,7 @@ mod machine;
 mod advice;
 mod error;
 mod exit;
+mod floats;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -74,7 +74,9 @@ pub(crate) fn write(written: Written, file: Option<&Path>) -> Result<(), Error> 
     };
     match file {
         Some(path) if path.as_os_str() != "-" => aside::write(path, &bytes).map_err(|error| {
-            Error::new(Exit::Output, format!("cannot write {}", path.display())).cause(&error)
+            Error::new(Exit::Output, format!("cannot write {}", path.display()))
+                .cause(&error)
+                .help_with_directory(path)
         }),
         forced => {
             let is_seen = forced.is_none() && streams::stdout_is_terminal();

@@ -37,7 +37,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = format!("{MAN_EXAMPLES}\n{}", exit::HELP))]
 pub(crate) struct ManArgs {
-    /// The directory to write to, which is made where there is none
+    /// The directory to write to, which is created if missing
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }

@@ -51,8 +51,12 @@ pub(crate) struct ReplayArgs {
 /// Runs what the command line asks for.
 ///
 /// # Errors
-/// Whatever kept the task from being run, and an end that is not the recorded one.
+/// What prevented the task from running, and an end that differs from the recorded one.
 pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
+    streams::check_named(&args.file).map_err(|error| {
+        let message = format!("cannot read the recording {}", args.file.display());
+        Error::new(Exit::Missing, message).cause(&error)
+    })?;
     let recording = Recording::open(&args.file).map_err(|error| unusable(&args.file, error))?;
     introduce(&recording, args);
     let mut dumper = args.coredump.as_deref().map(Dumper::new).transpose()?;
@@ -153,12 +157,8 @@ fn compare(recording: &Recording, ended: &Result<Output, TaskError>) -> Result<E
             streams::say(|to| writeln!(to, "it ended as it was recorded"));
             Ok(Exit::Success)
         }
-        Some(end) => {
-            Err(Error::new(Exit::Differs, "the task ended otherwise than it was recorded")
-                .because(format!("recorded was {end}"))
-                .help(
-                    "what it was granted may have changed, or the machine ran short of something",
-                ))
-        }
+        Some(end) => Err(Error::new(Exit::Differs, "the task did not end as it was recorded")
+            .because(format!("recorded was {end}"))
+            .help("what it was granted may have changed, or the machine ran short of something")),
     }
 }

@@ -37,11 +37,11 @@ type Submitted = (Handle, Option<Result<Recording, RecordError>>);
 /// Runs what the command line asks for.
 ///
 /// # Errors
-/// Whatever kept it from its result.
+/// What prevented the result.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, Error> {
     // First, because compiling takes longer than finding out.
     check_streams(args)?;
-    setup::check(&args.pool)?;
+    setup::check(&args.module, &args.pool)?;
     let given = early(args)?;
     let mut observer = Observer::new(&args.observe)?;
     let pool = setup::pool(&args.module, &args.pool, Some(1), &observer)?;
@@ -169,8 +169,7 @@ fn called(
 /// The error of a call that names no function, of a module that is no program.
 pub(crate) fn no_function(module: &ModuleDescription, targets: &[Target<'_>]) -> Error {
     const SHOWN_MAX: usize = 12;
-    let error =
-        Error::new(Exit::Usage, "which function? the module is no program to run as a whole");
+    let error = Error::new(Exit::Usage, "which function? the module is not a program");
     if targets.is_empty() {
         let exports = module.exports.len();
         return error
@@ -309,7 +308,7 @@ fn print_emitted(handle: &Handle, raw: bool, bar: &ProgressBar) -> io::Result<()
             Ok(value) => print(output::item_line(value.get().as_bytes()))?,
             Err(error) => bar.suspend(|| {
                 let message = escape::line(&error.to_string());
-                streams::say(|to| writeln!(to, "an emitted item was passed over: {message}"));
+                streams::say(|to| writeln!(to, "an emitted item was skipped: {message}"));
             }),
         }
     }

@@ -14,6 +14,7 @@ use crate::doctor;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::observe::Observer;
+use crate::streams;
 use crate::target;
 use crate::values::{self, Given, Named};
 
@@ -24,7 +25,7 @@ const LARGE_BYTES: u64 = 256 << 10;
 /// is compiled.
 ///
 /// # Errors
-/// Whatever of the module, the limits, the grants or the initializer cannot be used.
+/// A module, limit, grant or initializer that cannot be used.
 pub(crate) fn pool(
     module: &Path,
     args: &PoolArgs,
@@ -82,17 +83,30 @@ fn describe(module: &Path, args: &PoolArgs) -> Result<ModuleDescription, BuildEr
     stockade::inspect_with(module, Some(&program), unknown)
 }
 
-/// Refuses what is wrong with the options before anything is started: grants of what is not there or is
-/// granted twice, arguments that name files which cannot be read.
+/// Refuses what is wrong with the options before anything is started: a module that is a closed stream,
+/// grants of what is not there or is granted twice, arguments that name files which cannot be read.
 ///
 /// # Errors
 /// The first of it.
-pub(crate) fn check(args: &PoolArgs) -> Result<(), Error> {
+pub(crate) fn check(module: &Path, args: &PoolArgs) -> Result<(), Error> {
+    check_module(module)?;
     grants(args)?;
     arguments::check_files(args.init_arg.iter().map(|given| match given {
         Given::Position(text) => text.as_str(),
         Given::Name(named) => named.value.as_str(),
     }))
+}
+
+/// Refuses a module that is a closed stream. An empty file is in its place, which is no fault of the
+/// module's.
+///
+/// # Errors
+/// That it is one.
+pub(crate) fn check_module(module: &Path) -> Result<(), Error> {
+    streams::check_named(module).map_err(|error| {
+        let message = format!("cannot read the module {}", module.display());
+        Error::new(Exit::Missing, message).cause(&error)
+    })
 }
 
 /// Shuts the pool down, which runs its finalizer.

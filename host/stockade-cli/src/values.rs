@@ -61,7 +61,7 @@ impl FromStr for Layers {
             Some(layer) => Ok(Self(vec![layer])),
             None => {
                 let known = Layer::ALL.map(Layer::name).join(", ");
-                Err(format!("the layers are {known}; `all` stands for every one"))
+                Err(format!("the layers are {known}; `all` means every layer"))
             }
         }
     }

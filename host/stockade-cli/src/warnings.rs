@@ -1,6 +1,6 @@
 //! Warnings of the library, one line each on stderr.
 //!
-//! What went well is told to nobody. A guest's words are no warnings; they come with its task.
+//! Success is not reported. What a guest logs is not a warning; it comes with its task.
 
 use std::fmt::{Debug, Write as _};
 
@@ -12,7 +12,7 @@ use crate::{escape, streams};
 
 /// Writes every warning of the library from here on.
 pub(crate) fn show() {
-    // Fails only where somebody listens already.
+    // Fails only if there is a subscriber already.
     let _ = tracing::subscriber::set_global_default(Warnings);
 }
 

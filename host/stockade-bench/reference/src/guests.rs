@@ -3,6 +3,7 @@
 //! | guest | what one task of it does |
 //! |---|---|
 //! | [`realistic`] | what a small compiled program does: see there |
+//! | [`counting`] | the same, with a number in JSON as its result |
 //! | [`growing`] | the same, in memory that it grows first, as an allocator does |
 //! | [`interpreter`] | what an interpreter does to its memory: see there |
 //! | [`NOOP`] | nothing, in an instance of almost nothing |
@@ -14,6 +15,9 @@ use std::path::PathBuf;
 
 /// The bytes of [`realistic`]'s input, and of its result.
 pub const PAYLOAD_BYTES: usize = 64;
+
+/// What [`counting`] gives back, in eight digits.
+pub const COUNTED: u64 = 12_345_678;
 
 /// Where the data of [`realistic`] begin, behind its stack, and their length.
 const DATA_AT: usize = 64 << 10;
@@ -147,6 +151,18 @@ pub fn growing() -> String {
         growth += &format!("(i64.store (i32.const {}) (i64.const 9))", grown_at + page * 8192);
     }
     realistic().replacen(BEGIN, &(growth + BEGIN), 1)
+}
+
+/// As [`realistic`], for callers that write JSON: it gives back the number [`COUNTED`].
+pub fn counting() -> String {
+    const END: &str = "(call $output_write (global.get $heap) (i32.const 64))";
+    let digits =
+        u64::from_le_bytes(COUNTED.to_string().into_bytes().try_into().unwrap_or([b'1'; 8]));
+    let written = format!(
+        "(i64.store (global.get $heap) (i64.const {digits}))
+         (call $output_write (global.get $heap) (i32.const 8))"
+    );
+    realistic().replacen(END, &written, 1)
 }
 
 /// A guest as large as an interpreter. Its task `handle` writes a number to each of 1,000 pages that lie

@@ -106,13 +106,13 @@ impl Throughput {
 /// Measures what the command line asks for.
 ///
 /// # Errors
-/// Whatever keeps the function from being called, and the first call that fails: what fails takes
+/// What prevents the function from being called, and the first call that fails: what fails takes
 /// another time than what does not.
 pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Error> {
     let Some(time) = args.time.0 else {
         return Err(Error::new(Exit::Usage, "`--time` is how long to measure, as in 3s"));
     };
-    setup::check(&args.pool)?;
+    setup::check(&args.module, &args.pool)?;
     arguments::check_files(args.args.iter().map(String::as_str))?;
     arguments::check_files(args.named.iter().map(|named| named.value.as_str()))?;
     let workers = args.workers.map(|workers| workers as usize);

@@ -13,14 +13,15 @@ use stockade::{Bytes, Json, Pool, RecordError, Recording};
 use super::item::Content;
 use super::program::{ProgramCall, Template};
 use super::rows::Header;
+use crate::floats::Floats;
 
 /// How items are read.
 #[derive(Clone, Debug)]
 pub(crate) enum Reading {
     /// A line is one argument, as JSON.
-    Json,
+    Json(Floats),
     /// A line holds all arguments, as JSON.
-    AllArguments,
+    AllArguments(Floats),
     /// A line is one argument, a text.
     Text,
     /// A row of a table.
@@ -28,7 +29,7 @@ pub(crate) enum Reading {
     /// A file's bytes are the input as it is.
     Raw,
     /// What is in a file is one argument, as JSON.
-    JsonFile,
+    JsonFile(Floats),
     /// An item is what one run of a program is given.
     Program(Arc<Template>),
 }
@@ -76,22 +77,32 @@ impl Reading {
             (_, Content::Row(_)) => return Err("the row has no header".into()),
         };
         let arguments = match self {
-            Self::Text => Json::new().arg(text.into()),
-            Self::JsonFile => {
+            Self::Text => {
+                let json = serde_json::to_string(&text).map_err(|error| error.to_string())?;
+                Json::new().arg_json(json).map_err(|error| error.to_string())?
+            }
+            Self::JsonFile(floats) => {
                 let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+                floats.check_at(0, text)?;
                 let file = Json::new().arg_json(text);
                 file.map_err(|error| format!("the file is no JSON: {error}"))?
             }
             _ if text.trim().is_empty() => return Ok(None),
-            Self::AllArguments => all(&text)?,
-            // As it stands, so that the guest reads all digits and every key.
-            _ => Json::new().arg_json(&*text).map_err(|error| describe(&error, &text))?,
+            Self::AllArguments(floats) => all(&text, floats)?,
+            Self::Json(floats) => {
+                floats.check_at(0, &text)?;
+                // As it stands, so that the guest reads all digits and every key.
+                Json::new().arg_json(&*text).map_err(|error| describe(&error, &text))?
+            }
+            Self::Rows(_) | Self::Raw | Self::Program(_) => {
+                return Err("a line is not an item of this kind".into());
+            }
         };
         Ok(Some(Call::Json(arguments)))
     }
 }
 
-/// The error without its line, which is 1 whatever the line of the input is.
+/// The error without its line number, which counts within this text and not in the input.
 pub(super) fn describe(error: &serde_json::Error, text: &str) -> String {
     let shown = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -131,14 +142,14 @@ impl<'de> Deserialize<'de> for Members<'de> {
 }
 
 /// All arguments of a call: a list of them, or those by position and those by name.
-fn all(text: &str) -> Result<Json, String> {
+fn all(text: &str, floats: &Floats) -> Result<Json, String> {
     let refused = || {
         "the line holds no arguments: with `--args` it is [...], or {\"args\": [...], \"kwargs\": {...}}"
             .to_string()
     };
     let whole: &RawValue = serde_json::from_str(text).map_err(|error| describe(&error, text))?;
     let members = match whole.get().as_bytes() {
-        [b'[', ..] => return by_position(whole),
+        [b'[', ..] => return by_position(whole, floats),
         [b'{', ..] => serde_json::from_str::<Members<'_>>(whole.get()).map_err(|_| refused())?.0,
         _ => return Err(refused()),
     };
@@ -153,7 +164,7 @@ fn all(text: &str) -> Result<Json, String> {
             return Err(format!("the line has `{name}` twice"));
         }
     }
-    let mut arguments = args.map_or(Ok(Json::new()), by_position)?;
+    let mut arguments = args.map_or(Ok(Json::new()), |args| by_position(args, floats))?;
     let mut names = HashSet::new();
     let named = kwargs.map(|kwargs| serde_json::from_str::<Members<'_>>(kwargs.get()));
     let named = named.transpose().map_err(|error| describe(&error, text))?;
@@ -161,15 +172,19 @@ fn all(text: &str) -> Result<Json, String> {
         if !names.insert(name.clone()) {
             return Err(format!("the line has the argument `{name}` twice"));
         }
+        floats.check_named(&name, value.get())?;
         arguments =
             arguments.named_json(name, value.get()).map_err(|error| describe(&error, text))?;
     }
     Ok(arguments)
 }
 
-fn by_position(list: &RawValue) -> Result<Json, String> {
+fn by_position(list: &RawValue, floats: &Floats) -> Result<Json, String> {
     let unfit = |error: serde_json::Error| describe(&error, list.get());
     let args: Vec<&RawValue> = serde_json::from_str(list.get()).map_err(unfit)?;
+    for (position, arg) in args.iter().enumerate() {
+        floats.check_at(position, arg.get())?;
+    }
     args.into_iter().try_fold(Json::new(), |json, value| json.arg_json(value.get())).map_err(unfit)
 }
 
@@ -185,14 +200,20 @@ mod tests {
     #[test]
     fn a_line_is_one_argument_or_all_of_them() {
         let one = |value| Ok(Some(Call::Json(Json::new().arg(value))));
-        assert_eq!(read(Reading::Json, "[1,2]"), one(json!([1, 2])));
+        assert_eq!(read(Reading::Json(Floats::default()), "[1,2]"), one(json!([1, 2])));
         assert_eq!(read(Reading::Text, "[1, 2]"), one(json!("[1, 2]")));
 
         let two = Json::new().arg(json!(1)).arg(json!(2));
-        assert_eq!(read(Reading::AllArguments, "[1, 2]"), Ok(Some(Call::Json(two))));
+        assert_eq!(
+            read(Reading::AllArguments(Floats::default()), "[1, 2]"),
+            Ok(Some(Call::Json(two)))
+        );
         let both = Json::new().arg(json!(1)).named("b", json!(2));
         let line = r#"{"args": [1], "kwargs": {"b": 2}}"#;
-        assert_eq!(read(Reading::AllArguments, line), Ok(Some(Call::Json(both))));
+        assert_eq!(
+            read(Reading::AllArguments(Floats::default()), line),
+            Ok(Some(Call::Json(both)))
+        );
     }
 
     #[test]
@@ -200,18 +221,24 @@ mod tests {
         let deep = "[".repeat(10_000) + &"]".repeat(10_000);
         for text in ["18446744073709551616", "-0", "1e400", "{\"a\": 1, \"a\": 2}", &deep] {
             let one = || Json::new().arg_json(text).unwrap();
-            assert_eq!(read(Reading::Json, text), Ok(Some(Call::Json(one()))));
+            assert_eq!(read(Reading::Json(Floats::default()), text), Ok(Some(Call::Json(one()))));
             let list = format!("[{text}]");
-            assert_eq!(read(Reading::AllArguments, &list), Ok(Some(Call::Json(one()))));
+            assert_eq!(
+                read(Reading::AllArguments(Floats::default()), &list),
+                Ok(Some(Call::Json(one())))
+            );
             let object = format!("{{\"kwargs\": {{\"b\": {text}}}, \"args\": [{text}]}}");
             let both = one().named_json("b", text).unwrap();
-            assert_eq!(read(Reading::AllArguments, &object), Ok(Some(Call::Json(both))));
+            assert_eq!(
+                read(Reading::AllArguments(Floats::default()), &object),
+                Ok(Some(Call::Json(both)))
+            );
         }
     }
 
     #[test]
     fn blank_lines_are_nothing_in_json_and_empty_texts_in_text() {
-        assert_eq!(read(Reading::Json, " \t"), Ok(None));
+        assert_eq!(read(Reading::Json(Floats::default()), " \t"), Ok(None));
         let empty = Call::Json(Json::new().arg(json!("")));
         assert_eq!(read(Reading::Text, ""), Ok(Some(empty)));
     }
@@ -221,26 +248,34 @@ mod tests {
         let file = |reading: Reading, bytes: &[u8]| reading.call(Content::Bytes(bytes.to_vec()));
         assert_eq!(file(Reading::Raw, b"\xff"), Ok(Some(Call::Raw(Bytes(b"\xff".to_vec())))));
         let one = Call::Json(Json::new().arg(json!([1])));
-        assert_eq!(file(Reading::JsonFile, b"[1]\n"), Ok(Some(one)));
-        assert!(file(Reading::JsonFile, b"\xff").unwrap_err().contains("UTF-8"));
-        assert!(file(Reading::JsonFile, b"").unwrap_err().contains("no JSON"));
+        assert_eq!(file(Reading::JsonFile(Floats::default()), b"[1]\n"), Ok(Some(one)));
+        assert!(file(Reading::JsonFile(Floats::default()), b"\xff").unwrap_err().contains("UTF-8"));
+        assert!(file(Reading::JsonFile(Floats::default()), b"").unwrap_err().contains("no JSON"));
     }
 
     #[test]
     fn a_line_that_is_wrong_says_where() {
-        let refused = read(Reading::Json, "[1, x]").unwrap_err();
+        let refused = read(Reading::Json(Floats::default()), "[1, x]").unwrap_err();
         assert_eq!(refused, "the line is no JSON: expected value (at its byte 5)");
-        let mac = read(Reading::Json, "1\r2").unwrap_err();
+        let mac = read(Reading::Json(Floats::default()), "1\r2").unwrap_err();
         assert!(mac.contains("carriage return"), "{mac}");
         for line in [
             r#"{"args": [1], "args": [2]}"#,
             r#"{"kwargs": {"b": 1, "b": 2}}"#,
             r#"{"kwargs": {"b": 1, "\u0062": 2}}"#,
         ] {
-            assert!(read(Reading::AllArguments, line).unwrap_err().contains("twice"), "{line}");
+            assert!(
+                read(Reading::AllArguments(Floats::default()), line).unwrap_err().contains("twice"),
+                "{line}"
+            );
         }
         for line in ["1", "{\"args\": 1}", "{\"kwargs\": []}", "{\"arg\": [1]}"] {
-            assert!(read(Reading::AllArguments, line).unwrap_err().contains("--args"), "{line}");
+            assert!(
+                read(Reading::AllArguments(Floats::default()), line)
+                    .unwrap_err()
+                    .contains("--args"),
+                "{line}"
+            );
         }
     }
 }

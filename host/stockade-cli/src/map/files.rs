@@ -18,7 +18,7 @@ use crate::inputs::Inputs;
 pub(crate) fn check(args: &MapArgs) -> Result<Vec<Arc<Path>>, Error> {
     if args.inputs.is_empty() {
         return Err(Error::new(Exit::Usage, "`--files` needs at least one FILE")
-            .help("the shell writes them out: stockade map MODULE FUNCTION --files *.png"));
+            .help("the shell expands them: stockade map MODULE FUNCTION --files *.png"));
     }
     if args.args {
         return Err(Error::new(Exit::Usage, "`--args` is for lines of JSON, not for files"));

@@ -61,7 +61,7 @@ const OF_PROGRAMS: &[&str] =
 /// Longer values are known by their digests.
 const SHOWN_BYTES_MAX: usize = 100;
 
-/// What is said of each option, wherever it is said, by the option's name.
+/// What each option is set to, from any source, by the option's name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Said(BTreeMap<String, Vec<String>>);
 
@@ -78,7 +78,7 @@ impl Said {
     }
 }
 
-/// What map this is: whoever goes on with it asks for the same.
+/// Identifies this map: a run that continues it must ask for the same.
 ///
 /// # Errors
 /// An input that cannot be read.

@@ -1,15 +1,14 @@
 //! The input: opened before anything is compiled, then cut into items by a thread of its own.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::Receiver;
 use stockade::Parameter;
 
 use super::files;
-use super::item::Item;
+use super::inbox::{self, Inbox, Outbox};
 use super::lines::Lines;
 use super::program::ItemAs;
 use super::rows::{CellReading, Header, Rows};
@@ -21,17 +20,84 @@ use crate::streams;
 /// The most bytes that a line or a row may have.
 pub(crate) const ITEM_BYTES_MAX: usize = 16 << 20;
 
-/// Lines that may be read ahead of the session, at least and at most; and files, which are larger.
-const AHEAD_MIN: usize = 16;
-const AHEAD_MAX: usize = 1024;
+/// Lines that may be read ahead of the session; and files, which are larger.
+const AHEAD: usize = 1024;
 const FILES_AHEAD: usize = 2;
 
 const BUFFER_BYTES: usize = 64 << 10;
 
-type Reader = BufReader<Box<dyn Read + Send>>;
+/// An input that is read in large pieces. A read may block until the next line is typed, so the items
+/// that were cut before are handed over first.
+pub(crate) struct Reader {
+    reader: BufReader<Box<dyn Read + Send>>,
+    outbox: Option<Outbox>,
+}
 
-/// The items as they come, and the thread that reads them.
-pub(crate) type Items = (Receiver<io::Result<Item>>, JoinHandle<()>);
+impl Reader {
+    fn new(from: impl Read + Send + 'static) -> Self {
+        let reader = BufReader::with_capacity(BUFFER_BYTES, Box::new(from) as _);
+        Self { reader, outbox: None }
+    }
+}
+
+/// What cuts items from a [`Reader`].
+trait Cutter: Iterator<Item = inbox::Read> {
+    /// What they are cut from.
+    fn reader(&mut self) -> &mut Reader;
+
+    /// Pushes every item to `outbox`, until the inbox is closed.
+    fn push_all(mut self, outbox: Outbox)
+    where
+        Self: Sized,
+    {
+        self.reader().outbox = Some(outbox);
+        while let Some(item) = self.next() {
+            let outbox = self.reader().outbox.as_mut();
+            if outbox.is_none_or(|outbox| outbox.push(item).is_err()) {
+                return;
+            }
+        }
+    }
+}
+
+impl Cutter for Lines<Reader> {
+    fn reader(&mut self) -> &mut Reader {
+        self.reader_mut()
+    }
+}
+
+impl Cutter for Rows<Reader> {
+    fn reader(&mut self) -> &mut Reader {
+        self.reader_mut()
+    }
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let count = available.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&available[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for Reader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.reader.buffer().is_empty()
+            && let Some(outbox) = &mut self.outbox
+            && !outbox.hand_over()
+        {
+            // The inbox is closed: what would be read is not wanted.
+            return Ok(&[]);
+        }
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.reader.consume(count);
+    }
+}
 
 /// An input that is open.
 pub(crate) enum Input {
@@ -41,7 +107,7 @@ pub(crate) enum Input {
     Rows { rows: Box<Rows<Reader>>, bytes: Option<u64> },
     /// Files.
     Files(Vec<Arc<Path>>),
-    /// Files whose paths are the items, and that nobody here reads.
+    /// Files whose paths are the items, and that are not read here.
     Paths(Vec<Arc<Path>>),
 }
 
@@ -96,35 +162,32 @@ impl Input {
         Header::new(names, params, reading).map(Some)
     }
 
-    /// Cuts the input into items, in a thread of its own that stops where nobody takes them; an item
-    /// goes to the session as soon as it is complete.
+    /// How many items may lie in the session's inbox.
+    pub(crate) fn ahead(&self) -> usize {
+        match self {
+            Self::Files(_) => FILES_AHEAD,
+            _ => AHEAD,
+        }
+    }
+
+    /// Cuts the input into items, in a thread of its own that stops when `inbox` is closed. All items are
+    /// handed over before more is read.
     ///
     /// # Errors
     /// A thread that the system does not start.
-    pub(crate) fn spawn(self, chunk: usize) -> io::Result<Items> {
-        let ahead = match self {
-            Self::Files(_) => FILES_AHEAD,
-            _ => chunk.clamp(AHEAD_MIN, AHEAD_MAX),
-        };
-        let (sender, receiver) = crossbeam_channel::bounded(ahead);
-        let thread =
-            std::thread::Builder::new().name("stockade-input".into()).spawn(move || {
-                // Blocks while the session has no room; fails once it takes no more.
-                let sent = match self {
-                    Self::Lines { reader, are_texts, .. } => {
-                        Lines::new(reader, are_texts).try_for_each(|line| sender.send(line))
-                    }
-                    Self::Rows { mut rows, .. } => rows.try_for_each(|row| sender.send(row)),
-                    Self::Files(files) => {
-                        files::items(files).try_for_each(|file| sender.send(Ok(file)))
-                    }
-                    Self::Paths(files) => {
-                        files::paths(files).try_for_each(|file| sender.send(Ok(file)))
-                    }
-                };
-                sent.unwrap_or_default();
-            })?;
-        Ok((receiver, thread))
+    pub(crate) fn spawn(self, inbox: Arc<Inbox>) -> io::Result<JoinHandle<()>> {
+        let mut outbox = Outbox::new(inbox);
+        std::thread::Builder::new().name("stockade-input".into()).spawn(move || match self {
+            Self::Lines { reader, are_texts, .. } => Lines::new(reader, are_texts).push_all(outbox),
+            Self::Rows { rows, .. } => rows.push_all(outbox),
+            // Each takes as long to read as its task.
+            Self::Files(files) => {
+                files::items(files).all(|file| outbox.push(Ok(file)).is_ok() && outbox.hand_over());
+            }
+            Self::Paths(files) => {
+                files::paths(files).all(|path| outbox.push(Ok(path)).is_ok());
+            }
+        })
     }
 }
 
@@ -144,9 +207,8 @@ pub(crate) fn unreadable(error: &io::Error) -> Error {
 }
 
 fn open(path: &Path) -> Result<(Reader, Option<u64>), Error> {
-    let boxed = |file: Box<dyn Read + Send>| BufReader::with_capacity(BUFFER_BYTES, file);
     if path.as_os_str() == "-" {
-        return Ok((boxed(Box::new(streams::stdin())), None));
+        return Ok((Reader::new(streams::stdin()), None));
     }
     let failed = |error| {
         let message = format!("cannot read the input {}", path.display());
@@ -159,7 +221,7 @@ fn open(path: &Path) -> Result<(Reader, Option<u64>), Error> {
             .help("`--files` makes every file one task: --files DIR/*"));
     }
     let bytes = data.is_file().then_some(data.len());
-    Ok((boxed(Box::new(file)), bytes))
+    Ok((Reader::new(file), bytes))
 }
 
 fn shown(path: &Path) -> String {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::Receiver;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals};
@@ -16,22 +15,21 @@ use crate::exit::Exit;
 const SIGNALS: [(i32, Exit); 3] =
     [(SIGINT, Exit::Interrupted), (SIGTERM, Exit::Terminated), (SIGHUP, Exit::HungUp)];
 
-/// Tells of the first signal.
+/// Tells of signals.
 #[derive(Debug)]
 pub(crate) struct Interrupts {
-    receiver: Receiver<Exit>,
     signals: Handle,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Interrupts {
-    /// From now on. Where SIGHUP was ignored when this process began it stays so, as `nohup` wants it. The
+    /// From now on: `tell` is told what the command ends with, for each signal. Where SIGHUP was ignored when this process began it stays so, as `nohup` wants it. The
     /// others are asked for by somebody: scripts start jobs in the background with SIGINT ignored, and
     /// end them by it.
     ///
     /// # Errors
     /// What the system refuses.
-    pub(crate) fn watch() -> io::Result<Self> {
+    pub(crate) fn watch(tell: impl Fn(Exit) + Send + 'static) -> io::Result<Self> {
         let ignored = std::fs::read_to_string("/proc/self/status").map_or(0, |text| ignored(&text));
         let survives = ignored & (1 << (SIGHUP - 1)) != 0;
         let watched = SIGNALS.into_iter().filter(|(signal, _)| *signal != SIGHUP || !survives);
@@ -45,21 +43,16 @@ impl Interrupts {
         }
         let mut signals = Signals::new(watched.iter().map(|(signal, _)| *signal))?;
         let handle = signals.handle();
-        let (sender, receiver) = crossbeam_channel::bounded(1);
         let thread =
             std::thread::Builder::new().name("stockade-signals".into()).spawn(move || {
                 for signal in signals.forever() {
-                    let told = watched.iter().find(|(watched, _)| *watched == signal);
-                    // Full where one has been told already.
-                    let _ = told.map(|(_, exit)| sender.try_send(*exit));
+                    watched
+                        .iter()
+                        .filter(|(watched, _)| *watched == signal)
+                        .for_each(|(_, exit)| tell(*exit));
                 }
             })?;
-        Ok(Self { receiver, signals: handle, thread: Some(thread) })
-    }
-
-    /// Where the first is told, by what the command ends with.
-    pub(crate) fn receiver(&self) -> Receiver<Exit> {
-        self.receiver.clone()
+        Ok(Self { signals: handle, thread: Some(thread) })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Items: what the input is cut into, one for each task.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -69,12 +69,15 @@ pub(crate) enum Name {
 }
 
 impl Name {
-    /// The first field of its record.
-    pub(crate) fn field(&self) -> String {
-        match self {
-            Self::Line(number) => format!("\"line\":{number}"),
-            Self::File(path) => format!("\"file\":{}", json::text(&json!(path.to_string_lossy()))),
-        }
+    /// Writes the first field of its record.
+    pub(crate) fn push_field(&self, out: &mut String) {
+        // A text takes all that is written to it.
+        let _ = match self {
+            Self::Line(number) => write!(out, "\"line\":{number}"),
+            Self::File(path) => {
+                write!(out, "\"file\":{}", json::text(&json!(path.to_string_lossy())))
+            }
+        };
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) enum Found {
 /// Looks for the output `path` of which a state tells.
 ///
 /// # Errors
-/// One that somebody changed since, or that cannot be read.
+/// One that was changed since, or that cannot be read.
 pub(crate) fn output(path: &Path, reached: &Reached) -> Result<Found, Error> {
     let unreadable = |error: io::Error| {
         Error::new(Exit::Output, format!("cannot read the output {}", path.display())).cause(&error)
@@ -51,9 +51,9 @@ pub(crate) fn output(path: &Path, reached: &Reached) -> Result<Found, Error> {
 /// The error of an output that is not what was written.
 fn changed(path: &Path) -> Error {
     Error::new(Exit::Output, format!("the output {} was changed since", path.display()))
-        .because("it is not what the state tells of, so that going on could lose or repeat items")
-        .help("put it back as it was, or remove it to have it made again")
-        .help("`--anew` begins anew, and writes over it")
+        .because("it is not what the state describes, so continuing could lose or repeat items")
+        .help("restore it, or remove it to have it made again")
+        .help("`--anew` starts over and overwrites it")
 }
 
 /// What a file held that was written of one item.
@@ -77,7 +77,7 @@ impl Mark {
     /// Looks for the file in `directory`.
     ///
     /// # Errors
-    /// One that somebody changed since, or that cannot be read.
+    /// One that was changed since, or that cannot be read.
     pub(crate) fn find(&self, directory: &Path) -> Result<Found, Error> {
         let path = directory.join(&self.name);
         let unreadable = |error: io::Error| {

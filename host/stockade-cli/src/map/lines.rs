@@ -59,6 +59,11 @@ impl<R: BufRead> Lines<R> {
         Self { reader, number: 0, line_bytes: 0, ended: false, are_texts }
     }
 
+    /// What the lines are cut from.
+    pub(crate) fn reader_mut(&mut self) -> &mut R {
+        &mut self.reader
+    }
+
     /// The bytes up to the next line end, `None` where there are none left. Those of a line that is
     /// too long are read and dropped.
     fn next_bytes(&mut self) -> io::Result<Option<Result<Vec<u8>, BadLine>>> {

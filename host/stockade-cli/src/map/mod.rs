@@ -1,8 +1,8 @@
 //! `stockade map`: a function over the items of an input, as they come.
 //!
 //! ```text
-//! Input ──► Item ──► Reading ──► Pool ──► Order ──► Writing ──► Sink ──► stdout, FILE, DIR
-//!         a thread      ╰─────── Session: this thread ────────╯   ╰────► State
+//! Input ──► Inbox ──► Reading ──► Tasks ──► Order ──► Writing ──► Sink ──► stdout, FILE, DIR
+//!    a thread   ╰───────── Session: this thread ─────────────╯      ╰────► State
 //! ```
 //!
 //! The session takes an item only when there is room for it, so an input without end and a reader
@@ -32,10 +32,15 @@ pub(crate) mod identity;
 mod kept;
 mod state;
 
+mod inbox;
 mod interrupt;
+
 mod session;
+mod summary;
 mod tally;
+mod tasks;
 mod watch;
+mod window;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -46,6 +51,7 @@ use crate::args::{InputFormat, MapArgs};
 use crate::arguments::{self, Kind};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::floats::Floats;
 use crate::inputs::Inputs;
 use crate::observe::Observer;
 use crate::run::no_function;
@@ -54,6 +60,7 @@ use crate::target::{self, OWN_ENTRIES, Shape, Target};
 use crate::{output, setup, streams};
 
 use call::Reading;
+use inbox::Inbox;
 use input::{Input, Params};
 use interrupt::Interrupts;
 use options::OnError;
@@ -66,15 +73,15 @@ use state::State;
 /// Runs what the command line asks for.
 ///
 /// # Errors
-/// Whatever kept the map from starting, or ended it early. An item that failed is no error here,
-/// unless it is to be one.
+/// What prevented the map from starting, or ended it early. An item that failed is an error only with
+/// `--on-error stop`.
 pub(crate) fn run(args: MapArgs) -> Result<Exit, Error> {
     let args = &args.settled();
     // First, because compiling takes longer than finding out.
     let inputs = check_files(args)?;
     let program = program::Plan::new(args)?;
     check_format(args)?;
-    setup::check(&args.pool)?;
+    setup::check(&args.module, &args.pool)?;
     let mut input = Input::open(args)?;
     let state = args
         .sink
@@ -103,24 +110,17 @@ pub(crate) fn run(args: MapArgs) -> Result<Exit, Error> {
     let reached = state.as_ref().filter(|state| state.goes_on).map(|state| &state.reached);
     let sink = Sink::open(&args.sink, reached, inputs)?;
     let refused = |error| Error::new(Exit::Internal, "the system refused to start").cause(&error);
-    let interrupts = Interrupts::watch().map_err(refused)?;
-    let reader_watch =
-        if sink.is_stdout() { Some(Reader::watch().map_err(refused)?) } else { None };
+    let inbox = Inbox::new(input.ahead());
+    let told = inbox.clone();
+    let _interrupts = Interrupts::watch(move |exit| told.interrupted(exit)).map_err(refused)?;
+    let told = inbox.clone();
+    let reader_watch = sink.is_stdout().then(|| Reader::watch(move || told.reader_left()));
+    let _reader_watch = reader_watch.transpose().map_err(refused)?;
     let size = input.size();
-    let (items, reader) = input.spawn(args.chunk as usize).map_err(refused)?;
-    let reader_left = reader_watch.as_ref().map_or_else(crossbeam_channel::never, Reader::receiver);
-    let parts = Parts {
-        reading,
-        writing,
-        items,
-        size,
-        interrupts: interrupts.receiver(),
-        reader: reader_left,
-        sink,
-        state,
-        observer,
-    };
+    let reader = input.spawn(inbox.clone()).map_err(refused)?;
+    let parts = Parts { reading, writing, inbox: inbox.clone(), size, sink, state, observer };
     let ended = Session::new(&pool, args, parts).run();
+    inbox.close();
     if matches!(ended, Ok(Exit::Success | Exit::SomeFailed)) {
         // It has ended: the input has. Otherwise it may wait for a line that never comes, and ends
         // with the process.
@@ -174,7 +174,7 @@ fn check_files(args: &MapArgs) -> Result<Inputs, Error> {
     Ok(inputs)
 }
 
-/// What a map says that was done by an earlier run.
+/// Reports that an earlier run has done everything.
 fn nothing_left(state: &State) -> Exit {
     let reached = &state.reached;
     let (ok, failed) = (reached.succeeded, reached.failed);
@@ -182,8 +182,8 @@ fn nothing_left(state: &State) -> Exit {
     if failed > 0 { Exit::SomeFailed } else { Exit::Success }
 }
 
-/// How items become arguments, and results what is written. Refuses, before anything is run, what
-/// would be wrong for every item.
+/// How items become arguments, and results become output. Refuses, before anything is run, what would
+/// fail for every item.
 fn plan(
     module: &ModuleDescription,
     args: &MapArgs,
@@ -223,7 +223,7 @@ fn check_entry(
     has_program: bool,
 ) -> Result<(), Error> {
     let targets = target::targets(module);
-    let nobody_said_program = args.program.argv.is_empty() && args.inputs.is_empty();
+    let no_program_was_asked_for = args.program.argv.is_empty() && args.inputs.is_empty();
     let error = match &args.program.entry {
         Some(entry) => {
             let command = Command::new("").entry(entry);
@@ -233,7 +233,7 @@ fn check_entry(
             }
         }
         None if has_program => return Ok(()),
-        None if nobody_said_program => {
+        None if no_program_was_asked_for => {
             return Err(no_function(module, &targets).help("stockade map MODULE FUNCTION [FILE]"));
         }
         None => {
@@ -273,6 +273,10 @@ fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Rea
     if let Some(header) = input.header(&params, reading)? {
         return Ok(Reading::Rows(header));
     }
+    let floats = match target.shape {
+        Shape::Task(function) => Floats::of(&function.params),
+        _ => Floats::default(),
+    };
     let arity = target.arity();
     if let Some(arity) = arity.filter(|arity| *arity != 1 && !args.args) {
         return Err(wrong_arity(target, arity, args.shape.files));
@@ -284,12 +288,12 @@ fn reading(target: &Target<'_>, args: &MapArgs, input: &mut Input) -> Result<Rea
             }
             _ => arity.is_some(),
         };
-        return Ok(if takes_json { Reading::JsonFile } else { Reading::Raw });
+        return Ok(if takes_json { Reading::JsonFile(floats) } else { Reading::Raw });
     }
     Ok(match (args.format, args.args) {
         (InputFormat::Text, _) => Reading::Text,
-        (_, true) => Reading::AllArguments,
-        _ => Reading::Json,
+        (_, true) => Reading::AllArguments(floats),
+        _ => Reading::Json(floats),
     })
 }
 

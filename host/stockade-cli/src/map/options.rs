@@ -17,8 +17,8 @@ pub(crate) struct ShapeArgs {
     #[arg(long, value_name = "CHAR", help_heading = "Input")]
     pub(crate) delimiter: Option<Delimiter>,
 
-    /// Cells of CSV input are texts, whatever they look like, but where a parameter is declared as
-    /// something else
+    /// Take cells of CSV input as texts, even if they look like numbers, unless their parameter is
+    /// declared as something else
     #[arg(long, help_heading = "Input")]
     pub(crate) csv_text: bool,
 }
@@ -33,7 +33,7 @@ impl FromStr for Delimiter {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.as_bytes() {
             b"tab" | b"\\t" => Ok(Self(b'\t')),
-            b"\"" | b"\n" | b"\r" => Err("that has a meaning of its own in CSV".into()),
+            b"\"" | b"\n" | b"\r" => Err("this character has a special meaning in CSV".into()),
             [byte] if byte.is_ascii() => Ok(Self(*byte)),
             _ => Err("write one ASCII character, as in ';', or `tab`".into()),
         }
@@ -48,7 +48,7 @@ pub(crate) struct SinkArgs {
     pub(crate) output: Option<PathBuf>,
 
     /// Write each result to a file of its own in DIR: LINE.json, or the input file's name with .json
-    /// behind it; where a function of `--files`, or a program, gives bytes or a text, LINE or the
+    /// appended; where a function of `--files`, or a program, gives bytes or a text, LINE or the
     /// input file's name
     #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "plain"], help_heading = "Output")]
     pub(crate) output_dir: Option<PathBuf>,
@@ -57,25 +57,25 @@ pub(crate) struct SinkArgs {
     #[arg(long, value_name = "EXT", requires = "output_dir", help_heading = "Output")]
     pub(crate) extension: Option<Extension>,
 
-    /// What an error of one item does: it ends the map, is passed over, or is written in its place
+    /// What an error of one item does: it ends the map, is skipped, or is written in place of the result
     #[arg(long, value_enum, value_name = "WHAT", default_value_t, help_heading = "Output")]
     pub(crate) on_error: OnError,
 
-    /// Keep in STATE what is done, and go on from there where it exists: after Ctrl-C, a crash or a
-    /// kill, the same command neither repeats nor loses an item of the output. Refused where the
-    /// module, the input or an option that shapes results is another
+    /// Record in STATE what is done, and continue from there if it exists: after Ctrl-C, a crash or a
+    /// kill, the same command neither repeats nor loses an item of the output. Refused if the
+    /// module, the input or an option that affects results has changed
     #[arg(long, value_name = "STATE", help_heading = "Output")]
     pub(crate) resume: Option<PathBuf>,
 
-    /// With --resume: begin anew whatever STATE says, and write over the output
+    /// With --resume: start over, whatever STATE says, and overwrite the output
     #[arg(long, requires = "resume", help_heading = "Output")]
     pub(crate) anew: bool,
 
-    /// Show a table of what there was at the end, on stderr, though that is no terminal
+    /// Show a summary table on stderr at the end, even if that is not a terminal
     #[arg(long, help_heading = "Output")]
     pub(crate) summary: bool,
 
-    /// Write what there was at the end to stderr as one JSON object
+    /// Write the summary to stderr as one JSON object at the end
     #[arg(long, conflicts_with = "summary", help_heading = "Output")]
     pub(crate) json: bool,
 }

@@ -209,7 +209,13 @@ impl Writing {
                     (Output::Line(result), told)
                 } else {
                     let beside = beside.map_or_else(String::new, |beside| beside.fields());
-                    let line = format!("{{{},\"result\":{result}{beside}}}", name.field());
+                    let mut line = String::with_capacity(result.len() + beside.len() + 48);
+                    line.push('{');
+                    name.push_field(&mut line);
+                    line.push_str(",\"result\":");
+                    line.push_str(&result);
+                    line.push_str(&beside);
+                    line.push('}');
                     (Output::Line(line), None)
                 }
             }
@@ -304,7 +310,12 @@ impl Problem {
     }
 
     fn record(&self, name: &Name) -> String {
-        format!("{{{},\"error\":{}}}", name.field(), self.to_json())
+        let mut line = String::from("{");
+        name.push_field(&mut line);
+        line.push_str(",\"error\":");
+        line.push_str(&self.to_json());
+        line.push('}');
+        line
     }
 }
 

@@ -17,6 +17,7 @@ use crate::arguments::{self, Kind};
 use crate::error::Error;
 use crate::escape;
 use crate::exit::Exit;
+use crate::floats::Floats;
 use crate::json;
 
 pub(crate) use cut::Rows;
@@ -41,7 +42,7 @@ pub(crate) struct CellReading {
 #[derive(Clone, Debug, PartialEq)]
 enum Shape {
     /// Arguments by name, each as its parameter takes it.
-    Named(Vec<Kind>),
+    Named(Vec<Kind>, Floats),
     /// Arguments by position.
     Numbers,
     /// One argument, an object.
@@ -100,7 +101,7 @@ impl Header {
             }
             (None, None) => {
                 let kinds = names.iter().map(|name| arguments::kind_of(of(name))).collect();
-                return Ok(header(Shape::Named(kinds)));
+                return Ok(header(Shape::Named(kinds, Floats::of(params))));
             }
         };
         let (known, names) = (quoted(&known).join(", "), quoted(&names).join(", "));
@@ -122,11 +123,14 @@ impl Header {
         }
         let mut cells = self.names.iter().zip(cells);
         let given = match &self.shape {
-            Shape::Named(kinds) => {
-                let mut cells = cells.zip(kinds);
-                cells.try_fold(Json::new(), |json, ((name, cell), kind)| {
-                    json.named_json(name, self.declared(cell, *kind))
-                })
+            Shape::Named(kinds, floats) => {
+                let mut json = Json::new();
+                for ((name, cell), kind) in cells.zip(kinds) {
+                    let value = self.declared(cell, *kind);
+                    floats.check_named(name, &value)?;
+                    json = json.named_json(name, value).map_err(|error| error.to_string())?;
+                }
+                Ok(json)
             }
             Shape::Numbers => {
                 cells.try_fold(Json::new(), |json, (_, cell)| json.arg_json(number(cell)))

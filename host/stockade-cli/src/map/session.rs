@@ -1,61 +1,48 @@
 //! The session: takes items, submits them, and writes what became of them.
 //!
-//! One thread, which sleeps until an item, an end or a Ctrl-C is there. It decides only when to take
-//! the next item and when to stop; what runs where is the pool's affair.
+//! One thread: it takes all news from the inbox, handles it, writes the results whose turn it is, and
+//! sleeps when there is no more. It decides only when to take items and when to stop; the pool decides
+//! what runs where.
 //!
-//! Invariant: an ordered output that may be gone on with has no gaps. What comes behind an item that
-//! was not run is not written, and is run again when the map goes on.
+//! Invariants: an ordered output that can be continued has no gaps; what follows an item that was not run
+//! is run again. No result waits for a line of input or for a slow task: it is written at once if no
+//! other task is under way, and otherwise within [`HELD_MAX`].
 
-use std::collections::BTreeMap;
-use std::future::Future;
-use std::io::{self, Write};
-use std::ops::RangeBounds;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, select};
-use serde::de::IgnoredAny;
-use stockade::{Pool, SubmitError, TaskError, TaskHandle, TaskOptions};
+use stockade::{Pool, SubmitError, TaskError};
 
 use super::call::{Call, Reading};
+use super::inbox::{Inbox, News, WakeOn};
 use super::input;
-use super::item::{Item, Name};
+use super::item::Item;
 use super::kept::Found;
 use super::options::OnError;
-use super::order::{Order, Slot};
+use super::order::{By, Order, Slot, Turn};
 use super::program::Failed;
 use super::record::{Beside, Problem, Record, Writing};
 use super::sink::Sink;
 use super::state::State;
+use super::summary::{self, Summary};
 use super::tally::Tally;
+use super::tasks::{Label, Ready, Tasks};
 use super::watch::Watch;
+use super::window::Window;
 use crate::args::MapArgs;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::observe::Observer;
 use crate::output::Written;
 use crate::streams;
-use crate::table::{Align, table};
-use crate::target::OWN_ENTRIES;
+
+/// How long a result may stay in the buffer while other tasks are under way, so that many are written at
+/// once.
+const HELD_MAX: Duration = Duration::from_millis(1);
 
 /// The most bytes of items under way and of results that wait for their turn, together: an item more
 /// is taken where there are less.
 const BYTES_HELD_MAX: usize = 64 << 20;
-
-/// Something to do.
-enum Event {
-    Item(io::Result<Item>),
-    InputEnded,
-    Ended(Slot),
-    /// A signal asked for an end like this.
-    Interrupted(Exit),
-    /// The reader of the output has gone.
-    ReaderLeft,
-    /// Nothing, for so long that the bar wants a look.
-    Glance,
-}
 
 /// Why no more items are taken.
 enum Stop {
@@ -64,75 +51,27 @@ enum Stop {
     Failed(Error),
 }
 
-/// What is left of an item when its arguments have been taken out.
-struct Label {
-    ordinal: u64,
-    name: Name,
-    bytes: usize,
-    weight: u64,
-}
-
-impl Label {
-    /// What a trace and the names of recordings find it by: its line, or its place among the files.
-    fn number(&self) -> u64 {
-        match self.name {
-            Name::Line(number) => number,
-            Name::File(_) => self.ordinal,
-        }
-    }
-}
-
-/// An item whose task is under way.
-struct UnderWay {
-    handle: TaskHandle<IgnoredAny>,
-    label: Label,
-    /// What it was called with, where that may be asked for.
-    given: Option<Call>,
-}
-
-/// What is called for each item. A program's own entry, unless its [`Call`] names another.
-fn function(args: &MapArgs) -> &str {
-    args.function.as_deref().unwrap_or(OWN_ENTRIES[1])
-}
-
-/// What waits for its turn to be written: nothing of an item that never ran.
-type Waiting = Option<(Record, u64)>;
-
-/// Rings when a task has ended.
-struct Bell {
-    slot: Slot,
-    ended: Sender<Slot>,
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        // Unbounded, so the pool's driver never blocks here; a session that is gone wants nothing.
-        let _ = self.ended.send(self.slot);
-    }
-}
-
 /// A map under way.
 pub(crate) struct Session<'a> {
     pool: &'a Pool,
     args: &'a MapArgs,
     reading: Reading,
     writing: Writing,
-    options: TaskOptions,
-    items: Receiver<io::Result<Item>>,
-    interrupts: Receiver<Exit>,
-    reader: Receiver<()>,
-    ended: (Sender<Slot>, Receiver<Slot>),
-    under_way: BTreeMap<Slot, UnderWay>,
+    inbox: Arc<Inbox>,
+    /// News that was taken and is not handled yet.
+    news: News,
+    tasks: Tasks<'a>,
+    window: Window,
     bytes_held: usize,
-    items_under_way_max: usize,
-    order: Order<Waiting>,
-    /// Whether an item was not run, and what comes behind it is not written.
-    gap: bool,
+    /// Records that wait for their turn, each with its weight.
+    order: Order<(Record, u64)>,
     stop: Option<Stop>,
     tally: Tally,
     watch: Watch,
     observer: Observer,
     sink: Sink,
+    /// Since when something waits in the sink.
+    unwritten: Option<Instant>,
     state: Option<State>,
 }
 
@@ -140,12 +79,9 @@ pub(crate) struct Session<'a> {
 pub(crate) struct Parts {
     pub(crate) reading: Reading,
     pub(crate) writing: Writing,
-    pub(crate) items: Receiver<io::Result<Item>>,
+    pub(crate) inbox: Arc<Inbox>,
     /// How much there is of the input, where that is known.
     pub(crate) size: Option<u64>,
-    pub(crate) interrupts: Receiver<Exit>,
-    /// Where it is told that nobody reads the output any more.
-    pub(crate) reader: Receiver<()>,
     pub(crate) sink: Sink,
     pub(crate) state: Option<State>,
     pub(crate) observer: Observer,
@@ -153,26 +89,23 @@ pub(crate) struct Parts {
 
 impl<'a> Session<'a> {
     pub(crate) fn new(pool: &'a Pool, args: &'a MapArgs, parts: Parts) -> Self {
-        let Parts { reading, writing, items, size, interrupts, reader, sink, state, observer } =
-            parts;
-        // Enough to keep every worker busy while the output's order waits for a slow one.
-        let chunks = (4 * pool.max_workers()).max(16);
+        let Parts { reading, writing, inbox, size, sink, state, observer } = parts;
         let reached = state.as_ref().map(|state| &state.reached);
+        // Without order a gap means nothing, and without a state a map that ends in order is not gone
+        // on with: all that was done is wanted then.
+        let stops_at_gap = state.is_some() || args.sink.on_error == OnError::Stop;
+        let by = if args.unordered { By::Completion } else { By::Slots { stops_at_gap } };
         Self {
             pool,
             args,
             reading,
             writing,
-            options: TaskOptions::default().retries(args.pool.retries),
-            items,
-            interrupts,
-            reader,
-            ended: crossbeam_channel::unbounded(),
-            under_way: BTreeMap::new(),
+            tasks: Tasks::new(pool, args, inbox.clone()),
+            inbox,
+            news: News::default(),
+            window: Window::new(pool.max_workers(), args.chunk as usize, Instant::now()),
             bytes_held: 0,
-            items_under_way_max: chunks * args.chunk as usize,
-            order: Order::new(!args.unordered),
-            gap: false,
+            order: Order::new(by),
             stop: None,
             tally: Tally::new(args.shape.files, reached),
             watch: match observer.top_bar() {
@@ -181,6 +114,7 @@ impl<'a> Session<'a> {
             },
             observer,
             sink,
+            unwritten: None,
             state,
         }
     }
@@ -200,14 +134,15 @@ impl<'a> Session<'a> {
 
     fn work(&mut self) -> Result<(), Error> {
         while self.stop.is_none() || self.order.len() > 0 {
-            match self.next_event()? {
-                Event::Item(item) => self.take(item),
-                Event::InputEnded => self.stop(Stop::InputEnded),
-                Event::Ended(slot) => self.end(slot),
-                Event::Interrupted(exit) => self.interrupt(exit),
-                Event::ReaderLeft => return Err(Error::silent(Exit::ReaderGone)),
-                Event::Glance => {}
+            self.look()?;
+            if let Some(exit) = self.news.interrupted.take() {
+                self.interrupt(exit);
             }
+            if self.news.reader_left {
+                return Err(Error::silent(Exit::ReaderGone));
+            }
+            self.end_tasks();
+            self.take_items();
             self.write_ready()?;
             if self.state.as_ref().and_then(State::due).is_some_and(|due| due.is_zero()) {
                 self.keep()?;
@@ -220,7 +155,19 @@ impl<'a> Session<'a> {
 
     fn end_all(mut self) -> Result<Exit, Error> {
         self.watch.finish();
-        streams::say(|to| self.summarise(to));
+        let summary = Summary {
+            sink: &self.args.sink,
+            ending: match self.stop {
+                Some(Stop::Failed(_)) => summary::Ending::Failed,
+                Some(Stop::Interrupted(_)) => summary::Ending::Interrupted,
+                Some(Stop::InputEnded) | None => summary::Ending::Done,
+            },
+            tally: &self.tally,
+            elapsed: self.watch.elapsed(),
+            is_watched: self.watch.is_watched(),
+            kept: self.observer.summary(),
+        };
+        streams::say(|to| summary.write(to));
         if let Err(error) = self.observer.finish()
             && !matches!(self.stop, Some(Stop::Failed(_)))
         {
@@ -234,123 +181,75 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What there was: a table for whoever watches or asked for it, else a sentence where something
-    /// went wrong.
-    fn summarise(&self, to: &mut dyn Write) -> io::Result<()> {
-        let (elapsed, sink) = (self.watch.elapsed(), &self.args.sink);
-        let interrupted = matches!(self.stop, Some(Stop::Interrupted(_)));
-        let has_failed = matches!(self.stop, Some(Stop::Failed(_)));
-        // What an error ended before anything new was done is for that error to tell.
-        let earlier = self.tally.only_earlier().filter(|_| !interrupted);
-        let did_nothing = earlier.is_some() && has_failed;
-        let only_earlier = earlier.filter(|_| !has_failed);
-        let kept = self.observer.summary();
-        if sink.json {
-            let mut value = self.tally.to_json(elapsed);
-            for (name, told) in &kept {
-                value[*name] = told.as_str().into();
+    /// Takes news from the inbox, and sleeps if there is none.
+    fn look(&mut self) -> Result<(), Error> {
+        let wake_on = match self.wants_items() {
+            // Items that were taken before come first.
+            true if !self.news.items.is_empty() || self.news.input_ended => return Ok(()),
+            true => WakeOn::All,
+            false => WakeOn::AllButItems,
+        };
+        if self.inbox.take(&mut self.news, wake_on, Duration::ZERO) {
+            return Ok(());
+        }
+        if let Some(since) = self.unwritten {
+            let left = match self.tasks.len() {
+                0 => Duration::ZERO,
+                _ => HELD_MAX.saturating_sub(since.elapsed()),
+            };
+            if !left.is_zero() && self.inbox.take(&mut self.news, wake_on, left) {
+                return Ok(());
             }
-            writeln!(to, "{value}")?;
-        } else if sink.summary || self.watch.is_watched() {
-            let align = [Align::Left, Align::Right, Align::Left];
-            write!(to, "{}", table(align, self.tally.table(elapsed)))?;
-        } else if let Some((ok, failed)) = only_earlier {
-            writeln!(to, "everything was done before: {ok} ok, {failed} failed")?;
-        } else if self.tally.failures() > 0 || interrupted {
-            writeln!(to, "{}", self.tally.summary(elapsed))?;
+            self.flush()?;
         }
-        if !sink.json {
-            kept.iter().try_for_each(|(_, told)| writeln!(to, "{told}"))?;
-        }
-        match (&sink.resume, &self.stop) {
-            (Some(_), Some(Stop::Interrupted(_) | Stop::Failed(_)))
-                if !sink.json && !did_nothing =>
-            {
-                writeln!(to, "what is done is kept: the same command goes on from there")
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// What to do next. Flushes before it sleeps: a result never waits for an event.
-    fn next_event(&mut self) -> Result<Event, Error> {
-        if let Some(event) = self.wait(Duration::ZERO) {
-            return Ok(event);
-        }
-        self.flush()?;
         let due = self.state.as_ref().and_then(State::due).unwrap_or(Duration::MAX);
-        Ok(self.wait(self.watch.patience().min(due)).unwrap_or(Event::Glance))
-    }
-
-    fn wait(&self, patience: Duration) -> Option<Event> {
-        let never = crossbeam_channel::never();
-        let items = if self.has_room() { &self.items } else { &never };
-        select! {
-            recv(items) -> item => Some(item.map_or(Event::InputEnded, Event::Item)),
-            // This session holds a sender, so there is always one.
-            recv(self.ended.1) -> slot => slot.ok().map(Event::Ended),
-            recv(self.interrupts) -> told => told.ok().map(Event::Interrupted),
-            recv(self.reader) -> told => told.ok().map(|()| Event::ReaderLeft),
-            default(patience) => None,
-        }
+        self.inbox.take(&mut self.news, wake_on, self.watch.patience().min(due));
+        Ok(())
     }
 
     fn has_room(&self) -> bool {
         self.stop.is_none()
-            && self.order.len() < self.items_under_way_max
+            && self.order.len() < self.window.items()
             && self.bytes_held < BYTES_HELD_MAX
     }
 
-    /// Takes an item, and those behind it that are there already and travel with it.
-    fn take(&mut self, first: io::Result<Item>) {
-        let (mut labels, mut json, mut raw) = (Vec::new(), Vec::new(), Vec::new());
-        let mut commands = Vec::new();
-        let (mut given, keeps) = (Vec::new(), self.observer.keeps_arguments());
-        let mut next = Some(first);
-        while let Some(item) = next {
-            match item.map(|item| self.read(item)) {
-                Ok(None) => {}
-                Ok(Some((place, call))) => {
-                    labels.push(place);
-                    given.push(keeps.then(|| call.clone()));
-                    // All of a map are of one kind.
-                    match call {
-                        Call::Json(arguments) => json.push(arguments),
-                        Call::Raw(bytes) => raw.push(bytes),
-                        Call::Program(call) => {
-                            call.file().into_iter().for_each(|file| self.sink.reads(file));
-                            commands.push(call.command());
-                        }
-                    }
-                }
-                Err(error) => self.stop(Stop::Failed(input::unreadable(&error))),
-            }
-            let more = labels.len() < self.args.chunk as usize && self.has_room();
-            next = if more { self.items.try_recv().ok() } else { None };
+    /// Whether more items should be taken: many at a time, which costs less than one by one.
+    fn wants_items(&self) -> bool {
+        self.has_room() && self.tasks.len() <= self.window.items() / 2
+    }
+
+    /// Takes the items that are there, as far as there is room for them.
+    fn take_items(&mut self) {
+        if !self.wants_items() {
+            return;
         }
-        let (function, options) = (function(self.args), &self.options);
-        let mut submitted = self.pool.submit_together_with(function, json, options);
-        submitted.extend(self.pool.submit_together_with(function, raw, options));
-        submitted.extend(self.pool.submit_together_with(function, commands, options));
-        for (((slot, label), given), submitted) in labels.into_iter().zip(given).zip(submitted) {
-            match submitted {
-                Ok(handle) => self.follow(slot, UnderWay { handle, label, given }),
+        let mut ready = Vec::new();
+        while self.has_room() {
+            match self.news.items.pop_front() {
+                Some(Ok(item)) => ready.extend(self.read(item)),
+                Some(Err(error)) => self.stop(Stop::Failed(input::unreadable(&error))),
+                None if self.news.input_ended => self.stop(Stop::InputEnded),
+                None => break,
+            }
+        }
+        if ready.is_empty() {
+            return;
+        }
+        for (slot, label, error) in self.tasks.submit(ready, self.observer.keeps_arguments()) {
+            self.bytes_held -= label.bytes;
+            match error {
                 // No later item would fare better.
-                Err(
-                    error @ (SubmitError::Closed
-                    | SubmitError::Broken(_)
-                    | SubmitError::Quarantined(_)),
-                ) => {
+                SubmitError::Closed | SubmitError::Broken(_) | SubmitError::Quarantined(_) => {
                     self.drop_item(slot);
                     self.stop(Stop::Failed(error.into()));
                 }
-                Err(error) => self.fail(slot, &label, Problem::refused(&error), |_| error.into()),
+                error => self.fail(slot, &label, Problem::refused(&error), |_| error.into()),
             }
         }
     }
 
     /// The call that an item asks for, and its place in the output.
-    fn read(&mut self, item: Item) -> Option<((Slot, Label), Call)> {
+    fn read(&mut self, item: Item) -> Option<Ready> {
         let Item { ordinal, name, content, weight } = item;
         if self.is_done(ordinal, weight) {
             return None;
@@ -369,7 +268,13 @@ impl<'a> Session<'a> {
                 }
                 None
             }
-            Ok(Some(call)) => Some(((self.order.open(), label), call)),
+            Ok(Some(call)) => {
+                if let Call::Program(call) = &call {
+                    call.file().into_iter().for_each(|file| self.sink.reads(file));
+                }
+                self.bytes_held += label.bytes;
+                Some(Ready { slot: self.order.open(), label, call })
+            }
             Err(message) => {
                 let slot = self.order.open();
                 let problem = Problem::unread(&label.name, message);
@@ -404,25 +309,22 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Waits for the end of a task without anybody blocking for it.
-    fn follow(&mut self, slot: Slot, mut task: UnderWay) {
-        let ended = self.ended.0.clone();
-        let waker = Waker::from(Arc::new(Bell { slot, ended: ended.clone() }));
-        if Pin::new(&mut task.handle).poll(&mut Context::from_waker(&waker)).is_ready() {
-            // It has ended already; this session holds the receiver.
-            let _ = ended.send(slot);
+    fn end_tasks(&mut self) {
+        if self.news.ended.is_empty() {
+            return;
         }
-        self.bytes_held += task.label.bytes;
-        self.under_way.insert(slot, task);
+        let mut ended = std::mem::take(&mut self.news.ended);
+        self.window.ended(ended.len(), Instant::now());
+        ended.drain(..).for_each(|slot| self.end(slot));
+        // For the next ones.
+        self.news.ended = ended;
     }
 
     fn end(&mut self, slot: Slot) {
-        let Some(UnderWay { handle, label, given }) = self.under_way.remove(&slot) else { return };
-        self.bytes_held -= label.bytes;
-        let (pool, function) = (self.pool, function(self.args));
-        self.observer
-            .ended(label.number(), &handle, || given.map(|call| call.record(pool, function)));
-        let ended = match (handle.output(), &self.writing.program) {
+        let Some(mut task) = self.tasks.take(slot) else { return };
+        self.tasks.observe(&mut task, &mut self.observer);
+        self.bytes_held -= task.label.bytes;
+        let ended = match (task.output(), &self.writing.program) {
             (Err(TaskError::Cancelled(_)), _) => return self.drop_item(slot),
             (Err(error @ (TaskError::Broken(_) | TaskError::Quarantined(_))), _) => {
                 self.drop_item(slot);
@@ -430,19 +332,21 @@ impl<'a> Session<'a> {
             }
             (ended, None) => ended,
             (ended, Some(program)) => {
-                return match program.outcome(ended, handle.report()) {
-                    Ok((written, beside)) => self.settle(slot, &label, Ok((written, Some(beside)))),
+                return match program.outcome(ended, task.report()) {
+                    Ok((written, beside)) => {
+                        self.settle(slot, &task.label, Ok((written, Some(beside))))
+                    }
                     Err(failed) => {
                         let Failed { problem, error } = *failed;
-                        self.fail(slot, &label, problem, |_| error);
+                        self.fail(slot, &task.label, problem, |_| error);
                     }
                 };
             }
         };
         match ended.and_then(Written::from_output) {
-            Ok(written) => self.settle(slot, &label, Ok((written, None))),
+            Ok(written) => self.settle(slot, &task.label, Ok((written, None))),
             Err(error) => {
-                self.fail(slot, &label, Problem::of_task(&error), |_| Error::from(&error));
+                self.fail(slot, &task.label, Problem::of_task(&error), |_| Error::from(&error));
             }
         }
     }
@@ -463,7 +367,7 @@ impl<'a> Session<'a> {
         let error = error(problem.message()).preceded_by(format!("{} failed", label.name));
         self.stop(Stop::Failed(error));
         // What comes before it is still done and written.
-        self.cancel_waiting(slot..);
+        self.tasks.cancel(slot..);
     }
 
     fn settle(
@@ -497,46 +401,46 @@ impl<'a> Session<'a> {
         if !matches!(self.stop, Some(Stop::Failed(_))) {
             self.stop = Some(Stop::Interrupted(exit));
         }
-        self.cancel_waiting(..);
-        let running = self.under_way.values().filter(|task| !task.handle.is_done()).count();
+        self.tasks.cancel(..);
         // What a program reads from stderr stays one object.
-        self.watch.interrupted(if self.args.sink.json { 0 } else { running });
-    }
-
-    fn cancel_waiting(&self, slots: impl RangeBounds<Slot>) {
-        for (_, task) in self.under_way.range(slots) {
-            task.handle.cancel();
-        }
+        self.watch.interrupted(if self.args.sink.json { 0 } else { self.tasks.running() });
     }
 
     fn write_ready(&mut self) -> Result<(), Error> {
-        // Without order a gap means nothing, and whoever cannot go on wants all that was done.
-        let stops_at_gap = !self.args.unordered
-            && (self.state.is_some() || self.args.sink.on_error == OnError::Stop);
-        while let Some(waiting) = self.order.pop() {
-            let Some((record, weight)) = waiting else {
-                self.gap |= stops_at_gap;
-                continue;
+        while let Some(turn) = self.order.pop() {
+            let (record, weight) = match turn {
+                Turn::Write(outcome) => outcome,
+                Turn::Behind((record, _)) => {
+                    self.bytes_held -= record.output.bytes();
+                    self.tally.taken_back(record.failed);
+                    continue;
+                }
             };
             self.bytes_held -= record.output.bytes();
-            if self.gap {
-                self.tally.taken_back(record.failed);
-                continue;
-            }
             if let Some(text) = &record.aside {
                 self.watch.aside(true, || streams::say(|to| writeln!(to, "{text}")));
             }
-            let (watch, sink) = (&self.watch, &mut self.sink);
-            watch.aside(false, || sink.write(&record.output))?;
+            self.sink.write(&record.output)?;
             if let Some(state) = &mut self.state {
                 state.wrote(record.ordinal, &record.output, record.failed.is_some());
                 state.finished(record.ordinal, weight, Some(record.failed.is_some()));
             }
+            if self.sink.is_full() {
+                self.flush()?;
+            }
+        }
+        match self.unwritten {
+            _ if !self.sink.is_waiting() => {}
+            None => self.unwritten = Some(Instant::now()),
+            // Other tasks end all the time, and the reader of the output must not wait for a pause.
+            Some(since) if since.elapsed() >= HELD_MAX => self.flush()?,
+            Some(_) => {}
         }
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Error> {
+        self.unwritten = None;
         if !self.sink.is_waiting() {
             return Ok(());
         }
@@ -548,7 +452,7 @@ impl<'a> Session<'a> {
     fn keep(&mut self) -> Result<(), Error> {
         self.flush()?;
         let Some(state) = &mut self.state else { return Ok(()) };
-        let nothing_left = self.order.len() == 0 && !self.gap;
+        let nothing_left = self.order.len() == 0 && !self.order.has_gap();
         let complete = nothing_left && matches!(self.stop, Some(Stop::InputEnded));
         state.keep(self.sink.keep()?, complete)
     }

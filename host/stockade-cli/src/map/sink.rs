@@ -1,7 +1,7 @@
 //! The sink: where records go, a line after the other or a file each.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -19,18 +19,22 @@ use crate::streams::{self, Stdout, Waiting};
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// Where records go.
-pub(crate) enum Sink {
-    Stdout(BufWriter<Stdout>),
+pub(crate) struct Sink {
+    to: To,
+    /// Buffered whole lines.
+    waiting: Vec<u8>,
+}
+
+enum To {
+    Stdout(Stdout),
     File(Box<Tracked>),
-    /// What is read is not to be written over, whatever a result would be called.
+    /// With the files that are read, which no result may replace.
     Directory(PathBuf, Inputs),
 }
 
 /// A file that knows what is in it.
-pub(crate) struct Tracked {
+struct Tracked {
     file: Waiting<File>,
-    /// Whole lines that are not yet in the file.
-    waiting: Vec<u8>,
     path: PathBuf,
     /// Whether this run made it.
     is_new: bool,
@@ -42,12 +46,102 @@ impl Sink {
     /// Opens what the command line names; where the map goes on, as it was at `reached`.
     ///
     /// # Errors
-    /// What the system refuses, and an output that somebody changed since.
+    /// What the system refuses, and an output that was changed since.
     pub(crate) fn open(
         args: &SinkArgs,
         reached: Option<&Reached>,
-        mut inputs: Inputs,
+        inputs: Inputs,
     ) -> Result<Self, Error> {
+        Ok(Self { to: To::open(args, reached, inputs)?, waiting: Vec::new() })
+    }
+
+    /// An item is in the file `path`, which no later result replaces: results have files in one
+    /// directory, so no others are kept in mind.
+    pub(crate) fn reads(&mut self, path: &Path) {
+        if let To::Directory(directory, inputs) = &mut self.to
+            && let Some(parent) = path.parent()
+            && directory.canonicalize().is_ok_and(|directory| directory == parent)
+        {
+            inputs.file(path);
+        }
+    }
+
+    /// Whether records go to this process's stdout.
+    pub(crate) fn is_stdout(&self) -> bool {
+        matches!(self.to, To::Stdout(_))
+    }
+
+    /// Whether lines are buffered.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether the buffer should be flushed.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.len() >= BUFFER_BYTES
+    }
+
+    /// Writes the file of one item, or buffers its line until the next [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub(crate) fn write(&mut self, output: &Output) -> Result<(), Error> {
+        match (&self.to, output) {
+            (To::Directory(directory, inputs), Output::File { name, bytes, obsolete }) => {
+                return write_file(inputs, directory, name, bytes, obsolete);
+            }
+            (To::Stdout(_) | To::File(_), Output::Line(line)) => {
+                self.waiting.extend_from_slice(line.as_bytes());
+                self.waiting.push(b'\n');
+            }
+            // A directory is given files, and nothing else is.
+            (_, Output::Nothing | Output::Line(_) | Output::File { .. }) => {}
+        }
+        Ok(())
+    }
+
+    /// Writes all buffered lines.
+    ///
+    /// # Errors
+    /// What the system refuses, a reader that has gone included.
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
+        let written = match &mut self.to {
+            To::Stdout(stdout) => {
+                stdout.write_all(&self.waiting).map_err(|error| streams::failed(&error))
+            }
+            To::File(tracked) => tracked.write(&self.waiting),
+            To::Directory(..) => Ok(()),
+        };
+        self.waiting.clear();
+        written
+    }
+
+    /// Syncs everything to the disk. Returns the output's bytes and their digest.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub(crate) fn keep(&mut self) -> Result<(u64, String), Error> {
+        self.flush()?;
+        match &mut self.to {
+            To::Stdout(_) => Ok((0, String::new())),
+            To::File(tracked) => {
+                let Tracked { file, path, bytes, hasher, .. } = &mut **tracked;
+                file.0.sync_data().map_err(|error| cannot("write", path, &error))?;
+                Ok((*bytes, hasher.finalize().to_hex().to_string()))
+            }
+            To::Directory(directory, _) => {
+                // All files of it at once: one by one would take as long as many of their tasks.
+                let kept = File::open(&*directory)
+                    .and_then(|directory| rustix::fs::syncfs(&directory).map_err(Into::into));
+                kept.map_err(|error| cannot("write", directory, &error))?;
+                Ok((0, String::new()))
+            }
+        }
+    }
+}
+
+impl To {
+    fn open(args: &SinkArgs, reached: Option<&Reached>, mut inputs: Inputs) -> Result<Self, Error> {
         if reached.is_some() {
             inputs.goes_on();
         }
@@ -56,7 +150,7 @@ impl Sink {
             return Ok(Self::Directory(directory.clone(), inputs));
         }
         let Some(path) = args.output.as_ref().filter(|path| path.as_os_str() != "-") else {
-            return Ok(Self::Stdout(BufWriter::with_capacity(BUFFER_BYTES, streams::stdout())));
+            return Ok(Self::Stdout(streams::stdout()));
         };
         let refused = |error: io::Error| cannot("write", path, &error);
         inputs.check_granted(path)?;
@@ -78,118 +172,32 @@ impl Sink {
                 let message = format!("the output {} was changed since", path.display());
                 return Err(Error::new(Exit::Output, message)
                     .because(format!(
-                        "the first {bytes} bytes of it are not what was written, so that going on could lose or repeat items"
+                        "the first {bytes} bytes of it are not what was written, so continuing could lose or repeat items"
                     ))
-                    .help("put it back as it was, or begin anew: remove both it and the state"));
+                    .help("restore it, or start over: remove both it and the state"));
             }
             // What was written after the state was is written again.
             file.set_len(bytes).map_err(refused)?;
             io::Seek::seek(&mut file, io::SeekFrom::Start(bytes)).map_err(refused)?;
         }
-        let (file, waiting, path) = (Waiting(file), Vec::new(), path.clone());
-        Ok(Self::File(Box::new(Tracked { file, waiting, path, is_new, bytes, hasher })))
-    }
-
-    /// An item is in the file `path`, which no later result replaces: results have files in one
-    /// directory, so no others are kept in mind.
-    pub(crate) fn reads(&mut self, path: &Path) {
-        if let Self::Directory(directory, inputs) = self
-            && let Some(parent) = path.parent()
-            && directory.canonicalize().is_ok_and(|directory| directory == parent)
-        {
-            inputs.file(path);
-        }
-    }
-
-    /// Whether records go to this process's stdout.
-    pub(crate) fn is_stdout(&self) -> bool {
-        matches!(self, Self::Stdout(_))
-    }
-
-    /// Whether something waits for [`flush`](Self::flush).
-    pub(crate) fn is_waiting(&self) -> bool {
-        match self {
-            Self::Stdout(stdout) => !stdout.buffer().is_empty(),
-            Self::File(tracked) => !tracked.waiting.is_empty(),
-            Self::Directory(..) => false,
-        }
-    }
-
-    /// Writes what there is of one item.
-    ///
-    /// # Errors
-    /// What the system refuses, a reader that has gone included.
-    pub(crate) fn write(&mut self, output: &Output) -> Result<(), Error> {
-        match (self, output) {
-            (_, Output::Nothing) => Ok(()),
-            (Self::Stdout(stdout), Output::Line(line)) => {
-                writeln!(stdout, "{line}").map_err(|error| streams::failed(&error))
-            }
-            (Self::File(tracked), Output::Line(line)) => tracked.write(line),
-            (Self::Directory(directory, inputs), Output::File { name, bytes, obsolete }) => {
-                write_file(inputs, directory, name, bytes, obsolete)
-            }
-            // A directory is given files, and nothing else is.
-            (_, Output::Line(_) | Output::File { .. }) => Ok(()),
-        }
-    }
-
-    /// Hands everything to the system.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub(crate) fn flush(&mut self) -> Result<(), Error> {
-        match self {
-            Self::Stdout(stdout) => stdout.flush().map_err(|error| streams::failed(&error)),
-            Self::File(tracked) => tracked.flush(),
-            Self::Directory(..) => Ok(()),
-        }
-    }
-
-    /// Makes sure that everything is on the disk, and tells how much there is.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub(crate) fn keep(&mut self) -> Result<(u64, String), Error> {
-        self.flush()?;
-        match self {
-            Self::Stdout(_) => Ok((0, String::new())),
-            Self::File(tracked) => {
-                let Tracked { file, path, bytes, hasher, .. } = &mut **tracked;
-                file.0.sync_data().map_err(|error| cannot("write", path, &error))?;
-                Ok((*bytes, hasher.finalize().to_hex().to_string()))
-            }
-            Self::Directory(directory, _) => {
-                // All files of it at once: one by one would take as long as many of their tasks.
-                let kept = File::open(&*directory)
-                    .and_then(|directory| rustix::fs::syncfs(&directory).map_err(Into::into));
-                kept.map_err(|error| cannot("write", directory, &error))?;
-                Ok((0, String::new()))
-            }
-        }
+        let (file, path) = (Waiting(file), path.clone());
+        Ok(Self::File(Box::new(Tracked { file, path, is_new, bytes, hasher })))
     }
 }
 
 impl Tracked {
-    fn write(&mut self, line: &str) -> Result<(), Error> {
-        for piece in [line.as_bytes(), b"\n"] {
-            self.waiting.extend_from_slice(piece);
-            self.hasher.update(piece);
-            self.bytes += piece.len() as u64;
-        }
-        if self.waiting.len() < BUFFER_BYTES { Ok(()) } else { self.flush() }
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        let lines = std::mem::take(&mut self.waiting);
-        self.file.write_all(&lines).map_err(|error| {
+    fn write(&mut self, lines: &[u8]) -> Result<(), Error> {
+        self.file.write_all(lines).map_err(|error| {
             self.cut();
             cannot("write", &self.path, &error)
-        })
+        })?;
+        self.hasher.update(lines);
+        self.bytes += lines.len() as u64;
+        Ok(())
     }
 
-    /// Leaves whole lines, or no file where there are none and was none: the disk is full, and what could
-    /// be done about it has been.
+    /// Truncates the output to whole lines, since the disk is full. Removes a file that this run made and
+    /// that holds no line.
     fn cut(&self) {
         let Ok(end) = last_line_end(&self.file.0) else { return };
         let _ = self.file.0.set_len(end);
@@ -247,5 +255,7 @@ fn write_file(
 }
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> Error {
-    Error::new(Exit::Output, format!("cannot {what} {}", path.display())).cause(error)
+    Error::new(Exit::Output, format!("cannot {what} {}", path.display()))
+        .cause(error)
+        .help_with_directory(path)
 }

@@ -9,7 +9,7 @@
 //! the output behind the last whole line here, before a crash or a kill, is cut off and written anew,
 //! and nothing is ever missing: [`Sink::open`](super::sink::Sink::open) checks that it is there.
 //!
-//! Invariant: nobody else writes to the file, which is locked for as long as the map runs.
+//! Invariant: no other process writes to the file, which is locked while the map runs.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -25,7 +25,7 @@ use super::kept::{self, Found, Mark};
 use super::program::Plan;
 use super::record::Output;
 use crate::args::MapArgs;
-use crate::error::Error;
+use crate::error::{Error, missing_directory};
 use crate::exit::Exit;
 use crate::streams;
 
@@ -67,7 +67,7 @@ impl State {
     ///
     /// # Errors
     /// A state of another map, one that another process uses, an input that cannot be read twice, an
-    /// output that somebody changed since, and what the system refuses.
+    /// output that was changed since, and what the system refuses.
     pub(crate) fn open(args: &MapArgs, program: Option<&Plan>, path: &Path) -> Result<Self, Error> {
         check(args)?;
         let identity = identity::of(args, program)?;
@@ -223,7 +223,7 @@ fn refuse_output(args: &MapArgs, state: &Path) -> Result<(), Error> {
             format!("there is no state {state}, but {output} is there"),
         )
         .help("name the state that the output belongs to, or remove the output")
-        .help("`--anew` begins anew, and writes over the output"));
+        .help("`--anew` starts over and overwrites the output"));
     }
     Ok(())
 }
@@ -237,7 +237,7 @@ fn compare(path: &Path, found: &Value, wanted: &Value) -> Result<(), Error> {
     let refused = differences[1..].iter().cloned().fold(refused, Error::because);
     Err(refused
         .help("put back what was there, or name another STATE and another output")
-        .help("`--anew` begins anew: what is done is done again, and written over"))
+        .help("`--anew` starts over: everything is done again, and the output overwritten"))
 }
 
 /// What stands in a state.
@@ -352,17 +352,20 @@ fn parse(value: &Value) -> Option<Reached> {
 /// The error of a file that is something else, and that nothing may be lost of.
 fn foreign(path: &Path) -> Error {
     Error::new(Exit::Usage, format!("{} is no state of a map", path.display()))
-        .help("name another file for `--resume`: it is made where there is none")
+        .help("name another file for `--resume`: it is created if missing")
 }
 
 /// The error of a state that cannot be gone on from.
 fn unusable(path: &Path, why: &str) -> Error {
     Error::new(Exit::Usage, format!("the state {} {why}", path.display()))
-        .help("`--anew` begins anew: what is done is done again, and written over")
+        .help("`--anew` starts over: everything is done again, and the output overwritten")
 }
 
 fn cannot(path: &Path, error: &io::Error) -> Error {
-    Error::new(Exit::Output, format!("cannot keep the state {}", path.display())).cause(error)
+    let message = format!("cannot keep the state {}", path.display());
+    // That it is missing is a mistake of the command line, and not the disk's.
+    let exit = if missing_directory(path).is_some() { Exit::Missing } else { Exit::Output };
+    Error::new(exit, message).cause(error).help_with_directory(path)
 }
 
 #[cfg(test)]

@@ -22,13 +22,13 @@ pub(crate) struct Watch {
     started: Instant,
     drawn: Option<Instant>,
     shares_terminal: bool,
-    /// Whether the bar is drawn by somebody else.
+    /// Whether another part of the command draws the bar.
     is_beside: bool,
 }
 
 impl Watch {
-    /// Looks whether anybody watches a map over an input of this size, if that is known; its output
-    /// may go to the same terminal.
+    /// Shows a bar if stderr is a terminal. `size` is that of the input, if known; the output may go to the
+    /// same terminal.
     pub(crate) fn new(size: Option<u64>, to_stdout: bool) -> Self {
         let watched = streams::stderr_is_terminal();
         let bar = watched.then(|| {
@@ -47,14 +47,14 @@ impl Watch {
         Self { bar, size, started, drawn, shares_terminal, is_beside }
     }
 
-    /// Beside `bar`, which somebody else draws.
+    /// With `bar`, which another part of the command draws.
     pub(crate) fn beside(bar: ProgressBar, to_stdout: bool) -> Self {
         let shares_terminal = to_stdout && streams::stdout_is_terminal();
         let (bar, started) = (Some(bar), Instant::now());
         Self { bar, size: None, started, drawn: Some(started), shares_terminal, is_beside: true }
     }
 
-    /// Whether anybody watches.
+    /// Whether a bar or a live view is shown.
     pub(crate) fn is_watched(&self) -> bool {
         self.bar.is_some()
     }

@@ -8,7 +8,7 @@ use super::kept::{KEPT_MAX, Kept};
 use crate::error::Error;
 use crate::report;
 
-/// What a dump has beside the memory, and more: globals, functions, headers.
+/// An upper bound of what a dump holds in addition to the memory: globals, functions, headers.
 const AROUND_BYTES: u64 = 16 << 20;
 
 /// Saves core dumps into a directory.
@@ -20,7 +20,7 @@ pub(crate) struct Dumper {
 }
 
 impl Dumper {
-    /// Into `directory`, which is made where there is none.
+    /// Into `directory`, which is created if missing.
     ///
     /// # Errors
     /// Where it cannot be.

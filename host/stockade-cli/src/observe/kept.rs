@@ -28,7 +28,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// In `directory`, which is made where there is none; `option` names it.
+    /// In `directory`, which is created if missing; `option` names it.
     ///
     /// # Errors
     /// Where it cannot be.

@@ -1,5 +1,5 @@
-//! What `run` and `map` can tell of their tasks beside the results: recordings of those that fail, core
-//! dumps of those that trap, a trace of all, and a live view.
+//! What `run` and `map` can report in addition to results: recordings of tasks that fail, core dumps of
+//! tasks that trap, a trace of all tasks, and a live view.
 //!
 //! ```text
 //! ObserveArgs ─► Observer ─┬ seed ─► Limits::deterministic
@@ -37,8 +37,8 @@ use trace::Trace;
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ObserveArgs {
     /// Save each task that fails, up to 100, into a file in the directory DIR: `stockade replay FILE`
-    /// runs it again. Tasks then run as with --deterministic: clocks stand still but for being read,
-    /// and every task sees the same random numbers
+    /// runs it again. Tasks then run as with --deterministic: clocks advance only when they are
+    /// read, and every task sees the same random numbers
     #[arg(long, value_name = "DIR", help_heading = "Seeing inside")]
     pub(crate) record: Option<PathBuf>,
 
@@ -66,7 +66,7 @@ impl Observer {
     /// Makes ready for what `args` ask, before anything is run.
     ///
     /// # Errors
-    /// Where that cannot be written.
+    /// If one of the files or directories cannot be written.
     pub(crate) fn new(args: &ObserveArgs) -> Result<Self, Error> {
         let recorder = args.record.as_deref().map(Recorder::new).transpose()?;
         let dumper = args.coredump.as_deref().map(Dumper::new).transpose()?;
@@ -77,7 +77,7 @@ impl Observer {
     /// Shows how it goes in the terminal.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If stderr is not a terminal.
     pub(crate) fn with_top(mut self) -> Result<Self, Error> {
         self.top = Some(Top::new()?);
         Ok(self)
@@ -88,14 +88,14 @@ impl Observer {
         self.top.as_ref().map(Top::bar)
     }
 
-    /// Brings the live view up to date.
+    /// Updates the live view.
     pub(crate) fn glance(&mut self, pool: &Pool, done: u64, failed: u64) {
         if let Some(top) = &mut self.top {
             top.glance(pool, done, failed);
         }
     }
 
-    /// The seed of tasks that are recorded, where nobody names another; none where none are.
+    /// The default seed of tasks that are recorded; `None` if none are.
     pub(crate) fn seed(&self) -> Option<u64> {
         self.recorder.as_ref().map(Recorder::run)
     }

@@ -12,7 +12,7 @@ use crate::error::Error;
 pub(crate) struct Recorder(Kept);
 
 impl Recorder {
-    /// Into `directory`, which is made where there is none.
+    /// Into `directory`, which is created if missing.
     ///
     /// # Errors
     /// Where it cannot be.

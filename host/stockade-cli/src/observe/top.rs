@@ -69,10 +69,8 @@ impl Top {
     /// Where that is no terminal.
     pub(crate) fn new() -> Result<Self, Error> {
         if !io::stderr().is_terminal() {
-            return Err(Error::new(Exit::Usage, "`--top` needs a terminal, and stderr is none")
-                .help(
-                    "without it, what there is to tell comes at the end; `--trace FILE` has it all",
-                ));
+            return Err(Error::new(Exit::Usage, "`--top` needs a terminal, and stderr is not one")
+                .help("without it a summary comes at the end; `--trace FILE` records every task"));
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template("{msg}") {
@@ -83,7 +81,7 @@ impl Top {
         Ok(Self { bar, started: now, drawn: now, waiting, running, before: Counts::default() })
     }
 
-    /// What it is drawn on, for whoever writes beside it.
+    /// The bar that it is drawn on, for others that write to the same terminal.
     pub(crate) fn bar(&self) -> ProgressBar {
         self.bar.clone()
     }

@@ -51,7 +51,7 @@ impl Trace {
     /// Ends the file, which is there from now on.
     ///
     /// # Errors
-    /// Where any of it could not be written; then there is none.
+    /// If any of it could not be written; then there is no file.
     pub(crate) fn finish(self) -> Result<(), Error> {
         let path = self.path.clone();
         let file = self.end()?.into_inner().map_err(IntoInnerError::into_error);
@@ -136,7 +136,10 @@ impl<W: Write> Trace<W> {
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {
     let message = format!("cannot write the trace {}", path.display());
-    Error::new(Exit::Output, message).cause(error).help("`--trace` takes a file to be written")
+    Error::new(Exit::Output, message)
+        .cause(error)
+        .help_with_directory(path)
+        .help("`--trace` takes a file to be written")
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::{Setting, beside, is_harmless, is_settable};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::streams;
 
 const NAME: &str = "stockade.toml";
 
@@ -51,8 +52,9 @@ impl File {
     /// Reads the file `path`, which was `named` or only found, with settings for `command`.
     ///
     /// # Errors
-    /// A file that cannot be read, is no TOML, or sets what there is not or what it may not.
+    /// A file that is unreadable, is not valid TOML, or contains an unknown or forbidden key.
     pub(super) fn read(path: PathBuf, named: bool, command: &Command) -> Result<Self, Error> {
+        streams::check_named(&path).map_err(|error| unreadable(&path, &error))?;
         let length = path.metadata().map_err(|error| unreadable(&path, &error))?.len();
         if length > BYTES_MAX {
             return Err(Error::new(Exit::Usage, format!("{} is too long", path.display())));
@@ -127,7 +129,8 @@ impl Reader<'_> {
             .help(format!("`{help}` lists them; in the file they are written without --")));
         };
         if !self.named && !is_harmless(long) {
-            let message = format!("{origin}: `{long}` may not stand in a file that was only found");
+            let message =
+                format!("{origin}: `{long}` is allowed only in a settings file that is named");
             return Err(Error::new(Exit::Usage, message)
                 .because(
                     "a folder's file could let its own module read your files, or write over them",

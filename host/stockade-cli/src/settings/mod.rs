@@ -124,7 +124,7 @@ pub(crate) fn apply(command: Command, words: &[OsString]) -> Result<Command, Err
     else {
         return Ok(command);
     };
-    // Whoever asks for help may want to know how to write the file that is wrong.
+    // Help must work with a file that is wrong, because it says how to write one.
     if before.clone().any(asks_help) {
         return Ok(command);
     }

@@ -1,7 +1,7 @@
 //! Which of the three streams were closed when this process began.
 //!
 //! The standard library opens `/dev/null` in their places before `main`, after which a closed stream
-//! cannot be told from one that somebody sent there. So this looks earlier, as the program is loaded.
+//! cannot be told from a redirection to it. So this looks earlier, as the program is loaded.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

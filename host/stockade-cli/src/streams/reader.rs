@@ -1,38 +1,33 @@
 //! The reader of stdout: whether there is one still.
 //!
-//! A pipe whose reader has gone says so only to who writes or asks. A map that writes nothing for a
-//! while would go on for nobody.
+//! A pipe whose reader has gone says so only to a process that writes or polls. A map that writes nothing
+//! for a while would go on in vain.
 
 use std::io::{self, PipeWriter};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FileType;
 
 /// Tells when the reader of stdout has gone.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    receiver: Receiver<()>,
-    /// Kept so that a waiting receiver is never told of a thread's end.
-    _sender: Sender<()>,
     /// The thread sleeps until this is gone, if the reader stays.
     end: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Reader {
-    /// From now on. Where stdout is a file or a terminal nothing is ever told.
+    /// From now on: `tell` is called once the reader has gone, and never where stdout is a file or a
+    /// terminal.
     ///
     /// # Errors
     /// A thread or a pipe that the system does not give.
-    pub(crate) fn watch() -> io::Result<Self> {
-        let (sender, receiver) = crossbeam_channel::bounded(1);
+    pub(crate) fn watch(tell: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         if !can_leave() {
-            return Ok(Self { receiver, _sender: sender, end: None, thread: None });
+            return Ok(Self { end: None, thread: None });
         }
         let (ended, end) = io::pipe()?;
-        let told = sender.clone();
         let thread =
             std::thread::Builder::new().name("stockade-reader".into()).spawn(move || {
                 let stdout = io::stdout();
@@ -44,20 +39,14 @@ impl Reader {
                     match waited {
                         Err(rustix::io::Errno::INTR) => {}
                         Ok(_) if stdout && !ended => {
-                            // Full where it has been told already.
-                            let _ = told.try_send(());
+                            tell();
                             return;
                         }
                         _ => return,
                     }
                 }
             })?;
-        Ok(Self { receiver, _sender: sender, end: Some(end), thread: Some(thread) })
-    }
-
-    /// Where it is told.
-    pub(crate) fn receiver(&self) -> Receiver<()> {
-        self.receiver.clone()
+        Ok(Self { end: Some(end), thread: Some(thread) })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every kind of bad input ends with its own exit code, its cause, and what to do about it.
 
+use serde_json::json;
+
 use crate::args;
 use crate::support::{Folder, example, module, stockade};
 
@@ -19,6 +21,61 @@ const FAILING: &str = r#"(module
   (func (export "errs") (result i32) (call $error (i32.const 0) (i32.const 17)) (i32.const 1))
   (func (export "panics") (result i32)
     (call $error (i32.const 64) (i32.const 62)) (unreachable)))"#;
+
+#[test]
+fn a_number_that_no_f32_holds_is_refused_wherever_it_stands() {
+    // Takes everything, so that nothing but the command refuses a number.
+    let functions = [
+        ("one", json!([{"name": "x", "type": "f32"}])),
+        ("many", json!([{"name": "x", "type": "Vec<f32>"}])),
+        ("two", json!([{"name": "x", "type": "f32"}, {"name": "y", "type": "Option<f64>"}])),
+    ];
+    let records = functions.map(|(name, params)| {
+        let record = json!({
+            "abi": 1, "kind": "task", "name": name, "export": "f", "params": params, "result": "bool",
+        });
+        format!("{}\\0a", record.to_string().replace('"', "\\\""))
+    });
+    let records = records.concat();
+    let (folder, guest) = module(&format!(
+        r#"(module
+          (import "stockade" "input_len" (func (result i32)))
+          (import "stockade" "output_write" (func $write (param i32 i32)))
+          (@custom "stockade.tasks" "{records}")
+          (memory (export "memory") 1)
+          (data (i32.const 0) "true")
+          (func (export "f") (result i32)
+            (call $write (i32.const 0) (i32.const 4)) (i32.const 0)))"#
+    ));
+    let run = |words: &[&str]| {
+        stockade(args!["run", guest].into_iter().chain(words.iter().map(Into::into))).end()
+    };
+    let refused = ["1e39 does not fit an f32", "from -3.4028235e38 to 3.4028235e38"];
+    run(&["one", "1e38"]).gives("true\n");
+    run(&["two", "-1e38", "1e39"]).gives("true\n");
+    run(&["one", "1e39"]).fails(64, &["argument 1: 1e39", refused[1]]);
+    run(&["two", "--arg", "x=-1e39"]).fails(64, &["argument `x`: -1e39", refused[1]]);
+    run(&["many", "[1, 1e39]"]).fails(64, &refused);
+    stockade(args!["bench", guest, "one", "1e39"]).end().fails(64, &refused);
+
+    let file = folder.file("number.json", "1e39");
+    for (options, input) in [
+        (args!["one"].to_vec(), "1\n1e39\n"),
+        (args!["two", "--args"].to_vec(), "[1, 1e39]\n[1e39]\n"),
+        (args!["two", "--args"].to_vec(), "[1]\n{\"kwargs\": {\"x\": 1e39}}\n"),
+        (args!["two", "--input", "csv"].to_vec(), "x,y\n1,1e39\n1e39,1\n"),
+        (args!["one", "--files", file].to_vec(), ""),
+    ] {
+        let of_files = input.is_empty();
+        let ended = stockade(args!["map", guest].into_iter().chain(options)).input(input).end();
+        assert_eq!(ended.code, Some(71), "{input}: {}", ended.stderr);
+        let stdout = ended.stdout();
+        let records: Vec<_> = stdout.lines().collect();
+        assert_eq!(records.len(), if of_files { 1 } else { 2 }, "{stdout}");
+        assert!(of_files || records[0].ends_with("\"result\":true}"), "{stdout}");
+        assert!(records.last().unwrap().contains(refused[0]), "{stdout}");
+    }
+}
 
 #[test]
 fn a_file_that_is_missing() {

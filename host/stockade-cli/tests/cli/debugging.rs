@@ -182,7 +182,7 @@ fn a_trace_has_a_row_for_each_worker_and_a_slice_for_each_task() {
 fn a_live_view_without_a_terminal_is_refused_before_anything_runs() {
     let run = args!["map", located(), "percent", "--args", "--top"];
     let ended = stockade(run).input("[4, 2]\n").end();
-    ended.fails(2, &["error: `--top` needs a terminal, and stderr is none"]);
+    ended.fails(2, &["error: `--top` needs a terminal, and stderr is not one"]);
 }
 
 #[test]
@@ -250,5 +250,5 @@ fn files_that_fail_are_recorded_with_their_bytes_and_traced() {
     assert_eq!(items.len(), 2, "{items:?}");
 
     let run = args!["map", guest, "preview", "--files", bad, "--trace", bad];
-    stockade(run).end().fails(2, &["is read, and would be written over"]);
+    stockade(run).end().fails(2, &["is read, and would be overwritten"]);
 }

@@ -121,6 +121,39 @@ fn a_result_does_not_wait_for_the_next_line_of_input() {
 }
 
 #[test]
+fn a_result_does_not_wait_for_a_task_that_takes_long() {
+    let (folder, guest) = module(STUCK_BELOW_0);
+    // The input stays open and has nothing more to give, or has ended; the third line never ends.
+    let file = folder.file("input", "1\n2\n-1\n");
+    for options in [&["-"][..], &["-", "--unordered"], &["-", "--chunk", "100"], &[]] {
+        let base = args!["map", guest, "f", "--plain", "--workers", "1", "--wall-time", "none"];
+        let more = options.iter().map(Into::into);
+        let input = options.is_empty().then(|| file.clone().into_os_string());
+        let mut running = stockade(base.into_iter().chain(more).chain(input)).start();
+        if !options.is_empty() {
+            running.write("1\n2\n-1\n");
+        }
+        assert_eq!((running.line(), running.line()), ("1".into(), "2".into()));
+    }
+}
+
+#[test]
+fn a_row_and_a_line_that_is_not_complete_hold_back_none_before_them() {
+    let (_folder, guest) = module(STUCK_BELOW_0);
+    let csv = args!["map", guest, "f", "--plain", "--input", "csv"];
+    for (all, input) in
+        [(csv.to_vec(), "n\n1\n2\n\"3"), (args!["map", guest, "f", "--plain"].to_vec(), "1\n2\n3")]
+    {
+        let mut running = stockade(all).start();
+        running.write(input);
+        assert_eq!((running.line(), running.line()), ("1".into(), "2".into()));
+        running.write(if input.ends_with("\"3") { "\"" } else { "" });
+        drop(running.stdin.take());
+        running.end().gives("3\n");
+    }
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_the_map_quietly_though_the_input_has_no_end() {
     let (_folder, guest) = module(STUCK_BELOW_0);
     let mut running = stockade(args!["map", guest, "f", "--plain"]).start();

@@ -163,7 +163,7 @@ fn what_is_read_is_never_written_over() {
     for (option, file) in [("--output", &input), ("--output", &guest), ("--resume", &input)] {
         stockade(args!["map", guest, "inverse", input, option, file])
             .end()
-            .fails(2, &["would be written over"]);
+            .fails(2, &["would be overwritten"]);
     }
     assert_eq!(fs::read_to_string(&input).unwrap(), "1\n");
 }

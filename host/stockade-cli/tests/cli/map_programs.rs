@@ -413,7 +413,7 @@ fn a_library_is_mapped_from_the_entry_that_is_named() {
 fn what_a_program_reads_is_not_written_over() {
     let program = Program::new();
     let path = program.folder.file("given", "kept").display().to_string();
-    let named = ["is read, and would be written over"];
+    let named = ["is read, and would be overwritten"];
     program.map(&["--stdin", &path, "--output", &path, "--", "{}"], "a").fails(2, &named);
     // An item that names a file, which may still come.
     let texts = program.folder.path().join("texts");
@@ -443,7 +443,7 @@ fn what_means_nothing_is_refused_before_anything_is_compiled() {
         &["--files", "x", "--", "{}"],
         &["no directory is granted", "--grant-dir", "--item arg"],
     );
-    refused(&["--placeholder", "", "--", "{}"], &["stand for the item"]);
+    refused(&["--placeholder", "", "--", "{}"], &["must not be empty"]);
     refused(&["--ok-codes", "one", "--program"], &["1,2"]);
 }
 

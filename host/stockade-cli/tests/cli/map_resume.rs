@@ -294,6 +294,33 @@ fn what_cannot_be_gone_on_with_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_directory_that_is_missing_is_named_with_what_to_do() {
+    let (folder, guest) = module(STUCK_BELOW_0);
+    let input = folder.file("input", "1\n2\n");
+    let (missing, output) = (folder.path().join("a/b"), folder.path().join("output"));
+    let file = missing.join("file");
+    let map = |more: &[std::ffi::OsString]| {
+        let base = args!["map", guest, "f", input];
+        stockade(base.into_iter().chain(more.iter().cloned())).end()
+    };
+    let make = format!("mkdir -p {}", missing.display());
+    for to in [args!["--output-dir", missing], args!["-o", output], args!["-o", file]] {
+        let resume = args!["--resume", file];
+        map(&[&to[..], &resume[..]].concat()).fails(66, &["cannot keep the state", &make]);
+    }
+    map(&args!["-o", file]).fails(74, &["cannot write", &make]);
+    map(&args!["--trace", file]).fails(74, &["cannot write the trace", &make]);
+    stockade(args!["run", guest, "f", "1", "-o", file]).end().fails(74, &["cannot write", &make]);
+    assert!(!missing.exists() && !output.exists());
+
+    fs::create_dir_all(&missing).unwrap();
+    map(&args!["--output-dir", missing, "--resume", file]).gives("");
+    // What is in the way of a directory is no directory that is missing.
+    let state = input.join("state");
+    map(&args!["-o", output, "--resume", state]).fails(74, &["cannot keep the state"]);
+}
+
+#[test]
 fn a_state_that_cannot_be_gone_on_from_says_why_and_what_to_do() {
     let (folder, guest) = module(STUCK_BELOW_0);
     let input = folder.file("input", "1\n");
@@ -306,18 +333,18 @@ fn a_state_that_cannot_be_gone_on_from_says_why_and_what_to_do() {
     let good = fs::read_to_string(&state).unwrap();
 
     fs::write(&state, good.replace("\"version\":2", "\"version\":9999")).unwrap();
-    map(&[]).fails(2, &["is of another version of stockade", "`--anew` begins anew"]);
+    map(&[]).fails(2, &["is of another version of stockade", "`--anew` starts over"]);
     map(&["--anew"]).gives("");
 
     fs::write(&state, format!("{good}{{}}\n")).unwrap();
-    map(&[]).fails(2, &["is damaged", "`--anew` begins anew"]);
+    map(&[]).fails(2, &["is damaged", "`--anew` starts over"]);
     map(&["--anew"]).gives("");
 
     // What is something else is not lost, and no option is named that would not help.
     fs::write(&state, "diary\n").unwrap();
     let refused = map(&["--anew"]);
     refused.fails(2, &["is no state of a map", "name another file"]);
-    assert!(!refused.stderr.contains("begins anew"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("starts over"), "{}", refused.stderr);
     assert_eq!(fs::read_to_string(&state).unwrap(), "diary\n");
 }
 
@@ -332,7 +359,7 @@ fn a_result_that_was_changed_is_all_that_is_told() {
     map().gives("");
     fs::write(output.join("2.json"), "7\n").unwrap();
     let refused = map();
-    refused.fails(74, &["2.json was changed since", "`--anew` begins anew"]);
+    refused.fails(74, &["2.json was changed since", "`--anew` starts over"]);
     for told in ["everything was done before", "goes on from there"] {
         assert!(!refused.stderr.contains(told), "{}", refused.stderr);
     }

@@ -45,7 +45,9 @@ fn what_is_wrong_is_told_with_its_variable_or_its_line() {
     run().end().fails(2, &["stockade.toml:2: `memroy` is no option", "stockade help"]);
 
     folder.file("stockade.toml", "grant-dir = \"/\"\n");
-    run().end().fails(2, &["stockade.toml:1: `grant-dir` may not stand", "--config stockade.toml"]);
+    run()
+        .end()
+        .fails(2, &["stockade.toml:1: `grant-dir` is allowed only", "--config stockade.toml"]);
     let config = args!["run", "--config", settings, guest, "f", "1"];
     stockade(config).folder(folder.path()).end().gives("7\n");
 

@@ -164,6 +164,34 @@ fn a_stdin_that_cannot_be_read_is_told() {
 }
 
 #[test]
+fn a_file_that_is_a_closed_stream_is_missing_and_not_an_empty_one() {
+    let (folder, numbers) = guest(NUMBERS);
+    let lines = folder.file("lines", "1\n");
+    for path in ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"] {
+        for args in [
+            args!["run", path, "f", "1"].to_vec(),
+            args!["map", path, "f", lines].to_vec(),
+            args!["bench", path, "f", "1"].to_vec(),
+            args!["inspect", path].to_vec(),
+            args!["inspect", path, "--json"].to_vec(),
+            args!["replay", path].to_vec(),
+            args!["run", numbers, "f", "1", "--config", path].to_vec(),
+            args!["map", numbers, "f", path].to_vec(),
+        ] {
+            let output = shell("\"$0\" \"$@\" <&-", &args);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(66), "{args:?}: {stderr}");
+            assert!(stderr.contains(path) && stderr.contains("Bad file descriptor"), "{stderr}");
+        }
+    }
+    // One that is open and empty is no module.
+    for script in ["\"$0\" \"$@\" < /dev/null", "true | \"$0\" \"$@\""] {
+        let output = shell(script, &args!["run", "/dev/stdin", "f", "1"]);
+        assert_eq!(output.status.code(), Some(65), "{script}");
+    }
+}
+
+#[test]
 fn a_stdin_that_fails_in_the_middle_is_no_end_of_it() {
     const IO: i32 = 29;
     // Closed with something unread, a socket is an error to its other end.
@@ -482,7 +510,7 @@ fn a_result_replaces_no_trace_and_no_state() {
     };
     std::fs::write(output.join("1.json"), "7\n").unwrap();
     granted(&[])
-        .fails(2, &["1.json may be read, and would be written over", "granted to the guest"]);
+        .fails(2, &["1.json may be read, and would be overwritten", "granted to the guest"]);
     assert_eq!(std::fs::read_to_string(output.join("1.json")).unwrap(), "7\n");
     std::fs::remove_file(output.join("1.json")).unwrap();
     let state = folder.path().join("state").display().to_string();

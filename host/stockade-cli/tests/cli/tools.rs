@@ -42,7 +42,7 @@ fn a_caches_entries_are_listed_verified_and_removed() {
     };
     let ask = |action: &str| with_state(args!["cache", action, "--cache", cache].into());
     ask("list").fails(66, &["there is no cache", "--cache DIR"]);
-    stockade(args!["cache", "list"]).end().fails(2, &["which cache?", "STOCKADE_CACHE"]);
+    stockade(args!["cache", "list"]).end().fails(2, &["no cache is named", "STOCKADE_CACHE"]);
 
     with_state(args!["run", guest, "double", "1", "--cache", cache].into()).gives("2\n");
     let listed = ask("list");

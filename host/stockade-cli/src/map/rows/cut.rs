@@ -174,6 +174,11 @@ impl<R: BufRead> Rows<R> {
         Self { reader, cutter, ordinal: 0, begun: false, ended: false }
     }
 
+    /// What the rows are cut from.
+    pub(crate) fn reader_mut(&mut self) -> &mut R {
+        &mut self.reader
+    }
+
     /// The first row: the columns' names. An input without any has none.
     ///
     /// # Errors
