@@ -16,22 +16,20 @@
 //! Invariant: a template is believed nothing. A descriptor that it gives is a worker's only if the kernel
 //! has it as one of a child of this process that nobody knows of, in the template's own user namespace.
 
-mod reply;
-
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use stockade_wire::descriptor::Sender;
-use stockade_wire::{Confinement, Layer, Namespaces, Role, Setup, TemplateReply, TemplateRequest};
+use stockade_wire::{Layer, Namespaces, Role, Setup, TemplateReply, TemplateRequest};
 
 use super::child::{self, Child};
-use super::{Process, start};
-use crate::footprint::{MemoryAllowance, Weighed};
+use super::{Conversation, Process, start};
+use crate::deadline;
+use crate::footprint::MemoryAllowance;
 use crate::worker::{Loadable, setup_for};
 
 /// How long a template may take to become ready; it is a matter of milliseconds.
@@ -39,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long it may take to clone itself: some hundred microseconds.
 const CLONE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The most bytes of a reply.
+const REPLY_BYTES_MAX: usize = 4 << 10;
 
 /// Starts a pool's workers.
 #[derive(Debug)]
@@ -110,7 +111,7 @@ impl Starter {
                 drop(template);
                 self.begin(setup, modules, false)
             }
-            State::Starting(mut template) if template.has_spoken() => {
+            State::Starting(mut template) if template.conversation.has_spoken() => {
                 settled(template.await_ready().map(|()| template))
             }
             other => other,
@@ -134,10 +135,10 @@ impl Starter {
     /// Looks at what its template takes. One that is ended is replaced at the next start.
     pub(crate) fn look(&mut self) {
         if let State::Starting(template) | State::Ready(template) = &mut self.state
-            && let Some(excess) = template.weighed().excess()
+            && let Some(excess) = template.conversation.memory_excess()
         {
             tracing::warn!(%excess, "a pool's template was ended");
-            template.child.kill();
+            template.conversation.kill();
         }
     }
 
@@ -171,14 +172,9 @@ fn settled(template: io::Result<Template>) -> State {
 /// A template's process. Dropping it kills the process and waits for its end; its clones live on.
 #[derive(Debug)]
 struct Template {
-    child: Child,
-    socket: UnixStream,
-    sender: Sender,
-    /// What its clones are told first.
-    confinement: Confinement,
+    conversation: Conversation,
     /// Its user namespace; zero before it is ready.
     users: u64,
-    allowance: MemoryAllowance,
 }
 
 impl Template {
@@ -187,16 +183,16 @@ impl Template {
         // Not with the pool's name first, by which its workers are told.
         let name = format!("template-of-{pool}");
         let lockdown = &setup.confinement.lockdown;
-        let Process { child, socket, confinement } =
-            start(program, Role::Template, &name, lockdown)?;
-        let sender = Sender::new(socket.try_clone()?);
         let setup = setup_for(setup.clone(), modules);
         let allowance = MemoryAllowance::of(setup.data_bytes_max());
-        let mut template = Self { child, socket, sender, confinement, users: 0, allowance };
-        if let Some(why) = &template.confinement.namespaces_refused {
+        let (role, bytes_max) = (Role::Template, REPLY_BYTES_MAX);
+        let conversation =
+            Conversation::start(program, role, &name, lockdown, allowance, bytes_max)?;
+        let confinement = conversation.confinement().clone();
+        if let Some(why) = &confinement.namespaces_refused {
             return Err(io::Error::other(why.clone()));
         }
-        let confinement = template.confinement.clone();
+        let mut template = Self { conversation: conversation.with_descriptors(), users: 0 };
         let setup = Setup { name, confinement, ..setup };
         let host = child::own_pidfd()?;
         template.send(&TemplateRequest::Setup(setup), Some(&host))?;
@@ -209,25 +205,16 @@ impl Template {
 
     fn send(&mut self, request: &TemplateRequest, file: Option<&impl AsFd>) -> io::Result<()> {
         let file = file.map(AsFd::as_fd);
-        self.sender.try_send(request, file.as_slice()).map_err(io::Error::other)
-    }
-
-    fn weighed(&self) -> Weighed {
-        Weighed { pid: self.child.id(), allowance: self.allowance }
-    }
-
-    /// Whether it has said something, or has ended.
-    fn has_spoken(&self) -> bool {
-        child::is_readable(&self.socket)
+        self.conversation.send(request, file.as_slice()).map_err(io::Error::other)
     }
 
     fn await_ready(&mut self) -> io::Result<()> {
-        match self.read(PATIENCE)? {
+        match self.receive(PATIENCE)? {
             (TemplateReply::Ready, None) => {}
             (TemplateReply::Failed(why), None) => return Err(io::Error::other(why)),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
-        self.users = child::users_of(self.child.id())?;
+        self.users = child::users_of(self.conversation.pid())?;
         if self.users == Namespaces::of_this_process().user {
             return Err(io::Error::other("it is in the host's user namespace"));
         }
@@ -242,10 +229,10 @@ impl Template {
         let (socket, theirs) = UnixStream::pair()?;
         self.send(&TemplateRequest::Start { name: name.to_owned() }, Some(&theirs))?;
         drop(theirs);
-        match self.read(CLONE_PATIENCE)? {
+        match self.receive(CLONE_PATIENCE)? {
             (TemplateReply::Started, Some(clone)) => {
                 let child = Child::adopt(clone, self.users)?;
-                let confinement = self.confinement.clone();
+                let confinement = self.conversation.confinement().clone();
                 Ok(Ok(Process { child, socket, confinement }))
             }
             (TemplateReply::NotStarted(why), None) => Ok(Err(why)),
@@ -254,15 +241,17 @@ impl Template {
     }
 
     /// Its answer to one request, and the descriptor beside it.
-    fn read(&self, patience: Duration) -> io::Result<(TemplateReply, Option<OwnedFd>)> {
-        reply::read(&self.socket, Instant::now() + patience, self.weighed())
+    fn receive(&mut self, timeout: Duration) -> io::Result<(TemplateReply, Option<OwnedFd>)> {
+        let reply =
+            self.conversation.receive(deadline::after(timeout)).map_err(io::Error::other)?;
+        Ok((reply, self.conversation.take_descriptor()))
     }
 }
 
 impl Drop for Template {
     fn drop(&mut self) {
-        self.child.kill();
-        self.child.wait();
+        // Before its clones, of which it could make more.
+        self.conversation.end();
         if self.users != 0 {
             child::end_strays(self.users);
         }
@@ -273,7 +262,7 @@ impl Drop for Template {
 mod tests {
     use std::process::{ChildStdin, Command, Stdio};
 
-    use stockade_wire::Lockdown;
+    use stockade_wire::{Confinement, Lockdown};
 
     use super::*;
 
@@ -289,10 +278,11 @@ mod tests {
         let pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty());
         let child = Child::adopt(pidfd.unwrap(), host.user).unwrap();
         let (socket, theirs) = UnixStream::pair().unwrap();
-        let sender = Sender::new(socket.try_clone().unwrap());
         let lockdown = Lockdown::default();
         let confinement = Confinement { lockdown, host, namespaces_refused: None };
-        (Template { child, socket, sender, confinement, users: 0, allowance }, (stdin, theirs))
+        let process = Process { child, socket, confinement };
+        let conversation = Conversation::with(process, allowance, REPLY_BYTES_MAX).unwrap();
+        (Template { conversation, users: 0 }, (stdin, theirs))
     }
 
     #[test]
@@ -313,9 +303,9 @@ mod tests {
             starter.look();
             let State::Ready(template) = &mut starter.state else { panic!("it is there") };
             if is_ended {
-                assert_eq!(template.child.wait().signal(), Some(libc::SIGKILL));
+                assert_eq!(template.conversation.child().wait().signal(), Some(libc::SIGKILL));
             } else {
-                assert!(!template.child.has_ended());
+                assert!(!template.conversation.child().has_ended());
             }
         }
     }
