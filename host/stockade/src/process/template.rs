@@ -24,13 +24,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use stockade_wire::{Layer, Namespaces, Role, Setup, TemplateReply, TemplateRequest};
+use stockade_wire::{Confinement, Layer, Namespaces, Role, Setup, TemplateReply, TemplateRequest};
 
 use super::child::{self, Child};
 use super::{Conversation, Process, start};
-use crate::deadline;
 use crate::footprint::MemoryAllowance;
 use crate::worker::{Loadable, setup_for};
+use crate::{deadline, oom};
 
 /// How long a template may take to become ready; it is a matter of milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -71,10 +71,27 @@ enum State {
 
 /// A worker as it was started.
 #[derive(Debug)]
-pub(crate) struct StartedWorker {
-    pub(crate) process: Process,
-    /// Whether it has its modules already.
-    pub(crate) is_stocked: bool,
+pub(crate) struct StartedWorker<T> {
+    pub(crate) child: Child,
+    /// The kernel's out-of-memory kills before any of the worker's own memory was used.
+    pub(crate) oom_kills: Option<u64>,
+    /// What came of its introduction.
+    pub(crate) introduced: T,
+}
+
+impl<T> StartedWorker<io::Result<T>> {
+    /// The worker, if it could be introduced; else it ends.
+    fn if_introduced(mut self) -> io::Result<StartedWorker<T>> {
+        let Self { oom_kills, introduced, .. } = self;
+        match introduced {
+            Ok(introduced) => Ok(StartedWorker { child: self.child, oom_kills, introduced }),
+            Err(error) => {
+                self.child.kill();
+                self.child.wait();
+                Err(error)
+            }
+        }
+    }
 }
 
 impl Starter {
@@ -97,13 +114,18 @@ impl Starter {
     /// worker's number and name. Blocks for about a millisecond, and at the first call until there is
     /// a template.
     ///
+    /// `introduce` is given the host's end of the worker's socket, what the worker is to be told first, and
+    /// the modules that it does not have yet. A clone is introduced while it is made, and finds its setup
+    /// when it begins.
+    ///
     /// # Errors
-    /// As [`process::start`](super::start).
-    pub(crate) fn start(
+    /// As [`process::start`](super::start), and those of `introduce`.
+    pub(crate) fn start<T>(
         &mut self,
         setup: &Setup,
         modules: &[Loadable],
-    ) -> io::Result<StartedWorker> {
+        introduce: impl Fn(UnixStream, Confinement, &[Loadable]) -> io::Result<T>,
+    ) -> io::Result<StartedWorker<T>> {
         let has_crashed = self.crashes.0.swap(false, Ordering::Relaxed);
         self.state = match std::mem::replace(&mut self.state, State::GivenUp) {
             State::Untried => self.begin(setup, modules, true),
@@ -117,8 +139,9 @@ impl Starter {
             other => other,
         };
         if let State::Ready(template) = &mut self.state {
-            match template.clone_worker(&setup.name) {
-                Ok(Ok(process)) => return Ok(StartedWorker { process, is_stocked: true }),
+            let introduce = |socket, confinement| introduce(socket, confinement, &[]);
+            match template.clone_worker(&setup.name, introduce) {
+                Ok(Ok(worker)) => return worker.if_introduced(),
                 // The system has no process left, and will say so once more.
                 Ok(Err(why)) => tracing::warn!(%why, "a template cannot clone a worker"),
                 Err(error) => {
@@ -128,8 +151,11 @@ impl Starter {
             }
         }
         let lockdown = &setup.confinement.lockdown;
-        let process = start(&self.program, Role::Worker, &setup.name, lockdown)?;
-        Ok(StartedWorker { process, is_stocked: false })
+        let oom_kills = oom::kills();
+        let Process { child, socket, confinement } =
+            start(&self.program, Role::Worker, &setup.name, lockdown)?;
+        let introduced = introduce(socket, confinement, modules);
+        StartedWorker { child, oom_kills, introduced }.if_introduced()
     }
 
     /// Looks at what its template takes. One that is ended is replaced at the next start.
@@ -225,15 +251,22 @@ impl Template {
     ///
     /// # Errors
     /// Outside, where it is of no use any more; inside, where the system refused a process.
-    fn clone_worker(&mut self, name: &str) -> io::Result<Result<Process, String>> {
+    fn clone_worker<T>(
+        &mut self,
+        name: &str,
+        introduce: impl FnOnce(UnixStream, Confinement) -> T,
+    ) -> io::Result<Result<StartedWorker<T>, String>> {
         let (socket, theirs) = UnixStream::pair()?;
         self.send(&TemplateRequest::Start { name: name.to_owned() }, Some(&theirs))?;
         drop(theirs);
+        // This takes a third of the time that the clone takes. The template could read what its clone is
+        // told, then as later: it has the other end of the socket.
+        let introduced = introduce(socket, self.conversation.confinement().clone());
+        let oom_kills = oom::kills();
         match self.receive(CLONE_PATIENCE)? {
             (TemplateReply::Started, Some(clone)) => {
                 let child = Child::adopt(clone, self.users)?;
-                let confinement = self.conversation.confinement().clone();
-                Ok(Ok(Process { child, socket, confinement }))
+                Ok(Ok(StartedWorker { child, oom_kills, introduced }))
             }
             (TemplateReply::NotStarted(why), None) => Ok(Err(why)),
             _ => Err(io::ErrorKind::InvalidData.into()),
@@ -262,7 +295,7 @@ impl Drop for Template {
 mod tests {
     use std::process::{ChildStdin, Command, Stdio};
 
-    use stockade_wire::{Confinement, Lockdown};
+    use stockade_wire::Lockdown;
 
     use super::*;
 
