@@ -89,6 +89,7 @@ pub(crate) fn run() -> Result<(), WorkerError> {
             return Ok(());
         }
     };
+    merge_free_blocks();
     send(&mut sender, TemplateReply::Ready)?;
     loop {
         let name = match receiver.receive().map_err(SessionError::from)? {
@@ -172,7 +173,6 @@ impl Template {
         let filter = CloneFilter::prepare(files, runtime.space(), explains)
             .map_err(TemplateError::Lockdown)?;
         let stock = Stock { threadless, runtime, mapped };
-        merge_free_blocks();
         Ok(Some(Self { stock, title, name, inherited, lockdown, filter, host }))
     }
 
