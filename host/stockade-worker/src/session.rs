@@ -108,6 +108,7 @@ pub(crate) trait Confine {
 /// What a worker that was cloned from a template begins with: every module of its setup is mapped.
 #[derive(Debug)]
 pub(crate) struct Stock {
+    pub(crate) threadless: tokio::runtime::Runtime,
     pub(crate) runtime: Runtime,
     pub(crate) mapped: Vec<Mapped>,
 }
@@ -133,14 +134,12 @@ pub(crate) fn serve(
     };
     let shared = share(&setup, &mut port);
     let host = Host::new(port);
-    // Without one, wasmtime-wasi would start a runtime of several threads at its first call.
-    let threadless = tokio::runtime::Builder::new_current_thread().build()?;
-    let _entered = threadless.enter();
     let modules = setup.modules;
-    let (stocked, mapped) = match stock {
-        Some(Stock { runtime, mapped }) => (Some(runtime), Some(mapped)),
-        None => (None, None),
+    let (threadless, stocked, mapped) = match stock {
+        Some(Stock { threadless, runtime, mapped }) => (threadless, Some(runtime), Some(mapped)),
+        None => (threadless()?, None, None),
     };
+    let _entered = threadless.enter();
     let set_up = shared.and_then(|page| set_up(setup, page, host.clone(), &mut confine, stocked));
     let (runtime, report) = match set_up {
         Ok(set_up) => set_up,
@@ -162,6 +161,12 @@ pub(crate) fn serve(
         session.run()?;
     }
     Ok(())
+}
+
+/// Without one, wasmtime-wasi would start a runtime of several threads at its first call. This one has no
+/// thread and no descriptor.
+pub(crate) fn threadless() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().build()
 }
 
 /// Maps what the host shares, and from then on talks through the rings, if there are any.

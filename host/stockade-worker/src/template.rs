@@ -30,7 +30,7 @@ use stockade_wire::{
 use crate::clone::{self, Cloned, Title};
 use crate::factory::FactoryError;
 use crate::guest::Host;
-use crate::lockdown::{self, Inherited, Lock, Mapped, Paths};
+use crate::lockdown::{self, CloneFilter, Inherited, Lock, Mapped, Paths};
 use crate::runtime::Runtime;
 use crate::session::{self, SessionError, Stock};
 use crate::worker::{self, WorkerError};
@@ -62,9 +62,13 @@ struct Template {
     name: String,
     inherited: Inherited,
     lockdown: Lockdown,
+    filter: CloneFilter,
     /// Tells whether the host lives.
     host: OwnedFd,
 }
+
+/// More than the allocator takes from what it keeps of small blocks.
+const FREE_BLOCKS_MERGED_AT: usize = 16 << 10;
 
 /// Makes workers until the host closes; a clone serves its own host.
 ///
@@ -85,6 +89,7 @@ pub(crate) fn run() -> Result<(), WorkerError> {
             return Ok(());
         }
     };
+    merge_free_blocks();
     send(&mut sender, TemplateReply::Ready)?;
     loop {
         let name = match receiver.receive().map_err(SessionError::from)? {
@@ -139,6 +144,7 @@ impl Template {
         let (nobody, _) = UnixStream::pair()?;
         let (nowhere, page) = (Host::new(WorkerPort::new(nobody)?), StatusPage::create()?);
         let mut runtime = Runtime::new(engine, setup.clone(), nowhere, page)?;
+        let threadless = session::threadless()?;
         lock.close_template(worker::files(&setup)).map_err(TemplateError::Lockdown)?;
         let mut mapped = Vec::new();
         while mapped.len() < setup.modules as usize {
@@ -158,13 +164,16 @@ impl Template {
                 }
             }
         }
-        let (name, lockdown) = (setup.name, setup.confinement.lockdown);
+        let (name, lockdown) = (setup.name.clone(), setup.confinement.lockdown.clone());
         if lockdown.is_wanted(Layer::ResourceLimits) {
             // Its clones inherit it.
             reserved.limit_reserved(ceilings.data_bytes).map_err(TemplateError::Lockdown)?;
         }
-        let stock = Stock { runtime, mapped };
-        Ok(Some(Self { stock, title, name, inherited, lockdown, host }))
+        let (files, explains) = (worker::files(&setup), lockdown.explains_violations());
+        let filter = CloneFilter::prepare(files, runtime.space(), explains)
+            .map_err(TemplateError::Lockdown)?;
+        let stock = Stock { threadless, runtime, mapped };
+        Ok(Some(Self { stock, title, name, inherited, lockdown, filter, host }))
     }
 
     fn show(&self, name: &str) {
@@ -186,10 +195,16 @@ impl Template {
         if self.lockdown.is_wanted(Layer::Session) {
             clone::begin_session();
         }
-        let Self { stock, inherited, host, .. } = self;
+        let Self { stock, inherited, filter, host, .. } = self;
         drop(host);
-        worker::run_cloned(socket, inherited, stock)
+        worker::run_cloned(socket, inherited, filter, stock)
     }
+}
+
+/// Has the allocator merge the small blocks that were freed, as it does when it is asked for a long one.
+/// A clone would do it at its first long message, in pages that the kernel would first have to copy.
+fn merge_free_blocks() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(FREE_BLOCKS_MERGED_AT)));
 }
 
 fn receive(receiver: &mut Receiver) -> Result<Option<TemplateRequest>, SessionError> {

@@ -9,8 +9,8 @@ use stockade_wire::OUT_OF_MEMORY_EXIT_CODE;
 use stockade_wire::{Layer, LockdownReport, Setup};
 
 use crate::lockdown::{
-    self, Ceilings, FILE_BYTES_MAX, Files, Inherited, Last, Lock, LockdownError, Mapped, Paths,
-    Profile, Space,
+    self, Ceilings, CloneFilter, FILE_BYTES_MAX, Files, Inherited, Last, Lock, LockdownError,
+    Mapped, Paths, Profile, Space,
 };
 use crate::session::{self, Confine, SessionError, Stock};
 use crate::socket;
@@ -49,23 +49,24 @@ pub(crate) fn run() -> Result<(), WorkerError> {
     // Open for as long as the process lives. Its host hears the end and then makes sure that the
     // process is gone, so by then the process must have said with its exit code how it ended.
     let _kept = ManuallyDrop::new(socket.try_clone().map_err(WorkerError::Socket)?);
-    let confined = Confined { inherited: Some(inherited), locked: None, is_clone: false };
+    let confined = Confined { inherited: Some(inherited), locked: None, clone: None };
     Ok(session::serve(socket, confined, None)?)
 }
 
 /// Serves the host until it closes, in a clone of a template that came with what is `inherited` and
-/// has `stock`.
+/// has `filter` and `stock`.
 ///
 /// # Errors
 /// [`WorkerError`]
 pub(crate) fn run_cloned(
     socket: UnixStream,
     inherited: Inherited,
+    filter: CloneFilter,
     stock: Stock,
 ) -> Result<(), WorkerError> {
     // As above.
     let _kept = ManuallyDrop::new(socket.try_clone().map_err(WorkerError::Socket)?);
-    let confined = Confined { inherited: Some(inherited), locked: None, is_clone: true };
+    let confined = Confined { inherited: Some(inherited), locked: None, clone: Some(filter) };
     Ok(session::serve(socket, confined, Some(stock))?)
 }
 
@@ -73,7 +74,8 @@ pub(crate) fn run_cloned(
 struct Confined {
     inherited: Option<Inherited>,
     locked: Option<Locked>,
-    is_clone: bool,
+    /// The filter of a clone.
+    clone: Option<CloneFilter>,
 }
 
 /// A process whose lockdown has begun.
@@ -91,7 +93,7 @@ impl Confine for Confined {
         let Some(inherited) = self.inherited.take() else { return };
         let mut lock = Lock::begin(setup.confinement.clone(), inherited);
         let (ceilings, files) = (ceilings(setup), files(setup));
-        let mapped = if self.is_clone { Ok(None) } else { Mapped::open().map(Some) };
+        let mapped = if self.clone.is_some() { Ok(None) } else { Mapped::open().map(Some) };
         lock.enter(&ceilings, &Paths::granted(&setup.grants));
         let mapped = mapped.unwrap_or_else(|why| {
             lock.weaken(Layer::ResourceLimits, format!("no limit on address space: {why}"));
@@ -106,9 +108,9 @@ impl Confine for Confined {
         let Some(Locked { lock, ceilings, files, .. }) = &mut self.locked else {
             return Ok(LockdownReport(Vec::new()));
         };
-        let last = match self.is_clone {
-            true => Last::OfClone(*files, space),
-            false => Last::Of(Profile::Worker(*files)),
+        let last = match &self.clone {
+            Some(filter) => Last::OfClone(filter, *files, space),
+            None => Last::Of(Profile::Worker(*files)),
         };
         lock.close(ceilings, last)
     }
@@ -116,7 +118,7 @@ impl Confine for Confined {
     fn seal(&mut self, space: &Space) -> Result<(), LockdownError> {
         match self.locked.take() {
             // The one filter of a clone has done it.
-            Some(Locked { mut lock, ceilings, files, mapped }) if !self.is_clone => {
+            Some(Locked { mut lock, ceilings, files, mapped }) if self.clone.is_none() => {
                 lock.seal(files, space, mapped.as_ref(), &ceilings)
             }
             _ => Ok(()),

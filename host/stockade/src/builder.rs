@@ -16,12 +16,12 @@ use stockade_wire::{
 
 use crate::arguments::Arguments;
 use crate::cache::{Cache, CachedCompiler};
-use crate::compile::{Compiler, Interrupt};
+use crate::compile::Compiler;
 use crate::hooks::{ChosenHook, GivenHook, Hook};
 use crate::options::WhenFull;
 use crate::pool::Blueprint;
 use crate::prepare::Preparation;
-use crate::process::WorkerProgram;
+use crate::process::{Interrupt, WorkerProgram};
 use crate::target::{Callables, ModuleEntry, Target};
 use crate::worker::{Loadable, setup_for};
 use crate::{BuildError, CacheError, MachineError, Pool, lockdown, machine};

@@ -5,31 +5,24 @@
 
 mod blame;
 mod source;
-mod waiting;
 
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use stockade_wire::descriptor::{self, SendError, Sender};
-use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
     CodePlace, CompileLimits, CompileReply, CompileRequest, CompileStep, CompilerSetup,
-    EngineSettings, Lockdown, ModuleDescription, Role, SourcePlace, codec,
+    EngineSettings, Lockdown, ModuleDescription, Role, SourcePlace, descriptor,
 };
 
-use crate::footprint::{MemoryAllowance, Weighed};
-use crate::process::{self, Exit, Process};
-use crate::{BuildError, MachineError, MachineFault, RefusedReason, oom};
+use crate::footprint::MemoryAllowance;
+use crate::process::{Conversation, Interrupt, NoAnswer};
+use crate::{BuildError, MachineError, MachineFault, RefusedReason, deadline};
 
-use blame::{End, artefact_beyond, beyond, died, out_of_turn, refused, took_too_long};
+use blame::{artefact_beyond, beyond, died, out_of_turn, refused, took_too_long};
 use source::no_memory_file;
 pub(crate) use source::{Filling, ModuleHash, PIECE_BYTES, Source};
-pub(crate) use waiting::{
-    DEATH_PATIENCE, DeadlineStream, Interrupt, Patience, excess_of, is_hang_up, timed_out,
-};
 
 /// The most bytes of a compiler's reply: a description of a module with very many exports.
 pub(crate) const REPLY_BYTES_MAX: usize = 64 << 20;
@@ -106,8 +99,8 @@ impl Compiler {
         let mut descriptors = vec![source.sealed()?.as_fd(), artefact.as_fd()];
         descriptors.extend(state.map(AsFd::as_fd));
 
-        let (reply, end) = self.exchange(source, &request, &descriptors, interrupt)?;
-        let CompileReply::Compiled(description) = self.answer(source, reply, end)? else {
+        let reply = self.ask(source, &request, &descriptors, interrupt)?;
+        let CompileReply::Compiled(description) = reply else {
             return Err(out_of_turn());
         };
         self.check_artefact(&artefact)?;
@@ -135,71 +128,52 @@ impl Compiler {
         let nothing = descriptor::memory_file("stockade-artefact").map_err(no_memory_file)?;
         let request = self.request(source, CompileStep::Locate(places));
         let descriptors = [source.sealed()?.as_fd(), nothing.as_fd()];
-        let (reply, end) = self.exchange(source, &request, &descriptors, &Interrupt::default())?;
-        match self.answer(source, reply, end)? {
+        match self.ask(source, &request, &descriptors, &Interrupt::default())? {
             CompileReply::Located(found) if found.len() == count => Ok(found),
             _ => Err(out_of_turn()),
         }
     }
 
-    /// What a compiler has answered, if that is of use.
-    fn answer(&self, source: &Source, reply: Reply, end: End) -> Result<CompileReply, NotCompiled> {
-        let End { exit, .. } = end;
-        match reply {
-            Ok(Some(CompileReply::Refused(refusal))) => Err(refused(refusal)),
-            Ok(Some(CompileReply::Failed(why))) => Err(MachineFault::Process(why).into()),
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(died(&end, source.bytes, &self.limits)),
-            Err(FrameError::Io(error)) if timed_out(&error) => {
-                Err(took_too_long(&end, self.limits.wall_time_of(source.bytes)))
-            }
-            Err(FrameError::Io(error)) if excess_of(&error).is_some() => {
-                Err(beyond("memory_bytes", error.to_string()))
-            }
-            // It ended by itself, and not because it was no longer wanted.
-            Err(_) if end.has_ended && exit != Exit::Unknown => {
-                Err(died(&end, source.bytes, &self.limits))
-            }
-            Err(error) => {
-                Err(MachineFault::Process(format!("its compiler's reply is unusable: {error}"))
-                    .into())
-            }
-        }
-    }
-
-    /// Asks one process and waits for its end, whatever it answers.
-    fn exchange(
+    /// Asks one process, which is gone afterwards, and judges its answer.
+    fn ask(
         &self,
         source: &Source,
         request: &CompileRequest,
         descriptors: &[BorrowedFd<'_>],
         interrupt: &Interrupt,
-    ) -> Result<(Reply, End), NotCompiled> {
-        let name = "stockade-compiler";
-        let oom_kills = oom::kills();
-        let started = process::start(&self.program, Role::Compiler, name, &self.lockdown);
-        let mut process = started
-            .map_err(|error| NotCompiled::Machine(MachineError::of("start a compiler", &error)))?;
-        let patience = request.limits.wall_time_of(source.bytes);
+    ) -> Result<CompileReply, NotCompiled> {
         let threads = self.threads(source, &request.step);
         let stack_bytes = CompileLimits::stack_bytes_of(threads);
-        let setup = CompilerSetup { confinement: process.confinement.clone(), threads };
-        let reply = converse(&process, &setup, request, patience, descriptors, interrupt);
-        let processor_time = process::processor_time_of(process.child.id());
-        // One that has hung up is dying, unless it is hostile or was interrupted.
-        let hung_up = match &reply {
-            Ok(None) => true,
-            Err(FrameError::Io(error)) => is_hang_up(error),
-            _ => false,
-        };
-        let has_ended =
-            hung_up && !interrupt.is_interrupted() && process.child.ends_within(DEATH_PATIENCE);
-        // It has answered, failed, or run out of time: nothing more is wanted of it. One that was
-        // dying already keeps the cause of its death.
-        process.child.kill();
-        let exit = process.child.wait();
-        let out_of_memory = oom::rose(oom_kills, oom::kills());
-        Ok((reply, End { exit, has_ended, out_of_memory, processor_time, stack_bytes }))
+        let allowance =
+            MemoryAllowance::of(request.limits.memory_bytes.saturating_add(stack_bytes));
+        let (name, role) = ("stockade-compiler", Role::Compiler);
+        let started = Conversation::start(
+            &self.program,
+            role,
+            name,
+            &self.lockdown,
+            allowance,
+            REPLY_BYTES_MAX,
+        );
+        let mut compiler = started
+            .and_then(|compiler| compiler.until(interrupt))
+            .map_err(|error| NotCompiled::Machine(MachineError::of("start a compiler", &error)))?;
+        let waited = request.limits.wall_time_of(source.bytes);
+        match converse(&mut compiler, threads, request, descriptors, waited) {
+            Ok(CompileReply::Refused(refusal)) => Err(refused(refusal)),
+            Ok(CompileReply::Failed(why)) => Err(MachineFault::Process(why).into()),
+            Ok(reply) => Ok(reply),
+            Err(NoAnswer::Ended(end)) => Err(died(&end, stack_bytes, source.bytes, &self.limits)),
+            Err(NoAnswer::Late { processor_time }) => Err(took_too_long(processor_time, waited)),
+            Err(NoAnswer::TooMuchMemory(excess)) => Err(beyond("memory_bytes", excess.to_string())),
+            Err(NoAnswer::Fault(error)) => {
+                Err(NotCompiled::Machine(MachineError::of(COMPILE, &error)))
+            }
+            Err(error @ (NoAnswer::Unusable(_) | NoAnswer::Interrupted)) => {
+                let why = format!("its compiler's reply is unusable: {error}");
+                Err(MachineFault::Process(why).into())
+            }
+        }
     }
 
     /// How many threads its compiler has for a `step` of `source`.
@@ -225,47 +199,21 @@ impl Compiler {
     }
 }
 
-type Reply = Result<Option<CompileReply>, FrameError>;
-
 /// Sends the request once the compiler has said that it is confined.
 fn converse(
-    process: &Process,
-    setup: &CompilerSetup,
+    compiler: &mut Conversation,
+    threads: u32,
     request: &CompileRequest,
-    patience: Duration,
     descriptors: &[BorrowedFd<'_>],
-    interrupt: &Interrupt,
-) -> Reply {
-    let socket = &process.socket;
-    interrupt.watch(socket)?;
-    let mut sender = Sender::new(socket.try_clone()?);
-    let deadline = Instant::now() + patience;
-    let stack_bytes = CompileLimits::stack_bytes_of(setup.threads);
-    let allowance = MemoryAllowance::of(request.limits.memory_bytes.saturating_add(stack_bytes));
-    let weighed = Weighed { pid: process.child.id(), allowance };
-    let stream = DeadlineStream::new(socket, deadline, weighed);
-    let mut frames = FrameReader::new(stream, REPLY_BYTES_MAX);
-    sender.try_send(setup, &[]).map_err(unsent)?;
-    match read_reply(&mut frames)? {
-        Some(CompileReply::Ready(_)) => {}
+    timeout: Duration,
+) -> Result<CompileReply, NoAnswer> {
+    let deadline = deadline::after(timeout);
+    let setup = CompilerSetup { confinement: compiler.confinement().clone(), threads };
+    compiler.send(&setup, &[])?;
+    match compiler.receive(deadline)? {
+        CompileReply::Ready(_) => {}
         other => return Ok(other),
     }
-    sender.try_send(request, descriptors).map_err(unsent)?;
-    read_reply(&mut frames)
-}
-
-/// The socket's error, where that is what a message was not sent for.
-fn unsent(error: SendError) -> io::Error {
-    match error {
-        SendError::Io(error) => error,
-        other => io::Error::other(other),
-    }
-}
-
-fn read_reply(frames: &mut FrameReader<DeadlineStream<'_>>) -> Reply {
-    match frames.read()? {
-        None => Ok(None),
-        Some(Body::Inline(body)) => Ok(Some(codec::decode(body)?)),
-        Some(Body::OutOfLine(_)) => Err(FrameError::Misplaced),
-    }
+    compiler.send(request, descriptors)?;
+    compiler.receive(deadline)
 }

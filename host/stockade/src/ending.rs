@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::deadline;
 use crate::driver::Command;
 use crate::hub::is_own_thread;
 use crate::link::Link;
@@ -75,7 +76,7 @@ impl Ending {
             How::Within(time) => time,
             How::Drain | How::Kill => return None,
         };
-        Instant::now().checked_add(time)
+        deadline::after(time)
     }
 
     fn begin(&self, how: How) -> bool {
@@ -107,7 +108,7 @@ impl Ending {
             tracing::debug!(target: "stockade::pool", pool = self.pool, "a pool has ended");
         }
         let callbacks = match how {
-            How::Shutdown | How::Drain => Instant::now().checked_add(self.grace_period),
+            How::Shutdown | How::Drain => deadline::after(self.grace_period),
             How::Within(_) => deadline,
             How::Kill => Some(Instant::now()),
         };

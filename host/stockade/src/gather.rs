@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::TaskError;
 use crate::completions::Completions;
 use crate::task::{TaskHandle, TaskResult};
+use crate::{TaskError, deadline};
 
 /// Not every task had ended in time; they go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +46,7 @@ where
     T: TaskResult,
     H: Borrow<TaskHandle<T>>,
 {
-    let deadline = deadline(timeout.into());
+    let deadline = deadline::after(timeout);
     handles.into_iter().all(|handle| handle.borrow().cell.wait(deadline).is_some())
 }
 
@@ -64,7 +64,7 @@ where
     H: Borrow<TaskHandle<T>>,
 {
     let timeout = timeout.into();
-    let deadline = deadline(timeout);
+    let deadline = deadline::after(timeout);
     let mut results = Vec::new();
     for handle in handles {
         let handle = handle.borrow();
@@ -135,7 +135,7 @@ impl<T: TaskResult> Iterator for AsDone<T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.deadline.is_none() {
-            self.deadline = deadline(self.timeout);
+            self.deadline = deadline::after(self.timeout);
         }
         let next = match &mut self.order {
             Order::Completion(filter) => filter.next_until(self.deadline),
@@ -239,7 +239,7 @@ impl<T: TaskResult> TaskFilter<T> {
     /// # Errors
     /// [`WaitTimeout`]: none has ended in time, and all are still in it.
     pub fn get_timeout(&mut self, timeout: Duration) -> Result<Option<TaskHandle<T>>, WaitTimeout> {
-        self.next_until(deadline(Some(timeout))).map_err(|TimedOut| WaitTimeout(timeout))
+        self.next_until(deadline::after(timeout)).map_err(|TimedOut| WaitTimeout(timeout))
     }
 
     /// Takes all out as they end. `None` waits for ever.
@@ -265,9 +265,4 @@ impl<T: TaskResult> TaskFilter<T> {
         let number = self.ended.next(until).ok_or(TimedOut)?;
         Ok(self.under_way.remove(&number))
     }
-}
-
-/// When a timeout passes; one too long to reckon with never does.
-fn deadline(timeout: Option<Duration>) -> Option<Instant> {
-    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
 }

@@ -147,6 +147,7 @@ mod command;
 mod compile;
 mod completions;
 mod coredump;
+mod deadline;
 mod driver;
 mod ending;
 mod entry;

@@ -7,21 +7,20 @@
 //! Invariant: where a layer is required, every process checks it by itself before it reads anything
 //! hostile. The question here only gives the answer sooner, and as a value.
 
+use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use stockade_wire::descriptor::Sender;
-use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
     CompileReply, CompilerSetup, HostMessage, LayerReport, Lockdown, LockdownReport, Role, Setup,
-    StatusPage, WorkerMessage, codec,
+    StatusPage, WorkerMessage,
 };
 
-use crate::compile::{DeadlineStream, timed_out};
-use crate::footprint::{MemoryAllowance, Weighed};
-use crate::process::{self, Process};
+use crate::footprint::MemoryAllowance;
+use crate::process::{Conversation, NoAnswer};
 use crate::{
     BuildError, Grants, Instances, Limits, MachineError, MachineFault, WorkerId, WorkerProgram,
+    deadline,
 };
 
 /// What became of each layer in a pool's processes.
@@ -123,7 +122,7 @@ pub fn lockdown(
     let limits = Limits::default();
     let setup = Setup {
         worker: WorkerId(0),
-        name: "stockade-doctor".into(),
+        name: TITLE.into(),
         engine: limits.engine_settings(),
         limits,
         grants: Grants::none(),
@@ -146,6 +145,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The most bytes of a report.
 const REPORT_BYTES_MAX: usize = 64 << 10;
 
+/// What such a process is called in process lists.
+const TITLE: &str = "stockade-doctor";
+
+const OUT_OF_TURN: &str = "it answers out of turn";
+
 /// Makes sure that processes with `setup` have what it requires.
 pub(crate) fn check(program: &Path, setup: &Setup) -> Result<(), LockdownError> {
     let lockdown = &setup.confinement.lockdown;
@@ -161,26 +165,25 @@ pub(crate) fn check(program: &Path, setup: &Setup) -> Result<(), LockdownError> 
 /// Asks one process of each role, as they would be with `setup` but for what it requires.
 pub(crate) fn ask(program: &Path, setup: &Setup) -> Result<PoolLockdown, LockdownError> {
     let lockdown = setup.confinement.lockdown.clone().require_nothing();
-    let worker = of_role(program, Role::Worker, "worker", &lockdown, |process, sender| {
-        let page = StatusPage::create().map_err(std::io::Error::other)?;
-        let confinement = process.confinement.clone();
+    let worker = of_role(program, Role::Worker, "worker", &lockdown, |worker| {
+        let page = StatusPage::create().map_err(io::Error::other)?;
+        let confinement = worker.confinement().clone();
         let setup = Setup { confinement, modules: 0, memories: 0, rings: false, ..setup.clone() };
-        let sent = sender.try_send(&HostMessage::Setup(setup), &[page.descriptor()]);
-        sent.map_err(std::io::Error::other)?;
-        Ok(match read(process)? {
+        worker.send(&HostMessage::Setup(setup), &[page.descriptor()])?;
+        Ok(match worker.receive(deadline::after(PATIENCE))? {
             WorkerMessage::Ready(report) => Ok(report),
             WorkerMessage::SetupFailed(why) => Err(why),
-            _ => Err("it answers out of turn".into()),
+            _ => Err(OUT_OF_TURN.into()),
         })
     })?;
-    let compiler = of_role(program, Role::Compiler, "compiler", &lockdown, |process, sender| {
+    let compiler = of_role(program, Role::Compiler, "compiler", &lockdown, |compiler| {
         // As that of a large module: the report is that of threads too.
-        let setup = CompilerSetup { confinement: process.confinement.clone(), threads: 2 };
-        sender.try_send(&setup, &[]).map_err(std::io::Error::other)?;
-        Ok(match read(process)? {
+        let setup = CompilerSetup { confinement: compiler.confinement().clone(), threads: 2 };
+        compiler.send(&setup, &[])?;
+        Ok(match compiler.receive(deadline::after(PATIENCE))? {
             CompileReply::Ready(report) => Ok(report),
             CompileReply::Failed(why) => Err(why),
-            _ => Err("it answers out of turn".into()),
+            _ => Err(OUT_OF_TURN.into()),
         })
     })?;
     Ok(PoolLockdown { worker, compiler })
@@ -191,49 +194,29 @@ fn of_role(
     role: Role,
     name: &'static str,
     lockdown: &Lockdown,
-    converse: impl FnOnce(&Process, &mut Sender) -> std::io::Result<Result<LockdownReport, String>>,
+    ask: impl FnOnce(&mut Conversation) -> Result<Result<LockdownReport, String>, NoAnswer>,
 ) -> Result<LockdownReport, LockdownError> {
-    let unreachable = |error: std::io::Error| {
-        let task = format!("ask a {name} for its lockdown");
-        let source = match timed_out(&error) {
-            // Which is a process's own time, in which it does nothing but confine itself.
-            true => MachineError {
-                task,
-                fault: MachineFault::Busy { waited: PATIENCE, processor_time: None },
-            },
-            false => MachineError::of(task, &error),
-        };
-        LockdownError::Unreachable { role: name, source }
-    };
-    let mut process =
-        process::start(program, role, "stockade-doctor", lockdown).map_err(unreachable)?;
-    let said = process.socket.try_clone().and_then(|socket| {
-        let mut sender = Sender::new(socket);
-        converse(&process, &mut sender)
-    });
-    process.child.kill();
-    let ended = process.child.wait();
-    match said {
-        Ok(Ok(report)) => Ok(report),
-        Ok(Err(why)) => Err(LockdownError::SetUp { role: name, why }),
-        // What it died of says more than that it said nothing.
-        Err(source) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
-            Err(LockdownError::SetUp { role: name, why: ended.to_string() })
-        }
-        Err(source) => Err(unreachable(source)),
-    }
-}
-
-fn read<M: codec::Decode<()>>(process: &Process) -> std::io::Result<M> {
     // It is told nothing hostile.
-    let weighed = Weighed { pid: process.child.id(), allowance: MemoryAllowance::of(u64::MAX) };
-    let stream = DeadlineStream::new(&process.socket, Instant::now() + PATIENCE, weighed);
-    let mut frames = FrameReader::new(stream, REPORT_BYTES_MAX);
-    match frames.read() {
-        Ok(Some(Body::Inline(body))) => codec::decode(body).map_err(std::io::Error::other),
-        Ok(Some(Body::OutOfLine(_))) => Err(std::io::ErrorKind::InvalidData.into()),
-        Ok(None) => Err(std::io::ErrorKind::UnexpectedEof.into()),
-        Err(FrameError::Io(error)) => Err(error),
-        Err(error) => Err(std::io::Error::other(error)),
-    }
+    let allowance = MemoryAllowance::of(u64::MAX);
+    let start = || Conversation::start(program, role, TITLE, lockdown, allowance, REPORT_BYTES_MAX);
+    let no_answer = match start().map_err(NoAnswer::from).and_then(|mut process| ask(&mut process))
+    {
+        Ok(report) => return report.map_err(|why| LockdownError::SetUp { role: name, why }),
+        Err(no_answer) => no_answer,
+    };
+    let task = format!("ask a {name} for its lockdown");
+    let source = match no_answer {
+        // What it died of says more than that it said nothing.
+        NoAnswer::Ended(end) => {
+            return Err(LockdownError::SetUp { role: name, why: end.exit.to_string() });
+        }
+        // Which is a process's own time, in which it does nothing but confine itself.
+        NoAnswer::Late { .. } => MachineError {
+            task,
+            fault: MachineFault::Busy { waited: PATIENCE, processor_time: None },
+        },
+        NoAnswer::Fault(error) => MachineError::of(task, &error),
+        other => MachineError::of(task, &io::Error::other(other)),
+    };
+    Err(LockdownError::Unreachable { role: name, source })
 }

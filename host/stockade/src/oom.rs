@@ -5,13 +5,20 @@
 //!
 //! Deliberately absent: certainty. The count is that of the whole machine, not of one process.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
+
+/// More than the text of `/proc/vmstat` has, which is some 4 KiB.
+const VMSTAT_BYTES: usize = 16 << 10;
 
 /// Processes that the kernel has killed for want of memory since the machine started, in whatever
 /// control group. `None` where it does not say.
 pub(crate) fn kills() -> Option<u64> {
-    // Made anew at each reading, some 20 µs: for the start and the end of a process only.
-    count_in(&fs::read_to_string("/proc/vmstat").ok()?)
+    // Made anew at each reading, some 20 µs: for the start and the end of a process only. With room for
+    // all of it there are two readings, not ten.
+    let mut text = String::with_capacity(VMSTAT_BYTES);
+    File::open("/proc/vmstat").ok()?.read_to_string(&mut text).ok()?;
+    count_in(&text)
 }
 
 /// The count in the text of `/proc/vmstat`.

@@ -7,25 +7,20 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{io, mem};
 
-use stockade_wire::descriptor::{self, SendError, Sender};
-use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{
     CompileStep, EngineSettings, HookCall, HostMessage, Instances, Load, ModuleId,
-    OUT_OF_MEMORY_EXIT_CODE, Role, Setup, StatusPage, TaskId, WorkerMessage, codec,
+    OUT_OF_MEMORY_EXIT_CODE, Role, Setup, StatusPage, TaskId, WorkerMessage, descriptor,
 };
 
 use crate::allowance::Allowance;
 use crate::cache::CachedCompiler;
-use crate::compile::{
-    DEATH_PATIENCE, DeadlineStream, Interrupt, NotCompiled, Source, excess_of, is_hang_up,
-    timed_out,
-};
-use crate::footprint::{MemoryAllowance, Weighed};
-use crate::process::{self, Process};
-use crate::{BrokenError, MachineError, MachineFault, MemoryExcess, TaskError, WorkerExit, oom};
+use crate::compile::{NotCompiled, Source};
+use crate::footprint::MemoryAllowance;
+use crate::process::{Conversation, End, Interrupt, NoAnswer};
+use crate::{BrokenError, MachineError, MachineFault, TaskError, WorkerExit, deadline};
 
 /// What is to be prepared: one module and its initializer.
 #[derive(Clone, Debug)]
@@ -40,9 +35,6 @@ pub(crate) struct Preparation {
 
 /// What a worker may take beyond the initializer's own time: start, load, and writing the state.
 const OVERHEAD: Duration = Duration::from_secs(20);
-
-/// For wall times that no clock can add up.
-const PATIENCE_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 /// For an initializer without a wall time of its own.
 const WALL_TIME_DEFAULT: Duration = Duration::from_secs(600);
@@ -87,57 +79,52 @@ impl Preparation {
     ) -> Result<File, BrokenError> {
         let state = descriptor::memory_file("stockade-state").map_err(failed)?;
         let lockdown = &setup.confinement.lockdown;
-        let oom_kills = oom::kills();
-        let Process { mut child, socket, confinement } =
-            process::start(self.compiler.program(), Role::Worker, &setup.name, lockdown)
-                .map_err(failed)?;
-        let setup = &Setup { confinement, rings: false, ..setup.clone() };
+        let setup = &Setup { rings: false, ..setup.clone() };
+        let mut worker = Conversation::start(
+            self.compiler.program(),
+            Role::Worker,
+            &setup.name,
+            lockdown,
+            MemoryAllowance::of(setup.data_bytes_max()),
+            setup.limits.frame_bytes(),
+        )
+        .and_then(|worker| worker.until(interrupt))
+        .map_err(failed)?;
         let wall_time = self.wall_time();
-        let patience = wall_time.saturating_add(OVERHEAD).min(PATIENCE_MAX);
+        let waited = wall_time.saturating_add(OVERHEAD);
         let mut progress = Progress::default();
-        let outcome = (|| {
-            interrupt.watch(&socket).map_err(failed)?;
-            let mut sender = Sender::new(socket.try_clone().map_err(failed)?);
-            self.ask(&mut sender, setup, artefact, &state)?;
-            let allowance = MemoryAllowance::of(setup.data_bytes_max());
-            let weighed = Weighed { pid: child.id(), allowance };
-            let stream = DeadlineStream::new(&socket, Instant::now() + patience, weighed);
-            self.await_state(FrameReader::new(stream, setup.limits.frame_bytes()), &mut progress)
-        })();
-        let processor_time = process::processor_time_of(child.id());
-        // One that has hung up is dying, unless it is hostile or was interrupted.
-        let has_ended = matches!(outcome, Err(Stop::Ended(None)))
-            && !interrupt.is_interrupted()
-            && child.ends_within(DEATH_PATIENCE);
-        // Whether it has answered or not: nothing more is wanted of it. One that was dying already keeps
-        // the cause of its death.
-        child.kill();
-        let exit = child.wait();
-        let memory_excess = match outcome {
+        let outcome = self
+            .ask(&mut worker, setup, artefact, &state)
+            .and_then(|()| self.await_state(&mut worker, waited, &mut progress));
+        let pid = worker.pid();
+        // Whether it has answered or not, nothing more is wanted of it.
+        drop(worker);
+        let (signal, code, out_of_memory, memory_excess) = match outcome {
             Ok(()) => {
                 descriptor::seal(&state).map_err(failed)?;
                 return Ok(state);
             }
             Err(Stop::Broken(error)) => return Err(error),
-            Err(Stop::Late) if progress.is_loaded => {
+            Err(Stop::NoAnswer(NoAnswer::Late { .. })) if progress.is_loaded => {
                 let error = TaskError::Deadline { limit: wall_time, backtrace: Vec::new() };
                 return Err(BrokenError::Initializer(error));
             }
-            Err(Stop::Late) => {
-                let fault = MachineFault::Busy { waited: patience, processor_time };
-                return Err(machine(fault));
+            Err(Stop::NoAnswer(NoAnswer::Late { processor_time })) => {
+                return Err(machine(MachineFault::Busy { waited, processor_time }));
             }
-            Err(Stop::Ended(memory_excess)) => memory_excess,
+            Err(Stop::NoAnswer(NoAnswer::Ended(End { exit, by_itself, out_of_memory }))) => {
+                let signal = exit.signal().filter(|_| by_itself);
+                let out_of_memory = exit.code() == Some(OUT_OF_MEMORY_EXIT_CODE)
+                    || exit.signal() == Some(libc::SIGKILL) && out_of_memory;
+                (signal, exit.code(), out_of_memory, None)
+            }
+            Err(Stop::NoAnswer(NoAnswer::TooMuchMemory(excess))) => {
+                (None, None, false, Some(excess))
+            }
+            Err(Stop::NoAnswer(error)) => return Err(failed(error)),
         };
-        let exit = WorkerExit {
-            worker: setup.name.clone(),
-            pid: child.id(),
-            signal: exit.signal().filter(|_| has_ended),
-            code: exit.code(),
-            out_of_memory: exit.code() == Some(OUT_OF_MEMORY_EXIT_CODE)
-                || exit.signal() == Some(libc::SIGKILL) && oom::rose(oom_kills, oom::kills()),
-            memory_excess,
-        };
+        let worker = setup.name.clone();
+        let exit = WorkerExit { worker, pid, signal, code, out_of_memory, memory_excess };
         // The module was mapped, and code of it ran: no machine is to blame.
         match progress.is_loaded {
             true => Err(BrokenError::Initializer(TaskError::WorkerLost(exit))),
@@ -147,7 +134,7 @@ impl Preparation {
 
     fn ask(
         &self,
-        sender: &mut Sender,
+        worker: &mut Conversation,
         setup: &Setup,
         artefact: &File,
         state: &File,
@@ -167,34 +154,23 @@ impl Preparation {
             // A module's globals and the index of its pages come on top of its memory.
             state_bytes_max: setup.limits.memory_bytes + (16 << 20),
         };
-        let setup = HostMessage::Setup(setup.clone());
-        sender.try_send(&setup, &[page.descriptor()]).map_err(unsent)?;
-        sender.try_send(&HostMessage::Load(load), &[artefact.as_fd()]).map_err(unsent)?;
-        sender.try_send(&initialize, &[state.as_fd()]).map_err(unsent)
+        let confinement = worker.confinement().clone();
+        let setup = HostMessage::Setup(Setup { confinement, ..setup.clone() });
+        worker.send(&setup, &[page.descriptor()])?;
+        worker.send(&HostMessage::Load(load), &[artefact.as_fd()])?;
+        Ok(worker.send(&initialize, &[state.as_fd()])?)
     }
 
     fn await_state(
         &self,
-        mut frames: FrameReader<DeadlineStream<'_>>,
+        worker: &mut Conversation,
+        timeout: Duration,
         progress: &mut Progress,
     ) -> Result<(), Stop> {
+        let deadline = deadline::after(timeout);
         let mut allowance = Allowance::new(&self.setup.limits);
         loop {
-            let message = match frames.read() {
-                Ok(Some(Body::Inline(body))) => codec::decode(body).map_err(failed)?,
-                Ok(Some(Body::OutOfLine(_))) => return Err(failed("a frame out of line").into()),
-                Ok(None) => return Err(Stop::Ended(None)),
-                Err(FrameError::Io(error)) if timed_out(&error) => return Err(Stop::Late),
-                Err(FrameError::Io(error)) if excess_of(&error).is_some() => {
-                    return Err(Stop::Ended(excess_of(&error)));
-                }
-                // Its end of the socket is gone with unread messages in it.
-                Err(FrameError::Io(error)) if is_hang_up(&error) => {
-                    return Err(Stop::Ended(None));
-                }
-                Err(error) => return Err(failed(error).into()),
-            };
-            match message {
+            match worker.receive(deadline)? {
                 WorkerMessage::Ready(_) if !mem::replace(&mut progress.is_ready, true) => {}
                 WorkerMessage::Loaded(_) if !mem::replace(&mut progress.is_loaded, true) => {}
                 // An initializer belongs to no task: its items go nowhere.
@@ -224,12 +200,10 @@ struct Progress {
 
 /// Why there is no state.
 enum Stop {
-    /// For a reason that is known.
+    /// For a reason that the worker told.
     Broken(BrokenError),
-    /// The worker has ended, or is to be ended because of its memory.
-    Ended(Option<MemoryExcess>),
-    /// Its time is up.
-    Late,
+    /// The worker has told nothing.
+    NoAnswer(NoAnswer),
 }
 
 impl From<BrokenError> for Stop {
@@ -238,11 +212,9 @@ impl From<BrokenError> for Stop {
     }
 }
 
-/// Why a message was not sent: the worker is gone, or whatever else.
-fn unsent(error: SendError) -> Stop {
-    match error {
-        SendError::Io(error) if is_hang_up(&error) => Stop::Ended(None),
-        error => failed(error).into(),
+impl From<NoAnswer> for Stop {
+    fn from(error: NoAnswer) -> Self {
+        Self::NoAnswer(error)
     }
 }
 
@@ -261,7 +233,7 @@ fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> BrokenE
 /// A preparation under way.
 #[derive(Debug)]
 pub(crate) struct PreparationThread {
-    interrupt: Arc<Interrupt>,
+    interrupt: Interrupt,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -271,7 +243,7 @@ impl PreparationThread {
         preparation: Preparation,
         done: impl FnOnce(Result<Arc<File>, BrokenError>) + Send + 'static,
     ) -> io::Result<Self> {
-        let interrupt = Arc::new(Interrupt::default());
+        let interrupt = Interrupt::default();
         let watched = interrupt.clone();
         // The processes it starts end with it at the latest.
         let thread = std::thread::Builder::new()

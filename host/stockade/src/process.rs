@@ -1,13 +1,15 @@
 //! Processes: finding the worker program, and starting it with nothing but its socket.
 //!
 //! [`child`] owns the system's part of a start and of an end, [`pidfd`] the descriptor by which a process
-//! is signalled and waited for, [`template`] the process that a pool's workers are cloned from.
+//! is signalled and waited for, [`template`] the process that a pool's workers are cloned from, and
+//! [`conversation`] how a process is asked and answers until a deadline.
 //!
 //! Invariant: no process is signalled or waited for by its number. Another part of the program may have
 //! waited for it, and then the number may be another process's.
 #![allow(unsafe_code)]
 
 mod child;
+mod conversation;
 mod pidfd;
 mod template;
 
@@ -23,6 +25,7 @@ use stockade_wire::{Confinement, Lockdown, Namespaces, Role};
 
 pub(crate) use child::Child;
 use child::{Plan, Started};
+pub(crate) use conversation::{Conversation, End, Interrupt, NoAnswer};
 pub(crate) use pidfd::Exit;
 pub(crate) use template::{Crashes, StartedWorker, Starter};
 

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use stockade_wire::{CompileLimits, CompileStep, Load, ModuleId};
 
 use crate::arguments::Bytes;
-use crate::compile::{Compiler, Interrupt, Source};
+use crate::compile::{Compiler, Source};
 use crate::options::{TaskOptions, WhenFull};
 use crate::pool::Blueprint;
+use crate::process::Interrupt;
 use crate::target::{Callables, ModuleEntry};
 use crate::worker::Loadable;
 use crate::{CancelReason, Pool, RunError, TaskError};

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use stockade_wire::descriptor::SendError;
@@ -20,7 +21,7 @@ use crate::coredump::{Coredump, Incoming};
 use crate::footprint::{self, MemoryAllowance};
 use crate::keeper::Buried;
 use crate::payload_files::PayloadFiles;
-use crate::process::{Child, Crashes, Exit, Process, StartedWorker, Starter};
+use crate::process::{Child, Crashes, Exit, StartedWorker, Starter};
 use crate::{MemoryExcess, WorkerExit, oom};
 
 /// A module as workers get it.
@@ -47,6 +48,38 @@ pub(crate) struct Sent {
     slot: u8,
     /// Where its input lies, and perhaps its result, if that is a file of the worker's.
     pub(crate) memory: Option<Arc<SharedMemory>>,
+}
+
+/// What a worker and its host share, which the worker has been told, or why not.
+#[derive(Debug)]
+struct Introduced {
+    page: StatusPage,
+    port: HostPort,
+    unsent: Option<SendError>,
+}
+
+/// Sends a worker at the other end of `socket` its setup and `modules`. Never blocks.
+fn introduce(socket: UnixStream, setup: Setup, modules: &[Loadable]) -> io::Result<Introduced> {
+    let page = StatusPage::create().map_err(io::Error::other)?;
+    let mut port = HostPort::new(socket, setup.limits.frame_bytes())?;
+    // Where the system has no memory for them, the socket will do.
+    let rings = if setup.rings { Rings::create().ok() } else { None };
+    let setup = HostMessage::Setup(Setup { rings: rings.is_some(), ..setup });
+    let mut shared = vec![page.descriptor()];
+    shared.extend(rings.as_ref().map(Rings::descriptor));
+    let mut send = || {
+        port.send(&setup, &shared)?;
+        if let Some(rings) = &rings {
+            port.use_rings(rings);
+        }
+        for module in modules {
+            let load = HostMessage::Load(module.load.clone());
+            port.send(&load, &[module.artefact.as_fd()])?;
+        }
+        port.flush()
+    };
+    let unsent = send().err();
+    Ok(Introduced { page, port, unsent })
 }
 
 /// A running worker. Dropping it kills the process and waits for its end.
@@ -100,18 +133,18 @@ impl WorkerProcess {
         setup: Setup,
         modules: &[Loadable],
     ) -> io::Result<Self> {
-        let page = Arc::new(StatusPage::create().map_err(io::Error::other)?);
-        let name = setup.name.clone();
-        let frame_bytes_max = setup.limits.frame_bytes();
+        let setup = setup_for(setup, modules);
+        let introduce = |socket, confinement, to_send: &[Loadable]| {
+            introduce(socket, Setup { confinement, ..setup.clone() }, to_send)
+        };
+        let StartedWorker { child, oom_kills, introduced } =
+            starter.start(&setup, modules, introduce)?;
+        let Introduced { page, port, unsent } = introduced;
         let allowance = Allowance::new(&setup.limits);
-        let oom_kills = oom::kills();
-        let StartedWorker { process, is_stocked } = starter.start(&setup, modules)?;
-        let Process { child, socket, confinement } = process;
-        let setup = setup_for(Setup { confinement, ..setup }, modules);
         let memory_allowance = MemoryAllowance::of(setup.data_bytes_max());
         let mut worker = Self {
-            name,
-            page,
+            name: setup.name,
+            page: Arc::new(page),
             is_set_up: false,
             modules_left: modules.len(),
             sent: VecDeque::new(),
@@ -123,7 +156,7 @@ impl WorkerProcess {
             is_called: false,
             is_closing: false,
             has_closed: false,
-            port: HostPort::new(socket, frame_bytes_max)?,
+            port,
             failure: None,
             child,
             is_killed: false,
@@ -132,8 +165,7 @@ impl WorkerProcess {
             crashes: starter.crashes(),
             oom_kills,
         };
-        let to_send = if is_stocked { &[] } else { modules };
-        if let Err(error) = worker.introduce(setup, to_send) {
+        if let Some(error) = unsent {
             // One that is gone already tells by its end why; any other error is ours.
             if !matches!(error, SendError::Io(_)) {
                 worker.failure = Some(error.to_string());
@@ -147,23 +179,6 @@ impl WorkerProcess {
     pub(crate) fn into_fresh(mut self) -> Option<Self> {
         self.oom_kills = oom::kills();
         (!self.child.has_ended()).then_some(self)
-    }
-
-    fn introduce(&mut self, setup: Setup, modules: &[Loadable]) -> Result<(), SendError> {
-        // Where the system has no memory for them, the socket will do.
-        let rings = if setup.rings { Rings::create().ok() } else { None };
-        let setup = HostMessage::Setup(Setup { rings: rings.is_some(), ..setup });
-        let mut shared = vec![self.page.descriptor()];
-        shared.extend(rings.as_ref().map(Rings::descriptor));
-        self.port.send(&setup, &shared)?;
-        if let Some(rings) = &rings {
-            self.port.use_rings(rings);
-        }
-        for module in modules {
-            let load = HostMessage::Load(module.load.clone());
-            self.port.send(&load, &[module.artefact.as_fd()])?;
-        }
-        self.port.flush()
     }
 
     /// The slot for the next task that is sent: free, as a window holds no more tasks than there are

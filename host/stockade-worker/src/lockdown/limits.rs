@@ -85,7 +85,12 @@ impl Ceilings {
 /// # Errors
 /// The kernel's words.
 pub(crate) fn lower(resource: Resource, soft: u64, hard: u64) -> Result<(), String> {
-    let before = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
-    let limits = Rlimit { current: Some(soft.min(before)), maximum: Some(hard.min(before)) };
+    let before = rustix::process::getrlimit(resource);
+    let maximum = before.maximum.unwrap_or(u64::MAX);
+    let limits = Rlimit { current: Some(soft.min(maximum)), maximum: Some(hard.min(maximum)) };
+    // As most are in a clone: its template has lowered them.
+    if before == limits {
+        return Ok(());
+    }
     rustix::process::setrlimit(resource, limits).map_err(in_words)
 }

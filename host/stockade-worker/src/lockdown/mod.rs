@@ -33,7 +33,7 @@ use stockade_wire::{Confinement, Layer, LayerReport, Level, LockdownReport};
 pub(crate) use limits::{Ceilings, FILE_BYTES_MAX, lower};
 pub(crate) use own::{Inherited, die_with_host, name_process, tolerate_long_files};
 pub(crate) use paths::Paths;
-pub(crate) use seccomp::{CLONE_FLAGS, Files, Profile};
+pub(crate) use seccomp::{CLONE_FLAGS, CloneFilter, Files, Profile};
 pub(crate) use space::{Mapped, Space};
 
 /// A layer that is required and not on.
@@ -46,8 +46,8 @@ pub(crate) struct LockdownError(LayerReport);
 pub(crate) enum Last<'a> {
     /// The first of a process.
     Of(Profile),
-    /// The second of a clone, whose template put the first on.
-    OfClone(Files, &'a Space),
+    /// The second of a clone, whose template put the first on and prepared this.
+    OfClone(&'a CloneFilter, Files, &'a Space),
 }
 
 /// What a process finds of a layer.
@@ -124,7 +124,7 @@ impl Lock {
             false => Err("the pool leaves it off".to_owned()),
             true => match last {
                 Last::Of(profile) => seccomp::put_on(profile, explains),
-                Last::OfClone(files, space) => seccomp::seal(files, space, explains),
+                Last::OfClone(filter, files, space) => filter.seal(files, space, explains),
             },
         };
         self.is_filtered = filtered.is_ok();

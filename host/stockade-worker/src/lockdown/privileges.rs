@@ -21,7 +21,7 @@ const NOBODY: u32 = 65_534;
 /// Enters a user namespace, unless the process was started in one. With `drops`, root becomes nobody
 /// before, unless it `stays` who it is for the sake of what it granted.
 pub(super) fn enter_own_users(host: &Namespaces, stays: bool, drops: bool) -> Result<(), String> {
-    if Namespaces::of_this_process().user != host.user {
+    if Namespaces::user_of_this_process() != host.user {
         return Ok(());
     }
     // Who may not become nobody may still have users of its own.

@@ -3,7 +3,7 @@
 //! A template has read artefacts, which whoever took a compiler over could have forged, so it is
 //! confined before as a worker is. It keeps what making a worker takes: to make processes and
 //! namespaces. A clone gives that up too, and looks at every layer anew, by the same steps as any other
-//! worker.
+//! worker. Only the program of its filter is made once, here: the clone's memory is a copy of this one's.
 //!
 //! It is in the host's process namespace, and its filter lets it signal the first process there, because
 //! that is what a clone is in its own. What keeps it from doing so is Landlock, without which there is no

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use stockade_wire::{CompileStep, EngineSettings, ModuleDescription};
 
 use super::store::Store;
-use crate::compile::{Compiler, Interrupt, NotCompiled, Source};
+use crate::compile::{Compiler, NotCompiled, Source};
+use crate::process::Interrupt;
 
 /// Starts a compiler only for what no entry of the cache holds.
 #[derive(Clone, Debug)]

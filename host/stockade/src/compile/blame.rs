@@ -5,22 +5,8 @@ use std::time::Duration;
 use stockade_wire::{CompileLimits, Refusal, RefusalKind};
 
 use super::NotCompiled;
-use crate::process::Exit;
+use crate::process::End;
 use crate::{MachineFault, RefusedReason};
-
-/// What is known of a compiler once it is gone.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct End {
-    pub(super) exit: Exit,
-    /// Whether it ended before its host ended it.
-    pub(super) has_ended: bool,
-    /// Whether the kernel ended processes for want of memory while it lived.
-    pub(super) out_of_memory: bool,
-    /// How long its threads had a processor, together.
-    pub(super) processor_time: Option<Duration>,
-    /// What the stacks of its threads may have taken.
-    pub(super) stack_bytes: u64,
-}
 
 pub(super) fn out_of_turn() -> NotCompiled {
     MachineFault::Process("its compiler answers out of turn".into()).into()
@@ -28,8 +14,8 @@ pub(super) fn out_of_turn() -> NotCompiled {
 
 /// The wall time ran out: by the module's fault only where its compiler had a processor for most of
 /// it. One that waits for a processor, or was stopped, has had little.
-pub(super) fn took_too_long(end: &End, waited: Duration) -> NotCompiled {
-    match end.processor_time {
+pub(super) fn took_too_long(processor_time: Option<Duration>, waited: Duration) -> NotCompiled {
+    match processor_time {
         Some(time) if time < waited / 2 => {
             MachineFault::Busy { waited, processor_time: Some(time) }.into()
         }
@@ -40,9 +26,14 @@ pub(super) fn took_too_long(end: &End, waited: Duration) -> NotCompiled {
 /// What a compiler's memory has beside what its module's limit is for: the program, and its engine.
 const OWN_BYTES: u64 = 512 << 20;
 
-/// Why a compiler ended without an answer. A limit that its host was started under, and so itself, is
-/// none of the module's.
-pub(super) fn died(end: &End, module_bytes: u64, limits: &CompileLimits) -> NotCompiled {
+/// Why a compiler ended without an answer. `stack_bytes` are what the stacks of its threads may have taken.
+/// A limit that its host was started under, and so itself, is none of the module's.
+pub(super) fn died(
+    end: &End,
+    stack_bytes: u64,
+    module_bytes: u64,
+    limits: &CompileLimits,
+) -> NotCompiled {
     match (end.exit.signal(), end.exit.code()) {
         (Some(libc::SIGXCPU), _) => {
             let seconds = limits.cpu_seconds(module_bytes);
@@ -57,7 +48,7 @@ pub(super) fn died(end: &End, module_bytes: u64, limits: &CompileLimits) -> NotC
             .map_or_else(|| artefact_beyond(limits), NotCompiled::from),
         (Some(libc::SIGABRT), _) => {
             let bytes = limits.memory_bytes;
-            let beside = OWN_BYTES.saturating_add(end.stack_bytes);
+            let beside = OWN_BYTES.saturating_add(stack_bytes);
             let fault = MachineFault::memory_below(bytes.saturating_add(beside));
             fault.map(NotCompiled::from).unwrap_or_else(|| {
                 let why = format!(
@@ -66,7 +57,7 @@ pub(super) fn died(end: &End, module_bytes: u64, limits: &CompileLimits) -> NotC
                 beyond("memory_bytes", why)
             })
         }
-        (Some(libc::SIGKILL), _) if !end.has_ended => {
+        (Some(libc::SIGKILL), _) if !end.by_itself => {
             MachineFault::Process("its compiler hung up without an answer".into()).into()
         }
         (Some(signal @ (libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP)), _) => {
@@ -123,14 +114,15 @@ mod tests {
 
     use super::*;
     use crate::MachineError;
+    use crate::process::Exit;
 
     fn end(signal: i32, out_of_memory: bool) -> End {
         let exit = Exit::Status(ExitStatus::from_raw(signal));
-        End { exit, has_ended: true, out_of_memory, processor_time: None, stack_bytes: 0 }
+        End { exit, by_itself: true, out_of_memory }
     }
 
     fn blamed(signal: i32) -> NotCompiled {
-        died(&end(signal, false), 1000, &CompileLimits::default())
+        died(&end(signal, false), 0, 1000, &CompileLimits::default())
     }
 
     #[test]
@@ -158,7 +150,7 @@ mod tests {
     #[test]
     fn a_kill_while_memory_ran_out_says_so() {
         let limits = CompileLimits::default();
-        let NotCompiled::Machine(error) = died(&end(libc::SIGKILL, true), 1000, &limits) else {
+        let NotCompiled::Machine(error) = died(&end(libc::SIGKILL, true), 0, 1000, &limits) else {
             panic!("it is the machine's fault")
         };
         assert!(error.to_string().contains("want of memory"), "{error}");
@@ -167,9 +159,7 @@ mod tests {
     #[test]
     fn a_module_is_blamed_for_time_only_where_its_compiler_had_a_processor() {
         let after = |seconds: Option<u64>| {
-            let processor_time = seconds.map(Duration::from_secs);
-            let end = End { processor_time, ..end(libc::SIGKILL, false) };
-            took_too_long(&end, Duration::from_secs(60))
+            took_too_long(seconds.map(Duration::from_secs), Duration::from_secs(60))
         };
         for seconds in [0, 7, 29] {
             let NotCompiled::Machine(error) = after(Some(seconds)) else { panic!("{seconds}") };

@@ -16,29 +16,30 @@
 //! Invariant: a template is believed nothing. A descriptor that it gives is a worker's only if the kernel
 //! has it as one of a child of this process that nobody knows of, in the template's own user namespace.
 
-mod reply;
-
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use stockade_wire::descriptor::Sender;
 use stockade_wire::{Confinement, Layer, Namespaces, Role, Setup, TemplateReply, TemplateRequest};
 
 use super::child::{self, Child};
-use super::{Process, start};
-use crate::footprint::{MemoryAllowance, Weighed};
+use super::{Conversation, Process, start};
+use crate::footprint::MemoryAllowance;
 use crate::worker::{Loadable, setup_for};
+use crate::{deadline, oom};
 
 /// How long a template may take to become ready; it is a matter of milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long it may take to clone itself: some hundred microseconds.
 const CLONE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The most bytes of a reply.
+const REPLY_BYTES_MAX: usize = 4 << 10;
 
 /// Starts a pool's workers.
 #[derive(Debug)]
@@ -70,10 +71,27 @@ enum State {
 
 /// A worker as it was started.
 #[derive(Debug)]
-pub(crate) struct StartedWorker {
-    pub(crate) process: Process,
-    /// Whether it has its modules already.
-    pub(crate) is_stocked: bool,
+pub(crate) struct StartedWorker<T> {
+    pub(crate) child: Child,
+    /// The kernel's out-of-memory kills before any of the worker's own memory was used.
+    pub(crate) oom_kills: Option<u64>,
+    /// What came of its introduction.
+    pub(crate) introduced: T,
+}
+
+impl<T> StartedWorker<io::Result<T>> {
+    /// The worker, if it could be introduced; else it ends.
+    fn if_introduced(mut self) -> io::Result<StartedWorker<T>> {
+        let Self { oom_kills, introduced, .. } = self;
+        match introduced {
+            Ok(introduced) => Ok(StartedWorker { child: self.child, oom_kills, introduced }),
+            Err(error) => {
+                self.child.kill();
+                self.child.wait();
+                Err(error)
+            }
+        }
+    }
 }
 
 impl Starter {
@@ -96,13 +114,18 @@ impl Starter {
     /// worker's number and name. Blocks for about a millisecond, and at the first call until there is
     /// a template.
     ///
+    /// `introduce` is given the host's end of the worker's socket, what the worker is to be told first, and
+    /// the modules that it does not have yet. A clone is introduced while it is made, and finds its setup
+    /// when it begins.
+    ///
     /// # Errors
-    /// As [`process::start`](super::start).
-    pub(crate) fn start(
+    /// As [`process::start`](super::start), and those of `introduce`.
+    pub(crate) fn start<T>(
         &mut self,
         setup: &Setup,
         modules: &[Loadable],
-    ) -> io::Result<StartedWorker> {
+        introduce: impl Fn(UnixStream, Confinement, &[Loadable]) -> io::Result<T>,
+    ) -> io::Result<StartedWorker<T>> {
         let has_crashed = self.crashes.0.swap(false, Ordering::Relaxed);
         self.state = match std::mem::replace(&mut self.state, State::GivenUp) {
             State::Untried => self.begin(setup, modules, true),
@@ -110,14 +133,15 @@ impl Starter {
                 drop(template);
                 self.begin(setup, modules, false)
             }
-            State::Starting(mut template) if template.has_spoken() => {
+            State::Starting(mut template) if template.conversation.has_spoken() => {
                 settled(template.await_ready().map(|()| template))
             }
             other => other,
         };
         if let State::Ready(template) = &mut self.state {
-            match template.clone_worker(&setup.name) {
-                Ok(Ok(process)) => return Ok(StartedWorker { process, is_stocked: true }),
+            let introduce = |socket, confinement| introduce(socket, confinement, &[]);
+            match template.clone_worker(&setup.name, introduce) {
+                Ok(Ok(worker)) => return worker.if_introduced(),
                 // The system has no process left, and will say so once more.
                 Ok(Err(why)) => tracing::warn!(%why, "a template cannot clone a worker"),
                 Err(error) => {
@@ -127,17 +151,20 @@ impl Starter {
             }
         }
         let lockdown = &setup.confinement.lockdown;
-        let process = start(&self.program, Role::Worker, &setup.name, lockdown)?;
-        Ok(StartedWorker { process, is_stocked: false })
+        let oom_kills = oom::kills();
+        let Process { child, socket, confinement } =
+            start(&self.program, Role::Worker, &setup.name, lockdown)?;
+        let introduced = introduce(socket, confinement, modules);
+        StartedWorker { child, oom_kills, introduced }.if_introduced()
     }
 
     /// Looks at what its template takes. One that is ended is replaced at the next start.
     pub(crate) fn look(&mut self) {
         if let State::Starting(template) | State::Ready(template) = &mut self.state
-            && let Some(excess) = template.weighed().excess()
+            && let Some(excess) = template.conversation.memory_excess()
         {
             tracing::warn!(%excess, "a pool's template was ended");
-            template.child.kill();
+            template.conversation.kill();
         }
     }
 
@@ -171,14 +198,9 @@ fn settled(template: io::Result<Template>) -> State {
 /// A template's process. Dropping it kills the process and waits for its end; its clones live on.
 #[derive(Debug)]
 struct Template {
-    child: Child,
-    socket: UnixStream,
-    sender: Sender,
-    /// What its clones are told first.
-    confinement: Confinement,
+    conversation: Conversation,
     /// Its user namespace; zero before it is ready.
     users: u64,
-    allowance: MemoryAllowance,
 }
 
 impl Template {
@@ -187,16 +209,16 @@ impl Template {
         // Not with the pool's name first, by which its workers are told.
         let name = format!("template-of-{pool}");
         let lockdown = &setup.confinement.lockdown;
-        let Process { child, socket, confinement } =
-            start(program, Role::Template, &name, lockdown)?;
-        let sender = Sender::new(socket.try_clone()?);
         let setup = setup_for(setup.clone(), modules);
         let allowance = MemoryAllowance::of(setup.data_bytes_max());
-        let mut template = Self { child, socket, sender, confinement, users: 0, allowance };
-        if let Some(why) = &template.confinement.namespaces_refused {
+        let (role, bytes_max) = (Role::Template, REPLY_BYTES_MAX);
+        let conversation =
+            Conversation::start(program, role, &name, lockdown, allowance, bytes_max)?;
+        let confinement = conversation.confinement().clone();
+        if let Some(why) = &confinement.namespaces_refused {
             return Err(io::Error::other(why.clone()));
         }
-        let confinement = template.confinement.clone();
+        let mut template = Self { conversation: conversation.with_descriptors(), users: 0 };
         let setup = Setup { name, confinement, ..setup };
         let host = child::own_pidfd()?;
         template.send(&TemplateRequest::Setup(setup), Some(&host))?;
@@ -209,25 +231,16 @@ impl Template {
 
     fn send(&mut self, request: &TemplateRequest, file: Option<&impl AsFd>) -> io::Result<()> {
         let file = file.map(AsFd::as_fd);
-        self.sender.try_send(request, file.as_slice()).map_err(io::Error::other)
-    }
-
-    fn weighed(&self) -> Weighed {
-        Weighed { pid: self.child.id(), allowance: self.allowance }
-    }
-
-    /// Whether it has said something, or has ended.
-    fn has_spoken(&self) -> bool {
-        child::is_readable(&self.socket)
+        self.conversation.send(request, file.as_slice()).map_err(io::Error::other)
     }
 
     fn await_ready(&mut self) -> io::Result<()> {
-        match self.read(PATIENCE)? {
+        match self.receive(PATIENCE)? {
             (TemplateReply::Ready, None) => {}
             (TemplateReply::Failed(why), None) => return Err(io::Error::other(why)),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
-        self.users = child::users_of(self.child.id())?;
+        self.users = child::users_of(self.conversation.pid())?;
         if self.users == Namespaces::of_this_process().user {
             return Err(io::Error::other("it is in the host's user namespace"));
         }
@@ -238,15 +251,22 @@ impl Template {
     ///
     /// # Errors
     /// Outside, where it is of no use any more; inside, where the system refused a process.
-    fn clone_worker(&mut self, name: &str) -> io::Result<Result<Process, String>> {
+    fn clone_worker<T>(
+        &mut self,
+        name: &str,
+        introduce: impl FnOnce(UnixStream, Confinement) -> T,
+    ) -> io::Result<Result<StartedWorker<T>, String>> {
         let (socket, theirs) = UnixStream::pair()?;
         self.send(&TemplateRequest::Start { name: name.to_owned() }, Some(&theirs))?;
         drop(theirs);
-        match self.read(CLONE_PATIENCE)? {
+        // This takes a third of the time that the clone takes. The template could read what its clone is
+        // told, then as later: it has the other end of the socket.
+        let introduced = introduce(socket, self.conversation.confinement().clone());
+        let oom_kills = oom::kills();
+        match self.receive(CLONE_PATIENCE)? {
             (TemplateReply::Started, Some(clone)) => {
                 let child = Child::adopt(clone, self.users)?;
-                let confinement = self.confinement.clone();
-                Ok(Ok(Process { child, socket, confinement }))
+                Ok(Ok(StartedWorker { child, oom_kills, introduced }))
             }
             (TemplateReply::NotStarted(why), None) => Ok(Err(why)),
             _ => Err(io::ErrorKind::InvalidData.into()),
@@ -254,15 +274,17 @@ impl Template {
     }
 
     /// Its answer to one request, and the descriptor beside it.
-    fn read(&self, patience: Duration) -> io::Result<(TemplateReply, Option<OwnedFd>)> {
-        reply::read(&self.socket, Instant::now() + patience, self.weighed())
+    fn receive(&mut self, timeout: Duration) -> io::Result<(TemplateReply, Option<OwnedFd>)> {
+        let reply =
+            self.conversation.receive(deadline::after(timeout)).map_err(io::Error::other)?;
+        Ok((reply, self.conversation.take_descriptor()))
     }
 }
 
 impl Drop for Template {
     fn drop(&mut self) {
-        self.child.kill();
-        self.child.wait();
+        // Before its clones, of which it could make more.
+        self.conversation.end();
         if self.users != 0 {
             child::end_strays(self.users);
         }
@@ -289,10 +311,11 @@ mod tests {
         let pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty());
         let child = Child::adopt(pidfd.unwrap(), host.user).unwrap();
         let (socket, theirs) = UnixStream::pair().unwrap();
-        let sender = Sender::new(socket.try_clone().unwrap());
         let lockdown = Lockdown::default();
         let confinement = Confinement { lockdown, host, namespaces_refused: None };
-        (Template { child, socket, sender, confinement, users: 0, allowance }, (stdin, theirs))
+        let process = Process { child, socket, confinement };
+        let conversation = Conversation::with(process, allowance, REPLY_BYTES_MAX).unwrap();
+        (Template { conversation, users: 0 }, (stdin, theirs))
     }
 
     #[test]
@@ -313,9 +336,9 @@ mod tests {
             starter.look();
             let State::Ready(template) = &mut starter.state else { panic!("it is there") };
             if is_ended {
-                assert_eq!(template.child.wait().signal(), Some(libc::SIGKILL));
+                assert_eq!(template.conversation.child().wait().signal(), Some(libc::SIGKILL));
             } else {
-                assert!(!template.child.has_ended());
+                assert!(!template.conversation.child().has_ended());
             }
         }
     }

@@ -95,8 +95,7 @@ pub(super) fn put_on(profile: Profile, explains: bool) -> Result<(), String> {
 /// The program of a profile, which meets what it does not allow with `refusal`.
 fn program(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, String> {
     let own_process = match profile {
-        // A clone is the first of its namespace.
-        Profile::Template(_) => 1,
+        Profile::Template(_) => CLONE,
         _ => std::process::id(),
     };
     let rules = allowed(&profile.rules(), own_process)?;
@@ -116,6 +115,45 @@ fn program(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, Strin
 /// As [`put_on`].
 pub(super) fn seal(files: Files, space: &Space, explains: bool) -> Result<(), String> {
     apply(&seal_program(files, space, std::process::id(), refusal(explains))?)
+}
+
+/// The filter of a template's clone, made before there is a clone.
+#[derive(Debug)]
+pub(crate) struct CloneFilter {
+    files: Files,
+    space: Space,
+    program: BpfProgram,
+}
+
+/// A clone is the first process of its namespace.
+const CLONE: u32 = 1;
+
+impl CloneFilter {
+    /// The filter of a clone whose guests may do that with files, and have their memory in `space`.
+    ///
+    /// # Errors
+    /// As [`put_on`].
+    pub(crate) fn prepare(files: Files, space: Space, explains: bool) -> Result<Self, String> {
+        let program = seal_program(files, &space, CLONE, refusal(explains))?;
+        Ok(Self { files, space, program })
+    }
+
+    /// As [`seal`], without making the filter. One that was made for another process is made anew.
+    ///
+    /// # Errors
+    /// As [`put_on`].
+    pub(super) fn seal(&self, files: Files, space: &Space, explains: bool) -> Result<(), String> {
+        match self.program_of(files, space, std::process::id()) {
+            Some(program) => apply(program),
+            None => seal(files, space, explains),
+        }
+    }
+
+    /// The program, if it was made for such a process.
+    fn program_of(&self, files: Files, space: &Space, process: u32) -> Option<&BpfProgram> {
+        let fits = self.files == files && self.space == *space && process == CLONE;
+        fits.then_some(&self.program)
+    }
 }
 
 fn seal_program(
@@ -306,6 +344,21 @@ mod tests {
         } else {
             assert!(there == table, "docs/security.md lists other rules; run: {UPDATE}");
         }
+    }
+
+    #[test]
+    fn the_filter_of_a_clone_is_what_it_would_make_by_itself_and_no_other_process_has_it() {
+        let space = Space { memories: 0x7f00_0000_0000..0x7f10_0000_0000, windows: vec![] };
+        let other = Space { memories: 0x7f00_0000_0000..0x7f10_0000_1000, windows: vec![] };
+        for files in [Files::None, Files::Read, Files::Write] {
+            let filter = CloneFilter::prepare(files, space.clone(), false).unwrap();
+            let own = seal_program(files, &space, 1, refusal(false)).unwrap();
+            assert_eq!(filter.program_of(files, &space, 1), Some(&own));
+            assert_eq!(filter.program_of(files, &other, 1), None);
+            assert_eq!(filter.program_of(files, &space, 2), None);
+        }
+        let filter = CloneFilter::prepare(Files::Read, space.clone(), false).unwrap();
+        assert_eq!(filter.program_of(Files::None, &space, 1), None);
     }
 
     #[test]
