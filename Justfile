@@ -337,7 +337,7 @@ watching: guests build
         STOCKADE_WORKER={{ target }}/debug/stockade-worker {{ target }}/watching/debug/$example {{ guests }}/wordcount.wasm; \
     done
 
-# What a task costs beside bare references and other pools, in turns: `all`, a group (throughput, latency, payload, start, compute, cpu, idle), `plots` or `lockdown`. Minutes, and more the first time.
+# What a task costs beside bare references and other pools, in turns: `all`, a group (throughput, latency, payload, start, compute, numbers, cpu, idle), `plots` or `lockdown`. Minutes, and more the first time.
 bench what="all" rounds="": bench-programs
     {{ if what =~ "^(all|throughput|cpu)$" { "just bench-peers" } else { "true" } }}
     {{ target }}/release/stockade-bench {{ what }} {{ rounds }}

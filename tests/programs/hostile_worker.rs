@@ -24,20 +24,22 @@ use stockade_wire::descriptor::{Sender, memory_file, sealed_file};
 use stockade_wire::frame;
 use stockade_wire::{
     COREDUMP_PIECE_BYTES, Captured, ERROR_TEXT_BYTES_MAX, Failure, Frame, GuestError, HostMessage,
-    Invocation, LockdownReport, Metrics, ModuleId, Outcome, RING_BYTES, Rings, Role, Run,
+    Invocation, LockdownReport, Metrics, ModuleId, Outcome, PageSlot, RING_BYTES, Rings, Role,
     SCALARS_MAX, Scalar, Setup, StatusPage, TaskId, WorkerMessage, WorkerPort,
 };
 
-/// What the page's words are: four, then one for each slot, which holds a task's number and in its
-/// lowest bits what became of it.
+/// What the page's words are: four, then one for each slot, which holds the number of a batch's first
+/// task, the index of the task that starts next, and that of the first that must not.
 const PAGE_WORDS: usize = 512;
 const WORDS_BEFORE_SLOTS: u64 = 4;
-const STATE_BITS: u32 = 2;
-const REVOKED: u64 = 3;
+const INDICES_BITS: u32 = 22;
 
 /// Where the ring of a worker's records has its head, and its first record.
 const WORKERS_HEAD_AT: u64 = 256;
 const WORKERS_RECORDS_AT: u64 = 4096 + RING_BYTES as u64;
+
+/// Before an evil: every task emits an item, that of the evil too.
+const EMITTING: &str = "emitting-";
 
 /// The most descriptors that Linux takes beside one message.
 const DESCRIPTORS_MAX: usize = 253;
@@ -66,7 +68,14 @@ struct Worker {
     name: String,
     inherited: String,
     /// Tasks that came and are not answered.
-    tasks: Vec<Run>,
+    tasks: Vec<Given>,
+}
+
+/// A task as it came, perhaps in a batch.
+struct Given {
+    task: TaskId,
+    place: PageSlot,
+    invocation: Invocation,
 }
 
 /// The descriptors that this process began with, and what they are, and its environment.
@@ -114,8 +123,12 @@ fn work(inherited: String) -> Result<()> {
                 if run.placement.is_some_and(|placement| placement.brings_descriptor()) {
                     worker.receiver.take_descriptor();
                 }
-                worker.tasks.push(run);
-                if evil.is_some() && worker.tasks.len() < HOSTILE_BATCH {
+                worker.tasks.extend((0..).zip(run.tasks.iter()).map(|(index, task)| Given {
+                    task,
+                    place: PageSlot { slot: run.slot, first: run.tasks.first(), index },
+                    invocation: run.invocation.clone(),
+                }));
+                if evil.as_deref().is_some_and(|evil| worker.tasks.len() < batch_of(evil)) {
                     continue;
                 }
                 if let Some(evil) = evil.take() {
@@ -143,6 +156,12 @@ fn wait_at_gate(setup: &Setup) {
     while !open.exists() {
         std::thread::sleep(Duration::from_micros(200));
     }
+}
+
+/// How many tasks it holds before it does that: long inputs and columns come one by one.
+fn batch_of(evil: &str) -> usize {
+    let is_alone = evil.starts_with("in-payload") || evil.starts_with("column-");
+    if is_alone { 1 } else { HOSTILE_BATCH }
 }
 
 /// What the first worker of a pool is to do.
@@ -177,12 +196,24 @@ impl Worker {
     }
 
     fn answer_all(&mut self) -> Result<()> {
+        let mut revoked = None;
         for run in std::mem::take(&mut self.tasks) {
-            let outcome = match (self.page.start(run.slot, run.task), run.invocation) {
+            let batch = (run.place.slot, run.place.first);
+            if revoked == Some(batch) {
+                // One answer stands for all of them.
+                continue;
+            }
+            let outcome = match (self.page.start(run.place), run.invocation) {
                 (false, _) => Outcome::Recalled,
                 (true, Invocation::Task(_)) => Outcome::Returned(vec![7]),
+                // As long as its items, which are few enough to come with the message.
+                (true, Invocation::Column { input, .. }) => Outcome::Returned(vec![7; input.len()]),
                 (true, _) => Outcome::Scalars(vec![Scalar::I32(7)]),
             };
+            revoked = (outcome == Outcome::Recalled).then_some(batch);
+            if revoked.is_none() && self.name.starts_with(EMITTING) {
+                self.say(&WorkerMessage::Emitted(run.task, vec![7]))?;
+            }
             self.say(&finished(run.task, outcome))?;
         }
         Ok(())
@@ -232,29 +263,37 @@ impl Worker {
     fn await_cancel_of_last(&self) -> Result<()> {
         let (first, last) = (&self.tasks[0], &self.tasks[self.tasks.len() - 1]);
         self.page.progress(first.task, last.task.0, 0);
-        let revoked = ((last.task.0 << STATE_BITS) | REVOKED).to_le_bytes();
-        let at = 8 * (WORDS_BEFORE_SLOTS + u64::from(last.slot));
+        let at = 8 * (WORDS_BEFORE_SLOTS + u64::from(last.place.slot));
         let mut word = [0; 8];
-        while word != revoked {
+        loop {
+            self.page_file.read_exact_at(&mut word, at)?;
+            let limit = u64::from_le_bytes(word) & ((1 << (INDICES_BITS / 2)) - 1);
+            if limit <= u64::from(last.place.index) {
+                return Ok(());
+            }
             // Not a moment lost: its caller's command is on its way to the driver as well.
             std::thread::yield_now();
-            self.page_file.read_exact_at(&mut word, at)?;
         }
-        Ok(())
     }
 
     /// Tells the page that `task` has started, whatever the host had to say there.
-    fn claim_start(&self, task: TaskId) {
-        self.page.offer(0, task);
-        let _ = self.page.start(0, task);
+    fn claim_start(&self, task: TaskId) -> Result<()> {
+        let given = self.tasks.iter().find(|given| given.task == task);
+        if !given.is_some_and(|given| self.page.start(given.place)) {
+            self.page_file.write_all_at(&task.0.to_le_bytes(), 0)?;
+        }
+        Ok(())
     }
 
     fn misbehave(&mut self, evil: &str) -> Result<()> {
         let first = self.tasks[0].task;
         let last = self.tasks[self.tasks.len() - 1].task;
         let seven = || Outcome::Scalars(vec![Scalar::I32(7)]);
-        self.claim_start(first);
-        match evil {
+        self.claim_start(first)?;
+        if evil.starts_with(EMITTING) {
+            self.say(&WorkerMessage::Emitted(first, vec![7]))?;
+        }
+        match evil.strip_prefix(EMITTING).unwrap_or(evil) {
             "wrong-kind" => self.say(&finished(first, Outcome::Returned(vec![7])))?,
             "elsewhere" => self.say(&finished(first, Outcome::InFile(8)))?,
             "in-payload-too-long" => {
@@ -264,6 +303,16 @@ impl Worker {
             "in-payload-more-than-lent" => {
                 self.say(&finished(first, Outcome::InFile(100_001)))?;
             }
+            "no-column" => self.say(&finished(first, item_failed(0)))?,
+            "column-short" => self.say(&finished(first, Outcome::Returned(vec![7; 7])))?,
+            "column-long" => self.say(&finished(first, Outcome::Returned(vec![7; 16])))?,
+            "column-elsewhere" => self.say(&finished(first, Outcome::InFile(8)))?,
+            "column-of-scalars" => {
+                self.say(&finished(first, Outcome::Scalars(vec![Scalar::I64(7)])))?;
+            }
+            "column-exited" => self.say(&finished(first, Outcome::Exited(0)))?,
+            "column-item-beyond" => self.say(&finished(first, item_failed(1)))?,
+            "column-item-without-end" => self.say(&finished(first, item_failed(u32::MAX)))?,
             "no-command" => self.say(&finished(first, Outcome::Exited(7)))?,
             "recalled" => self.say(&finished(first, Outcome::Recalled))?,
             "dump-unasked" => self.dump(first, 1)?,
@@ -285,6 +334,15 @@ impl Worker {
                 self.dump(first, 1000)?;
                 return self.answer_all_blindly();
             }
+            "answers-and-nonsense" => {
+                // All in one piece, so that its host hears it at once.
+                let mut bytes = Vec::new();
+                for run in &self.tasks[..3] {
+                    frame::encode_inline(&finished(run.task, seven()), &mut bytes)?;
+                }
+                bytes.extend([4, 0, 0, 0, 255, 255, 255, 255]);
+                self.socket.write_all(&bytes)?;
+            }
             "unknown-task" => self.say(&finished(TaskId(1 << 40), seven()))?,
             "no-task" => self.say(&finished(TaskId(0), seven()))?,
             "backwards" => self.say(&finished(last, seven()))?,
@@ -298,9 +356,9 @@ impl Worker {
             }
             "answer-late" | "answer-never" => {
                 // It is at the second when it hears that the first is to be stopped.
-                self.claim_start(first);
+                self.claim_start(first)?;
                 let second = &self.tasks[1];
-                ensure!(self.page.start(second.slot, second.task), "the second was taken back");
+                ensure!(self.page.start(second.place), "the second was taken back");
                 self.await_cancel_of_last()?;
                 if evil == "answer-never" {
                     sleep();
@@ -363,7 +421,7 @@ impl Worker {
             "page-backwards" => {
                 // Every word that of a task that was before, in every state that there is.
                 self.overwrite_page(|at| {
-                    (first.0.saturating_sub(1) << STATE_BITS) | (at as u64 % 4)
+                    (first.0.saturating_sub(1) << INDICES_BITS) | (at as u64 % 4)
                 })?;
                 return self.answer_all_blindly();
             }
@@ -457,15 +515,15 @@ impl Worker {
                 sleep();
             }
             "started-another" => {
-                self.claim_start(last);
+                self.claim_start(last)?;
                 std::process::exit(0);
             }
             "started-nonsense" => {
-                self.claim_start(TaskId(u64::MAX));
+                self.claim_start(TaskId(u64::MAX))?;
                 std::process::exit(0);
             }
             "started-nothing" => {
-                self.claim_start(TaskId(0));
+                self.claim_start(TaskId(0))?;
                 std::process::exit(0);
             }
             "abort" => {
@@ -486,6 +544,11 @@ fn sleep() -> ! {
     loop {
         std::thread::park();
     }
+}
+
+/// The item at this place of a column has failed.
+fn item_failed(index: u32) -> Outcome {
+    Outcome::ItemFailed { index, failure: lie() }
 }
 
 /// An error of so many bytes, in its three parts.

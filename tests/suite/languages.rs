@@ -120,7 +120,8 @@ impl Worker {
         let export = self.export(&vector.function);
         let call = Call { export: Callee::Named(export), codec, input: vector.input.clone() };
         let run = Run {
-            task,
+            tasks: task.into(),
+            lengths: Vec::new(),
             module: MODULE,
             invocation: Invocation::Task(call),
             limits: None,
@@ -128,7 +129,7 @@ impl Worker {
             share: None,
             placement: None,
         };
-        self.page.offer(run.slot, task);
+        self.page.offer(run.slot, run.tasks);
         self.process.send(&HostMessage::Run(run), &[]);
         let mut emitted = Vec::new();
         loop {

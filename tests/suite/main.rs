@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod batches;
 mod building;
 mod cache;
 mod calling;
@@ -31,6 +32,7 @@ mod roles;
 mod room;
 mod self_test;
 mod sharing;
+mod slices;
 mod spare;
 mod state;
 mod streams;

@@ -30,6 +30,20 @@ fn results_come_in_the_order_of_their_items() {
 }
 
 #[test]
+fn a_map_that_keeps_few_items_under_way_comes_to_its_end() {
+    let pool = two_workers();
+    // So that it is known how short they are.
+    let known: Vec<i32> =
+        pool.starmap("add", (0..500).map(|i| (i, 1))).map(Result::unwrap).collect();
+    assert_eq!(known.len(), 500);
+    let add = pool.function::<i32>("add").unwrap();
+    for buffer_size in 1..=9 {
+        let map = add.starmap((0..2000).map(|i| (i, 1))).buffer_size(buffer_size);
+        assert!(map.map(Result::unwrap).eq(1..=2000), "{buffer_size}");
+    }
+}
+
+#[test]
 fn an_unordered_map_gives_every_result_once() {
     let pool = two_workers();
     for chunk_size in [1, 16] {

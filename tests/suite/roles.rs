@@ -30,7 +30,8 @@ fn what_a_compiler_process_makes_a_worker_process_runs() {
     worker.send(&load(module), &[artefact.as_fd()]);
     assert_eq!(worker.receive(), Some(WorkerMessage::Loaded(module)));
     let run = Run {
-        task: TaskId(9),
+        tasks: TaskId(9).into(),
+        lengths: Vec::new(),
         module,
         invocation: Invocation::Scalar { export: "double".into(), args: vec![Scalar::I32(21)] },
         limits: None,
@@ -38,7 +39,7 @@ fn what_a_compiler_process_makes_a_worker_process_runs() {
         share: None,
         placement: None,
     };
-    page.offer(run.slot, run.task);
+    page.offer(run.slot, run.tasks);
     worker.send(&HostMessage::Run(run), &[]);
     let Some(WorkerMessage::Finished(finished)) = worker.receive() else { panic!("no result") };
     assert_eq!(finished.outcome, Outcome::Scalars(vec![Scalar::I32(42)]));

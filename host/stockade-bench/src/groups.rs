@@ -3,11 +3,13 @@
 //! | group | its figures |
 //! |---|---|
 //! | `throughput` | tasks a second, beside bare processes and threads and other pools |
+//! | `scaling` | tasks a second of two workers, beside one |
 //! | `command` | lines a second of `stockade map`, beside the library's map |
 //! | `latency` | one task at a time, beside the engine alone, a pipe and a futex |
 //! | `payload` | 16 MiB to a task and back, copied and lent, beside two copies |
 //! | `start` | a worker's first task, and a killed worker's replacement, beside `/bin/true` |
 //! | `compute` | guest code at work, beside the engine without any check |
+//! | `numbers` | many numbers through one function, beside the engine in a loop |
 //! | `cpu` | processor time of a task, beside extism |
 //! | `fresh` | a task in a fresh instance without its messages, beside the engine's own pooling |
 //! | `idle` | what a pool uses that has nothing to do, and what a queue weighs |
@@ -17,7 +19,7 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use stockade_reference::guests;
 
 use crate::figure::{Figure, median};
@@ -36,13 +38,15 @@ use crate::{peers, rows};
 type Group = (&'static str, fn(usize) -> Result<Vec<Figure>>);
 
 /// Every group, in the order of the table.
-pub(crate) const ALL: [Group; 9] = [
+pub(crate) const ALL: [Group; 11] = [
     ("throughput", throughput),
+    ("scaling", scaling),
     ("command", command),
     ("latency", latency),
     ("payload", payload),
     ("start", start),
     ("compute", compute),
+    ("numbers", numbers),
     ("cpu", cpu),
     ("fresh", fresh),
     ("idle", idle),
@@ -67,6 +71,9 @@ const STARTS: usize = 25;
 /// Rounds of the computing guest: some hundredths of a second.
 const COMPUTE_ROUNDS: i32 = 40_000_000;
 
+/// Numbers of the group `numbers`.
+const NUMBERS: i64 = 1_000_000;
+
 /// Seconds for which an idle pool is watched.
 const IDLE_SECONDS: f64 = 10.0;
 
@@ -79,6 +86,9 @@ const FRESH: [(&str, f64, &str); 5] = [
     ("script", 200.0, "bare script"),
     ("empty", 200.0, "bare empty"),
 ];
+
+/// Items of a map for which the host's processor time is asked.
+const HOST_ITEMS: f64 = 200_000.0;
 
 /// Tasks that are queued at once.
 const QUEUED: f64 = 1e6;
@@ -98,11 +108,13 @@ fn throughput(rounds: usize) -> Result<Vec<Figure>> {
     let pool = pools::realistic()?.build()?;
     pool.spawn_max_workers()?;
     let chunks = Shape { chunk: 64, shared: true, buffer: 0 };
-    let (mut each, mut chunked) = <(Pace, Pace)>::default();
+    let (mut each, mut single, mut chunked) = <(Pace, Pace, Pace)>::default();
     let program = std::env::current_exe()?.with_file_name("stockade-reference");
     let artefact = program.with_file_name("stockade-reference.artefact");
     let mut turns = Turns::default();
     turns.add("map", || each.measure(|tasks| pools::map(&pool, Shape::default(), tasks)));
+    let one_by_one = Shape { chunk: 1, ..Shape::default() };
+    turns.add("map, one by one", || single.measure(|tasks| pools::map(&pool, one_by_one, tasks)));
     turns.add("submit", || pools::submitted_per_second(&pool));
     turns.add("map, chunks", || chunked.measure(|tasks| pools::map(&pool, chunks, tasks)));
     let two: Result<Vec<Remote>> = (0..WORKERS).map(|_| reference()).collect();
@@ -122,6 +134,27 @@ fn throughput(rounds: usize) -> Result<Vec<Figure>> {
         processes::one_a_task(&program, &artefact, WORKERS, STARTS)
     });
     Ok(figures(turns, &rows::THROUGHPUT, "throughput", rounds))
+}
+
+fn scaling(rounds: usize) -> Result<Vec<Figure>> {
+    let one = pools::realistic()?.max_workers(1).build()?;
+    let two = pools::realistic()?.build()?;
+    let few = Shape { buffer: 4, ..Shape::default() };
+    let mut paces = [Pace::default(); 4];
+    let mut turns = Turns::default();
+    let [of_one, of_two, few_of_one, few_of_two] = &mut paces;
+    for pool in [&one, &two] {
+        pool.spawn_max_workers()?;
+    }
+    turns.add("one worker", || of_one.measure(|tasks| pools::map(&one, Shape::default(), tasks)));
+    turns.add("two workers", || of_two.measure(|tasks| pools::map(&two, Shape::default(), tasks)));
+    turns.add("one worker, 4 under way", || {
+        few_of_one.measure(|tasks| pools::map(&one, few, tasks))
+    });
+    turns.add("two workers, 4 under way", || {
+        few_of_two.measure(|tasks| pools::map(&two, few, tasks))
+    });
+    Ok(figures(turns, &rows::SCALING, "scaling", rounds))
 }
 
 fn command(rounds: usize) -> Result<Vec<Figure>> {
@@ -191,6 +224,26 @@ fn compute(rounds: usize) -> Result<Vec<Figure>> {
     Ok(figures(turns, &rows::COMPUTE, "compute", rounds * 3))
 }
 
+fn numbers(rounds: usize) -> Result<Vec<Figure>> {
+    let pool = pools::pool_of(guests::NUMBERS)?.build()?;
+    pool.spawn_max_workers()?;
+    let next = pool.function::<i64>("next")?;
+    let items: Vec<i64> = (0..NUMBERS).collect();
+    let mut turns = Turns::default();
+    turns.add("map_slice", || {
+        let started = Instant::now();
+        let results = next.map_slice(&items)?;
+        let seconds = started.elapsed().as_secs_f64();
+        ensure!(results.len() == items.len(), "some of the numbers were lost");
+        Ok(NUMBERS as f64 / seconds / 1e6)
+    });
+    turns.add_if("bare loop", reference(), |one| {
+        Ok(NUMBERS as f64 / one.ask("numbers", NUMBERS as f64)? / 1e3)
+    });
+    // Each takes hundredths of a second.
+    Ok(figures(turns, &rows::NUMBERS, "numbers", rounds * 3))
+}
+
 fn cpu(rounds: usize) -> Result<Vec<Figure>> {
     let pool = pools::realistic()?.build()?;
     pool.spawn_max_workers()?;
@@ -206,6 +259,8 @@ fn cpu(rounds: usize) -> Result<Vec<Figure>> {
         })?;
         Ok(used()?.since(before).cpu_seconds * 1e6 / count as f64)
     });
+    let mut host = Remote::start(part("host")?)?;
+    turns.add("host", move || host.ask("map", HOST_ITEMS));
     turns.add_if("extism", peers::rust("extism"), |peer| peer.ask("cpu", 1_000.0));
     Ok(figures(turns, &rows::CPU, "cpu", rounds))
 }
@@ -240,6 +295,7 @@ fn idle(rounds: usize) -> Result<Vec<Figure>> {
     turns.add("wake-ups", || idle.borrow_mut().ask("wake-ups", IDLE_SECONDS));
     turns.add("cpu", || idle.borrow_mut().ask("cpu", IDLE_SECONDS));
     turns.add("queue", || Remote::start(part("queue")?)?.ask("bytes-a-task", QUEUED));
+    turns.add("queued items", || Remote::start(part("queue")?)?.ask("bytes-an-item", QUEUED));
     Ok(figures(turns, &rows::IDLE, "idle", rounds))
 }
 

@@ -25,8 +25,16 @@ pub(crate) fn run(name: &str) -> Result<()> {
         "futex" => futex::echo(),
         "worker" => worker(),
         "idle" => idle(),
+        "host" => host(),
         "queue" => Ok(serve::serve(|word, amount| match word {
-            "bytes-a-task" => queued_bytes(amount as usize),
+            "bytes-a-task" => queued_bytes(amount as usize, |pool, tasks| {
+                let submit = |_| pool.submit::<Bytes>("noop", pools::payload());
+                (0..tasks).map(submit).collect::<std::result::Result<Vec<_>, _>>()
+            }),
+            "bytes-an-item" => queued_bytes(amount as usize, |pool, tasks| {
+                let items = std::iter::repeat_with(pools::payload).take(tasks);
+                Ok::<_, Error>(pool.starmap::<Bytes, _, _>("noop", items).submit_all())
+            }),
             _ => bail!("no question is called `{word}`"),
         })?),
         _ => bail!("no part is called `{name}`"),
@@ -82,6 +90,23 @@ fn script(source: &str) -> Invocation {
     Invocation::Command { entry: "_start".into(), call }
 }
 
+/// Answers what this process uses for an item of a map, its workers aside, in microseconds.
+fn host() -> Result<()> {
+    let pool = pools::realistic()?.build()?;
+    pool.spawn_max_workers()?;
+    pools::map(&pool, pools::Shape::default(), 10_000)?;
+    serve::serve(|word, amount| match word {
+        "map" => {
+            let used = || Usage::of([std::process::id()], None);
+            let (before, items) = (used()?, amount as usize);
+            pools::map(&pool, pools::Shape::default(), items)?;
+            Ok(used()?.since(before).cpu_seconds * 1e6 / amount)
+        }
+        _ => bail!("no question is called `{word}`"),
+    })?;
+    Ok(())
+}
+
 /// Answers about a pool whose workers have worked and rest now.
 fn idle() -> Result<()> {
     let pool = pools::realistic()?.build()?;
@@ -126,22 +151,27 @@ fn wait_until(pool: &Pool, holds: impl Fn() -> bool) -> Result<()> {
     Ok(())
 }
 
-/// What each of so many queued tasks weighs in this process beyond its payload, its handle included.
-fn queued_bytes(tasks: usize) -> Result<f64> {
+/// What each of so many queued tasks weighs in this process beyond its payload, with whatever `submit`
+/// returns for them.
+fn queued_bytes<T, E>(
+    tasks: usize,
+    submit: impl FnOnce(&Pool, usize) -> std::result::Result<T, E>,
+) -> Result<f64>
+where
+    Error: From<E>,
+{
     let limits = stockade::Limits::default().wall_time(None);
     let pool = pools::holding()?.limits(limits).build()?;
     for _ in 0..pools::WORKERS {
         pool.submit::<Bytes>("hold", Bytes(Vec::new()))?;
     }
     wait_until(&pool, || pool.count_busy_workers() == pools::WORKERS)?;
-    let mut handles = Vec::with_capacity(tasks);
     let before = usage::resident_bytes()?;
-    for _ in 0..tasks {
-        handles.push(pool.submit::<Bytes>("noop", pools::payload())?);
-    }
+    let submitted = submit(&pool, tasks)?;
     // Once the driver has seen them all.
     wait_until(&pool, || pool.count_pending_tasks() == tasks)?;
     let bytes = usage::resident_bytes()? - before;
     pool.kill();
+    drop(submitted);
     Ok(bytes / tasks as f64 - guests::PAYLOAD_BYTES as f64)
 }

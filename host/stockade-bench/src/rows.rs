@@ -7,15 +7,24 @@ use crate::figure::Bound::{AtLeast, AtMost};
 use crate::turns::Row;
 
 /// The group `throughput`.
-pub(crate) const THROUGHPUT: [Row; 11] = [
+pub(crate) const THROUGHPUT: [Row; 12] = [
     Row {
         name: "map",
         unit: "tasks/s",
         of: "map",
         against: &["two processes"],
         reference: "2 processes without IPC",
-        target: Some(AtLeast(0.8)),
-        stretch: Some(AtLeast(0.95)),
+        target: Some(AtLeast(1.2)),
+        stretch: Some(AtLeast(1.6)),
+    },
+    Row {
+        name: "map, chunk_size(1)",
+        unit: "tasks/s",
+        of: "map, one by one",
+        against: &["two processes"],
+        reference: "2 processes without IPC",
+        target: Some(AtLeast(0.9)),
+        stretch: Some(AtLeast(1.2)),
     },
     Row {
         name: "submit, 10,000 in flight",
@@ -23,8 +32,8 @@ pub(crate) const THROUGHPUT: [Row; 11] = [
         of: "submit",
         against: &["two processes"],
         reference: "2 processes without IPC",
-        target: Some(AtLeast(0.5)),
-        stretch: Some(AtLeast(0.75)),
+        target: Some(AtLeast(0.9)),
+        stretch: Some(AtLeast(1.2)),
     },
     Row {
         name: "map beside threads",
@@ -32,8 +41,8 @@ pub(crate) const THROUGHPUT: [Row; 11] = [
         of: "map",
         against: &["threads"],
         reference: "2 threads in one process",
-        target: Some(AtLeast(1.15)),
-        stretch: Some(AtLeast(1.4)),
+        target: Some(AtLeast(1.4)),
+        stretch: Some(AtLeast(1.9)),
     },
     Row {
         name: "map beside asyncpal",
@@ -41,8 +50,8 @@ pub(crate) const THROUGHPUT: [Row; 11] = [
         of: "map",
         against: &["asyncpal"],
         reference: "asyncpal, chunk 1, native",
-        target: Some(AtLeast(25.0)),
-        stretch: Some(AtLeast(40.0)),
+        target: Some(AtLeast(40.0)),
+        stretch: Some(AtLeast(60.0)),
     },
     Row {
         name: "map beside concurrent.futures",
@@ -50,8 +59,8 @@ pub(crate) const THROUGHPUT: [Row; 11] = [
         of: "map",
         against: &["concurrent.futures"],
         reference: "concurrent.futures, chunk 1, native",
-        target: Some(AtLeast(25.0)),
-        stretch: Some(AtLeast(40.0)),
+        target: Some(AtLeast(40.0)),
+        stretch: Some(AtLeast(60.0)),
     },
     Row {
         name: "map beside multiprocessing.Pool",
@@ -59,8 +68,8 @@ pub(crate) const THROUGHPUT: [Row; 11] = [
         of: "map",
         against: &["multiprocessing.Pool"],
         reference: "multiprocessing.Pool, chunk 1, native",
-        target: Some(AtLeast(7.0)),
-        stretch: Some(AtLeast(12.0)),
+        target: Some(AtLeast(8.0)),
+        stretch: Some(AtLeast(14.0)),
     },
     Row {
         name: "map beside pebble",
@@ -87,7 +96,7 @@ pub(crate) const THROUGHPUT: [Row; 11] = [
         against: &["multiprocessing.Pool, chunks"],
         reference: "multiprocessing.Pool, chunk 64, native",
         target: Some(AtLeast(1.0)),
-        stretch: Some(AtLeast(1.5)),
+        stretch: Some(AtLeast(2.0)),
     },
     Row {
         name: "map beside procspawn",
@@ -95,8 +104,8 @@ pub(crate) const THROUGHPUT: [Row; 11] = [
         of: "map",
         against: &["procspawn"],
         reference: "procspawn, window 32, native",
-        target: Some(AtLeast(8.0)),
-        stretch: Some(AtLeast(12.0)),
+        target: Some(AtLeast(10.0)),
+        stretch: Some(AtLeast(15.0)),
     },
     Row {
         name: "map beside a process per task",
@@ -104,8 +113,30 @@ pub(crate) const THROUGHPUT: [Row; 11] = [
         of: "map",
         against: &["process per task"],
         reference: "a process per task, precompiled",
-        target: Some(AtLeast(350.0)),
-        stretch: Some(AtLeast(500.0)),
+        target: Some(AtLeast(400.0)),
+        stretch: Some(AtLeast(600.0)),
+    },
+];
+
+/// The group `scaling`.
+pub(crate) const SCALING: [Row; 2] = [
+    Row {
+        name: "map with two workers",
+        unit: "tasks/s",
+        of: "two workers",
+        against: &["one worker"],
+        reference: "with one worker",
+        target: Some(AtLeast(1.6)),
+        stretch: Some(AtLeast(1.8)),
+    },
+    Row {
+        name: "map with two workers, 4 under way",
+        unit: "tasks/s",
+        of: "two workers, 4 under way",
+        against: &["one worker, 4 under way"],
+        reference: "with one worker",
+        target: Some(AtLeast(1.2)),
+        stretch: Some(AtLeast(1.5)),
     },
 ];
 
@@ -173,7 +204,7 @@ pub(crate) const START: [Row; 2] = [
         against: &["true"],
         reference: "/bin/true, spawn and wait",
         target: Some(AtMost(1.3)),
-        stretch: Some(AtMost(0.25)),
+        stretch: Some(AtMost(0.7)),
     },
     Row {
         name: "from deadline to the next result",
@@ -197,16 +228,38 @@ pub(crate) const COMPUTE: [Row; 1] = [Row {
     stretch: Some(AtLeast(0.99)),
 }];
 
-/// The group `cpu`.
-pub(crate) const CPU: [Row; 1] = [Row {
-    name: "CPU per task",
-    unit: "µs",
-    of: "task",
-    against: &["extism"],
-    reference: "extism, fresh plugin",
-    target: Some(AtMost(0.04)),
-    stretch: Some(AtMost(0.025)),
+/// The group `numbers`.
+pub(crate) const NUMBERS: [Row; 1] = [Row {
+    name: "map_slice of 1,000,000 i64",
+    unit: "M items/s",
+    of: "map_slice",
+    against: &["bare loop"],
+    reference: "wasmtime without checks, one call an item",
+    target: Some(AtLeast(0.5)),
+    stretch: Some(AtLeast(0.8)),
 }];
+
+/// The group `cpu`.
+pub(crate) const CPU: [Row; 2] = [
+    Row {
+        name: "CPU per task",
+        unit: "µs",
+        of: "task",
+        against: &["extism"],
+        reference: "extism, fresh plugin",
+        target: Some(AtMost(0.04)),
+        stretch: Some(AtMost(0.025)),
+    },
+    Row {
+        name: "the host's CPU per item of a map",
+        unit: "µs",
+        of: "host",
+        against: &[],
+        reference: "",
+        target: Some(AtMost(0.5)),
+        stretch: Some(AtMost(0.25)),
+    },
+];
 
 /// The group `fresh`.
 pub(crate) const FRESH: [Row; 5] = [
@@ -258,7 +311,7 @@ pub(crate) const FRESH: [Row; 5] = [
 ];
 
 /// The group `idle`.
-pub(crate) const IDLE: [Row; 4] = [
+pub(crate) const IDLE: [Row; 5] = [
     Row {
         name: "private memory of an idle worker",
         unit: "MiB",
@@ -294,5 +347,14 @@ pub(crate) const IDLE: [Row; 4] = [
         reference: "",
         target: Some(AtMost(200.0)),
         stretch: Some(AtMost(100.0)),
+    },
+    Row {
+        name: "memory per queued item of map_all, of 1,000,000",
+        unit: "B",
+        of: "queued items",
+        against: &[],
+        reference: "",
+        target: Some(AtMost(60.0)),
+        stretch: Some(AtMost(24.0)),
     },
 ];

@@ -6,7 +6,9 @@ use std::io::{self, Write};
 
 use clap::builder::styling::Style;
 use serde_json::{Value, json};
-use stockade::{ExportType, Function, FunctionKind, Import, ModuleDescription, WorkerProgram};
+use stockade::{
+    ExportType, FunctionKind, Import, ManifestFunction, ModuleDescription, WorkerProgram,
+};
 
 use crate::args::{InspectArgs, UnknownImports};
 use crate::error::Error;
@@ -98,7 +100,7 @@ fn heading(to: &mut dyn Write, title: &str, shown: bool) -> io::Result<()> {
     if shown { writeln!(to, "\n{bold}{title}{bold:#}") } else { Ok(()) }
 }
 
-fn show_function(to: &mut dyn Write, function: &Function) -> io::Result<()> {
+fn show_function(to: &mut dyn Write, function: &ManifestFunction) -> io::Result<()> {
     writeln!(to, "  {}", target::signature(function))?;
     let doc = escape::text(&escape::bounded(&function.doc, DOC_BYTES_MAX));
     for line in doc.trim().lines() {
@@ -226,7 +228,7 @@ fn target_as_json(target: &Target<'_>) -> Value {
     }
 }
 
-fn function_as_json(function: &Function) -> Value {
+fn function_as_json(function: &ManifestFunction) -> Value {
     let params =
         function.params.iter().map(|param| json!({ "name": param.name, "type": param.type_name }));
     json!({
@@ -251,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_a_module_says_of_itself_stays_in_its_place() {
-        let function = Function {
+        let function = ManifestFunction {
             kind: FunctionKind::Task,
             name: "f".into(),
             export: "e".into(),

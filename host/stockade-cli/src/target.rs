@@ -3,7 +3,7 @@
 //! This only shows, counts and reads arguments; whether a call is right is the library's to say.
 
 use stockade::{
-    Export, ExportType, Function, FunctionKind, ModuleDescription, Parameter, ValueType,
+    Export, ExportType, FunctionKind, ManifestFunction, ModuleDescription, Parameter, ValueType,
 };
 
 use crate::escape;
@@ -27,7 +27,7 @@ pub(crate) struct Target<'m> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Shape<'m> {
     /// A function of the manifest: its parameters are known.
-    Task(&'m Function),
+    Task(&'m ManifestFunction),
     /// A task that no manifest describes.
     Untyped,
     /// Numbers.
@@ -80,7 +80,7 @@ pub(crate) fn hook<'m>(
     module: &'m ModuleDescription,
     kind: FunctionKind,
     name: Option<&str>,
-) -> Option<&'m Function> {
+) -> Option<&'m ManifestFunction> {
     let mut declared = module.functions.iter().filter(|function| function.kind == kind);
     declared.find(|function| name.is_none_or(|name| name == function.name))
 }
@@ -123,7 +123,7 @@ impl<'m> Target<'m> {
 }
 
 /// The signature of a function of the manifest, on one line.
-pub(crate) fn signature(function: &Function) -> String {
+pub(crate) fn signature(function: &ManifestFunction) -> String {
     let params: Vec<_> = function
         .params
         .iter()
@@ -150,11 +150,19 @@ mod tests {
         Export { name: name.into(), kind }
     }
 
-    fn described(kind: FunctionKind, name: &str, type_name: &str) -> Function {
+    fn described(kind: FunctionKind, name: &str, type_name: &str) -> ManifestFunction {
         let params = vec![Parameter { name: "x".into(), type_name: type_name.into() }];
         let (doc, result) = (String::new(), "u64".into());
         let export = format!("e.{name}");
-        Function { kind, name: name.into(), export, doc, params, result, reads_cells: false }
+        ManifestFunction {
+            kind,
+            name: name.into(),
+            export,
+            doc,
+            params,
+            result,
+            reads_cells: false,
+        }
     }
 
     #[test]

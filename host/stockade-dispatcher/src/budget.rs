@@ -4,7 +4,7 @@
 //! twice as long. Deaths during a pause belong to the failure that started it: workers start
 //! together and so fail together.
 //!
-//! Invariant: a finished task clears the pause, so that whoever makes progress never waits.
+//! Invariant: a finished task clears the pause, so that a pool that makes progress never waits.
 //!
 //! Deliberately absent: the pool's verdict. This counts; the dispatcher decides.
 

@@ -10,7 +10,8 @@ use alloc::vec::Vec;
 
 use stockade_wire::{TaskId, WorkerId};
 
-use super::task::Fate;
+use super::recalls::Left;
+use super::window::Live;
 use super::worker::{State, Verdict, Worker};
 use super::{BrokenCause, Dispatcher, Moment};
 
@@ -65,38 +66,41 @@ impl Dispatcher {
     /// Holds a death against the module of the task that the worker had started, or else was about
     /// to. A worker that had no task has only itself to blame.
     fn blame(&mut self, worker: &Worker, started: Option<TaskId>) {
-        let mut tasks = worker.window.tasks();
-        let first = tasks.next();
-        let named = first.into_iter().chain(tasks).find(|(task, _)| Some(*task) == started);
-        if let Some((_, key)) = named.or(first) {
-            let module = self.tasks[key].module;
+        let has_started = |live: &Live| started.is_some_and(|task| live.tasks.contains(task));
+        let named = worker.window.lives().find(has_started);
+        if let Some(live) = named.or(worker.window.lives().next()) {
+            let module = self.batches[live.key].module;
             if self.losses.lost(module) {
                 self.quarantine(module);
             }
         }
     }
 
-    /// Decides what becomes of the tasks of a worker that is gone; its ghosts are forgotten. Answers
-    /// come before the exit, so whatever stands before the task that it had started is as lost as that
-    /// one.
+    /// Decides what becomes of the tasks of a worker that is gone; what it was to hand back is forgotten.
+    /// Answers come before the exit, so the tasks before the one that it had started are lost too.
     fn reclaim(&mut self, worker: &Worker, started: Option<TaskId>, verdict: Verdict) {
-        let last_lost = worker.window.tasks().position(|(task, _)| Some(task) == started);
+        let lives: Vec<_> = worker.window.lives().collect();
+        let holder = started.and_then(|task| {
+            let index = lives.iter().position(|live| live.tasks.contains(task))?;
+            Some((index, task))
+        });
         let mut again = Vec::new();
-        for (index, (_, key)) in worker.window.tasks().enumerate() {
-            let refusal = self.refusal(self.tasks[key].module);
-            let task = &mut self.tasks[key];
-            let fate = match last_lost {
-                Some(last) if index <= last => task.lost(refusal),
-                _ if index == 0 && verdict == Verdict::AtFault => task.suspected(refusal),
-                _ => task.returned(refusal),
+        for (index, live) in lives.into_iter().enumerate() {
+            // How its first tasks were left, and the last of these; those behind are unstarted.
+            let (left, last) = match holder {
+                Some((last, _)) if index < last => (Left::Lost, live.tasks.last()),
+                Some((last, task)) if index == last => (Left::Lost, task),
+                None if index == 0 && verdict == Verdict::AtFault => {
+                    (Left::Suspected, live.tasks.first())
+                }
+                _ => (Left::Unstarted, live.tasks.last()),
             };
-            match fate {
-                Fate::Again => again.push(key),
-                Fate::Ends(resolution) => self.resolve(key, resolution),
+            let behind = self.batches.split_behind(live.key, last.into());
+            self.leave_window(live.key, left, &mut again);
+            if let Some(behind) = behind {
+                self.leave_window(behind, Left::Unstarted, &mut again);
             }
         }
-        for key in again.into_iter().rev() {
-            self.queue.push_front(&mut self.tasks, key);
-        }
+        self.queue_again(again);
     }
 }

@@ -4,26 +4,32 @@
 //! event about a task comes from the driver, which is not. The driver tells any number of events,
 //! then polls actions until there are none, and performs each before it polls the next. Meanwhile it
 //! tells only what the actions themselves bring about: [`Event::TakenBack`], [`Event::Withheld`],
-//! [`Event::Stoppable`], [`Event::SpawnFailed`], [`Event::Prepared`], [`Event::PreparationFailed`], and
-//! [`Event::Misbehaved`] of a worker that says it has run a task which its caller had cancelled.
+//! [`Event::Stoppable`], [`Event::SpawnFailed`], [`Event::Prepared`], [`Event::PreparationFailed`],
+//! [`Event::Cancel`] of tasks of the [`Action::Run`] that is being performed, and [`Event::Misbehaved`] of
+//! a worker that says it has run a task which its caller had cancelled.
+//!
+//! Tasks are submitted in batches, each of tasks whose numbers follow each other and which have
+//! everything in common; a single task is a batch of one. A batch may be split anywhere, and its parts
+//! are batches like any other.
 //!
 //! ```text
-//! Run ──► worker runs it ─────────────────────────────────────► Finished      first in its window
-//!   └───► revoked on the page ─► Cancel, TakenBack ··· a ghost ··► HandedBack   likewise
+//! Run ──► worker runs its tasks in turn ──────────────────────► Finished     first in its window
+//!   └───► its rest revoked on the page ─► Cancel, TakenBack ··· ► HandedBack  likewise
 //!   └───► Withheld: never sent
 //! ```
 //!
-//! A worker answers what it is sent in the order of the sending, each sending once. A task that was
-//! revoked on its page ends or goes elsewhere at once, and leaves a ghost in that worker's window: an
-//! answer that is owed for nothing. The same task may be sent to the same worker again, behind its
-//! own ghost; the order tells their answers apart. A ghost keeps its slot until it is handed back.
+//! A worker runs what it is sent in the order of the sending, a batch's tasks in the order of their
+//! numbers, and answers each task that it has run once. On its page the rest of a batch can be revoked,
+//! from any task on that has not started: those tasks end or go elsewhere at once, and the worker owes
+//! one answer for all of them, [`Event::HandedBack`], after those for the tasks before. The same task
+//! may be sent to the same worker again, behind that; the order tells the answers apart. A batch keeps
+//! its slot until it is answered whole.
 //!
-//! Deliberately absent: payloads, processes and handles. The driver keeps those by id.
+//! Deliberately absent: payloads, processes and handles. The driver keeps those under the [`EntryKey`].
 
-use alloc::vec::Vec;
 use core::time::Duration;
 
-use stockade_wire::{ChunkId, ModuleId, TaskId, WorkerId};
+use stockade_wire::{ModuleId, TaskId, TaskRange, WorkerId};
 
 /// A point in time, as the span since the pool was made. Only the driver reads a clock.
 pub type Moment = Duration;
@@ -48,8 +54,11 @@ pub struct Config {
     pub recall_timeout: Duration,
     /// How much work a worker is given at a time, measured by how long its tasks took of late.
     pub window_time: Duration,
-    /// Tasks one worker may hold, ghosts among them, at least 1.
+    /// Tasks one worker may hold, revoked ones that it has not handed back among them, at least 1.
     pub window_tasks_max: usize,
+    /// Batches that one worker is given at a time, those that are to be handed back among them, at least 1:
+    /// the slots of its status page. See [`Event::Withheld`] for where it may hold more.
+    pub window_batches_max: usize,
     /// Bytes in line that one worker may hold; a single task may have more.
     pub window_bytes_max: usize,
     /// How long a task may stand first in a window before those behind it are taken back, and how
@@ -78,23 +87,28 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// What the dispatcher knows of a task.
+/// What the driver knows a batch by: its own, passed back with every action about a task of that batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryKey(pub u32);
+
+/// What the dispatcher knows of a batch. Every task of it is retried, requeued and limited by itself.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// Its number, never used before.
-    pub task: TaskId,
-    /// What it is a function of, and so what a worker's death is held against.
+    /// Their numbers, never used before; at most
+    /// [`BATCH_TASKS_MAX`](stockade_wire::BATCH_TASKS_MAX).
+    pub tasks: TaskRange,
+    /// Where the driver keeps them.
+    pub entry: EntryKey,
+    /// What they are a function of, and so what a worker's death is held against.
     pub module: ModuleId,
     /// Higher goes first; within one, first come, first served. Strict: a lower one waits for as
     /// long as a higher one has tasks in the queue. What runs is not interrupted.
     pub priority: i32,
-    /// Consecutive tasks with the same chunk travel in one batch.
-    pub chunk: Option<ChunkId>,
-    /// What it takes of a window.
-    pub inline_bytes: usize,
-    /// How long it may run; `None` is for ever.
+    /// What each of them takes of a window at most, in bytes.
+    pub task_bytes: usize,
+    /// How long each may run; `None` is without limit.
     pub wall_time: Option<Duration>,
-    /// How often it may be started again after it was lost with its worker.
+    /// How often each may be started again after it was lost with its worker.
     pub retries: u32,
 }
 
@@ -121,12 +135,14 @@ pub enum ShutdownMode {
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A task is to be run.
+    /// Tasks are to be run.
     Submit(Submission),
-    /// A task's caller has taken it back, so that it never starts: it stands in the queue, or was
-    /// revoked on its worker's page before the worker came to it. It ends at once, and leaves a ghost
-    /// in its window. Said before the [`HandedBack`](Self::HandedBack) that answers just that.
-    Cancel(TaskId),
+    /// Tasks' callers have taken them back, so that they never start: they stand in the queue, or were
+    /// revoked on their worker's page before the worker came to them. They end at once. In a window,
+    /// whatever stands behind them in their batch was revoked with them, and is queued again. Tasks of
+    /// the range that have ended are passed over. Said before the [`HandedBack`](Self::HandedBack)
+    /// that answers just that.
+    Cancel(TaskRange),
     /// A task's caller wants it ended though it has started, as far as its worker's page says. Where
     /// it stands behind another, that one's answer is still on its way.
     CancelRunning(TaskId),
@@ -143,43 +159,51 @@ pub enum Event {
     PreparationFailed,
     /// A worker is set up and has loaded every module.
     Ready(WorkerId),
-    /// A worker says that it has run a task to its end.
+    /// A worker says that it has run tasks to their ends, one after the other. They may be of several
+    /// batches that stand behind each other in its window.
     Finished {
         /// Who says so.
         worker: WorkerId,
-        /// Which task.
-        task: TaskId,
-        /// How long it ran: the worker's own word, which decides how much it is given next.
+        /// Which tasks.
+        tasks: TaskRange,
+        /// How long they ran, all together: the worker's own word, which decides how much it is given
+        /// next.
         wall_time: Duration,
     },
-    /// A task was revoked on its worker's page: the answer to an [`Action::Recall`] that came in
-    /// time, said before the next action is polled. Where its caller was faster, this may be said or
-    /// not. Nothing is said where it came too late.
+    /// The rest of a batch was revoked on its worker's page: the answer to an [`Action::Recall`] that
+    /// came in time for any task, said before the next action is polled. Where a caller was faster,
+    /// this may be said or not. Nothing is said where every task had started.
     TakenBack {
         /// Whose page says so.
         worker: WorkerId,
-        /// Which task.
+        /// The first task that never starts there: the one of the recall, or one behind it. Those
+        /// before it in its batch have started.
         task: TaskId,
     },
-    /// A worker says that it has not run a task because its page said so: whatever it answers as
-    /// recalled, whether or not the driver still knows the task.
+    /// A worker says that it has not run the rest of a batch because its page said so: whatever it
+    /// answers as recalled, whether or not the driver still knows the tasks.
     HandedBack {
         /// Who says so.
         worker: WorkerId,
-        /// Which task.
+        /// The first task that it has not run.
         task: TaskId,
     },
-    /// The driver did not send this task of a batch, because its caller has taken it back meanwhile.
-    /// Said before the next action is polled, though an [`Action::Start`] of it may still follow; the
-    /// worker will never hear of it, and it counts as one of those the worker was given.
+    /// The driver did not send these tasks of an [`Action::Run`], because their callers have taken them
+    /// back meanwhile; those before and behind them were sent as batches of their own. Said before the
+    /// next action is polled, though an [`Action::Start`] of them may still follow; the worker will
+    /// never hear of them, and they count among those the worker was given. What is left of the batch
+    /// before and behind them takes a slot each, so the window may hold more batches than
+    /// [`Config::window_batches_max`]. A driver whose page has no slot left sends the batch whole, with its
+    /// rest revoked from the first of these tasks on, and says [`Cancel`](Self::Cancel) of them instead,
+    /// before the next action is polled; here, too, an [`Action::Start`] of them may still follow.
     Withheld {
-        /// To whom it was to be sent.
+        /// To whom they were to be sent.
         worker: WorkerId,
-        /// Which task.
-        task: TaskId,
+        /// Which tasks.
+        tasks: TaskRange,
     },
-    /// Nothing behind what stands first in a worker's window has started, or ever will: the answer to
-    /// [`Action::Stop`].
+    /// Nothing behind the task that stands first in a worker's window has started, in its batch or
+    /// behind that, or ever will: the answer to [`Action::Stop`].
     Stoppable {
         /// Whose window it is.
         worker: WorkerId,
@@ -228,17 +252,18 @@ pub enum Action {
     Prepare,
     /// Start a worker.
     Spawn(WorkerId),
-    /// Send these tasks, in this order, to a worker, behind what it has. Several such actions about
-    /// one worker may follow each other. A task comes again if it was taken back, or not started, or
-    /// lost and has retries left.
-    Run(WorkerId, Vec<TaskId>),
+    /// Send these tasks to a worker as one batch, behind what it has. Several such actions about one
+    /// worker may follow each other. A task comes again if it was taken back, or not started, or lost
+    /// and has retries left.
+    Run(WorkerId, EntryKey, TaskRange),
     /// This task is now first in its worker's window and thus as good as running. Not said of one
     /// that was answered before it was known to be first.
-    Start(TaskId),
-    /// Revoke, on its worker's page, a task that is not first in its window, and say
-    /// [`Event::TakenBack`]. Where that is too late, or the worker is gone, say nothing.
-    Recall(WorkerId, TaskId),
-    /// What stands first in a worker's window is to be stopped, with the worker. Say
+    Start(EntryKey, TaskId),
+    /// Revoke, on a worker's page, a task that is not first in its window, with all that stand behind
+    /// it in its batch and as far as they have not started; say [`Event::TakenBack`]. Where they all
+    /// have, or the worker is gone, say nothing.
+    Recall(WorkerId, EntryKey, TaskId),
+    /// The task that stands first in a worker's window is to be stopped, with the worker. Say
     /// [`Event::Stoppable`], unless its page says that a task behind it has started: then this one has
     /// ended, its answer is on its way, and a kill would cost the other. In that case, or where this
     /// is not first any more or the worker is gone, say nothing. What waits behind it was revoked.
@@ -247,8 +272,8 @@ pub enum Action {
     Close(WorkerId),
     /// End a worker now. Its [`Event::Exited`] is still to come.
     Kill(WorkerId),
-    /// A task ended. Exactly once for every task, and the last action about it.
-    Resolve(TaskId, Resolution),
+    /// Tasks of one batch ended alike. Exactly once for every task, and the last action about it.
+    Resolve(EntryKey, TaskRange, Resolution),
     /// The pool is broken. At most once, before the tasks that are cancelled by it.
     Broken(BrokenCause),
     /// A module has cost too many workers, and no task of it will start any more. Once for a module,
@@ -313,7 +338,7 @@ pub enum Phase {
     Starting,
     /// Ready, without a task.
     Idle,
-    /// With tasks, or with ghosts.
+    /// With tasks, or with batches that are to be handed back.
     Busy,
     /// On its own way out.
     Closing,
@@ -328,7 +353,7 @@ pub struct Counts {
     pub workers: usize,
     /// Those not yet ready.
     pub starting: usize,
-    /// Those with a task, or with a ghost.
+    /// Those with a task, or with a batch that is to be handed back.
     pub busy: usize,
     /// Those ready and without either.
     pub free: usize,

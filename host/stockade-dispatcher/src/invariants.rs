@@ -10,27 +10,30 @@ impl Dispatcher {
         self.check_ends();
     }
 
-    /// As many places as tasks, and every task at its own: so no place is empty or taken twice.
+    /// As many places as tasks, and every batch at its own: so no place is empty or taken twice.
     fn check_places(&self) {
-        self.queue.check_invariants(&self.tasks);
-        let mut places = self.queue.len();
+        self.batches.check_invariants();
+        self.queue.check_invariants(&self.batches);
+        let mut places = self.queue.tasks();
         for (id, worker) in self.workers.iter() {
             worker.window.check_invariants();
             places += worker.window.live();
-            for (task, key) in worker.window.tasks() {
-                assert_eq!(self.tasks[key].id, task, "a window names its tasks");
-                assert_eq!(self.tasks[key].place, Place::Window(id), "task {task} is elsewhere");
+            for live in worker.window.lives() {
+                let batch = &self.batches[live.key];
+                assert_eq!(batch.tasks, live.tasks, "a window knows its batches");
+                assert_eq!(batch.place, Place::Window(id), "tasks {} are elsewhere", batch.tasks);
             }
         }
-        assert_eq!(places, self.tasks.len(), "as many places as tasks");
-        for (key, task) in self.tasks.iter() {
-            assert_eq!(self.tasks.find(task.id), Some(key), "task {} is not found", task.id);
+        assert_eq!(places, self.batches.tasks(), "as many places as tasks");
+        for key in self.queue.iter(&self.batches) {
+            let batch = &self.batches[key];
+            let is_queued = matches!(batch.place, Place::Queued { .. });
+            assert!(is_queued, "tasks {} are elsewhere", batch.tasks);
+            assert!(self.refusal(batch.module).is_none(), "{} wait for nothing", batch.tasks);
         }
-        for key in self.queue.iter(&self.tasks) {
-            let task = &self.tasks[key];
-            let is_queued = matches!(task.place, Place::Queued { .. });
-            assert!(is_queued && !task.is_stopped, "task {} is elsewhere", task.id);
-            assert!(self.refusal(task.module).is_none(), "task {} waits for nothing", task.id);
+        for task in &self.stopped {
+            let place = self.batches.find(*task).map(|key| self.batches[key].place);
+            assert!(matches!(place, Some(Place::Window(_))), "task {task} has not started");
         }
     }
 
@@ -39,7 +42,7 @@ impl Dispatcher {
         workers.check_invariants(config);
         for (id, worker) in workers.iter() {
             let window = &worker.window;
-            assert!(window.len() <= config.window_tasks_max, "worker {id} holds too much");
+            assert!(window.held() <= config.window_tasks_max, "worker {id} holds too much");
             let is_busy = matches!(worker.state, State::Busy(_));
             let may_hold = is_busy || matches!(worker.state, State::Dying { .. });
             assert!(!is_busy || !window.is_empty(), "worker {id} is busy with nothing");
@@ -72,7 +75,7 @@ impl Dispatcher {
                 "workers are wanted for a pool that has stopped"
             );
         }
-        let empty = self.tasks.is_empty() && self.workers.is_empty();
+        let empty = self.batches.is_empty() && self.workers.is_empty();
         assert!(!self.terminated || (empty && self.shutdown.is_some()), "ended too early");
     }
 }

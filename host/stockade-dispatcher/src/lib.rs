@@ -15,15 +15,19 @@
 //! [`Dispatcher::poll_timeout`], and after either performs every [`Action`]. Events only take note;
 //! what follows from all of them together is decided when the next action is polled.
 //!
-//! A worker without work gets a batch; once every worker has something to do, windows are deepened to
-//! [`Config::window_time`] of work, so that nobody waits for the host. What waits behind a slow task,
-//! or beside an idle worker, is taken back after [`Config::patience`], and at once where that task is
-//! to be stopped, which ends its worker: not before the driver says that nothing behind it has started.
-//! A worker that is lost otherwise keeps its window until it is gone: only then can its status page tell
-//! the task that it had started, which is lost, from those behind it, which another worker runs.
+//! The unit is a batch: tasks whose numbers follow each other and which have everything in common. It is
+//! split wherever a part of it goes another way, by a cancel, a recall or a death.
 //!
-//! A task that is taken back on that page never starts, wherever it stands: it ends or is queued
-//! again at once, and its worker owes an answer for a ghost. A module whose tasks cost one worker
+//! A worker without work gets a batch. Once every worker has something to do, windows are deepened to
+//! [`Config::window_time`] of work, so that no worker waits for the host. What waits behind a slow task is
+//! recalled after [`Config::patience`], and so is half of the longest window if a worker idles (work
+//! stealing). What waits behind a task that is to be stopped is recalled at once, since the stop ends its
+//! worker: not before the driver says that nothing behind it has started. A worker that is lost otherwise
+//! keeps its window until it is gone: only then can its status page tell the task that it had started,
+//! which is lost, from those behind it, which another worker runs.
+//!
+//! Tasks that are revoked on that page never start, wherever they stand: they end or are queued again at
+//! once, and their worker owes one answer for the rest of their batch. A module whose tasks cost one worker
 //! after the other is quarantined.
 //!
 //! Invariant: a task is in the queue, in one window, or resolved; and it is resolved once. Whatever
@@ -37,6 +41,8 @@
 
 extern crate alloc;
 
+mod batch;
+mod batches;
 mod budget;
 mod deaths;
 mod event;
@@ -48,8 +54,6 @@ mod requests;
 mod roster;
 mod schedule;
 mod stops;
-mod task;
-mod tasks;
 mod window;
 mod worker;
 
@@ -60,24 +64,25 @@ mod sim;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use core::time::Duration;
 
-use stockade_wire::{TaskId, WorkerId};
+use stockade_wire::{TaskId, TaskRange, WorkerId};
 
 pub use event::{
-    Action, BrokenCause, CancelReason, Config, Counts, Event, Hook, Moment, Phase, RequestId,
-    Resolution, ShutdownMode, Submission,
+    Action, BrokenCause, CancelReason, Config, Counts, EntryKey, Event, Hook, Moment, Phase,
+    RequestId, Resolution, ShutdownMode, Submission,
 };
 
+use batch::{Batch, Place};
+use batches::{Batches, Key};
 use budget::Budget;
 use losses::Losses;
 use queue::Queue;
 use requests::Requests;
 use roster::Roster;
 use schedule::Preparation;
-use task::{Place, Task};
-use tasks::{Key, Tasks};
+use window::First;
 use worker::{Front, State, Verdict, Worker};
 
 /// Decides everything about a pool's tasks and workers; performs nothing.
@@ -88,7 +93,9 @@ pub struct Dispatcher {
     now: Moment,
     /// Whether something was noted and nothing has followed from it.
     is_unsettled: bool,
-    tasks: Tasks,
+    batches: Batches,
+    /// Tasks that have started, as far as their callers know, and that these want ended.
+    stopped: BTreeSet<TaskId>,
     queue: Queue,
     workers: Roster,
     workers_spawned: u64,
@@ -108,14 +115,16 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// A dispatcher without tasks and workers.
     pub fn new(config: Config) -> Self {
-        debug_assert!(config.workers_max > 0 && config.window_tasks_max > 0);
+        debug_assert!(config.workers_max > 0);
+        debug_assert!(config.window_tasks_max > 0 && config.window_batches_max > 0);
         debug_assert!(config.tasks_per_worker_max != Some(0));
         debug_assert!(config.losses_in_a_row_max != Some(0));
         debug_assert!(!config.patience.is_zero());
         Self {
             now: Moment::ZERO,
             is_unsettled: false,
-            tasks: Tasks::default(),
+            batches: Batches::default(),
+            stopped: BTreeSet::new(),
             queue: Queue::default(),
             workers: Roster::default(),
             workers_spawned: 0,
@@ -138,18 +147,18 @@ impl Dispatcher {
         self.note(now);
         match event {
             Event::Submit(submission) => self.submit(&submission),
-            Event::Cancel(task) => self.cancel(now, task),
+            Event::Cancel(tasks) => self.cancel(now, tasks),
             Event::CancelRunning(task) => self.cancel_running(now, task),
             Event::SpawnWorkers { request, count } => self.request_workers(request, count),
             Event::Prepared => self.preparation.succeeded(),
             Event::PreparationFailed => self.preparation_failed(),
             Event::Ready(worker) => self.ready(now, worker),
-            Event::Finished { worker, task, wall_time } => {
-                self.finished(now, worker, task, wall_time)
+            Event::Finished { worker, tasks, wall_time } => {
+                self.finished(now, worker, tasks, wall_time)
             }
             Event::TakenBack { worker, task } => self.taken_back(now, worker, task),
             Event::HandedBack { worker, task } => self.handed_back(now, worker, task),
-            Event::Withheld { worker, task } => self.withheld(now, worker, task),
+            Event::Withheld { worker, tasks } => self.withheld(now, worker, tasks),
             Event::Stoppable { worker, task } => self.stoppable(worker, task),
             Event::HookFailed { worker, hook } => self.hook_failed(worker, hook),
             Event::Closed(worker) => self.closed(worker),
@@ -175,7 +184,7 @@ impl Dispatcher {
         while let Some(id) = self.workers.idle_due(now, self.config.idle_timeout) {
             self.close(now, id);
         }
-        self.relieve(now);
+        self.steal_work(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due, if no event comes first. Meant for when
@@ -183,12 +192,12 @@ impl Dispatcher {
     pub fn poll_timeout(&self) -> Option<Moment> {
         debug_assert!(!self.is_unsettled, "something is still to follow from an event");
         let due = self.workers.next_due(self.config.idle_timeout);
-        due.into_iter().chain(self.next_relief()).chain(self.next_spawn()).min()
+        due.into_iter().chain(self.next_steal()).chain(self.next_spawn()).min()
     }
 
     /// The next thing to do, if anything is left to do.
     pub fn poll_action(&mut self) -> Option<Action> {
-        // Not before: what is taken back is given away all at once, in its old order.
+        // Not earlier: what is taken back is given away all at once, in its old order.
         if self.is_unsettled && self.actions.is_empty() {
             self.is_unsettled = false;
             self.settle();
@@ -205,7 +214,7 @@ impl Dispatcher {
             busy: census.busy,
             free: census.idle,
             leaving: census.leaving,
-            pending_tasks: self.tasks.len() - census.running,
+            pending_tasks: self.batches.tasks() - census.running,
             window_tasks: census.depth,
         }
     }
@@ -227,14 +236,14 @@ impl Dispatcher {
     }
 
     fn submit(&mut self, submission: &Submission) {
-        let &Submission { task, module, .. } = submission;
+        let &Submission { tasks, entry, module, .. } = submission;
         let refusal = self.shutdown.map(|_| CancelReason::Shutdown).or(self.refusal(module));
         if let Some(reason) = refusal {
             let cancelled = Resolution::Cancelled(reason);
-            return self.actions.push_back(Action::Resolve(task, cancelled));
+            return self.actions.push_back(Action::Resolve(entry, tasks, cancelled));
         }
-        let key = self.tasks.insert(Task::new(submission, self.config.requeues_max));
-        self.queue.push_back(&mut self.tasks, key);
+        let key = self.batches.insert(Batch::new(submission, self.config.requeues_max));
+        self.queue.push_back(&mut self.batches, key);
     }
 
     /// Grants somebody workers.
@@ -264,20 +273,38 @@ impl Dispatcher {
         self.budget.started();
     }
 
-    fn finished(&mut self, now: Moment, id: WorkerId, task: TaskId, wall_time: Duration) {
-        let answered = self.workers.change(id, |worker| {
-            let key = worker.window.front().filter(|front| front.task == task)?.state.key()?;
-            worker.window.pop();
-            worker.finished += 1;
-            worker.pace.note(wall_time);
-            Some((key, worker.advance(now)))
+    /// A worker has run tasks, of one batch or of several that stand behind each other in its window. Those
+    /// that do not follow are not believed, and cost the worker.
+    fn finished(&mut self, now: Moment, id: WorkerId, tasks: TaskRange, wall_time: Duration) {
+        let Self { workers, batches, stopped, losses, actions, .. } = self;
+        let answered = workers.change(id, |worker| {
+            let (mut left, mut done) = (Some(tasks), 0);
+            while let Some(tasks) = left
+                && let Some((key, part)) = worker.window.pop(tasks)
+            {
+                let batch = &batches[key];
+                losses.finished(batch.module);
+                actions.push_back(Action::Resolve(batch.entry, part, Resolution::Finished));
+                batches.remove_first(key, part.count());
+                forget_stopped(stopped, part);
+                done += part.count();
+                (_, left) = tasks.split_at(part.count());
+            }
+            if done == 0 {
+                return None;
+            }
+            worker.finished += u64::from(done);
+            // What all of them took on average, if not all of them are believed.
+            let believed = (wall_time / tasks.count()).saturating_mul(done);
+            worker.pace.note(if left.is_some() { believed } else { wall_time }, done);
+            Some((left.is_none(), worker.advance(now)))
         });
         let Some(answered) = answered else { return };
-        let Some((key, is_done)) = answered else { return self.misbehaved(id) };
+        let Some((were_due, is_done)) = answered else { return self.misbehaved(id) };
         self.budget.finished();
-        self.losses.finished(self.tasks[key].module);
-        self.resolve(key, Resolution::Finished);
-        if is_done {
+        if !were_due {
+            self.misbehaved(id);
+        } else if is_done {
             self.close(now, id);
         }
     }
@@ -324,7 +351,8 @@ impl Dispatcher {
             State::Busy(Front::Stopping { resolution, deadline }) if deadline <= now => {
                 self.end_running(id, resolution);
             }
-            State::Busy(_) => self.lose_patience(id),
+            // It waits behind a slow task.
+            State::Busy(_) => self.recall(id, usize::MAX, |_| true),
             State::Idle { .. } | State::Dying { .. } => {}
         }
     }
@@ -338,32 +366,39 @@ impl Dispatcher {
         }
         let deadline = now.saturating_add(self.config.recall_timeout);
         self.recall(id, usize::MAX, |_| true);
-        let front = self.workers.change(id, |worker| {
+        let first = self.workers.change(id, |worker| {
             worker.state = State::Busy(Front::Stopping { resolution, deadline });
-            worker.is_sated = true;
-            worker.window.front()
+            worker.is_full = true;
+            worker.window.first()
         });
-        if let Some(front) = front.flatten() {
-            self.actions.push_back(Action::Stop(id, front.task));
+        if let Some(first) = first.flatten() {
+            self.actions.push_back(Action::Stop(id, first.task()));
         }
     }
 
     fn stoppable(&mut self, id: WorkerId, task: TaskId) {
         if let Some(worker) = self.workers.get(id)
             && let State::Busy(Front::Stopping { resolution, .. }) = worker.state
-            && worker.window.front().is_some_and(|front| front.task == task)
+            && worker.window.first().is_some_and(|first| first.task() == task)
         {
             self.end_running(id, resolution);
         }
     }
 
-    /// Ends what stands first in a window, with the worker. Of a ghost, the task has ended already.
+    /// Ends the task that stands first in a window, with the worker. Where the rest of a batch is to be
+    /// handed back, those tasks have ended already.
     fn end_running(&mut self, id: WorkerId, resolution: Resolution) {
         self.recall(id, usize::MAX, |_| true);
-        let first = self.workers.change(id, |worker| worker.window.pop()).flatten();
+        let ended = self.workers.change(id, |worker| match worker.window.first()? {
+            First::Live(_, task) => worker.window.pop(task.into()),
+            First::Revoked(_) => {
+                worker.window.pop_revoked();
+                None
+            }
+        });
         self.kill(id, Verdict::Excused);
-        if let Some(key) = first.and_then(|first| first.state.key()) {
-            self.resolve(key, resolution);
+        if let Some((key, task)) = ended.flatten() {
+            self.resolve_first(key, task, resolution);
         }
     }
 
@@ -379,9 +414,28 @@ impl Dispatcher {
         self.actions.push_back(Action::Close(id));
     }
 
-    /// A task ends that has no place any more.
+    /// All tasks of a batch end. It has no place any more.
     fn resolve(&mut self, key: Key, resolution: Resolution) {
-        self.actions.push_back(Action::Resolve(self.tasks[key].id, resolution));
-        self.tasks.remove(key);
+        self.resolve_first(key, self.batches[key].tasks, resolution);
     }
+
+    /// The first tasks of a batch end. They have no place any more.
+    fn resolve_first(&mut self, key: Key, tasks: TaskRange, resolution: Resolution) {
+        let entry = self.batches[key].entry;
+        self.actions.push_back(Action::Resolve(entry, tasks, resolution));
+        self.batches.remove_first(key, tasks.count());
+        forget_stopped(&mut self.stopped, tasks);
+    }
+}
+
+/// Tasks have ended, so nobody wants them ended any more.
+fn forget_stopped(stopped: &mut BTreeSet<TaskId>, tasks: TaskRange) {
+    while let Some(&task) = first_of(stopped, tasks) {
+        stopped.remove(&task);
+    }
+}
+
+/// The first of these tasks that is in the set.
+fn first_of(set: &BTreeSet<TaskId>, tasks: TaskRange) -> Option<&TaskId> {
+    set.range(tasks.first()..=tasks.last()).next()
 }

@@ -10,6 +10,9 @@ use core::time::Duration;
 /// The weight of the past against one more task.
 const PAST: u64 = 7;
 
+/// What weights are fractions of.
+const WHOLE: u64 = 1 << 32;
+
 /// A worker's pace.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -27,14 +30,16 @@ impl Pace {
         Self { window_nanos, depth_max, average_nanos: 0, depth: 0 }
     }
 
-    /// A task took so long, or so its worker says. One that took longer than two windows counts as
-    /// two, so that it is forgotten after a few others.
-    pub(super) fn note(&mut self, wall_time: Duration) {
-        let nanos = u64::try_from(wall_time.as_nanos()).unwrap_or(u64::MAX);
+    /// So many tasks took so long all together, or so their worker says. Where they took longer than two
+    /// windows each they count as two, so that they are forgotten after a few others.
+    pub(super) fn note(&mut self, wall_time: Duration, tasks: u32) {
+        let Some(each) = wall_time.checked_div(tasks) else { return };
+        let nanos = u64::try_from(each.as_nanos()).unwrap_or(u64::MAX);
         let nanos = nanos.min(self.window_nanos * 2).max(1);
-        self.average_nanos = match self.depth {
-            0 => nanos,
-            _ => (self.average_nanos * PAST + nanos) / (PAST + 1),
+        self.average_nanos = match (self.depth, tasks) {
+            (0, _) => nanos,
+            (_, 1) => (self.average_nanos * PAST + nanos) / (PAST + 1),
+            _ => weighted(self.average_nanos, nanos, past_after(tasks)),
         };
         let depth = self.window_nanos.div_ceil(self.average_nanos.max(1));
         self.depth = usize::try_from(depth).unwrap_or(usize::MAX).clamp(1, self.depth_max);
@@ -51,6 +56,31 @@ impl Pace {
     }
 }
 
+/// What the past weighs after so many tasks, of [`WHOLE`]: the power of its weight against one.
+fn past_after(tasks: u32) -> u64 {
+    let (mut past, mut factor) = (WHOLE, WHOLE * PAST / (PAST + 1));
+    let mut left = tasks;
+    while left > 0 && past > 0 {
+        if left % 2 == 1 {
+            past = scaled(past, factor);
+        }
+        factor = scaled(factor, factor);
+        left /= 2;
+    }
+    past
+}
+
+/// The average of two numbers, of which the first has this weight of [`WHOLE`].
+fn weighted(first: u64, second: u64, weight: u64) -> u64 {
+    scaled(first, weight).saturating_add(scaled(second, WHOLE - weight))
+}
+
+/// This part, of [`WHOLE`], of a number; it fits, since no part is greater than the whole.
+fn scaled(number: u64, part: u64) -> u64 {
+    let product = u128::from(number) * u128::from(part) / u128::from(WHOLE);
+    u64::try_from(product).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,7 +89,7 @@ mod tests {
 
     fn depth_after(micros: &[u64]) -> Option<usize> {
         let mut pace = Pace::new(WINDOW, 1000);
-        micros.iter().for_each(|micros| pace.note(Duration::from_micros(*micros)));
+        micros.iter().for_each(|micros| pace.note(Duration::from_micros(*micros), 1));
         pace.depth()
     }
 
@@ -92,9 +122,33 @@ mod tests {
     fn nonsense_is_a_depth_like_any_other() {
         let mut pace = Pace::new(WINDOW, 1000);
         for wall_time in [Duration::ZERO, Duration::MAX, Duration::ZERO] {
-            pace.note(wall_time);
+            pace.note(wall_time, 1);
             assert!((Some(1)..=Some(1000)).contains(&pace.depth()));
         }
-        assert_eq!(Pace::new(Duration::MAX, 1000).depth(), None);
+        for (wall_time, tasks) in [(Duration::MAX, u32::MAX), (Duration::ZERO, u32::MAX)] {
+            pace.note(wall_time, tasks);
+            assert!((Some(1)..=Some(1000)).contains(&pace.depth()));
+        }
+        pace.note(Duration::from_secs(1), 0);
+        let mut endless = Pace::new(Duration::MAX, 1000);
+        assert_eq!(endless.depth(), None);
+        endless.note(Duration::MAX, 1);
+        endless.note(Duration::MAX, 700);
+        assert_eq!(endless.depth(), Some(1));
+    }
+
+    #[test]
+    fn tasks_told_together_count_as_much_as_one_by_one() {
+        for (tasks, micros) in [(2, 40), (7, 3), (64, 90), (300, 1), (1024, 400)] {
+            let [mut single, mut together] = [Pace::new(WINDOW, 100_000); 2];
+            for pace in [&mut single, &mut together] {
+                pace.note(Duration::from_micros(20), 1);
+            }
+            (0..tasks).for_each(|_| single.note(Duration::from_micros(micros), 1));
+            together.note(Duration::from_micros(micros) * tasks, tasks);
+            let difference = single.average_nanos.abs_diff(together.average_nanos);
+            // Each division rounds down, and the past forgets that as it does the rest.
+            assert!(difference <= PAST + 1, "{tasks} tasks: {difference} ns apart");
+        }
     }
 }

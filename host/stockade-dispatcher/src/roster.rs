@@ -1,14 +1,14 @@
-//! Everybody who is there: by number, by how long they idle, by who needs work, by what is due.
+//! The workers that are not gone: by number, by how long they idle, by who needs work, by what is due.
 //!
 //! ```text
 //! change(id, …) ──► Worker ──► census, idle              at once
-//!                     └──► touched ──► timers, hungry    by refresh, once for many events
+//!                     └──► touched ──► timers, refillable    by refresh, once for many events
 //! ```
 //!
-//! Invariant: whoever is changed is changed through [`Roster::change`], so that nobody is ever
-//! counted or searched for.
+//! Invariant: a worker is changed only through [`Roster::change`], so that no count needs a walk and no
+//! look-up a search.
 //!
-//! Deliberately absent: reasons to change anybody.
+//! Deliberately absent: reasons to change a worker.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
@@ -28,9 +28,9 @@ pub(super) struct Roster {
     idle: BTreeSet<(Moment, WorkerId)>,
     /// What is due, of those that do not idle.
     timers: BTreeSet<(Moment, WorkerId)>,
-    /// Busy ones whose windows have run low, by how many nanoseconds of work they have.
-    hungry: BTreeSet<(u64, WorkerId)>,
-    /// Those whose timers and hunger are to be looked at again.
+    /// Busy ones whose windows are below their low watermark, by how many nanoseconds of work they have.
+    refillable: BTreeSet<(u64, WorkerId)>,
+    /// Those whose timers and windows are to be looked at again.
     touched: VecDeque<WorkerId>,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Roster {
 struct Member {
     worker: Worker,
     timer: Option<Moment>,
-    hunger: Option<u64>,
+    refill: Option<u64>,
     is_touched: bool,
 }
 
@@ -68,7 +68,7 @@ impl Census {
     fn add(&mut self, worker: &Worker) {
         *self.of_phase(worker) += 1;
         self.active += usize::from(worker.is_active());
-        self.running += usize::from(worker.is_running());
+        self.running += usize::from(worker.running().is_some());
         self.waiting += Self::waiting_behind(worker);
         self.depth += worker.pace.depth().unwrap_or_default();
     }
@@ -76,7 +76,7 @@ impl Census {
     fn subtract(&mut self, worker: &Worker) {
         *self.of_phase(worker) -= 1;
         self.active -= usize::from(worker.is_active());
-        self.running -= usize::from(worker.is_running());
+        self.running -= usize::from(worker.running().is_some());
         self.waiting -= Self::waiting_behind(worker);
         self.depth -= worker.pace.depth().unwrap_or_default();
     }
@@ -124,20 +124,20 @@ impl Roster {
     /// One more.
     pub(super) fn insert(&mut self, id: WorkerId, worker: Worker) {
         self.census.add(&worker);
-        let member = Member { worker, timer: None, hunger: None, is_touched: true };
+        let member = Member { worker, timer: None, refill: None, is_touched: true };
         self.members.insert(id, member);
         self.touched.push_back(id);
     }
 
     /// One is gone.
     pub(super) fn remove(&mut self, id: WorkerId) -> Option<Worker> {
-        let Member { worker, timer, hunger, .. } = self.members.remove(&id)?;
+        let Member { worker, timer, refill, .. } = self.members.remove(&id)?;
         self.census.subtract(&worker);
         if let State::Idle { since } = worker.state {
             self.idle.remove(&(since, id));
         }
         timer.map(|timer| self.timers.remove(&(timer, id)));
-        hunger.map(|hunger| self.hungry.remove(&(hunger, id)));
+        refill.map(|load| self.refillable.remove(&(load, id)));
         Some(worker)
     }
 
@@ -175,14 +175,14 @@ impl Roster {
         None
     }
 
-    /// Brings one's timer and hunger in line with its state.
+    /// Brings one's timer, and whether its window is to be refilled, in line with its state.
     pub(super) fn refresh(&mut self, id: WorkerId, config: &Config) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let worker = &member.worker;
         let timer = worker.deadline(config);
-        let hunger = worker.hunger(config).map(|_| worker.pace.load(worker.window.live()));
+        let refill = worker.refill(config).map(|_| worker.pace.load(worker.window.live()));
         replace(&mut self.timers, &mut member.timer, timer, id);
-        replace(&mut self.hungry, &mut member.hunger, hunger, id);
+        replace(&mut self.refillable, &mut member.refill, refill, id);
     }
 
     /// The one that has been idle for the shortest time: its caches are warm, and the others' idle
@@ -192,14 +192,15 @@ impl Roster {
     }
 
     /// The busy one that has the least to do, if it may get more.
-    pub(super) fn hungriest(&self) -> Option<WorkerId> {
-        self.hungry.first().map(|(_, id)| *id)
+    pub(super) fn first_refillable(&self) -> Option<WorkerId> {
+        self.refillable.first().map(|(_, id)| *id)
     }
 
-    /// The busy one behind whose first task the most others wait, if any do. Looks at everybody.
-    pub(super) fn most_crowded(&self) -> Option<(WorkerId, usize)> {
-        let crowds = self.iter().map(|(id, worker)| (id, Census::waiting_behind(worker)));
-        crowds.rev().max_by_key(|(_, waiting)| *waiting).filter(|(_, waiting)| *waiting > 0)
+    /// The busy one behind whose first task the most others wait, and how many, if any do. Looks at every
+    /// worker.
+    pub(super) fn longest_window(&self) -> Option<(WorkerId, usize)> {
+        let windows = self.iter().map(|(id, worker)| (id, Census::waiting_behind(worker)));
+        windows.rev().max_by_key(|(_, waiting)| *waiting).filter(|(_, waiting)| *waiting > 0)
     }
 
     /// When the first of them is due.
@@ -237,7 +238,7 @@ impl Roster {
     #[cfg(test)]
     pub(super) fn check_invariants(&self, config: &Config) {
         let mut census = Census::default();
-        let (mut idle, mut timers, mut hungry) = (0, 0, 0);
+        let (mut idle, mut timers, mut refillable) = (0, 0, 0);
         for (id, worker) in self.iter() {
             census.add(worker);
             if let State::Idle { since } = worker.state {
@@ -248,15 +249,15 @@ impl Roster {
                 timers += 1;
                 assert!(self.timers.contains(&(timer, id)), "worker {id} has another deadline");
             }
-            if worker.hunger(config).is_some() {
-                hungry += 1;
+            if worker.refill(config).is_some() {
+                refillable += 1;
                 let load = worker.pace.load(worker.window.live());
-                assert!(self.hungry.contains(&(load, id)), "worker {id} needs work");
+                assert!(self.refillable.contains(&(load, id)), "worker {id} needs work");
             }
         }
         assert_eq!(self.census, census, "everybody is counted as they are");
-        let kept = (self.idle.len(), self.timers.len(), self.hungry.len());
-        assert_eq!(kept, (idle, timers, hungry), "nobody else is known");
+        let kept = (self.idle.len(), self.timers.len(), self.refillable.len());
+        assert_eq!(kept, (idle, timers, refillable), "nobody else is known");
         assert!(self.touched.is_empty(), "everybody was looked at");
     }
 }

@@ -1,6 +1,6 @@
 //! What follows from the state, whatever events led to it: tasks go to idle workers, workers without
-//! a purpose close, workers that are missing start, windows that run low are filled, and the end is
-//! announced.
+//! a purpose close, workers that are missing start, windows below their low watermark are filled, and the
+//! end is announced.
 //!
 //! Invariant: after [`Dispatcher::settle`] no worker is idle while a task waits, workers start only
 //! for tasks that no other worker is about to take or because somebody asked for them, and a window
@@ -8,12 +8,10 @@
 //!
 //! Deliberately absent: the reasons. Nothing here looks at an event.
 
-use alloc::vec::Vec;
-
 use stockade_wire::WorkerId;
 
-use super::queue::Portion;
-use super::window::SentState;
+use super::queue::{Portion, Room};
+use super::window::First;
 use super::worker::{Front, State, Worker};
 use super::{Action, CancelReason, Dispatcher, Moment, Place, Resolution};
 
@@ -46,8 +44,8 @@ impl Dispatcher {
     /// Brings everything in line with the state, once for all events since the last time.
     pub(super) fn settle(&mut self) {
         let now = self.now;
-        if self.attend(now) {
-            // What is taken back for that goes out before what was submitted later.
+        if self.start_fronts(now) {
+            // What is recalled for that goes out before what was submitted later.
             self.is_unsettled = true;
             return;
         }
@@ -56,7 +54,7 @@ impl Dispatcher {
         self.deepen(now);
         self.answer_requests();
         self.announce_end();
-        self.watch_crowds(now);
+        self.watch_idle(now);
     }
 
     /// Workers that count against the maximum.
@@ -71,9 +69,9 @@ impl Dispatcher {
         missing.then(|| self.budget.paused_until())
     }
 
-    /// Looks after the workers that something has happened to. Says whether something is to be
-    /// stopped as its turn comes.
-    fn attend(&mut self, now: Moment) -> bool {
+    /// Starts what has become first in the windows of the workers that were changed, and brings their
+    /// timers up to date. Returns whether a task is to be stopped as its turn comes.
+    fn start_fronts(&mut self, now: Moment) -> bool {
         let mut stops = false;
         while let Some(id) = self.workers.next_touched() {
             let worker = self.workers.get(id);
@@ -89,93 +87,83 @@ impl Dispatcher {
     fn assign(&mut self, now: Moment) {
         while !self.queue.is_empty()
             && let Some(id) = self.workers.last_idle()
-            && let Some(worker) = self.workers.get(id)
         {
-            let room = worker.room(&self.config);
-            let portion = Portion {
-                tasks_max: worker.pace.depth().map_or(room, |depth| depth.min(room)),
-                bytes_max: self.config.window_bytes_max,
-                is_batch: true,
-            };
-            self.give(id, portion);
+            self.give(id, Portion::First);
             self.start_front(now, id);
         }
     }
 
-    /// Workers that are missing start; then windows that have run low are filled, the lowest first,
-    /// while nobody could run the tasks any sooner. When few are left, everybody gets a share.
+    /// Workers that are missing start; then windows below their low watermark are filled, the emptiest
+    /// first, while no other worker could run the tasks any sooner. When few are left, every worker gets a
+    /// share.
     fn deepen(&mut self, now: Moment) {
+        let window = Room {
+            tasks: self.config.window_tasks_max,
+            batches: self.config.window_batches_max,
+            bytes: self.config.window_bytes_max,
+        };
         loop {
-            // Once more, too: whoever is given its last tasks makes room for another.
+            // In every round, too: a worker that is given its last tasks makes room for another.
             self.spawn(now);
-            self.attend(now);
+            self.start_fronts(now);
             let census = self.workers.census();
             if self.queue.is_empty() || census.idle + census.starting > 0 {
                 return;
             }
-            let Some(id) = self.workers.hungriest() else { return };
+            let Some(id) = self.workers.first_refillable() else { return };
             let Some(worker) = self.workers.get(id) else { return };
-            let share = self.queue.len().div_ceil(census.active.max(1));
-            let room = worker.hunger(&self.config).unwrap_or_default();
-            let portion = Portion {
-                tasks_max: room.min(share),
-                bytes_max: self.config.window_bytes_max.saturating_sub(worker.window.bytes()),
-                is_batch: false,
-            };
-            if self.is_overdue(now, worker) || self.give(id, portion) == 0 {
-                self.workers.change(id, |worker| worker.is_sated = true);
+            let share = self.queue.tasks().div_ceil(census.active.max(1));
+            let tasks = worker.refill(&self.config).unwrap_or_default().min(share);
+            if self.is_overdue(now, worker) || self.give(id, Portion::More { tasks, window }) == 0 {
+                self.workers.change(id, |worker| worker.is_full = true);
             }
         }
     }
 
-    /// Moves tasks from the queue to a window. Says how many.
+    /// Moves batches from the queue to a window. Returns how many.
     fn give(&mut self, id: WorkerId, portion: Portion) -> usize {
-        let Self { workers, queue, tasks, config, actions, .. } = self;
-        let batch = workers.change(id, |worker| {
-            let mut batch = Vec::new();
-            queue.take(tasks, portion, |key, task| {
-                task.place = Place::Window(id);
-                worker.window.push(task.id, key, task.inline_bytes);
-                batch.push(task.id);
+        let Self { workers, queue, batches, config, actions, .. } = self;
+        let given = workers.change(id, |worker| {
+            let mut given = 0;
+            queue.take(batches, portion, worker.room(config), |key, batch| {
+                batch.place = Place::Window(id);
+                worker.window.push(key, batch.tasks, batch.task_bytes);
+                worker.assigned += batch.count() as u64;
+                actions.push_back(Action::Run(id, batch.entry, batch.tasks));
+                given += 1;
             });
-            worker.assigned += batch.len() as u64;
             worker.is_retired |= config.tasks_per_worker_max == Some(worker.assigned);
-            if matches!(worker.state, State::Idle { .. }) && !batch.is_empty() {
+            if matches!(worker.state, State::Idle { .. }) && given > 0 {
                 worker.state = State::Busy(Front::New);
             }
-            batch
+            given
         });
-        let batch = batch.unwrap_or_default();
-        let given = batch.len();
-        if given > 0 {
-            actions.push_back(Action::Run(id, batch));
-        }
-        given
+        given.unwrap_or_default()
     }
 
-    /// The clock of what stands first in a window begins to run. Says whether it is to be stopped
+    /// The clock of what stands first in a window begins to run. Returns whether it is to be stopped
     /// instead.
     fn start_front(&mut self, now: Moment, id: WorkerId) -> bool {
-        let Some(front) = self.workers.get(id).and_then(|worker| worker.window.front()) else {
+        let Some(first) = self.workers.get(id).and_then(|worker| worker.window.first()) else {
             return false;
         };
-        let span = match front.state {
-            SentState::Ghost => Some(self.config.recall_timeout),
-            SentState::Live(key) | SentState::Recalled(key) => {
-                let task = &self.tasks[key];
-                if task.is_stopped {
-                    let stopped = Resolution::CancelledRunning(CancelReason::Asked);
-                    self.stop_running(now, id, stopped);
-                    return true;
-                }
-                self.actions.push_back(Action::Start(front.task));
-                task.wall_time()
+        let span = match first {
+            First::Revoked(_) => Some(self.config.recall_timeout),
+            First::Live(_, task) if self.stopped.contains(&task) => {
+                let stopped = Resolution::CancelledRunning(CancelReason::Asked);
+                self.stop_running(now, id, stopped);
+                return true;
+            }
+            First::Live(key, task) => {
+                let batch = &self.batches[key];
+                self.actions.push_back(Action::Start(batch.entry, task));
+                batch.wall_time()
             }
         };
         let deadline = span.map(|span| now.saturating_add(span));
         self.workers.change(id, |worker| {
             worker.state = State::Busy(Front::Known { since: now, deadline });
-            worker.is_sated = false;
+            worker.is_full = false;
         });
         false
     }
@@ -231,7 +219,7 @@ impl Dispatcher {
 
     fn announce_end(&mut self) {
         let wanted = self.requests.unspawned() > 0;
-        if !self.tasks.is_empty() || !self.workers.is_empty() || wanted {
+        if !self.batches.is_empty() || !self.workers.is_empty() || wanted {
             return;
         }
         let preparing = self.preparation == Preparation::Running && self.is_open();

@@ -1,8 +1,8 @@
 //! How the whole pool stops, by a shutdown or because it is broken, and how a module does, by its
 //! quarantine.
 //!
-//! All of them cancel what waits in the queue, want back what waits in windows, and let finish what
-//! runs; only a kill ends that too.
+//! All of them cancel what waits in the queue, recall what waits in windows, and let finish what runs; only
+//! a kill ends that too.
 //!
 //! Invariant: what has stopped never starts again, and takes no more tasks.
 //!
@@ -63,14 +63,14 @@ impl Dispatcher {
         self.shutdown.is_none() && !self.broken
     }
 
-    /// Cancels what waits in the queue and wants back what waits in windows: everything, or one
-    /// module's. What is taken back ends likewise, as nothing may wait for another worker.
+    /// Cancels what waits in the queue and recalls what waits in windows: everything, or one module's. What
+    /// is taken back ends likewise, as nothing may wait for another worker.
     fn cancel_pending(&mut self, reason: CancelReason, only: Option<ModuleId>) {
         let concerns = |module| only.is_none_or(|only| module == only);
-        let queued: Vec<_> = self.queue.iter(&self.tasks).collect();
+        let queued: Vec<_> = self.queue.iter(&self.batches).collect();
         for key in queued {
-            if concerns(self.tasks[key].module) {
-                self.queue.remove(&mut self.tasks, key);
+            if concerns(self.batches[key].module) {
+                self.queue.remove(&mut self.batches, key);
                 self.resolve(key, Resolution::Cancelled(reason));
             }
         }

@@ -15,7 +15,8 @@
 use stockade_wire::TaskId;
 
 use super::pace::Pace;
-use super::window::Window;
+use super::queue::Room;
+use super::window::{First, Window};
 use super::{Config, Moment, Phase, Resolution};
 
 /// What the dispatcher knows of a worker that is not gone.
@@ -30,8 +31,8 @@ pub(super) struct Worker {
     pub(super) finished: u64,
     /// Whether it gets no more tasks, having been given as many as one worker gets.
     pub(super) is_retired: bool,
-    /// Whether nothing more goes behind the present first: that takes long, or there is no room.
-    pub(super) is_sated: bool,
+    /// Whether nothing more goes behind the present first task: that takes long, or there is no room.
+    pub(super) is_full: bool,
     /// Whether something outside of the pool ended it, before it was ready.
     pub(super) ended_from_outside: bool,
 }
@@ -43,7 +44,7 @@ pub(super) enum State {
     Starting { deadline: Moment },
     /// Ready, and its window is empty.
     Idle { since: Moment },
-    /// With tasks or ghosts.
+    /// With tasks, or with batches that are to be handed back.
     Busy(Front),
     /// Runs its finalizers.
     Closing { deadline: Moment },
@@ -84,7 +85,7 @@ impl Worker {
             assigned: 0,
             finished: 0,
             is_retired: false,
-            is_sated: false,
+            is_full: false,
             ended_from_outside: false,
         }
     }
@@ -119,22 +120,26 @@ impl Worker {
         }
     }
 
-    /// How many tasks it may get beyond those it has, if its window has run low.
-    pub(super) fn hunger(&self, config: &Config) -> Option<usize> {
+    /// How many tasks it is to get beyond those it has, if its window is below its low watermark: at most
+    /// half full, so that refills are large.
+    pub(super) fn refill(&self, config: &Config) -> Option<usize> {
         let depth = self.pace.depth()?;
         let live = self.window.live();
-        let may_get = matches!(self.state, State::Busy(_)) && !self.is_retired && !self.is_sated;
-        // At most half, so that refills come in batches.
-        (may_get && live.saturating_mul(2) <= depth)
-            .then(|| (depth - live).min(self.room(config)))
-            .filter(|room| *room > 0)
+        let may_get = matches!(self.state, State::Busy(_)) && !self.is_retired && !self.is_full;
+        let room = self.room(config);
+        let is_low = live.saturating_mul(2) <= depth && room.batches > 0;
+        (may_get && is_low).then(|| (depth - live).min(room.tasks)).filter(|tasks| *tasks > 0)
     }
 
-    /// How many tasks may be sent to it.
-    pub(super) fn room(&self, config: &Config) -> usize {
+    /// How much may be sent to it.
+    pub(super) fn room(&self, config: &Config) -> Room {
         let left = config.tasks_per_worker_max.map_or(u64::MAX, |max| max - self.assigned);
         let left = usize::try_from(left).unwrap_or(usize::MAX);
-        config.window_tasks_max.saturating_sub(self.window.len()).min(left)
+        Room {
+            tasks: config.window_tasks_max.saturating_sub(self.window.held()).min(left),
+            batches: config.window_batches_max.saturating_sub(self.window.batches()),
+            bytes: config.window_bytes_max.saturating_sub(self.window.bytes()),
+        }
     }
 
     /// Where it is in its life, for those who need to know no more.
@@ -148,14 +153,12 @@ impl Worker {
         }
     }
 
-    /// Whether it is at work on a task, or as good as that.
-    pub(super) fn is_running(&self) -> bool {
-        matches!(self.state, State::Busy(_)) && self.window.first().is_some()
-    }
-
-    /// Whether it is at work on this task, or as good as that.
-    pub(super) fn runs(&self, task: TaskId) -> bool {
-        self.is_running() && self.window.front().is_some_and(|front| front.task == task)
+    /// The task that it is at work on, or as good as that.
+    pub(super) fn running(&self) -> Option<TaskId> {
+        match self.window.first() {
+            Some(First::Live(_, task)) if matches!(self.state, State::Busy(_)) => Some(task),
+            _ => None,
+        }
     }
 
     /// Whether it has a task or will get one: what counts against the pool's maximum.

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 use stockade_abi::{ABI_VERSION, FunctionRecord, ParameterRecord};
 use stockade_wire::{
-    ExportType, FUNCTION_NAME_BYTES_MAX, FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_MAX, Function,
-    FunctionKind, NAME_BYTES_MAX, PARAMETERS_MAX, Parameter, Refusal, RefusalKind, ValueType,
+    ExportType, FUNCTION_NAME_BYTES_MAX, FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_MAX, FunctionKind,
+    ManifestFunction, NAME_BYTES_MAX, PARAMETERS_MAX, Parameter, Refusal, RefusalKind, ValueType,
 };
 
 use crate::description::Warnings;
@@ -24,7 +24,7 @@ pub(crate) fn functions(
     sections: &[&[u8]],
     exports: &[(&str, ExportType)],
     warnings: &mut Warnings,
-) -> Result<Vec<Function>, Refusal> {
+) -> Result<Vec<ManifestFunction>, Refusal> {
     let bytes: usize = sections.iter().map(|section| section.len()).sum();
     if bytes > MANIFEST_BYTES_MAX {
         let text = format!(
@@ -48,7 +48,7 @@ pub(crate) fn functions(
 
 struct Reader<'a> {
     exports: HashMap<&'a str, &'a ExportType>,
-    functions: Vec<Function>,
+    functions: Vec<ManifestFunction>,
     seen: HashSet<String>,
     warnings: &'a mut Warnings,
 }
@@ -115,7 +115,7 @@ impl Reader<'_> {
     fn add(&mut self, record: FunctionRecord) {
         let kind = kind_of(&record);
         self.seen.insert(record.name.clone());
-        self.functions.push(Function {
+        self.functions.push(ManifestFunction {
             kind,
             name: record.name,
             export: record.export,

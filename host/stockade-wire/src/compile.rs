@@ -196,7 +196,7 @@ pub struct ModuleDescription {
     /// Imports in the order of the module.
     pub imports: Vec<Import>,
     /// Functions of the manifest whose exports exist and have the right type.
-    pub functions: Vec<Function>,
+    pub functions: Vec<ManifestFunction>,
     /// Bytes of memory at the start, all memories together.
     pub memory_min_bytes: u64,
     /// Table elements at the start, all tables together.
@@ -339,7 +339,7 @@ impl_bounded_decode!(Import {
 
 /// A function of the manifest.
 #[derive(Clone, Debug, PartialEq, Encode)]
-pub struct Function {
+pub struct ManifestFunction {
     /// What it is for.
     pub kind: FunctionKind,
     /// The name that callers use.
@@ -356,7 +356,7 @@ pub struct Function {
     pub reads_cells: bool,
 }
 
-impl_bounded_decode!(Function {
+impl_bounded_decode!(ManifestFunction {
     kind: Decode::decode,
     name: bounds::text::<FUNCTION_NAME_BYTES_MAX>,
     export: bounds::text::<NAME_BYTES_MAX>,

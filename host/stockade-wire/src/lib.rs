@@ -68,8 +68,8 @@ pub use bounds::{
 };
 pub use compile::{
     CodePlace, CompileReply, CompileRequest, CompileStep, CompilerSetup, Export, ExportType,
-    Function, FunctionKind, Import, LOCATED_FRAMES_MAX, ModuleDescription, Parameter, Refusal,
-    RefusalKind, SourcePlace, ValueType,
+    FunctionKind, Import, LOCATED_FRAMES_MAX, ManifestFunction, ModuleDescription, Parameter,
+    Refusal, RefusalKind, SourcePlace, ValueType,
 };
 pub use compile_limits::{
     COMPILE_BYTES_MAX, COMPILE_MEMORY_BYTES_MIN, COMPILE_STACK_BYTES, COMPILE_THREADS_MAX,
@@ -78,7 +78,7 @@ pub use compile_limits::{
 pub use coredump::{COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, COREDUMP_PIECE_BYTES, Coredumps};
 pub use features::{Feature, Features, UnknownFeature};
 pub use grants::{DirectoryGrant, Grants};
-pub use ids::{ChunkId, ModuleId, TaskId, WorkerId};
+pub use ids::{BATCH_TASKS_MAX, ChunkId, ModuleId, TaskId, TaskRange, WorkerId};
 pub use indices::RingError;
 pub use limits::EMIT_OVERHEAD_BYTES;
 pub use limits::{
@@ -97,12 +97,12 @@ pub use outcome::{
 #[cfg(not(all(loom, test)))]
 pub use {
     mapping::{MappingError, SealedBytes},
-    page::{SLOTS_MAX, StatusPage},
+    page::{PageSlot, SLOTS_MAX, StatusPage},
     payload::{
         FreezeError, FrozenMemory, PAYLOAD_BYTES_MIN, PAYLOAD_FILES_MAX, PAYLOAD_KEPT_BYTES_MAX,
         PayloadFile, SharedMemory,
     },
-    port::{Bell, HostPort, WorkerPort},
+    port::{BELL_INTERVAL, Bell, HostPort, WorkerPort},
     ring::{RING_BODY_BYTES_MAX, RING_BYTES, Reader, Record, Rings, Writer},
 };
 

@@ -6,8 +6,9 @@
 //!   │◄──────────────────────────── Ready ──│
 //!   │── Load + artefact … ────────────────►│  all modules; then per-worker initializers
 //!   │◄──────────────── Loaded | InitializerFailed | LoadFailed, for each
-//!   │── Run … Run … ──────────────────────►│  in order, one at a time; see the status page
-//!   │◄─ Emitted*, Dumped*, Finished, … ────│  one Finished for every Run, in the same order
+//!   │── Run … Run … ──────────────────────►│  a batch each, in order; see the status page
+//!   │◄─ Emitted*, Dumped*, Finished, … ────│  one Finished for every task, in the same order; for the
+//!   │                                      │  revoked rest of a batch, one for all of it
 //!   │── Close ────────────────────────────►│  finalizers
 //!   │◄──────── Closed | FinalizerFailed ───│  then end of file
 //! ```
@@ -16,7 +17,7 @@ use crate::bounds;
 use crate::codec::{Decode, DecodeError, Decoder, Encode, impl_borrow_decode};
 use crate::{
     ChunkId, Codec, Confinement, Coredumps, EngineSettings, Failure, Finished, Grants, Limits,
-    LockdownReport, ModuleId, Scalar, TaskId, WorkerId,
+    LockdownReport, ModuleId, Scalar, TaskId, TaskRange, WorkerId,
 };
 
 /// What the host says to a worker.
@@ -122,16 +123,21 @@ pub struct Load {
     pub initialized: bool,
 }
 
-/// A task for a worker.
+/// A batch for a worker: tasks of one function with the same limits, which run one after the other, each
+/// in an instance of its own unless they share one.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct Run {
-    /// Its number.
-    pub task: TaskId,
-    /// Where its code is.
+    /// Their numbers: at most [`BATCH_TASKS_MAX`](crate::BATCH_TASKS_MAX).
+    pub tasks: TaskRange,
+    /// Where their code is.
     pub module: ModuleId,
-    /// What to call.
+    /// What to call. Where it is for several tasks, the inputs or the arguments of all stand in it, one
+    /// behind the other; a command is one task.
     pub invocation: Invocation,
-    /// What it may use, where that is less than the limits of the setup: what the worker enforces for
+    /// Of several calls: the length of each one's input, in bytes. Empty for a single task, and for
+    /// functions over scalars, where each has as many arguments as the others.
+    pub lengths: Vec<u32>,
+    /// What each may use, where that is less than the limits of the setup: what the worker enforces for
     /// it, in whatever instance it runs. Never looser than those, and with no check that the engine
     /// was not set up for. Where earlier tasks made a living instance larger than this task's limits,
     /// it stays as large, and cannot grow while the task runs.
@@ -141,7 +147,7 @@ pub struct Run {
     /// With [`Instances::PerTask`]: consecutive tasks of one module with the same chunk here run in
     /// one instance, which ends with the last of them or with a trap. Commands never do.
     pub share: Option<ChunkId>,
-    /// Where the input of a call is, if that is not in the call.
+    /// Where the input of a call or a column is, if that is not in the invocation; of a single task.
     pub placement: Option<Placement>,
 }
 
@@ -209,6 +215,15 @@ pub enum Invocation {
         entry: Callee,
         /// What it is given.
         call: CommandCall,
+    },
+    /// An export of one parameter and one result over scalars, called once for every value of a column,
+    /// one after the other in one instance. It is answered as a task is, with a column of the results,
+    /// or with [`Outcome::ItemFailed`](crate::Outcome::ItemFailed).
+    Column {
+        /// Which.
+        export: Callee,
+        /// The values end to end: little-endian, each as long as the parameter's type.
+        input: Vec<u8>,
     },
 }
 

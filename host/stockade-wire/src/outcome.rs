@@ -108,7 +108,8 @@ impl_borrow_decode!(Finished);
 /// How a task ended.
 #[derive(Clone, Debug, PartialEq, Encode)]
 pub enum Outcome {
-    /// A task returned: its result in the codec of the call.
+    /// A task returned: its result in the codec of the call. Of a column: the results end to end,
+    /// little-endian.
     Returned(Vec<u8>),
     /// A task returned: its result lies in the file of its [`Placement`](crate::Placement), so many
     /// bytes from its beginning. Of one that was lent, all that was lent.
@@ -119,8 +120,16 @@ pub enum Outcome {
     Exited(i32),
     /// It failed.
     Failed(Failure),
-    /// It was taken back on the status page before it started.
+    /// It was revoked on the status page before it started, as were those behind it in its batch, for
+    /// which this stands too.
     Recalled,
+    /// The call of one item of a column failed. None behind it was called.
+    ItemFailed {
+        /// Its place in the column, from 0.
+        index: u32,
+        /// What ended it.
+        failure: Failure,
+    },
 }
 
 /// The variants are numbered in their order.
@@ -133,6 +142,10 @@ impl<Context> Decode<Context> for Outcome {
             3 => Self::Exited(Decode::decode(decoder)?),
             4 => Self::Failed(Decode::decode(decoder)?),
             5 => Self::Recalled,
+            6 => Self::ItemFailed {
+                index: Decode::decode(decoder)?,
+                failure: Decode::decode(decoder)?,
+            },
             _ => return Err(DecodeError::Other("no such outcome")),
         })
     }

@@ -10,8 +10,9 @@
 //!
 //! Messages come out in the order in which they went in, wherever they travelled. A worker's bells
 //! are lazy: while it has more to do, one stands for many results, because a system call for each
-//! would cost more than a short task. Whoever waits for a result that was not rung for finds it when
-//! the next bell rings or when the host looks by itself.
+//! would cost more than a short task. A result that was not rung for was written within
+//! [`BELL_INTERVAL`] after the bell before. So a host that looks once after that time finds it, however
+//! long the next task takes.
 //!
 //! Without rings, because the system gave no memory for them, every message travels on the socket,
 //! and several of a host's at a time.
@@ -32,11 +33,11 @@ use crate::spin::Spin;
 use crate::{HostMessage, WorkerMessage, codec};
 
 /// Results for which no bell was rung.
-const UNSIGNALLED_MAX: u32 = 32;
+const UNSIGNALLED_MAX: u32 = 256;
 
 /// How long after a bell the next one may come, unless there is nothing else to do: far more than a
 /// bell takes, and little beside what a person or a network notices.
-const BELL_INTERVAL: Duration = Duration::from_micros(100);
+pub const BELL_INTERVAL: Duration = Duration::from_micros(200);
 
 /// How long a worker may look for its next task before it sleeps: a host that runs one task after the
 /// other sends the next within this time, and it is a few times what a short task takes.
@@ -199,6 +200,8 @@ pub enum Bell {
     Now,
     /// With others of the next moments, or when there is nothing more to do.
     Soon,
+    /// As [`Soon`](Self::Soon), by a worker that has more to do, whether or not more was sent.
+    Busy,
 }
 
 /// A worker's end, whose host is trusted and always reads.
@@ -311,7 +314,8 @@ impl WorkerPort {
         }
         self.unsignalled += 1;
         let now = Instant::now();
-        let has_more_to_do = self.rings.as_ref().is_some_and(|(_, reader)| reader.has_next());
+        let has_more_to_do =
+            bell == Bell::Busy || self.rings.as_ref().is_some_and(|(_, reader)| reader.has_next());
         if bell == Bell::Now
             || !has_more_to_do
             || self.unsignalled >= UNSIGNALLED_MAX

@@ -1,22 +1,22 @@
-//! A slot of the status page: whether one task of a window has started, or was taken back.
+//! A slot of the status page: how far a worker has come in one batch, and how far it may go.
 //!
 //! ```text
-//!            offer                start
-//!  anything ───────► offered(t) ────────► started(t)      no move but an offer leads
-//!   (host)               │       (worker)                 out of these two
-//!                        └──────────────► revoked(t)
-//!                           revoke (host)
+//!            offer(batch)             start                    start
+//!  anything ─────────────► next=0 ──────────► next=1 … ──────────► next=limit
+//!   (host)                 limit=n  (worker)      │   (worker)
+//!                                                 └─ revoke(index): limit = max(next, index)
+//!                                                      (host)
 //! ```
 //!
-//! One atomic word holds the task's number and its state, and both ways out of `offered` are a
-//! compare-and-swap from that very word. So of a start and any number of revocations exactly one
-//! happens, and one that is late finds another task's word and changes nothing. The same task may be
-//! offered again: whoever takes it back then means the task, wherever it is.
+//! One atomic word holds the number of the batch's first task, the index of the task that starts next,
+//! and the index of the first that must not start. Both sides change it by a compare-and-swap from that
+//! very word. So each task either starts or is revoked, whoever revokes and however often, and who is
+//! late finds the word of another batch and changes nothing.
 //!
 //! Invariant: nothing follows from a word but whether a swap succeeds. A worker that writes what it
 //! likes can lie about its own tasks, and that is all.
 //!
-//! Deliberately absent: waiting. Every operation is one instruction on one word.
+//! Deliberately absent: waiting. Every operation is a few instructions on one word.
 
 // A model checker's atomics are larger than a word; only this file's tests see them.
 #[cfg(all(loom, test))]
@@ -24,57 +24,124 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(all(loom, test)))]
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::TaskId;
+use crate::{BATCH_TASKS_MAX, TaskId, TaskRange};
 
 /// One slot's word; zero before its first offer.
 #[derive(Debug)]
 #[repr(transparent)]
 pub(crate) struct Slot(AtomicU64);
 
-/// What became of a task in its slot. The numbers fit in [`STATE_BITS`].
+/// What a slot's word says: of the batch that begins with this task, `next` is the index of the task
+/// that starts next, and `limit` that of the first that must not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Offered = 1,
-    Started = 2,
-    Revoked = 3,
+struct Word {
+    first: u64,
+    next: u32,
+    limit: u32,
 }
 
-const STATE_BITS: u32 = 2;
+/// Bits of an index, from 0 to [`BATCH_TASKS_MAX`].
+const INDEX_BITS: u32 = 11;
 
-/// The word of `task` in `state`. Tasks are counted from 1, so no pool reaches the numbers whose
-/// highest bits are lost here.
-fn word(task: TaskId, state: State) -> u64 {
-    task.0 << STATE_BITS | state as u64
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+
+const _: () = assert!(BATCH_TASKS_MAX as u64 <= INDEX_MASK);
+
+/// The bits of a task's number that a word has room for. Two batches with the same bits are as many
+/// tasks apart as a pool runs in weeks, and nobody keeps a slot for so long.
+const FIRST_MASK: u64 = u64::MAX >> (2 * INDEX_BITS);
+
+impl Word {
+    fn encode(self) -> u64 {
+        self.first << (2 * INDEX_BITS) | u64::from(self.next) << INDEX_BITS | u64::from(self.limit)
+    }
+
+    fn decode(word: u64) -> Self {
+        let index = |bits: u64| (bits & INDEX_MASK) as u32;
+        Self {
+            first: word >> (2 * INDEX_BITS),
+            next: index(word >> INDEX_BITS),
+            limit: index(word),
+        }
+    }
+
+    /// Whether it is of the batch that begins with this task.
+    fn is_of(self, first: TaskId) -> bool {
+        self.first == first.0 & FIRST_MASK
+    }
 }
 
 impl Slot {
-    /// Host: `task` may start from now on; it has the slot to itself until it has ended. What was
-    /// written before is seen by whoever starts the task.
-    pub(crate) fn offer(&self, task: TaskId) {
-        self.0.store(word(task, State::Offered), Ordering::Release);
+    /// Host: the tasks of `batch`, at most [`BATCH_TASKS_MAX`], may start from now on, one after the
+    /// other; it has the slot to itself until it is answered whole. What was written before is seen by
+    /// whoever starts one of them.
+    pub(crate) fn offer(&self, batch: TaskRange) {
+        let limit = batch.count().min(BATCH_TASKS_MAX);
+        let word = Word { first: batch.first().0 & FIRST_MASK, next: 0, limit };
+        self.0.store(word.encode(), Ordering::Release);
     }
 
-    /// Worker: `task` starts now. False where it must not: it was taken back, or is not offered.
-    pub(crate) fn start(&self, task: TaskId) -> bool {
-        self.leave_offered(task, State::Started)
+    /// Worker: the task at `index` of the batch that begins with `first` starts now. False where it must
+    /// not: it was revoked, or is not the next, or the batch is not offered.
+    pub(crate) fn start(&self, first: TaskId, index: u32) -> bool {
+        self.change(first, |word| {
+            (word.next == index && index < word.limit).then(|| Word { next: index + 1, ..word })
+        })
+        .is_some()
     }
 
-    /// Host: takes `task` back. False where that is too late: it has started, or was taken back
-    /// before, or its slot is another's.
-    pub(crate) fn revoke(&self, task: TaskId) -> bool {
-        self.leave_offered(task, State::Revoked)
+    /// Host: revokes the tasks of the batch from `index` on, as far as they have not started and were
+    /// not revoked before. Returns the index of the first task that this has revoked and the index
+    /// behind the last; `None` where there is none, or the slot is another batch's.
+    pub(crate) fn revoke_from(&self, first: TaskId, index: u32) -> Option<(u32, u32)> {
+        let before = self.change(first, |word| {
+            let limit = index.max(word.next);
+            (limit < word.limit).then_some(Word { limit, ..word })
+        })?;
+        Some((index.max(before.next), before.limit))
     }
 
-    /// Host: whether `task` has started, and nothing else has been offered here since.
-    pub(crate) fn has_started(&self, task: TaskId) -> bool {
-        // Whoever was late to revoke the task has seen that word here, and sees none before it.
-        self.0.load(Ordering::Relaxed) == word(task, State::Started)
+    /// Host: has the task at `index` of the batch never start. False where that is too late: it has
+    /// started, or the slot is another batch's. Those behind it in its batch are revoked with it.
+    pub(crate) fn revoke(&self, first: TaskId, index: u32) -> bool {
+        // Where it has started, those behind it are not touched.
+        let revoked = self.change(first, |word| {
+            (word.next <= index && index < word.limit).then_some(Word { limit: index, ..word })
+        });
+        if revoked.is_some() {
+            return true;
+        }
+        let word = Word::decode(self.0.load(Ordering::Acquire));
+        word.is_of(first) && word.next <= index && word.limit <= index
     }
 
-    fn leave_offered(&self, task: TaskId, next: State) -> bool {
-        let (offered, next) = (word(task, State::Offered), word(task, next));
-        // Acquire, to see what was written before the offer; who loses learns nothing else from it.
-        self.0.compare_exchange(offered, next, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    /// Host: whether the task at `index` of the batch has started, and nothing else has been offered
+    /// here since.
+    pub(crate) fn has_started(&self, first: TaskId, index: u32) -> bool {
+        // Whoever was late to revoke the task has seen such a word here, and sees none before it.
+        let word = Word::decode(self.0.load(Ordering::Relaxed));
+        word.is_of(first) && index < word.next
+    }
+
+    /// Changes the word of the batch that begins with `first`, if `change` wants to. Returns the word
+    /// before the change.
+    fn change(&self, first: TaskId, change: impl Fn(Word) -> Option<Word>) -> Option<Word> {
+        let mut current = self.0.load(Ordering::Relaxed);
+        loop {
+            let word = Word::decode(current);
+            let next = if word.is_of(first) { change(word)? } else { return None };
+            // Acquire, to see what was written before the offer.
+            let swapped = self.0.compare_exchange_weak(
+                current,
+                next.encode(),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            match swapped {
+                Ok(_) => return Some(word),
+                Err(changed) => current = changed,
+            }
+        }
     }
 }
 
@@ -89,83 +156,129 @@ mod tests {
         Slot(AtomicU64::new(0))
     }
 
-    fn offered(task: TaskId) -> Slot {
+    fn batch(first: TaskId, count: u32) -> TaskRange {
+        TaskRange::new(first, count).expect("tasks")
+    }
+
+    fn offered(first: TaskId, count: u32) -> Slot {
         let slot = slot();
-        slot.offer(task);
+        slot.offer(batch(first, count));
         slot
     }
 
     #[test]
-    fn an_offered_task_starts_once() {
-        let slot = offered(TASK);
-        assert!(slot.start(TASK));
-        assert!(!slot.start(TASK));
+    fn offered_tasks_start_once_each_and_in_order() {
+        let slot = offered(TASK, 3);
+        assert!(!slot.start(TASK, 1), "not its turn");
+        for index in 0..3 {
+            assert!(!slot.has_started(TASK, index));
+            assert!(slot.start(TASK, index));
+            assert!(!slot.start(TASK, index));
+            assert!(slot.has_started(TASK, index) && !slot.has_started(TASK, index + 1));
+        }
+        assert!(!slot.start(TASK, 3), "no task of the batch");
     }
 
     #[test]
-    fn a_revoked_task_never_starts_and_is_revoked_once() {
-        let slot = offered(TASK);
-        assert!(slot.revoke(TASK));
-        assert!(!slot.start(TASK));
-        assert!(!slot.revoke(TASK));
+    fn a_revoked_task_never_starts_and_those_before_it_do() {
+        let slot = offered(TASK, 4);
+        assert!(slot.start(TASK, 0));
+        assert!(slot.revoke(TASK, 2));
+        assert!(slot.revoke(TASK, 2), "it never starts, however often that is asked");
+        assert!(slot.revoke(TASK, 3), "nor does what stands behind it");
+        assert!(slot.start(TASK, 1));
+        assert!(!slot.start(TASK, 2) && !slot.start(TASK, 3));
+    }
+
+    #[test]
+    fn the_rest_of_a_batch_is_revoked_from_what_has_not_started() {
+        let slot = offered(TASK, 5);
+        assert!(slot.start(TASK, 0) && slot.start(TASK, 1));
+        assert_eq!(slot.revoke_from(TASK, 3), Some((3, 5)));
+        assert_eq!(slot.revoke_from(TASK, 3), None, "once");
+        assert_eq!(slot.revoke_from(TASK, 0), Some((2, 3)));
+        assert_eq!(slot.revoke_from(TASK, 0), None);
+        assert!(!slot.start(TASK, 2));
+    }
+
+    #[test]
+    fn who_is_too_late_for_a_task_does_not_touch_those_behind_it() {
+        let slot = offered(TASK, 3);
+        assert!(slot.start(TASK, 0));
+        assert!(!slot.revoke(TASK, 0));
+        assert!(slot.start(TASK, 1) && slot.start(TASK, 2));
     }
 
     #[test]
     fn a_started_task_cannot_be_revoked() {
-        let slot = offered(TASK);
-        assert!(!slot.has_started(TASK));
-        assert!(slot.start(TASK));
-        assert!(!slot.revoke(TASK));
-        assert!(slot.has_started(TASK) && !slot.has_started(NEXT));
-        slot.offer(NEXT);
-        assert!(!slot.has_started(TASK) && !slot.has_started(NEXT));
+        let slot = offered(TASK, 1);
+        assert!(slot.start(TASK, 0));
+        assert!(!slot.revoke(TASK, 0));
+        assert!(slot.has_started(TASK, 0) && !slot.has_started(NEXT, 0));
+        slot.offer(NEXT.into());
+        assert!(!slot.has_started(TASK, 0) && !slot.has_started(NEXT, 0));
     }
 
     #[test]
     fn what_was_never_offered_neither_starts_nor_is_revoked() {
-        for task in [TaskId(0), TASK] {
-            assert!(!slot().start(task));
-            assert!(!slot().revoke(task));
+        for task in [TaskId(1), TASK] {
+            assert!(!slot().start(task, 0));
+            assert!(!slot().revoke(task, 0));
+            assert_eq!(slot().revoke_from(task, 0), None);
         }
     }
 
     #[test]
-    fn an_operation_on_the_task_before_changes_nothing() {
-        let slot = offered(TASK);
-        assert!(slot.start(TASK));
-        slot.offer(NEXT);
-        assert!(!slot.revoke(TASK));
-        assert!(!slot.start(TASK));
-        assert!(slot.start(NEXT));
+    fn an_operation_on_the_batch_before_changes_nothing() {
+        let slot = offered(TASK, 1);
+        assert!(slot.start(TASK, 0));
+        slot.offer(batch(NEXT, 2));
+        assert!(!slot.revoke(TASK, 0));
+        assert_eq!(slot.revoke_from(TASK, 0), None);
+        assert!(!slot.start(TASK, 0));
+        assert!(slot.start(NEXT, 0) && slot.start(NEXT, 1));
     }
 
     #[test]
-    fn a_task_that_was_taken_back_may_be_offered_again() {
-        let slot = offered(TASK);
-        assert!(slot.revoke(TASK));
-        slot.offer(TASK);
-        assert!(slot.start(TASK));
+    fn a_task_that_was_revoked_may_be_offered_again() {
+        let slot = offered(TASK, 2);
+        assert!(slot.revoke(TASK, 0));
+        slot.offer(batch(TASK, 2));
+        assert!(slot.start(TASK, 0) && slot.start(TASK, 1));
     }
 
     #[test]
-    fn words_tell_tasks_and_states_apart() {
-        let states = [State::Offered, State::Started, State::Revoked];
-        let tasks = [0, 1, 2, 3, 4, (1 << 62) - 1].map(TaskId);
-        let words: Vec<u64> =
-            tasks.iter().flat_map(|task| states.map(|state| word(*task, state))).collect();
-        let mut distinct = words.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        assert_eq!(distinct.len(), words.len());
-        assert!(!words.contains(&0));
+    fn the_largest_batch_fits_and_no_larger_one_is_offered() {
+        let slot = offered(TASK, BATCH_TASKS_MAX);
+        assert!((0..BATCH_TASKS_MAX).all(|index| slot.start(TASK, index)));
+        let slot = offered(TASK, BATCH_TASKS_MAX + 1);
+        assert!((0..BATCH_TASKS_MAX).all(|index| slot.start(TASK, index)));
+        assert!(!slot.start(TASK, BATCH_TASKS_MAX));
     }
 
-    /// A worker may write anything: every word is some state of some task, or of none.
     #[test]
-    fn whatever_is_written_only_the_very_offer_can_be_taken_back() {
-        for number in [1, 2, 3, 4, 28, 29, 30, 31, 32, u64::MAX] {
-            let slot = Slot(AtomicU64::new(number));
-            assert_eq!(slot.revoke(TASK), number == word(TASK, State::Offered));
+    fn words_tell_batches_and_indices_apart() {
+        for first in [0, 1, 2, FIRST_MASK] {
+            for next in [0, 1, BATCH_TASKS_MAX] {
+                for limit in [0, 1, BATCH_TASKS_MAX] {
+                    let word = Word { first, next, limit };
+                    assert_eq!(Word::decode(word.encode()), word);
+                }
+            }
+        }
+        let far = TaskId(TASK.0 + FIRST_MASK + 1);
+        assert!(offered(far, 1).start(far, 0), "a number that a word has no room for");
+    }
+
+    /// A worker may write anything.
+    #[test]
+    fn whatever_is_written_is_a_number_of_tasks_of_a_batch() {
+        for word in [1, 7 << 22, 7 << 22 | 2047, 7 << 22 | 2047 << 11, u64::MAX] {
+            let slot = Slot(AtomicU64::new(word));
+            if let Some((from, to)) = slot.revoke_from(TASK, 0) {
+                assert!(from < to && u64::from(to) <= INDEX_MASK);
+            }
+            assert!(!slot.start(TASK, BATCH_TASKS_MAX + 1) || word >> 22 == 7);
         }
     }
 }
@@ -179,82 +292,84 @@ mod model {
     use super::*;
 
     const TASK: TaskId = TaskId(7);
-    const NEXT: TaskId = TaskId(8);
+    const NEXT: TaskId = TaskId(9);
 
-    fn slot() -> Arc<Slot> {
-        Arc::new(Slot(AtomicU64::new(0)))
+    fn offered(count: u32) -> Arc<Slot> {
+        let slot = Arc::new(Slot(AtomicU64::new(0)));
+        slot.offer(TaskRange::new(TASK, count).unwrap());
+        slot
+    }
+
+    /// As a worker does: one after the other, until one must not start.
+    fn run(slot: &Slot, first: TaskId, count: u32) -> u32 {
+        (0..count).take_while(|index| slot.start(first, *index)).count() as u32
     }
 
     #[test]
     fn of_a_start_and_a_revocation_exactly_one_happens() {
         loom::model(|| {
-            let slot = slot();
-            slot.offer(TASK);
+            let slot = offered(1);
             let worker = {
                 let slot = Arc::clone(&slot);
-                thread::spawn(move || slot.start(TASK))
+                thread::spawn(move || slot.start(TASK, 0))
             };
-            let revoked = slot.revoke(TASK);
+            let revoked = slot.revoke(TASK, 0);
             let started = worker.join().unwrap();
             assert!(revoked != started, "revoked: {revoked}, started: {started}");
         });
     }
 
     #[test]
-    fn of_a_start_and_two_revocations_exactly_one_happens() {
+    fn each_task_of_a_batch_starts_or_is_revoked_by_one() {
         loom::model(|| {
-            let slot = slot();
-            slot.offer(TASK);
-            let spawn = |act: fn(&Slot) -> bool| {
+            let slot = offered(2);
+            let worker = {
                 let slot = Arc::clone(&slot);
-                thread::spawn(move || act(&slot))
+                thread::spawn(move || run(&slot, TASK, 2))
             };
-            let worker = spawn(|slot| slot.start(TASK));
-            let caller = spawn(|slot| slot.revoke(TASK));
-            let driver = slot.revoke(TASK);
-            let happened = [worker.join().unwrap(), caller.join().unwrap(), driver];
-            assert_eq!(happened.iter().filter(|one| **one).count(), 1, "{happened:?}");
+            let driver = {
+                let slot = Arc::clone(&slot);
+                thread::spawn(move || slot.revoke_from(TASK, 1))
+            };
+            let caller = slot.revoke(TASK, 1);
+            let (started, revoked) = (worker.join().unwrap(), driver.join().unwrap());
+            assert!(started >= 1);
+            assert_eq!(caller, started == 1, "who cancels knows whether it started");
+            assert!(revoked.is_none() || started == 1);
         });
     }
 
-    /// The caller of a task that has ended cancels it while the driver offers the next one.
+    #[test]
+    fn who_revokes_the_rest_is_told_where_it_begins() {
+        loom::model(|| {
+            let slot = offered(2);
+            let worker = {
+                let slot = Arc::clone(&slot);
+                thread::spawn(move || run(&slot, TASK, 2))
+            };
+            let revoked = slot.revoke_from(TASK, 0);
+            let started = worker.join().unwrap();
+            assert_eq!(revoked, (started < 2).then_some((started, 2)));
+        });
+    }
+
+    /// The caller of a task that has ended cancels it while the driver offers the next batch.
     #[test]
     fn a_late_revocation_never_hits_the_next_offer() {
         loom::model(|| {
-            let slot = slot();
-            slot.offer(TASK);
-            assert!(slot.start(TASK));
+            let slot = offered(1);
+            assert!(slot.start(TASK, 0));
             let caller = {
                 let slot = Arc::clone(&slot);
-                thread::spawn(move || slot.revoke(TASK))
+                thread::spawn(move || slot.revoke(TASK, 0))
             };
-            slot.offer(NEXT);
+            slot.offer(NEXT.into());
             let worker = {
                 let slot = Arc::clone(&slot);
-                thread::spawn(move || slot.start(NEXT))
+                thread::spawn(move || slot.start(NEXT, 0))
             };
             assert!(!caller.join().unwrap());
             assert!(worker.join().unwrap());
-        });
-    }
-
-    /// The whole life of a slot: whoever cancels, and whenever, the tasks that start are those that
-    /// were not taken back, and each starts after its own offer.
-    #[test]
-    fn two_tasks_in_turn_each_start_or_are_revoked() {
-        loom::model(|| {
-            let slot = slot();
-            slot.offer(TASK);
-            let caller = {
-                let slot = Arc::clone(&slot);
-                thread::spawn(move || [slot.revoke(TASK), slot.revoke(NEXT)])
-            };
-            let started_first = slot.start(TASK);
-            slot.offer(NEXT);
-            let started_next = slot.start(NEXT);
-            let [revoked_first, revoked_next] = caller.join().unwrap();
-            assert!(started_first != revoked_first);
-            assert!(started_next != revoked_next);
         });
     }
 
@@ -267,12 +382,12 @@ mod model {
                 let shared = Arc::clone(&shared);
                 thread::spawn(move || {
                     let (slot, input) = &*shared;
-                    slot.start(TASK).then(|| input.load(Ordering::Relaxed))
+                    slot.start(TASK, 0).then(|| input.load(Ordering::Relaxed))
                 })
             };
             let (slot, input) = &*shared;
             input.store(42, Ordering::Relaxed);
-            slot.offer(TASK);
+            slot.offer(TASK.into());
             assert!(matches!(worker.join().unwrap(), None | Some(42)));
         });
     }

@@ -22,6 +22,7 @@ use stockade_wire::{
 };
 use wasmtime::{AnyRef, Engine, Extern, Instance, Linker, Module, Rooted, Store, Trap, Val};
 
+use crate::batch::Batch;
 use crate::compiler::{self, Threads};
 use crate::engine::{self, Compiling};
 use crate::guest::Host;
@@ -130,11 +131,20 @@ impl Alone {
     pub fn run(&mut self, invocation: Invocation, stdio: Vec<OwnedFd>) -> Result<Finished> {
         let _entered = self.tokio.enter();
         self.last_task += 1;
-        let (task, slot) = (TaskId(self.last_task), 0);
-        self.page.offer(slot, task);
-        let (share, placement) = (None, None);
-        let run = Run { task, module: MODULE, invocation, limits: None, slot, share, placement };
-        let finished = self.runtime.run(run, stdio, None);
+        let (tasks, slot) = (TaskId(self.last_task).into(), 0);
+        self.page.offer(slot, tasks);
+        let mut batch = Batch::new(Run {
+            tasks,
+            module: MODULE,
+            invocation,
+            lengths: Vec::new(),
+            limits: None,
+            slot,
+            share: None,
+            placement: None,
+        })?;
+        let task = batch.next_task().ok_or("a batch without a task")?;
+        let finished = self.runtime.run(&batch, task, stdio, None);
         self.runtime.rest();
         finished.map_err(|why| format!("{why:?}"))
     }

@@ -36,6 +36,12 @@ pub(crate) struct Call {
     /// Where it is deterministic, the seed of its randomness.
     pub(crate) seed: Option<u64>,
     emitted_bytes: u64,
+    /// What the results of a column take.
+    column_bytes: u64,
+    /// The item of a column that is called.
+    pub(crate) item: Option<u32>,
+    /// What the items before it have used.
+    pub(crate) earlier_fuel: u64,
 }
 
 impl Call {
@@ -63,6 +69,9 @@ impl Call {
             stdio_limit: limits.stdio_bytes,
             seed: limits.deterministic,
             emitted_bytes: 0,
+            column_bytes: 0,
+            item: None,
+            earlier_fuel: 0,
         }
     }
 
@@ -134,9 +143,24 @@ impl Call {
         Ok(())
     }
 
+    /// Counts the results of a column, which are about to be made.
+    ///
+    /// # Errors
+    /// [`HostTrap::Output`] beyond the limit.
+    pub(crate) fn count_column(&mut self, bytes: u64) -> Result<(), HostTrap> {
+        self.reserve_output(bytes)?;
+        self.column_bytes += bytes;
+        Ok(())
+    }
+
+    /// What it has used, where so much fuel is left.
+    pub(crate) fn fuel_used(&self, left: u64) -> u64 {
+        self.earlier_fuel.saturating_add(self.fuel_limit.saturating_sub(left))
+    }
+
     fn reserve_output(&self, bytes: u64) -> Result<(), HostTrap> {
         let result_bytes = self.output.len() as u64 + self.in_place_bytes();
-        let total = result_bytes + self.emitted_bytes + bytes;
+        let total = result_bytes + self.column_bytes + self.emitted_bytes + bytes;
         if total > self.output_limit { Err(HostTrap::Output) } else { Ok(()) }
     }
 

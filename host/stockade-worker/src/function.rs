@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use stockade_wire::Scalar;
-use wasmtime::{Extern, ExternType, Instance, Module, ModuleExport, Store, ValRaw, ValType};
+use wasmtime::{Extern, ExternType, Func, Instance, Module, ModuleExport, Store, ValRaw, ValType};
 
 use crate::guest::GuestState;
 
@@ -35,7 +35,7 @@ pub(crate) struct Function {
 
 /// The type of a scalar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     I32,
     I64,
     F32,
@@ -100,6 +100,26 @@ impl Function {
         args.iter().copied().map(Kind::of_scalar).eq(self.params.iter().copied())
     }
 
+    /// The types of its parameter and of its result, where it has one of each.
+    pub(crate) fn column(&self) -> Option<(Kind, Kind)> {
+        match (&self.params[..], &self.results[..]) {
+            (&[param], &[result]) => Some((param, result)),
+            _ => None,
+        }
+    }
+
+    /// It in `instance`, where that is of its module.
+    pub(crate) fn found_in(
+        &self,
+        store: &mut Store<GuestState>,
+        instance: Instance,
+    ) -> wasmtime::Result<Func> {
+        // Nothing is found in an instance of another module.
+        let export = instance.get_module_export(store, &self.export);
+        let function = export.and_then(Extern::into_func);
+        function.ok_or_else(|| wasmtime::Error::msg("a function of another module"))
+    }
+
     /// Calls it in `instance`, which is of its module.
     ///
     /// # Errors
@@ -148,11 +168,7 @@ impl Function {
         instance: Instance,
         values: &mut [ValRaw],
     ) -> wasmtime::Result<()> {
-        // Nothing is found in an instance of another module.
-        let export = instance.get_module_export(&mut *store, &self.export);
-        let function = export.and_then(Extern::into_func);
-        let function =
-            function.ok_or_else(|| wasmtime::Error::msg("a function of another module"))?;
+        let function = self.found_in(store, instance)?;
         // SAFETY: the array is as this function's callers say; scalars refer to nothing; the engine
         // makes no asynchronous calls.
         unsafe { function.call_unchecked(store, values) }

@@ -25,6 +25,7 @@ use wasmtime::{Engine, Extern, Instance, Memory, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::call::Call;
+use crate::column;
 use crate::coredump;
 use crate::descriptors::Descriptors;
 use crate::failure;
@@ -282,6 +283,7 @@ impl Guest {
             Invocation::Task(call) => self.call_task(linked, &call.export),
             Invocation::Scalar { export, args } => self.call_scalar(linked, export, args),
             Invocation::Command { entry, .. } => self.call_command(linked, entry),
+            Invocation::Column { export, .. } => self.call_column(linked, export),
         }
     }
 
@@ -308,6 +310,15 @@ impl Guest {
         failure::failure_of(error, self.store.data())
     }
 
+    /// How a task has ended that `error` ended.
+    pub(crate) fn failed(&self, error: &wasmtime::Error) -> Outcome {
+        let failure = self.failure(error);
+        match self.store.data().call.item {
+            Some(index) => Outcome::ItemFailed { index, failure },
+            None => Outcome::Failed(failure),
+        }
+    }
+
     /// Sends what it was at when `error` ended it, in at most `bytes_max` bytes; `module` is the name of
     /// its module.
     ///
@@ -332,7 +343,7 @@ impl Guest {
         state.call.input = CallInput::NONE;
         state.call.output = Vec::new();
         Usage {
-            fuel: fuel.map(|left| state.call.fuel_limit - left),
+            fuel: fuel.map(|left| state.call.fuel_used(left)),
             memory_peak_bytes: state.meter.memory_peak_bytes(),
             stdout,
             stderr,
@@ -407,6 +418,14 @@ impl Guest {
         let function = linked.function(export, |function| function.takes(args), wanted)?;
         let instance = self.instance()?;
         function.call(&mut self.store, instance, args).map(Outcome::Scalars)
+    }
+
+    fn call_column(&mut self, linked: &Linked, export: &Callee) -> Called<Outcome> {
+        let wanted = "a function of one parameter and one result that are numbers";
+        let function = linked.function(export, |function| function.column().is_some(), wanted)?;
+        let instance = self.instance()?;
+        let counts_fuel = self.metering.fuel();
+        column::call(&mut self.store, instance, function, counts_fuel).map(Outcome::Returned)
     }
 }
 

@@ -13,7 +13,7 @@
 //! | `template`, `clone` | the process that workers are cloned from, and how |
 //! | `engine`, `alarm`, `artefact` | the engine both roles agree on, deadlines, loading code |
 //! | `runtime`, `stopwatch` | modules, how long instances live, what time tasks take |
-//! | `factory`, `linked`, `guest`, `function` | how instances are made and called |
+//! | `factory`, `linked`, `guest`, `function`, `column` | how instances are made and called, once or for many numbers |
 //! | `call`, `hostcalls`, `failure` | one invocation's input and output, the guest ABI, how it failed |
 //! | `memory` | guest memory: where it lies and how it becomes pristine again |
 //! | `payload`, `overlay` | files that long inputs lie in, mapped over a guest's memory |
@@ -31,11 +31,13 @@ compile_error!("Stockade's worker runs on Linux, on x86-64 and aarch64");
 mod session;
 mod worker;
 
+mod batch;
 mod clone;
 mod runtime;
 mod stopwatch;
 mod template;
 
+mod column;
 mod factory;
 mod function;
 mod guest;

@@ -32,6 +32,11 @@ impl Meter {
         (self.refused_bytes, self.has_coped) = (None, false);
     }
 
+    /// Forgets what the instance was refused, for another call of the same invocation.
+    pub(crate) fn forget_refusal(&mut self) {
+        (self.refused_bytes, self.has_coped) = (None, false);
+    }
+
     /// The most memory the instance had in this invocation.
     pub(crate) fn memory_peak_bytes(&self) -> u64 {
         self.memory_peak_bytes

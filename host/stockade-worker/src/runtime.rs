@@ -28,6 +28,7 @@ use std::sync::Arc;
 use wasmtime::{Instance, Store};
 
 use crate::artefact::{self, ArtefactError};
+use crate::batch::{Batch, BatchTask};
 use crate::call::Call;
 use crate::coredump::Dumps;
 use crate::engine::WorkerEngine;
@@ -39,8 +40,8 @@ use crate::lockdown::Space;
 use crate::payload::{CallInput, FileInput};
 use crate::stopwatch::Stopwatch;
 use stockade_wire::{
-    Captured, ChunkId, Codec, Failure, Finished, HookCall, Instances, Invocation, Limits, Load,
-    Log, Metrics, ModuleId, Outcome, Run, Setup, StatusPage, TaskId,
+    Callee, Captured, ChunkId, Codec, Failure, Finished, HookCall, Instances, Invocation, Limits,
+    Load, Log, Metrics, ModuleId, Outcome, Setup, StatusPage, TaskId,
 };
 
 /// Why a module could not be loaded.
@@ -211,13 +212,8 @@ impl Runtime {
         self.modules.contains_key(&module)
     }
 
-    /// Whether what a task calls in `module` was announced as that was loaded.
-    pub(crate) fn knows(&self, module: ModuleId, invocation: &Invocation) -> bool {
-        let callee = match invocation {
-            Invocation::Task(call) => &call.export,
-            Invocation::Scalar { export, .. } => export,
-            Invocation::Command { entry, .. } => entry,
-        };
+    /// Whether what tasks call in `module` was announced as that was loaded.
+    pub(crate) fn knows(&self, module: ModuleId, callee: &Callee) -> bool {
         self.modules.get(&module).is_some_and(|loaded| loaded.linked.knows(callee))
     }
 
@@ -229,27 +225,29 @@ impl Runtime {
         same_nans && (there.epochs() || !needed.epochs()) && (there.fuel() || !needed.fuel())
     }
 
-    /// Runs a task of a loaded module to its end, unless it was taken back. `stdio` holds the
-    /// descriptors that came with it, and `input` is where its input lies if not in the message.
+    /// Runs a task of a loaded module to its end, unless it was revoked. `stdio` holds the descriptors
+    /// that came with it, and `input` is where its input lies if not in the message.
     ///
     /// # Errors
     /// [`Unfinished`]; the task stands announced on the status page then, unless it was its instance
     /// that could not be initialised.
     pub(crate) fn run(
         &mut self,
-        run: Run,
+        batch: &Batch,
+        task: BatchTask,
         stdio: Vec<OwnedFd>,
         input: Option<FileInput>,
     ) -> Result<Finished, Unfinished> {
-        let lifetime = self.lifetime(&run);
-        let Run { task, module: id, mut invocation, limits, slot, share: _, placement: _ } = run;
+        let Batch { module: id, limits, .. } = batch;
+        let (id, BatchTask { place, mut invocation, .. }) = (*id, task);
+        let (lifetime, task) = (self.lifetime(&invocation, batch.share), place.task());
         // Before the start: to give back the memory of others is no part of this task.
         self.rest();
         self.end_shared_unless(id, lifetime);
         let started = self.stopwatch.start();
         // Before the start too: a task for which there is no initialised instance has not run.
         self.revive(id, lifetime)?;
-        if !self.factory.page.start(slot, task) {
+        if !self.factory.page.start(place) {
             return Ok(recalled(task));
         }
         let Some(module) = self.modules.get_mut(&id) else { return Err(not_loaded(id).into()) };
@@ -270,7 +268,7 @@ impl Runtime {
             let _ = guest.dump(error, &module.name, bytes_max);
         }
         let ended = called.is_err();
-        let outcome = called.unwrap_or_else(|error| Outcome::Failed(guest.failure(&error)));
+        let outcome = called.unwrap_or_else(|error| guest.failed(&error));
         let usage = guest.end();
         let outcome = match input {
             Some(input) => input.take_result(outcome),
@@ -313,8 +311,8 @@ impl Runtime {
         Ok(())
     }
 
-    fn lifetime(&self, run: &Run) -> Lifetime {
-        match (&run.invocation, self.instances, run.share) {
+    fn lifetime(&self, invocation: &Invocation, share: Option<ChunkId>) -> Lifetime {
+        match (invocation, self.instances, share) {
             (Invocation::Command { .. }, _, _) => Lifetime::Command,
             (_, Instances::PerWorker, _) => Lifetime::Worker,
             (_, Instances::PerTask, Some(chunk)) => Lifetime::Chunk(chunk),
@@ -388,7 +386,7 @@ fn not_loaded(module: ModuleId) -> Failure {
     Failure::Guest(format!("module {module} was not loaded"))
 }
 
-/// The answer for a task that was taken back.
+/// The answer for a task that was revoked, and for those behind it in its batch.
 fn recalled(task: TaskId) -> Finished {
     Finished {
         task,
@@ -405,6 +403,7 @@ fn recalled(task: TaskId) -> Finished {
 fn take_input(invocation: &mut Invocation) -> (Codec, Vec<u8>) {
     match invocation {
         Invocation::Task(call) => (call.codec, std::mem::take(&mut call.input)),
+        Invocation::Column { input, .. } => (Codec::Raw, std::mem::take(input)),
         Invocation::Scalar { .. } | Invocation::Command { .. } => (Codec::Raw, Vec::new()),
     }
 }

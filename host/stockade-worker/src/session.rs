@@ -4,13 +4,14 @@
 //! Setup ─► engine, enter, threads, close ─► Ready
 //! Load … ─► mapped, all of them ─► seal ─► initializers ─► Loaded …
 //!   ┌───────────────────────────────────────────┐
-//!   │ Run ─► Runtime ─► Finished, maybe Recalled │  one message after another
+//!   │ Run ─► Runtime ─► Finished …, maybe Recalled │  one task after another
 //!   └─────────────────────┬─────────────────────┘
 //! Close ─► finalizers ─► Closed
 //! ```
 //!
-//! What is not read yet waits in the socket: a task is taken back on the status page, not by a
-//! message, so nothing that comes later can concern the one that is next. Tasks therefore finish in
+//! What is not read yet waits in the ring: a task is revoked on the status page, not by a message, so
+//! nothing that comes later can concern the one that is next. Each result is in the ring before the
+//! next task starts, and only the bell waits. Tasks therefore finish in
 //! the order in which they were sent, and `Close` comes after all of them.
 //!
 //! Invariant: the host is trusted and checked. A message out of its place ends the session.
@@ -28,10 +29,11 @@ use stockade_module::bounded;
 use stockade_wire::descriptor::SendError;
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    Bell, HookCall, HostMessage, Invocation, Load, LockdownReport, MappingError, ModuleId, Rings,
-    Run, SLOTS_MAX, Setup, StatusPage, Stdin, StdioSink, WorkerMessage, WorkerPort,
+    Bell, HookCall, HostMessage, Invocation, Load, LockdownReport, MappingError, ModuleId, Outcome,
+    Rings, Run, Setup, StatusPage, Stdin, StdioSink, WorkerMessage, WorkerPort,
 };
 
+use crate::batch::Batch;
 use crate::engine;
 use crate::factory::FactoryError;
 use crate::guest::Host;
@@ -241,7 +243,7 @@ impl Session {
         match message {
             HostMessage::Setup(_) => Err(SessionError::Protocol("a second setup")),
             HostMessage::Load(_) => Err(SessionError::Protocol("more modules than announced")),
-            HostMessage::Run(run) => self.run_task(run),
+            HostMessage::Run(run) => self.run_batch(run),
             HostMessage::Initialize { module, call, state_bytes_max } => {
                 self.initialize(module, &call, state_bytes_max)
             }
@@ -289,43 +291,59 @@ impl Session {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn run_task(&mut self, run: Run) -> Result<ControlFlow<()>, SessionError> {
-        if !self.runtime.has(run.module) {
-            return Err(SessionError::UnknownModule(run.module));
-        }
-        if usize::from(run.slot) >= SLOTS_MAX {
-            return Err(SessionError::Protocol("a task in a slot that does not exist"));
-        }
-        if !self.runtime.knows(run.module, &run.invocation) {
-            return Err(SessionError::Protocol("a function that was not announced"));
-        }
-        if run.limits.as_ref().is_some_and(|limits| !self.runtime.enforces(limits)) {
-            return Err(SessionError::Protocol("limits for which no checks are compiled in"));
-        }
+    /// Runs the tasks of a batch, one after the other, until one was revoked.
+    fn run_batch(&mut self, run: Run) -> Result<ControlFlow<()>, SessionError> {
+        let placement = run.placement;
+        let descriptors = descriptors_of(&run.invocation);
+        let mut batch = Batch::new(run).map_err(SessionError::Protocol)?;
+        self.check(&batch)?;
         let mut stdio = Vec::new();
-        for _ in 0..descriptors_of(&run.invocation) {
+        for _ in 0..descriptors {
             stdio.push(descriptor(&self.host)?);
         }
-        let input = match run.placement {
+        let mut input = match placement {
             None => None,
             Some(placement) => {
                 let found = self.files.find(placement, || self.host.take_descriptor());
                 Some(found.map_err(SessionError::Protocol)?)
             }
         };
-        let (answer, flow) = match self.runtime.run(run, stdio, input) {
-            Ok(finished) => {
-                (WorkerMessage::Finished(Box::new(finished)), ControlFlow::Continue(()))
+        while let Some(task) = batch.next_task() {
+            let is_last = task.is_last;
+            let run = self.runtime.run(&batch, task, std::mem::take(&mut stdio), input.take());
+            let finished = match run {
+                Ok(finished) => finished,
+                Err(Unfinished::Initializer(failure)) => {
+                    self.host.send(&WorkerMessage::InitializerFailed(failure), Bell::Now)?;
+                    self.runtime.rest();
+                    return Ok(ControlFlow::Break(()));
+                }
+                Err(Unfinished::OutOfMemory) => return Err(SessionError::OutOfMemory),
+            };
+            let is_last = is_last || finished.outcome == Outcome::Recalled;
+            let bell = if is_last { Bell::Soon } else { Bell::Busy };
+            self.host.send(&WorkerMessage::Finished(Box::new(finished)), bell)?;
+            self.runtime.rest();
+            if is_last {
+                break;
             }
-            Err(Unfinished::Initializer(failure)) => {
-                (WorkerMessage::InitializerFailed(failure), ControlFlow::Break(()))
-            }
-            Err(Unfinished::OutOfMemory) => return Err(SessionError::OutOfMemory),
-        };
-        self.host.send(&answer, Bell::Soon)?;
-        self.runtime.rest();
+        }
         self.files.trim();
-        Ok(flow)
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Whether this worker can run a batch.
+    fn check(&self, batch: &Batch) -> Result<(), SessionError> {
+        if !self.runtime.has(batch.module) {
+            return Err(SessionError::UnknownModule(batch.module));
+        }
+        if !batch.callee().is_some_and(|callee| self.runtime.knows(batch.module, callee)) {
+            return Err(SessionError::Protocol("a function that was not announced"));
+        }
+        if batch.limits.as_ref().is_some_and(|limits| !self.runtime.enforces(limits)) {
+            return Err(SessionError::Protocol("limits for which no checks are compiled in"));
+        }
+        Ok(())
     }
 
     fn initialize(

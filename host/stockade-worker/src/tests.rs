@@ -1,5 +1,6 @@
 //! Tests of both roles in one process: a session over a socket pair, fed with small guests.
 
+mod columns;
 mod compiler;
 mod coredumps;
 mod features;

@@ -158,7 +158,7 @@ impl Json {
 
     /// Says that the arguments are cells of a table, or objects of cells: the guest reads a number,
     /// true or false as a text where its type is a text, and a text that says a number as one where
-    /// its type is a number. Only for a function that [`reads_cells`](crate::Function::reads_cells);
+    /// its type is a number. Only for a function that [`reads_cells`](crate::ManifestFunction::reads_cells);
     /// any other refuses the call.
     #[must_use]
     pub fn of_cells(mut self) -> Self {
@@ -249,8 +249,9 @@ pub(crate) fn encode(
                 check_bytes(&callable.name, "stdin has", bytes.len())?;
             }
         }
-        // As many numbers as the function has parameters; a buffer knows its own limit.
-        Payload::Scalars(_) | Payload::Buffer(_) => {}
+        // As many numbers as the function has parameters; a buffer knows its own limit; no arguments
+        // become a column.
+        Payload::Scalars(_) | Payload::Buffer(_) | Payload::Column(_) => {}
     }
     Ok(payload)
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stockade_wire::{BATCH_TASKS_MAX, SLOTS_MAX};
 use stockade_wire::{
     COMPILE_BYTES_MAX, CompileLimits, CompileStep, Confinement, Coredumps, EngineSettings,
     Features, FunctionKind, Grants, Instances, Limits, Load, Lockdown, MEMORY_BYTES_MAX,
@@ -36,13 +37,10 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// memory takes to get over it, or a person to see what happens.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Tasks and bytes that one worker may hold at a time. Far less than its socket holds, so that a
-/// full socket means a worker that has stopped reading.
-const WINDOW_TASKS_MAX: usize = 128;
+/// Tasks and bytes that one worker may hold at a time. Far less than its ring and its socket hold, so
+/// that a full one means a worker that has stopped reading.
+const WINDOW_TASKS_MAX: usize = 2 * BATCH_TASKS_MAX as usize;
 const WINDOW_BYTES_MAX: usize = 96 << 10;
-
-// A task's place in a batch is its slot on the worker's page.
-const _: () = assert!(WINDOW_TASKS_MAX <= stockade_wire::SLOTS_MAX);
 
 /// The longest of the memory files that a worker shares with its host from its start: its rings, and more.
 const SHARED_FILE_BYTES: u64 = 1 << 20;
@@ -522,6 +520,8 @@ impl PoolBuilder {
             recall_timeout: Duration::from_secs(1),
             window_time: Duration::from_micros(500),
             window_tasks_max: WINDOW_TASKS_MAX,
+            // The other half is for batches that callers cut by their cancels before they are sent.
+            window_batches_max: SLOTS_MAX / 2,
             window_bytes_max: WINDOW_BYTES_MAX,
             patience: Duration::from_millis(1),
             needs_preparation,

@@ -43,6 +43,9 @@ pub enum GivenArguments {
     Scalars(Vec<Scalar>),
     /// Of a command: its arguments, the program's name first.
     Command(Vec<String>),
+    /// Of a piece of [`Function::map_slice`](crate::Function::map_slice): its items. The call itself
+    /// tells which of the slice's they are.
+    Column(Vec<Scalar>),
 }
 
 /// Submits the task anew as it was encoded. A buffer is gone, and a command takes a
@@ -65,6 +68,9 @@ impl Sealed for GivenArguments {
             }
             (Self::Command(_), _) => {
                 Err(Problem::Signature("a command takes a `Command`: use `submit_command`".into()))
+            }
+            (Self::Column(_), _) => {
+                Err(Problem::Signature("a piece of a slice is many calls: use `map_slice`".into()))
             }
             (Self::Encoded { .. } | Self::Scalars(_), _) => Err(Problem::Signature(
                 "the arguments were given to a function of another kind".into(),
@@ -91,6 +97,7 @@ impl GivenArguments {
             Payload::Buffer(buffer) => Self::Buffer { bytes: buffer.bytes() as u64 },
             Payload::Scalars(args) => Self::Scalars(args.to_vec()),
             Payload::Command(command) => Self::Command(command.call.args.clone()),
+            Payload::Column(column) => Self::Column(column.scalars()),
         }
     }
 }

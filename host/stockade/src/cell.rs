@@ -25,6 +25,7 @@
 mod attended;
 mod driven;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -62,6 +63,17 @@ impl Completed {
     pub(crate) fn new(result: Result<Output, TaskError>, report: Summary) -> Self {
         Self { result, report, buffer: None }
     }
+}
+
+/// What few tasks leave beside their ends.
+#[derive(Debug, Default)]
+pub(crate) struct Leftovers {
+    /// Items that it has emitted, in order, and how they are written.
+    pub(crate) emitted: VecDeque<(Codec, Vec<u8>)>,
+    /// What it last said of its progress.
+    pub(crate) progress: Option<(u64, u64)>,
+    /// Of a column: the item that failed.
+    pub(crate) item: Option<u32>,
 }
 
 /// What a handle and the driver share of one task.
@@ -166,6 +178,21 @@ impl TaskCell {
         Self { id, terms, submitted, state: Mutex::new(state) }
     }
 
+    /// A task that was submitted without a handle and has ended, for a handle that is made now.
+    pub(crate) fn ended(
+        id: TaskId,
+        terms: Arc<Terms>,
+        submitted: u64,
+        completed: Completed,
+        leftovers: Option<Leftovers>,
+    ) -> Self {
+        let mut state = State::Done(Arc::new(completed));
+        if let Some(Leftovers { emitted, progress, .. }) = leftovers {
+            state.attend().leave(emitted, progress);
+        }
+        Self { id, terms, submitted, state: Mutex::new(state) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -226,7 +253,7 @@ impl TaskCell {
         let hub = &self.terms.link.hub;
         hub.done(self.awaited());
         for (follower, number) in followers {
-            wakers.extend(follower.push(number));
+            follower.push(number);
             hub.done(follower.awaited());
         }
     }
@@ -244,7 +271,7 @@ impl TaskCell {
         }
         if let State::Attended(attended) = &*state
             && let Some(sent) = attended.sent()
-            && !sent.page.revoke(sent.slot, self.id)
+            && !sent.revoke()
         {
             return false;
         }
@@ -387,7 +414,7 @@ impl TaskCell {
         let mut state = self.lock();
         if state.done().is_some() {
             drop(state);
-            follower.push(number).into_iter().for_each(wake);
+            follower.push(number);
         } else {
             state.attend().followers.push((follower.clone(), number));
         }

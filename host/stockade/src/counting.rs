@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use stockade_wire::{ModuleId, TaskId, WorkerId};
+use stockade_wire::{ModuleId, TaskId, TaskRange, WorkerId};
 
 use crate::Pool;
-use stockade_dispatcher::{Action, Dispatcher, Event, Submission};
+use stockade_dispatcher::{Action, Dispatcher, EntryKey, Event, Submission};
 
 /// Workers of the dispatcher that is counted.
 const WORKERS: usize = 2;
@@ -37,11 +37,11 @@ pub fn dispatch(tasks: u64, in_flight: usize) -> u64 {
 
 fn submission(number: u64) -> Submission {
     Submission {
-        task: TaskId(number),
+        tasks: TaskId(number).into(),
+        entry: EntryKey(0),
         module: ModuleId(0),
         priority: 0,
-        chunk: None,
-        inline_bytes: 64,
+        task_bytes: 64,
         wall_time: Some(Duration::from_secs(60)),
         retries: 0,
     }
@@ -59,18 +59,16 @@ impl World {
         while let Some(action) = dispatcher.poll_action() {
             match action {
                 Action::Spawn(worker) => self.answers.push_back(Event::Ready(worker)),
-                Action::Run(worker, tasks) => {
-                    self.answers.extend(tasks.into_iter().map(|task| finished(worker, task)));
-                }
-                Action::Resolve(..) => self.resolved += 1,
+                Action::Run(worker, _, tasks) => self.answers.push_back(finished(worker, tasks)),
+                Action::Resolve(_, tasks, _) => self.resolved += u64::from(tasks.count()),
                 _ => {}
             }
         }
     }
 }
 
-fn finished(worker: WorkerId, task: TaskId) -> Event {
-    Event::Finished { worker, task, wall_time: Duration::from_micros(5) }
+fn finished(worker: WorkerId, tasks: TaskRange) -> Event {
+    Event::Finished { worker, tasks, wall_time: Duration::from_micros(5) * tasks.count() }
 }
 
 /// Has callers submit so many tasks, one by one, to a pool whose workers cannot be started.

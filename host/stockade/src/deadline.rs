@@ -7,7 +7,12 @@ use std::time::{Duration, Instant};
 
 /// The deadline of a wait that begins now and takes at most `timeout`.
 pub(crate) fn after(timeout: impl Into<Option<Duration>>) -> Option<Instant> {
-    Instant::now().checked_add(timeout.into()?)
+    from(Instant::now(), timeout)
+}
+
+/// The deadline of a wait that began at `start`.
+pub(crate) fn from(start: Instant, timeout: impl Into<Option<Duration>>) -> Option<Instant> {
+    start.checked_add(timeout.into()?)
 }
 
 #[cfg(test)]

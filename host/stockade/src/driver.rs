@@ -14,9 +14,10 @@
 //! Deliberately absent: decisions. Which task runs where, and what a death means, is the
 //! [`Dispatcher`]'s to say.
 
+mod entries;
 mod hear;
+mod look;
 mod perform;
-mod tasks;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -24,10 +25,10 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use stockade_wire::{ModuleId, Setup, TaskId, WorkerId};
+use stockade_wire::{ModuleId, Setup, TaskId, TaskRange, WorkerId};
 
 use crate::bells::Bells;
-use crate::entry::TaskEntry;
+use crate::entry::Entry;
 use crate::hub::{Hub, Wakers};
 use crate::ids::IdMap;
 use crate::keeper::{Buried, Keeper};
@@ -36,15 +37,19 @@ use crate::reasons::Reasons;
 use crate::shared::{Shared, WorkerInfo};
 use crate::worker::{Loadable, WorkerProcess};
 use crate::{BrokenError, MemoryExcess, WorkerExit};
+use entries::Entries;
+use look::Looks;
 use stockade_dispatcher::{Dispatcher, Event, Moment, RequestId, ShutdownMode, Submission};
-use tasks::Tasks;
 
 /// What callers ask of the driver.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Submit(TaskEntry, Submission),
+    /// The driver says where it keeps the batch.
+    Submit(Entry, Submission),
     Cancel(TaskId),
     CancelRunning(TaskId),
+    /// None of these batches' tasks is to start: their map was cancelled.
+    CancelMap(Vec<TaskRange>),
     /// Start so many workers, or as many as there is work for; tell `started` how many.
     SpawnWorkers {
         request: RequestId,
@@ -104,12 +109,14 @@ pub(crate) struct Driver {
     now: Moment,
     /// When the timer rings next.
     timer: Option<Moment>,
+    /// When to look for results that were not rung for.
+    looks: Looks,
     workers: IdMap<WorkerId, WorkerProcess>,
     /// Workers that the keeper has not started yet, and whether they are to end at once.
     starting: BTreeMap<WorkerId, bool>,
     /// What callers see of the workers.
     infos: BTreeMap<WorkerId, WorkerInfo>,
-    tasks: Tasks<TaskEntry>,
+    entries: Entries,
     /// Workers that were sent something in this turn.
     unflushed: Vec<WorkerId>,
     /// Workers that have rung, or have more to say than they were heard; each once, and in turn.
@@ -163,7 +170,8 @@ impl Driver {
             workers: IdMap::default(),
             starting: BTreeMap::new(),
             infos: BTreeMap::new(),
-            tasks: Tasks::default(),
+            entries: Entries::default(),
+            looks: Looks::default(),
             unflushed: Vec::new(),
             unheard: VecDeque::new(),
             steps_left: TURN_STEPS_MAX,
@@ -209,7 +217,7 @@ impl Driver {
         match first {
             // It has just looked at the clock.
             Some(Command::Submit(entry, submission)) => {
-                self.now = self.now.max(entry.cell.submitted());
+                self.now = self.now.max(entry.submitted());
                 self.command(Command::Submit(entry, submission));
             }
             Some(command) => {
@@ -220,6 +228,9 @@ impl Driver {
         }
         for command in commands.try_iter().take(BATCH_MAX) {
             self.command(command);
+        }
+        if self.looks.take_due(self.now) {
+            self.hear_busy();
         }
         self.hear_called();
         self.perform();
@@ -254,7 +265,8 @@ impl Driver {
     /// moved away is not worth a system call.
     fn set_timer(&mut self) {
         self.timer = self.timer.filter(|at| *at > self.now);
-        if let Some(at) = self.parts.dispatcher.poll_timeout()
+        let due = self.parts.dispatcher.poll_timeout();
+        if let Some(at) = due.into_iter().chain(self.looks.next()).min()
             && self.timer.is_none_or(|timer| at < timer)
         {
             self.timer = Some(at);
@@ -273,6 +285,32 @@ impl Driver {
         infos.into_values().collect()
     }
 
+    /// A task's caller has cancelled it.
+    fn cancel(&mut self, task: TaskId) {
+        if let Some(key) = self.entries.key_of(task)
+            && let Some(entry) = self.entries.get_mut(key)
+            && let Some(worker) = entry.worker_of(task)
+            && let Some(process) = self.workers.get_mut(&worker)
+            && let Some(behind) = process.was_revoked(task)
+        {
+            entry.returned(behind, worker);
+        }
+        self.event(Event::Cancel(task.into()));
+    }
+
+    /// None of a batch's tasks is to start: its map was cancelled.
+    fn cancel_batch(&mut self, tasks: TaskRange) {
+        let Some(key) = self.entries.key_of(tasks.first()) else { return };
+        let revoked = self.workers.values_mut().flat_map(|process| process.revoke_all(key));
+        let mut cancelled: Vec<_> = revoked.collect();
+        if let Some(Entry::Map(map)) = self.entries.get_mut(key) {
+            cancelled.extend(map.unsent());
+        }
+        for tasks in cancelled {
+            self.event(Event::Cancel(tasks));
+        }
+    }
+
     /// Tells the dispatcher what has happened; what it makes of that is performed later.
     fn event(&mut self, event: Event) {
         self.parts.dispatcher.handle_event(self.now, event);
@@ -281,10 +319,13 @@ impl Driver {
     fn command(&mut self, command: Command) {
         match command {
             Command::Submit(entry, submission) => {
-                self.tasks.insert(submission.task, entry);
-                self.event(Event::Submit(submission));
+                let entry = self.entries.insert(submission.tasks, entry);
+                self.event(Event::Submit(Submission { entry, ..submission }));
             }
-            Command::Cancel(task) => self.event(Event::Cancel(task)),
+            Command::Cancel(task) => self.cancel(task),
+            Command::CancelMap(batches) => {
+                batches.into_iter().for_each(|tasks| self.cancel_batch(tasks));
+            }
             Command::CancelRunning(task) => self.event(Event::CancelRunning(task)),
             Command::SpawnWorkers { request, count, started } => {
                 self.spawners.insert(request.0, started);

@@ -1,16 +1,18 @@
-//! Tasks as the driver holds them: what they are called with, their latest attempt, and what their
+//! Batches as the driver holds them: what their tasks are called with, their attempts, and what their
 //! ends become.
 //!
 //! ```text
-//! submit ─► TaskEntry ─claim, send─► its worker ─emit, answer─► Attempt ─resolve─► TaskCell
-//!               ▲──────── taken back, or lost and tried again ─────┘
+//! submit ─► One: a task ─────────────────┐
+//! submit_together ─► Several: a task each ├─claim, send─► worker ─emit, answer─► resolve ─► TaskCell
+//! map ─► Map: items without handles ─────┘                                            └─► Inbox
 //! ```
 //!
-//! All of it belongs to the driver, and so needs no lock; what callers need to know is in the cell. What
-//! a task is called with waits there for its first turn, so that an entry of a queued task is two words.
-//!
-//! Invariant: an entry that is dropped ends its task, whatever the reason; so no handle waits for a
-//! task that nobody knows.
+//! All of it belongs to the driver, and so needs no lock; what callers need to know is in the cell, or
+//! in the map's inbox.
+
+mod map;
+mod several;
+mod task;
 
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,44 +21,32 @@ use std::time::Duration;
 
 use stockade_wire::descriptor::SendError;
 use stockade_wire::{
-    Codec, EMIT_OVERHEAD_BYTES, Finished, HostMessage, HostPort, Limits, Outcome, Placement,
-    PlacementFile, Run, SharedMemory, WorkerId,
+    ChunkId, Codec, Finished, HostMessage, HostPort, Limits, Outcome, Placement, PlacementFile,
+    Run, SharedMemory, StatusPage, TaskId, TaskRange, WorkerId,
 };
 
-use crate::cancelled::{CancelledTask, GivenArguments};
-use crate::cell::{Completed, Sent, TaskCell, nanos};
 use crate::coredump::Coredump;
 use crate::hub::Wakers;
 use crate::payload::Payload;
 use crate::payload_files::{Loan, PayloadFiles};
-use crate::report::{Status, Summary};
-use crate::sync::wake;
 use crate::task::Output;
+use crate::terms::Terms;
 use crate::{CancelReason, TaskError, WorkerExit};
 use stockade_dispatcher::{CancelReason as DispatchCancel, Moment, Resolution};
 
-/// A task from submission to its end. Dropped before its end, whatever the reason, it still ends its
-/// task.
-#[derive(Debug)]
-pub(crate) struct TaskEntry {
-    pub(crate) cell: Arc<TaskCell>,
-    /// The latest, from the first on.
-    attempt: Option<Box<Attempt>>,
-}
+pub(crate) use map::{MapEntry, MapSubmission, Permits};
+pub(crate) use several::Several;
+pub(crate) use task::TaskEntry;
 
-/// One attempt at a task.
-#[derive(Debug, Default)]
-struct Attempt {
-    /// Who has it. None once it was taken back.
-    worker: Option<WorkerId>,
-    /// From 1; attempts whose worker did not come to the task are not counted.
-    number: u32,
-    /// In nanoseconds of the pool's life.
-    started: Option<u64>,
-    emitted_bytes: u64,
-    answer: Option<Answer>,
-    /// What the task is called with, kept until its end in case it has to be sent again.
-    payload: Payload,
+/// A batch from its submission to its last task's end. Dropped before that, it still ends its tasks.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// One task that has a handle.
+    One(TaskEntry),
+    /// Several that have handles.
+    Several(Box<Several>),
+    /// Items of a map.
+    Map(Box<MapEntry>),
 }
 
 /// What a worker says of a task's end.
@@ -69,302 +59,287 @@ pub(crate) struct Answer {
     pub(crate) dump: Option<Coredump>,
 }
 
-impl TaskEntry {
-    pub(crate) fn new(cell: Arc<TaskCell>) -> Self {
-        Self { cell, attempt: None }
+/// Why a task ends, and what is known of that.
+#[derive(Debug)]
+struct Ended<'a> {
+    resolution: Resolution,
+    /// How its worker ended, if it was lost.
+    exit: Option<&'a WorkerExit>,
+    answer: Option<&'a mut Answer>,
+}
+
+impl Entry {
+    /// Who has a task, or had it last.
+    pub(crate) fn worker_of(&self, task: TaskId) -> Option<WorkerId> {
+        match self {
+            Self::One(one) => one.worker(),
+            Self::Several(several) => several.get(task)?.worker(),
+            Self::Map(map) => map.worker_of(task),
+        }
     }
 
-    /// Who has the task, or had it last.
-    pub(crate) fn worker(&self) -> Option<WorkerId> {
-        self.attempt.as_ref()?.worker
+    /// Whether it can be the entry of a task; else the task's own has ended, and this has its key.
+    pub(crate) fn is_of(&self, task: TaskId) -> bool {
+        match self {
+            Self::One(one) => one.cell.id == task,
+            Self::Several(several) => several.is_of(task),
+            Self::Map(map) => map.is_of(task),
+        }
     }
 
-    /// The task goes to `worker` now. False where it is cancelled already.
-    pub(crate) fn claim(&mut self, worker: WorkerId, sent: Sent) -> bool {
-        let Some(payload) = self.cell.claim(sent) else { return false };
-        let worker = Some(worker);
-        self.attempt = Some(match self.attempt.take() {
-            None => Box::new(Attempt { worker, number: 1, payload, ..Attempt::default() }),
-            Some(mut last) => {
-                let number = last.number + 1;
-                let payload = mem::take(&mut last.payload);
-                *last = Attempt { worker, number, payload, ..Attempt::default() };
-                last
+    /// Whether `worker` has a task of this entry.
+    pub(crate) fn has(&self, task: TaskId, worker: WorkerId) -> bool {
+        self.is_of(task) && self.worker_of(task) == Some(worker)
+    }
+
+    /// Whether a task's caller has ended it, or it has ended otherwise.
+    pub(crate) fn is_done(&self, task: TaskId) -> bool {
+        match self {
+            Self::One(one) => one.cell.is_done(),
+            Self::Several(several) => several.get(task).is_none_or(|one| one.cell.is_done()),
+            Self::Map(map) => map.is_cancelled(),
+        }
+    }
+
+    /// When it was submitted, in the pool's life.
+    pub(crate) fn submitted(&self) -> Moment {
+        match self {
+            Self::One(one) => one.cell.submitted(),
+            Self::Several(several) => several.submitted(),
+            Self::Map(map) => Duration::from_nanos(map.submitted()),
+        }
+    }
+
+    /// The first task of one that is not of a single task with a handle.
+    pub(crate) fn first_of_range(&self) -> Option<TaskId> {
+        match self {
+            Self::One(_) => None,
+            Self::Several(several) => Some(several.first),
+            Self::Map(map) => Some(map.first()),
+        }
+    }
+
+    /// Whether every task of it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        match self {
+            Self::One(one) => one.cell.is_done(),
+            Self::Several(several) => several.has_ended(),
+            Self::Map(map) => map.has_ended(),
+        }
+    }
+
+    /// These tasks go to `worker` now, on whose page they stand offered in this slot. Returns how many
+    /// of them, from the first on, before one that its caller has cancelled.
+    pub(crate) fn claim(
+        &mut self,
+        tasks: TaskRange,
+        worker: WorkerId,
+        page: &Arc<StatusPage>,
+        slot: u8,
+    ) -> u32 {
+        match self {
+            Self::One(one) => {
+                u32::from(one.claim(worker, several::sent(tasks, tasks.first(), page, slot)))
             }
-        });
-        true
+            Self::Several(several) => several.claim(tasks, worker, page, slot),
+            Self::Map(map) => map.claim(tasks, worker, page, slot),
+        }
     }
 
-    /// Puts an input that is long into one of `files`, if there is one for it: it is the task's until
-    /// the task is answered.
-    pub(crate) fn place(&self, files: &mut PayloadFiles) -> Option<Loan> {
-        files.put(self.attempt.as_ref()?.payload.long_input()?)
+    /// Puts the input of a single task that is long into one of `files`, if there is one for it: it is
+    /// the task's until the task is answered.
+    pub(crate) fn place(&self, tasks: TaskRange, files: &mut PayloadFiles) -> Option<Loan> {
+        match self {
+            Self::One(one) => one.place(files),
+            Self::Several(several) if tasks.count() == 1 => {
+                several.get(tasks.first())?.place(files)
+            }
+            Self::Several(_) => None,
+            Self::Map(map) => map.place(files),
+        }
     }
 
-    /// Sends the task, which was claimed, with its input as [`place`](Self::place) has put it. Its worker
-    /// hears of it at the latest when the port is flushed.
+    /// Sends tasks, which were claimed, with an input as [`place`](Self::place) has put it. Their worker
+    /// hears of them at the latest when the port is flushed.
     ///
     /// # Errors
     /// [`SendError`]; the worker is of no further use.
     pub(crate) fn send(
         &mut self,
+        tasks: TaskRange,
         slot: u8,
         loan: Option<&Loan>,
         port: &mut HostPort,
     ) -> Result<(), SendError> {
-        let Some(attempt) = &mut self.attempt else { return Ok(()) };
-        let (cell, payload) = (&self.cell, &mut attempt.payload);
-        if let Some(loan) = loan {
-            let placed = Some((loan.placement, loan.descriptor()));
-            return send(cell, &mut payload.without_input(), slot, placed, port);
-        }
-        match payload.buffer().cloned() {
-            None => send(cell, payload, slot, None, port),
-            // Where it is gone its caller has it: the task is cancelled, and its page says so.
-            Some(buffer) => buffer.with(|shared| {
-                let place = Placement { bytes: buffer.bytes() as u64, place: PlacementFile::Lent };
-                let placed = shared.map(|shared| (place, Some(shared.descriptor())));
-                send(cell, payload, slot, placed, port)
-            }),
+        match self {
+            Self::One(one) => one.send(slot, loan, port),
+            Self::Several(several) => several.send(tasks, slot, loan, port),
+            Self::Map(map) => map.send(tasks, slot, loan, port),
         }
     }
 
     /// The task is, from this moment of the pool's life on, the next that its worker starts. Leaves in
-    /// `wakers` whom to wake for its place.
-    pub(crate) fn start(&mut self, now: Moment, wakers: &mut Wakers) {
-        if let Some(attempt) = &mut self.attempt {
-            attempt.started.get_or_insert(nanos(now));
-        }
-        self.cell.start(now, wakers);
-    }
-
-    /// A task that was sent shall not start, and is back in the queue or has ended. False where it has
-    /// started.
-    pub(crate) fn recall(&mut self) -> bool {
-        let recalled = self.cell.recall();
-        if recalled && let Some(attempt) = &mut self.attempt {
-            // What it did not come to was no attempt.
-            let number = attempt.number.saturating_sub(1);
-            let payload = mem::take(&mut attempt.payload);
-            **attempt = Attempt { number, payload, ..Attempt::default() };
-        }
-        recalled
-    }
-
-    /// `worker` died before it came to it, which was no attempt.
-    pub(crate) fn forget_attempt(&mut self, worker: WorkerId) {
-        if let Some(attempt) = &mut self.attempt
-            && attempt.worker == Some(worker)
-        {
-            attempt.number = attempt.number.saturating_sub(1);
+    /// `wakers` whom to wake for its permit.
+    pub(crate) fn start(&mut self, task: TaskId, now: Moment, wakers: &mut Wakers) {
+        match self {
+            Self::One(one) => one.start(now, wakers),
+            Self::Several(several) => {
+                if let Some(one) = several.get_mut(task) {
+                    one.start(now, wakers);
+                }
+            }
+            Self::Map(map) => map.start(task, now, wakers),
         }
     }
 
-    /// `worker` says that the task has emitted an item. False where it may not say so.
-    pub(crate) fn emit(&mut self, worker: WorkerId, item: Vec<u8>) -> bool {
-        let Some(attempt) = &mut self.attempt else { return false };
-        attempt.emitted_bytes += item.len() as u64 + EMIT_OVERHEAD_BYTES;
-        let may = attempt.worker == Some(worker)
-            && attempt.started.is_some()
-            && attempt.emitted_bytes <= self.cell.terms.limits.output_bytes;
-        // Where the task has ended its caller has cancelled it, and its page says so.
-        may && self.cell.emit(attempt.payload.codec(), item)
-    }
-
-    /// `worker` says how the task has ended, which is kept for its end. False where it may not say so.
-    pub(crate) fn answer(&mut self, worker: WorkerId, answer: Answer) -> bool {
-        let Some(attempt) = &mut self.attempt else { return false };
-        if attempt.worker != Some(worker) || !accepts(&self.cell, attempt, &answer) {
-            return false;
+    /// Tasks were sent to `worker` and will not start there: that was no attempt.
+    pub(crate) fn returned(&mut self, tasks: TaskRange, worker: WorkerId) {
+        match self {
+            Self::One(one) => one.returned(worker),
+            Self::Several(several) => several.returned(tasks, worker),
+            Self::Map(map) => map.returned(tasks, worker),
         }
-        attempt.answer = Some(answer);
-        true
     }
 
-    /// Ends the task at this moment as `resolution` says, and leaves in `wakers` whom to wake for that.
-    /// False where it had ended before.
+    /// `worker` is gone with tasks that it may have started, before it is known what becomes of them.
+    pub(crate) fn lost(&mut self, tasks: TaskRange, worker: WorkerId) {
+        if let Self::Map(map) = self {
+            map.lost(tasks, worker);
+        }
+    }
+
+    /// As far as lost tasks have not ended and no other worker has them, they wait again.
+    pub(crate) fn requeue(&mut self, tasks: TaskRange, worker: WorkerId) {
+        match self {
+            Self::One(one) if one.worker() == Some(worker) => one.cell.requeue(),
+            Self::One(_) | Self::Map(_) => {}
+            Self::Several(several) => several.requeue(tasks, worker),
+        }
+    }
+
+    /// `worker` says that a task has emitted an item. False where it may not say so.
+    pub(crate) fn emit(&mut self, task: TaskId, worker: WorkerId, item: Vec<u8>) -> bool {
+        match self {
+            Self::One(one) => one.cell.id == task && one.emit(worker, item),
+            Self::Several(several) => {
+                several.get_mut(task).is_some_and(|one| one.emit(worker, item))
+            }
+            Self::Map(map) => map.emit(task, worker, item),
+        }
+    }
+
+    /// `worker` says how a task has ended, which is kept for its end. False where it may not say so.
+    pub(crate) fn answer(&mut self, worker: WorkerId, answer: Answer, now: Moment) -> bool {
+        match self {
+            Self::One(one) => one.answer(worker, answer),
+            Self::Several(several) => {
+                several.get_mut(answer.finished.task).is_some_and(|one| one.answer(worker, answer))
+            }
+            Self::Map(map) => map.answer(worker, answer, now),
+        }
+    }
+
+    /// Ends tasks at this moment as `resolution` says, and leaves in `wakers` whom to wake for that.
+    /// False where one of them had ended before.
     pub(crate) fn resolve(
-        mut self,
+        &mut self,
+        tasks: TaskRange,
         resolution: Resolution,
         exit: Option<&WorkerExit>,
         now: Moment,
         wakers: &mut Wakers,
     ) -> bool {
-        let wall_time = self.cell.terms.limits.wall_time;
-        let mut answer = self.take_answer();
-        let result = match (resolution, answer.as_mut()) {
-            (Resolution::Finished, Some(answer)) => {
-                match mem::replace(&mut answer.finished.outcome, Outcome::Recalled) {
-                    Outcome::Returned(bytes) => Ok(Output::Encoded { codec: self.codec(), bytes }),
-                    Outcome::InFile(bytes) => Ok(self.output_in_file(bytes, answer.memory.take())),
-                    Outcome::Scalars(scalars) => Ok(Output::Scalars(scalars)),
-                    Outcome::Exited(code) => Ok(Output::Exited(code)),
-                    Outcome::Failed(failure) => Err(TaskError::from_failure(failure, wall_time)),
-                    Outcome::Recalled => Err(TaskError::Cancelled(CancelReason::Asked)),
-                }
-            }
-            (Resolution::DeadlinePassed, _) => Err(TaskError::Deadline {
-                limit: wall_time.unwrap_or_default(),
-                backtrace: Vec::new(),
-            }),
-            (Resolution::WorkerLost | Resolution::Finished, _) => {
-                Err(TaskError::WorkerLost(exit.cloned().unwrap_or_else(WorkerExit::unknown)))
-            }
-            (Resolution::Cancelled(why), _) => Err(self.cancelled(why, CancelReason::Asked)),
-            (Resolution::CancelledRunning(why), _) => {
-                Err(self.cancelled(why, CancelReason::WhileRunning))
-            }
-        };
-        let status = match &result {
-            Ok(_) => Status::Completed,
-            Err(TaskError::Cancelled(_) | TaskError::Broken(_) | TaskError::Quarantined(_)) => {
-                Status::Cancelled
-            }
-            Err(_) => Status::Failed,
-        };
-        let report = self.summary(status, answer, now);
-        self.finish(Completed::new(result, report), wakers)
+        match self {
+            Self::One(one) => one.resolve(resolution, exit, now, wakers),
+            Self::Several(several) => several.resolve(tasks, resolution, exit, now, wakers),
+            Self::Map(map) => map.resolve(tasks, resolution, exit, now, wakers),
+        }
     }
 
-    /// The task is refused, as its caller is told: it was never the pool's, and so is not among those
-    /// that the pool has cancelled.
+    /// Its tasks are refused, as their callers are told: they were never the pool's.
     pub(crate) fn refuse(self) {
-        let cell = &self.cell;
-        let result = Err(TaskError::Cancelled(CancelReason::Shutdown));
-        let completed = Completed::new(result, cell.blank_report(Status::Cancelled));
-        let mut wakers = Wakers::new();
-        cell.finish(completed, &mut wakers);
-        wakers.into_iter().for_each(wake);
-    }
-
-    /// The result that lies where the input did: in `memory`, or else in what the task was lent.
-    fn output_in_file(&mut self, bytes: u64, memory: Option<Arc<SharedMemory>>) -> Output {
-        let Some(memory) = memory else { return Output::InPlace };
-        // Compared with the memory when it was accepted.
-        let bytes = bytes as usize;
-        let payload = self.attempt.as_mut().map(|attempt| &mut attempt.payload);
-        let mut result = payload.map_or_else(Vec::new, |payload| payload.room_for_result(bytes));
-        memory.read_into(bytes, &mut result);
-        Output::Encoded { codec: self.codec(), bytes: result }
-    }
-
-    /// How its result is written, where it can have one.
-    fn codec(&self) -> Codec {
-        self.attempt.as_ref().map_or(Codec::Raw, |attempt| attempt.payload.codec())
-    }
-
-    fn take_answer(&mut self) -> Option<Answer> {
-        self.attempt.as_mut()?.answer.take()
-    }
-
-    /// The error of a task that was cancelled, if by its caller then `asked`.
-    fn cancelled(&self, why: DispatchCancel, asked: CancelReason) -> TaskError {
-        let shared = &self.cell.terms.link.shared;
-        let shutdown = TaskError::Cancelled(CancelReason::Shutdown);
-        match why {
-            DispatchCancel::Asked => TaskError::Cancelled(asked),
-            DispatchCancel::Shutdown => shutdown,
-            DispatchCancel::Broken => shared.broken().map_or(shutdown, TaskError::Broken),
-            DispatchCancel::Quarantined => {
-                let quarantine = shared.quarantined(self.cell.terms.module);
-                quarantine.map_or(shutdown, TaskError::Quarantined)
-            }
+        match self {
+            Self::One(one) => one.refuse(),
+            Self::Several(several) => several.refuse(),
+            Self::Map(map) => map.refuse(),
         }
-    }
-
-    /// Ends the task, and notes it where it was the pool that cancelled it: before its handles hear
-    /// of it, so that who waits for them finds it in the list. False where it had ended before.
-    fn finish(&mut self, completed: Completed, wakers: &mut Wakers) -> bool {
-        use CancelReason::Shutdown;
-        let cell = &self.cell;
-        let by_pool = matches!(
-            completed.result,
-            Err(TaskError::Cancelled(Shutdown) | TaskError::Broken(_) | TaskError::Quarantined(_))
-        );
-        if !by_pool || cell.is_done() {
-            return cell.finish(completed, wakers);
-        }
-        let shared = &cell.terms.link.shared;
-        let arguments = match &self.attempt {
-            Some(attempt) => GivenArguments::of(&attempt.payload),
-            None => cell.with_payload(GivenArguments::of),
-        };
-        shared.cancelled(CancelledTask {
-            id: cell.id,
-            target: cell.terms.target.clone(),
-            label: cell.terms.label.clone(),
-            arguments,
-        });
-        let is_first = cell.finish(completed, wakers);
-        if !is_first {
-            // Its caller was faster.
-            shared.not_cancelled(cell.id);
-        }
-        is_first
-    }
-
-    /// The report of the task, which ends as `status` at this moment of the pool's life.
-    fn summary(&self, status: Status, answer: Option<Answer>, now: Moment) -> Summary {
-        let cell = &self.cell;
-        let mut report = Summary::blank(status, cell.until(nanos(now)));
-        let Some(attempt) = &self.attempt else { return report };
-        report.worker = attempt.worker;
-        report.attempt = attempt.number;
-        if let Some(started) = attempt.started {
-            let age = report.queue_wait;
-            report.queue_wait = cell.until(started);
-            report.wall_time = age.saturating_sub(report.queue_wait);
-        }
-        if let Some(Answer { finished, dump, .. }) = answer {
-            if attempt.started.is_none() {
-                // It was answered before it was known to be next.
-                report.queue_wait = report.queue_wait.saturating_sub(finished.metrics.wall_time);
-            }
-            report.hear(*finished, dump);
-        }
-        report
     }
 }
 
-/// Sends the task of `cell` as a call with `payload`, which is lent for that.
-fn send(
-    cell: &TaskCell,
-    payload: &mut Payload,
-    slot: u8,
-    placed: Option<(Placement, Option<BorrowedFd<'_>>)>,
-    port: &mut HostPort,
-) -> Result<(), SendError> {
-    let terms = &cell.terms;
-    let (invocation, descriptors) = payload.lend(terms.function);
-    let message = HostMessage::Run(Run {
-        task: cell.id,
-        module: terms.module,
-        invocation,
-        limits: terms.tells_limits.then(|| Box::new((*terms.limits).clone())),
-        slot,
-        share: terms.share,
-        placement: placed.map(|(placement, _)| placement),
-    });
-    let mut borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
-    borrowed.extend(placed.and_then(|(_, file)| file));
-    let sent = port.send(&message, &borrowed);
-    drop(borrowed);
-    if let HostMessage::Run(run) = message {
-        payload.take_back(run.invocation, descriptors);
+/// What a task's end gives its caller. `payload` is what it was called with.
+fn result_of(
+    terms: &Terms,
+    Ended { resolution, exit, answer }: Ended<'_>,
+    payload: Option<&mut Payload>,
+) -> Result<Output, TaskError> {
+    let wall_time = terms.limits.wall_time;
+    match (resolution, answer) {
+        (Resolution::Finished, Some(Answer { finished, memory, .. })) => {
+            let codec = payload.as_ref().map_or(Codec::Raw, |payload| payload.codec());
+            match mem::replace(&mut finished.outcome, Outcome::Recalled) {
+                Outcome::Returned(bytes) => Ok(Output::Encoded { codec, bytes }),
+                Outcome::InFile(bytes) => Ok(match memory.take() {
+                    None => Output::InPlace,
+                    // Compared with the memory when it was accepted.
+                    Some(memory) => {
+                        let bytes = bytes as usize;
+                        let room = payload.map(|payload| payload.room_for_result(bytes));
+                        let mut result = room.unwrap_or_default();
+                        memory.read_into(bytes, &mut result);
+                        Output::Encoded { codec, bytes: result }
+                    }
+                }),
+                Outcome::Scalars(scalars) => Ok(Output::Scalars(scalars)),
+                Outcome::Exited(code) => Ok(Output::Exited(code)),
+                Outcome::Failed(failure) | Outcome::ItemFailed { failure, .. } => {
+                    Err(TaskError::from_failure(failure, wall_time))
+                }
+                Outcome::Recalled => Err(TaskError::Cancelled(CancelReason::Asked)),
+            }
+        }
+        (Resolution::DeadlinePassed, _) => {
+            Err(TaskError::Deadline { limit: wall_time.unwrap_or_default(), backtrace: Vec::new() })
+        }
+        (Resolution::WorkerLost | Resolution::Finished, _) => {
+            Err(TaskError::WorkerLost(exit.cloned().unwrap_or_else(WorkerExit::unknown)))
+        }
+        (Resolution::Cancelled(why), _) => Err(cancelled(terms, why, CancelReason::Asked)),
+        (Resolution::CancelledRunning(why), _) => {
+            Err(cancelled(terms, why, CancelReason::WhileRunning))
+        }
     }
-    sent
 }
 
-/// Whether a worker's answer is of the kind that this call can have, and within its limits.
-fn accepts(cell: &TaskCell, attempt: &Attempt, answer: &Answer) -> bool {
-    let (limits, payload) = (&cell.terms.limits, &attempt.payload);
+/// The error of a task that was cancelled, if by its caller then `asked`.
+fn cancelled(terms: &Terms, why: DispatchCancel, asked: CancelReason) -> TaskError {
+    let shared = &terms.link.shared;
+    let shutdown = TaskError::Cancelled(CancelReason::Shutdown);
+    match why {
+        DispatchCancel::Asked => TaskError::Cancelled(asked),
+        DispatchCancel::Shutdown => shutdown,
+        DispatchCancel::Broken => shared.broken().map_or(shutdown, TaskError::Broken),
+        DispatchCancel::Quarantined => {
+            shared.quarantined(terms.module).map_or(shutdown, TaskError::Quarantined)
+        }
+    }
+}
+
+/// Whether it was the pool that cancelled a task.
+fn cancelled_by_pool<T>(result: &Result<T, TaskError>) -> bool {
+    matches!(
+        result,
+        Err(TaskError::Cancelled(CancelReason::Shutdown)
+            | TaskError::Broken(_)
+            | TaskError::Quarantined(_))
+    )
+}
+
+/// Whether a worker's answer to a call with `payload`, whose task has emitted so many bytes, is of the
+/// kind that it can have, and within its limits.
+fn accepts(terms: &Terms, payload: &Payload, emitted_bytes: u64, answer: &Answer) -> bool {
+    let limits = &terms.limits;
     let finished = &answer.finished;
-    let stdio_fits = [&finished.stdout, &finished.stderr]
-        .iter()
-        .all(|stream| stream.bytes.len() as u64 <= limits.stdio_bytes)
-        && finished.log.bytes() <= limits.stdio_bytes;
-    let is_within_limit =
-        |bytes: u64| bytes.saturating_add(attempt.emitted_bytes) <= limits.output_bytes;
+    let is_within_limit = |bytes: u64| bytes.saturating_add(emitted_bytes) <= limits.output_bytes;
     let output_fits = match (&finished.outcome, payload.buffer(), &answer.memory) {
         (Outcome::Returned(bytes), ..) => is_within_limit(bytes.len() as u64),
         (Outcome::InFile(bytes), Some(buffer), _) => *bytes == buffer.bytes() as u64,
@@ -374,23 +349,70 @@ fn accepts(cell: &TaskCell, attempt: &Attempt, answer: &Answer) -> bool {
         (Outcome::InFile(_), None, None) => false,
         _ => true,
     };
-    stdio_fits && output_fits && payload.can_end_as(&finished.outcome)
+    accepts_written(limits, finished) && output_fits && payload.can_end_as(&finished.outcome)
 }
 
-impl Drop for TaskEntry {
-    fn drop(&mut self) {
-        // The task has ended, except in a pool that is going down.
-        if self.cell.is_done() {
-            return;
-        }
-        let now = self.cell.terms.link.made().elapsed();
-        let result = Err(TaskError::Cancelled(CancelReason::Shutdown));
-        let answer = self.take_answer();
-        let report = self.summary(Status::Cancelled, answer, now);
-        let mut wakers = Wakers::new();
-        self.finish(Completed::new(result, report), &mut wakers);
-        wakers.into_iter().for_each(wake);
+/// Whether what a task has written and logged, as its worker says, is within its limits.
+fn accepts_written(limits: &Limits, finished: &Finished) -> bool {
+    [&finished.stdout, &finished.stderr]
+        .iter()
+        .all(|stream| stream.bytes.len() as u64 <= limits.stdio_bytes)
+        && finished.log.bytes() <= limits.stdio_bytes
+}
+
+/// Where a single task is sent.
+#[derive(Clone, Copy, Debug)]
+struct Single {
+    task: TaskId,
+    slot: u8,
+    /// The chunk whose tasks share an instance.
+    share: Option<ChunkId>,
+}
+
+/// Sends a single task with `payload`, whose input lies in `loan` if there is one.
+fn send_payload(
+    terms: &Terms,
+    single: Single,
+    payload: &mut Payload,
+    loan: Option<&Loan>,
+    port: &mut HostPort,
+) -> Result<(), SendError> {
+    if let Some(loan) = loan {
+        let placed = Some((loan.placement, loan.descriptor()));
+        return send_placed(terms, single, &mut payload.without_input(), placed, port);
     }
+    match payload.buffer().cloned() {
+        None => send_placed(terms, single, payload, None, port),
+        // Where it is gone its caller has it: the task is cancelled, and its page says so.
+        Some(buffer) => buffer.with(|shared| {
+            let place = Placement { bytes: buffer.bytes() as u64, place: PlacementFile::Lent };
+            let placed = shared.map(|shared| (place, Some(shared.descriptor())));
+            send_placed(terms, single, payload, placed, port)
+        }),
+    }
+}
+
+/// Sends a single task as a call with `payload`, which is lent for that.
+fn send_placed(
+    terms: &Terms,
+    Single { task, slot, share }: Single,
+    payload: &mut Payload,
+    placed: Option<(Placement, Option<BorrowedFd<'_>>)>,
+    port: &mut HostPort,
+) -> Result<(), SendError> {
+    let (invocation, descriptors) = payload.lend(terms.function);
+    let placement = placed.map(|(placement, _)| placement);
+    let run = terms.run(task.into(), invocation, Vec::new(), slot);
+    let run = Run { placement, share, ..run };
+    let message = HostMessage::Run(run);
+    let mut borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+    borrowed.extend(placed.and_then(|(_, file)| file));
+    let sent = port.send(&message, &borrowed);
+    drop(borrowed);
+    if let HostMessage::Run(run) = message {
+        payload.take_back(run.invocation, descriptors);
+    }
+    sent
 }
 
 /// When the host ends a task whose guest does not. An interruptible guest ends itself at its

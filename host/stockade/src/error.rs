@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -633,6 +634,46 @@ impl RunError {
 }
 
 debug_as_text!(RunError, RunError::next_step);
+
+/// Why [`Function::map_slice`](crate::Function::map_slice) gave no results.
+#[derive(Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SliceError {
+    /// The slice, or the rest of it, was not accepted.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The call of an item failed. Those before it had results.
+    #[error("item {index} failed")]
+    Item {
+        /// Its place in the slice, from 0.
+        index: usize,
+        /// How it ended.
+        #[source]
+        error: TaskError,
+    },
+    /// Items that travel together ended without results, and it is not known at which of them: their
+    /// worker was lost, or they were cancelled, or their instance could not be made.
+    #[error("items {} to {} ended without results", .items.start, .items.end.saturating_sub(1))]
+    Piece {
+        /// Their places in the slice, from 0.
+        items: Range<usize>,
+        /// How they ended.
+        #[source]
+        error: TaskError,
+    },
+}
+
+impl SliceError {
+    /// What to do about it, in a sentence without a final stop; `None` where its text says all.
+    pub fn next_step(&self) -> Option<&'static str> {
+        match self {
+            Self::Submit(error) => error.next_step(),
+            Self::Item { error, .. } | Self::Piece { error, .. } => error.next_step(),
+        }
+    }
+}
+
+debug_as_text!(SliceError, SliceError::next_step);
 
 #[cfg(test)]
 mod tests {

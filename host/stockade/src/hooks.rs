@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use stockade_wire::{Call, Codec, Function, FunctionKind, HookCall, ModuleId};
+use stockade_wire::{Call, Codec, FunctionKind, HookCall, ManifestFunction, ModuleId};
 
 use crate::arguments::{self, Arguments};
 use crate::cancelled::GivenArguments;
@@ -133,7 +133,7 @@ fn call(callable: &Callable, codec: Codec, input: Vec<u8>) -> Call {
 }
 
 /// A function of the manifest that no task calls, so its number counts for nothing.
-fn hook_of(function: &Function) -> Callable {
+fn hook_of(function: &ManifestFunction) -> Callable {
     Callable { name: function.name.clone(), number: 0, kind: task_of(function) }
 }
 

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use stockade_wire::{Setup, TaskId, WorkerId};
+use stockade_wire::{Setup, TaskId, TaskRange, WorkerId};
 
 use crate::driver::Command;
 use crate::hub::{Hub, become_own_thread};
@@ -28,6 +28,7 @@ use crate::vigil::{Doze, Vigil};
 use crate::watch::Tally;
 use crate::worker::{Loadable, WorkerProcess};
 use crate::{MachineError, MachineFault, WorkerExit};
+use stockade_dispatcher::EntryKey;
 
 /// How long nothing has been asked for before a spare is started: some times what a worker that was
 /// just given takes for its first task, whose caller needs the processors now.
@@ -57,8 +58,8 @@ pub(crate) struct Buried {
     pub(crate) is_meant: bool,
     /// What its page says that it started last, read when nothing writes it any more.
     pub(crate) started: Option<TaskId>,
-    /// What it had been sent and had not answered.
-    pub(crate) sent: Vec<TaskId>,
+    /// What it had been sent, and had not answered and nobody had revoked.
+    pub(crate) sent: Vec<(EntryKey, TaskRange)>,
     pub(crate) failure: Option<String>,
 }
 

@@ -72,6 +72,7 @@
 //!
 //! [`Pool::map`] is lazy and bounded, [`Pool::map_all`] eager; both in order or as results come, in
 //! chunks if need be, and as `futures` streams with the feature `stream`.
+//! [`Function::map_slice`] applies a function over numbers to a whole slice of them, as columns.
 //! [`PoolBuilder::max_pending_tasks`] bounds what waits, and [`WhenFull`] says what a submission does
 //! then.
 //!
@@ -85,7 +86,7 @@
 //!
 //! One type for each question: [`BuildError`], could the pool be built; [`SubmitError`], was the task
 //! accepted; [`TaskError`], how did it end, with [`TaskError::fault`] for whose fault it was;
-//! [`BrokenError`], what broke the pool. A task that traps, panics, overruns a limit or loses its
+//! [`BrokenError`], what broke the pool; [`SliceError`], which item of a slice failed. A task that traps, panics, overruns a limit or loses its
 //! worker costs nobody else anything. [`TaskReport`] tells what each used.
 //!
 //! # Workers
@@ -154,10 +155,12 @@ mod entry;
 mod error;
 mod exit;
 mod footprint;
+mod function;
 mod gather;
 mod hooks;
 mod hub;
 mod ids;
+mod inputs;
 mod keeper;
 mod link;
 mod locate;
@@ -211,11 +214,12 @@ pub use check::check_call;
 pub use command::{Command, CommandOutput};
 pub use coredump::Coredump;
 pub use error::{
-    BrokenError, BuildError, CancelReason, Fault, Quarantine, RefusedReason, RunError, SubmitError,
-    TaskError, Undecodable,
+    BrokenError, BuildError, CancelReason, Fault, Quarantine, RefusedReason, RunError, SliceError,
+    SubmitError, TaskError, Undecodable,
 };
 pub use exit::WorkerExit;
 pub use footprint::MemoryExcess;
+pub use function::Function;
 pub use gather::{AsDone, CollectError, TaskFilter, WaitTimeout, as_done, collect, wait};
 pub use hooks::Hook;
 pub use locate::LocateError;
@@ -223,7 +227,7 @@ pub use lockdown::{LockdownError, PoolLockdown, lockdown};
 pub use machine::{MachineError, MachineFault};
 #[cfg(feature = "stream")]
 pub use map::MapStream;
-pub use map::{Map, MapAll, Singles};
+pub use map::{Map, MapAll, Singles, SliceItem};
 #[cfg(feature = "metrics")]
 pub use meters::{METRICS, Metric, MetricKind, describe_metrics};
 pub use options::{TaskOptions, WhenFull};
@@ -236,9 +240,9 @@ pub use shared::{WorkerInfo, WorkerState};
 pub use stockade_wire::{
     BACKTRACE_FRAMES_MAX, COMPILE_THREADS_MAX, COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, Captured,
     Codec, CompileLimits, Coredumps, DirectoryGrant, Export, ExportType, Feature, Features, Frame,
-    Function, FunctionKind, Grants, GuestError, Import, Instances, Layer, LayerReport, Level,
-    Limits, Lockdown, LockdownReport, LogLine, ModuleDescription, Parameter, Scalar, SourcePlace,
-    TaskId, TrapKind, UnknownFeature, UnknownImports, ValueType, WorkerId,
+    FunctionKind, Grants, GuestError, Import, Instances, Layer, LayerReport, Level, Limits,
+    Lockdown, LockdownReport, LogLine, ManifestFunction, ModuleDescription, Parameter, Scalar,
+    SourcePlace, TaskId, TrapKind, UnknownFeature, UnknownImports, ValueType, WorkerId,
 };
 pub use target::Target;
 pub use task::{Output, TaskDuration, TaskHandle, TaskResult};

@@ -18,10 +18,13 @@ use std::sync::Arc;
 
 use stockade_wire::{
     Call, Callee, Codec, CommandCall, Invocation, Outcome, PAYLOAD_BYTES_MIN, Scalar, Stdin,
-    StdioSink,
+    StdioSink, ValueType,
 };
 
 use crate::buffer::BufferSlot;
+
+/// Room in a window for what of a task's message is not its input.
+pub(crate) const FIXED_BYTES: usize = 256;
 
 /// What a task is called with.
 #[derive(Debug)]
@@ -40,6 +43,41 @@ pub enum Payload {
     Scalars(Box<[Scalar]>),
     /// Of a command.
     Command(Box<CommandPayload>),
+    /// Of a function over numbers that is called for each of many.
+    Column(Box<ColumnPayload>),
+}
+
+/// The items of a piece of a slice, and what their results must be.
+#[derive(Debug)]
+#[cfg_attr(test, derive(PartialEq))]
+pub struct ColumnPayload {
+    /// The type of an item.
+    pub(crate) item: ValueType,
+    /// How many there are.
+    pub(crate) count: u32,
+    /// How long their results are, together.
+    pub(crate) result_bytes: u64,
+    /// They, end to end and little-endian.
+    pub(crate) input: Vec<u8>,
+}
+
+impl ColumnPayload {
+    /// The items.
+    pub(crate) fn scalars(&self) -> Vec<Scalar> {
+        fn each<const BYTES: usize>(
+            input: &[u8],
+            scalar: impl Fn([u8; BYTES]) -> Scalar,
+        ) -> Vec<Scalar> {
+            input.as_chunks().0.iter().map(|bytes| scalar(*bytes)).collect()
+        }
+        match self.item {
+            ValueType::I32 => each(&self.input, |bytes| Scalar::I32(i32::from_le_bytes(bytes))),
+            ValueType::I64 => each(&self.input, |bytes| Scalar::I64(i64::from_le_bytes(bytes))),
+            ValueType::F32 => each(&self.input, |bytes| Scalar::F32(u32::from_le_bytes(bytes))),
+            ValueType::F64 => each(&self.input, |bytes| Scalar::F64(u64::from_le_bytes(bytes))),
+            ValueType::Other => Vec::new(),
+        }
+    }
 }
 
 /// A command's arguments and environment, and the descriptors that are its stdio.
@@ -82,15 +120,22 @@ impl Payload {
     pub(crate) fn codec(&self) -> Codec {
         match self {
             Self::Task { codec, .. } => *codec,
-            Self::Buffer(_) | Self::Scalars(_) | Self::Command(_) => Codec::Raw,
+            Self::Buffer(_) | Self::Scalars(_) | Self::Command(_) | Self::Column(_) => Codec::Raw,
         }
     }
 
     /// Whether `outcome` is of the kind that a call with it can have.
     pub(crate) fn can_end_as(&self, outcome: &Outcome) -> bool {
+        let can_be = |bytes: u64| match self {
+            Self::Task { .. } | Self::Buffer(_) => true,
+            Self::Column(column) => bytes == column.result_bytes,
+            Self::Scalars(_) | Self::Command(_) => false,
+        };
         match outcome {
-            Outcome::Returned(_) | Outcome::InFile(_) => {
-                matches!(self, Self::Task { .. } | Self::Buffer(_))
+            Outcome::Returned(bytes) => can_be(bytes.len() as u64),
+            Outcome::InFile(bytes) => can_be(*bytes),
+            Outcome::ItemFailed { index, .. } => {
+                matches!(self, Self::Column(column) if *index < column.count)
             }
             Outcome::Scalars(_) => matches!(self, Self::Scalars(_)),
             Outcome::Exited(_) => matches!(self, Self::Command(_)),
@@ -101,11 +146,11 @@ impl Payload {
     /// What it takes of its worker's window: its variable part, and room for the rest. A body above
     /// the in-line limit travels outside.
     pub(crate) fn inline_bytes(&self) -> usize {
-        const FIXED_BYTES: usize = 256;
         let variable = match self {
             Self::Task { input, .. } => input.len(),
             Self::Scalars(args) => args.len() * 11,
             Self::Command(command) => command.bytes(),
+            Self::Column(column) => column.input.len(),
             Self::Buffer(_) => 0,
         };
         if variable > stockade_wire::frame::INLINE_BYTES_MAX {
@@ -127,13 +172,19 @@ impl Payload {
     pub(crate) fn long_input(&self) -> Option<&[u8]> {
         match self {
             Self::Task { input, .. } if input.len() >= PAYLOAD_BYTES_MIN => Some(input),
+            Self::Column(column) if column.input.len() >= PAYLOAD_BYTES_MIN => Some(&column.input),
             _ => None,
         }
     }
 
     /// The payload to lend while the input of this one lies in a file.
     pub(crate) fn without_input(&self) -> Self {
-        Self::Task { codec: self.codec(), input: Box::default() }
+        match self {
+            Self::Column(column) => {
+                Self::Column(Box::new(ColumnPayload { input: Vec::new(), ..**column }))
+            }
+            _ => Self::Task { codec: self.codec(), input: Box::default() },
+        }
     }
 
     /// Memory for a result of `bytes` bytes, once the task has ended: the input's, which the system
@@ -141,6 +192,7 @@ impl Payload {
     pub(crate) fn room_for_result(&mut self, bytes: usize) -> Vec<u8> {
         match self {
             Self::Task { input, .. } if input.len() / 2 <= bytes => mem::take(input).into_vec(),
+            Self::Column(column) => mem::take(&mut column.input),
             _ => Vec::new(),
         }
     }
@@ -173,6 +225,9 @@ impl Payload {
                 let call = mem::replace(&mut command.call, nothing);
                 (Invocation::Command { entry: export, call }, mem::take(&mut command.descriptors))
             }
+            Self::Column(column) => {
+                (Invocation::Column { export, input: mem::take(&mut column.input) }, Vec::new())
+            }
         }
     }
 
@@ -182,6 +237,7 @@ impl Payload {
             // Their vectors are as long as the slices that they were, so nothing is copied.
             (Self::Task { input, .. }, Invocation::Task(call)) => *input = call.input.into(),
             (Self::Buffer(_), Invocation::Task(_)) => {}
+            (Self::Column(column), Invocation::Column { input, .. }) => column.input = input,
             (Self::Scalars(kept), Invocation::Scalar { args, .. }) => *kept = args.into(),
             (Self::Command(command), Invocation::Command { call, .. }) => {
                 **command = CommandPayload { call, descriptors };
@@ -193,8 +249,65 @@ impl Payload {
 
 #[cfg(test)]
 mod tests {
+    use stockade_wire::Failure;
+
     use super::*;
     use crate::Command;
+
+    fn column(items: &[i32]) -> Payload {
+        Payload::Column(Box::new(ColumnPayload {
+            item: ValueType::I32,
+            count: items.len() as u32,
+            result_bytes: items.len() as u64 * 8,
+            input: items.iter().flat_map(|item| item.to_le_bytes()).collect(),
+        }))
+    }
+
+    #[test]
+    fn a_column_ends_with_as_many_results_or_with_one_of_its_items() {
+        let column = column(&[1, 2]);
+        let failure = || Failure::Exited(1);
+        for (outcome, is_right) in [
+            (Outcome::Returned(vec![0; 16]), true),
+            (Outcome::Returned(vec![0; 15]), false),
+            (Outcome::Returned(vec![0; 17]), false),
+            (Outcome::InFile(16), true),
+            (Outcome::InFile(8), false),
+            (Outcome::ItemFailed { index: 1, failure: failure() }, true),
+            (Outcome::ItemFailed { index: 2, failure: failure() }, false),
+            (Outcome::Failed(failure()), true),
+            (Outcome::Recalled, true),
+            (Outcome::Scalars(vec![Scalar::I64(0); 2]), false),
+            (Outcome::Exited(0), false),
+        ] {
+            assert_eq!(column.can_end_as(&outcome), is_right, "{outcome:?}");
+        }
+        let item_failed = Outcome::ItemFailed { index: 0, failure: failure() };
+        assert!(!Payload::Scalars(Box::default()).can_end_as(&item_failed));
+        let task = Payload::Task { codec: Codec::Raw, input: Box::default() };
+        assert!(!task.can_end_as(&item_failed));
+    }
+
+    #[test]
+    fn a_long_column_lies_in_a_file() {
+        let payload = column(&vec![7; PAYLOAD_BYTES_MIN / 4]);
+        assert_eq!(payload.long_input().map(<[u8]>::len), Some(PAYLOAD_BYTES_MIN / 4 * 4));
+        let Payload::Column(rest) = payload.without_input() else { panic!("no column") };
+        assert!(rest.input.is_empty() && rest.count as usize == PAYLOAD_BYTES_MIN / 4);
+    }
+
+    #[test]
+    fn the_items_of_a_column_are_scalars() {
+        let Payload::Column(column) = column(&[1, -2]) else { panic!("no column") };
+        assert_eq!(column.scalars(), [Scalar::I32(1), Scalar::I32(-2)]);
+        let floats = ColumnPayload {
+            item: ValueType::F64,
+            count: 1,
+            result_bytes: 8,
+            input: f64::NAN.to_le_bytes().into(),
+        };
+        assert_eq!(floats.scalars(), [Scalar::F64(f64::NAN.to_bits())]);
+    }
 
     #[test]
     fn what_was_lent_comes_back_as_it_was() {
@@ -204,6 +317,7 @@ mod tests {
                 Payload::Task { codec: Codec::Json, input: Box::from([1, 2, 3]) },
                 Payload::Scalars(Box::from([Scalar::I32(1)])),
                 Payload::Command(Box::new(CommandPayload { call, descriptors })),
+                column(&[1, 2]),
                 Payload::default(),
             ]
         };
@@ -212,6 +326,7 @@ mod tests {
             match &invocation {
                 Invocation::Task(Call { export, .. })
                 | Invocation::Scalar { export, .. }
+                | Invocation::Column { export, .. }
                 | Invocation::Command { entry: export, .. } => {
                     assert_eq!(*export, Callee::Number(7));
                 }

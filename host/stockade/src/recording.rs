@@ -142,7 +142,9 @@ impl Pool {
             Payload::Command(command) if command.descriptors.is_empty() => {
                 Given::Command(command.call)
             }
-            Payload::Command(_) | Payload::Buffer(_) => return Err(RecordError::Lent),
+            Payload::Command(_) | Payload::Buffer(_) | Payload::Column(_) => {
+                return Err(RecordError::Lent);
+            }
         };
         self.recording(module, function, given)
     }

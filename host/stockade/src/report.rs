@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use stockade_wire::{Captured, Finished, Log, LogLine, TaskId, WorkerId};
 
+use crate::TaskError;
 use crate::cell::TaskCell;
 use crate::coredump::Coredump;
+use crate::entry::Answer;
 
 /// What is known of one finished task.
 #[derive(Clone, Debug)]
@@ -95,8 +97,24 @@ impl Summary {
         }
     }
 
+    /// Takes over what is known of the run that ended the task: when it was started, at this age, and
+    /// what its worker answered.
+    pub(crate) fn run(&mut self, started: Option<Duration>, answer: Option<Answer>) {
+        if let Some(started) = started {
+            self.queue_wait = started;
+            self.wall_time = self.lifetime.saturating_sub(started);
+        }
+        if let Some(Answer { finished, dump, .. }) = answer {
+            if started.is_none() {
+                // It was answered before it was known to be next.
+                self.queue_wait = self.queue_wait.saturating_sub(finished.metrics.wall_time);
+            }
+            self.hear(*finished, dump);
+        }
+    }
+
     /// Takes over what the worker says.
-    pub(crate) fn hear(&mut self, finished: Finished, coredump: Option<Coredump>) {
+    fn hear(&mut self, finished: Finished, coredump: Option<Coredump>) {
         let Finished { metrics, stdout, stderr, log, log_dropped, .. } = finished;
         self.wall_time = metrics.wall_time;
         self.cpu_time = metrics.cpu_time;
@@ -160,6 +178,17 @@ pub enum Status {
 }
 
 impl Status {
+    /// Of a task that ended so.
+    pub(crate) fn of<T>(result: &Result<T, TaskError>) -> Self {
+        match result {
+            Ok(_) => Self::Completed,
+            Err(TaskError::Cancelled(_) | TaskError::Broken(_) | TaskError::Quarantined(_)) => {
+                Self::Cancelled
+            }
+            Err(_) => Self::Failed,
+        }
+    }
+
     /// Whether the task has ended.
     pub fn is_done(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)

@@ -31,11 +31,12 @@ struct Inner {
     wakers: Vec<Waker>,
 }
 
-/// One pending task's place; free again when dropped, or given up.
+/// Places of pending tasks, at first one; free again when dropped, or given up.
 #[derive(Debug)]
 pub(crate) struct Place {
-    /// `None` once it is given up.
-    room: Option<Arc<Room>>,
+    room: Arc<Room>,
+    /// How many; 0 once they are given up.
+    count: usize,
 }
 
 /// How long to wait for a place.
@@ -73,7 +74,7 @@ impl Room {
             inner = wait(&self.freed, inner, deadline)?;
         }
         inner.taken += 1;
-        Some(Place { room: Some(self.clone()) })
+        Some(Place { room: self.clone(), count: 1 })
     }
 
     /// Wakes `waker` when there may be a place: at once if there is one now.
@@ -101,26 +102,56 @@ impl Room {
 }
 
 impl Place {
-    /// Gives it up under a lock of the pool's: gives whom to wake for that after it.
-    #[must_use]
-    pub(crate) fn give_up(mut self) -> Vec<Waker> {
-        self.free()
+    /// Takes so many more, as far as there are, without waiting. Returns how many these are.
+    pub(crate) fn extend(&mut self, more: usize) -> usize {
+        let mut inner = lock(&self.room.inner);
+        let free = self.room.places_max.saturating_sub(inner.taken);
+        let more = if inner.closed { more } else { more.min(free) };
+        inner.taken += more;
+        self.count += more;
+        more
     }
 
-    fn free(&mut self) -> Vec<Waker> {
-        let Some(room) = self.room.take() else { return Vec::new() };
-        let mut inner = lock(&room.inner);
-        inner.taken -= 1;
+    /// So many of them, as far as it has them, apart.
+    pub(crate) fn split_off(&mut self, count: usize) -> Self {
+        let count = count.min(self.count);
+        self.count -= count;
+        Self { room: self.room.clone(), count }
+    }
+
+    /// Gives all of them up under a lock of the pool's. Returns whom to wake for that after it.
+    #[must_use]
+    pub(crate) fn give_up(mut self) -> Vec<Waker> {
+        self.free(self.count)
+    }
+
+    /// Gives one of them up, as [`give_up`](Self::give_up).
+    #[must_use]
+    pub(crate) fn give_up_one(&mut self) -> Vec<Waker> {
+        self.free(1)
+    }
+
+    fn free(&mut self, count: usize) -> Vec<Waker> {
+        let count = count.min(self.count);
+        if count == 0 {
+            return Vec::new();
+        }
+        self.count -= count;
+        let mut inner = lock(&self.room.inner);
+        inner.taken -= count;
         let wakers = std::mem::take(&mut inner.wakers);
         drop(inner);
-        room.freed.notify_one();
+        match count {
+            1 => self.room.freed.notify_one(),
+            _ => self.room.freed.notify_all(),
+        }
         wakers
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.free().into_iter().for_each(wake);
+        self.free(self.count).into_iter().for_each(wake);
     }
 }
 
@@ -143,6 +174,18 @@ mod tests {
         assert!(room.take(Patience::Until(Instant::now())).is_none());
         drop(first);
         assert!(room.take(Patience::None).is_some());
+    }
+
+    #[test]
+    fn several_places_are_taken_as_far_as_there_are_and_given_up_one_by_one() {
+        let room = Arc::new(Room::new(3));
+        let mut places = room.take(Patience::None).unwrap();
+        assert_eq!(places.extend(5), 2);
+        assert!(room.take(Patience::None).is_none());
+        assert!(places.give_up_one().is_empty());
+        drop(room.take(Patience::None).unwrap());
+        drop(places);
+        assert_eq!(room.take(Patience::None).unwrap().extend(9), 2);
     }
 
     #[test]

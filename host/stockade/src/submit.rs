@@ -5,33 +5,43 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use serde::Serialize;
-use stockade_wire::{ChunkId, ModuleId, TaskId};
+use stockade_wire::{BATCH_TASKS_MAX, ChunkId, ModuleId, TaskId, TaskRange, ValueType};
 
 use crate::arguments::{self, Arguments};
 use crate::cell::TaskCell;
 use crate::command::Command;
+use crate::deadline;
 use crate::driver::Command as DriverCommand;
-use crate::entry::{TaskEntry, deadline_for_host};
-use crate::map::{Map, MapAll, Singles};
+use crate::entry::{
+    Entry, MapEntry, MapSubmission, Permits, Several, TaskEntry, deadline_for_host,
+};
+use crate::inputs::Inputs;
+use crate::map::{Inbox, Map, MapAll, Singles};
 use crate::options::{TaskOptions, WhenFull, check_tighter};
 use crate::payload::Payload;
-use crate::pool::Core;
+use crate::pool::{Blueprint, Core};
 use crate::room::{Patience, Place};
-use crate::target::{ModuleEntry, OWN_ENTRY, Target};
+use crate::target::{Callable, CallableKind, ModuleEntry, OWN_ENTRY, Target};
 use crate::task::{TaskHandle, TaskResult};
 use crate::terms::Terms;
-use crate::{CommandOutput, Pool, RunError, SubmitError, watch};
-use stockade_dispatcher::Submission;
+use crate::watch::{self, Watched};
+use crate::{CommandOutput, Pool, RunError, SubmitError};
+use stockade_dispatcher::{EntryKey, Submission};
 
-/// What a task travels with.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Company {
-    pub(crate) chunk: Option<ChunkId>,
-    /// Whether the chunk's tasks may share an instance.
-    pub(crate) shares: bool,
+/// Items of a map that are submitted together.
+#[derive(Debug)]
+pub(crate) struct MapBatch {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) terms: Arc<Terms>,
+    pub(crate) inputs: Inputs,
+    /// The place of the first in the map.
+    pub(crate) index: usize,
+    /// The chunk whose items share an instance.
+    pub(crate) share: Option<ChunkId>,
+    /// As much room as they take, where the pool limits its pending tasks.
+    pub(crate) place: Option<Place>,
 }
 
 /// Submitting tasks.
@@ -75,10 +85,10 @@ impl Pool {
         options: TaskOptions,
     ) -> Result<TaskHandle<T>, SubmitError> {
         let target = target.into();
-        let terms = self.core.terms(&target, &arguments, &options, None)?;
+        let terms = self.core.terms(&target, &arguments, &options)?;
         let payload = self.core.payload(&terms, arguments)?;
         let place = self.core.place(self.core.patience(&options))?;
-        self.core.enqueue(terms, payload, &options, None, place)
+        self.core.enqueue(terms, payload, &options, place)
     }
 
     /// Submits a task and blocks for its result.
@@ -94,8 +104,8 @@ impl Pool {
     }
 
     /// Submits several tasks of one function that travel to a worker together, as a chunk of a
-    /// [`map`](Self::map) does: each still gets an instance of its own and ends on its own. Blocks
-    /// as [`submit`](Self::submit).
+    /// [`map`](Self::map) does: each still gets an instance of its own and ends on its own. Inputs of
+    /// 31 KiB and more, buffers and commands travel by themselves. Blocks as [`submit`](Self::submit).
     ///
     /// Gives the handles in the order of `items`, each with the error of its own submission.
     pub fn submit_together<T: TaskResult, A: Arguments>(
@@ -115,14 +125,27 @@ impl Pool {
         options: &TaskOptions,
     ) -> Vec<Result<TaskHandle<T>, SubmitError>> {
         let target = target.into();
-        let chunk = Some(self.core.new_chunk());
-        let submit = |arguments| {
-            let terms = self.core.terms(&target, &arguments, options, None)?;
-            let payload = self.core.payload(&terms, arguments)?;
-            let place = self.core.place(self.core.patience(options))?;
-            self.core.enqueue(terms, payload, options, chunk, place)
-        };
-        items.into_iter().map(submit).collect()
+        let mut together = Together::new(&self.core, options);
+        // Before any of them has room: a source may use the pool itself.
+        let items: Vec<A> = items.into_iter().collect();
+        for arguments in items {
+            let prepared = (|| {
+                let terms = self.core.terms(&target, &arguments, options)?;
+                let payload = self.core.payload(&terms, arguments)?;
+                // None of those before may wait for this one's room.
+                let place = self.core.place(Patience::None).or_else(|_| {
+                    together.submit();
+                    self.core.place(self.core.patience(options))
+                })?;
+                Ok((terms, payload, place))
+            })();
+            match prepared {
+                Ok((terms, payload, place)) => together.add(terms, payload, place),
+                Err(error) => together.handles.push(Err(error)),
+            }
+        }
+        together.submit();
+        together.handles
     }
 
     /// Submits a run of the pool's module as a program, from the entry that `command` names or else
@@ -233,47 +256,34 @@ impl Pool {
     {
         self.starmap(OWN_ENTRY, commands)
     }
+}
 
-    /// Submits one of several tasks, with what they have in common: that is found for the first of
-    /// them and kept in `known`. One that names its own function has it found for itself.
-    pub(crate) fn submit_item<T: TaskResult>(
+impl Core {
+    /// Encodes one of several items, with what they have in common: that is found for the first of
+    /// them and kept in `known`. Returns what one that names its own function has for itself.
+    pub(crate) fn encode(
         &self,
         target: &Target,
         arguments: impl Arguments,
         options: &TaskOptions,
-        company: Company,
         known: &mut Option<Arc<Terms>>,
-        place: Option<Place>,
-    ) -> Result<TaskHandle<T>, SubmitError> {
-        let share = company.chunk.filter(|_| company.shares);
-        let names_own = arguments.names_function();
+    ) -> Result<(Option<Arc<Terms>>, Payload), SubmitError> {
+        if arguments.names_function() {
+            let terms = self.terms(target, &arguments, options)?;
+            let payload = self.payload(&terms, arguments)?;
+            return Ok((Some(terms), payload));
+        }
         let terms = match known {
-            Some(terms) if terms.share == share && !names_own => {
-                self.core.check()?;
-                self.core.check_module(terms.module)?;
-                terms.clone()
+            Some(terms) => {
+                self.check()?;
+                self.check_module(terms.module)?;
+                terms
             }
-            _ => {
-                let terms = self.core.terms(target, &arguments, options, share)?;
-                if !names_own { known.insert(terms).clone() } else { terms }
-            }
+            None => known.insert(self.terms(target, &arguments, options)?),
         };
-        let payload = self.core.payload(&terms, arguments)?;
-        self.core.enqueue(terms, payload, options, company.chunk, place)
+        Ok((None, self.payload(terms, arguments)?))
     }
 
-    /// Waits for room for one more pending task; `None` where the pool has no limit.
-    pub(crate) fn place(&self, patience: Patience) -> Result<Option<Place>, SubmitError> {
-        self.core.place(patience)
-    }
-
-    /// How long a submission with these options waits for room.
-    pub(crate) fn patience(&self, options: &TaskOptions) -> Patience {
-        self.core.patience(options)
-    }
-}
-
-impl Core {
     /// Whether the pool takes tasks.
     pub(crate) fn check(&self) -> Result<(), SubmitError> {
         let shared = &self.link.shared;
@@ -283,26 +293,43 @@ impl Core {
         shared.broken().map_or(Ok(()), |cause| Err(SubmitError::Broken(cause)))
     }
 
+    /// Finds the function that `target` names, or a program's own entry, and checks the options.
+    pub(crate) fn terms_of(
+        &self,
+        target: &Target,
+        options: &TaskOptions,
+    ) -> Result<Arc<Terms>, SubmitError> {
+        match self.terms(target, &(), options) {
+            // Of several names that a program's own entry may have.
+            Err(SubmitError::UnknownFunction { .. }) if target.is_own_entry() => {
+                self.terms(target, &Command::new(""), options)
+            }
+            found => found,
+        }
+    }
+
     /// Finds the function and checks the options.
     fn terms(
         &self,
         target: &Target,
         arguments: &impl Arguments,
         options: &TaskOptions,
-        share: Option<ChunkId>,
     ) -> Result<Arc<Terms>, SubmitError> {
         self.check()?;
         let found = arguments.resolve(&self.blueprint.modules, target)?;
         self.check_options(found.0.id, options)?;
-        Ok(self.terms.get(target, found, options, share))
+        Ok(self.terms.get(target, found, options))
     }
 
     /// Encodes the arguments.
     fn payload(&self, terms: &Terms, arguments: impl Arguments) -> Result<Payload, SubmitError> {
+        arguments::encode(arguments, self.callable(terms))
+    }
+
+    fn callable(&self, terms: &Terms) -> &Callable {
         let module = self.blueprint.modules.get(terms.module.0 as usize);
         let callable = module.and_then(|module| module.callables.at(terms.function));
-        let callable = callable.unwrap_or_else(|| unreachable!("terms are of a function"));
-        arguments::encode(arguments, callable)
+        callable.unwrap_or_else(|| unreachable!("terms are of a function"))
     }
 
     /// The function that a recording is of, and what it is called with.
@@ -313,6 +340,35 @@ impl Core {
     ) -> Result<(&ModuleEntry, String, Payload), SubmitError> {
         let (module, callable) = arguments.resolve(&self.blueprint.modules, target)?;
         Ok((module, callable.name.clone(), arguments::encode(arguments, callable)?))
+    }
+
+    /// Whether the pool takes calls of the function of `terms` with an `item` each, that give a `result`.
+    pub(crate) fn check_column(
+        &self,
+        terms: &Terms,
+        item: ValueType,
+        result: ValueType,
+    ) -> Result<(), SubmitError> {
+        self.check()?;
+        self.check_module(terms.module)?;
+        let callable = self.callable(terms);
+        let problem = match &callable.kind {
+            CallableKind::Scalar { params, results } => match (&params[..], &results[..]) {
+                ([param], [one]) if (*param, *one) == (item, result) => return Ok(()),
+                ([param], [one]) => {
+                    format!(
+                        "it takes {param} and returns {one}, where the items are {item} and the \
+                         results {result}"
+                    )
+                }
+                _ => "it takes or returns not just one number, as `map_slice` needs it".into(),
+            },
+            CallableKind::Task { .. } | CallableKind::Command => {
+                "it is no function over numbers, as `map_slice` needs it: use `map`".into()
+            }
+        };
+        let (function, signature) = (callable.name.clone(), callable.signature());
+        Err(SubmitError::Signature { function, problem, signature })
     }
 
     fn check_options(&self, module: ModuleId, options: &TaskOptions) -> Result<(), SubmitError> {
@@ -326,17 +382,19 @@ impl Core {
         quarantine.map_or(Ok(()), |quarantine| Err(SubmitError::Quarantined(quarantine)))
     }
 
-    fn patience(&self, options: &TaskOptions) -> Patience {
+    /// How long a submission with these options waits for room.
+    pub(crate) fn patience(&self, options: &TaskOptions) -> Patience {
         match options.when_full.unwrap_or(self.blueprint.when_full) {
             WhenFull::Block => Patience::Endless,
             WhenFull::Fail => Patience::None,
             WhenFull::Wait(time) => {
-                Instant::now().checked_add(time).map_or(Patience::Endless, Patience::Until)
+                deadline::after(time).map_or(Patience::Endless, Patience::Until)
             }
         }
     }
 
-    fn place(&self, patience: Patience) -> Result<Option<Place>, SubmitError> {
+    /// Waits for room for one more pending task; `None` where the pool has no limit.
+    pub(crate) fn place(&self, patience: Patience) -> Result<Option<Place>, SubmitError> {
         let Some(room) = self.link.shared.room() else { return Ok(None) };
         match room.take(patience) {
             // Whoever has waited looks again what he waited for.
@@ -345,28 +403,148 @@ impl Core {
         }
     }
 
-    fn enqueue<T: TaskResult>(
+    /// So many numbers for tasks, that follow each other.
+    fn next_tasks(&self, count: u32) -> Result<TaskRange, SubmitError> {
+        let before = self.task_count.fetch_add(u64::from(count), Ordering::Relaxed);
+        // No pool runs for long enough to come to the last number.
+        TaskRange::new(TaskId(before + 1), count).ok_or(SubmitError::Closed)
+    }
+
+    fn submission(
+        &self,
+        tasks: TaskRange,
+        terms: &Terms,
+        task_bytes: usize,
+        options: &TaskOptions,
+    ) -> Submission {
+        Submission {
+            tasks,
+            // The driver's to say.
+            entry: EntryKey(0),
+            module: terms.module,
+            priority: options.priority,
+            task_bytes,
+            wall_time: deadline_for_host(&terms.limits),
+            retries: options.retries,
+        }
+    }
+
+    fn watched_cell(
+        &self,
+        id: TaskId,
+        terms: Arc<Terms>,
+        payload: Payload,
+        place: Option<Place>,
+    ) -> Arc<TaskCell> {
+        let cell = Arc::new(TaskCell::new(id, terms, payload, place));
+        watch::begin(&cell, &self.blueprint.name, self.blueprint.metered);
+        cell
+    }
+
+    /// Submits a task with its handle.
+    pub(crate) fn enqueue<T: TaskResult>(
         &self,
         terms: Arc<Terms>,
         payload: Payload,
         options: &TaskOptions,
-        chunk: Option<ChunkId>,
         place: Option<Place>,
     ) -> Result<TaskHandle<T>, SubmitError> {
-        let id = TaskId(self.task_count.fetch_add(1, Ordering::Relaxed) + 1);
-        let submission = Submission {
-            task: id,
-            module: terms.module,
-            chunk,
-            priority: options.priority,
-            inline_bytes: payload.inline_bytes(),
-            wall_time: deadline_for_host(&terms.limits),
-            retries: options.retries,
-        };
-        let cell = Arc::new(TaskCell::new(id, terms, payload, place));
-        watch::begin(&cell, &self.blueprint.name, self.blueprint.metered);
-        let entry = TaskEntry::new(cell.clone());
+        let tasks = self.next_tasks(1)?;
+        let submission = self.submission(tasks, &terms, payload.inline_bytes(), options);
+        let cell = self.watched_cell(tasks.first(), terms, payload, place);
+        let entry = Entry::One(TaskEntry::new(cell.clone()));
         self.link.leave(DriverCommand::Submit(entry, submission))?;
         Ok(TaskHandle::new(cell))
+    }
+
+    /// Submits items of a map. Returns their tasks.
+    pub(crate) fn enqueue_batch(
+        &self,
+        batch: MapBatch,
+        options: &TaskOptions,
+    ) -> Result<TaskRange, SubmitError> {
+        let MapBatch { inbox, terms, inputs, index, share, place } = batch;
+        let tasks = self.next_tasks(inputs.count())?;
+        let submission = self.submission(tasks, &terms, inputs.task_bytes(), options);
+        let Blueprint { name, metered, .. } = &self.blueprint;
+        let watched = match watch::is_watched(*metered) {
+            true => tasks
+                .iter()
+                .map(|task| Some(Watched::begin(task, &terms, name, *metered)))
+                .collect(),
+            false => Vec::new(),
+        };
+        let permits = place.map(|place| Permits::new(place, tasks.count()));
+        let submitted = self.link.age_nanos();
+        let entry = MapEntry::new(MapSubmission {
+            inbox,
+            terms,
+            tasks,
+            index,
+            submitted,
+            inputs,
+            share,
+            permits,
+            watched,
+        });
+        self.link.leave(DriverCommand::Submit(Entry::Map(Box::new(entry)), submission))?;
+        Ok(tasks)
+    }
+}
+
+/// Tasks with handles that travel together, as they are gathered.
+struct Together<'a, T> {
+    core: &'a Core,
+    options: &'a TaskOptions,
+    inputs: Inputs,
+    gathered: Vec<(Arc<Terms>, Payload, Option<Place>)>,
+    handles: Vec<Result<TaskHandle<T>, SubmitError>>,
+}
+
+impl<'a, T: TaskResult> Together<'a, T> {
+    fn new(core: &'a Core, options: &'a TaskOptions) -> Self {
+        let (inputs, gathered, handles) = (Inputs::default(), Vec::new(), Vec::new());
+        Self { core, options, inputs, gathered, handles }
+    }
+
+    fn add(&mut self, terms: Arc<Terms>, payload: Payload, place: Option<Place>) {
+        let is_small = Inputs::is_small(&payload);
+        let goes_along = is_small
+            && self.inputs.fits(&payload)
+            && self.gathered.len() < BATCH_TASKS_MAX as usize
+            && self.gathered.first().is_none_or(|(first, ..)| Arc::ptr_eq(first, &terms));
+        if !goes_along {
+            self.submit();
+        }
+        if is_small {
+            self.inputs.copy(&payload);
+            self.gathered.push((terms, payload, place));
+        } else {
+            self.handles.push(self.core.enqueue(terms, payload, self.options, place));
+        }
+    }
+
+    /// Submits what was gathered.
+    fn submit(&mut self) {
+        let gathered = std::mem::take(&mut self.gathered);
+        let inputs = std::mem::take(&mut self.inputs);
+        let Some((terms, ..)) = gathered.first() else { return };
+        let count = u32::try_from(gathered.len()).unwrap_or(u32::MAX);
+        let tasks = match self.core.next_tasks(count) {
+            Ok(tasks) => tasks,
+            Err(_) => {
+                return self.handles.extend(gathered.iter().map(|_| Err(SubmitError::Closed)));
+            }
+        };
+        let submission = self.core.submission(tasks, terms, inputs.task_bytes(), self.options);
+        let cell =
+            |(task, (terms, payload, place))| self.core.watched_cell(task, terms, payload, place);
+        let cells: Vec<_> = tasks.iter().zip(gathered).map(cell).collect();
+        let entries = cells.iter().cloned().map(TaskEntry::new).collect();
+        let entry = Entry::Several(Box::new(Several::new(tasks.first(), entries)));
+        match self.core.link.leave(DriverCommand::Submit(entry, submission)) {
+            Ok(()) => self.handles.extend(cells.into_iter().map(TaskHandle::new).map(Ok)),
+            Err(_) => self.handles.extend(cells.iter().map(|_| Err(SubmitError::Closed))),
+        }
     }
 }

@@ -8,7 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use stockade_wire::{
-    Export, ExportType, Function, FunctionKind, ModuleDescription, ModuleId, Parameter, ValueType,
+    Export, ExportType, FunctionKind, ManifestFunction, ModuleDescription, ModuleId, Parameter,
+    ValueType,
 };
 
 use crate::SubmitError;
@@ -42,6 +43,11 @@ impl Target {
     /// Whether it names a module too.
     pub(crate) fn names_module(&self) -> bool {
         self.module.is_some()
+    }
+
+    /// Whether this may be a program's own entry, whatever its name.
+    pub(crate) fn is_own_entry(&self) -> bool {
+        self.function == OWN_ENTRY
     }
 
     /// The same function of another name.
@@ -286,7 +292,7 @@ fn nearest<'a>(known: impl Iterator<Item = &'a String>, name: &str) -> Option<St
         .map(|(_, known)| known.clone())
 }
 
-pub(crate) fn task_of(function: &Function) -> CallableKind {
+pub(crate) fn task_of(function: &ManifestFunction) -> CallableKind {
     CallableKind::Task {
         export: function.export.clone(),
         params: Some(function.params.clone()),

@@ -9,16 +9,18 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use stockade_wire::{Codec, Scalar, TaskId};
 
 use crate::buffer::{BufferSlot, SharedBuffer};
 use crate::cell::{CallbackId, Completed, TaskCell};
+use crate::deadline;
 use crate::driver::Command as DriverCommand;
 use crate::report::{Status, Summary, TaskReport, Written};
 use crate::shape::Shape;
+use crate::terms::Terms;
 use crate::{CommandOutput, Pool, TaskError, Undecodable, codec, scalar};
 
 /// What a task gave, before it is decoded.
@@ -271,7 +273,7 @@ impl<T: TaskResult> TaskHandle<T> {
     /// As [`result`](Self::result), for at most `timeout`; `None` where the task has not ended then.
     /// The task goes on.
     pub fn result_timeout(&self, timeout: Duration) -> Option<Result<T, TaskError>> {
-        let done = self.cell.wait(Instant::now().checked_add(timeout))?;
+        let done = self.cell.wait(deadline::after(timeout))?;
         Some(self.decode(&done))
     }
 
@@ -286,8 +288,7 @@ impl<T: TaskResult> TaskHandle<T> {
     /// Blocks until the task has ended or `timeout` has passed, `None` being for ever; says whether
     /// it has ended.
     pub fn wait(&self, timeout: impl Into<Option<Duration>>) -> bool {
-        let deadline = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
-        self.cell.wait(deadline).is_some()
+        self.cell.wait(deadline::after(timeout)).is_some()
     }
 
     /// Blocks until the task has ended, and tells what is known of it.
@@ -370,11 +371,19 @@ impl<T: TaskResult> TaskHandle<T> {
     }
 
     fn decode_output(&self, done: &Completed, output: Cow<'_, Output>) -> Result<T, TaskError> {
-        let Completed { report, buffer, .. } = done;
-        let shape = self.cell.terms.result_shape.as_deref().unwrap_or(&Shape::Any);
-        let ended = Ended { output, shape, report, buffer: buffer.as_deref() };
-        T::from_output(ended).map_err(TaskError::Decode)
+        decode(&self.cell.terms, done, output)
     }
+}
+
+/// What a task of these `terms` gave, which has ended so, as a `T`.
+pub(crate) fn decode<T: TaskResult>(
+    terms: &Terms,
+    Completed { report, buffer, .. }: &Completed,
+    output: Cow<'_, Output>,
+) -> Result<T, TaskError> {
+    let shape = terms.result_shape.as_deref().unwrap_or(&Shape::Any);
+    let ended = Ended { output, shape, report, buffer: buffer.as_deref() };
+    T::from_output(ended).map_err(TaskError::Decode)
 }
 
 impl<T: TaskResult> Future for TaskHandle<T> {

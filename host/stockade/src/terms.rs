@@ -5,13 +5,15 @@
 //! ```
 //!
 //! Those of a function that is called without limits or a label of a task's own are made once a pool,
-//! those of a map once a map or, where its chunks share instances, once a chunk.
+//! those of a map once a map.
 //!
 //! Deliberately absent: what differs from task to task, and what only the dispatcher asks for.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use stockade_wire::{ChunkId, Limits, ModuleId};
+use stockade_wire::{Invocation, Limits, ModuleId, Run, TaskRange};
 
 use crate::link::Link;
 use crate::options::TaskOptions;
@@ -34,8 +36,47 @@ pub(crate) struct Terms {
     pub(crate) limits: Arc<Limits>,
     /// Whether a worker has to be told the limits, as they are not the pool's.
     pub(crate) tells_limits: bool,
-    /// The chunk whose tasks share an instance.
-    pub(crate) share: Option<ChunkId>,
+    /// How long its tasks took of late, on average, in nanoseconds; 0 while unknown.
+    pace_nanos: AtomicU64,
+}
+
+/// A task that took longer counts as one that took so long: it is forgotten after a few others.
+const PACE_MAX: Duration = Duration::from_micros(400);
+
+impl Terms {
+    /// A message that has `tasks` call the function, all of them as `invocation` says.
+    pub(crate) fn run(
+        &self,
+        tasks: TaskRange,
+        invocation: Invocation,
+        lengths: Vec<u32>,
+        slot: u8,
+    ) -> Run {
+        Run {
+            tasks,
+            module: self.module,
+            invocation,
+            lengths,
+            limits: self.tells_limits.then(|| Box::new((*self.limits).clone())),
+            slot,
+            share: None,
+            placement: None,
+        }
+    }
+
+    /// How long its tasks took of late, on average; `None` while unknown.
+    pub(crate) fn pace(&self) -> Option<Duration> {
+        let nanos = self.pace_nanos.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// Driver: tasks took so long on average, or so their worker says.
+    pub(crate) fn note_pace(&self, mean: Duration) {
+        let nanos = u64::try_from(mean.min(PACE_MAX).as_nanos()).unwrap_or(u64::MAX).max(1);
+        let before = self.pace_nanos.load(Ordering::Relaxed);
+        let after = if before == 0 { nanos } else { (before * 7 + nanos) / 8 };
+        self.pace_nanos.store(after.max(1), Ordering::Relaxed);
+    }
 }
 
 #[cfg(all(test, shuttle))]
@@ -51,7 +92,7 @@ impl Terms {
             result_shape: None,
             limits: Arc::default(),
             tells_limits: false,
-            share: None,
+            pace_nanos: AtomicU64::new(0),
         }
     }
 }
@@ -81,7 +122,6 @@ impl AllTerms {
         target: &Target,
         (module, callable): (&ModuleEntry, &Callable),
         options: &TaskOptions,
-        share: Option<ChunkId>,
     ) -> Arc<Terms> {
         let make = || {
             let limits = options.limits.as_ref().filter(|limits| **limits != *self.limits);
@@ -94,10 +134,10 @@ impl AllTerms {
                 result_shape: callable.result_shape(),
                 limits: limits.map_or_else(|| self.limits.clone(), |own| Arc::new(own.clone())),
                 tells_limits: limits.is_some(),
-                share,
+                pace_nanos: AtomicU64::new(0),
             })
         };
-        if options.limits.is_some() || options.label.is_some() || share.is_some() {
+        if options.limits.is_some() || options.label.is_some() {
             return make();
         }
         let of_module = self.known.get(module.id.0 as usize);

@@ -19,6 +19,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 
+use stockade_wire::TaskId;
 use tracing::field::Empty;
 use tracing::{Level, Span};
 
@@ -26,67 +27,77 @@ use crate::cell::TaskCell;
 #[cfg(feature = "metrics")]
 use crate::meters;
 use crate::report::{Status, Summary};
+use crate::terms::Terms;
 use crate::{MachineError, WorkerExit};
 
 /// Has the task of `cell`, which was just made, watched from here to its end, if anybody watches or the
 /// pool is `metered`.
 pub(crate) fn begin(cell: &Arc<TaskCell>, pool: &str, metered: bool) {
-    if metered || tracing::enabled!(target: "stockade::task", Level::DEBUG) {
-        watch(cell, pool, metered);
+    if is_watched(metered) {
+        let watched = Watched::begin(cell.id, &cell.terms, pool, metered);
+        let waker = Waker::from(Arc::new(WatchedCell { cell: cell.clone(), watched }));
+        // Nobody has it yet who could end it, so it is woken once, at its end.
+        let _ = cell.poll(&Context::from_waker(&waker));
     }
 }
 
-/// A task that is watched. The task holds this until its end, and this the task.
-struct Watched {
-    cell: Arc<TaskCell>,
+/// Whether anybody watches the tasks of a pool that is `metered` or not.
+pub(crate) fn is_watched(metered: bool) -> bool {
+    metered || tracing::enabled!(target: "stockade::task", Level::DEBUG)
+}
+
+/// A task that is watched, from its submission to its end.
+pub(crate) struct Watched {
     /// Closed when this is dropped.
     span: Span,
-    /// The pool's name, where its tasks are counted.
+    /// The pool's name, where its tasks are counted, and what is called.
     #[cfg(feature = "metrics")]
-    counted: Option<String>,
+    counted: Option<(String, Arc<Terms>)>,
 }
 
-#[cold]
-fn watch(cell: &Arc<TaskCell>, pool: &str, metered: bool) {
-    let terms = &cell.terms;
-    let span = tracing::debug_span!(
-        target: "stockade::task",
-        "task",
-        pool,
-        task = cell.id.0,
-        function = %terms.target,
-        label = terms.label.as_deref(),
-        status = Empty,
-        worker = Empty,
-        attempt = Empty,
-        queue_wait_us = Empty,
-        wall_time_us = Empty,
-        cpu_time_us = Empty,
-    );
-    #[cfg(feature = "metrics")]
-    if metered {
-        meters::submitted(cell, pool);
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.span.fmt(f)
     }
-    #[cfg(not(feature = "metrics"))]
-    let _ = metered;
-    let watched = Watched {
-        cell: cell.clone(),
-        span,
-        #[cfg(feature = "metrics")]
-        counted: metered.then(|| pool.to_owned()),
-    };
-    let waker = Waker::from(Arc::new(watched));
-    // Nobody has it yet who could end it, so it is woken once, at its end.
-    let _ = cell.poll(&Context::from_waker(&waker));
 }
 
-impl Wake for Watched {
-    fn wake(self: Arc<Self>) {
-        let Some(done) = self.cell.done() else { return };
-        let Summary { status, worker, attempt, queue_wait, wall_time, cpu_time, .. } = &done.report;
+impl Watched {
+    /// A task was submitted.
+    #[cold]
+    pub(crate) fn begin(task: TaskId, terms: &Arc<Terms>, pool: &str, metered: bool) -> Self {
+        let span = tracing::debug_span!(
+            target: "stockade::task",
+            "task",
+            pool,
+            task = task.0,
+            function = %terms.target,
+            label = terms.label.as_deref(),
+            status = Empty,
+            worker = Empty,
+            attempt = Empty,
+            queue_wait_us = Empty,
+            wall_time_us = Empty,
+            cpu_time_us = Empty,
+        );
         #[cfg(feature = "metrics")]
-        if let Some(pool) = &self.counted {
-            meters::ended(&self.cell, pool, &done.report);
+        if metered {
+            meters::submitted(terms, pool);
+        }
+        #[cfg(not(feature = "metrics"))]
+        let _ = metered;
+        Self {
+            span,
+            #[cfg(feature = "metrics")]
+            counted: metered.then(|| (pool.to_owned(), terms.clone())),
+        }
+    }
+
+    /// The task has ended.
+    fn ended(&self, report: &Summary) {
+        let Summary { status, worker, attempt, queue_wait, wall_time, cpu_time, .. } = report;
+        #[cfg(feature = "metrics")]
+        if let Some((pool, terms)) = &self.counted {
+            meters::ended(terms, pool, report);
         }
         let span = &self.span;
         span.record("status", name_of(*status));
@@ -97,6 +108,25 @@ impl Wake for Watched {
         span.record("queue_wait_us", micros(*queue_wait));
         span.record("wall_time_us", micros(*wall_time));
         span.record("cpu_time_us", micros(*cpu_time));
+    }
+
+    /// As [`ended`](Self::ended), by a waker, as this is said under a lock.
+    pub(crate) fn ended_later(self, report: Summary) -> Waker {
+        later(move || self.ended(&report))
+    }
+}
+
+/// The task holds this until its end, and this the task.
+struct WatchedCell {
+    cell: Arc<TaskCell>,
+    watched: Watched,
+}
+
+impl Wake for WatchedCell {
+    fn wake(self: Arc<Self>) {
+        if let Some(done) = self.cell.done() {
+            self.watched.ended(&done.report);
+        }
     }
 }
 

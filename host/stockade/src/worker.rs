@@ -9,11 +9,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stockade_wire::descriptor::SendError;
 use stockade_wire::{
-    Coredumps, HostMessage, HostPort, Load, OUT_OF_MEMORY_EXIT_CODE, Rings, SLOTS_MAX, Setup,
-    SharedMemory, StatusPage, TaskId, WorkerId,
+    Coredumps, HostMessage, HostPort, Load, OUT_OF_MEMORY_EXIT_CODE, PageSlot, Rings, SLOTS_MAX,
+    Setup, SharedMemory, StatusPage, TaskId, TaskRange, WorkerId,
 };
 
 use crate::allowance::Allowance;
@@ -23,6 +24,7 @@ use crate::keeper::Buried;
 use crate::payload_files::PayloadFiles;
 use crate::process::{Child, Crashes, Exit, StartedWorker, Starter};
 use crate::{MemoryExcess, WorkerExit, oom};
+use stockade_dispatcher::EntryKey;
 
 /// A module as workers get it.
 #[derive(Clone, Debug)]
@@ -41,13 +43,43 @@ pub(crate) fn setup_for(setup: Setup, modules: &[Loadable]) -> Setup {
     Setup { modules: count, memories, ..setup }
 }
 
-/// A task that was sent.
+/// A batch that was sent.
 #[derive(Debug)]
-pub(crate) struct Sent {
-    pub(crate) task: TaskId,
+pub(crate) struct SentBatch {
+    pub(crate) entry: EntryKey,
+    /// Its tasks that are not answered and were not revoked.
+    pub(crate) rest: Option<TaskRange>,
+    /// The first of those that were revoked, for which it owes one answer.
+    revoked: Option<TaskId>,
+    /// Its first task on the page, and the slot there.
+    first: TaskId,
     slot: u8,
-    /// Where its input lies, and perhaps its result, if that is a file of the worker's.
-    pub(crate) memory: Option<Arc<SharedMemory>>,
+    /// Where a single task's input lies, and perhaps its result, if that is a file of the worker's.
+    memory: Option<Arc<SharedMemory>>,
+}
+
+impl SentBatch {
+    fn place_of(&self, task: TaskId) -> PageSlot {
+        let index = u32::try_from(task.0.saturating_sub(self.first.0)).unwrap_or(u32::MAX);
+        PageSlot { slot: self.slot, first: self.first, index }
+    }
+
+    /// Its tasks from `task` on are revoked. Returns them.
+    fn cut(&mut self, task: TaskId) -> Option<TaskRange> {
+        let (left, cut) = self.rest?.split_before(task);
+        if let Some(cut) = cut {
+            self.rest = left;
+            self.revoked = Some(cut.first());
+        }
+        cut
+    }
+}
+
+/// Tasks that a worker has finished, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FinishedTasks {
+    pub(crate) tasks: TaskRange,
+    pub(crate) wall_time: Duration,
 }
 
 /// What a worker and its host share, which the worker has been told, or why not.
@@ -91,13 +123,15 @@ pub(crate) struct WorkerProcess {
     pub(crate) is_set_up: bool,
     /// Modules it has not reported as loaded.
     pub(crate) modules_left: usize,
-    /// Tasks that were sent and not answered, in the order of the sending: at most a window's.
-    pub(crate) sent: VecDeque<Sent>,
+    /// Batches that were sent and not answered whole, in the order of the sending: at most a window's.
+    pub(crate) sent: VecDeque<SentBatch>,
+    /// What it has finished and the dispatcher has not heard of.
+    pub(crate) finished: Option<FinishedTasks>,
     /// The files in which long inputs of its tasks lie.
     pub(crate) files: PayloadFiles,
     /// The core dump that it has begun to say, of a task that it has not answered.
     dump: Option<Box<Incoming>>,
-    /// The slot of the next task. Answers come in order, so the slots are free again in order.
+    /// The slot of the next batch. Answers come in order, so the slots are free again in order.
     next_slot: u8,
     /// Messages that it has said.
     pub(crate) heard: u64,
@@ -148,6 +182,7 @@ impl WorkerProcess {
             is_set_up: false,
             modules_left: modules.len(),
             sent: VecDeque::new(),
+            finished: None,
             files: PayloadFiles::default(),
             dump: None,
             next_slot: 0,
@@ -181,16 +216,52 @@ impl WorkerProcess {
         (!self.child.has_ended()).then_some(self)
     }
 
-    /// The slot for the next task that is sent: free, as a window holds no more tasks than there are
+    /// The slot for the next batch that is sent: free, as a window holds no more batches than there are
     /// slots.
     pub(crate) fn next_slot(&self) -> u8 {
         self.next_slot
     }
 
-    /// A task is about to be sent, in that slot.
-    pub(crate) fn sends(&mut self, task: TaskId, memory: Option<Arc<SharedMemory>>) {
-        self.sent.push_back(Sent { task, slot: self.next_slot, memory });
+    /// A batch is about to be sent, in that slot.
+    pub(crate) fn sends(
+        &mut self,
+        entry: EntryKey,
+        tasks: TaskRange,
+        memory: Option<Arc<SharedMemory>>,
+    ) {
+        let (first, rest, slot) = (tasks.first(), Some(tasks), self.next_slot);
+        self.sent.push_back(SentBatch { entry, rest, revoked: None, first, slot, memory });
         self.next_slot = (self.next_slot + 1) % SLOTS_MAX as u8;
+    }
+
+    /// Revokes a task that it has not answered, and those behind it in its batch, as far as they have
+    /// not started. Returns all that will not start, where this has revoked any.
+    pub(crate) fn revoke_from(&mut self, task: TaskId) -> Option<TaskRange> {
+        let Self { sent, page, .. } = self;
+        let batch = sent.iter_mut().rev().find(|sent| contains(sent, task))?;
+        let revoked = page.revoke_from(batch.place_of(task))?;
+        batch.cut(revoked.first())
+    }
+
+    /// A task that it has was revoked by its caller, and so were those behind it in its batch. Returns
+    /// the latter.
+    pub(crate) fn was_revoked(&mut self, task: TaskId) -> Option<TaskRange> {
+        let batch = self.sent.iter_mut().rev().find(|sent| contains(sent, task))?;
+        batch.cut(task)?.split_at(1).1
+    }
+
+    /// Revokes what it has of `entry` and has not started. Returns all that will not start.
+    pub(crate) fn revoke_all(&mut self, entry: EntryKey) -> Vec<TaskRange> {
+        let Self { sent, page, .. } = self;
+        let of_entry = sent.iter_mut().filter(|sent| sent.entry == entry);
+        let revoke = |batch: &mut SentBatch| {
+            let rest = batch.rest?;
+            // Its map has done so before, or does so now.
+            let _ = page.revoke_from(batch.place_of(rest.first()));
+            let first = rest.iter().find(|task| !page.has_started(batch.place_of(*task)))?;
+            batch.cut(first)
+        };
+        of_entry.filter_map(revoke).collect()
     }
 
     /// It says a piece of the dump of a task. False where it may not, or not so.
@@ -201,7 +272,7 @@ impl WorkerProcess {
         left_out: u64,
         wanted: &Coredumps,
     ) -> bool {
-        if self.sent.front().is_none_or(|next| next.task != task) {
+        if self.next_to_answer() != Some(task) {
             return false;
         }
         let dump = self.dump.get_or_insert_with(|| Box::new(Incoming::new(task)));
@@ -214,19 +285,59 @@ impl WorkerProcess {
         Some(dump.finish())
     }
 
-    /// It has answered a task, whose input's memory this gives. What comes out of its turn is for the
-    /// dispatcher to judge.
-    pub(crate) fn answered(&mut self, task: TaskId) -> Option<Arc<SharedMemory>> {
+    /// The task that it has to answer next, if that is one that was not revoked.
+    pub(crate) fn next_to_answer(&self) -> Option<TaskId> {
+        self.sent.front()?.rest.map(TaskRange::first)
+    }
+
+    /// It answers a task. Returns the task's entry and the memory of its input; `None` where that is not
+    /// its turn. It has the task until the answer [is accepted](Self::answered).
+    pub(crate) fn answers(
+        &mut self,
+        task: TaskId,
+    ) -> Option<(EntryKey, Option<Arc<SharedMemory>>)> {
         self.allowance.hook_may_run();
-        self.sent.pop_front_if(|sent| sent.task == task)?.memory
+        let next = self.sent.front()?;
+        let is_next = next.rest.is_some_and(|rest| rest.first() == task);
+        is_next.then(|| (next.entry, next.memory.clone()))
+    }
+
+    /// Its answer to the task that is next was accepted.
+    pub(crate) fn answered(&mut self) {
+        let Some(next) = self.sent.front_mut() else { return };
+        next.memory = None;
+        next.rest = next.rest.and_then(|rest| rest.split_at(1).1);
+        if next.rest.is_none() && next.revoked.is_none() {
+            self.sent.pop_front();
+        }
+    }
+
+    /// It says that it has not run a batch from `task` on. Returns the batch's entry and those of these
+    /// tasks that nobody has revoked as far as the driver has heard; `None` where it may not say so. It
+    /// has them until that [is accepted](Self::handed_back).
+    pub(crate) fn hands_back(&mut self, task: TaskId) -> Option<(EntryKey, Option<TaskRange>)> {
+        self.allowance.hook_may_run();
+        let next = self.sent.front()?;
+        let expected = next.rest.map(TaskRange::first).or(next.revoked);
+        (expected == Some(task)).then_some((next.entry, next.rest))
+    }
+
+    /// That it has not run the rest of the batch that is next was accepted.
+    pub(crate) fn handed_back(&mut self) {
+        self.sent.pop_front();
     }
 
     /// Whether it has to answer this task next, and has started none of those behind it, as far as
     /// its page says. It never will where all of them were revoked.
     pub(crate) fn is_alone_at(&self, task: TaskId) -> bool {
+        let has_started = |sent: &SentBatch, rest: Option<TaskRange>| {
+            rest.is_some_and(|rest| self.page.has_started(sent.place_of(rest.first())))
+        };
         let mut sent = self.sent.iter();
-        sent.next().is_some_and(|next| next.task == task)
-            && !sent.any(|behind| self.page.has_started(behind.slot, behind.task))
+        let Some(next) = sent.next() else { return false };
+        self.next_to_answer() == Some(task)
+            && !has_started(next, next.rest.and_then(|rest| rest.split_at(1).1))
+            && !sent.any(|behind| has_started(behind, behind.rest))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -286,9 +397,14 @@ impl WorkerProcess {
         let exit = WorkerExit { worker: name, pid, signal, code, out_of_memory, memory_excess };
         // Read after the death, when nothing writes it any more.
         let started = self.page.started();
-        let sent = self.sent.iter().map(|sent| sent.task).collect();
+        let rests = self.sent.iter().filter_map(|sent| Some((sent.entry, sent.rest?)));
+        let sent = rests.collect();
         Buried { worker, exit, is_meant, started, sent, failure }
     }
+}
+
+fn contains(sent: &SentBatch, task: TaskId) -> bool {
+    sent.rest.is_some_and(|rest| rest.contains(task))
 }
 
 impl Drop for WorkerProcess {

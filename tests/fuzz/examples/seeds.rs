@@ -43,9 +43,10 @@ fn wire() -> Vec<Vec<u8>> {
     let limits = Limits::default();
     let run = |invocation| {
         HostMessage::Run(Run {
-            task: TaskId(1),
+            tasks: TaskId(1).into(),
             module: ModuleId(0),
             invocation,
+            lengths: vec![],
             limits: Some(Box::new(limits.clone())),
             slot: 0,
             share: None,
@@ -87,6 +88,7 @@ fn wire() -> Vec<Vec<u8>> {
         run(Invocation::Task(call("f".into()))),
         run(Invocation::Task(call(Callee::Number(1)))),
         run(Invocation::Scalar { export: "f".into(), args: vec![Scalar::I32(1), Scalar::F64(2)] }),
+        run(Invocation::Column { export: Callee::Number(1), input: vec![1, 0, 0, 0] }),
         run(Invocation::Command { entry: "_start".into(), call: command }),
         HostMessage::Close,
     ];
@@ -97,6 +99,7 @@ fn wire() -> Vec<Vec<u8>> {
         Outcome::Scalars(vec![Scalar::I64(1)]),
         Outcome::Exited(1),
         Outcome::Recalled,
+        Outcome::ItemFailed { index: 1, failure: Failure::Output { limit: 1 } },
         Outcome::Failed(Failure::Panic(error(), vec![frame()])),
         Outcome::Failed(Failure::Trap {
             kind: TrapKind::Unreachable,

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use stockade_wire::{SLOTS_MAX, StatusPage, TaskId};
+use stockade_wire::{BATCH_TASKS_MAX, PageSlot, SLOTS_MAX, StatusPage, TaskId, TaskRange};
 
 /// Bytes of a page.
 const PAGE_BYTES: u64 = 4096;
@@ -18,25 +18,26 @@ const PAGE_BYTES: u64 = 4096;
 /// Words before the slots: the started task, and three of its progress.
 const WORDS_BEFORE: usize = 4;
 
+/// Bits of an index in a slot's word, which holds a batch's first task, the index of the task that
+/// starts next, and that of the first that must not.
+const INDEX_BITS: u32 = 11;
+
 #[derive(Arbitrary, Debug)]
 enum Step {
     Offer {
         slot: u8,
         task: Task,
+        count: u16,
     },
-    Revoke {
-        slot: u8,
-        task: Task,
-    },
+    Revoke(Place),
+    RevokeFrom(Place),
+    HasStarted(Place),
     Started,
     Progress {
         task: Task,
     },
     /// The worker, as it should be.
-    Start {
-        slot: u8,
-        task: Task,
-    },
+    Start(Place),
     Report {
         task: Task,
         done: u64,
@@ -54,6 +55,37 @@ enum Step {
     },
 }
 
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Place {
+    slot: u8,
+    task: Task,
+    index: Index,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Index {
+    Small(u8),
+    Any(u32),
+}
+
+impl Place {
+    fn on_page(self) -> PageSlot {
+        let index = match self.index {
+            Index::Small(index) => u32::from(index % 4),
+            Index::Any(index) => index,
+        };
+        PageSlot { slot: self.slot, first: self.task.id(), index }
+    }
+}
+
+/// What a word says, where it is of the batch that begins with `first`: who is next, and the limit.
+fn said(file: &File, place: PageSlot) -> Option<(u32, u32)> {
+    let word = slot_word(file, place.slot)?;
+    let index = |word: u64| (word & ((1 << INDEX_BITS) - 1)) as u32;
+    let is_of = word >> (2 * INDEX_BITS) == place.first.0 << (2 * INDEX_BITS) >> (2 * INDEX_BITS);
+    is_of.then(|| (index(word >> INDEX_BITS), index(word)))
+}
+
 /// Few tasks, so that steps meet; sometimes any.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Task {
@@ -65,7 +97,7 @@ enum Task {
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Value {
-    State(Task, u8),
+    State(Task, u16, u16),
     Any(u64),
 }
 
@@ -83,7 +115,10 @@ impl Task {
 impl Value {
     fn word(self) -> u64 {
         match self {
-            Self::State(task, state) => task.id().0 << 2 | u64::from(state & 3),
+            Self::State(task, next, limit) => {
+                let index = |index: u16| u64::from(index) & ((1 << INDEX_BITS) - 1);
+                task.id().0 << (2 * INDEX_BITS) | index(next) << INDEX_BITS | index(limit)
+            }
             Self::Any(word) => word,
         }
     }
@@ -102,17 +137,35 @@ fuzz_target!(|steps: Vec<Step>| {
 
 fn play(step: Step, host: &StatusPage, worker: &StatusPage, file: &File) {
     match step {
-        Step::Offer { slot, task } => {
-            host.offer(slot, task.id());
-            if let Some(word) = slot_word(file, slot) {
-                assert_eq!(word, task.id().0 << 2 | 1);
-            }
+        Step::Offer { slot, task, count } => {
+            let Some(batch) = TaskRange::new(task.id(), u32::from(count)) else { return };
+            host.offer(slot, batch);
+            let place = PageSlot { slot, first: task.id(), index: 0 };
+            let limit = batch.count().min(BATCH_TASKS_MAX);
+            assert_eq!(said(file, place), slot_word(file, slot).map(|_| (0, limit)));
         }
-        Step::Revoke { slot, task } => {
-            let offered = slot_word(file, slot) == Some(task.id().0 << 2 | 1);
-            assert_eq!(host.revoke(slot, task.id()), offered);
-            assert!(!host.revoke(slot, task.id()), "revoked twice");
-            assert!(!worker.start(slot, task.id()), "revoked, and started");
+        Step::Revoke(place) => {
+            let place = place.on_page();
+            let never = said(file, place).is_some_and(|(next, limit)| {
+                next <= place.index && (place.index < limit || limit <= place.index)
+            });
+            assert_eq!(host.revoke(place), never);
+            assert!(!never || !worker.start(place), "revoked, and started");
+        }
+        Step::RevokeFrom(place) => {
+            let place = place.on_page();
+            let expected = said(file, place).and_then(|(next, limit)| {
+                let from = next.max(place.index);
+                let first = place.first.0.checked_add(u64::from(from))?;
+                TaskRange::new(TaskId(first), limit.checked_sub(from)?)
+            });
+            assert_eq!(host.revoke_from(place), expected);
+            assert_eq!(host.revoke_from(place), None, "revoked twice");
+        }
+        Step::HasStarted(place) => {
+            let place = place.on_page();
+            let started = said(file, place).is_some_and(|(next, _)| place.index < next);
+            assert_eq!(host.has_started(place), started);
         }
         Step::Started => {
             let word = word(file, 0);
@@ -122,11 +175,13 @@ fn play(step: Step, host: &StatusPage, worker: &StatusPage, file: &File) {
             let told = (word(file, 1) == task.id().0).then(|| (word(file, 2), word(file, 3)));
             assert_eq!(host.progress_of(task.id()), told);
         }
-        Step::Start { slot, task } => {
-            let offered = slot_word(file, slot) == Some(task.id().0 << 2 | 1);
-            assert_eq!(worker.start(slot, task.id()), offered);
-            assert!(!offered || host.started() == started(task.id()));
-            assert!(!host.revoke(slot, task.id()), "started, and revoked");
+        Step::Start(place) => {
+            let place = place.on_page();
+            let is_next = said(file, place)
+                .is_some_and(|(next, limit)| next == place.index && place.index < limit);
+            assert_eq!(worker.start(place), is_next);
+            assert!(!is_next || host.started() == started(place.task()));
+            assert!(!is_next || host.has_started(place) && !host.revoke(place));
         }
         Step::Report { task, done, total } => {
             worker.progress(task.id(), done, total);

@@ -8,6 +8,7 @@
 //! | [`interpreter`] | what an interpreter does to its memory: see there |
 //! | [`NOOP`] | nothing, in an instance of almost nothing |
 //! | [`COMPUTE`] | computes for so many rounds, and touches no memory |
+//! | [`NUMBERS`] | makes a number of another, in a few instructions |
 //! | [`ECHO`] | holds the whole of its input in its memory, and gives it back, or changes some of it |
 
 use std::fmt::Write;
@@ -45,6 +46,13 @@ pub const COMPUTE: &str = r#"(module
       (local.set $x (i64.xor (local.get $x) (i64.shl (local.get $x) (i64.const 17))))
       (br_if $again (local.tee $rounds (i32.sub (local.get $rounds) (i32.const 1)))))
     (local.get $x)))"#;
+
+/// A function from one number to another, of one round as in [`COMPUTE`].
+pub const NUMBERS: &str = r#"(module
+  (func (export "next") (param $x i64) (result i64)
+    (local.set $x (i64.xor (local.get $x) (i64.shl (local.get $x) (i64.const 13))))
+    (local.set $x (i64.xor (local.get $x) (i64.shr_u (local.get $x) (i64.const 7))))
+    (i64.xor (local.get $x) (i64.shl (local.get $x) (i64.const 17)))))"#;
 
 /// A task whose result is its input, which it has the host put behind its first page if it can, and
 /// reads there otherwise; and one that changes the first byte of each of the system's pages of it.

@@ -10,6 +10,7 @@
 //! | `fresh TASKS` | the time of one task in a fresh instance with limits, in microseconds |
 //! | `growing TASKS`, `interpreter TASKS` | the same of these guests |
 //! | `script TASKS`, `empty TASKS` | the same of QuickJS, which evaluates a small script, or nothing |
+//! | `numbers ITEMS` | the time of a call for each of so many numbers, in a loop, in milliseconds |
 //! | `compute ROUNDS` | the time of so many rounds without any check compiled in, in milliseconds |
 //!
 //! `stockade-reference compile FILE` writes an artefact, and `stockade-reference once FILE` loads it,
@@ -57,7 +58,8 @@ fn serve_all() -> Result<()> {
     let shared = Bare::compile(&wasm)?;
     // An engine each; the first is the shared one.
     let own = (1..THREADS).map(|_| Bare::compile(&wasm)).collect::<Result<Vec<_>>>()?;
-    let mut compute = Compute::new()?;
+    let mut compute = Called::new(guests::COMPUTE)?;
+    let mut numbers = Called::new(guests::NUMBERS)?;
     let mut fresh = Fresh::default();
     serve::serve(|word, amount| match word {
         "tasks" => tasks_per_second(&[&shared], amount),
@@ -68,6 +70,7 @@ fn serve_all() -> Result<()> {
         }
         "latency" => latency_micros(&shared, amount as usize),
         "compute" => compute.millis(amount as i32),
+        "numbers" => numbers.call_each(amount as i64),
         "fresh" | "growing" | "interpreter" | "script" | "empty" => {
             fresh.micros(word, amount as usize)
         }
@@ -149,16 +152,16 @@ fn micros(tasks: usize, mut task: impl FnMut() -> Result<()>) -> Result<f64> {
     Ok(started.elapsed().as_secs_f64() * 1e6 / tasks as f64)
 }
 
-/// The computing guest, instantiated.
-struct Compute {
+/// A guest that is called for its numbers, instantiated.
+struct Called {
     store: Store<()>,
     instance: Instance,
 }
 
-impl Compute {
-    fn new() -> Result<Self> {
+impl Called {
+    fn new(source: &str) -> Result<Self> {
         let engine = Engine::new(&bare::config())?;
-        let module = Module::from_binary(&engine, &wat::parse_str(guests::COMPUTE)?)?;
+        let module = Module::from_binary(&engine, &wat::parse_str(source)?)?;
         let mut store = Store::new(&engine, ());
         let instance = Instance::new(&mut store, &module, &[])?;
         Ok(Self { store, instance })
@@ -169,6 +172,20 @@ impl Compute {
         let started = Instant::now();
         std::hint::black_box(function.call(&mut self.store, rounds)?);
         Ok(started.elapsed().as_secs_f64() * 1e3)
+    }
+
+    /// One call an item, from a slice into a vector.
+    fn call_each(&mut self, items: i64) -> Result<f64> {
+        let items: Vec<i64> = (0..items).collect();
+        let function = self.instance.get_typed_func::<i64, i64>(&mut self.store, "next")?;
+        let started = Instant::now();
+        let mut results = Vec::with_capacity(items.len());
+        for item in std::hint::black_box(&items) {
+            results.push(function.call(&mut self.store, *item)?);
+        }
+        let millis = started.elapsed().as_secs_f64() * 1e3;
+        std::hint::black_box(results);
+        Ok(millis)
     }
 }
 

@@ -6,32 +6,34 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use stockade_wire::{TaskId, WorkerId};
+use stockade_wire::{TaskId, TaskRange, WorkerId};
 
-use super::super::{Action, Event, Submission};
+use super::super::{Action, EntryKey, Event, Submission};
 use super::process::{Process, Revocation};
 use super::world::{Happening, World};
 
 /// Where the driver holds a task to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Queued,
-    /// In the queue again after it was started.
-    Lost,
-    Sent(WorkerId),
+enum Holder {
+    Queue,
+    /// The queue again, after it was started.
+    QueueOfLost,
+    Worker(WorkerId),
+    /// Nobody: it has ended.
     Ended,
 }
 
 pub(super) struct Callers {
     permits_max: usize,
     permits_free: usize,
-    holders: BTreeSet<TaskId>,
+    /// Batches with a permit, and those of their tasks that have neither started nor ended.
+    unstarted: BTreeMap<EntryKey, BTreeSet<TaskId>>,
     line: VecDeque<Submission>,
     /// Whether the pool takes no more tasks.
     closed: bool,
-    places: BTreeMap<TaskId, Place>,
-    /// Tasks of which the dispatcher has heard that they were taken back.
-    told: BTreeSet<TaskId>,
+    holders: BTreeMap<TaskId, Holder>,
+    /// What the dispatcher has still to hear of: tasks that were taken back, by the first.
+    untold: BTreeMap<TaskId, TaskRange>,
 }
 
 impl Callers {
@@ -39,11 +41,11 @@ impl Callers {
         Self {
             permits_max,
             permits_free: permits_max,
-            holders: BTreeSet::new(),
+            unstarted: BTreeMap::new(),
             line: VecDeque::new(),
             closed: false,
-            places: BTreeMap::new(),
-            told: BTreeSet::new(),
+            holders: BTreeMap::new(),
+            untold: BTreeMap::new(),
         }
     }
 
@@ -62,42 +64,60 @@ impl Callers {
 
     fn admit(&mut self, submission: Submission, world: &mut World) {
         self.permits_free -= 1;
-        self.holders.insert(submission.task);
+        self.unstarted.insert(submission.entry, submission.tasks.iter().collect());
         world.tell_soon(Event::Submit(submission));
     }
 
     /// The dispatcher is about to hear of something.
-    pub(super) fn hear(&mut self, event: &Event, world: &mut World) {
+    pub(super) fn hear(
+        &mut self,
+        event: &Event,
+        processes: &BTreeMap<WorkerId, Process>,
+        world: &mut World,
+    ) {
         match event {
             Event::Submit(submission) => {
-                self.places.insert(submission.task, Place::Queued);
+                self.holders.extend(submission.tasks.iter().map(|task| (task, Holder::Queue)));
             }
-            Event::Cancel(task) => {
-                self.told.insert(*task);
+            Event::Cancel(tasks) => {
+                self.untold.remove(&tasks.first());
+                self.queue_revoked(processes);
             }
-            Event::TakenBack { task, .. } => {
-                self.places.insert(*task, Place::Queued);
-            }
+            Event::TakenBack { .. } => self.queue_revoked(processes),
             Event::Shutdown(_) => self.close(world),
             _ => {}
+        }
+    }
+
+    /// What pages say never to start there waits again.
+    fn queue_revoked(&mut self, processes: &BTreeMap<WorkerId, Process>) {
+        for (task, holder) in &mut self.holders {
+            if let Holder::Worker(id) = *holder
+                && processes.get(&id).is_some_and(|process| process.has_revoked(*task))
+            {
+                *holder = Holder::Queue;
+            }
         }
     }
 
     /// The driver is about to do something.
     pub(super) fn act(&mut self, action: &Action, world: &mut World) {
         match *action {
-            Action::Start(task) => self.return_permit(task, world),
-            Action::Resolve(task, _) => {
-                self.places.insert(task, Place::Ended);
-                self.return_permit(task, world);
+            Action::Start(entry, task) => self.return_permit(entry, task.into(), world),
+            Action::Resolve(entry, tasks, _) => {
+                self.holders.extend(tasks.iter().map(|task| (task, Holder::Ended)));
+                self.return_permit(entry, tasks, world);
             }
             Action::Broken(_) => self.close(world),
             _ => {}
         }
     }
 
-    fn return_permit(&mut self, task: TaskId, world: &mut World) {
-        if self.holders.remove(&task) {
+    fn return_permit(&mut self, entry: EntryKey, tasks: TaskRange, world: &mut World) {
+        let Some(unstarted) = self.unstarted.get_mut(&entry) else { return };
+        unstarted.retain(|task| !tasks.contains(*task));
+        if unstarted.is_empty() {
+            self.unstarted.remove(&entry);
             self.permits_free += 1;
             if let Some(next) = self.line.pop_front() {
                 self.admit(next, world);
@@ -113,77 +133,124 @@ impl Callers {
         self.line.clear();
     }
 
-    /// Whether a task goes to the worker that it is meant for.
-    pub(super) fn send(&mut self, worker: WorkerId, task: TaskId, world: &mut World) -> bool {
-        if world.revoked.contains(&task) {
-            return false;
-        }
-        self.places.insert(task, Place::Sent(worker));
+    /// A task goes to a worker.
+    pub(super) fn send(&mut self, worker: WorkerId, task: TaskId, world: &mut World) {
+        self.holders.insert(task, Holder::Worker(worker));
         // The races are about the moments before and after the start.
         if world.rng.chance(8) {
             let at = world.now + world.rng.millis(0, 8);
-            let even_running = world.rng.chance(50);
-            world.at(at, Happening::Look { task, even_running });
+            let cancel = match world.rng.below(2) {
+                0 => Happening::CancelEvenRunning(task),
+                _ => {
+                    Happening::Cancel(TaskRange::new(task, world.rng.between(1, 3) as u32).unwrap())
+                }
+            };
+            world.at(at, cancel);
         }
-        true
     }
 
     /// A worker is gone: what it held and nobody else got waits again.
     pub(super) fn bury(&mut self, worker: WorkerId, process: Option<&Process>) {
-        for (task, place) in &mut self.places {
-            if *place == Place::Sent(worker) {
+        for (task, holder) in &mut self.holders {
+            if *holder == Holder::Worker(worker) {
                 let started = process.is_some_and(|process| process.starts.contains(task));
-                *place = if started { Place::Lost } else { Place::Queued };
+                *holder = if started { Holder::QueueOfLost } else { Holder::Queue };
             }
         }
     }
 
-    /// A caller wants its task cancelled.
-    pub(super) fn look(
+    /// A caller wants its task cancelled, even if it runs.
+    pub(super) fn cancel_even_running(
         &mut self,
         task: TaskId,
-        even_running: bool,
         processes: &mut BTreeMap<WorkerId, Process>,
         world: &mut World,
     ) {
-        let taken_back = match self.places.get(&task) {
-            // Still in line, or nobody's: whoever says so is mistaken.
-            None => false,
-            Some(_) if world.revoked.contains(&task) => false,
-            Some(Place::Queued) => true,
-            Some(Place::Lost) => !even_running,
-            Some(Place::Sent(worker)) => {
-                let process = processes.get_mut(worker);
-                process.is_some_and(|process| process.revoke(task) == Revocation::Done)
+        let is_lost = self.holders.get(&task) == Some(&Holder::QueueOfLost);
+        if is_lost || !self.take_back(task, processes, world) {
+            return world.tell_soon(Event::CancelRunning(task));
+        }
+        self.tell_taken(task.into(), world);
+    }
+
+    /// A caller wants those of these tasks cancelled that have not started.
+    pub(super) fn cancel(
+        &mut self,
+        tasks: TaskRange,
+        processes: &mut BTreeMap<WorkerId, Process>,
+        world: &mut World,
+    ) {
+        // Tasks that have ended may be named along with others.
+        let mut taken: Option<TaskRange> = None;
+        let mut has_ended_among = false;
+        for task in tasks.iter() {
+            if self.take_back(task, processes, world) {
+                let first = taken.map_or(task, TaskRange::first);
+                taken = TaskRange::between(first, task);
+                if has_ended_among && first != task {
+                    world.coverage.see("situation: a cancel passed over tasks that had ended");
+                }
+            } else if self.holders.get(&task) == Some(&Holder::Ended) {
+                has_ended_among |= taken.is_some();
+            } else if let Some(taken) = taken.take() {
+                has_ended_among = false;
+                self.tell_taken(taken, world);
             }
-            Some(Place::Ended) => false,
-        };
-        if taken_back {
-            world.revoked.insert(task);
-            world.tell_soon(Event::Cancel(task));
-            if world.rng.chance(20) {
-                let at = world.now + world.rng.millis(0, 6);
-                world.at(at, Happening::Look { task, even_running: true });
-            }
-        } else if even_running {
-            world.tell_soon(Event::CancelRunning(task));
+        }
+        if let Some(taken) = taken {
+            self.tell_taken(taken, world);
         }
     }
 
-    /// Whether the dispatcher has to hear first that a task was taken back.
-    pub(super) fn is_overtaken(&self, task: TaskId, world: &World) -> bool {
-        world.revoked.contains(&task) && !self.told.contains(&task)
+    /// The dispatcher is to hear of tasks that were taken back, some of which may have ended before.
+    fn tell_taken(&mut self, tasks: TaskRange, world: &mut World) {
+        if tasks.count() > 1 {
+            world.coverage.see("situation: several tasks were cancelled at once");
+        }
+        self.untold.insert(tasks.first(), tasks);
+        world.tell_soon(Event::Cancel(tasks));
+        if world.rng.chance(20) {
+            let at = world.now + world.rng.millis(0, 6);
+            world.at(at, Happening::CancelEvenRunning(tasks.first()));
+        }
     }
 
-    /// Panics if more tasks wait than callers were allowed to submit.
+    /// Whether a task was taken back just now: it never starts, whether or not the dispatcher has heard of it.
+    fn take_back(
+        &self,
+        task: TaskId,
+        processes: &mut BTreeMap<WorkerId, Process>,
+        world: &mut World,
+    ) -> bool {
+        let is_taken = !world.revoked.contains(&task)
+            && match self.holders.get(&task) {
+                // Still in line, or not submitted at all: the caller is mistaken.
+                None | Some(Holder::Ended) => false,
+                Some(Holder::Queue | Holder::QueueOfLost) => true,
+                Some(Holder::Worker(worker)) => processes.get_mut(worker).is_some_and(|process| {
+                    process.has_revoked(task) || process.revoke(task) != Revocation::TooLate
+                }),
+            };
+        if is_taken {
+            world.revoked.insert(task);
+        }
+        is_taken
+    }
+
+    /// What the dispatcher has to hear first of where this task is handed back.
+    pub(super) fn overtaken_by(&self, task: TaskId) -> Option<TaskRange> {
+        self.untold.values().find(|tasks| tasks.contains(task)).copied()
+    }
+
+    /// Panics if more batches wait than callers were allowed to submit.
     pub(super) fn check(&self, unstarted: usize) {
-        assert!(unstarted <= self.permits_max, "more tasks wait than there are permits");
+        assert!(unstarted <= self.permits_max, "more batches wait than there are permits");
         assert!(self.line.is_empty() || self.permits_free == 0, "a caller waits for nothing");
     }
 
     /// Panics if a permit is lost or somebody still waits for one.
     pub(super) fn check_settled(&self) {
-        assert!(self.line.is_empty(), "a caller waits for ever");
+        assert!(self.line.is_empty(), "a caller is left waiting");
         assert_eq!(self.permits_free, self.permits_max, "a permit is lost");
     }
 }

@@ -6,7 +6,7 @@ use super::super::{Action, BrokenCause, CancelReason, Event, Hook, Resolution, S
 
 /// Everything that has to be seen: every event, action and resolution, and the situations that the
 /// dispatcher's subtler rules are about.
-const EXPECTED: [&str; 98] = [
+const EXPECTED: [&str; 121] = [
     "event: submit",
     "event: cancel",
     "event: cancel running",
@@ -84,10 +84,10 @@ const EXPECTED: [&str; 98] = [
     "situation: what was left was shared out",
     "situation: nobody waited behind a slow task",
     "situation: an idle worker was given another's tasks",
-    "situation: a task went back to the worker that had its ghost",
-    "situation: a ghost was answered as if it had run",
+    "situation: a task went back to the worker that was to hand it back",
+    "situation: a revoked task was answered as if it had run",
     "situation: several events were told at once",
-    "situation: a worker died with ghosts",
+    "situation: a worker died with tasks to hand back",
     "situation: a retired worker was given more after all",
     "situation: a hand-back overtook its cancel",
     "situation: a worker ran what was taken back",
@@ -105,6 +105,29 @@ const EXPECTED: [&str; 98] = [
     "situation: a caller waited in line",
     "situation: a caller was sent away",
     "situation: a line was sent away",
+    "situation: several tasks were cancelled at once",
+    "situation: a cancel passed over tasks that had ended",
+    "situation: a batch in the queue was cut by a cancel in its middle",
+    "situation: what stood behind a cancelled task waited again",
+    "situation: a batch was revoked again from an earlier task on",
+    "situation: a recall came too late for some",
+    "situation: a part of a batch was recalled",
+    "situation: a part of a batch was taken back",
+    "situation: several tasks were handed back together",
+    "situation: a batch was sent with its rest revoked",
+    "situation: a part in the middle of a batch was withheld",
+    "situation: a window had more batches than it is given",
+    "situation: a window had as many batches as it may",
+    "situation: several tasks were answered together",
+    "situation: tasks of several batches were answered together",
+    "situation: some answers followed and others did not",
+    "situation: a batch was answered in part",
+    "situation: several tasks were lost for good together",
+    "situation: a worker died in the middle of a batch",
+    "situation: the first task of a batch was suspected",
+    "situation: a batch was cut at a window",
+    "situation: a batch was cut for a busy worker",
+    "situation: a batch went whole beyond what was wanted",
 ];
 
 /// What was seen, by those who look.
@@ -127,7 +150,7 @@ impl Coverage {
 
     pub(super) fn action(&mut self, action: &Action) {
         self.see(name_of_action(action));
-        if let Action::Resolve(_, resolution) = *action {
+        if let Action::Resolve(_, _, resolution) = *action {
             self.see(name_of_resolution(resolution));
         }
     }
@@ -184,9 +207,9 @@ fn name_of_action(action: &Action) -> &'static str {
     match action {
         Action::Prepare => "action: prepare",
         Action::Spawn(_) => "action: spawn",
-        Action::Run(_, batch) if batch.len() == 1 => "action: run one",
+        Action::Run(_, _, tasks) if tasks.count() == 1 => "action: run one",
         Action::Run(..) => "action: run a batch",
-        Action::Start(_) => "action: start",
+        Action::Start(..) => "action: start",
         Action::Recall(..) => "action: recall",
         Action::Stop(..) => "action: stop",
         Action::Close(_) => "action: close",

@@ -25,7 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use stockade_wire::{TaskId, WorkerId};
+use stockade_wire::{TaskRange, WorkerId};
 
 use super::{Action, Dispatcher, Event, ShutdownMode};
 use callers::Callers;
@@ -139,8 +139,16 @@ impl Simulation {
         match happening {
             Happening::Tell(event) => self.tell_in_order(event),
             Happening::Ask(submission) => self.callers.ask(submission, &mut self.world),
-            Happening::Look { task, even_running } => {
-                self.callers.look(task, even_running, &mut self.processes, &mut self.world);
+            Happening::Cancel(tasks) => {
+                self.callers.cancel(tasks, &mut self.processes, &mut self.world);
+            }
+            Happening::CancelEvenRunning(task) => {
+                self.callers.cancel_even_running(task, &mut self.processes, &mut self.world);
+            }
+            Happening::Ring(id) => {
+                if let Some(process) = self.processes.get_mut(&id) {
+                    process.ring(&mut self.world);
+                }
             }
             Happening::Wake(id, epoch) => {
                 if let Some(process) = self.processes.get_mut(&id) {
@@ -159,9 +167,11 @@ impl Simulation {
     /// dead worker held is known to wait again.
     fn tell_in_order(&mut self, event: Event) {
         match event {
-            Event::HandedBack { task, .. } if self.callers.is_overtaken(task, &self.world) => {
-                self.world.coverage.see("situation: a hand-back overtook its cancel");
-                self.hear(Event::Cancel(task));
+            Event::HandedBack { task, .. } => {
+                if let Some(cancelled) = self.callers.overtaken_by(task) {
+                    self.world.coverage.see("situation: a hand-back overtook its cancel");
+                    self.hear(Event::Cancel(cancelled));
+                }
                 self.hear(event);
             }
             Event::Exited { worker, .. } => {
@@ -185,8 +195,8 @@ impl Simulation {
         let now = self.world.now;
         self.note(|| format!("{event:?}"));
         self.world.coverage.event(&event);
-        self.callers.hear(&event, &mut self.world);
-        self.oracle.may_unretire = self.dispatcher.has_room();
+        self.callers.hear(&event, &self.processes, &mut self.world);
+        self.oracle.may_unretire = self.dispatcher.workers_missing();
         self.oracle.event(now, &event, &mut self.world.coverage);
         self.dispatcher.handle_event(now, event);
         // What it has decided at once is judged before the next event; what it does with the rest,
@@ -231,15 +241,20 @@ impl Simulation {
             Action::Spawn(id) => {
                 processes.insert(id, Process::spawn(id, world));
             }
-            Action::Run(id, batch) => self.send(id, batch),
-            Action::Recall(worker, task) => {
-                match processes.get_mut(&worker).unwrap().revoke(task) {
-                    Revocation::Done => self.hear(Event::TakenBack { worker, task }),
-                    // Its caller has done so, and the dispatcher will hear of that too.
-                    Revocation::DoneBefore if world.rng.chance(50) => {
+            Action::Run(id, _, tasks) => self.send(id, tasks),
+            Action::Recall(worker, _, first) => {
+                match processes.get_mut(&worker).unwrap().revoke_rest(first) {
+                    Revocation::Done(task) => {
+                        if task != first {
+                            world.coverage.see("situation: a recall came too late for some");
+                        }
                         self.hear(Event::TakenBack { worker, task });
                     }
-                    Revocation::DoneBefore => {
+                    // A caller has done so, and the dispatcher will hear of that too.
+                    Revocation::DoneBefore(task) if world.rng.chance(50) => {
+                        self.hear(Event::TakenBack { worker, task });
+                    }
+                    Revocation::DoneBefore(_) => {
                         world.coverage.see("situation: a caller took back what the pool wanted");
                     }
                     Revocation::TooLate => {
@@ -262,7 +277,7 @@ impl Simulation {
                 let at = now + world.rng.millis(0, 2);
                 world.at(at, Happening::KillLands(id));
             }
-            Action::Start(_)
+            Action::Start(..)
             | Action::Resolve(..)
             | Action::Broken(_)
             | Action::Quarantine(_)
@@ -272,14 +287,45 @@ impl Simulation {
         }
     }
 
-    /// Sends a batch but for those tasks whose callers have taken them back.
-    fn send(&mut self, id: WorkerId, batch: Vec<TaskId>) {
-        let (sent, withheld): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|task| self.callers.send(id, *task, &mut self.world));
-        let sent: Vec<_> = sent.into_iter().map(|task| self.oracle.job(task)).collect();
-        self.processes.get_mut(&id).unwrap().run(&sent, &mut self.world);
-        for task in withheld {
-            self.hear(Event::Withheld { worker: id, task });
+    /// Sends a batch but for those tasks whose callers have taken them back: in parts, or whole with its
+    /// rest revoked.
+    fn send(&mut self, id: WorkerId, tasks: TaskRange) {
+        let Self { world, callers, oracle, processes, .. } = self;
+        let process = processes.get_mut(&id).unwrap();
+        let is_withheld: Vec<_> = tasks.iter().map(|task| world.revoked.contains(&task)).collect();
+        let parts = is_withheld.chunk_by(|first, second| first == second);
+        let mut withheld = Vec::new();
+        let first = is_withheld.iter().position(|withheld| *withheld);
+        // The oracle does not know of what is decided already, and so not whether a worker has retired.
+        if let Some(limit) = first
+            && !oracle.retires_workers()
+            && world.rng.chance(25)
+        {
+            world.coverage.see("situation: a batch was sent with its rest revoked");
+            tasks.iter().for_each(|task| callers.send(id, task, world));
+            process.run(tasks.iter().map(|task| oracle.job(task)).collect(), limit, world);
+            let (_, rest) = tasks.split_at(limit as u32);
+            let taken = is_withheld[limit..].iter().take_while(|withheld| **withheld).count();
+            let (taken, _) = rest.unwrap().split_at(taken as u32);
+            let taken = taken.unwrap();
+            oracle.sent_revoked(taken);
+            return self.hear(Event::Cancel(taken));
+        }
+        let mut left = Some(tasks);
+        for part in parts {
+            let (tasks, rest) = left.unwrap().split_at(part.len() as u32);
+            let tasks = tasks.unwrap();
+            left = rest;
+            if part[0] {
+                withheld.push(tasks);
+            } else {
+                tasks.iter().for_each(|task| callers.send(id, task, world));
+                let jobs: Vec<_> = tasks.iter().map(|task| oracle.job(task)).collect();
+                process.run(jobs, tasks.count() as usize, world);
+            }
+        }
+        for tasks in withheld {
+            self.hear(Event::Withheld { worker: id, tasks });
         }
     }
 

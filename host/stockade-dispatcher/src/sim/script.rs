@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use stockade_wire::{ChunkId, ModuleId, TaskId};
+use stockade_wire::{ModuleId, TaskId, TaskRange};
 
-use super::super::{Config, Event, Moment, RequestId, ShutdownMode, Submission};
+use super::super::{Config, EntryKey, Event, Moment, RequestId, ShutdownMode, Submission};
 use super::coverage::Coverage;
 use super::rng::Rng;
 use super::world::{Agenda, Happening, World};
 
-const TASKS_MAX: u64 = 24;
+const TASKS_MAX: u64 = 36;
 /// What a task has in line at most.
-pub(super) const INLINE_BYTES_MAX: usize = 49;
+const TASK_BYTES_MAX: u64 = 49;
+const BATCH_TASKS_MAX: u64 = 12;
 
 pub(super) struct Script {
     pub(super) config: Config,
@@ -64,14 +65,15 @@ fn config(rng: &mut Rng) -> Config {
     let backoff_min = rng.millis(1, 8);
     Config {
         workers_max: rng.between(1, 4) as usize,
-        tasks_per_worker_max: rng.chance(40).then(|| rng.between(1, 5)),
+        tasks_per_worker_max: rng.chance(40).then(|| rng.between(1, 12)),
         idle_timeout: idle_timeout(rng),
         start_timeout: Duration::from_millis(30),
         close_timeout: Duration::from_millis(15),
         recall_timeout: rng.millis(2, 10),
         window_time: rng.millis(1, 60),
-        window_tasks_max: rng.between(1, 8) as usize,
-        window_bytes_max: if rng.chance(50) { 10_000 } else { rng.between(30, 120) as usize },
+        window_tasks_max: rng.between(1, 14) as usize,
+        window_batches_max: rng.between(1, 6) as usize,
+        window_bytes_max: if rng.chance(50) { 10_000 } else { rng.between(30, 250) as usize },
         patience: rng.millis(1, 20),
         needs_preparation: rng.chance(30),
         start_failures_max: rng.between(1, 5) as u32,
@@ -98,31 +100,65 @@ fn idle_timeout(rng: &mut Rng) -> Option<Duration> {
     }
 }
 
-/// Plans a few tasks that are submitted together, perhaps as a chunk, and perhaps cancelled.
+/// Plans a few batches that are submitted together, and perhaps cancelled.
 fn plan_group(world: &mut World) {
     let at = world.rng.millis(0, 100);
-    let chunk = world.rng.chance(60).then_some(ChunkId(world.tasks));
-    let wall_time = world.rng.chance(60).then(|| world.rng.millis(2, 30));
-    let retries = if world.rng.chance(30) { world.rng.between(1, 3) as u32 } else { 0 };
+    let group_first = world.tasks + 1;
+    let (batches, tasks_max) = match world.rng.below(5) {
+        0 => (1, 1),
+        1 => (world.rng.between(1, 7), 1),
+        2 => (world.rng.between(1, 4), 3),
+        _ => (1, BATCH_TASKS_MAX),
+    };
     let (mut module, mut priority) = (any_module(world), any_priority(world));
-    let most = if world.rng.chance(30) { 1 } else { 7 };
-    for _ in 0..world.rng.between(1, most) {
-        world.tasks += 1;
-        let task = TaskId(world.tasks);
-        let inline_bytes = world.rng.between(1, INLINE_BYTES_MAX as u64) as usize;
-        // Callers do not mix these in a chunk, and nothing relies on that.
+    for _ in 0..batches {
         if world.rng.chance(15) {
             (module, priority) = (any_module(world), any_priority(world));
         }
-        let submission =
-            Submission { task, module, priority, chunk, inline_bytes, wall_time, retries };
+        let first = TaskId(world.tasks + 1);
+        let count = world.rng.between(1, tasks_max) as u32;
+        let tasks = TaskRange::new(first, count).unwrap();
+        let submission = Submission {
+            tasks,
+            entry: EntryKey(1_000 + first.0 as u32),
+            module,
+            priority,
+            task_bytes: world.rng.between(1, TASK_BYTES_MAX) as usize,
+            wall_time: world.rng.chance(60).then(|| world.rng.millis(2, 30)),
+            retries: if world.rng.chance(30) { world.rng.between(1, 3) as u32 } else { 0 },
+        };
+        world.tasks = tasks.last().0;
         world.at(at, Happening::Ask(submission));
-        for (percent, even_running) in [(20, false), (15, true)] {
-            if world.rng.chance(percent) {
+        for task in tasks.iter() {
+            if world.rng.chance(20 / u64::from(count.min(4))) {
                 let at = at + world.rng.millis(0, 40);
-                world.at(at, Happening::Look { task, even_running });
+                world.at(at, Happening::Cancel(task.into()));
+            }
+            if world.rng.chance(15 / u64::from(count.min(4))) {
+                let at = at + world.rng.millis(0, 40);
+                world.at(at, Happening::CancelEvenRunning(task));
             }
         }
+        plan_part_cancel(world, at, tasks);
+    }
+    if world.rng.chance(10) {
+        // As a map does with everything that has not started.
+        let group = TaskRange::between(TaskId(group_first), TaskId(world.tasks)).unwrap();
+        let at = at + world.rng.millis(0, 40);
+        world.at(at, Happening::Cancel(group));
+    }
+}
+
+/// Perhaps some tasks of a batch are cancelled together.
+fn plan_part_cancel(world: &mut World, at: Moment, tasks: TaskRange) {
+    if tasks.count() > 1 && world.rng.chance(20) {
+        let first = world.rng.below(u64::from(tasks.count())) as u32;
+        let (_, rest) = tasks.split_at(first);
+        let rest = rest.unwrap();
+        let count = world.rng.between(1, u64::from(rest.count())) as u32;
+        let (part, _) = rest.split_at(count);
+        let at = at + world.rng.millis(0, 40);
+        world.at(at, Happening::Cancel(part.unwrap()));
     }
 }
 
@@ -149,8 +185,8 @@ fn plan_pool_calls(world: &mut World) {
             3 => Happening::Tell(Event::SetIdleTimeout(idle_timeout(&mut world.rng))),
             4 | 5 => Happening::Tell(Event::Join),
             6 => Happening::Tell(Event::JoinGivenUp),
-            7 => Happening::Look { task: world.any_task(), even_running: true },
-            _ => Happening::Look { task: world.any_task(), even_running: false },
+            7 => Happening::CancelEvenRunning(world.any_task()),
+            _ => Happening::Cancel(world.any_tasks(40)),
         };
         world.at(at, call);
     }

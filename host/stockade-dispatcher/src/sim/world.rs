@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use stockade_wire::{ModuleId, TaskId, WorkerId};
+use stockade_wire::{ModuleId, TaskId, TaskRange, WorkerId};
 
 use super::super::{Event, Moment, Submission};
 use super::coverage::Coverage;
@@ -17,10 +17,14 @@ pub(super) enum Happening {
     Tell(Event),
     /// A caller wants to submit.
     Ask(Submission),
-    /// A caller wants its task cancelled, perhaps even if it runs.
-    Look { task: TaskId, even_running: bool },
+    /// A caller wants those of its tasks cancelled that have not started.
+    Cancel(TaskRange),
+    /// A caller wants its task cancelled, even if it runs.
+    CancelEvenRunning(TaskId),
     /// A process comes to the end of what it was at, unless something else came first.
     Wake(WorkerId, u64),
+    /// A process tells what it has finished.
+    Ring(WorkerId),
     /// A kill reaches its process.
     KillLands(WorkerId),
 }
@@ -61,7 +65,7 @@ pub(super) struct World {
     /// How many take much longer.
     pub(super) slow_percent: u64,
     pub(super) tasks: u64,
-    /// Tasks whose callers know that they will never start, whoever else has heard of it.
+    /// Tasks whose callers know that they will never start, whether or not the dispatcher has heard of it.
     pub(super) revoked: BTreeSet<TaskId>,
     pub(super) coverage: Coverage,
 }
@@ -95,6 +99,13 @@ impl World {
     /// A span that means nothing.
     pub(super) fn any_time(&mut self) -> Duration {
         [Duration::ZERO, Duration::MAX, Duration::from_millis(1)][self.rng.below(3) as usize]
+    }
+
+    /// Tasks that may or may not exist, and often one alone.
+    pub(super) fn any_tasks(&mut self, percent_of_several: u64) -> TaskRange {
+        let several = self.rng.chance(percent_of_several);
+        let count = if several { self.rng.between(1, 9) as u32 } else { 1 };
+        TaskRange::new(self.any_task(), count).unwrap()
     }
 
     /// A task that may or may not exist.

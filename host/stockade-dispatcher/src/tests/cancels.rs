@@ -33,8 +33,9 @@ fn cancel_of_a_task_that_is_done_or_unknown_does_nothing() {
 fn a_task_taken_back_in_a_window_ends_at_once_and_is_handed_back_in_its_turn() {
     let mut bench = one_worker_with(&[1, 2, 3], as_it_is);
     assert_eq!(bench.cancel(2), [resolve(2, CANCELLED)], "its worker will see it on its page");
-    assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished)], "nobody says it started");
-    assert_eq!(bench.counts().pending_tasks, 1);
+    assert_eq!(bench.counts().pending_tasks, 1, "what stands behind it waits in the queue");
+    let again = [resolve(1, Resolution::Finished), run(1, &[3])];
+    assert_eq!(bench.finish_after(1, 1, 1), again, "nobody says that it started");
     assert_eq!(bench.hand_back(1, 2), [start(3)]);
     assert_eq!(bench.timeout(), None);
 }
@@ -44,7 +45,7 @@ fn a_first_task_taken_back_is_waited_for_as_long_as_a_hand_back_takes() {
     let mut bench = one_worker_with(&[1, 2], as_it_is);
     assert_eq!(bench.cancel(1), [resolve(1, CANCELLED)]);
     bench.wait_until(RECALL_TIMEOUT);
-    assert_eq!(bench.hand_back(1, 1), [start(2)]);
+    assert_eq!(bench.hand_back(1, 1), [run(1, &[2]), start(2)]);
     assert_eq!(bench.timeout(), None);
 }
 
@@ -52,12 +53,13 @@ fn a_first_task_taken_back_is_waited_for_as_long_as_a_hand_back_takes() {
 fn a_task_that_is_not_handed_back_in_time_costs_its_worker_and_nobody_else() {
     let strict = Config { requeues_max: 0, losses_in_a_row_max: Some(1), ..config(1) };
     let mut bench = Bench::new(strict);
-    bench.submit_chunk(&[1, 2], as_it_is);
+    bench.submit_batch(&[1, 2], as_it_is);
     bench.tell(Event::Ready(worker(1)));
     bench.cancel(1);
-    assert_eq!(bench.time_out_at(RECALL_TIMEOUT), [recall(1, 2), Action::Kill(worker(1))]);
+    let replaced = [Action::Kill(worker(1)), Action::Spawn(worker(2))];
+    assert_eq!(bench.time_out_at(RECALL_TIMEOUT), replaced, "without a pause");
     assert_eq!(bench.hand_back(1, 1), [], "too late");
-    assert_eq!(bench.exit(1, None), [Action::Spawn(worker(2))], "without a pause");
+    assert_eq!(bench.exit(1, None), []);
     assert_eq!(bench.tell(Event::Ready(worker(2))), [run(2, &[2]), start(2)]);
 }
 
@@ -92,7 +94,7 @@ fn a_task_that_was_taken_back_has_no_wall_time_any_more() {
 fn a_worker_that_runs_what_was_taken_back_is_killed_and_not_believed() {
     let mut bench = one_worker_with(&[1, 2], with_retry);
     bench.cancel(1);
-    assert_eq!(bench.finish(1, 1), [Action::Kill(worker(1))]);
+    assert_eq!(bench.finish(1, 1), [Action::Kill(worker(1)), Action::Spawn(worker(2))]);
     assert_eq!(bench.exit(1, Some(1)), [], "and its page is not, either");
     assert_eq!(bench.counts().pending_tasks, 1);
 }
@@ -153,7 +155,7 @@ fn stop(task: u64) -> Action {
 #[test]
 fn a_stop_that_comes_when_the_next_has_started_costs_nobody_anything() {
     let mut bench = passed(&[1, 2, 3], as_it_is);
-    assert_eq!(bench.cancel_running(1), [recall(1, 3), recall(1, 2), stop(1)]);
+    assert_eq!(bench.cancel_running(1), [recall(1, 2), stop(1)]);
     assert_eq!(bench.take_back(1, 3), []);
     assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished), start(2)]);
     let stoppable = Event::Stoppable { worker: worker(1), task: TaskId(1) };
@@ -276,7 +278,7 @@ fn the_pool_does_not_want_back_what_its_caller_took() {
 fn the_pool_wants_a_task_back_once() {
     let mut bench = Bench::new(config(2));
     bench.spawn_workers(2);
-    bench.submit_chunk(&[1, 2], as_it_is);
+    bench.submit_batch(&[1, 2], as_it_is);
     bench.tell(Event::Ready(worker(1)));
     let failed = Event::HookFailed { worker: worker(2), hook: Hook::Initializer };
     assert_eq!(bench.tell(failed)[2..], [recall(1, 2)]);
@@ -297,14 +299,12 @@ fn a_caller_may_take_back_what_the_pool_wants() {
 
 #[test]
 fn a_withheld_task_makes_way_for_the_next() {
-    let withhold =
-        |bench: &mut Bench, id| bench.tell(Event::Withheld { worker: worker(1), task: TaskId(id) });
     let mut bench = one_worker_with(&[1, 2, 3], as_it_is);
-    assert_eq!(withhold(&mut bench, 2), [resolve(2, CANCELLED)]);
-    assert_eq!(withhold(&mut bench, 1), [resolve(1, CANCELLED), start(3)]);
+    assert_eq!(bench.withhold(1, &[2]), [resolve(2, CANCELLED)]);
+    assert_eq!(bench.withhold(1, &[1]), [resolve(1, CANCELLED), start(3)]);
     assert_eq!(bench.cancel(1), [], "the cancel that it was withheld for");
-    assert_eq!(withhold(&mut bench, 3), [resolve(3, CANCELLED)]);
-    assert_eq!(withhold(&mut bench, 3), [], "once");
+    assert_eq!(bench.withhold(1, &[3]), [resolve(3, CANCELLED)]);
+    assert_eq!(bench.withhold(1, &[3]), [], "once");
     assert_eq!(bench.submit(task(4)), [run(1, &[4]), start(4)], "its worker is free");
 }
 
@@ -313,11 +313,11 @@ fn a_hundred_thousand_tasks_can_be_cancelled_one_by_one() {
     const TASKS: u64 = 100_000;
     let mut bench = Bench::new(config(1));
     for id in 1..=TASKS {
-        bench.dispatcher.handle_event(Moment::ZERO, Event::Submit(task(id)));
+        bench.hear(Event::Submit(task(id)));
     }
     assert_eq!(bench.decided().len(), 1, "one spawn");
     for id in (1..=TASKS).rev() {
-        bench.dispatcher.handle_event(Moment::ZERO, Event::Cancel(TaskId(id)));
+        bench.hear(Event::Cancel(TaskId(id).into()));
     }
     assert_eq!(bench.counts().pending_tasks, 0);
     assert_eq!(bench.decided().len() as u64, TASKS, "a resolution each");

@@ -46,11 +46,11 @@ fn a_pool_breaks_once() {
 #[test]
 fn a_breaking_pool_cancels_what_waits_in_queue_and_window() {
     let mut bench = Bench::new(config(2));
-    bench.submit_chunk(&[1, 2], as_it_is);
+    bench.submit_batch(&[1, 2], as_it_is);
     bench.tell(Event::Ready(worker(1)));
     bench.submit(task(3));
     let broken = bench.tell(hook_failed(2, Hook::Initializer));
-    let recall = Action::Recall(worker(1), TaskId(2));
+    let recall = recall(1, 2);
     assert_eq!(broken[2..], [resolve(3, BROKEN), recall]);
     assert_eq!(bench.take_back(1, 2), [resolve(2, BROKEN)]);
     bench.finish(1, 1);
@@ -140,7 +140,7 @@ fn an_empty_pool_shuts_down_at_once() {
 fn shutdown_cancels_what_waits_and_finishes_what_runs() {
     let mut bench = one_worker_with(&[1, 2], as_it_is);
     bench.submit(task(3));
-    let recall = Action::Recall(worker(1), TaskId(2));
+    let recall = recall(1, 2);
     assert_eq!(bench.shut_down(ShutdownMode::Cancel), [resolve(3, CANCELLED), recall]);
     assert_eq!(bench.submit(task(4)), [resolve(4, CANCELLED)]);
     assert_eq!(bench.take_back(1, 2), [resolve(2, CANCELLED)]);

@@ -11,7 +11,7 @@ fn everything_from(id: u64) -> [Event; 10] {
     let worker = worker(id);
     [
         Event::Ready(worker),
-        Event::Finished { worker, task: TaskId(1), wall_time: Duration::MAX },
+        Event::Finished { worker, tasks: tasks(1, 1), wall_time: Duration::MAX },
         Event::HandedBack { worker, task: TaskId(1) },
         Event::HandedBack { worker, task: TaskId(u64::MAX) },
         Event::HookFailed { worker, hook: Hook::Initializer },
@@ -146,5 +146,5 @@ fn an_initializer_may_fail_late_because_a_trap_costs_an_instance() {
     let broken = [Action::Kill(worker(1)), Action::Broken(BrokenCause::Initializer)];
     assert_eq!(bench.tell(failed), broken);
     let cancelled = Resolution::Cancelled(CancelReason::Broken);
-    assert_eq!(bench.exit(1, None), [resolve(1, cancelled), resolve(2, cancelled)]);
+    assert_eq!(bench.exit(1, None), [resolve_all(&[1, 2], cancelled)]);
 }

@@ -2,6 +2,7 @@
 //!
 //! [`Bench`] holds a dispatcher at a point in time; telling it something returns what it decided.
 
+mod batches;
 mod cancels;
 mod ends;
 mod hostile;
@@ -12,13 +13,14 @@ mod tasks;
 mod windows;
 mod workers;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use stockade_wire::{ChunkId, ModuleId, TaskId, WorkerId};
+use stockade_wire::{ModuleId, TaskId, TaskRange, WorkerId};
 
 use super::{
-    Action, Config, Counts, Dispatcher, Event, Moment, RequestId, Resolution, ShutdownMode,
-    Submission,
+    Action, Config, Counts, Dispatcher, EntryKey, Event, Moment, RequestId, Resolution,
+    ShutdownMode, Submission,
 };
 
 const START_TIMEOUT: u64 = 1_000;
@@ -46,6 +48,7 @@ fn config(workers_max: usize) -> Config {
         recall_timeout: ms(RECALL_TIMEOUT),
         window_time: ms(WINDOW_TIME),
         window_tasks_max: 8,
+        window_batches_max: 8,
         window_bytes_max: 1_000,
         patience: ms(PATIENCE),
         needs_preparation: false,
@@ -59,31 +62,57 @@ fn config(workers_max: usize) -> Config {
 }
 
 fn task(id: u64) -> Submission {
+    batch(id, id)
+}
+
+fn batch(first: u64, last: u64) -> Submission {
     Submission {
-        task: TaskId(id),
+        tasks: tasks(first, last),
+        entry: EntryKey(u32::try_from(first % 1_000_000).unwrap()),
         module: ModuleId(0),
         priority: 0,
-        chunk: None,
-        inline_bytes: 10,
+        task_bytes: 10,
         wall_time: None,
         retries: 0,
     }
 }
 
+fn tasks(first: u64, last: u64) -> TaskRange {
+    TaskRange::between(TaskId(first), TaskId(last)).unwrap()
+}
+
+/// The range of tasks that follow each other.
+fn range_of(ids: &[u64]) -> TaskRange {
+    let range = tasks(ids[0], ids[ids.len() - 1]);
+    assert!(range.iter().map(|task| task.0).eq(ids.iter().copied()), "they follow each other");
+    range
+}
+
+/// What a bench says instead of a batch's own, after having checked it.
+const ENTRY: EntryKey = EntryKey(0);
+
 fn worker(id: u64) -> WorkerId {
     WorkerId(id)
 }
 
-fn run(id: u64, tasks: &[u64]) -> Action {
-    Action::Run(worker(id), tasks.iter().copied().map(TaskId).collect())
+fn run(id: u64, ids: &[u64]) -> Action {
+    Action::Run(worker(id), ENTRY, range_of(ids))
+}
+
+fn recall(id: u64, task: u64) -> Action {
+    Action::Recall(worker(id), ENTRY, TaskId(task))
 }
 
 fn resolve(task: u64, resolution: Resolution) -> Action {
-    Action::Resolve(TaskId(task), resolution)
+    resolve_all(&[task], resolution)
+}
+
+fn resolve_all(ids: &[u64], resolution: Resolution) -> Action {
+    Action::Resolve(ENTRY, range_of(ids), resolution)
 }
 
 fn start(task: u64) -> Action {
-    Action::Start(TaskId(task))
+    Action::Start(ENTRY, TaskId(task))
 }
 
 fn spawned(workers: usize) -> Action {
@@ -95,11 +124,18 @@ struct Bench {
     now: Moment,
     /// Whether pages say that something has started behind what is to be stopped.
     has_passed: bool,
+    /// By every task that was ever submitted.
+    entries: BTreeMap<TaskId, EntryKey>,
 }
 
 impl Bench {
     fn new(config: Config) -> Self {
-        Self { dispatcher: Dispatcher::new(config), now: Moment::ZERO, has_passed: false }
+        Self {
+            dispatcher: Dispatcher::new(config),
+            now: Moment::ZERO,
+            has_passed: false,
+            entries: BTreeMap::new(),
+        }
     }
 
     /// A pool of at most `workers_max` workers, of which that many are ready.
@@ -114,8 +150,44 @@ impl Bench {
     }
 
     fn tell(&mut self, event: Event) -> Vec<Action> {
-        self.dispatcher.handle_event(self.now, event);
+        self.hear(event);
         self.decided()
+    }
+
+    /// Tells something, and leaves for later what follows.
+    fn hear(&mut self, event: Event) {
+        if let Event::Submit(submission) = &event {
+            let entries = submission.tasks.iter().map(|task| (task, submission.entry));
+            self.entries.extend(entries);
+        }
+        self.dispatcher.handle_event(self.now, event);
+    }
+
+    /// Checks the entry of an action and says [`ENTRY`] instead.
+    fn without_entry(&self, action: Action) -> Action {
+        let check = |entry, tasks: TaskRange| {
+            let is_of_it = |task| self.entries[&task] == entry;
+            assert!(tasks.iter().all(is_of_it), "{tasks} are not of {entry:?}");
+        };
+        match action {
+            Action::Run(id, entry, tasks) => {
+                check(entry, tasks);
+                Action::Run(id, ENTRY, tasks)
+            }
+            Action::Start(entry, task) => {
+                check(entry, task.into());
+                Action::Start(ENTRY, task)
+            }
+            Action::Recall(id, entry, task) => {
+                check(entry, task.into());
+                Action::Recall(id, ENTRY, task)
+            }
+            Action::Resolve(entry, tasks, resolution) => {
+                check(entry, tasks);
+                Action::Resolve(ENTRY, tasks, resolution)
+            }
+            action => action,
+        }
     }
 
     /// Lets time pass until a moment, which must not skip a timeout.
@@ -145,7 +217,7 @@ impl Bench {
                 Action::Stop(worker, task) if !self.has_passed => {
                     self.dispatcher.handle_event(self.now, Event::Stoppable { worker, task });
                 }
-                action => actions.push(action),
+                action => actions.push(self.without_entry(action)),
             }
         }
         self.dispatcher.check_invariants();
@@ -165,11 +237,10 @@ impl Bench {
         self.tell(Event::SpawnWorkers { request: RequestId(1), count: Some(count) })
     }
 
-    /// Submits tasks of one chunk to a pool whose workers are busy or missing, so that they wait.
-    fn submit_chunk(&mut self, tasks: &[u64], change: impl Fn(Submission) -> Submission) {
-        for &id in tasks {
-            let chunk = Some(ChunkId(tasks[0]));
-            self.submit(change(Submission { chunk, ..task(id) }));
+    /// Submits a batch to a pool whose workers are busy or missing, so that it waits.
+    fn submit_batch(&mut self, ids: &[u64], change: impl Fn(Submission) -> Submission) {
+        if let (Some(first), Some(last)) = (ids.first(), ids.last()) {
+            self.submit(change(batch(*first, *last)));
         }
     }
 
@@ -180,8 +251,13 @@ impl Bench {
 
     /// A task ends that took so long, or so its worker says.
     fn finish_after(&mut self, millis: u64, id: u64, task: u64) -> Vec<Action> {
-        let wall_time = ms(millis);
-        self.tell(Event::Finished { worker: worker(id), task: TaskId(task), wall_time })
+        self.finish_all(millis, id, &[task])
+    }
+
+    /// Tasks end that took so long all together, or so their worker says.
+    fn finish_all(&mut self, millis: u64, id: u64, ids: &[u64]) -> Vec<Action> {
+        let (tasks, wall_time) = (range_of(ids), ms(millis));
+        self.tell(Event::Finished { worker: worker(id), tasks, wall_time })
     }
 
     /// The page says that a task was taken back.
@@ -197,8 +273,16 @@ impl Bench {
         self.tell(Event::Exited { worker: worker(id), started: started.map(TaskId) })
     }
 
+    fn withhold(&mut self, id: u64, ids: &[u64]) -> Vec<Action> {
+        self.tell(Event::Withheld { worker: worker(id), tasks: range_of(ids) })
+    }
+
     fn cancel(&mut self, id: u64) -> Vec<Action> {
-        self.tell(Event::Cancel(TaskId(id)))
+        self.cancel_all(&[id])
+    }
+
+    fn cancel_all(&mut self, ids: &[u64]) -> Vec<Action> {
+        self.tell(Event::Cancel(range_of(ids)))
     }
 
     fn cancel_running(&mut self, id: u64) -> Vec<Action> {
@@ -210,14 +294,10 @@ impl Bench {
     }
 }
 
-/// A pool of one worker, which holds these tasks of one chunk, at time zero.
-fn recall(id: u64, task: u64) -> Action {
-    Action::Recall(worker(id), TaskId(task))
-}
-
+/// A pool of one worker, which holds these tasks as one batch, at time zero.
 fn one_worker_with(tasks: &[u64], change: impl Fn(Submission) -> Submission) -> Bench {
     let mut bench = Bench::new(config(1));
-    bench.submit_chunk(tasks, change);
+    bench.submit_batch(tasks, change);
     assert_eq!(bench.tell(Event::Ready(worker(1))), [run(1, tasks), start(tasks[0])]);
     bench
 }

@@ -1,6 +1,6 @@
 //! Which task goes first.
 
-use super::super::{Action, Event, Resolution, Submission};
+use super::super::{Event, Submission};
 use super::*;
 
 fn with_priority(id: u64, priority: i32) -> Submission {
@@ -46,18 +46,4 @@ fn what_comes_back_goes_to_the_front_of_its_own_priority() {
     assert_eq!(bench.tell(Event::Ready(worker(2))), [run(2, &[3]), start(3)]);
     assert_eq!(bench.finish(2, 3)[1..], [run(2, &[1]), start(1)]);
     assert_eq!(bench.finish(2, 1)[1..], [run(2, &[2]), start(2)]);
-}
-
-#[test]
-fn a_task_between_two_of_a_chunk_costs_a_worker_more_and_no_longer_when_it_leaves() {
-    let chunk =
-        |id, priority| Submission { chunk: Some(ChunkId(1)), ..with_priority(id, priority) };
-    let mut bench = Bench::new(config(4));
-    bench.submit(chunk(1, 2));
-    assert_eq!(bench.submit(chunk(2, 0)), [], "travels with the first");
-    let spawn = |id| Action::Spawn(worker(id));
-    assert_eq!(bench.submit(with_priority(3, 1)), [spawn(2), spawn(3)], "parts them");
-    bench.cancel(3);
-    assert_eq!(bench.tell(Event::Ready(worker(1))), [run(1, &[1, 2]), start(1)]);
-    assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished), start(2)]);
 }

@@ -31,7 +31,7 @@ fn about_to_lose(workers_max: usize, tasks: &[u64]) -> Bench {
     bench.tell(ready(1));
     let lost = [resolve(100, Resolution::WorkerLost)];
     assert_eq!(bench.exit(1, Some(100)), lost, "one loss is none too many");
-    bench.submit_chunk(tasks, of_module(7));
+    bench.submit_batch(tasks, of_module(7));
     bench.tell(ready(2));
     bench
 }
@@ -128,10 +128,11 @@ fn a_worker_without_a_task_is_held_against_nobody() {
 #[test]
 fn a_death_is_held_against_the_task_that_had_started_else_the_first() {
     let pair = |bench: &mut Bench| {
-        let chunk = Some(ChunkId(1));
-        bench.submit(of_module(8)(Submission { chunk, ..task(1) }));
-        bench.submit(of_module(7)(Submission { chunk, ..task(2) }));
+        bench.submit(of_module(9)(task(100)));
         bench.tell(ready(1));
+        bench.finish_after(1, 1, 100);
+        bench.submit(of_module(8)(task(1)));
+        assert_eq!(bench.submit(of_module(7)(task(2))), [run(1, &[2])], "behind the first");
     };
     let strict = Config { losses_in_a_row_max: Some(1), ..config(1) };
     let mut bench = Bench::new(strict.clone());
@@ -157,10 +158,9 @@ fn a_lost_task_is_not_tried_again_by_a_quarantined_module() {
 #[test]
 fn what_a_quarantined_module_runs_finishes_and_what_it_has_sent_is_wanted_back() {
     let mut bench = about_to_lose(2, &[1]);
-    bench.submit_chunk(&[2, 3], of_module(7));
+    bench.submit_batch(&[2, 3], of_module(7));
     bench.tell(ready(3));
-    let ends =
-        [quarantine(7), Action::Recall(worker(3), TaskId(3)), resolve(1, Resolution::WorkerLost)];
+    let ends = [quarantine(7), recall(3, 3), resolve(1, Resolution::WorkerLost)];
     assert_eq!(bench.exit(2, Some(1)), ends);
     assert_eq!(bench.take_back(3, 3), [resolve(3, QUARANTINED)]);
     assert_eq!(bench.finish(3, 2), [resolve(2, Resolution::Finished)]);

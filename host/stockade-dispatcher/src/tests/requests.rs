@@ -15,7 +15,7 @@ fn spawn_as_needed(bench: &mut Bench) -> Vec<Action> {
 #[test]
 fn a_request_without_a_number_is_for_every_pending_task_that_no_worker_is_free_for() {
     let mut bench = one_worker_of(3, &[1, 2, 3, 4]);
-    // Three tasks of one chunk are pending behind the first, and nobody is free.
+    // Three tasks of one batch are pending behind the first, and nobody is free.
     assert_eq!(spawn_as_needed(&mut bench), [spawn(2), spawn(3), spawned(2)], "the maximum");
     assert_eq!(spawn_as_needed(&mut bench), [spawned(0)]);
     let mut bench = one_worker_of(9, &[1, 2, 3]);
@@ -129,10 +129,10 @@ fn a_request_is_answered_though_the_worker_that_started_for_it_dies() {
     assert_eq!(bench.finish(2, 1), [resolve(1, Resolution::Finished)]);
 }
 
-/// A pool of at most so many workers, of which one holds these tasks of one chunk.
+/// A pool of at most so many workers, of which one holds these tasks as one batch.
 fn one_worker_of(workers_max: usize, tasks: &[u64]) -> Bench {
     let mut bench = Bench::new(config(workers_max));
-    bench.submit_chunk(tasks, as_it_is);
+    bench.submit_batch(tasks, as_it_is);
     bench.tell(Event::Ready(worker(1)));
     bench
 }

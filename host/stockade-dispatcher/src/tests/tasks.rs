@@ -21,16 +21,16 @@ fn tasks_run_in_the_order_of_their_submission() {
 }
 
 #[test]
-fn a_chunk_travels_together_and_its_tasks_start_one_by_one() {
+fn a_batch_travels_together_and_its_tasks_start_one_by_one() {
     let mut bench = one_worker_with(&[1, 2], as_it_is);
     assert_eq!(bench.finish(1, 1), [resolve(1, Resolution::Finished), start(2)]);
     assert_eq!(bench.finish(1, 2), [resolve(2, Resolution::Finished)]);
 }
 
 #[test]
-fn a_chunk_is_cut_at_the_window() {
+fn a_batch_is_cut_at_the_window() {
     let mut bench = Bench::new(Config { window_tasks_max: 2, ..config(1) });
-    bench.submit_chunk(&[1, 2, 3], as_it_is);
+    bench.submit_batch(&[1, 2, 3], as_it_is);
     assert_eq!(bench.tell(Event::Ready(worker(1))), [run(1, &[1, 2]), start(1)]);
     bench.finish(1, 1);
     assert_eq!(bench.finish(1, 2), [resolve(2, Resolution::Finished), run(1, &[3]), start(3)]);
@@ -76,10 +76,10 @@ fn what_waits_behind_a_late_task_goes_to_the_next_worker_in_order() {
     let mut bench = one_worker_with(&[1, 2, 3], with_wall_time);
     bench.submit(task(4));
     let ends = bench.time_out_at(WALL_TIME);
-    assert_eq!(ends[..3], [recall(1, 3), recall(1, 2), Action::Kill(worker(1))]);
-    assert_eq!(ends[3..4], [resolve(1, Resolution::DeadlinePassed)]);
-    assert_eq!(ends[4..], [Action::Spawn(worker(2))], "somebody has to run the fourth");
-    assert_eq!((bench.take_back(1, 3), bench.take_back(1, 2)), (vec![], vec![]));
+    assert_eq!(ends[..2], [recall(1, 2), Action::Kill(worker(1))]);
+    assert_eq!(ends[2..3], [resolve(1, Resolution::DeadlinePassed)]);
+    assert_eq!(ends[3..], [Action::Spawn(worker(2))], "somebody has to run the fourth");
+    assert_eq!(bench.take_back(1, 2), []);
     assert_eq!(bench.tell(Event::Ready(worker(2))), [run(2, &[2, 3]), start(2)]);
     assert_eq!(bench.exit(1, Some(1)), [], "nobody has waited for that");
 }
@@ -123,7 +123,7 @@ fn a_death_costs_the_started_task_and_nothing_else() {
 fn everything_up_to_the_started_task_is_lost() {
     let mut bench = one_worker_with(&[1, 2, 3], as_it_is);
     let lost = bench.exit(1, Some(2));
-    assert_eq!(lost, [resolve(1, Resolution::WorkerLost), resolve(2, Resolution::WorkerLost)]);
+    assert_eq!(lost, [resolve_all(&[1, 2], Resolution::WorkerLost)]);
     assert_eq!(bench.counts().pending_tasks, 1);
 }
 
@@ -152,7 +152,7 @@ fn a_task_whose_workers_say_nothing_is_queued_again_so_often_and_no_more() {
 #[test]
 fn a_task_behind_a_late_one_is_queued_again_free_of_charge() {
     let mut bench = Bench::new(Config { requeues_max: 0, ..config(1) });
-    bench.submit_chunk(&[1, 2], with_wall_time);
+    bench.submit_batch(&[1, 2], with_wall_time);
     bench.tell(Event::Ready(worker(1)));
     bench.time_out_at(WALL_TIME);
     assert_eq!(bench.exit(1, Some(1)), [Action::Spawn(worker(2))]);

@@ -30,10 +30,15 @@ fn paced_with(config: Config) -> Bench {
     bench
 }
 
+/// A batch each.
+fn run_each(id: u64, ids: std::ops::RangeInclusive<u64>) -> Vec<Action> {
+    ids.map(|task| run(id, &[task])).collect()
+}
+
 /// Submits these tasks all at once.
 fn submit_all(bench: &mut Bench, tasks: std::ops::RangeInclusive<u64>) -> Vec<Action> {
     for id in tasks {
-        bench.dispatcher.handle_event(bench.now, Event::Submit(task(id)));
+        bench.hear(Event::Submit(task(id)));
     }
     bench.decided()
 }
@@ -41,7 +46,7 @@ fn submit_all(bench: &mut Bench, tasks: std::ops::RangeInclusive<u64>) -> Vec<Ac
 #[test]
 fn a_busy_worker_is_given_a_windows_time_of_work() {
     let mut bench = paced(1);
-    assert_eq!(submit_all(&mut bench, 2..=9), [run(1, &[2, 3, 4])]);
+    assert_eq!(submit_all(&mut bench, 2..=9), run_each(1, 2..=4));
     assert_eq!(bench.counts().pending_tasks, 8);
 }
 
@@ -67,7 +72,7 @@ fn a_window_is_filled_when_half_of_it_is_done_and_not_before() {
     let mut bench = paced(1);
     submit_all(&mut bench, 2..=9);
     assert_eq!(bench.finish_after(1, 1, 1), [done(1), start(2)]);
-    assert_eq!(bench.finish_after(1, 1, 2), [done(2), start(3), run(1, &[5, 6])]);
+    assert_eq!(bench.finish_after(1, 1, 2), [done(2), start(3), run(1, &[5]), run(1, &[6])]);
 }
 
 #[test]
@@ -76,22 +81,24 @@ fn many_answers_that_are_told_at_once_are_followed_by_one_refill_and_one_start()
     submit_all(&mut bench, 2..=9);
     for id in 1..=3 {
         let wall_time = ms(1);
-        let finished = Event::Finished { worker: worker(1), task: TaskId(id), wall_time };
+        let finished = Event::Finished { worker: worker(1), tasks: tasks(id, id), wall_time };
         bench.dispatcher.handle_event(bench.now, finished);
     }
-    assert_eq!(bench.decided(), [done(1), done(2), done(3), start(4), run(1, &[5, 6, 7])]);
+    let decided = bench.decided();
+    assert_eq!(decided[..4], [done(1), done(2), done(3), start(4)]);
+    assert_eq!(decided[4..], run_each(1, 5..=7));
 }
 
 #[test]
 fn a_worker_that_has_finished_nothing_holds_one_batch() {
     let mut bench = Bench::new(config(1));
-    bench.submit_chunk(&[1, 2], as_it_is);
+    bench.submit_batch(&[1, 2], as_it_is);
     bench.submit(task(3));
     assert_eq!(bench.tell(Event::Ready(worker(1))), [run(1, &[1, 2]), start(1)]);
 }
 
 #[test]
-fn a_worker_whose_tasks_are_long_gets_one_at_a_time() {
+fn a_worker_whose_tasks_are_long_gets_one_batch_at_a_time() {
     let mut bench = paced(1);
     bench.finish_after(1_000_000, 1, 1);
     bench.submit(task(2));
@@ -99,9 +106,9 @@ fn a_worker_whose_tasks_are_long_gets_one_at_a_time() {
         bench.submit(task(id));
         bench.finish_after(1_000_000, 1, id - 1);
     }
-    bench.submit_chunk(&[20, 21, 22], as_it_is);
+    bench.submit_batch(&[20, 21, 22], as_it_is);
     let next = bench.finish_after(1_000_000, 1, 8);
-    assert_eq!(next, [done(8), run(1, &[20]), start(20)], "and so much of a chunk");
+    assert_eq!(next, [done(8), run(1, &[20, 21, 22]), start(20)], "and that whole");
 }
 
 #[test]
@@ -109,9 +116,11 @@ fn nonsense_about_wall_times_is_no_more_than_a_deep_or_a_shallow_window() {
     let mut bench = Bench::ready(config(1));
     bench.submit(task(1));
     bench.finish_after(0, 1, 1);
-    let both = [run(1, &[2]), start(2), run(1, &[3, 4, 5, 6, 7, 8, 9])];
-    assert_eq!(submit_all(&mut bench, 2..=20), both, "as much as a window holds");
-    let forever = Event::Finished { worker: worker(1), task: TaskId(2), wall_time: Duration::MAX };
+    let given = submit_all(&mut bench, 2..=20);
+    assert_eq!(given[..2], [run(1, &[2]), start(2)]);
+    assert_eq!(given[2..], run_each(1, 3..=9), "as much as a window holds");
+    let forever =
+        Event::Finished { worker: worker(1), tasks: tasks(2, 2), wall_time: Duration::MAX };
     assert_eq!(bench.tell(forever), [done(2), start(3)]);
 }
 
@@ -121,8 +130,8 @@ fn a_window_holds_as_many_bytes_as_allowed_and_no_more() {
         let mut bench = paced_with(Config { window_bytes_max, ..config(1) });
         submit_all(&mut bench, 2..=9)
     };
-    assert_eq!(tight(40), [run(1, &[2, 3, 4])]);
-    assert_eq!(tight(39), [run(1, &[2, 3])]);
+    assert_eq!(tight(40), run_each(1, 2..=4));
+    assert_eq!(tight(39), run_each(1, 2..=3));
     assert_eq!(tight(19), []);
 }
 
@@ -140,14 +149,15 @@ fn no_window_is_deepened_while_a_worker_starts_or_may() {
     assert_eq!(bench.submit(task(10)), [], "while it starts");
     let ready = bench.tell(Event::Ready(worker(2)));
     assert_eq!(ready[..2], [run(2, &[3]), start(3)]);
-    assert_eq!(ready[2..], [run(1, &[4, 5, 6])], "the other's pace is not known");
+    assert_eq!(ready[2..], run_each(1, 4..=6), "the other's pace is not known");
 }
 
 #[test]
 fn what_is_left_is_shared_out() {
     let mut bench = paced(2);
     let actions = submit_all(&mut bench, 3..=6);
-    assert_eq!(actions, [run(1, &[3, 4]), run(2, &[5]), run(2, &[6])], "half, then half again");
+    let shares = [run_each(1, 3..=4), run_each(2, 5..=6)].concat();
+    assert_eq!(actions, shares, "half, then half again, twice");
 }
 
 #[test]
@@ -177,7 +187,7 @@ fn a_pool_of_one_worker_is_patient() {
 }
 
 #[test]
-fn the_same_task_may_go_to_the_worker_that_owes_its_ghost() {
+fn the_same_task_may_go_to_the_worker_that_is_to_hand_it_back() {
     let mut bench = paced(2);
     submit_all(&mut bench, 3..=8);
     bench.wait_until(PATIENCE);
@@ -192,7 +202,7 @@ fn the_same_task_may_go_to_the_worker_that_owes_its_ghost() {
 }
 
 #[test]
-fn a_task_that_was_wanted_back_too_late_ends_where_it_is_and_is_not_wanted_again() {
+fn a_task_that_was_recalled_too_late_ends_where_it_is_and_is_not_recalled_again() {
     let mut bench = paced(2);
     submit_all(&mut bench, 3..=8);
     bench.wait_until(PATIENCE);
@@ -207,17 +217,14 @@ fn a_task_that_was_wanted_back_too_late_ends_where_it_is_and_is_not_wanted_again
 #[test]
 fn an_idle_worker_gets_half_of_what_waits_in_another_window() {
     let mut bench = Bench::new(Config { patience: ms(30), ..config(2) });
-    bench.submit_chunk(&[1, 2, 3, 4, 5, 6], as_it_is);
+    bench.submit_batch(&[1, 2, 3, 4, 5, 6], as_it_is);
     bench.tell(Event::Ready(worker(1)));
     bench.spawn_workers(1);
     bench.wait_until(5);
     bench.tell(Event::Ready(worker(2)));
     bench.wait_until(20);
     bench.finish(1, 1);
-    assert_eq!(bench.time_out_at(35), [recall(1, 6), recall(1, 5)], "of four");
-    bench
-        .dispatcher
-        .handle_event(bench.now, Event::TakenBack { worker: worker(1), task: TaskId(6) });
+    assert_eq!(bench.time_out_at(35), [recall(1, 5)], "the last two of four");
     assert_eq!(bench.take_back(1, 5), [run(2, &[5, 6]), start(5)]);
 }
 
@@ -225,7 +232,7 @@ fn an_idle_worker_gets_half_of_what_waits_in_another_window() {
 fn what_was_taken_back_does_not_count_as_given_to_a_worker() {
     let limited = Config { tasks_per_worker_max: Some(3), ..config(1) };
     let mut bench = Bench::new(limited);
-    bench.submit_chunk(&[1, 2, 3], as_it_is);
+    bench.submit_batch(&[1, 2, 3], as_it_is);
     bench.tell(Event::Ready(worker(1)));
     bench.cancel(3);
     bench.finish(1, 1);
@@ -239,7 +246,7 @@ fn what_was_taken_back_does_not_count_as_given_to_a_worker() {
 fn a_worker_that_another_has_replaced_is_given_no_more_whatever_is_taken_back() {
     let limited = Config { tasks_per_worker_max: Some(2), ..config(1) };
     let mut bench = Bench::new(limited);
-    bench.submit_chunk(&[1, 2], as_it_is);
+    bench.submit_batch(&[1, 2], as_it_is);
     bench.submit(task(3));
     bench.tell(Event::Ready(worker(1)));
     bench.cancel(2);
@@ -248,18 +255,18 @@ fn a_worker_that_another_has_replaced_is_given_no_more_whatever_is_taken_back() 
 }
 
 #[test]
-fn a_ghost_takes_a_place_in_its_window() {
+fn a_revoked_task_takes_a_place_in_its_window() {
     let small = Config { window_tasks_max: 3, ..config(1) };
     let mut bench = paced_with(small);
-    assert_eq!(submit_all(&mut bench, 2..=9), [run(1, &[2, 3])]);
+    assert_eq!(submit_all(&mut bench, 2..=9), run_each(1, 2..=3));
     bench.cancel(2);
     bench.cancel(3);
-    assert_eq!(bench.finish_after(1, 1, 1), [done(1), run(1, &[4])], "beside two ghosts");
+    assert_eq!(bench.finish_after(1, 1, 1), [done(1), run(1, &[4])], "beside two");
     assert_eq!(bench.hand_back(1, 2), [run(1, &[5])]);
 }
 
 #[test]
-fn what_waits_behind_a_ghost_that_is_not_handed_back_goes_elsewhere() {
+fn what_waits_behind_a_task_that_is_not_handed_back_goes_elsewhere() {
     let mut bench = paced(2);
     submit_all(&mut bench, 3..=4);
     bench.cancel(2);
@@ -282,7 +289,8 @@ fn what_was_taken_back_goes_to_the_front_of_its_own_priority() {
     bench.submit(with_priority(0, 21));
     bench.take_back(1, 5);
     bench.take_back(1, 4);
-    let order = bench.dispatcher.queue.iter(&bench.dispatcher.tasks);
-    let order: Vec<_> = order.map(|key| bench.dispatcher.tasks[key].id.0).collect();
+    let batches = &bench.dispatcher.batches;
+    let order = bench.dispatcher.queue.iter(batches).map(|key| batches[key].tasks.first().0);
+    let order: Vec<_> = order.collect();
     assert_eq!(order, [20, 4, 5, 8, 21], "the eighth found no room before");
 }

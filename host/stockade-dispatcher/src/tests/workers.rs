@@ -26,18 +26,18 @@ fn no_worker_starts_while_another_is_free() {
 }
 
 #[test]
-fn a_chunk_is_work_for_one() {
+fn a_batch_is_work_for_one() {
     let mut bench = Bench::new(config(4));
-    bench.submit_chunk(&[1, 2, 3, 4, 5], as_it_is);
+    bench.submit_batch(&[1, 2, 3, 4, 5], as_it_is);
     assert_eq!(bench.counts().workers, 1);
-    bench.submit_chunk(&[6, 7, 8, 9, 10], as_it_is);
+    bench.submit_batch(&[6, 7, 8, 9, 10], as_it_is);
     assert_eq!(bench.counts().workers, 2);
 }
 
 #[test]
-fn what_a_window_leaves_of_a_chunk_is_work_for_another() {
+fn what_a_window_leaves_of_a_batch_is_work_for_another() {
     let mut bench = Bench::new(Config { window_tasks_max: 2, ..config(4) });
-    bench.submit_chunk(&[1, 2, 3], as_it_is);
+    bench.submit_batch(&[1, 2, 3], as_it_is);
     assert_eq!(bench.tell(Event::Ready(worker(1))), [run(1, &[1, 2]), start(1), spawn(2)]);
 }
 
@@ -273,7 +273,7 @@ fn a_worker_gets_so_many_tasks_and_closes() {
 #[test]
 fn a_batch_is_cut_at_what_its_worker_may_still_get() {
     let mut bench = Bench::new(Config { tasks_per_worker_max: Some(2), ..config(1) });
-    bench.submit_chunk(&[1, 2, 3], as_it_is);
+    bench.submit_batch(&[1, 2, 3], as_it_is);
     assert_eq!(bench.tell(Event::Ready(worker(1))), [run(1, &[1, 2]), start(1), spawn(2)]);
 }
 
@@ -351,7 +351,8 @@ fn everything_is_counted_where_it_is() {
     let mut bench = Bench::ready(Config { tasks_per_worker_max: Some(4), ..config(3) });
     bench.submit(task(1));
     bench.cancel_running(1);
-    bench.submit_chunk(&[2, 3, 4], as_it_is);
+    bench.submit_batch(&[2, 3], as_it_is);
+    bench.submit(task(4));
     bench.spawn_workers(9);
     let counts = Counts {
         workers: 4,

@@ -69,6 +69,12 @@ fn texts_and_lists_of_a_worker_are_taken_up_to_their_limits_and_no_further() {
         ]
         .map(failed)
     };
+    let of_item = |bytes| {
+        let failure = Failure::Guest(letters(bytes));
+        Outcome::ItemFailed { index: u32::MAX, failure }
+    };
+    assert_taken(&of_item(message));
+    assert_refused(&of_item(message + 1));
     let with_text = |text| {
         [
             WorkerMessage::SetupFailed(letters(text)),
@@ -128,7 +134,7 @@ fn texts_and_lists_of_a_compiler_are_taken_up_to_their_limits_and_no_further() {
         type_name: letters(length),
     };
     let parameter = |name, text| Parameter { name: letters(name), type_name: letters(text) };
-    let function = |name, export, text, params: Vec<Parameter>| Function {
+    let function = |name, export, text, params: Vec<Parameter>| ManifestFunction {
         kind: FunctionKind::Task,
         name: letters(name),
         export: letters(export),
@@ -138,9 +144,10 @@ fn texts_and_lists_of_a_compiler_are_taken_up_to_their_limits_and_no_further() {
         reads_cells: false,
     };
     let (name, text) = (FUNCTION_NAME_BYTES_MAX, FUNCTION_TEXT_BYTES_MAX);
-    let described = |exports: Vec<Export>, imports: Vec<Import>, functions: Vec<Function>| {
-        CompileReply::Compiled(ModuleDescription { exports, imports, functions, ..module() })
-    };
+    let described =
+        |exports: Vec<Export>, imports: Vec<Import>, functions: Vec<ManifestFunction>| {
+            CompileReply::Compiled(ModuleDescription { exports, imports, functions, ..module() })
+        };
     let exports = |exports| described(exports, vec![], vec![]);
     let imports = |imports| described(vec![], imports, vec![]);
     let functions = |functions| described(vec![], vec![], functions);
@@ -239,6 +246,7 @@ fn every_variant_comes_back_as_itself() {
         Outcome::Exited(4),
         Outcome::Failed(Failure::Exited(5)),
         Outcome::Recalled,
+        Outcome::ItemFailed { index: 6, failure: Failure::Exited(7) },
     ];
     outcomes.iter().for_each(|outcome| assert_taken(outcome));
     let replies = [
@@ -257,7 +265,7 @@ fn every_variant_comes_back_as_itself() {
     for (last, is_any) in [
         (10, codec::decode::<WorkerMessage>(&[11]).is_ok()),
         (9, codec::decode::<Failure>(&[10]).is_ok()),
-        (5, codec::decode::<Outcome>(&[6]).is_ok()),
+        (6, codec::decode::<Outcome>(&[7]).is_ok()),
         (4, codec::decode::<CompileReply>(&[5]).is_ok()),
         (4, codec::decode::<ExportType>(&[5]).is_ok()),
     ] {

@@ -24,9 +24,10 @@ fn both_ends(with_rings: bool) -> (HostPort, WorkerPort) {
 fn run(task: u64, input_bytes: usize) -> HostMessage {
     let call = Call { export: "task".into(), codec: Codec::Raw, input: vec![7; input_bytes] };
     HostMessage::Run(Run {
-        task: TaskId(task),
+        tasks: TaskId(task).into(),
         module: ModuleId(0),
         invocation: Invocation::Task(call),
+        lengths: Vec::new(),
         limits: None,
         slot: 0,
         share: None,
@@ -64,11 +65,12 @@ fn messages_come_out_in_their_order_wherever_they_travelled() {
         let file = sealed_file("stdin", b"input").unwrap();
         let echo = std::thread::spawn(move || {
             while let Some(message) = worker.receive().unwrap() {
-                let HostMessage::Run(Run { task, invocation: Invocation::Task(call), .. }) =
+                let HostMessage::Run(Run { tasks, invocation: Invocation::Task(call), .. }) =
                     message
                 else {
                     panic!("not what was sent")
                 };
+                let task = tasks.first();
                 if task.0.is_multiple_of(3) {
                     let file = File::from(worker.take_descriptor().unwrap());
                     assert_eq!(crate::descriptor::file_bytes(&file).unwrap(), 5);

@@ -145,7 +145,7 @@ fn an_input_that_the_kernel_writes_arrives_and_is_put_back() {
         let mut run = worker.next_run(worker.limits.clone(), task("read", b""));
         let place = PlacementFile::Lent;
         run.placement = Some(Placement { bytes: input.len() as u64, place });
-        worker.page.offer(run.slot, run.task);
+        worker.page.offer(run.slot, run.tasks);
         worker.send(&HostMessage::Run(run), &[file.as_fd()]);
         assert_eq!(worker.finished().outcome, Outcome::Returned(input.clone()));
         assert_eq!(worker.result("look", b""), vec![0; 131_072]);
@@ -242,7 +242,7 @@ fn what_is_written_where_an_input_was_mapped_is_gone_with_the_instance() {
         let mut run = worker.next_run(worker.limits.clone(), task("map", b""));
         run.placement = Some(Placement { bytes: 100_000, place: PlacementFile::Lent });
         run.share = chunk;
-        worker.page.offer(run.slot, run.task);
+        worker.page.offer(run.slot, run.tasks);
         worker.send(&HostMessage::Run(run), &[input.descriptor()]);
         assert_eq!(worker.finished().outcome, Outcome::Returned(vec![]));
         let written = worker.run_in(chunk, task("write", b"")).outcome;

@@ -384,7 +384,7 @@ fn a_payload_that_is_not_where_it_should_be_ends_the_session() {
     let mut bare = Bench::new();
     let mut run = bare.worker.next_run(Limits::default(), task("hash", b""));
     run.placement = Some(Placement { bytes: 1, place: LENT });
-    assert_eq!((run.task, run.module), (TaskId(1), MODULE));
+    assert_eq!((run.tasks.first(), run.module), (TaskId(1), MODULE));
     bare.worker.offer(run, &[]);
     assert!(matches!(bare.worker.end(), Err(SessionError::Protocol(_))));
 }

@@ -4,11 +4,11 @@ use std::os::fd::AsFd;
 
 use stockade_wire::descriptor::{memory_file, sealed_file};
 use stockade_wire::{
-    Call, Callee, Failure, Grants, HostMessage, Invocation, Limits, Load, ModuleId, Outcome, Run,
-    SLOTS_MAX, TaskId, WorkerMessage,
+    Call, Callee, Failure, Grants, HostMessage, Invocation, Limits, Load, ModuleId, Outcome,
+    PageSlot, Run, SLOTS_MAX, TaskId, TaskRange, WorkerMessage,
 };
 
-use super::support::{MODULE, Worker, call, command, from_start, guest, task, worker};
+use super::support::{MODULE, Worker, call, command, from_start, guest, place_of, task, worker};
 use crate::session::SessionError;
 
 /// Echoes its input; tells the host that it has begun.
@@ -59,15 +59,18 @@ fn a_task_that_was_taken_back_does_not_start_and_is_answered_in_its_turn() {
     worker.offer(first.clone(), &[held.as_fd()]);
     worker.offer(second.clone(), &[]);
     worker.offer(third.clone(), &[]);
-    assert!(worker.page.revoke(second.slot, second.task));
+    assert!(worker.page.revoke(place_of(&second)));
     drop(release);
 
-    assert_eq!(worker.finished().task, first.task);
+    assert_eq!(worker.finished().task, first.tasks.first());
     let recalled = worker.finished();
-    assert_eq!((recalled.task, recalled.outcome), (second.task, Outcome::Recalled));
+    assert_eq!((recalled.task, recalled.outcome), (second.tasks.first(), Outcome::Recalled));
     let answered = worker.finished();
-    assert_eq!((answered.task, answered.outcome), (third.task, Outcome::Returned(vec![0; 3])));
-    assert_eq!(worker.page.started(), Some(third.task));
+    assert_eq!(
+        (answered.task, answered.outcome),
+        (third.tasks.first(), Outcome::Returned(vec![0; 3]))
+    );
+    assert_eq!(worker.page.started(), Some(third.tasks.first()));
 }
 
 #[test]
@@ -79,14 +82,93 @@ fn a_task_that_has_started_cannot_be_taken_back_and_its_slot_serves_the_next() {
     second.slot = first.slot;
     worker.offer(first.clone(), &[]);
     // Its item says that it runs.
-    assert_eq!(worker.receive(), Some(WorkerMessage::Emitted(first.task, Vec::new())));
-    assert!(!worker.page.revoke(first.slot, first.task));
+    assert_eq!(worker.receive(), Some(WorkerMessage::Emitted(first.tasks.first(), Vec::new())));
+    assert!(!worker.page.revoke(place_of(&first)));
     assert_eq!(worker.finished().outcome, Outcome::Returned(b"a".to_vec()));
-    worker.page.offer(second.slot, second.task);
-    assert!(!worker.page.revoke(first.slot, first.task));
+    worker.page.offer(second.slot, second.tasks);
+    assert!(!worker.page.revoke(place_of(&first)));
     worker.send(&HostMessage::Run(second.clone()), &[]);
     worker.receive();
     assert_eq!(worker.finished().outcome, Outcome::Returned(b"b".to_vec()));
+}
+
+/// A batch of calls of `echo`, each with one of these inputs.
+fn echoes(worker: &mut Worker, inputs: &[&[u8]]) -> Run {
+    let run = worker.next_run(worker.limits.clone(), task("echo", &inputs.concat()));
+    let tasks = TaskRange::new(run.tasks.first(), inputs.len() as u32).unwrap();
+    Run { tasks, lengths: inputs.iter().map(|input| input.len() as u32).collect(), ..run }
+}
+
+#[test]
+fn a_batchs_tasks_are_answered_one_by_one_each_with_its_own_input() {
+    let mut worker = worker().start_with(&echo());
+    let run = echoes(&mut worker, &[b"to", b"", b"be!"]);
+    worker.offer(run.clone(), &[]);
+    for (task, expected) in run.tasks.iter().zip([&b"to"[..], b"", b"be!"]) {
+        assert_eq!(worker.receive(), Some(WorkerMessage::Emitted(task, Vec::new())));
+        let finished = worker.finished();
+        assert_eq!((finished.task, finished.outcome), (task, Outcome::Returned(expected.into())));
+    }
+    assert_eq!(worker.page.started(), Some(run.tasks.last()));
+    assert!(matches!(worker.close(), (Some(WorkerMessage::Closed), Ok(()))));
+}
+
+#[test]
+fn the_revoked_rest_of_a_batch_is_answered_once() {
+    let mut worker = worker().start_with(&echo());
+    let run = echoes(&mut worker, &[b"a", b"b", b"c", b"d"]);
+    worker.page.offer(run.slot, run.tasks);
+    let third = PageSlot { index: 2, ..place_of(&run) };
+    assert!(worker.page.revoke(third));
+    worker.send(&HostMessage::Run(run.clone()), &[]);
+    let next = echoes(&mut worker, &[b"e", b"f"]);
+    let next = Run { tasks: TaskRange::new(TaskId(100), 2).unwrap(), ..next };
+    worker.offer(next, &[]);
+    let mut answers = Vec::new();
+    while answers.len() < 5 {
+        if let Some(WorkerMessage::Finished(finished)) = worker.receive() {
+            answers.push((finished.task.0, finished.outcome));
+        }
+    }
+    let returned = |byte: &[u8]| Outcome::Returned(byte.to_vec());
+    assert_eq!(
+        answers,
+        [
+            (run.tasks.first().0, returned(b"a")),
+            (run.tasks.first().0 + 1, returned(b"b")),
+            (third.task().0, Outcome::Recalled),
+            (100, returned(b"e")),
+            (101, returned(b"f")),
+        ]
+    );
+}
+
+#[test]
+fn a_trap_in_a_batch_ends_its_task_alone() {
+    let source = guest(
+        r#"(func (export "divide") (param i32) (result i32)
+            (i32.div_s (i32.const 12) (local.get 0)))"#,
+    );
+    let mut worker = worker().start_with(&source);
+    let args = [1, 0, 3].map(stockade_wire::Scalar::I32).to_vec();
+    let run = worker
+        .next_run(worker.limits.clone(), Invocation::Scalar { export: "divide".into(), args });
+    let tasks = TaskRange::new(run.tasks.first(), 3).unwrap();
+    worker.offer(Run { tasks, ..run }, &[]);
+    let outcomes: Vec<_> = tasks.iter().map(|_| worker.finished().outcome).collect();
+    let twelfth = |number| Outcome::Scalars(vec![stockade_wire::Scalar::I32(number)]);
+    assert_eq!((&outcomes[0], &outcomes[2]), (&twelfth(12), &twelfth(4)));
+    assert!(matches!(outcomes[1], Outcome::Failed(Failure::Trap { .. })), "{:?}", outcomes[1]);
+}
+
+#[test]
+fn a_batch_that_contradicts_itself_ends_the_session() {
+    let mut worker = worker().start_with(&echo());
+    let mut run = echoes(&mut worker, &[b"a", b"b"]);
+    run.lengths[1] = 2;
+    worker.send(&HostMessage::Run(run), &[]);
+    assert_eq!(worker.receive(), None);
+    assert!(matches!(worker.end(), Err(SessionError::Protocol(_))));
 }
 
 #[test]
@@ -225,7 +307,8 @@ fn a_task_without_limits_of_its_own_has_those_of_the_setup() {
 #[test]
 fn messages_out_of_place_end_the_session() {
     let run = Run {
-        task: TaskId(1),
+        tasks: TaskId(1).into(),
+        lengths: Vec::new(),
         module: MODULE,
         invocation: task("echo", b""),
         limits: None,

@@ -7,7 +7,9 @@ use stockade_wire::{
     Scalar, TaskId, WorkerMessage,
 };
 
-use super::support::{MODULE, Worker, command, compile, from_start, guest, hook, task, worker};
+use super::support::{
+    MODULE, Worker, command, compile, from_start, guest, hook, place_of, task, worker,
+};
 
 const CHUNK: Option<ChunkId> = Some(ChunkId(1));
 const OTHER: Option<ChunkId> = Some(ChunkId(2));
@@ -153,8 +155,8 @@ fn a_task_that_is_taken_back_leaves_the_instance_to_its_chunk() {
     assert_eq!(counts(&mut worker, [CHUNK]), [1]);
     let mut run = worker.next_run(worker.limits.clone(), next());
     run.share = CHUNK;
-    worker.page.offer(run.slot, run.task);
-    assert!(worker.page.revoke(run.slot, run.task));
+    worker.page.offer(run.slot, run.tasks);
+    assert!(worker.page.revoke(place_of(&run)));
     worker.send(&HostMessage::Run(run), &[]);
     assert_eq!(worker.finished().outcome, Outcome::Recalled);
     assert_eq!(counts(&mut worker, [CHUNK]), [2]);

@@ -11,8 +11,8 @@ use stockade_wire::{
     Call, ChunkId, Codec, CommandCall, CompileLimits, CompileRequest, CompileStep, Confinement,
     Coredumps, EngineSettings, Failure, Features, Finished, Grants, HookCall, HostMessage,
     Instances, Invocation, Limits, Load, LockdownReport, ModuleDescription, ModuleId, Outcome,
-    Refusal, Run, SLOTS_MAX, Scalar, Setup, StatusPage, Stdin, StdioSink, TaskId, WorkerId,
-    WorkerMessage,
+    PageSlot, Refusal, Run, SLOTS_MAX, Scalar, Setup, StatusPage, Stdin, StdioSink, TaskId,
+    WorkerId, WorkerMessage,
 };
 
 use crate::compiler::{self, Threads};
@@ -204,6 +204,11 @@ pub(super) struct Worker {
     last_task: u64,
 }
 
+/// Where the first task of a run stands on its worker's page.
+pub(super) fn place_of(run: &Run) -> PageSlot {
+    PageSlot { slot: run.slot, first: run.tasks.first(), index: 0 }
+}
+
 impl Worker {
     /// A session that has been told nothing yet.
     pub(super) fn unset(limits: Limits) -> Self {
@@ -296,7 +301,7 @@ impl Worker {
         descriptors: &[BorrowedFd<'_>],
     ) -> TaskId {
         let run = self.next_run(limits, invocation);
-        let task = run.task;
+        let task = run.tasks.first();
         self.offer(run, descriptors);
         task
     }
@@ -307,12 +312,21 @@ impl Worker {
         let task = TaskId(self.last_task);
         let slot = (task.0 % SLOTS_MAX as u64) as u8;
         let limits = Some(Box::new(limits));
-        Run { task, module: MODULE, invocation, limits, slot, share: None, placement: None }
+        Run {
+            tasks: task.into(),
+            module: MODULE,
+            invocation,
+            lengths: Vec::new(),
+            limits,
+            slot,
+            share: None,
+            placement: None,
+        }
     }
 
     /// Lets a task start and sends it.
     pub(super) fn offer(&mut self, run: Run, descriptors: &[BorrowedFd<'_>]) {
-        self.page.offer(run.slot, run.task);
+        self.page.offer(run.slot, run.tasks);
         self.send(&HostMessage::Run(run), descriptors);
     }
 
@@ -327,7 +341,7 @@ impl Worker {
     pub(super) fn run_in(&mut self, chunk: Option<ChunkId>, invocation: Invocation) -> Finished {
         let mut run = self.next_run(self.limits.clone(), invocation);
         run.share = chunk;
-        let task = run.task;
+        let task = run.tasks.first();
         self.offer(run, &[]);
         let finished = self.finished();
         assert_eq!(finished.task, task);

@@ -238,7 +238,7 @@ fn limits_for_which_no_checks_were_compiled_in_end_the_session() {
     let limits = Limits::default().fuel(10).interruptible(true);
     let mut worker = worker().limits(limits).start_with(&taker());
     let run = worker.next_run(Limits::default(), call("nothing", &[]));
-    worker.page.offer(run.slot, run.task);
+    worker.page.offer(run.slot, run.tasks);
     worker.send(&HostMessage::Run(run), &[]);
     assert_eq!(worker.finished().outcome, Outcome::Scalars(Vec::new()));
 }

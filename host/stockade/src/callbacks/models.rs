@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::completions::Completions;
 use crate::sync::model::{Time, check, far, pause};
-use crate::sync::wake;
 
 /// How often each job has run.
 #[derive(Clone, Debug)]
@@ -74,7 +73,7 @@ fn jobs_run_by_themselves_without_an_end_to_wake_them() {
         let (callbacks, heard) = (callbacks(), Arc::new(Completions::default()));
         for number in 0..4 {
             let said = heard.clone();
-            callbacks.run(move || said.push(number).into_iter().for_each(wake));
+            callbacks.run(move || said.push(number));
             if number % 2 == 1 {
                 // Now the threads are idle, or about to be.
                 assert!(heard.next(None).is_some() && heard.next(None).is_some());
@@ -91,13 +90,11 @@ fn a_job_that_blocks_holds_up_no_other() {
         let [gate, heard] = [(); 2].map(|()| Arc::new(Completions::default()));
         // Leaves a thread idle, which is not enough for two.
         let said = heard.clone();
-        callbacks.run(move || said.push(0).into_iter().for_each(wake));
+        callbacks.run(move || said.push(0));
         assert_eq!(heard.next(None), Some(0));
         let (wait_for, said) = (gate.clone(), heard.clone());
-        callbacks.run(move || {
-            said.push(wait_for.next(None).unwrap_or_default()).into_iter().for_each(wake)
-        });
-        callbacks.run(move || gate.push(7).into_iter().for_each(wake));
+        callbacks.run(move || said.push(wait_for.next(None).unwrap_or_default()));
+        callbacks.run(move || gate.push(7));
         assert_eq!(heard.next(None), Some(7));
         end(&callbacks, &Runs::of(0));
     });
@@ -181,7 +178,7 @@ fn an_end_with_a_deadline_leaves_a_job_that_blocks_to_run_on() {
         });
         callbacks.close(Some(far()));
         assert_eq!(runs.counts(), [0]);
-        gate.push(0).into_iter().for_each(wake);
+        gate.push(0);
         end(&callbacks, &runs);
     });
 }

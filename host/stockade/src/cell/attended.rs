@@ -105,6 +105,15 @@ impl Attended {
         }
     }
 
+    /// Takes over what the task has left, which has ended.
+    pub(super) fn leave(
+        &mut self,
+        emitted: VecDeque<(Codec, Vec<u8>)>,
+        progress: Option<(u64, u64)>,
+    ) {
+        (self.emitted, self.progress) = (emitted, progress);
+    }
+
     /// What those wait for who block.
     pub(super) fn changed(&mut self) -> Arc<Condvar> {
         self.changed.get_or_insert_with(Arc::default).clone()

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_wire::{Codec, StatusPage};
+use stockade_wire::{Codec, PageSlot, StatusPage};
 
 use super::attended::Phase;
 use super::{State, TaskCell};
@@ -18,19 +18,24 @@ use crate::room::Place;
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) page: Arc<StatusPage>,
-    pub(crate) slot: u8,
+    pub(crate) place: PageSlot,
+}
+
+impl Sent {
+    /// Has the task never start. False where it has.
+    pub(super) fn revoke(&self) -> bool {
+        self.page.revoke(self.place)
+    }
 }
 
 impl TaskCell {
-    /// The task goes to a worker now, whose page has it offered. Gives what it is called with, which the
+    /// The task goes to a worker now, on whose page it stands offered. Gives what it is called with, which the
     /// driver keeps from the first time on. `None` where it has ended already.
     pub(crate) fn claim(&self, sent: Sent) -> Option<Payload> {
         let mut state = self.lock();
         if state.done().is_some() {
             return None;
         }
-        // Before the task is sent, so that the worker finds its slot filled.
-        sent.page.offer(sent.slot, self.id);
         let attended = state.attend();
         attended.phase = Phase::Claimed(sent);
         // Of an attempt that was lost.
@@ -62,24 +67,7 @@ impl TaskCell {
         wakers.extend(place.into_iter().flat_map(Place::give_up));
     }
 
-    /// A task that was sent shall not start. False where it has; else its worker says in its turn that
-    /// it did not, and it is back in the queue or has ended.
-    pub(crate) fn recall(&self) -> bool {
-        let mut state = self.lock();
-        let State::Attended(attended) = &mut *state else { return true };
-        if let Some(sent) = attended.sent()
-            && !sent.page.revoke(sent.slot, self.id)
-        {
-            return false;
-        }
-        if !matches!(attended.phase, Phase::Done(_)) {
-            attended.phase = Phase::Pending;
-            attended.emitted.clear();
-        }
-        true
-    }
-
-    /// Its worker is gone, and the task is back in the queue.
+    /// Its worker is gone or has not come to it, and the task is back in the queue.
     pub(crate) fn requeue(&self) {
         if let State::Attended(attended) = &mut *self.lock()
             && !matches!(attended.phase, Phase::Done(_))

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::Receiver;
 use shuttle::sync::mpsc;
-use stockade_wire::StatusPage;
+use stockade_wire::{PageSlot, StatusPage};
 
 use super::*;
 use crate::callbacks::Callbacks;
@@ -17,6 +17,7 @@ use crate::sync::thread::{self, JoinHandle};
 use crate::terms::Terms;
 
 const TASK: TaskId = TaskId(7);
+const PLACE: PageSlot = PageSlot { slot: 0, first: TASK, index: 0 };
 
 /// A task, and what its handles tell the driver.
 fn task() -> (Arc<TaskCell>, Receiver<Command>) {
@@ -61,6 +62,12 @@ fn page() -> Arc<StatusPage> {
     Arc::new(StatusPage::create().unwrap())
 }
 
+/// The task is offered on a page, and its handles look there from then on.
+fn claim(cell: &TaskCell, page: &Arc<StatusPage>) -> Option<Payload> {
+    page.offer(PLACE.slot, TASK.into());
+    cell.claim(Sent { page: page.clone(), place: PLACE })
+}
+
 /// A worker that is sent the task, and says whether it has started its code.
 fn work(page: &Arc<StatusPage>) -> (mpsc::Sender<()>, mpsc::Receiver<bool>) {
     let page = page.clone();
@@ -68,7 +75,7 @@ fn work(page: &Arc<StatusPage>) -> (mpsc::Sender<()>, mpsc::Receiver<bool>) {
     thread::spawn(move || {
         if sent.recv().is_ok() {
             pause();
-            let started = page.start(0, TASK);
+            let started = page.start(PLACE);
             pause();
             let _ = say.send(started);
         }
@@ -80,11 +87,11 @@ fn work(page: &Arc<StatusPage>) -> (mpsc::Sender<()>, mpsc::Receiver<bool>) {
 /// and whether the code has started.
 fn drive(cell: &Arc<TaskCell>, page: &Arc<StatusPage>, recalls: bool) -> (bool, bool) {
     let (send, said) = work(page);
-    if cell.claim(Sent { page: page.clone(), slot: 0 }).is_none() {
+    if claim(&cell, &page).is_none() {
         return (false, false);
     }
     send.send(()).unwrap();
-    let taken_back = recalls && cell.recall();
+    let taken_back = recalls && page.revoke_from(PLACE).is_some();
     cell.start(Duration::ZERO, &mut Wakers::new());
     let started = said.recv().unwrap();
     assert!(!(started && taken_back), "what was taken back has started");
@@ -137,7 +144,7 @@ fn a_cancel_holds_across_the_death_of_a_worker() {
         };
         for attempt in 0..2 {
             let page = page();
-            if cell.claim(Sent { page: page.clone(), slot: 0 }).is_none() {
+            if claim(&cell, &page).is_none() {
                 break;
             }
             let worker = {
@@ -145,7 +152,7 @@ fn a_cancel_holds_across_the_death_of_a_worker() {
                 thread::spawn(move || {
                     pause();
                     let before = cancelled.load(Ordering::Relaxed);
-                    let started = page.start(0, TASK);
+                    let started = page.start(PLACE);
                     assert!(!(before && started), "what was cancelled has started");
                     started
                 })
@@ -237,7 +244,7 @@ fn items_come_in_order_and_end_with_the_task() {
         let driver = {
             let read = read.clone();
             spawn(&cell, move |cell| {
-                assert!(cell.claim(Sent { page: page(), slot: 0 }).is_some());
+                assert!(claim(cell, &page()).is_some());
                 cell.start(Duration::ZERO, &mut Wakers::new());
                 assert!(cell.emit(Codec::Raw, vec![1]));
                 // The task is still running when its first item is read.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::*;
 use crate::sync::model::{Poller, Time, check, exhaust, far};
 use crate::sync::thread::{self, JoinHandle};
-use crate::sync::wake;
 
 fn spawn<T: Send + 'static>(
     completions: &Arc<Completions>,
@@ -16,9 +15,7 @@ fn spawn<T: Send + 'static>(
 }
 
 fn push_all(completions: &Arc<Completions>, numbers: usize) -> Vec<JoinHandle<()>> {
-    let push = |number| {
-        spawn(completions, move |completions| completions.push(number).into_iter().for_each(wake))
-    };
+    let push = |number| spawn(completions, move |completions| completions.push(number));
     (0..numbers).map(push).collect()
 }
 
@@ -62,30 +59,5 @@ fn a_follower_that_gives_up_takes_no_number_with_it() {
         taken.retain(Option::is_some);
         taken.sort_unstable();
         assert_eq!(taken, [Some(0), Some(1)]);
-    });
-}
-
-#[cfg(feature = "stream")]
-#[test]
-fn who_polls_is_woken_for_every_number() {
-    check(Time::Stands, || {
-        let completions = Arc::new(Completions::default());
-        push_all(&completions, 3);
-        let mut taken = Vec::new();
-        while taken.len() < 3 {
-            // Handed on after a look, as a stream may be: only the last who has looked listens.
-            let (former, latter) = (Arc::new(Poller::default()), Arc::new(Poller::default()));
-            let look =
-                |poller: &Arc<Poller>| completions.poll_next(&Context::from_waker(&poller.waker()));
-            match look(&former) {
-                Poll::Ready(number) => taken.push(number),
-                Poll::Pending => match look(&latter) {
-                    Poll::Ready(number) => taken.push(number),
-                    Poll::Pending => latter.wait(),
-                },
-            }
-        }
-        taken.sort_unstable();
-        assert_eq!(taken, [0, 1, 2]);
     });
 }

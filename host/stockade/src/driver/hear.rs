@@ -8,12 +8,13 @@
 //! for the worker's life, its [`Allowance`](crate::allowance::Allowance), or no place at all.
 
 use stockade_wire::frame::{Filled, FrameError};
-use stockade_wire::{Finished, Outcome, TaskId, WorkerId, WorkerMessage};
+use stockade_wire::{Finished, Outcome, TaskId, TaskRange, WorkerId, WorkerMessage};
 
 use super::{BATCH_MAX, Driver, READ_STEPS, WORKER_STEPS_MAX};
-use crate::entry::Answer;
+use crate::entry::{Answer, Entry};
 use crate::keeper::{Buried, Chore};
-use stockade_dispatcher::{Event, Hook};
+use crate::worker::FinishedTasks;
+use stockade_dispatcher::{EntryKey, Event, Hook};
 
 impl Driver {
     /// A worker has rung, or has more to say: it is heard in this turn or in a later one.
@@ -124,6 +125,18 @@ impl Driver {
 
     /// Hears what is there without a system call, a message a step. Says whether that was all of it.
     fn hear_written(&mut self, worker: WorkerId, steps: &mut usize) -> bool {
+        let before = self.heard;
+        let is_all = self.hear_messages(worker, steps);
+        self.settle_finished(worker);
+        let has_more = self.workers.get(&worker).is_some_and(|process| !process.sent.is_empty());
+        if self.heard > before && has_more {
+            // Whatever it said, it may have rung for it, and not for what it says next.
+            self.looks.heard(self.now);
+        }
+        is_all
+    }
+
+    fn hear_messages(&mut self, worker: WorkerId, steps: &mut usize) -> bool {
         while let Some(left) = steps.checked_sub(1) {
             let Some(process) = self.workers.get_mut(&worker) else { return true };
             match process.port.take() {
@@ -147,6 +160,12 @@ impl Driver {
 
     /// Takes what a worker said: checks who may say it, then tells the dispatcher.
     fn message(&mut self, worker: WorkerId, message: WorkerMessage) {
+        let message = match message {
+            WorkerMessage::Finished(finished) => return self.finished(worker, finished),
+            message => message,
+        };
+        // What it said before.
+        self.settle_finished(worker);
         let Some(process) = self.workers.get_mut(&worker) else { return };
         match message {
             WorkerMessage::Ready(_) if !process.is_set_up => process.is_set_up = true,
@@ -182,8 +201,8 @@ impl Driver {
             WorkerMessage::Dumped { task, piece, left_out } => {
                 self.dumped(worker, task, piece, left_out);
             }
-            WorkerMessage::Finished(finished) => self.finished(worker, finished),
-            WorkerMessage::Closed
+            WorkerMessage::Finished(_)
+            | WorkerMessage::Closed
             | WorkerMessage::Ready(_)
             | WorkerMessage::Loaded(_)
             | WorkerMessage::Initialized { .. }
@@ -215,7 +234,11 @@ impl Driver {
     fn emitted(&mut self, worker: WorkerId, task: TaskId, item: Vec<u8>) {
         // Whether the task has started may be among what is not performed yet.
         self.perform();
-        if !self.tasks.get_mut(task).is_some_and(|entry| entry.emit(worker, item)) {
+        let sent = self.workers.get(&worker).and_then(|process| process.sent.front());
+        let is_next = |rest: TaskRange| rest.first() == task;
+        let key = sent.filter(|sent| sent.rest.is_some_and(is_next)).map(|sent| sent.entry);
+        let entry = key.and_then(|key| self.entries.get_mut(key));
+        if !entry.is_some_and(|entry| entry.emit(task, worker, item)) {
             self.event(Event::Misbehaved(worker));
         }
     }
@@ -233,34 +256,96 @@ impl Driver {
 
     fn finished(&mut self, worker: WorkerId, finished: Box<Finished>) {
         let task = finished.task;
-        let process = self.workers.get_mut(&worker);
-        let (memory, dump) = process
-            .map_or((None, None), |process| (process.answered(task), process.take_dump(task)));
         if finished.outcome == Outcome::Recalled {
-            // By its caller, whose command may still be on its way; or by us, and it may have ended.
-            if self.tasks.get(task).is_some_and(|entry| entry.cell.is_done()) {
-                self.event(Event::Cancel(task));
-            }
-            return self.event(Event::HandedBack { worker, task });
+            self.settle_finished(worker);
+            return self.handed_back(worker, task);
         }
+        let Some(process) = self.workers.get_mut(&worker) else { return };
+        let Some((key, memory)) = process.answers(task) else {
+            return self.event(Event::Misbehaved(worker));
+        };
+        let dump = process.take_dump(task);
         let wall_time = finished.metrics.wall_time;
         let is_failed = matches!(finished.outcome, Outcome::Failed(_));
         let dump = dump.filter(|_| is_failed && self.coredumps_left > 0);
         let has_dump = dump.is_some();
         let memory = memory.filter(|_| matches!(finished.outcome, Outcome::InFile(_)));
         let answer = Answer { finished, memory, dump };
-        if !self.tasks.get_mut(task).is_some_and(|entry| entry.answer(worker, answer)) {
+        let mut entry = self.entries.get_mut(key);
+        let is_accepted =
+            entry.as_mut().is_some_and(|entry| entry.answer(worker, answer, self.now));
+        // A task whose answer is refused is still this worker's when it is buried.
+        if is_accepted || !entry.is_some_and(|entry| entry.has(task, worker)) {
+            process.answered();
+        }
+        if !is_accepted {
+            self.settle_finished(worker);
             return self.event(Event::Misbehaved(worker));
         }
         self.coredumps_left -= u32::from(has_dump);
+        // Said together with those that follow it.
+        let before = match process.finished.take() {
+            Some(before) if before.tasks.last().0.checked_add(1) == Some(task.0) => before,
+            before => {
+                let tasks = TaskRange::from(task);
+                process.finished = Some(FinishedTasks { tasks, wall_time });
+                return self.tell_finished(worker, before);
+            }
+        };
+        let tasks = TaskRange::between(before.tasks.first(), task).unwrap_or(before.tasks);
+        let wall_time = before.wall_time.saturating_add(wall_time);
+        process.finished = Some(FinishedTasks { tasks, wall_time });
+    }
+
+    /// Tells the dispatcher what a worker has finished and it has not heard of.
+    fn settle_finished(&mut self, worker: WorkerId) {
+        let process = self.workers.get_mut(&worker);
+        let finished = process.and_then(|process| process.finished.take());
+        self.tell_finished(worker, finished);
+    }
+
+    fn tell_finished(&mut self, worker: WorkerId, finished: Option<FinishedTasks>) {
+        let Some(FinishedTasks { tasks, wall_time }) = finished else { return };
         if let Some(info) = self.infos.get_mut(&worker) {
-            info.tasks_done += 1;
+            info.tasks_done += u64::from(tasks.count());
         }
-        self.event(Event::Finished { worker, task, wall_time });
+        self.event(Event::Finished { worker, tasks, wall_time });
+    }
+
+    /// A worker says that it has not run a batch from `task` on.
+    fn handed_back(&mut self, worker: WorkerId, task: TaskId) {
+        let Some(process) = self.workers.get_mut(&worker) else { return };
+        let Some((key, rest)) = process.hands_back(task) else {
+            return self.event(Event::Misbehaved(worker));
+        };
+        let entry = self.entries.get_mut(key).filter(|entry| entry.is_of(task));
+        if let (Some(rest), Some(entry)) = (rest, entry) {
+            match (entry.has(task, worker), entry.is_done(task)) {
+                // Nobody has revoked it. It is still this worker's when it is buried.
+                (true, false) => return self.event(Event::Misbehaved(worker)),
+                // By its caller, whose command is on its way.
+                (true, true) => {
+                    let is_map = matches!(entry, Entry::Map(_));
+                    let (task, behind) = if is_map { (Some(rest), None) } else { rest.split_at(1) };
+                    if let Some(behind) = behind {
+                        entry.returned(behind, worker);
+                    }
+                    task.into_iter().for_each(|tasks| self.event(Event::Cancel(tasks)));
+                }
+                // It ended, and its worker is about to.
+                (false, _) => entry.returned(rest, worker),
+            }
+        }
+        if let Some(process) = self.workers.get_mut(&worker) {
+            process.handed_back();
+        }
+        self.event(Event::HandedBack { worker, task });
     }
 
     /// A worker's stream has ended, or it sent what is no message: nothing more is heard of it.
     fn lose(&mut self, worker: WorkerId, error: Option<FrameError>) {
+        // What it answered before that counts.
+        self.settle_finished(worker);
         let Some(process) = self.workers.remove(&worker) else { return };
         self.parts.bells.remove_worker(&process.port);
         let failure = process.failure.clone().or(error.map(|error| error.to_string()));
@@ -269,10 +354,7 @@ impl Driver {
 
     pub(super) fn buried(&mut self, buried: Buried) {
         let is_from_outside = buried.is_from_outside();
-        let Buried { worker, exit, started, mut sent, failure, .. } = buried;
-        // One that was taken back and came again stands there twice.
-        sent.sort_unstable();
-        sent.dedup();
+        let Buried { worker, exit, started, sent, failure, .. } = buried;
         self.infos.remove(&worker);
         // Before there is an exit to be told.
         self.perform();
@@ -280,22 +362,45 @@ impl Driver {
         if is_from_outside {
             self.event(Event::EndedFromOutside(worker));
         }
-        for task in sent.iter().filter(|task| Some(**task) != started) {
+        let (lost, returned) = split_behind(&sent, started);
+        for (key, tasks) in returned {
             // What it had not come to was no attempt.
-            if let Some(entry) = self.tasks.get_mut(*task) {
-                entry.forget_attempt(worker);
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.returned(tasks, worker);
+            }
+        }
+        for (key, tasks) in &lost {
+            if let Some(entry) = self.entries.get_mut(*key) {
+                entry.lost(*tasks, worker);
             }
         }
         self.last_exit = Some(exit);
         self.event(Event::Exited { worker, started });
         self.perform();
         self.last_exit = None;
-        for task in sent {
+        for (key, tasks) in lost {
             // What neither ended nor went to another worker just now waits in the queue again.
-            let entry = self.tasks.get(task);
-            if let Some(entry) = entry.filter(|entry| entry.worker() == Some(worker)) {
-                entry.cell.requeue();
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.requeue(tasks, worker);
             }
         }
     }
+}
+
+type Tasks = Vec<(EntryKey, TaskRange)>;
+
+/// What a worker had, in its order: up to the task that it had started, and behind that.
+fn split_behind(sent: &Tasks, started: Option<TaskId>) -> (Tasks, Tasks) {
+    let at = |(_, tasks): &(EntryKey, TaskRange)| started.is_some_and(|task| tasks.contains(task));
+    let (Some(last), Some(started)) = (sent.iter().position(at), started) else {
+        return (Vec::new(), sent.clone());
+    };
+    let (mut lost, mut returned) = (sent[..last].to_vec(), Vec::new());
+    let (key, tasks) = sent[last];
+    let index = tasks.index_of(started).map_or(tasks.count(), |index| index + 1);
+    let (with, behind) = tasks.split_at(index);
+    lost.extend(with.map(|tasks| (key, tasks)));
+    returned.extend(behind.map(|tasks| (key, tasks)));
+    returned.extend_from_slice(&sent[last + 1..]);
+    (lost, returned)
 }

@@ -6,10 +6,11 @@
 use std::io;
 use std::time::Instant;
 
-use stockade_wire::{HostMessage, ModuleId, Setup, TaskId, WorkerId};
+use stockade_wire::{
+    HostMessage, ModuleId, PageSlot, SLOTS_MAX, Setup, TaskId, TaskRange, WorkerId,
+};
 
 use super::{Command, Driver};
-use crate::cell::Sent;
 use crate::hub::become_own_thread;
 use crate::keeper::Chore;
 use crate::prepare::PreparationThread;
@@ -17,7 +18,7 @@ use crate::reasons::START;
 use crate::shared::{WorkerInfo, WorkerState};
 use crate::worker::WorkerProcess;
 use crate::{BrokenError, MachineError, MachineFault, Quarantine, WorkerExit, watch};
-use stockade_dispatcher::{Action, BrokenCause, Event, Resolution};
+use stockade_dispatcher::{Action, BrokenCause, EntryKey, Event, Resolution};
 
 impl Driver {
     pub(super) fn perform(&mut self) {
@@ -26,9 +27,9 @@ impl Driver {
             match action {
                 Action::Prepare => self.prepare(),
                 Action::Spawn(worker) => self.spawn(worker),
-                Action::Run(worker, tasks) => self.send(worker, &tasks),
-                Action::Start(task) => self.start(task),
-                Action::Recall(worker, task) => self.recall(worker, task),
+                Action::Run(worker, entry, tasks) => self.send(worker, entry, tasks),
+                Action::Start(entry, task) => self.start(entry, task),
+                Action::Recall(worker, entry, task) => self.recall(worker, entry, task),
                 Action::Stop(worker, task) => self.stop(worker, task),
                 Action::Close(worker) => {
                     if let Some(process) = self.workers.get_mut(&worker) {
@@ -48,13 +49,13 @@ impl Driver {
                         process.kill();
                     }
                 }
-                Action::Resolve(task, resolution) => {
-                    // Before the task's handles hear of its end: who asks then finds it counted.
+                Action::Resolve(entry, tasks, resolution) => {
+                    // Before the tasks' handles hear of its end: who asks then finds it counted.
                     if !counts_are_shown {
                         self.parts.shared.show_counts(self.parts.dispatcher.counts());
                         counts_are_shown = true;
                     }
-                    self.resolve(task, resolution);
+                    self.resolve(entry, tasks, resolution);
                 }
                 Action::Broken(cause) => self.break_with(cause),
                 Action::Quarantine(module) => self.quarantine(module),
@@ -76,13 +77,16 @@ impl Driver {
         }
     }
 
-    fn resolve(&mut self, task: TaskId, resolution: Resolution) {
-        let Some(entry) = self.tasks.remove(task) else { return };
-        let worker = entry.worker();
+    fn resolve(&mut self, key: EntryKey, tasks: TaskRange, resolution: Resolution) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let worker = entry.worker_of(tasks.first());
         let exit = self.last_exit.as_ref();
-        let is_first = entry.resolve(resolution, exit, self.now, &mut self.wakers);
-        if let (false, Resolution::Finished, Some(worker)) = (is_first, resolution, worker) {
-            // It says that it has run what its page says was taken back before it began.
+        let are_first = entry.resolve(tasks, resolution, exit, self.now, &mut self.wakers);
+        if entry.has_ended() {
+            self.entries.remove(key);
+        }
+        if let (false, Resolution::Finished, Some(worker)) = (are_first, resolution, worker) {
+            // It says that it has run what its page says was revoked before it began.
             self.event(Event::Misbehaved(worker));
         }
     }
@@ -154,39 +158,68 @@ impl Driver {
         self.call(id);
     }
 
-    fn send(&mut self, worker: WorkerId, tasks: &[TaskId]) {
-        let mut withheld = Vec::new();
-        for task in tasks {
-            let (Some(entry), Some(process)) =
-                (self.tasks.get_mut(*task), self.workers.get_mut(&worker))
-            else {
+    /// Sends tasks as a batch, or as several where callers have cancelled some in between.
+    fn send(&mut self, worker: WorkerId, key: EntryKey, tasks: TaskRange) {
+        let (mut withheld, mut cancelled) = (Vec::new(), None);
+        let mut unsent = Some(tasks);
+        while let Some(tasks) = unsent
+            && let Some(entry) = self.entries.get_mut(key)
+            && let Some(process) = self.workers.get_mut(&worker)
+        {
+            let slot = process.next_slot();
+            // Before any caller can look there, and before the worker does.
+            process.page.offer(slot, tasks);
+            let claimed = entry.claim(tasks, worker, &process.page, slot);
+            let (sent, behind) = tasks.split_at(claimed);
+            let is_done = |task: &TaskId| entry.is_done(*task);
+            let done = behind.map_or(0, |behind| behind.iter().take_while(is_done).count());
+            let done = u32::try_from(done).unwrap_or(u32::MAX);
+            let (done, rest) = behind.map_or((None, None), |behind| behind.split_at(done));
+            if behind.is_some() {
+                let place = PageSlot { slot, first: tasks.first(), index: claimed };
+                let _ = process.page.revoke_from(place);
+            }
+            let is_cut_short = rest.is_some() && process.sent.len() >= SLOTS_MAX / 2;
+            let sent = if is_cut_short { Some(tasks) } else { sent };
+            let Some(sent) = sent else {
+                withheld.extend(done);
+                unsent = rest;
                 continue;
             };
-            let slot = process.next_slot();
-            if !entry.claim(worker, Sent { page: process.page.clone(), slot }) {
-                withheld.push(*task);
-                continue;
-            }
-            let loan = entry.place(&mut process.files);
-            process.sends(*task, loan.as_ref().map(|loan| loan.memory.clone()));
-            if entry.send(slot, loan.as_ref(), &mut process.port).is_err() {
+            let loan = entry.place(sent, &mut process.files);
+            process.sends(key, sent, loan.as_ref().map(|loan| loan.memory.clone()));
+            if entry.send(sent, slot, loan.as_ref(), &mut process.port).is_err() {
                 // It reads nothing, or is gone: its reader will tell the rest.
                 process.kill();
                 break;
             }
+            if let (true, Some(done)) = (is_cut_short, done) {
+                // No slot is to spare for the rest: it is queued again.
+                process.was_revoked(done.first());
+                cancelled = Some(done);
+                break;
+            }
+            withheld.extend(done);
+            unsent = rest;
         }
         self.unflushed.push(worker);
-        for task in withheld {
-            self.event(Event::Withheld { worker, task });
+        for tasks in withheld {
+            self.event(Event::Withheld { worker, tasks });
+        }
+        if let Some(tasks) = cancelled {
+            self.event(Event::Cancel(tasks));
         }
     }
 
-    fn recall(&mut self, worker: WorkerId, task: TaskId) {
-        let is_there = self.workers.contains_key(&worker);
-        let Some(entry) = self.tasks.get_mut(task) else { return };
+    fn recall(&mut self, worker: WorkerId, key: EntryKey, task: TaskId) {
         // Else it has started, as its worker says next: the answers before it are on their way.
-        if is_there && entry.worker() == Some(worker) && entry.recall() {
-            self.event(Event::TakenBack { worker, task });
+        if let Some(process) = self.workers.get_mut(&worker)
+            && let Some(revoked) = process.revoke_from(task)
+        {
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.returned(revoked, worker);
+            }
+            self.event(Event::TakenBack { worker, task: revoked.first() });
         }
     }
 
@@ -197,11 +230,11 @@ impl Driver {
         }
     }
 
-    fn start(&mut self, task: TaskId) {
+    fn start(&mut self, key: EntryKey, task: TaskId) {
         // A task that was withheld has no worker to start on.
-        let Some(entry) = self.tasks.get_mut(task) else { return };
-        if entry.worker().is_some_and(|worker| self.workers.contains_key(&worker)) {
-            entry.start(self.now, &mut self.wakers);
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if entry.worker_of(task).is_some_and(|worker| self.workers.contains_key(&worker)) {
+            entry.start(task, self.now, &mut self.wakers);
         }
     }
 

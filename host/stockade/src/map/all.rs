@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::results::{Results, TimedOut};
-use super::{Ended, after, result_of};
+use crate::deadline;
 use crate::task::{TaskHandle, TaskResult};
 use crate::{Pool, RunError};
 
@@ -36,7 +36,7 @@ impl<T: TaskResult> MapAll<T> {
     /// Gives results as they come rather than in the items' order.
     #[must_use]
     pub fn unordered(mut self) -> Self {
-        self.results = self.results.unordered();
+        self.results.unordered();
         self
     }
 
@@ -51,20 +51,20 @@ impl<T: TaskResult> MapAll<T> {
     /// The next task that ended, as its handle with result and report, and the index of its item.
     /// Blocks like [`next`](Iterator::next).
     pub fn next_task(&mut self) -> Option<(usize, Result<TaskHandle<T>, RunError>)> {
-        match self.results.next(self.deadline()) {
+        match self.results.next_task(self.deadline()) {
             Ok(ended) => ended,
-            Err(TimedOut) => Some(self.run_out()),
+            Err(TimedOut) => Some((self.submitted, Err(self.run_out()))),
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.timeout.map(|timeout| after(self.started, timeout))
+        deadline::from(self.started, self.timeout)
     }
 
     /// Cancels what has not started, with the error that says so.
-    pub(super) fn run_out(&mut self) -> Ended<T> {
+    pub(super) fn run_out(&mut self) -> RunError {
         self.results.cancel();
-        (self.submitted, Err(RunError::MapTimeout(self.timeout.unwrap_or_default())))
+        RunError::MapTimeout(self.timeout.unwrap_or_default())
     }
 
     #[cfg(feature = "stream")]
@@ -77,6 +77,9 @@ impl<T: TaskResult> Iterator for MapAll<T> {
     type Item = Result<T, RunError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_task().map(result_of)
+        match self.results.next_result(self.deadline()) {
+            Ok(result) => result,
+            Err(TimedOut) => Some(Err(self.run_out())),
+        }
     }
 }

@@ -1,38 +1,52 @@
 //! Maps: a function over many items, lazily or all at once, as an iterator or as a stream.
 //!
 //! ```text
-//! source ─ next ─► Map ─ submit ─► pool ─ ends ─► Results ─► next()        lazy: a bounded number ahead
-//!                   └─ submit_all ─► MapAll ────────► Results ─► next()    eager
-//!                                       └─ into_stream ─► MapStream        either, without blocking
+//! source ─ next ─► Map ─ batches ─► driver ─ ends ─► Inbox ─► Results ─► next()   lazy: a bounded number
+//!                   └─ submit_all ─► MapAll ────────────────► Results ─► next()   eager
+//!                                       └─ into_stream ─► MapStream               either, without blocking
 //! ```
 //!
 //! A lazy map takes, encodes and submits items only as results are taken; so a source without end
-//! and a slow consumer both work in bounded memory.
+//! and a slow consumer both work in bounded memory. Items travel in batches and have no handles: one is
+//! made only for who asks for it.
 //!
 //! Invariant: every item that was taken gives one result, in the items' order or as they end.
 
 mod all;
+mod inbox;
 mod results;
+mod sizes;
+mod slice;
 #[cfg(feature = "stream")]
 mod stream;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use stockade_wire::{BATCH_TASKS_MAX, ChunkId};
+
 use crate::arguments::Arguments;
+use crate::deadline;
+use crate::inputs::Inputs;
 use crate::options::TaskOptions;
+use crate::payload::Payload;
 use crate::room::{Patience, Place};
-use crate::submit::Company;
+use crate::submit::MapBatch;
 use crate::target::Target;
 use crate::task::{TaskHandle, TaskResult};
 use crate::terms::Terms;
 use crate::{Pool, RunError, SubmitError};
 
 pub use all::MapAll;
+pub(crate) use inbox::{EndedItem, EndedItems, Inbox};
+pub use slice::SliceItem;
+pub(crate) use slice::map_slice;
 #[cfg(feature = "stream")]
 pub use stream::MapStream;
 
-use results::Results;
+use results::{Results, TimedOut};
+use sizes::Sizes;
 
 /// An iterator over the results of a function applied to items. See [`Pool::map`].
 ///
@@ -45,10 +59,11 @@ pub struct Map<T: TaskResult, I> {
     target: Target,
     /// `None` once nothing more is taken.
     items: Option<I>,
+    /// Items that were taken and encoded, and are neither submitted nor refused.
+    ahead: VecDeque<Result<Encoded, SubmitError>>,
     options: TaskOptions,
-    chunk_size: usize,
+    sizes: Sizes,
     shares_instance: bool,
-    buffer_size: Option<usize>,
     timeout: Option<Duration>,
     /// Set when the first result is asked for.
     deadline: Option<Instant>,
@@ -56,6 +71,8 @@ pub struct Map<T: TaskResult, I> {
     taken: usize,
     /// What the tasks have in common, once the first was submitted.
     terms: Option<Arc<Terms>>,
+    /// The chunk whose items may share an instance, and how many more it takes.
+    chunk: Option<(ChunkId, usize)>,
 }
 
 /// Items as tuples of one, which is what a function of one parameter takes.
@@ -74,12 +91,12 @@ impl<I: Iterator> Iterator for Singles<I> {
     }
 }
 
+/// What an item is called with, and what it has for itself where it names its own function.
+type Encoded = (Option<Arc<Terms>>, Payload);
+
 /// How long a map submits more while its consumer could have the next result: longer than it takes
 /// from a source that has its items ready.
 const FILL_TIME: Duration = Duration::from_millis(1);
-
-/// How a result of a map comes to its consumer: the index of its item, and its ended task.
-type Ended<T> = (usize, Result<TaskHandle<T>, RunError>);
 
 /// What filling the buffer came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,27 +109,42 @@ enum Filled {
 
 impl<T: TaskResult, I> Map<T, I> {
     pub(crate) fn new(pool: Pool, target: Target, items: I) -> Self {
+        let results = Results::ordered(pool.core.link.clone());
         Self {
             pool,
             target,
             items: Some(items),
+            ahead: VecDeque::new(),
             options: TaskOptions::default(),
-            chunk_size: 1,
+            sizes: Sizes::default(),
             shares_instance: false,
-            buffer_size: None,
             timeout: None,
             deadline: None,
-            results: Results::ordered(),
+            results,
             taken: 0,
             terms: None,
+            chunk: None,
         }
     }
 
+    /// One of a function that was looked up.
+    pub(crate) fn of_function(
+        pool: Pool,
+        target: Target,
+        items: I,
+        terms: Arc<Terms>,
+        options: TaskOptions,
+    ) -> Self {
+        Self { terms: Some(terms), options, ..Self::new(pool, target, items) }
+    }
+
     /// Sends so many items together, from 1. Each still gets an instance of its own, and an item
-    /// that fails costs no other. Default: 1.
+    /// that fails costs no other. A chunk of more than 1,024 items is sent as several. Default: as many
+    /// as take about 0.2 ms, by what the function's items took of late, and fewer towards the end of a
+    /// source that knows its length, so that all workers end together.
     #[must_use]
     pub fn chunk_size(mut self, items: usize) -> Self {
-        self.chunk_size = items;
+        self.sizes.chunk = Some(items);
         self
     }
 
@@ -125,18 +157,19 @@ impl<T: TaskResult, I> Map<T, I> {
         self
     }
 
-    /// Keeps so many chunks under way, from 1. Default: enough to keep every worker busy, which is
-    /// at least four for each and 16, and more where tasks are done within microseconds.
+    /// Keeps so many chunks under way, from 1; without [`chunk_size`](Self::chunk_size), so many items.
+    /// Default: enough to keep every worker busy, which is at least four chunks for each and 16, and
+    /// more where tasks are done within microseconds.
     #[must_use]
     pub fn buffer_size(mut self, chunks: usize) -> Self {
-        self.buffer_size = Some(chunks);
+        self.sizes.buffer = Some(chunks);
         self
     }
 
     /// Gives results as they come rather than in the items' order.
     #[must_use]
     pub fn unordered(mut self) -> Self {
-        self.results = self.results.unordered();
+        self.results.unordered();
         self
     }
 
@@ -162,22 +195,31 @@ impl<T: TaskResult, I> Map<T, I> {
         if let Some(timeout) = self.timeout
             && self.deadline.is_none()
         {
-            self.deadline = Some(after(Instant::now(), timeout));
+            self.deadline = deadline::after(timeout);
         }
     }
 
     /// Cancels what is under way and takes nothing more, with the error that says so.
-    fn run_out(&mut self) -> Ended<T> {
-        self.items = None;
-        self.results.cancel();
-        (self.taken, Err(RunError::MapTimeout(self.timeout.unwrap_or_default())))
+    fn run_out(&mut self) -> RunError {
+        let timeout = self.timeout.unwrap_or_default();
+        self.fail(RunError::MapTimeout(timeout))
     }
 
     /// Cancels what is under way and takes nothing more.
-    fn fail(&mut self, error: RunError) -> Ended<T> {
-        self.items = None;
+    fn fail(&mut self, error: RunError) -> RunError {
+        self.take_no_more();
         self.results.cancel();
-        (self.taken, Err(error))
+        error
+    }
+
+    /// Whether every item was submitted or refused.
+    fn is_exhausted(&self) -> bool {
+        self.items.is_none() && self.ahead.is_empty()
+    }
+
+    fn take_no_more(&mut self) {
+        self.items = None;
+        self.ahead.clear();
     }
 }
 
@@ -189,17 +231,22 @@ where
     /// The next task that ended, as its handle with result and report, and the index of its item
     /// in the source. Blocks like [`next`](Iterator::next).
     pub fn next_task(&mut self) -> Option<(usize, Result<TaskHandle<T>, RunError>)> {
+        let next = self.fill_for_next().and_then(|()| {
+            let deadline = self.deadline;
+            self.results.next_task(deadline).map_err(|TimedOut| self.run_out())
+        });
+        next.unwrap_or_else(|error| Some((self.taken, Err(error))))
+    }
+
+    /// Submits what there is to submit before the next result is waited for.
+    fn fill_for_next(&mut self) -> Result<(), RunError> {
         self.begin();
         let patience = self.deadline.map_or(Patience::Endless, Patience::Until);
         match self.fill(patience) {
-            Ok(Filled::Enough) => {}
-            Ok(Filled::NoRoom) if !self.results.is_empty() => {}
-            Ok(Filled::NoRoom) => return Some(self.run_out()),
-            Err(error) => return Some(self.fail(error)),
-        }
-        match self.results.next(self.deadline) {
-            Ok(ended) => ended,
-            Err(results::TimedOut) => Some(self.run_out()),
+            Ok(Filled::Enough) => Ok(()),
+            Ok(Filled::NoRoom) if !self.results.is_empty() => Ok(()),
+            Ok(Filled::NoRoom) => Err(self.run_out()),
+            Err(error) => Err(self.fail(error)),
         }
     }
 
@@ -207,113 +254,197 @@ where
     /// pool limits its pending tasks and is full. The time of [`timeout`](Self::timeout) begins now.
     pub fn submit_all(mut self) -> MapAll<T> {
         let started = Instant::now();
-        if let Err(error) = self.check_sizes() {
-            self.items = None;
-            self.push(Err(error));
+        if let Err(error) = self.sizes.check() {
+            self.take_no_more();
+            self.push_error(error);
         }
-        while let Some(company) = self.next_company() {
-            let mut left = self.chunk_size;
-            while left > 0 && self.items.is_some() {
-                let patience = self.pool.patience(&self.options);
-                let place = self.pool.place(patience);
-                self.submit_next(company, place);
-                left -= 1;
+        while !self.is_exhausted() {
+            let size = self.batch_size(true) as usize;
+            self.gather(size);
+            if self.ahead.is_empty() {
+                break;
+            }
+            let patience = self.pool.core.patience(&self.options);
+            match self.pool.core.place(patience) {
+                Ok(place) => self.submit_batch(size, place),
+                Err(error) => self.refuse_next(error),
             }
         }
         MapAll::new(self.pool, self.results, self.timeout, started, self.taken)
     }
 
-    /// Submits chunks until enough are under way, or for as long as its consumer would rather have
+    /// Submits batches until enough is under way, or for as long as its consumer would rather have
     /// the next result. Waits for room only while nothing is under way.
     fn fill(&mut self, patience: Patience) -> Result<Filled, RunError> {
-        if self.items.is_none() {
+        if self.is_exhausted() {
             return Ok(Filled::Enough);
         }
-        self.check_sizes()?;
-        let under_way_max = self.buffer_chunks().saturating_mul(self.chunk_size);
+        self.sizes.check()?;
+        let under_way_max = self.under_way_max();
+        let size = (self.batch_size(false) as usize).min(under_way_max);
         let room = under_way_max.saturating_sub(self.results.len());
         // Many at a time cost less each than one by one.
-        let worth = if self.buffer_size.is_some() { under_way_max / 8 } else { under_way_max / 2 };
-        if room < worth.max(self.chunk_size) {
+        if room < self.sizes.worth(under_way_max).max(size) {
             return Ok(Filled::Enough);
         }
         let begun = Instant::now();
-        while self.results.len().saturating_add(self.chunk_size) <= under_way_max
-            && !(begun.elapsed() > FILL_TIME && self.results.has_next())
-            && let Some(company) = self.next_company()
-        {
-            let mut left = self.chunk_size;
-            while left > 0 && self.items.is_some() {
-                let alone = self.results.is_empty();
-                let place = self.pool.place(if alone { patience } else { Patience::None });
-                if matches!(place, Err(SubmitError::Full { .. })) {
-                    return Ok(Filled::NoRoom);
-                }
-                self.submit_next(company, place);
-                left -= 1;
+        while !self.is_exhausted() && self.results.len() < under_way_max {
+            let size = (self.batch_size(false) as usize).min(under_way_max);
+            let is_too_much = self.results.len().saturating_add(size) > under_way_max;
+            if is_too_much || begun.elapsed() > FILL_TIME && self.results.has_next() {
+                break;
+            }
+            self.gather(size);
+            if self.ahead.is_empty() {
+                break;
+            }
+            let alone = self.results.is_empty();
+            match self.pool.core.place(if alone { patience } else { Patience::None }) {
+                Ok(place) => self.submit_batch(size, place),
+                Err(SubmitError::Full { .. }) => return Ok(Filled::NoRoom),
+                Err(error) => self.refuse_next(error),
             }
         }
         Ok(Filled::Enough)
     }
 
-    fn check_sizes(&self) -> Result<(), RunError> {
-        for (name, given) in
-            [("chunk_size", self.chunk_size), ("buffer_size", self.buffer_chunks())]
-        {
-            if given == 0 {
-                return Err(RunError::MapSetting(name));
+    /// How many items may be under way.
+    fn under_way_max(&self) -> usize {
+        let window_tasks = self.pool.core.link.shared.counts().window_tasks;
+        let pace = self.terms.as_ref().and_then(|terms| terms.pace());
+        self.sizes.under_way_max(self.pool.max_workers(), window_tasks, pace)
+    }
+
+    /// How many items the next batch takes at most.
+    fn batch_size(&mut self, all: bool) -> u32 {
+        if let Some(size) = self.sizes.chunk {
+            if self.chunk.is_none_or(|(_, left)| left == 0) {
+                self.chunk = Some((self.pool.core.new_chunk(), size));
+            }
+            let left = self.chunk.map_or(size, |(_, left)| left);
+            return u32::try_from(left).unwrap_or(u32::MAX).min(BATCH_TASKS_MAX);
+        }
+        let hint = self.items.as_ref().map(Iterator::size_hint).unwrap_or_default();
+        let pace = self.terms.as_ref().and_then(|terms| terms.pace());
+        self.sizes.batch(self.pool.max_workers(), hint, pace, all)
+    }
+
+    /// Takes and encodes items until so many are ahead. It holds no permit meanwhile: a source may use the
+    /// pool itself. Where the source panics, what it gave before is kept.
+    fn gather(&mut self, size: usize) {
+        let missing = size.saturating_sub(self.ahead.len());
+        let begun = Instant::now();
+        for _ in 0..missing {
+            let Some(arguments) = self.items.as_mut().and_then(Iterator::next) else {
+                self.items = None;
+                break;
+            };
+            let encoded =
+                self.pool.core.encode(&self.target, arguments, &self.options, &mut self.terms);
+            self.ahead.push_back(encoded);
+        }
+        if missing > 0 {
+            self.sizes.note_filled(begun.elapsed(), missing);
+        }
+    }
+
+    /// Submits at most so many of the items that are ahead, together as far as they can travel so. `place`
+    /// is for the first, where the pool limits its pending tasks; the others take as much room as there is.
+    fn submit_batch(&mut self, size: usize, mut place: Option<Place>) {
+        let size = self.ahead.len().min(size);
+        let size = match &mut place {
+            None => size,
+            Some(place) => 1 + place.extend(size.saturating_sub(1)),
+        };
+        let mut batch = Inputs::default();
+        let mut first = self.taken;
+        for _ in 0..size {
+            let Some(encoded) = self.ahead.pop_front() else { break };
+            if let Some((_, left)) = &mut self.chunk {
+                *left = left.saturating_sub(1);
+            }
+            let encoded = match encoded {
+                Ok(encoded) => encoded,
+                Err(error) => {
+                    self.flush(&mut batch, &mut first, &mut place);
+                    self.refuse(error);
+                    first = self.taken;
+                    continue;
+                }
+            };
+            let (own, payload) = encoded;
+            let is_small = own.is_none() && Inputs::is_small(&payload);
+            if !is_small || !batch.fits(&payload) {
+                self.flush(&mut batch, &mut first, &mut place);
+            }
+            if is_small {
+                batch.copy(&payload);
+                self.taken += 1;
+            } else {
+                self.taken += 1;
+                let place = place.as_mut().map(|place| place.split_off(1));
+                let terms = own.or_else(|| self.terms.clone());
+                self.submit(terms, Inputs::one(payload), first, place);
+                first = self.taken;
             }
         }
-        Ok(())
+        self.flush(&mut batch, &mut first, &mut place);
     }
 
-    fn buffer_chunks(&self) -> usize {
-        self.buffer_size.unwrap_or_else(|| {
-            // What fills every window, and as much again for when they have run low.
-            let tasks = 2 * self.pool.core.link.shared.counts().window_tasks;
-            (4 * self.pool.max_workers()).max(16).max(tasks.div_ceil(self.chunk_size.max(1)))
-        })
-    }
-
-    /// What the next chunk's items have in common, if there may be another chunk.
-    fn next_company(&self) -> Option<Company> {
-        self.items.as_ref()?;
-        let chunk = (self.chunk_size > 1).then(|| self.pool.core.new_chunk());
-        Some(Company { chunk, shares: self.shares_instance })
-    }
-
-    /// Submits the next item, if there is one, to the place it got.
-    fn submit_next(&mut self, company: Company, place: Result<Option<Place>, SubmitError>) {
-        let Some(arguments) = self.items.as_mut().and_then(Iterator::next) else {
-            self.items = None;
-            return;
-        };
-        let submitted = place.and_then(|place| {
-            let (target, options, known) = (&self.target, &self.options, &mut self.terms);
-            self.pool.submit_item(target, arguments, options, company, known, place)
-        });
-        if matches!(submitted, Err(SubmitError::Closed | SubmitError::Broken(_))) {
-            // What was submitted before still ends, and this error comes last.
-            self.items = None;
+    /// Submits what was gathered.
+    fn flush(&mut self, batch: &mut Inputs, first: &mut usize, place: &mut Option<Place>) {
+        if batch.is_many() {
+            let batch = std::mem::take(batch);
+            let place = place.as_mut().map(|place| place.split_off(batch.count() as usize));
+            self.submit(self.terms.clone(), batch, *first, place);
         }
-        self.push(submitted.map_err(RunError::Submit));
+        *first = self.taken;
     }
 
-    fn push(&mut self, task: Result<TaskHandle<T>, RunError>) {
-        self.results.push(self.taken, task);
+    /// Submits tasks whose first has this index.
+    fn submit(
+        &mut self,
+        terms: Option<Arc<Terms>>,
+        inputs: Inputs,
+        index: usize,
+        place: Option<Place>,
+    ) {
+        let Some(terms) = terms else { return };
+        let share = self.chunk.filter(|_| self.shares_instance).map(|(chunk, _)| chunk);
+        let inbox = self.results.inbox().clone();
+        let batch = MapBatch { inbox, terms, inputs, index, share, place };
+        match self.pool.core.enqueue_batch(batch, &self.options) {
+            Ok(tasks) => self.results.submitted(tasks),
+            Err(error) => {
+                self.taken = index;
+                self.refuse(error);
+            }
+        }
+    }
+
+    /// The next item that is ahead cannot be submitted.
+    fn refuse_next(&mut self, error: SubmitError) {
+        if self.ahead.pop_front().is_some() {
+            self.refuse(error);
+        }
+    }
+
+    /// An item that was taken cannot be submitted.
+    fn refuse(&mut self, error: SubmitError) {
+        if matches!(error, SubmitError::Closed | SubmitError::Broken(_)) {
+            // What was submitted before still ends, and this error comes last.
+            self.take_no_more();
+            self.results.push_last(self.taken, RunError::Submit(error));
+            self.taken += 1;
+            return;
+        }
+        self.push_error(RunError::Submit(error));
+    }
+
+    fn push_error(&mut self, error: RunError) {
+        self.results.push_error(self.taken, error);
         self.taken += 1;
     }
-}
-
-/// A moment after another; a time too far to reckon with never comes.
-fn after(start: Instant, time: Duration) -> Instant {
-    const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
-    start.checked_add(time).unwrap_or_else(|| start + NEVER)
-}
-
-/// The result of a task that has ended.
-fn result_of<T: TaskResult>((_, task): Ended<T>) -> Result<T, RunError> {
-    task.and_then(|task| Ok(task.into_result()?))
 }
 
 impl<T: TaskResult, I> Iterator for Map<T, I>
@@ -324,6 +455,10 @@ where
     type Item = Result<T, RunError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_task().map(result_of)
+        let next = self.fill_for_next().and_then(|()| {
+            let deadline = self.deadline;
+            self.results.next_result(deadline).map_err(|TimedOut| self.run_out())
+        });
+        next.unwrap_or_else(|error| Some(Err(error)))
     }
 }

@@ -1,176 +1,323 @@
-//! Results: tasks of a map that are under way, given out as their consumer wants them.
+//! Results: what has ended of a map, given out in the items' order or as it comes.
 //!
-//! Invariant: a task that was pushed is given out once, or cancelled.
+//! ```text
+//! Inbox ─ groups of items ─► waiting, by the index of the first ─► current ─► given out
+//!                       └──► ready, as they came ─────────────────────▲
+//! ```
+//!
+//! A group's items follow each other in the map, so a group waits for its turn as a whole.
+//!
+//! Invariant: each item that was submitted or refused is given out once, or cancelled.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
+use std::marker::PhantomData;
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
 #[cfg(feature = "stream")]
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use super::Ended;
+use stockade_wire::TaskRange;
+
+use super::{EndedItem, EndedItems, Inbox};
 use crate::RunError;
-use crate::completions::Completions;
-use crate::sync::wake;
-use crate::task::{TaskHandle, TaskResult};
+use crate::cell::TaskCell;
+use crate::driver::Command as DriverCommand;
+use crate::link::Link;
+use crate::task::{Output, TaskHandle, TaskResult, decode};
 
-/// Tasks under way, or errors in their place; with the indices of their items.
+/// Items of a map that are under way, and those that have ended.
 #[derive(Debug)]
 pub(super) struct Results<T: TaskResult> {
-    order: Order<T>,
+    link: Arc<Link>,
+    inbox: Arc<Inbox>,
+    /// Batches of which not all has ended, in the order of their tasks, and how much of each.
+    batches: VecDeque<(TaskRange, u32)>,
+    /// Items that are not given out.
+    left: usize,
+    is_ordered: bool,
+    /// The index of the next item, where they are given out in their order.
+    next: usize,
+    /// What is given out now.
+    current: Option<EndedItems>,
+    /// In the items' order: groups whose turn has not come.
+    waiting: BTreeMap<usize, Group>,
+    /// Otherwise: groups as they came.
+    ready: VecDeque<Group>,
+    /// What ends the map, to be given out last.
+    last: Option<(usize, RunError)>,
+    result: PhantomData<fn() -> T>,
 }
 
-/// An error is larger than a handle, and rarer.
-type Slot<T> = Result<TaskHandle<T>, Box<RunError>>;
+/// Batches that are kept although each of their items may have ended.
+const BATCHES_KEPT: usize = 64;
 
+/// What is known of items that follow each other.
 #[derive(Debug)]
-enum Order<T: TaskResult> {
-    /// By the items' order: the index of the first, and whatever follows it.
-    Items { first: usize, slots: VecDeque<Slot<T>> },
-    /// By completion.
-    Completion { under_way: BTreeMap<usize, Slot<T>>, ended: Arc<Completions> },
+enum Group {
+    Ended(EndedItems),
+    Failed(usize, Box<RunError>),
+}
+
+/// What is to be given out next.
+#[derive(Debug)]
+enum Next {
+    /// The first item of the current group.
+    Item,
+    Failed(usize, RunError),
 }
 
 /// The deadline came first.
 #[derive(Debug)]
 pub(super) struct TimedOut;
 
+/// A task that has ended as its handle, and the index of its item.
+pub(super) type EndedTask<T> = (usize, Result<TaskHandle<T>, RunError>);
+
 impl<T: TaskResult> Results<T> {
     /// None yet, to be given out in the items' order.
-    pub(super) fn ordered() -> Self {
-        Self { order: Order::Items { first: 0, slots: VecDeque::new() } }
-    }
-
-    /// The same, to be given out as they end.
-    pub(super) fn unordered(mut self) -> Self {
-        let Order::Items { first, slots } = &mut self.order else { return self };
-        let (first, slots) = (*first, std::mem::take(slots));
-        let (under_way, ended) = (BTreeMap::new(), Arc::default());
-        let mut results = Self { order: Order::Completion { under_way, ended } };
-        for (index, slot) in (first..).zip(slots) {
-            results.put(index, slot);
+    pub(super) fn ordered(link: Arc<Link>) -> Self {
+        Self {
+            link,
+            inbox: Arc::default(),
+            batches: VecDeque::new(),
+            left: 0,
+            is_ordered: true,
+            next: 0,
+            current: None,
+            waiting: BTreeMap::new(),
+            ready: VecDeque::new(),
+            last: None,
+            result: PhantomData,
         }
-        results
     }
 
-    /// How many are under way.
+    /// From now on they are given out as they come.
+    pub(super) fn unordered(&mut self) {
+        self.is_ordered = false;
+        self.ready.extend(mem::take(&mut self.waiting).into_values());
+    }
+
+    /// Where the driver puts what has ended.
+    pub(super) fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    /// How many are not given out.
     pub(super) fn len(&self) -> usize {
-        match &self.order {
-            Order::Items { slots, .. } => slots.len(),
-            Order::Completion { under_way, .. } => under_way.len(),
+        self.left
+    }
+
+    /// How many are given out.
+    pub(super) fn given(&self) -> usize {
+        self.next
+    }
+
+    /// Whether all are given out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+
+    /// The next items were submitted as these tasks.
+    pub(super) fn submitted(&mut self, tasks: TaskRange) {
+        self.left += tasks.count() as usize;
+        self.batches.push_back((tasks, tasks.count()));
+    }
+
+    /// The item of this index was not submitted.
+    pub(super) fn push_error(&mut self, index: usize, error: RunError) {
+        self.left += 1;
+        self.put(index, Group::Failed(index, Box::new(error)));
+    }
+
+    /// The map ends with this error, after everything that was submitted.
+    pub(super) fn push_last(&mut self, index: usize, error: RunError) {
+        if self.last.is_none() {
+            self.left += 1;
+            self.last = Some((index, error));
         }
     }
 
-    /// Whether none is under way.
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
+    fn put(&mut self, index: usize, group: Group) {
+        if self.is_ordered {
+            self.waiting.insert(index, group);
+        } else {
+            self.ready.push_back(group);
+        }
+    }
+
+    /// Takes over what has ended.
+    fn take_in(&mut self) {
+        for group in self.inbox.take_all() {
+            let Some((first, count)) = group.span() else { continue };
+            let after = self.batches.partition_point(|(tasks, _)| tasks.first() <= first.task);
+            if let Some((_, left)) = after.checked_sub(1).and_then(|at| self.batches.get_mut(at)) {
+                *left = left.saturating_sub(count);
+            }
+            self.put(first.index, Group::Ended(group));
+        }
+        while self.batches.pop_front_if(|(_, left)| *left == 0).is_some() {}
+        // A slow item at the front keeps nothing of those behind it that have ended.
+        if self.batches.len() > 2 * self.left + BATCHES_KEPT {
+            self.batches.retain(|(_, left)| *left > 0);
+        }
     }
 
     /// Whether the next can be given out without waiting for it.
-    pub(super) fn has_next(&self) -> bool {
-        match &self.order {
-            Order::Items { slots, .. } => match slots.front() {
-                Some(Ok(task)) => task.cell.is_done(),
-                Some(Err(_)) => true,
-                None => false,
-            },
-            Order::Completion { ended, .. } => ended.has_next(),
+    pub(super) fn has_next(&mut self) -> bool {
+        if self.current.is_some() {
+            return true;
         }
+        self.take_in();
+        let is_last = self.left == 1 && self.last.is_some();
+        is_last || self.waiting.contains_key(&self.next) || !self.ready.is_empty()
     }
 
-    /// Adds the task of the next item, which has this index, or the error that it had.
-    pub(super) fn push(&mut self, index: usize, task: Result<TaskHandle<T>, RunError>) {
-        self.put(index, task.map_err(Box::new));
-    }
-
-    fn put(&mut self, index: usize, slot: Slot<T>) {
-        match &mut self.order {
-            Order::Items { first, slots } => {
-                if slots.is_empty() {
-                    *first = index;
+    /// What is to be given out next, as far as it is known.
+    fn next_known(&mut self) -> Option<Next> {
+        if self.current.is_none() {
+            let group = match self.is_ordered {
+                true => self.waiting.remove(&self.next),
+                false => self.ready.pop_front(),
+            };
+            match group {
+                Some(Group::Ended(items)) => self.current = Some(items),
+                Some(Group::Failed(index, error)) => {
+                    self.count_given();
+                    return Some(Next::Failed(index, *error));
                 }
-                slots.push_back(slot);
-            }
-            Order::Completion { under_way, ended } => {
-                match &slot {
-                    Ok(task) => task.cell.follow(ended, index),
-                    // Whoever polls has polled before or polls after this.
-                    Err(_) => ended.push(index).into_iter().for_each(wake),
+                None => {
+                    let (index, error) = self.last.take_if(|_| self.left == 1)?;
+                    self.count_given();
+                    return Some(Next::Failed(index, error));
                 }
-                under_way.insert(index, slot);
             }
         }
+        Some(Next::Item)
     }
 
-    /// Blocks for the next that has ended; `None` where none is left.
-    pub(super) fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Ended<T>>, TimedOut> {
-        if self.is_empty() {
-            return Ok(None);
-        }
-        match &mut self.order {
-            Order::Items { first, slots } => {
-                if let Some(Ok(task)) = slots.front()
-                    && task.cell.wait(deadline).is_none()
-                {
-                    return Err(TimedOut);
-                }
-                Ok(take_first(first, slots))
+    fn count_given(&mut self) {
+        self.left -= 1;
+        self.next += 1;
+    }
+
+    /// What is to be given out next, once it is known; `None` where nothing is left.
+    fn wait_for_next(&mut self, deadline: Option<Instant>) -> Result<Option<Next>, TimedOut> {
+        loop {
+            if let Some(next) = self.next_known() {
+                return Ok(Some(next));
             }
-            Order::Completion { under_way, ended } => {
-                if let Some(task) = under_way.values().flatten().next() {
-                    // All of one pool: if nobody else does, this thread listens to its workers.
-                    let hub = &task.cell.terms.link.hub;
-                    hub.lead(ended.awaited(), deadline, || ended.has_next());
-                }
-                let index = ended.next(deadline).ok_or(TimedOut)?;
-                Ok(under_way.remove_entry(&index).map(given_out))
+            self.take_in();
+            if let Some(next) = self.next_known() {
+                return Ok(Some(next));
+            }
+            if self.is_empty() {
+                return Ok(None);
+            }
+            if !self.inbox.wait(&self.link.hub, deadline) {
+                return Err(TimedOut);
             }
         }
     }
 
-    /// As [`next`](Self::next), as a future does it.
+    /// Blocks for the next result; `None` where none is left.
+    pub(super) fn next_result(
+        &mut self,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Result<T, RunError>>, TimedOut> {
+        let next = self.wait_for_next(deadline)?;
+        Ok(next.map(|next| self.give_result(next)))
+    }
+
+    /// Blocks for the next task; `None` where none is left.
+    pub(super) fn next_task(
+        &mut self,
+        deadline: Option<Instant>,
+    ) -> Result<Option<EndedTask<T>>, TimedOut> {
+        let next = self.wait_for_next(deadline)?;
+        Ok(next.map(|next| self.give_task(next)))
+    }
+
+    /// Blocks for the next item, as the driver has put it; `None` where none is left, or the next was
+    /// not submitted.
+    pub(super) fn next_item(&mut self) -> Option<EndedItem> {
+        match self.wait_for_next(None) {
+            Ok(Some(Next::Item)) => self.take_first(),
+            Ok(_) | Err(TimedOut) => None,
+        }
+    }
+
+    /// As [`next_result`](Self::next_result), as a future does it.
     #[cfg(feature = "stream")]
-    pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Ended<T>>> {
-        if self.is_empty() {
-            return Poll::Ready(None);
-        }
-        match &mut self.order {
-            Order::Items { first, slots } => {
-                if let Some(Ok(task)) = slots.front() {
-                    ready!(task.cell.poll(context));
-                }
-                Poll::Ready(take_first(first, slots))
+    pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Result<T, RunError>>> {
+        loop {
+            if let Some(next) = self.next_known() {
+                return Poll::Ready(Some(self.give_result(next)));
             }
-            Order::Completion { under_way, ended } => {
-                let index = ready!(ended.poll_next(context));
-                Poll::Ready(under_way.remove_entry(&index).map(given_out))
+            if self.is_empty() {
+                return Poll::Ready(None);
             }
+            if !self.inbox.poll(context.waker()) {
+                return Poll::Pending;
+            }
+            self.take_in();
         }
+    }
+
+    fn give_result(&mut self, next: Next) -> Result<T, RunError> {
+        if let Next::Failed(_, error) = next {
+            return Err(error);
+        }
+        let result = self.current.as_mut().and_then(|group| {
+            // Decoded where it lies: an item is large.
+            let completed = &mut group.items.front_mut()?.completed;
+            let output = mem::replace(&mut completed.result, Ok(Output::InPlace));
+            Some(output.and_then(|output| decode(&group.terms, completed, Cow::Owned(output))))
+        });
+        self.take_first();
+        Ok(result.unwrap_or_else(|| unreachable!("a group has items"))?)
+    }
+
+    fn give_task(&mut self, next: Next) -> EndedTask<T> {
+        if let Next::Failed(index, error) = next {
+            return (index, Err(error));
+        }
+        let common = self.current.as_ref().map(|group| (group.terms.clone(), group.submitted));
+        let (Some((terms, submitted)), Some(item)) = (common, self.take_first()) else {
+            unreachable!("a group has items")
+        };
+        let EndedItem { index, task, completed, leftovers } = item;
+        let leftovers = leftovers.map(|leftovers| *leftovers);
+        let cell = TaskCell::ended(task, terms, submitted, completed, leftovers);
+        (index, Ok(TaskHandle::new(Arc::new(cell))))
+    }
+
+    /// Takes the first item of the current group, which is given out.
+    fn take_first(&mut self) -> Option<EndedItem> {
+        let group = self.current.as_mut()?;
+        let item = group.items.pop_front();
+        if group.items.is_empty() {
+            self.current = None;
+        }
+        self.count_given();
+        item
     }
 
     /// Cancels what is under way, as far as it has not started, and forgets it.
     pub(super) fn cancel(&mut self) {
-        let slots: Vec<_> = match &mut self.order {
-            Order::Items { slots, .. } => std::mem::take(slots).into(),
-            Order::Completion { under_way, .. } => {
-                std::mem::take(under_way).into_values().collect()
-            }
-        };
-        for task in slots.into_iter().flatten() {
-            task.cancel();
+        (self.left, self.last, self.current) = (0, None, None);
+        self.waiting.clear();
+        self.ready.clear();
+        let batches: Vec<_> = mem::take(&mut self.batches).into_iter().collect();
+        if !batches.is_empty() {
+            self.inbox.cancel();
+            let batches = batches.into_iter().map(|(tasks, _)| tasks).collect();
+            // The pool may be gone: then nothing is left to be told.
+            let _ = self.link.tell(DriverCommand::CancelMap(batches));
         }
     }
-}
-
-fn take_first<T: TaskResult>(first: &mut usize, slots: &mut VecDeque<Slot<T>>) -> Option<Ended<T>> {
-    let slot = slots.pop_front()?;
-    *first += 1;
-    Some(given_out((*first - 1, slot)))
-}
-
-fn given_out<T: TaskResult>((index, slot): (usize, Slot<T>)) -> Ended<T> {
-    (index, slot.map_err(|error| *error))
 }
 
 impl<T: TaskResult> Drop for Results<T> {

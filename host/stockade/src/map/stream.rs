@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use futures_core::{FusedStream, Stream};
 
-use super::{Filled, Map, MapAll, result_of};
+use super::{Filled, Map, MapAll};
 use crate::RunError;
 use crate::arguments::Arguments;
 use crate::room::Patience;
@@ -99,7 +99,7 @@ where
             Ok(Filled::NoRoom) => {
                 if this.is_due(this.map.deadline, context) {
                     let last = this.map.run_out();
-                    return this.give(Some(result_of(last)));
+                    return this.give(Some(Err(last)));
                 }
                 if let Some(room) = this.map.pool.core.link.shared.room() {
                     room.wake_when_free(context.waker());
@@ -108,15 +108,15 @@ where
             }
             Err(error) => {
                 let last = this.map.fail(error);
-                return this.give(Some(result_of(last)));
+                return this.give(Some(Err(last)));
             }
         }
         if let Poll::Ready(ended) = this.map.results.poll_next(context) {
-            return this.give(ended.map(result_of));
+            return this.give(ended);
         }
         if this.is_due(this.map.deadline, context) {
             let last = this.map.run_out();
-            return this.give(Some(result_of(last)));
+            return this.give(Some(Err(last)));
         }
         Poll::Pending
     }
@@ -128,11 +128,11 @@ impl<T: TaskResult> Stream for MapStream<MapAll<T>> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         if let Poll::Ready(ended) = this.map.results().poll_next(context) {
-            return this.give(ended.map(result_of));
+            return this.give(ended);
         }
         if this.is_due(this.map.deadline(), context) {
             let last = this.map.run_out();
-            return this.give(Some(result_of(last)));
+            return this.give(Some(Err(last)));
         }
         Poll::Pending
     }

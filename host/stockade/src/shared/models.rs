@@ -167,7 +167,7 @@ fn the_list_has_the_tasks_that_the_pool_cancelled_and_no_others() {
             })
         };
         let driver = thread::spawn(move || {
-            let [resolved, dropped] = tasks;
+            let [mut resolved, dropped] = tasks;
             resolved.resolve(
                 Resolution::Cancelled(DispatchCancel::Shutdown),
                 None,

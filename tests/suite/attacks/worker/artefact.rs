@@ -90,9 +90,10 @@ fn a73_an_artefact_that_could_change_or_is_not_whole_is_refused() {
     let whole = sealed_file("artefact", &good).unwrap();
     worker.send(&load(MODULE), &[whole.as_fd()]);
     assert_eq!(worker.receive(), Some(WorkerMessage::Loaded(MODULE)));
-    page.offer(0, TaskId(9));
+    page.offer(0, TaskId(9).into());
     let run = Run {
-        task: TaskId(9),
+        tasks: TaskId(9).into(),
+        lengths: Vec::new(),
         module: MODULE,
         invocation: Invocation::Scalar { export: "double".into(), args: vec![Scalar::I32(21)] },
         limits: None,

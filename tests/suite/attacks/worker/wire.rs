@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use stockade::{
-    BuildError, Bytes, CancelReason, Limits, Lockdown, MachineFault, SharedBuffer, TaskError,
-    TaskHandle, WorkerProgram,
+    BuildError, Bytes, CancelReason, Limits, Lockdown, MachineFault, SharedBuffer, SliceError,
+    TaskError, TaskHandle, TaskOptions, WorkerProgram,
 };
 use stockade_tests::{
-    Folder, Gate, HOSTILE_BATCH, descriptors_of, eventually, name_for_a_pool, numbers, script,
-    worker_program,
+    Folder, Gate, HOSTILE_BATCH, PATIENCE, descriptors_of, eventually, name_for_a_pool, numbers,
+    script, worker_program,
 };
 
 use super::super::seen;
@@ -81,7 +81,7 @@ fn lies_about_what_has_started_cost_at_most_what_the_worker_held() {
 
 #[test]
 fn a69_answers_of_the_wrong_type_twice_or_to_nobody_cost_their_worker_and_one_task() {
-    let wrong_type = ["wrong-kind", "no-command", "recalled", "elsewhere"];
+    let wrong_type = ["wrong-kind", "no-command", "no-column", "recalled", "elsewhere"];
     let to_nobody = ["unknown-task", "no-task", "backwards", "items-of-another"];
     assert_each_costs_its_worker_and_one_task(&wrong_type);
     assert_each_costs_its_worker_and_one_task(&to_nobody);
@@ -93,6 +93,37 @@ fn a69_answers_of_the_wrong_type_twice_or_to_nobody_cost_their_worker_and_one_ta
         69,
         "killed each time; wrong type, to nobody, or of a result that is not where it says: one task of ten lost; twice: none; after a cancel: it stays cancelled",
     );
+}
+
+/// A worker gives fewer or more results than a piece of a slice has items, or other ones, or says that
+/// an item failed which the piece does not have.
+#[test]
+fn lies_about_a_column_cost_their_worker_and_one_piece() {
+    for evil in [
+        "column-short",
+        "column-long",
+        "column-elsewhere",
+        "column-of-scalars",
+        "column-exited",
+        "column-item-beyond",
+        "column-item-without-end",
+    ] {
+        let gate = Gate::new();
+        let pool = hostile(evil, &gate).build().unwrap();
+        let same = pool.function::<u64>("same_i64").unwrap();
+        let items = vec![1_u64; 100];
+        let error = std::thread::scope(|scope| {
+            scope.spawn(|| open(&gate, &pool, 1));
+            same.map_slice(&items).unwrap_err()
+        });
+        // Nobody knows how long one takes, so the first piece is one item.
+        let is_lost = matches!(&error, SliceError::Piece { items, error: TaskError::WorkerLost(_) }
+                if *items == (0..1));
+        assert!(is_lost, "{evil}: {error:?}");
+        assert!(same.map_slice(&items).unwrap() == [0x0707_0707_0707_0707; 100], "{evil}");
+        assert_ne!(pool.workers()[0].id.0, 1, "{evil}: its worker lives");
+        assert!(pool.shutdown() && !pool.is_broken(), "{evil}");
+    }
 }
 
 /// A worker says that results lie where its tasks' inputs did, and they are longer than that, or no
@@ -155,6 +186,43 @@ fn answer_after_a_cancel() {
     assert!(pool.shutdown());
     ends.assert_once();
     assert!(cancelled.is_cancelled());
+}
+
+/// Whatever became of its items with one worker, the next has them to itself.
+#[test]
+fn a_lie_about_items_of_a_map_costs_no_worker_after_it() {
+    for evil in ["emitting-recalled", "emitting-wrong-kind", "emitting-started-nothing"] {
+        let gate = Gate::new();
+        let pool = hostile(evil, &gate).build().unwrap();
+        let items = (0..HOSTILE_BATCH as i32).map(|number| (number, 1));
+        let map = pool.starmap::<i32, _, _>("add", items).chunk_size(HOSTILE_BATCH);
+        let mut map = map.options(TaskOptions::default().retries(1)).submit_all();
+        open(&gate, &pool, HOSTILE_BATCH);
+        for index in 0..HOSTILE_BATCH {
+            let task = map.next_task().unwrap().1.unwrap();
+            let (result, report) = (task.result(), task.report());
+            assert!(matches!(result, Ok(7)), "{evil}, item {index}: {result:?}");
+            assert_eq!(report.worker.map(|worker| worker.0), Some(2), "{evil}, item {index}");
+            assert_eq!(task.emitted::<Bytes>().count(), 1, "{evil}, item {index}");
+        }
+    }
+}
+
+/// What it answered counts, and is not run again.
+#[test]
+fn nonsense_behind_answers_costs_none_of_them() {
+    let gate = Gate::new();
+    let pool = hostile("answers-and-nonsense", &gate).build().unwrap();
+    let items = (0..HOSTILE_BATCH as i32).map(|number| (number, 1));
+    let map = pool.starmap::<i32, _, _>("add", items).chunk_size(HOSTILE_BATCH).submit_all();
+    let mut map = map.timeout(PATIENCE);
+    open(&gate, &pool, HOSTILE_BATCH);
+    for index in 0..HOSTILE_BATCH {
+        let task = map.next_task().unwrap().1.unwrap();
+        assert_eq!(task.result().unwrap(), 7, "item {index}");
+        let worker = if index < 3 { 1 } else { 2 };
+        assert_eq!(task.report().worker.map(|worker| worker.0), Some(worker), "item {index}");
+    }
 }
 
 #[test]

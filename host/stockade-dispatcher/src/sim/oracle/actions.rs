@@ -1,10 +1,10 @@
 //! What every action must satisfy, given everything before it.
 
-use stockade_wire::{TaskId, WorkerId};
+use stockade_wire::{TaskId, TaskRange, WorkerId};
 
-use super::super::super::{Action, BrokenCause, Hook, Moment, RequestId, ShutdownMode};
+use super::super::super::{Action, BrokenCause, EntryKey, Hook, Moment, RequestId, ShutdownMode};
 use super::super::coverage::Coverage;
-use super::{Oracle, Request, Sent, Worker};
+use super::{Giving, Oracle, Request, SentTask, Steal, Waiting, Worker};
 
 impl Oracle {
     /// An action was decided.
@@ -14,6 +14,10 @@ impl Oracle {
         action: &Action,
         coverage: &mut Coverage,
     ) {
+        self.note_full_windows();
+        if !matches!(action, Action::Run(..)) {
+            self.giving = None;
+        }
         match *action {
             Action::Prepare => {
                 assert!(!self.preparing && !self.prepared, "prepared once");
@@ -21,13 +25,15 @@ impl Oracle {
                 self.preparing = true;
             }
             Action::Spawn(id) => self.spawn(now, id),
-            Action::Run(id, ref batch) => self.run(now, id, batch, coverage),
-            Action::Start(id) => self.start(id),
-            Action::Recall(id, task) => self.recall(now, id, task),
+            Action::Run(id, entry, tasks) => self.run(now, id, entry, tasks, coverage),
+            Action::Start(entry, id) => self.start(entry, id),
+            Action::Recall(id, entry, task) => self.recall(now, id, entry, task, coverage),
             Action::Stop(id, task) => self.stop(now, id, task),
             Action::Close(id) => self.close(now, id, coverage),
             Action::Kill(id) => self.kill(now, id, coverage),
-            Action::Resolve(id, resolution) => self.resolve(now, id, resolution, coverage),
+            Action::Resolve(entry, tasks, resolution) => {
+                self.resolve_all(now, entry, tasks, resolution, coverage);
+            }
             Action::Broken(cause) => self.break_pool(cause),
             Action::Quarantine(module) => {
                 let due = self.must_quarantine.take();
@@ -59,36 +65,52 @@ impl Oracle {
             let unserved = |request: &&mut Request| request.started < request.granted;
             self.requests.iter_mut().find(unserved).expect("somebody asked").started += 1;
         }
-        self.workers.insert(id, Worker::new(now));
+        self.workers.insert(id, Worker::new(now, &self.config));
         assert!(self.active() <= self.config.workers_max, "too many workers");
         assert!(self.workers.len() <= 2 * self.config.workers_max, "too many processes");
     }
 
-    fn run(&mut self, now: Moment, id: WorkerId, batch: &[TaskId], coverage: &mut Coverage) {
+    fn run(
+        &mut self,
+        now: Moment,
+        id: WorkerId,
+        entry: EntryKey,
+        tasks: TaskRange,
+        coverage: &mut Coverage,
+    ) {
+        self.check_entry(entry, tasks);
+        let is_late = |waiting: &Waiting| waiting.is_late && waiting.task == tasks.first();
+        let late = if self.queue.iter().any(is_late) { Vec::new() } else { self.take_late() };
         let worker = &self.workers[&id];
         assert!(
             worker.ready && worker.is_serving() && !worker.retired,
             "work goes to who may work"
         );
-        assert!(!batch.is_empty(), "work goes out");
-        let room = self.config.window_tasks_max - worker.window.len();
-        let depth = worker.depth(self.config.window_time);
-        let bytes: usize = batch.iter().map(|id| self.tasks[id].submission.inline_bytes).sum();
-        let bytes_fit = worker.bytes() + bytes <= self.config.window_bytes_max;
-        if worker.is_idle() {
-            let chunk = self.tasks[&batch[0]].submission.chunk;
-            let same = |id| chunk.is_some() && self.tasks[id].submission.chunk == chunk;
-            assert!(batch.len() == 1 || batch.iter().all(same), "a batch is of one chunk");
-            assert!(batch.len() == 1 || bytes_fit, "a window is too full");
-            assert!(batch.len() <= depth.unwrap_or(room).min(room), "a window is too deep");
+        let batch = *self.waiting_batches().first().expect("work that waits goes out");
+        assert_eq!(batch.first(), tasks.first(), "work goes out in order");
+        let (count, given) = (batch.count() as usize, tasks.count() as usize);
+        let task_bytes = self.tasks[&tasks.first()].submission.task_bytes;
+        // What was withheld meanwhile was not known when this was decided.
+        let room = self.room(worker, worker.batches() - worker.split, task_bytes);
+        let expected = if worker.is_idle() {
+            if count > room {
+                coverage.see("situation: a batch was cut at a window");
+            }
+            count.min(room.max(1))
         } else {
-            self.check_deepening(now, worker, batch.len(), coverage);
-            assert!(bytes_fit && batch.len() <= room, "a window is too full");
-        }
-        for id in batch {
-            assert!(!self.queue.is_empty(), "work that waits goes out");
-            assert_eq!(self.queue.remove(0), *id, "work goes out in order");
-            let task = &self.tasks[id];
+            let wanted = self.check_deepening(now, id, given, coverage);
+            let is_cut = count > room && self.is_oversized(count, task_bytes);
+            if is_cut {
+                coverage.see("situation: a batch was cut for a busy worker");
+            }
+            assert!(given <= room, "a window is too full");
+            if is_cut { wanted.min(room) } else { count }
+        };
+        let is_exact = given == expected || self.decided_before_cancel;
+        assert!(is_exact, "a batch is cut where it has to be, and nowhere else");
+        for id in tasks.iter() {
+            assert_eq!(self.queue.remove(0).task, id, "work goes out in order");
+            let task = &self.tasks[&id];
             assert_eq!(task.resolution, None, "an ended task does not run");
             assert!(!task.cancel_asked && !task.stop_asked, "a cancelled task does not run");
             let module = task.submission.module;
@@ -99,52 +121,83 @@ impl Oracle {
                 coverage.see("situation: a task was queued again untouched");
             }
         }
-        self.send(now, id, batch, coverage);
+        self.put_back_late(late);
+        self.send(now, id, tasks, coverage);
         if self.idle() == 0 {
             // Also where the driver then keeps back what would have kept the last one busy.
             self.uneven_since = None;
         }
     }
 
-    /// What has to be so where a worker is given more than it has.
-    fn check_deepening(&self, now: Moment, worker: &Worker, given: usize, coverage: &mut Coverage) {
+    /// What has to be so where a worker is given more than it has. Returns how many tasks it may be given
+    /// unless they are a whole batch.
+    fn check_deepening(
+        &mut self,
+        now: Moment,
+        id: WorkerId,
+        given: usize,
+        coverage: &mut Coverage,
+    ) -> usize {
+        let worker = &self.workers[&id];
+        if let Some(giving) = &mut self.giving
+            && giving.worker == id
+            && giving.given < giving.wanted
+        {
+            let wanted = giving.wanted - giving.given;
+            if given <= wanted {
+                giving.given += given;
+                return wanted;
+            }
+        }
         let held = worker.tasks().count();
-        let depth = worker.depth(self.config.window_time).expect("a worker whose pace is known");
+        let depth = worker.pace.depth().expect("a worker whose pace is known");
         assert!(held * 2 <= depth, "a window is filled when it has run low");
-        assert!(held + given <= depth, "a window is too deep");
         assert!(!self.is_overdue(now, worker), "nobody goes behind a slow task");
         let starting = self.workers.values().filter(|worker| worker.is_starting()).count();
         assert_eq!(self.idle() + starting, 0, "depth comes after parallelism");
         let may_start = self.prepared && now >= self.paused_until && self.has_room();
         assert!(!may_start || !self.misses_worker(), "depth comes after another worker");
         let share = self.queue.len().div_ceil(self.active());
-        assert!(given <= share, "everybody gets a share");
-        let most = (depth - held).min(self.config.window_tasks_max - worker.window.len());
-        coverage.see(if given == share && given < most {
-            "situation: what was left was shared out"
+        let room = self.config.window_tasks_max - worker.window.len();
+        let most = (depth - held).min(room);
+        let wanted = most.min(share);
+        assert!(wanted > 0, "nothing is wanted");
+        if share < most {
+            coverage.see("situation: what was left was shared out");
         } else {
-            "situation: a busy worker was given more"
-        });
+            coverage.see("situation: a busy worker was given more");
+        }
+        if given > wanted {
+            coverage.see("situation: a batch went whole beyond what was wanted");
+        }
         if worker.front_since == now && held > 0 && !worker.announced {
             coverage.see("situation: a worker ran dry and was given more than a batch");
         }
+        self.giving = Some(Giving { worker: id, wanted, given });
+        wanted
     }
 
-    fn send(&mut self, now: Moment, id: WorkerId, batch: &[TaskId], coverage: &mut Coverage) {
-        let Self { workers, tasks, config, .. } = self;
+    fn send(&mut self, now: Moment, id: WorkerId, tasks: TaskRange, coverage: &mut Coverage) {
+        let sending = self.next_batch();
+        let Self { workers, tasks: known, config, .. } = self;
         let worker = workers.get_mut(&id).unwrap();
         if worker.window.is_empty() {
             worker.begin(now);
         }
-        for task in batch {
-            if worker.window.iter().any(|sent| sent.task == *task) {
-                coverage.see("situation: a task went back to the worker that had its ghost");
+        for task in tasks.iter() {
+            if worker.window.iter().any(|sent| sent.task == task) {
+                coverage.see("situation: a task went back to the worker that was to hand it back");
             }
-            let bytes = tasks[task].submission.inline_bytes;
-            let sent = Sent { task: *task, ghost_since: None, is_recalled: false, bytes };
+            let bytes = known[&task].submission.task_bytes;
+            let sent = SentTask { task, sending, revoked_since: None, is_recalled: false, bytes };
             worker.window.push_back(sent);
         }
-        worker.assigned += batch.len() as u64;
+        let batches = worker.batches() - worker.split;
+        assert!(batches <= config.window_batches_max, "a window has too many batches");
+        if worker.batches() == config.window_batches_max && config.window_batches_max > 1 {
+            coverage.see("situation: a window had as many batches as it may");
+        }
+        worker.assigned += u64::from(tasks.count());
         if let Some(max) = config.tasks_per_worker_max {
             assert!(worker.assigned <= max, "a worker is used up");
             if worker.was_retired {
@@ -158,26 +211,60 @@ impl Oracle {
         }
     }
 
-    /// A task is wanted back because it may not run, because it waits behind a slow one or one that is
-    /// ended with its worker, or because somebody idles; and the last of a window first.
-    fn recall(&mut self, now: Moment, id: WorkerId, task: TaskId) {
-        let must = self.must_recall.remove(&(id, task));
-        let is_slow = self.is_overdue(now, &self.workers[&id]);
-        let relieves = self.relief.is_some() && self.idle() > 0;
-        let ends = self.front_ends(now, &self.workers[&id]);
-        assert!(must || is_slow || relieves || ends, "wanted back for a reason");
+    /// The rest of a batch is recalled because it may not run, because it waits behind a slow task or one
+    /// that is ended with its worker, or because somebody idles; and the last of a window first.
+    fn recall(
+        &mut self,
+        now: Moment,
+        id: WorkerId,
+        entry: EntryKey,
+        task: TaskId,
+        coverage: &mut Coverage,
+    ) {
+        self.check_entry(entry, task.into());
+        let worker = &self.workers[&id];
+        assert!(!worker.killed, "what a dying worker has is waited for");
+        let is_it = |sent: &SentTask| sent.task == task && !sent.is_revoked();
+        let index = worker.window.iter().position(is_it).unwrap();
+        assert!(index > 0, "what is first has started");
+        let sending = worker.window[index].sending;
+        let is_of_it =
+            |sent: &&SentTask| sent.sending == sending && !sent.is_revoked() && !sent.is_recalled;
+        let rest = worker.window.iter().skip(index).take_while(is_of_it);
+        let rest: Vec<_> = rest.map(|sent| sent.task).collect();
+        assert!(!rest.is_empty(), "recalled once");
+        if worker.window[index - 1].sending == sending && index > 1 {
+            coverage.see("situation: a part of a batch was recalled");
+        }
+        let must = rest.iter().filter(|task| self.must_recall.remove(&(id, **task))).count();
+        assert!(must == 0 || must == rest.len(), "as many as have to be");
+        let must = must > 0;
+        let is_slow = self.is_overdue(now, worker);
+        let steals = self.steal_due.is_some() && self.idle() > 0;
+        let ends = self.front_ends(now, worker);
+        assert!(must || is_slow || steals || ends, "recalled for a reason");
+        let is_passed = |sent: &SentTask| must || sent.is_revoked() || sent.is_recalled;
+        let mut behind = worker.window.iter().skip(index + rest.len());
+        assert!(behind.all(is_passed), "the last comes back first");
         if ends && !must && !is_slow {
             self.must_die.push(id);
         }
-        let worker = self.workers.get_mut(&id).unwrap();
-        assert!(!worker.killed, "what a dying worker has is waited for");
-        let index = worker.window.iter().rposition(|sent| sent.task == task).unwrap();
-        assert!(index > 0, "what is first has started");
-        let is_passed = |sent: &Sent| must || sent.is_ghost() || sent.is_recalled;
-        assert!(worker.window.iter().skip(index + 1).all(is_passed), "the last comes back first");
-        let sent = &mut worker.window[index];
-        assert!(!sent.is_ghost() && !sent.is_recalled, "wanted back once");
-        sent.is_recalled = true;
+        if steals && !must && !is_slow && !ends {
+            self.steal(id, rest.len());
+        }
+        let window = &mut self.workers.get_mut(&id).unwrap().window;
+        window.iter_mut().skip(index).take(rest.len()).for_each(|sent| sent.is_recalled = true);
+    }
+
+    /// Tasks of the longest window are recalled for a worker that idles.
+    fn steal(&mut self, id: WorkerId, tasks: usize) {
+        let longest = self.workers.values().map(Worker::waiting).max().unwrap_or_default();
+        let steal = self.steal.get_or_insert_with(|| {
+            assert_eq!(self.workers[&id].waiting(), longest, "from the longest window");
+            Steal { worker: id, wanted: longest.div_ceil(2), recalled: 0 }
+        });
+        assert_eq!(steal.worker, id, "from one window");
+        steal.recalled += tasks;
     }
 
     fn stop(&mut self, now: Moment, id: WorkerId, task: TaskId) {
@@ -185,15 +272,19 @@ impl Oracle {
         assert!(!worker.killed && worker.stopping_since.is_none(), "stopped once");
         let is_first = worker.window.front().is_some_and(|sent| sent.task == task);
         assert!(is_first && self.front_ends(now, worker), "stopped for a reason");
-        let is_passed = |sent: &Sent| sent.is_ghost() || sent.is_recalled;
+        let is_passed = |sent: &SentTask| sent.is_revoked() || sent.is_recalled;
         assert!(worker.window.iter().skip(1).all(is_passed), "what waits behind it comes back");
         self.must_die.push(id);
     }
 
-    fn start(&mut self, id: TaskId) {
+    fn start(&mut self, entry: EntryKey, id: TaskId) {
+        self.check_entry(entry, id.into());
         let task = self.tasks.get_mut(&id).expect("a task that was submitted");
-        assert!(!task.cancel_asked && !task.stop_asked, "a cancelled task is not said to run");
         task.started = true;
+        if task.sent_revoked {
+            return;
+        }
+        assert!(!task.cancel_asked && !task.stop_asked, "a cancelled task is not said to run");
         let holds = |worker: &&mut Worker| worker.front() == Some(id);
         let worker = self.workers.values_mut().find(holds).expect("a front starts");
         assert!(!worker.killed && !worker.announced, "a front starts once");
@@ -245,7 +336,7 @@ impl Oracle {
         worker
             .window
             .front()
-            .and_then(|sent| sent.ghost_since)
+            .and_then(|sent| sent.revoked_since)
             .is_some_and(|since| now >= since.max(worker.front_since) + self.config.recall_timeout)
     }
 
@@ -283,10 +374,10 @@ impl Oracle {
         assert!(is_known, "nobody asked what a kill would cost");
         worker.excused |= ours && !worker.distrusted;
         worker.killed = true;
-        // The ghost that it was ended for is waited for no longer; a task's end follows.
+        // What it was to hand back is waited for no longer; or a task's end follows.
         let is_over = hand_back_late || stop_over || ends;
         if is_over && !worker.distrusted && worker.front().is_none() {
-            worker.window.pop_front();
+            worker.pop_revoked();
         }
     }
 

@@ -1,13 +1,13 @@
 //! What must have been done: by the end of a step, and by the end of a life.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::time::Duration;
 
 use stockade_wire::TaskId;
 
 use super::super::super::{Dispatcher, Moment, Resolution};
 use super::super::process::Process;
-use super::super::script::INLINE_BYTES_MAX;
 use super::{Oracle, Worker};
 
 impl Oracle {
@@ -20,15 +20,26 @@ impl Oracle {
             let spared = self.workers.get(&id).is_some_and(|worker| !worker.killed);
             assert!(!spared, "worker {id} has to be killed now");
         }
-        assert!(self.must_recall.is_empty(), "{:?} have to be wanted back", self.must_recall);
+        assert!(self.must_recall.is_empty(), "{:?} have to be recalled", self.must_recall);
         assert_eq!(self.must_quarantine, None, "a module has to be quarantined now");
-        let queue = dispatcher.queue.iter(&dispatcher.tasks).map(|key| dispatcher.tasks[key].id);
-        assert!(queue.eq(self.queue.iter().copied()), "the queue is another");
+        let batches = &dispatcher.batches;
+        let queue: Vec<_> = dispatcher.queue.iter(batches).map(|key| batches[key].tasks).collect();
+        assert_eq!(queue, self.waiting_batches(), "the queue is another");
+        self.giving = None;
+        if mem::take(&mut self.decided_before_cancel) {
+            // Some may have had no room for what waited first before that.
+            self.workers.values_mut().for_each(|worker| worker.was_full = true);
+        }
+        self.queue.iter_mut().for_each(|waiting| waiting.is_late = false);
+        self.workers.values_mut().for_each(|worker| worker.split = 0);
+        self.note_full_windows();
         assert_eq!(dispatcher.shutdown, self.shutdown, "the harshest shutdown counts");
         let counts = dispatcher.counts();
         assert_eq!(counts.workers, self.workers.len());
         let busy = self.workers.values().filter(|w| !w.killed && !w.window.is_empty()).count();
         assert_eq!(counts.busy, busy);
+        let waiting = dispatcher.workers.census().waiting;
+        assert_eq!(waiting, self.waiting(), "other tasks may be recalled");
         let running = self.workers.values().filter(|worker| worker.is_running()).count();
         assert_eq!(counts.pending_tasks, self.unresolved - running);
         let phases = self.workers.iter().map(|(&id, worker)| (id, worker.phase()));
@@ -55,8 +66,8 @@ impl Oracle {
             } else if !worker.ready {
                 since(worker.spawned_at, Some(self.config.start_timeout), "start timeout");
             } else if let Some(front) = worker.window.front() {
-                if let Some(ghost_since) = front.ghost_since {
-                    let hand_back_since = ghost_since.max(worker.front_since);
+                if let Some(revoked_since) = front.revoked_since {
+                    let hand_back_since = revoked_since.max(worker.front_since);
                     since(hand_back_since, Some(self.config.recall_timeout), "recall timeout");
                 } else {
                     let task = &self.tasks[&front.task];
@@ -101,21 +112,24 @@ impl Oracle {
             return;
         }
         for (id, worker) in self.workers.iter().filter(|(_, worker)| worker.is_active()) {
-            let Some(depth) = worker.depth(self.config.window_time) else { continue };
-            let depth = depth.min(self.config.window_tasks_max);
+            let Some(depth) = worker.pace.depth() else { continue };
             let has_run_low = worker.tasks().count() * 2 <= depth;
-            let has_room = worker.window.len() < self.config.window_tasks_max
-                && worker.bytes() + INLINE_BYTES_MAX <= self.config.window_bytes_max;
             let is_slow = self.is_overdue(now, worker) || worker.stopping_since.is_some();
-            assert!(!has_run_low || !has_room || is_slow, "worker {id} runs dry");
+            assert!(!has_run_low || worker.was_full || is_slow, "worker {id} runs dry");
         }
     }
 
     /// Nobody idles for long while tasks wait in another's window.
     fn check_evenness(&mut self, now: Moment) {
         let (idle, waiting) = (self.idle(), self.waiting());
-        if let Some(before) = self.relief.take() {
-            assert!(idle == 0 || waiting == 0 || waiting < before, "somebody idles for ever");
+        if let Some(steal) = self.steal.take() {
+            assert_eq!(steal.recalled, steal.wanted, "half of the longest window is stolen");
+        }
+        if let Some(before) = self.steal_due.take() {
+            assert!(
+                idle == 0 || waiting == 0 || waiting < before,
+                "nothing is stolen for a worker that idles"
+            );
         }
         let is_uneven = idle > 0 && waiting > 0;
         self.uneven_since = is_uneven.then(|| self.uneven_since.unwrap_or(now));
@@ -135,10 +149,10 @@ impl Oracle {
 
     /// Nothing happens any more, and nobody waits for anything.
     pub(in super::super) fn check_quiet(&self) {
-        assert_eq!(self.unresolved, 0, "a task waits for ever");
-        assert!(self.requested == 0 && !self.joining, "somebody waits for ever");
+        assert_eq!(self.unresolved, 0, "a task is left waiting");
+        assert!(self.requested == 0 && !self.joining, "a caller is left waiting");
         let idle = self.workers.values().all(Worker::is_idle);
-        assert!(idle, "a worker is at something for ever");
+        assert!(idle, "a worker is left at work");
     }
 
     /// Nothing is left, and nothing was done that honest processes could hold against the
@@ -158,8 +172,10 @@ impl Oracle {
             let Some(&Some(starts)) = starts.get(id) else { continue };
             assert!(starts <= 1 + task.submission.retries, "task {id} started too often");
             match task.resolution {
-                Some(Resolution::Finished) => assert!(starts > task.losses),
-                Some(Resolution::Cancelled(_)) => assert_eq!(starts, task.losses),
+                Some(Resolution::Finished) => assert!(starts > task.losses, "task {id} finished"),
+                Some(Resolution::Cancelled(_)) => {
+                    assert_eq!(starts, task.losses, "task {id} was said never to have started");
+                }
                 _ => {}
             }
         }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use stockade_wire::{TaskId, WorkerId};
+use stockade_wire::{TaskId, TaskRange, WorkerId};
 
 use super::super::super::{Event, Hook, Moment, RequestId, ShutdownMode, Submission};
 use super::super::coverage::Coverage;
-use super::{Exit, Oracle, Request, Task, Worker};
+use super::{Exit, Oracle, Request, SentTask, Task, Waiting, Worker};
 
 impl Oracle {
     /// A timeout is about to be handled.
@@ -14,12 +14,12 @@ impl Oracle {
         self.forget_last();
         if self.uneven_since.is_some_and(|since| now >= since + self.config.patience) {
             self.uneven_since = None;
-            self.relief = Some(self.waiting());
+            self.steal_due = Some(self.waiting());
         }
     }
 
     fn forget_last(&mut self) {
-        self.answer = None;
+        self.answers.clear();
         self.exit = None;
         self.stoppable.clear();
     }
@@ -30,18 +30,21 @@ impl Oracle {
         if !matches!(event, Event::TakenBack { .. } | Event::Stoppable { .. }) {
             self.forget_last();
         }
+        self.note_full_windows();
         match *event {
             Event::Submit(ref submission) => self.submit(submission, coverage),
-            Event::Cancel(task) => self.cancel(now, task, coverage),
+            Event::Cancel(tasks) => self.cancel_all(now, tasks, coverage),
             Event::CancelRunning(task) => self.cancel_running(task, coverage),
             Event::SpawnWorkers { request, count } => self.request(request, count),
             Event::Prepared => self.prepared |= self.preparing,
             Event::PreparationFailed => self.preparation_failed = true,
             Event::Ready(id) => self.ready(now, id),
-            Event::Finished { worker, task, wall_time } => self.finished(worker, task, wall_time),
+            Event::Finished { worker, tasks, wall_time } => {
+                self.finished(worker, tasks, wall_time, coverage);
+            }
             Event::TakenBack { worker, task } => self.taken_back(now, worker, task, coverage),
             Event::HandedBack { worker, task } => self.handed_back(now, worker, task, coverage),
-            Event::Withheld { worker, task } => self.withheld(worker, task),
+            Event::Withheld { worker, tasks } => self.withheld(worker, tasks, coverage),
             Event::Stoppable { worker, .. } => {
                 self.stoppable.insert(worker);
             }
@@ -81,23 +84,40 @@ impl Oracle {
     }
 
     fn submit(&mut self, submission: &Submission, coverage: &mut Coverage) {
-        let id = submission.task;
-        assert!(self.tasks.insert(id, Task::new(submission)).is_none());
-        self.unresolved += 1;
+        let ids: Vec<_> = submission.tasks.iter().collect();
+        for id in &ids {
+            assert!(self.tasks.insert(*id, Task::new(submission)).is_none());
+        }
+        self.unresolved += ids.len();
         if self.shutdown.is_some() || self.broken {
-            self.must_end.push(id);
+            self.must_end.extend(ids);
         } else if self.quarantined.contains(&submission.module) {
             coverage.see("situation: a quarantined module got no more tasks");
-            self.must_end.push(id);
+            self.must_end.extend(ids);
         } else {
-            self.enqueue(id, true);
-            if self.queue.last() != Some(&id) {
+            self.enqueue(&ids, true);
+            if self.queue.last().map(|waiting| waiting.task) != ids.last().copied() {
                 coverage.see("situation: a task overtook others");
             }
         }
     }
 
-    fn cancel(&mut self, now: Moment, id: TaskId, coverage: &mut Coverage) {
+    fn cancel_all(&mut self, now: Moment, tasks: TaskRange, coverage: &mut Coverage) {
+        for batch in self.waiting_batches() {
+            if let Some(part) = batch.overlap(tasks)
+                && part.first() > batch.first()
+                && part.last() < batch.last()
+            {
+                coverage.see("situation: a batch in the queue was cut by a cancel in its middle");
+            }
+        }
+        for id in tasks.iter() {
+            self.cancel(now, id, tasks, coverage);
+        }
+    }
+
+    /// One of the tasks that are cancelled together.
+    fn cancel(&mut self, now: Moment, id: TaskId, all: TaskRange, coverage: &mut Coverage) {
         let Some(task) = self.tasks.get_mut(&id).filter(|task| task.resolution.is_none()) else {
             return;
         };
@@ -108,8 +128,32 @@ impl Oracle {
             if worker.front() == Some(id) {
                 coverage.see("situation: a first task was taken back");
             }
-            self.leave_ghost(now, worker_id, id);
+            let revoked = self.revoke_rest(now, worker_id, id, coverage);
+            let (cancelled, behind): (Vec<_>, Vec<_>) =
+                revoked.into_iter().partition(|revoked| all.contains(*revoked));
+            for id in cancelled {
+                self.tasks.get_mut(&id).unwrap().cancel_asked = true;
+                self.must_end.push(id);
+            }
+            if !behind.is_empty() {
+                coverage.see("situation: what stood behind a cancelled task waited again");
+            }
+            self.wait_again(&behind);
+            if self.tasks[&id].sent_revoked {
+                let is_behind = |waiting: &&mut Waiting| behind.contains(&waiting.task);
+                self.queue.iter_mut().filter(is_behind).for_each(|waiting| waiting.is_late = true);
+            }
         }
+    }
+
+    /// Tasks that never started where they were sent, as a batch that was split off, wait again or end.
+    fn wait_again(&mut self, tasks: &[TaskId]) {
+        for id in tasks {
+            if self.tasks[id].stop_asked || self.refusal(*id).is_some() {
+                self.must_end.push(*id);
+            }
+        }
+        self.enqueue(tasks, false);
     }
 
     /// A stop came too late: somebody's answer, or the end of patience, is waited for.
@@ -145,51 +189,79 @@ impl Oracle {
             }
             self.must_end.push(id);
         }
-        for worker in self.workers.values_mut() {
-            let sent = worker.window.iter_mut().find(|sent| sent.task == id && !sent.is_ghost());
-            if let Some(sent) = sent {
-                sent.is_recalled = true;
-            }
-        }
     }
 
-    /// A worker's latest sending of a task will come back, and counts as never made.
-    fn leave_ghost(&mut self, now: Moment, worker: WorkerId, id: TaskId) {
+    /// A worker is to hand back the rest of what it was sent as one batch, from a task on; it counts as
+    /// never sent. Returns the tasks.
+    fn revoke_rest(
+        &mut self,
+        now: Moment,
+        worker: WorkerId,
+        id: TaskId,
+        coverage: &mut Coverage,
+    ) -> Vec<TaskId> {
         let window = &mut self.workers.get_mut(&worker).unwrap().window;
-        let sent = window.iter_mut().find(|sent| sent.task == id && !sent.is_ghost());
-        sent.expect("a task that is here").ghost_since = Some(now);
-        self.was_not_given(worker);
+        let is_it = |sent: &SentTask| sent.task == id && !sent.is_revoked();
+        let index = window.iter().position(is_it).expect("a task that is here");
+        let sending = window[index].sending;
+        let mut revoked = Vec::new();
+        for sent in window.iter_mut().skip(index).filter(|sent| sent.sending == sending) {
+            if sent.is_revoked() {
+                coverage.see("situation: a batch was revoked again from an earlier task on");
+            } else {
+                sent.revoked_since = Some(now);
+                revoked.push(sent.task);
+            }
+        }
+        // A recall has found those started that it has not taken back, and so those before them.
+        let before = index.checked_sub(1).map(|before| window[before]);
+        if before.is_some_and(|before| before.sending == sending && before.is_recalled) {
+            let of_it = window.iter_mut().take(index).filter(|sent| sent.sending == sending);
+            of_it.for_each(|sent| sent.is_recalled = true);
+        }
+        for _ in &revoked {
+            self.was_not_given(worker);
+        }
+        revoked
     }
 
     fn was_not_given(&mut self, worker: WorkerId) {
         let worker = self.workers.get_mut(&worker).unwrap();
         worker.assigned -= 1;
-        worker.retired &= !self.may_unretire;
+        if worker.retired && self.may_unretire > 0 {
+            worker.retired = false;
+            self.may_unretire -= 1;
+        }
     }
 
     fn taken_back(&mut self, now: Moment, worker: WorkerId, id: TaskId, coverage: &mut Coverage) {
         if !self.workers.get(&worker).is_some_and(|worker| worker.holds(id)) {
             return;
         }
-        self.leave_ghost(now, worker, id);
-        let task = self.tasks.get_mut(&id).unwrap();
-        task.was_taken_back = true;
-        if task.stop_asked || self.refusal(id).is_some() {
-            self.must_end.push(id);
-            return;
+        let revoked = self.revoke_rest(now, worker, id, coverage);
+        let window = &self.workers[&worker].window;
+        let is_it = |sent: &SentTask| sent.task == id;
+        let sending = window.iter().rfind(|sent| is_it(sent)).map(|sent| sent.sending);
+        let before = window.iter().take_while(|sent| !is_it(sent));
+        if before.skip(1).any(|sent| Some(sent.sending) == sending) {
+            coverage.see("situation: a part of a batch was taken back");
         }
         if self.is_overdue(now, &self.workers[&worker]) {
             coverage.see("situation: nobody waited behind a slow task");
         } else if self.idle() > 0 {
             coverage.see("situation: an idle worker was given another's tasks");
         }
-        self.enqueue(id, false);
+        self.wait_again(&revoked);
     }
 
     fn handed_back(&mut self, now: Moment, id: WorkerId, task: TaskId, coverage: &mut Coverage) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        if worker.window.front().is_some_and(|sent| sent.is_ghost() && sent.task == task) {
-            worker.window.pop_front();
+        if worker.window.front().is_some_and(|sent| sent.is_revoked() && sent.task == task) {
+            let held = worker.window.len();
+            worker.pop_revoked();
+            if held - worker.window.len() > 1 {
+                coverage.see("situation: several tasks were handed back together");
+            }
             worker.begin(now);
             if self.tasks[&task].cancel_asked {
                 coverage.see("situation: a task was handed back to its caller");
@@ -199,8 +271,30 @@ impl Oracle {
         }
     }
 
-    fn withheld(&mut self, id: WorkerId, task: TaskId) {
-        if self.workers.get(&id).is_some_and(|worker| worker.holds(task)) {
+    fn withheld(&mut self, id: WorkerId, tasks: TaskRange, coverage: &mut Coverage) {
+        let behind = self.next_batch();
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if !worker.holds(tasks.first()) {
+            return;
+        }
+        // There may be room again.
+        worker.was_full = false;
+        let is_last = |sent: &SentTask| sent.task == tasks.last();
+        let last = worker.window.iter().rposition(is_last).unwrap();
+        let sending = worker.window[last].sending;
+        let before = worker.window.iter().take(last).filter(|sent| sent.sending == sending).count();
+        let batches = worker.batches();
+        let mut rest = worker.window.iter_mut().skip(last + 1).peekable();
+        let has_rest = rest.peek().is_some_and(|sent| sent.sending == sending);
+        rest.filter(|sent| sent.sending == sending).for_each(|sent| sent.sending = behind);
+        if has_rest && before + 1 > tasks.count() as usize {
+            coverage.see("situation: a part in the middle of a batch was withheld");
+        }
+        worker.split += worker.batches() - batches;
+        if worker.batches() > self.config.window_batches_max {
+            coverage.see("situation: a window had more batches than it is given");
+        }
+        for task in tasks.iter() {
             self.tasks.get_mut(&task).unwrap().withheld = true;
             self.must_end.push(task);
         }
@@ -230,13 +324,37 @@ impl Oracle {
         }
     }
 
-    fn finished(&mut self, id: WorkerId, task: TaskId, wall_time: Duration) {
+    fn finished(
+        &mut self,
+        id: WorkerId,
+        tasks: TaskRange,
+        wall_time: Duration,
+        coverage: &mut Coverage,
+    ) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        if worker.front() == Some(task) {
-            worker.took(wall_time, self.config.window_time);
-            self.answer = Some((id, task));
+        let is_due = |(sent, task): &(&SentTask, TaskId)| sent.task == *task && !sent.is_revoked();
+        let window = worker.window.iter().zip(tasks.iter()).take_while(is_due);
+        let due: Vec<_> = window.map(|(sent, task)| (sent.sending, task)).collect();
+        let count = due.len() as u32;
+        if count > 0 {
+            let believed = if count < tasks.count() {
+                (wall_time / tasks.count()).saturating_mul(count)
+            } else {
+                wall_time
+            };
+            worker.pace.note(believed, count);
+        }
+        if due.windows(2).any(|pair| pair[0].0 != pair[1].0) {
+            coverage.see("situation: tasks of several batches were answered together");
+        }
+        for &(_, task) in &due {
+            self.answers.insert((id, task));
             self.must_end.push(task);
-        } else {
+        }
+        if count < tasks.count() {
+            if count > 0 {
+                coverage.see("situation: some answers followed and others did not");
+            }
             self.distrust(id);
         }
     }
@@ -297,7 +415,7 @@ impl Oracle {
         }
         let exit = Exit::new(&worker, started);
         if exit.window.len() < worker.window.len() {
-            coverage.see("situation: a worker died with ghosts");
+            coverage.see("situation: a worker died with tasks to hand back");
         }
         for (index, id) in exit.window.iter().enumerate() {
             let task = self.tasks.get_mut(id).unwrap();
@@ -322,16 +440,31 @@ impl Oracle {
         if exit.lost > 1 {
             coverage.see("situation: several tasks were lost together");
         }
-        for id in exit.window.iter().rev() {
-            self.enqueue(*id, false);
-        }
-        let comes_back =
-            |id: &TaskId| self.queue.first() != Some(id) && !self.must_end.contains(id);
+        self.enqueue_again(&exit, worker.is_at_fault(), coverage);
+        let first = self.queue.first().map(|waiting| waiting.task);
+        let comes_back = |id: &TaskId| first != Some(*id) && !self.must_end.contains(id);
         if exit.window.front().is_some_and(comes_back) {
             coverage.see("situation: a task came back behind a higher priority");
         }
         self.exit = Some(exit);
         self.must_quarantine = self.quarantined.difference(&was_quarantined).next().copied();
+    }
+
+    /// What a worker left is split where a batch was lost or suspected in part.
+    fn enqueue_again(&mut self, exit: &Exit, is_at_fault: bool, coverage: &mut Coverage) {
+        let is_suspected = |index: usize| index == 0 && exit.lost == 0 && is_at_fault;
+        let kind = |index: usize| (exit.sendings[index], index < exit.lost, is_suspected(index));
+        let indices: Vec<_> = (0..exit.window.len()).collect();
+        for batch in indices.chunk_by(|first, second| kind(*first) == kind(*second)).rev() {
+            let tasks: Vec<_> = batch.iter().map(|index| exit.window[*index]).collect();
+            self.enqueue(&tasks, false);
+        }
+        let is_cut = |last: usize| exit.sendings.get(last) == exit.sendings.get(last + 1);
+        if exit.lost > 0 && is_cut(exit.lost - 1) {
+            coverage.see("situation: a worker died in the middle of a batch");
+        } else if exit.lost == 0 && is_at_fault && exit.window.len() > 1 && is_cut(0) {
+            coverage.see("situation: the first task of a batch was suspected");
+        }
     }
 
     /// Holds a death against the module of what the worker had started, or stood first.

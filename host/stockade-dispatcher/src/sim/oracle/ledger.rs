@@ -1,11 +1,11 @@
 //! What the oracle writes down about one task, one worker, one exit.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use stockade_wire::TaskId;
 
-use super::super::super::{Moment, Phase, RequestId, Resolution, Submission};
+use super::super::super::pace::Pace;
+use super::super::super::{Config, Moment, Phase, RequestId, Resolution, Submission};
 
 pub(super) struct Task {
     pub(super) submission: Submission,
@@ -16,8 +16,8 @@ pub(super) struct Task {
     pub(super) stop_asked: bool,
     /// Ever said to run.
     pub(super) started: bool,
-    /// Its page has ever said that it never starts there, for the pool.
-    pub(super) was_taken_back: bool,
+    /// Revoked by the driver as it was sent, though it may have been said already that it starts.
+    pub(super) sent_revoked: bool,
     /// Kept back by the driver, so that its worker never heard of it.
     pub(super) withheld: bool,
     /// Workers that died after starting it.
@@ -34,7 +34,7 @@ impl Task {
             cancel_asked: false,
             stop_asked: false,
             started: false,
-            was_taken_back: false,
+            sent_revoked: false,
             withheld: false,
             losses: 0,
             returns: 0,
@@ -42,27 +42,29 @@ impl Task {
     }
 }
 
-/// What a worker was sent and has not answered.
+/// A task that a worker was sent and has not answered.
 #[derive(Clone, Copy)]
-pub(super) struct Sent {
+pub(super) struct SentTask {
     pub(super) task: TaskId,
+    /// The same for the tasks of one batch that was sent, and for no others.
+    pub(super) sending: u64,
     /// Since when it is only to be handed back.
-    pub(super) ghost_since: Option<Moment>,
-    /// Whether the pool wanted it back, or knows that it has started.
+    pub(super) revoked_since: Option<Moment>,
+    /// Whether it was recalled, or is known to have started because a recall came too late.
     pub(super) is_recalled: bool,
     pub(super) bytes: usize,
 }
 
-impl Sent {
-    pub(super) fn is_ghost(&self) -> bool {
-        self.ghost_since.is_some()
+impl SentTask {
+    pub(super) fn is_revoked(&self) -> bool {
+        self.revoked_since.is_some()
     }
 }
 
 pub(super) struct Worker {
     pub(super) spawned_at: Moment,
     pub(super) ready: bool,
-    pub(super) window: VecDeque<Sent>,
+    pub(super) window: VecDeque<SentTask>,
     pub(super) front_since: Moment,
     /// Whether it was said that the front runs.
     pub(super) announced: bool,
@@ -73,8 +75,12 @@ pub(super) struct Worker {
     /// Was so at any time.
     pub(super) was_retired: bool,
     pub(super) finished: u64,
-    /// Nanoseconds, by its own word.
-    pub(super) average: Option<u64>,
+    /// By its own word. Not followed by other means: what it makes of numbers has tests of its own.
+    pub(super) pace: Pace,
+    /// Batches that it has more because parts were withheld, as the dispatcher has just been told.
+    pub(super) split: usize,
+    /// Whether what waited first did not fit into its window, since that has had its present front.
+    pub(super) was_full: bool,
     pub(super) idle_since: Moment,
     pub(super) close_at: Option<Moment>,
     pub(super) killed: bool,
@@ -91,7 +97,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(now: Moment) -> Self {
+    pub(super) fn new(now: Moment, config: &Config) -> Self {
         Self {
             spawned_at: now,
             ready: false,
@@ -102,7 +108,9 @@ impl Worker {
             retired: false,
             was_retired: false,
             finished: 0,
-            average: None,
+            pace: Pace::new(config.window_time, config.window_tasks_max),
+            split: 0,
+            was_full: false,
             idle_since: now,
             close_at: None,
             killed: false,
@@ -120,6 +128,7 @@ impl Worker {
         self.idle_since = now;
         self.announced = false;
         self.stopping_since = None;
+        self.was_full = false;
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -150,16 +159,16 @@ impl Worker {
 
     /// The tasks it really has.
     pub(super) fn tasks(&self) -> impl Iterator<Item = TaskId> {
-        self.window.iter().filter(|sent| !sent.is_ghost()).map(|sent| sent.task)
+        self.window.iter().filter(|sent| !sent.is_revoked()).map(|sent| sent.task)
     }
 
     pub(super) fn holds(&self, id: TaskId) -> bool {
         self.tasks().any(|task| task == id)
     }
 
-    /// What stands first, unless that is a ghost.
+    /// What stands first, unless that is to be handed back.
     pub(super) fn front(&self) -> Option<TaskId> {
-        self.window.front().filter(|sent| !sent.is_ghost()).map(|sent| sent.task)
+        self.window.front().filter(|sent| !sent.is_revoked()).map(|sent| sent.task)
     }
 
     /// Whether it runs something, or as good as that.
@@ -167,10 +176,10 @@ impl Worker {
         !self.killed && self.front().is_some()
     }
 
-    /// Those behind the first that nobody has wanted back.
+    /// Those behind the first that were not recalled.
     pub(super) fn waiting(&self) -> usize {
         let behind = self.window.iter().skip(1);
-        let wanted = |sent: &&Sent| !sent.is_ghost() && !sent.is_recalled;
+        let wanted = |sent: &&SentTask| !sent.is_revoked() && !sent.is_recalled;
         if self.killed { 0 } else { behind.filter(wanted).count() }
     }
 
@@ -178,16 +187,19 @@ impl Worker {
         self.window.iter().map(|sent| sent.bytes).sum()
     }
 
-    /// Takes note of how long a task took.
-    pub(super) fn took(&mut self, wall_time: Duration, window_time: Duration) {
-        let nanos = wall_time.min(window_time * 2).max(Duration::from_nanos(1)).as_nanos() as u64;
-        self.average = Some(self.average.map_or(nanos, |average| (average * 7 + nanos) / 8));
+    /// Batches that it has not answered whole.
+    pub(super) fn batches(&self) -> usize {
+        let pairs = self.window.iter().zip(self.window.iter().skip(1));
+        let borders = pairs.filter(|(first, second)| first.sending != second.sending).count();
+        borders + usize::from(!self.window.is_empty())
     }
 
-    /// How many tasks it may have at a time, if that is known.
-    pub(super) fn depth(&self, window_time: Duration) -> Option<usize> {
-        let window = window_time.as_nanos() as u64;
-        self.average.map(|average| window.div_ceil(average.max(1)).max(1) as usize)
+    /// Forgets the batch that stands first, if it is only to be handed back.
+    pub(super) fn pop_revoked(&mut self) {
+        let Some(first) = self.window.front().filter(|sent| sent.is_revoked()).copied() else {
+            return;
+        };
+        self.window.retain(|sent| sent.sending != first.sending);
     }
 
     /// Whether its death is held against it, or against what it ran.
@@ -214,6 +226,8 @@ pub(super) struct Exit {
     /// Whether its worker was killed when nothing behind what was first had started.
     pub(super) was_alone: bool,
     pub(super) window: VecDeque<TaskId>,
+    /// The batches that these were sent in.
+    pub(super) sendings: Vec<u64>,
     /// How many of the window's tasks are lost.
     pub(super) lost: usize,
 }
@@ -223,7 +237,9 @@ impl Exit {
         let window: VecDeque<_> = worker.tasks().collect();
         let last = started.and_then(|started| window.iter().position(|task| *task == started));
         let was_alone = worker.was_alone;
-        Self { was_alone, window, lost: last.map_or(0, |last| last + 1) }
+        let live = worker.window.iter().filter(|sent| !sent.is_revoked());
+        let sendings = live.map(|sent| sent.sending).collect();
+        Self { was_alone, window, sendings, lost: last.map_or(0, |last| last + 1) }
     }
 
     pub(super) fn lost_tasks(&self) -> Vec<TaskId> {

@@ -1,14 +1,50 @@
 //! What must be true of a task that ends as it does.
 
-use stockade_wire::TaskId;
+use stockade_wire::{TaskId, TaskRange};
 
-use super::super::super::{CancelReason, Moment, Resolution, ShutdownMode};
+use super::super::super::{CancelReason, EntryKey, Moment, Resolution, ShutdownMode};
 use super::super::coverage::Coverage;
-use super::{Oracle, Task};
+use super::{Oracle, Task, Worker};
 
 impl Oracle {
+    /// Tasks ended alike.
+    pub(super) fn resolve_all(
+        &mut self,
+        now: Moment,
+        entry: EntryKey,
+        tasks: TaskRange,
+        resolution: Resolution,
+        coverage: &mut Coverage,
+    ) {
+        self.check_entry(entry, tasks);
+        let alone =
+            matches!(resolution, Resolution::DeadlinePassed | Resolution::CancelledRunning(_));
+        assert!(!alone || tasks.count() == 1, "one task runs at a time");
+        if resolution == Resolution::Finished {
+            self.see_how_a_batch_ends(tasks, coverage);
+        } else if resolution == Resolution::WorkerLost && tasks.count() > 1 {
+            coverage.see("situation: several tasks were lost for good together");
+        }
+        for task in tasks.iter() {
+            self.resolve(now, task, resolution, coverage);
+        }
+    }
+
+    fn see_how_a_batch_ends(&self, tasks: TaskRange, coverage: &mut Coverage) {
+        let holds = |worker: &&Worker| worker.holds(tasks.first());
+        let Some(worker) = self.workers.values().find(holds) else { return };
+        let sending = worker.window[0].sending;
+        let of_it = worker.window.iter().filter(|sent| sent.sending == sending).count();
+        if tasks.count() > 1 {
+            coverage.see("situation: several tasks were answered together");
+        }
+        if of_it > tasks.count() as usize {
+            coverage.see("situation: a batch was answered in part");
+        }
+    }
+
     /// A task ended.
-    pub(super) fn resolve(
+    fn resolve(
         &mut self,
         now: Moment,
         id: TaskId,
@@ -30,7 +66,8 @@ impl Oracle {
         }
         match resolution {
             Resolution::Finished => {
-                let answered = holder.is_some_and(|(holder, _)| self.answer == Some((holder, id)));
+                let answered =
+                    holder.is_some_and(|(holder, _)| self.answers.contains(&(holder, id)));
                 assert!(answered, "finished by its worker's word");
                 if is_killed_first {
                     coverage.see("situation: a dying worker's last answer counted");
@@ -93,7 +130,7 @@ impl Oracle {
     /// Takes a task that has ended out of the queue or its window.
     fn forget(&mut self, now: Moment, id: TaskId, resolution: Resolution, coverage: &mut Coverage) {
         self.unresolved -= 1;
-        self.queue.retain(|waiting| *waiting != id);
+        self.queue.retain(|waiting| waiting.task != id);
         let module = self.tasks[&id].submission.module;
         if resolution == Resolution::Finished {
             if self.record.iter().rfind(|(other, _)| *other == module) == Some(&(module, false)) {

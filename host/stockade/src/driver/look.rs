@@ -1,0 +1,91 @@
+//! When to look for what workers wrote without ringing for it.
+//!
+//! A worker that has just rung may write more for [`BELL_INTERVAL`], and rings for it only when its next
+//! task has ended, however long that takes. So a look is due once after each bell, and not before that
+//! time is over.
+//!
+//! Invariant: after each bell there is a look within twice that time, however often workers ring.
+//!
+//! Deliberately absent: clocks, and the looking.
+
+use std::time::Duration;
+
+use stockade_dispatcher::Moment;
+use stockade_wire::BELL_INTERVAL;
+
+/// How much later than its last bell could be held back a worker is looked at.
+const LOOK_MARGIN: Duration = Duration::from_micros(50);
+
+/// When a look is due.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    /// The next; never moved away, so that one worker's bells hold back no other's results.
+    next: Option<Moment>,
+    /// When everything that was not rung for by now will have been written.
+    until: Moment,
+}
+
+impl Looks {
+    /// A worker has rung, or was heard, and may now write more without ringing.
+    pub(super) fn heard(&mut self, now: Moment) {
+        self.until = now.saturating_add(BELL_INTERVAL + LOOK_MARGIN);
+        self.next.get_or_insert(self.until);
+    }
+
+    /// When the next look is due.
+    pub(super) fn next(&self) -> Option<Moment> {
+        self.next
+    }
+
+    /// Whether a look is due. If so, the caller looks now.
+    pub(super) fn take_due(&mut self, now: Moment) -> bool {
+        let is_due = self.next.is_some_and(|next| next <= now);
+        if is_due {
+            self.next = (self.until > now).then_some(self.until);
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(micros: u64) -> Moment {
+        Duration::from_micros(micros)
+    }
+
+    #[test]
+    fn one_look_follows_a_bell() {
+        let mut looks = Looks::default();
+        assert!(!looks.take_due(at(1000)));
+        looks.heard(at(1000));
+        assert_eq!(looks.next(), Some(at(1250)));
+        assert!(!looks.take_due(at(1249)) && looks.take_due(at(1250)));
+        assert_eq!(looks.next(), None, "once");
+    }
+
+    #[test]
+    fn a_worker_that_rings_again_and_again_holds_back_no_look_at_another() {
+        let mut looks = Looks::default();
+        let mut looked = Vec::new();
+        for micros in (0..2000).step_by(100) {
+            if looks.take_due(at(micros)) {
+                looked.push(micros);
+            }
+            looks.heard(at(micros));
+        }
+        assert_eq!(looked, [300, 500, 700, 900, 1100, 1300, 1500, 1700, 1900]);
+    }
+
+    #[test]
+    fn what_was_heard_shortly_before_a_look_is_looked_at_again() {
+        let mut looks = Looks::default();
+        looks.heard(at(0));
+        looks.heard(at(240));
+        assert!(looks.take_due(at(250)));
+        assert_eq!(looks.next(), Some(at(490)));
+        assert!(looks.take_due(at(490)));
+        assert_eq!(looks.next(), None);
+    }
+}

@@ -1,0 +1,188 @@
+//! A function of a pool, looked up once.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::arguments::Arguments;
+use crate::map::{Map, MapAll, Singles, SliceItem, map_slice};
+use crate::options::TaskOptions;
+use crate::target::Target;
+use crate::task::{TaskHandle, TaskResult};
+use crate::terms::Terms;
+use crate::{Pool, RunError, SliceError, SubmitError};
+
+/// A function of a pool's module, looked up once: its tasks need no name any more, and the options that
+/// they have in common are checked once. Holds its pool. A clone is the same function.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = stockade::Pool::builder().module("tasks.wasm").build()?;
+/// let word_count = pool.function::<u64>("word_count")?;
+/// println!("{}", word_count.run(("to be or not to be",))?);
+/// for count in word_count.map(["to be", "or not to be"]) {
+///     println!("{}", count?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Function<T> {
+    pool: Pool,
+    target: Target,
+    terms: Arc<Terms>,
+    options: TaskOptions,
+    result: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Function<T> {
+    fn clone(&self) -> Self {
+        Self {
+            pool: self.pool.clone(),
+            target: self.target.clone(),
+            terms: self.terms.clone(),
+            options: self.options.clone(),
+            result: PhantomData,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Function<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Function").field("target", &self.terms.target).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// Looks up a function, whose tasks' results become a `T`.
+    ///
+    /// # Errors
+    /// [`SubmitError`] where there is none of that name, or the pool takes no tasks of it.
+    pub fn function<T: TaskResult>(
+        &self,
+        target: impl Into<Target>,
+    ) -> Result<Function<T>, SubmitError> {
+        let (target, options) = (target.into(), TaskOptions::default());
+        let terms = self.core.terms_of(&target, &options)?;
+        Ok(Function { pool: self.clone(), target, terms, options, result: PhantomData })
+    }
+}
+
+impl<T: TaskResult> Function<T> {
+    /// The same function, whose tasks have these options: a priority, retries, tighter limits, a label,
+    /// or another answer to a full pool.
+    ///
+    /// # Errors
+    /// [`SubmitError`] where the limits are looser than the pool's.
+    pub fn options(mut self, options: TaskOptions) -> Result<Self, SubmitError> {
+        self.terms = self.pool.core.terms_of(&self.target, &options)?;
+        self.options = options;
+        Ok(self)
+    }
+
+    /// What is called, as the caller named it.
+    pub fn target(&self) -> &str {
+        &self.terms.target
+    }
+
+    /// The pool that the function is of.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Submits a task and blocks for its result, as [`Pool::run`].
+    ///
+    /// # Errors
+    /// [`RunError`], of the submission or of the task.
+    pub fn run(&self, arguments: impl Arguments) -> Result<T, RunError> {
+        Ok(self.submit(arguments)?.into_result()?)
+    }
+
+    /// Submits a task, as [`Pool::submit`].
+    ///
+    /// # Errors
+    /// [`SubmitError`]: nothing was queued.
+    pub fn submit(&self, arguments: impl Arguments) -> Result<TaskHandle<T>, SubmitError> {
+        let mut known = Some(self.terms.clone());
+        let core = &self.pool.core;
+        let (own, payload) = core.encode(&self.target, arguments, &self.options, &mut known)?;
+        let place = core.place(core.patience(&self.options))?;
+        core.enqueue(own.unwrap_or_else(|| self.terms.clone()), payload, &self.options, place)
+    }
+
+    /// Applies it to every item of `items`, in order, as [`Pool::map`]: for functions of one parameter.
+    pub fn map<A, I>(&self, items: I) -> Map<T, Singles<I::IntoIter>>
+    where
+        A: Serialize,
+        I: IntoIterator<Item = A>,
+    {
+        self.map_of(Singles(items.into_iter()))
+    }
+
+    /// As [`map`](Self::map), for functions of several parameters: items are whole [`Arguments`].
+    pub fn starmap<A, I>(&self, items: I) -> Map<T, I::IntoIter>
+    where
+        A: Arguments,
+        I: IntoIterator<Item = A>,
+    {
+        self.map_of(items.into_iter())
+    }
+
+    /// Submits a task for every item of `items` at once, and gives the results in order, as
+    /// [`Pool::map_all`].
+    pub fn map_all<A, I>(&self, items: I) -> MapAll<T>
+    where
+        A: Serialize,
+        I: IntoIterator<Item = A>,
+    {
+        self.map(items).submit_all()
+    }
+
+    /// Applies it to every item of a slice, and gives the results in the items' order: the fastest way
+    /// for many numbers. For functions over numbers, of one parameter and one result: an `i32` or a
+    /// `u32` is an `i32` of WebAssembly, an `i64` or a `u64` an `i64`. Floats keep their bits, those of
+    /// a NaN too. Blocks until all have ended, or one has failed.
+    ///
+    /// The slice goes to the workers in pieces. The first are single items, and the others as many as
+    /// take about 2 ms by what those before took, 256 KiB of items or results at most, and fewer towards
+    /// the end. With [`Limits::deterministic`](crate::Limits::deterministic) each but the last has 4,096
+    /// items. A piece is one task of the pool, with the options of the function:
+    ///
+    /// - **It runs in one fresh instance.** What an item leaves there, later items of its piece see, and
+    ///   no other piece or caller does. In a pool with [`Instances::PerWorker`](crate::Instances) it
+    ///   runs in the worker's own.
+    /// - Its limits on time, memory and output hold for all its items together, and the one on fuel for
+    ///   each. A piece never has more results than its limit on output allows. Where a few items take
+    ///   thousands of times as long as those before them, a piece may pass its time: then use
+    ///   [`map`](Self::map).
+    /// - A retry, after its worker was lost, begins with its first item again.
+    /// - In a pool that limits its pending tasks it waits for room as [`submit`](Self::submit), if nothing
+    ///   of this slice is under way.
+    ///
+    /// What items write, log, emit or tell of their progress is dropped.
+    ///
+    /// # Errors
+    /// [`SliceError`], and no results: the first failure in the items' order. Pieces that have not
+    /// started are cancelled then, and those that run end unheard.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = stockade::Pool::builder().module("numbers.wasm").build()?;
+    /// let square = pool.function::<i64>("square")?;
+    /// assert_eq!(square.map_slice(&[1_i64, 2, 3])?, [1, 4, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map_slice<A: SliceItem>(&self, items: &[A]) -> Result<Vec<T>, SliceError>
+    where
+        T: SliceItem,
+    {
+        map_slice(&self.pool, &self.terms, &self.options, items)
+    }
+
+    fn map_of<I>(&self, items: I) -> Map<T, I> {
+        let (pool, target) = (self.pool.clone(), self.target.clone());
+        Map::of_function(pool, target, items, self.terms.clone(), self.options.clone())
+    }
+}

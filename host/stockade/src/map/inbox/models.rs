@@ -1,0 +1,137 @@
+//! A map's inbox in every order of its driver, its worker and its consumer: `just shuttle`.
+
+use std::sync::Arc;
+
+use shuttle::sync::mpsc;
+use stockade_wire::{PageSlot, StatusPage};
+
+use super::*;
+use crate::callbacks::Callbacks;
+use crate::link::Link;
+use crate::report::{Status, Summary};
+use crate::shared::Shared;
+use crate::sync::model::{Poller, Time, check, pause};
+use crate::sync::{thread, wake};
+use crate::task::Output;
+
+const BATCH_TASKS: u32 = 3;
+
+fn batch() -> TaskRange {
+    TaskRange::new(TaskId(7), BATCH_TASKS).unwrap()
+}
+
+fn place(index: u32) -> PageSlot {
+    PageSlot { slot: 0, first: batch().first(), index }
+}
+
+fn hub() -> Arc<Hub> {
+    Arc::new(Hub::new(None, Arc::new(Shared::new(None, None))))
+}
+
+fn terms(hub: &Arc<Hub>) -> Arc<Terms> {
+    let shared = Arc::new(Shared::new(None, None));
+    let link = Link::new(hub.clone(), Callbacks::new("model".into()), shared);
+    Arc::new(Terms::of_a_model(Arc::new(link)))
+}
+
+fn items(index: u32, terms: &Arc<Terms>) -> EndedItems {
+    let report = Summary::blank(Status::Completed, std::time::Duration::ZERO);
+    let item = EndedItem {
+        index: index as usize,
+        task: place(index).task(),
+        completed: Completed::new(Ok(Output::Exited(0)), report),
+        leftovers: None,
+    };
+    EndedItems { terms: terms.clone(), submitted: 0, items: [item].into() }
+}
+
+/// The driver offers and claims a batch, a worker runs it, and each result is put into the inbox.
+fn drive(inbox: &Arc<Inbox>, hub: &Arc<Hub>) -> (bool, thread::JoinHandle<u32>) {
+    let page = Arc::new(StatusPage::create().unwrap());
+    page.offer(0, batch());
+    let sent = Sent { page: page.clone(), place: place(0) };
+    let claimed = inbox.claim(batch(), WorkerId(1), sent);
+    let (inbox, hub) = (inbox.clone(), hub.clone());
+    let worker = thread::spawn(move || {
+        let terms = terms(&hub);
+        let mut started = 0;
+        while claimed && started < BATCH_TASKS && page.start(place(started)) {
+            pause();
+            inbox.push(items(started, &terms)).into_iter().for_each(wake);
+            hub.done(inbox.awaited());
+            started += 1;
+        }
+        started
+    });
+    (claimed, worker)
+}
+
+#[test]
+fn every_item_that_ends_is_taken_once_and_in_order() {
+    check(Time::Stands, || {
+        let (inbox, hub) = (Arc::<Inbox>::default(), hub());
+        let (claimed, worker) = drive(&inbox, &hub);
+        assert!(claimed);
+        let mut taken = VecDeque::new();
+        while taken.len() < BATCH_TASKS as usize {
+            assert!(inbox.wait(&hub, None));
+            taken.append(&mut inbox.take_all());
+        }
+        assert!(
+            taken
+                .iter()
+                .flat_map(|group: &EndedItems| &group.items)
+                .map(|item| item.index)
+                .eq(0..BATCH_TASKS as usize)
+        );
+        assert_eq!(worker.join().unwrap(), BATCH_TASKS);
+        assert!(!inbox.has_next());
+    });
+}
+
+/// A map is dropped while its batch is on its way to a worker, or runs there.
+#[test]
+fn no_item_starts_once_a_map_is_cancelled() {
+    check(Time::Stands, || {
+        let (inbox, hub) = (Arc::<Inbox>::default(), hub());
+        let (cancelled, is_cancelled) = mpsc::channel();
+        let consumer = {
+            let inbox = inbox.clone();
+            thread::spawn(move || {
+                inbox.cancel();
+                let _ = cancelled.send(());
+            })
+        };
+        let (claimed, worker) = drive(&inbox, &hub);
+        if is_cancelled.try_recv().is_ok() {
+            // It was cancelled before this moment: what starts from here on does so in vain.
+            let page = Arc::new(StatusPage::create().unwrap());
+            page.offer(0, batch());
+            let sent = Sent { page, place: place(0) };
+            assert!(!inbox.claim(batch(), WorkerId(2), sent));
+        }
+        consumer.join().unwrap();
+        let started = worker.join().unwrap();
+        assert!(claimed || started == 0, "a batch that was not claimed has started");
+        assert!(!inbox.has_next(), "nobody takes what has ended");
+    });
+}
+
+#[cfg(feature = "stream")]
+#[test]
+fn who_polls_is_woken_for_every_item() {
+    check(Time::Stands, || {
+        let (inbox, hub) = (Arc::<Inbox>::default(), hub());
+        let (_, worker) = drive(&inbox, &hub);
+        let mut taken = VecDeque::new();
+        while taken.len() < BATCH_TASKS as usize {
+            // Handed on after a look, as a stream may be: only the last who has looked listens.
+            let (former, latter) = (Arc::new(Poller::default()), Arc::new(Poller::default()));
+            if !inbox.poll(&former.waker()) && !inbox.poll(&latter.waker()) {
+                latter.wait();
+            }
+            taken.append(&mut inbox.take_all());
+        }
+        worker.join().unwrap();
+    });
+}
