@@ -41,9 +41,9 @@ use crate::hub::{Awaited, Wakers};
 use crate::payload::Payload;
 use crate::report::{Status, Summary};
 use crate::room::Place;
+use crate::spec::TaskSpec;
 use crate::sync::{Mutex, MutexGuard, lock, wait, wake};
 use crate::task::Output;
-use crate::terms::Terms;
 use crate::{CancelReason, TaskError};
 
 use attended::{Attended, Phase};
@@ -80,7 +80,7 @@ pub(crate) struct Leftovers {
 #[derive(Debug)]
 pub(crate) struct TaskCell {
     pub(crate) id: TaskId,
-    pub(crate) terms: Arc<Terms>,
+    pub(crate) spec: Arc<TaskSpec>,
     /// In nanoseconds of the pool's life.
     submitted: u64,
     state: Mutex<State>,
@@ -165,7 +165,7 @@ impl TaskCell {
     /// A task that is about to be queued, with its place among the pending where these are limited.
     pub(crate) fn new(
         id: TaskId,
-        terms: Arc<Terms>,
+        spec: Arc<TaskSpec>,
         payload: Payload,
         place: Option<Place>,
     ) -> Self {
@@ -174,14 +174,14 @@ impl TaskCell {
             // As many as have places, and no more.
             state.attend().place = place;
         }
-        let submitted = terms.link.age_nanos();
-        Self { id, terms, submitted, state: Mutex::new(state) }
+        let submitted = spec.link.age_nanos();
+        Self { id, spec, submitted, state: Mutex::new(state) }
     }
 
     /// A task that was submitted without a handle and has ended, for a handle that is made now.
     pub(crate) fn ended(
         id: TaskId,
-        terms: Arc<Terms>,
+        spec: Arc<TaskSpec>,
         submitted: u64,
         completed: Completed,
         leftovers: Option<Leftovers>,
@@ -190,7 +190,7 @@ impl TaskCell {
         if let Some(Leftovers { emitted, progress, .. }) = leftovers {
             state.attend().leave(emitted, progress);
         }
-        Self { id, terms, submitted, state: Mutex::new(state) }
+        Self { id, spec, submitted, state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -204,7 +204,7 @@ impl TaskCell {
 
     /// How long ago it was submitted.
     fn age(&self) -> Duration {
-        self.until(self.terms.link.age_nanos())
+        self.until(self.spec.link.age_nanos())
     }
 
     /// Ends the task, unless it has ended already, and leaves in `wakers` whom to wake for that.
@@ -250,7 +250,7 @@ impl TaskCell {
         if let Some(changed) = changed {
             changed.notify_all();
         }
-        let hub = &self.terms.link.hub;
+        let hub = &self.spec.link.hub;
         hub.done(self.awaited());
         for (follower, number) in followers {
             follower.push(number);
@@ -352,7 +352,7 @@ impl TaskCell {
             return Some(completed);
         }
         // If nobody else does, this thread listens to the workers itself.
-        self.terms.link.hub.lead(self.awaited(), deadline, || self.is_done());
+        self.spec.link.hub.lead(self.awaited(), deadline, || self.is_done());
         let mut state = self.lock();
         loop {
             if let Some(completed) = state.done() {
@@ -385,7 +385,7 @@ impl TaskCell {
     /// taken.
     pub(crate) fn next_emitted(&self) -> Option<(Codec, Vec<u8>)> {
         if !self.has_news() {
-            self.terms.link.hub.lead(self.awaited(), None, || self.has_news());
+            self.spec.link.hub.lead(self.awaited(), None, || self.has_news());
         }
         let mut state = self.lock();
         loop {
@@ -457,7 +457,7 @@ impl TaskCell {
         attended.calling = true;
         let cell = self.clone();
         // Never waits for one of its jobs, so none can wait for this lock meanwhile.
-        self.terms.link.callbacks.run(move || cell.call_all());
+        self.spec.link.callbacks.run(move || cell.call_all());
     }
 
     /// One after the other, in the order in which they were added; none is spared by another's panic.

@@ -29,8 +29,8 @@ use crate::coredump::Coredump;
 use crate::hub::Wakers;
 use crate::payload::Payload;
 use crate::payload_files::{Loan, PayloadFiles};
+use crate::spec::TaskSpec;
 use crate::task::Output;
-use crate::terms::Terms;
 use crate::{CancelReason, TaskError, WorkerExit};
 use stockade_dispatcher::{CancelReason as DispatchCancel, Moment, Resolution};
 
@@ -268,11 +268,11 @@ impl Entry {
 
 /// What a task's end gives its caller. `payload` is what it was called with.
 fn result_of(
-    terms: &Terms,
+    spec: &TaskSpec,
     Ended { resolution, exit, answer }: Ended<'_>,
     payload: Option<&mut Payload>,
 ) -> Result<Output, TaskError> {
-    let wall_time = terms.limits.wall_time;
+    let wall_time = spec.limits.wall_time;
     match (resolution, answer) {
         (Resolution::Finished, Some(Answer { finished, memory, .. })) => {
             let codec = payload.as_ref().map_or(Codec::Raw, |payload| payload.codec());
@@ -303,23 +303,23 @@ fn result_of(
         (Resolution::WorkerLost | Resolution::Finished, _) => {
             Err(TaskError::WorkerLost(exit.cloned().unwrap_or_else(WorkerExit::unknown)))
         }
-        (Resolution::Cancelled(why), _) => Err(cancelled(terms, why, CancelReason::Asked)),
+        (Resolution::Cancelled(why), _) => Err(cancelled(spec, why, CancelReason::Asked)),
         (Resolution::CancelledRunning(why), _) => {
-            Err(cancelled(terms, why, CancelReason::WhileRunning))
+            Err(cancelled(spec, why, CancelReason::WhileRunning))
         }
     }
 }
 
 /// The error of a task that was cancelled, if by its caller then `asked`.
-fn cancelled(terms: &Terms, why: DispatchCancel, asked: CancelReason) -> TaskError {
-    let shared = &terms.link.shared;
+fn cancelled(spec: &TaskSpec, why: DispatchCancel, asked: CancelReason) -> TaskError {
+    let shared = &spec.link.shared;
     let shutdown = TaskError::Cancelled(CancelReason::Shutdown);
     match why {
         DispatchCancel::Asked => TaskError::Cancelled(asked),
         DispatchCancel::Shutdown => shutdown,
         DispatchCancel::Broken => shared.broken().map_or(shutdown, TaskError::Broken),
         DispatchCancel::Quarantined => {
-            shared.quarantined(terms.module).map_or(shutdown, TaskError::Quarantined)
+            shared.quarantined(spec.module).map_or(shutdown, TaskError::Quarantined)
         }
     }
 }
@@ -336,8 +336,8 @@ fn cancelled_by_pool<T>(result: &Result<T, TaskError>) -> bool {
 
 /// Whether a worker's answer to a call with `payload`, whose task has emitted so many bytes, is of the
 /// kind that it can have, and within its limits.
-fn accepts(terms: &Terms, payload: &Payload, emitted_bytes: u64, answer: &Answer) -> bool {
-    let limits = &terms.limits;
+fn accepts(spec: &TaskSpec, payload: &Payload, emitted_bytes: u64, answer: &Answer) -> bool {
+    let limits = &spec.limits;
     let finished = &answer.finished;
     let is_within_limit = |bytes: u64| bytes.saturating_add(emitted_bytes) <= limits.output_bytes;
     let output_fits = match (&finished.outcome, payload.buffer(), &answer.memory) {
@@ -371,7 +371,7 @@ struct Single {
 
 /// Sends a single task with `payload`, whose input lies in `loan` if there is one.
 fn send_payload(
-    terms: &Terms,
+    spec: &TaskSpec,
     single: Single,
     payload: &mut Payload,
     loan: Option<&Loan>,
@@ -379,30 +379,30 @@ fn send_payload(
 ) -> Result<(), SendError> {
     if let Some(loan) = loan {
         let placed = Some((loan.placement, loan.descriptor()));
-        return send_placed(terms, single, &mut payload.without_input(), placed, port);
+        return send_placed(spec, single, &mut payload.without_input(), placed, port);
     }
     match payload.buffer().cloned() {
-        None => send_placed(terms, single, payload, None, port),
+        None => send_placed(spec, single, payload, None, port),
         // Where it is gone its caller has it: the task is cancelled, and its page says so.
         Some(buffer) => buffer.with(|shared| {
             let place = Placement { bytes: buffer.bytes() as u64, place: PlacementFile::Lent };
             let placed = shared.map(|shared| (place, Some(shared.descriptor())));
-            send_placed(terms, single, payload, placed, port)
+            send_placed(spec, single, payload, placed, port)
         }),
     }
 }
 
 /// Sends a single task as a call with `payload`, which is lent for that.
 fn send_placed(
-    terms: &Terms,
+    spec: &TaskSpec,
     Single { task, slot, share }: Single,
     payload: &mut Payload,
     placed: Option<(Placement, Option<BorrowedFd<'_>>)>,
     port: &mut HostPort,
 ) -> Result<(), SendError> {
-    let (invocation, descriptors) = payload.lend(terms.function);
+    let (invocation, descriptors) = payload.lend(spec.function);
     let placement = placed.map(|(placement, _)| placement);
-    let run = terms.run(task.into(), invocation, Vec::new(), slot);
+    let run = spec.run(task.into(), invocation, Vec::new(), slot);
     let run = Run { placement, share, ..run };
     let message = HostMessage::Run(run);
     let mut borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();

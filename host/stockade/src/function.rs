@@ -9,9 +9,9 @@ use serde::Serialize;
 use crate::arguments::Arguments;
 use crate::map::{Map, MapAll, Singles, SliceItem, map_slice};
 use crate::options::TaskOptions;
+use crate::spec::TaskSpec;
 use crate::target::Target;
 use crate::task::{TaskHandle, TaskResult};
-use crate::terms::Terms;
 use crate::{Pool, RunError, SliceError, SubmitError};
 
 /// A function of a pool's module, looked up once: its tasks need no name any more, and the options that
@@ -31,7 +31,7 @@ use crate::{Pool, RunError, SliceError, SubmitError};
 pub struct Function<T> {
     pool: Pool,
     target: Target,
-    terms: Arc<Terms>,
+    spec: Arc<TaskSpec>,
     options: TaskOptions,
     result: PhantomData<fn() -> T>,
 }
@@ -41,7 +41,7 @@ impl<T> Clone for Function<T> {
         Self {
             pool: self.pool.clone(),
             target: self.target.clone(),
-            terms: self.terms.clone(),
+            spec: self.spec.clone(),
             options: self.options.clone(),
             result: PhantomData,
         }
@@ -50,7 +50,7 @@ impl<T> Clone for Function<T> {
 
 impl<T> fmt::Debug for Function<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Function").field("target", &self.terms.target).finish_non_exhaustive()
+        f.debug_struct("Function").field("target", &self.spec.target).finish_non_exhaustive()
     }
 }
 
@@ -64,8 +64,8 @@ impl Pool {
         target: impl Into<Target>,
     ) -> Result<Function<T>, SubmitError> {
         let (target, options) = (target.into(), TaskOptions::default());
-        let terms = self.core.terms_of(&target, &options)?;
-        Ok(Function { pool: self.clone(), target, terms, options, result: PhantomData })
+        let spec = self.core.spec_of(&target, &options)?;
+        Ok(Function { pool: self.clone(), target, spec, options, result: PhantomData })
     }
 }
 
@@ -76,14 +76,14 @@ impl<T: TaskResult> Function<T> {
     /// # Errors
     /// [`SubmitError`] where the limits are looser than the pool's.
     pub fn options(mut self, options: TaskOptions) -> Result<Self, SubmitError> {
-        self.terms = self.pool.core.terms_of(&self.target, &options)?;
+        self.spec = self.pool.core.spec_of(&self.target, &options)?;
         self.options = options;
         Ok(self)
     }
 
     /// What is called, as the caller named it.
     pub fn target(&self) -> &str {
-        &self.terms.target
+        &self.spec.target
     }
 
     /// The pool that the function is of.
@@ -104,11 +104,11 @@ impl<T: TaskResult> Function<T> {
     /// # Errors
     /// [`SubmitError`]: nothing was queued.
     pub fn submit(&self, arguments: impl Arguments) -> Result<TaskHandle<T>, SubmitError> {
-        let mut known = Some(self.terms.clone());
+        let mut known = Some(self.spec.clone());
         let core = &self.pool.core;
         let (own, payload) = core.encode(&self.target, arguments, &self.options, &mut known)?;
         let place = core.place(core.patience(&self.options))?;
-        core.enqueue(own.unwrap_or_else(|| self.terms.clone()), payload, &self.options, place)
+        core.enqueue(own.unwrap_or_else(|| self.spec.clone()), payload, &self.options, place)
     }
 
     /// Applies it to every item of `items`, in order, as [`Pool::map`]: for functions of one parameter.
@@ -178,11 +178,11 @@ impl<T: TaskResult> Function<T> {
     where
         T: SliceItem,
     {
-        map_slice(&self.pool, &self.terms, &self.options, items)
+        map_slice(&self.pool, &self.spec, &self.options, items)
     }
 
     fn map_of<I>(&self, items: I) -> Map<T, I> {
         let (pool, target) = (self.pool.clone(), self.target.clone());
-        Map::of_function(pool, target, items, self.terms.clone(), self.options.clone())
+        Map::of_function(pool, target, items, self.spec.clone(), self.options.clone())
     }
 }

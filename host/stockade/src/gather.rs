@@ -202,7 +202,7 @@ impl<T: TaskResult> TaskFilter<T> {
         self.put += 1;
         handle.cell.follow(&self.ended, number);
         let other = self.under_way.values().next();
-        self.is_mixed = match other.map(|other| (&other.cell.terms.link, &handle.cell.terms.link)) {
+        self.is_mixed = match other.map(|other| (&other.cell.spec.link, &handle.cell.spec.link)) {
             None => false,
             Some((one, two)) => self.is_mixed || !Arc::ptr_eq(one, two),
         };
@@ -259,7 +259,7 @@ impl<T: TaskResult> TaskFilter<T> {
             && !self.ended.has_next()
         {
             // If nobody else does, this thread listens to their workers itself.
-            let hub = &task.cell.terms.link.hub;
+            let hub = &task.cell.spec.link.hub;
             hub.lead(self.ended.awaited(), until, || self.ended.has_next());
         }
         let number = self.ended.next(until).ok_or(TimedOut)?;

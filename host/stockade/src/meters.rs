@@ -9,7 +9,7 @@
 use metrics::{Unit, counter, gauge, histogram};
 
 use crate::report::Summary;
-use crate::terms::Terms;
+use crate::spec::TaskSpec;
 use crate::{Pool, WorkerState, watch};
 
 /// What a metric is.
@@ -132,13 +132,13 @@ pub fn describe_metrics() {
     }
 }
 
-pub(crate) fn submitted(terms: &Terms, pool: &str) {
-    let (pool, function) = (pool.to_owned(), terms.target.clone());
+pub(crate) fn submitted(spec: &TaskSpec, pool: &str) {
+    let (pool, function) = (pool.to_owned(), spec.target.clone());
     counter!("stockade_tasks_submitted_total", "pool" => pool, "function" => function).increment(1);
 }
 
-pub(crate) fn ended(terms: &Terms, pool: &str, report: &Summary) {
-    let labels = || [("pool", pool.to_owned()), ("function", terms.target.clone())];
+pub(crate) fn ended(spec: &TaskSpec, pool: &str, report: &Summary) {
+    let labels = || [("pool", pool.to_owned()), ("function", spec.target.clone())];
     let [by_pool, by_function] = labels();
     let status = ("status", watch::name_of(report.status).to_owned());
     counter!("stockade_tasks_ended_total", &[by_pool, by_function, status]).increment(1);

@@ -10,7 +10,7 @@
 //!
 //! A million of them may wait: one is as large as two words and what it points to.
 //!
-//! Deliberately absent: what is called, which the task's [`Terms`](crate::terms::Terms) know.
+//! Deliberately absent: what is called, which the task's [`TaskSpec`](crate::spec::TaskSpec) know.
 
 use std::mem;
 use std::os::fd::OwnedFd;

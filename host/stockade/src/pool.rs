@@ -33,8 +33,8 @@ use crate::prepare::Preparation;
 use crate::process;
 use crate::room::Room;
 use crate::shared::{Shared, WorkerInfo};
+use crate::spec::TaskSpecs;
 use crate::target::ModuleEntry;
-use crate::terms::AllTerms;
 use crate::watch::Tally;
 use crate::worker::Loadable;
 use crate::{BrokenError, LockdownError, PoolBuilder, PoolLockdown, SubmitError, lockdown};
@@ -73,7 +73,7 @@ pub struct Pool {
 pub(crate) struct Core {
     pub(crate) blueprint: Blueprint,
     pub(crate) link: Arc<Link>,
-    pub(crate) terms: AllTerms,
+    pub(crate) spec: TaskSpecs,
     ending: Arc<Ending>,
     pub(crate) task_count: AtomicU64,
     chunk_count: AtomicU64,
@@ -173,7 +173,7 @@ impl Pool {
             threads: Mutex::new(vec![driver, keeper_thread]),
         });
         let core = Arc::new(Core {
-            terms: AllTerms::new(link.clone(), limits, &blueprint.modules),
+            spec: TaskSpecs::new(link.clone(), limits, &blueprint.modules),
             blueprint,
             link,
             ending,

@@ -54,7 +54,7 @@ pub struct TaskReport {
     pub coredump: Option<Coredump>,
 }
 
-/// What of a report is known only at the task's end; the rest is its [`Terms`]. Every ended task that
+/// What of a report is known only at the task's end; the rest is its [`TaskSpec`]. Every ended task that
 /// somebody holds has one, so what few tasks have is apart.
 #[derive(Clone, Debug)]
 pub(crate) struct Summary {
@@ -136,12 +136,12 @@ impl Summary {
 
     /// The whole report of the task of `cell`.
     pub(crate) fn report(&self, cell: &TaskCell) -> TaskReport {
-        let (task, terms) = (cell.id, &*cell.terms);
+        let (task, spec) = (cell.id, &*cell.spec);
         let Written { stdout, stderr, log, log_dropped, coredump } = self.written();
         TaskReport {
             task,
-            target: terms.target.clone(),
-            label: terms.label.clone(),
+            target: spec.target.clone(),
+            label: spec.label.clone(),
             status: self.status,
             worker: self.worker,
             attempt: self.attempt,

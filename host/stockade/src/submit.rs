@@ -23,9 +23,9 @@ use crate::options::{TaskOptions, WhenFull, check_tighter};
 use crate::payload::Payload;
 use crate::pool::{Blueprint, Core};
 use crate::room::{Patience, Place};
+use crate::spec::TaskSpec;
 use crate::target::{Callable, CallableKind, ModuleEntry, OWN_ENTRY, Target};
 use crate::task::{TaskHandle, TaskResult};
-use crate::terms::Terms;
 use crate::watch::{self, Watched};
 use crate::{CommandOutput, Pool, RunError, SubmitError};
 use stockade_dispatcher::{EntryKey, Submission};
@@ -34,7 +34,7 @@ use stockade_dispatcher::{EntryKey, Submission};
 #[derive(Debug)]
 pub(crate) struct MapBatch {
     pub(crate) inbox: Arc<Inbox>,
-    pub(crate) terms: Arc<Terms>,
+    pub(crate) spec: Arc<TaskSpec>,
     pub(crate) inputs: Inputs,
     /// The place of the first in the map.
     pub(crate) index: usize,
@@ -85,10 +85,10 @@ impl Pool {
         options: TaskOptions,
     ) -> Result<TaskHandle<T>, SubmitError> {
         let target = target.into();
-        let terms = self.core.terms(&target, &arguments, &options)?;
-        let payload = self.core.payload(&terms, arguments)?;
+        let spec = self.core.spec(&target, &arguments, &options)?;
+        let payload = self.core.payload(&spec, arguments)?;
         let place = self.core.place(self.core.patience(&options))?;
-        self.core.enqueue(terms, payload, &options, place)
+        self.core.enqueue(spec, payload, &options, place)
     }
 
     /// Submits a task and blocks for its result.
@@ -130,17 +130,17 @@ impl Pool {
         let items: Vec<A> = items.into_iter().collect();
         for arguments in items {
             let prepared = (|| {
-                let terms = self.core.terms(&target, &arguments, options)?;
-                let payload = self.core.payload(&terms, arguments)?;
+                let spec = self.core.spec(&target, &arguments, options)?;
+                let payload = self.core.payload(&spec, arguments)?;
                 // None of those before may wait for this one's room.
                 let place = self.core.place(Patience::None).or_else(|_| {
                     together.submit();
                     self.core.place(self.core.patience(options))
                 })?;
-                Ok((terms, payload, place))
+                Ok((spec, payload, place))
             })();
             match prepared {
-                Ok((terms, payload, place)) => together.add(terms, payload, place),
+                Ok((spec, payload, place)) => together.add(spec, payload, place),
                 Err(error) => together.handles.push(Err(error)),
             }
         }
@@ -266,22 +266,22 @@ impl Core {
         target: &Target,
         arguments: impl Arguments,
         options: &TaskOptions,
-        known: &mut Option<Arc<Terms>>,
-    ) -> Result<(Option<Arc<Terms>>, Payload), SubmitError> {
+        known: &mut Option<Arc<TaskSpec>>,
+    ) -> Result<(Option<Arc<TaskSpec>>, Payload), SubmitError> {
         if arguments.names_function() {
-            let terms = self.terms(target, &arguments, options)?;
-            let payload = self.payload(&terms, arguments)?;
-            return Ok((Some(terms), payload));
+            let spec = self.spec(target, &arguments, options)?;
+            let payload = self.payload(&spec, arguments)?;
+            return Ok((Some(spec), payload));
         }
-        let terms = match known {
-            Some(terms) => {
+        let spec = match known {
+            Some(spec) => {
                 self.check()?;
-                self.check_module(terms.module)?;
-                terms
+                self.check_module(spec.module)?;
+                spec
             }
-            None => known.insert(self.terms(target, &arguments, options)?),
+            None => known.insert(self.spec(target, &arguments, options)?),
         };
-        Ok((None, self.payload(terms, arguments)?))
+        Ok((None, self.payload(spec, arguments)?))
     }
 
     /// Whether the pool takes tasks.
@@ -294,42 +294,42 @@ impl Core {
     }
 
     /// Finds the function that `target` names, or a program's own entry, and checks the options.
-    pub(crate) fn terms_of(
+    pub(crate) fn spec_of(
         &self,
         target: &Target,
         options: &TaskOptions,
-    ) -> Result<Arc<Terms>, SubmitError> {
-        match self.terms(target, &(), options) {
+    ) -> Result<Arc<TaskSpec>, SubmitError> {
+        match self.spec(target, &(), options) {
             // Of several names that a program's own entry may have.
             Err(SubmitError::UnknownFunction { .. }) if target.is_own_entry() => {
-                self.terms(target, &Command::new(""), options)
+                self.spec(target, &Command::new(""), options)
             }
             found => found,
         }
     }
 
     /// Finds the function and checks the options.
-    fn terms(
+    fn spec(
         &self,
         target: &Target,
         arguments: &impl Arguments,
         options: &TaskOptions,
-    ) -> Result<Arc<Terms>, SubmitError> {
+    ) -> Result<Arc<TaskSpec>, SubmitError> {
         self.check()?;
         let found = arguments.resolve(&self.blueprint.modules, target)?;
         self.check_options(found.0.id, options)?;
-        Ok(self.terms.get(target, found, options))
+        Ok(self.spec.get(target, found, options))
     }
 
     /// Encodes the arguments.
-    fn payload(&self, terms: &Terms, arguments: impl Arguments) -> Result<Payload, SubmitError> {
-        arguments::encode(arguments, self.callable(terms))
+    fn payload(&self, spec: &TaskSpec, arguments: impl Arguments) -> Result<Payload, SubmitError> {
+        arguments::encode(arguments, self.callable(spec))
     }
 
-    fn callable(&self, terms: &Terms) -> &Callable {
-        let module = self.blueprint.modules.get(terms.module.0 as usize);
-        let callable = module.and_then(|module| module.callables.at(terms.function));
-        callable.unwrap_or_else(|| unreachable!("terms are of a function"))
+    fn callable(&self, spec: &TaskSpec) -> &Callable {
+        let module = self.blueprint.modules.get(spec.module.0 as usize);
+        let callable = module.and_then(|module| module.callables.at(spec.function));
+        callable.unwrap_or_else(|| unreachable!("spec are of a function"))
     }
 
     /// The function that a recording is of, and what it is called with.
@@ -342,16 +342,16 @@ impl Core {
         Ok((module, callable.name.clone(), arguments::encode(arguments, callable)?))
     }
 
-    /// Whether the pool takes calls of the function of `terms` with an `item` each, that give a `result`.
+    /// Whether the pool takes calls of the function of `spec` with an `item` each, that give a `result`.
     pub(crate) fn check_column(
         &self,
-        terms: &Terms,
+        spec: &TaskSpec,
         item: ValueType,
         result: ValueType,
     ) -> Result<(), SubmitError> {
         self.check()?;
-        self.check_module(terms.module)?;
-        let callable = self.callable(terms);
+        self.check_module(spec.module)?;
+        let callable = self.callable(spec);
         let problem = match &callable.kind {
             CallableKind::Scalar { params, results } => match (&params[..], &results[..]) {
                 ([param], [one]) if (*param, *one) == (item, result) => return Ok(()),
@@ -413,7 +413,7 @@ impl Core {
     fn submission(
         &self,
         tasks: TaskRange,
-        terms: &Terms,
+        spec: &TaskSpec,
         task_bytes: usize,
         options: &TaskOptions,
     ) -> Submission {
@@ -421,10 +421,10 @@ impl Core {
             tasks,
             // The driver's to say.
             entry: EntryKey(0),
-            module: terms.module,
+            module: spec.module,
             priority: options.priority,
             task_bytes,
-            wall_time: deadline_for_host(&terms.limits),
+            wall_time: deadline_for_host(&spec.limits),
             retries: options.retries,
         }
     }
@@ -432,11 +432,11 @@ impl Core {
     fn watched_cell(
         &self,
         id: TaskId,
-        terms: Arc<Terms>,
+        spec: Arc<TaskSpec>,
         payload: Payload,
         place: Option<Place>,
     ) -> Arc<TaskCell> {
-        let cell = Arc::new(TaskCell::new(id, terms, payload, place));
+        let cell = Arc::new(TaskCell::new(id, spec, payload, place));
         watch::begin(&cell, &self.blueprint.name, self.blueprint.metered);
         cell
     }
@@ -444,14 +444,14 @@ impl Core {
     /// Submits a task with its handle.
     pub(crate) fn enqueue<T: TaskResult>(
         &self,
-        terms: Arc<Terms>,
+        spec: Arc<TaskSpec>,
         payload: Payload,
         options: &TaskOptions,
         place: Option<Place>,
     ) -> Result<TaskHandle<T>, SubmitError> {
         let tasks = self.next_tasks(1)?;
-        let submission = self.submission(tasks, &terms, payload.inline_bytes(), options);
-        let cell = self.watched_cell(tasks.first(), terms, payload, place);
+        let submission = self.submission(tasks, &spec, payload.inline_bytes(), options);
+        let cell = self.watched_cell(tasks.first(), spec, payload, place);
         let entry = Entry::One(TaskEntry::new(cell.clone()));
         self.link.leave(DriverCommand::Submit(entry, submission))?;
         Ok(TaskHandle::new(cell))
@@ -463,22 +463,21 @@ impl Core {
         batch: MapBatch,
         options: &TaskOptions,
     ) -> Result<TaskRange, SubmitError> {
-        let MapBatch { inbox, terms, inputs, index, share, place } = batch;
+        let MapBatch { inbox, spec, inputs, index, share, place } = batch;
         let tasks = self.next_tasks(inputs.count())?;
-        let submission = self.submission(tasks, &terms, inputs.task_bytes(), options);
+        let submission = self.submission(tasks, &spec, inputs.task_bytes(), options);
         let Blueprint { name, metered, .. } = &self.blueprint;
         let watched = match watch::is_watched(*metered) {
-            true => tasks
-                .iter()
-                .map(|task| Some(Watched::begin(task, &terms, name, *metered)))
-                .collect(),
+            true => {
+                tasks.iter().map(|task| Some(Watched::begin(task, &spec, name, *metered))).collect()
+            }
             false => Vec::new(),
         };
         let permits = place.map(|place| Permits::new(place, tasks.count()));
         let submitted = self.link.age_nanos();
         let entry = MapEntry::new(MapSubmission {
             inbox,
-            terms,
+            spec,
             tasks,
             index,
             submitted,
@@ -497,7 +496,7 @@ struct Together<'a, T> {
     core: &'a Core,
     options: &'a TaskOptions,
     inputs: Inputs,
-    gathered: Vec<(Arc<Terms>, Payload, Option<Place>)>,
+    gathered: Vec<(Arc<TaskSpec>, Payload, Option<Place>)>,
     handles: Vec<Result<TaskHandle<T>, SubmitError>>,
 }
 
@@ -507,20 +506,20 @@ impl<'a, T: TaskResult> Together<'a, T> {
         Self { core, options, inputs, gathered, handles }
     }
 
-    fn add(&mut self, terms: Arc<Terms>, payload: Payload, place: Option<Place>) {
+    fn add(&mut self, spec: Arc<TaskSpec>, payload: Payload, place: Option<Place>) {
         let is_small = Inputs::is_small(&payload);
         let goes_along = is_small
             && self.inputs.fits(&payload)
             && self.gathered.len() < BATCH_TASKS_MAX as usize
-            && self.gathered.first().is_none_or(|(first, ..)| Arc::ptr_eq(first, &terms));
+            && self.gathered.first().is_none_or(|(first, ..)| Arc::ptr_eq(first, &spec));
         if !goes_along {
             self.submit();
         }
         if is_small {
             self.inputs.copy(&payload);
-            self.gathered.push((terms, payload, place));
+            self.gathered.push((spec, payload, place));
         } else {
-            self.handles.push(self.core.enqueue(terms, payload, self.options, place));
+            self.handles.push(self.core.enqueue(spec, payload, self.options, place));
         }
     }
 
@@ -528,7 +527,7 @@ impl<'a, T: TaskResult> Together<'a, T> {
     fn submit(&mut self) {
         let gathered = std::mem::take(&mut self.gathered);
         let inputs = std::mem::take(&mut self.inputs);
-        let Some((terms, ..)) = gathered.first() else { return };
+        let Some((spec, ..)) = gathered.first() else { return };
         let count = u32::try_from(gathered.len()).unwrap_or(u32::MAX);
         let tasks = match self.core.next_tasks(count) {
             Ok(tasks) => tasks,
@@ -536,9 +535,9 @@ impl<'a, T: TaskResult> Together<'a, T> {
                 return self.handles.extend(gathered.iter().map(|_| Err(SubmitError::Closed)));
             }
         };
-        let submission = self.core.submission(tasks, terms, inputs.task_bytes(), self.options);
+        let submission = self.core.submission(tasks, spec, inputs.task_bytes(), self.options);
         let cell =
-            |(task, (terms, payload, place))| self.core.watched_cell(task, terms, payload, place);
+            |(task, (spec, payload, place))| self.core.watched_cell(task, spec, payload, place);
         let cells: Vec<_> = tasks.iter().zip(gathered).map(cell).collect();
         let entries = cells.iter().cloned().map(TaskEntry::new).collect();
         let entry = Entry::Several(Box::new(Several::new(tasks.first(), entries)));

@@ -20,7 +20,7 @@ use crate::deadline;
 use crate::driver::Command as DriverCommand;
 use crate::report::{Status, Summary, TaskReport, Written};
 use crate::shape::Shape;
-use crate::terms::Terms;
+use crate::spec::TaskSpec;
 use crate::{CommandOutput, Pool, TaskError, Undecodable, codec, scalar};
 
 /// What a task gave, before it is decoded.
@@ -160,7 +160,7 @@ impl<T> fmt::Debug for TaskHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskHandle")
             .field("task", &self.cell.id)
-            .field("target", &self.cell.terms.target)
+            .field("target", &self.cell.spec.target)
             .field("status", &self.status())
             .finish_non_exhaustive()
     }
@@ -184,17 +184,17 @@ impl<T> TaskHandle<T> {
 
     /// What was called, as the caller named it.
     pub fn target(&self) -> &str {
-        &self.cell.terms.target
+        &self.cell.spec.target
     }
 
     /// What the caller called the task, see [`TaskOptions::label`](crate::TaskOptions::label).
     pub fn label(&self) -> Option<&str> {
-        self.cell.terms.label.as_deref()
+        self.cell.spec.label.as_deref()
     }
 
     /// The task's pool; `None` once the last holder of that has dropped it.
     pub fn pool(&self) -> Option<Pool> {
-        self.cell.terms.link.pool()
+        self.cell.spec.link.pool()
     }
 
     /// Where the task stands.
@@ -312,7 +312,7 @@ impl<T: TaskResult> TaskHandle<T> {
         let cancelled = self.cell.cancel();
         if cancelled {
             // The pool may be gone: then nothing is left to be told.
-            let _ = self.cell.terms.link.tell(DriverCommand::Cancel(self.cell.id));
+            let _ = self.cell.spec.link.tell(DriverCommand::Cancel(self.cell.id));
         }
         cancelled
     }
@@ -321,7 +321,7 @@ impl<T: TaskResult> TaskHandle<T> {
     /// a result that was already on its way wins, and no other task is ended with it.
     pub fn cancel_running(&self) {
         if !self.cancel() {
-            let _ = self.cell.terms.link.tell(DriverCommand::CancelRunning(self.cell.id));
+            let _ = self.cell.spec.link.tell(DriverCommand::CancelRunning(self.cell.id));
         }
     }
 
@@ -371,17 +371,17 @@ impl<T: TaskResult> TaskHandle<T> {
     }
 
     fn decode_output(&self, done: &Completed, output: Cow<'_, Output>) -> Result<T, TaskError> {
-        decode(&self.cell.terms, done, output)
+        decode(&self.cell.spec, done, output)
     }
 }
 
-/// What a task of these `terms` gave, which has ended so, as a `T`.
+/// What a task of these `spec` gave, which has ended so, as a `T`.
 pub(crate) fn decode<T: TaskResult>(
-    terms: &Terms,
+    spec: &TaskSpec,
     Completed { report, buffer, .. }: &Completed,
     output: Cow<'_, Output>,
 ) -> Result<T, TaskError> {
-    let shape = terms.result_shape.as_deref().unwrap_or(&Shape::Any);
+    let shape = spec.result_shape.as_deref().unwrap_or(&Shape::Any);
     let ended = Ended { output, shape, report, buffer: buffer.as_deref() };
     T::from_output(ended).map_err(TaskError::Decode)
 }

@@ -27,14 +27,14 @@ use crate::cell::TaskCell;
 #[cfg(feature = "metrics")]
 use crate::meters;
 use crate::report::{Status, Summary};
-use crate::terms::Terms;
+use crate::spec::TaskSpec;
 use crate::{MachineError, WorkerExit};
 
 /// Has the task of `cell`, which was just made, watched from here to its end, if anybody watches or the
 /// pool is `metered`.
 pub(crate) fn begin(cell: &Arc<TaskCell>, pool: &str, metered: bool) {
     if is_watched(metered) {
-        let watched = Watched::begin(cell.id, &cell.terms, pool, metered);
+        let watched = Watched::begin(cell.id, &cell.spec, pool, metered);
         let waker = Waker::from(Arc::new(WatchedCell { cell: cell.clone(), watched }));
         // Nobody has it yet who could end it, so it is woken once, at its end.
         let _ = cell.poll(&Context::from_waker(&waker));
@@ -52,7 +52,7 @@ pub(crate) struct Watched {
     span: Span,
     /// The pool's name, where its tasks are counted, and what is called.
     #[cfg(feature = "metrics")]
-    counted: Option<(String, Arc<Terms>)>,
+    counted: Option<(String, Arc<TaskSpec>)>,
 }
 
 impl std::fmt::Debug for Watched {
@@ -64,14 +64,14 @@ impl std::fmt::Debug for Watched {
 impl Watched {
     /// A task was submitted.
     #[cold]
-    pub(crate) fn begin(task: TaskId, terms: &Arc<Terms>, pool: &str, metered: bool) -> Self {
+    pub(crate) fn begin(task: TaskId, spec: &Arc<TaskSpec>, pool: &str, metered: bool) -> Self {
         let span = tracing::debug_span!(
             target: "stockade::task",
             "task",
             pool,
             task = task.0,
-            function = %terms.target,
-            label = terms.label.as_deref(),
+            function = %spec.target,
+            label = spec.label.as_deref(),
             status = Empty,
             worker = Empty,
             attempt = Empty,
@@ -81,14 +81,14 @@ impl Watched {
         );
         #[cfg(feature = "metrics")]
         if metered {
-            meters::submitted(terms, pool);
+            meters::submitted(spec, pool);
         }
         #[cfg(not(feature = "metrics"))]
         let _ = metered;
         Self {
             span,
             #[cfg(feature = "metrics")]
-            counted: metered.then(|| (pool.to_owned(), terms.clone())),
+            counted: metered.then(|| (pool.to_owned(), spec.clone())),
         }
     }
 
@@ -96,8 +96,8 @@ impl Watched {
     fn ended(&self, report: &Summary) {
         let Summary { status, worker, attempt, queue_wait, wall_time, cpu_time, .. } = report;
         #[cfg(feature = "metrics")]
-        if let Some((pool, terms)) = &self.counted {
-            meters::ended(terms, pool, report);
+        if let Some((pool, spec)) = &self.counted {
+            meters::ended(spec, pool, report);
         }
         let span = &self.span;
         span.record("status", name_of(*status));

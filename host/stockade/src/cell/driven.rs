@@ -87,7 +87,7 @@ impl TaskCell {
         attended.emitted.push_back((codec, item));
         attended.notify();
         drop(state);
-        self.terms.link.hub.done(self.awaited());
+        self.spec.link.hub.done(self.awaited());
         true
     }
 }

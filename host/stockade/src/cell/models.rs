@@ -12,9 +12,9 @@ use crate::driver::Command;
 use crate::hub::Hub;
 use crate::link::Link;
 use crate::shared::Shared;
+use crate::spec::TaskSpec;
 use crate::sync::model::{Poller, Time, check, exhaust, far, pause};
 use crate::sync::thread::{self, JoinHandle};
-use crate::terms::Terms;
 
 const TASK: TaskId = TaskId(7);
 const PLACE: PageSlot = PageSlot { slot: 0, first: TASK, index: 0 };
@@ -25,8 +25,8 @@ fn task() -> (Arc<TaskCell>, Receiver<Command>) {
     let hub = Arc::new(Hub::new(None, shared.clone()));
     let told = hub.told();
     let link = Link::new(hub, Callbacks::new("model".into()), shared);
-    let terms = Arc::new(Terms::of_a_model(Arc::new(link)));
-    (Arc::new(TaskCell::new(TASK, terms, Payload::default(), None)), told)
+    let spec = Arc::new(TaskSpec::of_a_model(Arc::new(link)));
+    (Arc::new(TaskCell::new(TASK, spec, Payload::default(), None)), told)
 }
 
 fn completed(cell: &TaskCell, result: Result<Output, TaskError>) -> Completed {
@@ -295,7 +295,7 @@ fn a_callback_runs_once_unless_it_is_removed_and_then_never() {
         for racer in racers {
             racer.join().unwrap();
         }
-        cell.terms.link.callbacks.close(None);
+        cell.spec.link.callbacks.close(None);
         assert!(!cell.remove_callback(kept), "it has run");
         let removed = removed.iter().filter(|removed| **removed).count();
         let counts = calls.each_ref().map(|calls| calls.load(Ordering::Relaxed));
@@ -312,7 +312,7 @@ fn callbacks_are_waited_for_by_whoever_has_seen_the_end() {
         cell.on_done(count(&calls));
         race_to_the_end(&cell);
         cell.wait_for_end();
-        cell.terms.link.callbacks.close(None);
+        cell.spec.link.callbacks.close(None);
         assert_eq!(calls.load(Ordering::Relaxed), 1);
     });
 }
@@ -339,7 +339,7 @@ fn callbacks_run_one_after_the_other_in_the_order_in_which_they_were_added() {
         for racer in racers {
             racer.join().unwrap();
         }
-        cell.terms.link.callbacks.close(None);
+        cell.spec.link.callbacks.close(None);
         assert_eq!(*lock(&order), [0, 1, 2]);
     });
 }

@@ -29,8 +29,8 @@ use crate::payload::Payload;
 use crate::payload_files::{Loan, PayloadFiles};
 use crate::report::{Status, Summary};
 use crate::room::Place;
+use crate::spec::TaskSpec;
 use crate::sync::wake;
-use crate::terms::Terms;
 use crate::watch::Watched;
 use stockade_dispatcher::{Moment, Resolution};
 
@@ -38,7 +38,7 @@ use stockade_dispatcher::{Moment, Resolution};
 #[derive(Debug)]
 pub(crate) struct MapSubmission {
     pub(crate) inbox: Arc<Inbox>,
-    pub(crate) terms: Arc<Terms>,
+    pub(crate) spec: Arc<TaskSpec>,
     pub(crate) tasks: TaskRange,
     /// The place of the first in the map.
     pub(crate) index: usize,
@@ -189,12 +189,12 @@ impl MapEntry {
         if !self.given.inputs.is_many() {
             let single = Single { task: tasks.first(), slot, share: self.given.share };
             let payload = self.given.inputs.kind_mut();
-            return send_payload(&self.given.terms, single, payload, loan, port);
+            return send_payload(&self.given.spec, single, payload, loan, port);
         }
         let Some(from) = self.given.tasks.index_of(tasks.first()) else { return Ok(()) };
-        let function = self.given.terms.function;
+        let function = self.given.spec.function;
         let (invocation, lengths) = self.given.inputs.calls(from, from + tasks.count(), function);
-        let run = self.given.terms.run(tasks, invocation, lengths, slot);
+        let run = self.given.spec.run(tasks, invocation, lengths, slot);
         port.send(&HostMessage::Run(Run { share: self.given.share, ..run }), &[])
     }
 
@@ -250,7 +250,7 @@ impl MapEntry {
 
     pub(super) fn emit(&mut self, task: TaskId, worker: WorkerId, item: Vec<u8>) -> bool {
         let (codec, output_bytes) =
-            (self.given.inputs.kind().codec(), self.given.terms.limits.output_bytes);
+            (self.given.inputs.kind().codec(), self.given.spec.limits.output_bytes);
         let Some(running) = self.part_of(task, worker).and_then(|part| part.running.as_mut())
         else {
             return false;
@@ -268,13 +268,13 @@ impl MapEntry {
         let (first, index, submitted) = (self.given.tasks, self.given.index, self.given.submitted);
         let losses = self.losses.get(&task).map_or(0, |(losses, _)| *losses);
         let emitted = self.emitted.remove(&task).unwrap_or_default();
-        let Self { given: MapSubmission { terms, inputs, .. }, parts, .. } = self;
+        let Self { given: MapSubmission { spec, inputs, .. }, parts, .. } = self;
         let of_task = |part: &&mut Part| part.worker == worker && part.tasks.contains(task);
         let Some(part) = parts.iter_mut().find(of_task) else { return false };
         let running = part.running.filter(|running| running.task == task);
         let emitted_bytes = running.map_or(0, |running| running.emitted_bytes);
         let place = first.index_of(task);
-        let Some(place) = place.filter(|_| accepts(terms, inputs.kind(), emitted_bytes, &answer))
+        let Some(place) = place.filter(|_| accepts(spec, inputs.kind(), emitted_bytes, &answer))
         else {
             return false;
         };
@@ -284,7 +284,7 @@ impl MapEntry {
         };
         let ended =
             Ended { resolution: Resolution::Finished, exit: None, answer: Some(&mut answer) };
-        let result = result_of(terms, ended, Some(inputs.kind_mut()));
+        let result = result_of(spec, ended, Some(inputs.kind_mut()));
         let age = |moment: u64| Duration::from_nanos(moment.saturating_sub(submitted));
         let mut report = Summary::blank(Status::of(&result), age(nanos(now)));
         report.worker = Some(worker);
@@ -349,11 +349,11 @@ impl MapEntry {
         let is_column = matches!(self.given.inputs.kind(), Payload::Column(_));
         if resolution == Resolution::Finished && !is_column {
             let sum: Duration = ended.iter().map(|item| item.completed.report.wall_time).sum();
-            self.given.terms.note_pace(sum / tasks.count());
+            self.given.spec.note_pace(sum / tasks.count());
         }
-        let (terms, submitted) = (self.given.terms.clone(), self.given.submitted);
-        wakers.extend(self.given.inbox.push(EndedItems { terms, submitted, items: ended }));
-        self.given.terms.link.hub.done(self.given.inbox.awaited());
+        let (spec, submitted) = (self.given.spec.clone(), self.given.submitted);
+        wakers.extend(self.given.inbox.push(EndedItems { spec, submitted, items: ended }));
+        self.given.spec.link.hub.done(self.given.inbox.awaited());
         true
     }
 
@@ -366,7 +366,7 @@ impl MapEntry {
         now: Moment,
     ) -> EndedItem {
         let ended = Ended { resolution, exit, answer: None };
-        let result = result_of(&self.given.terms, ended, None);
+        let result = result_of(&self.given.spec, ended, None);
         let age = |moment: u64| Duration::from_nanos(moment.saturating_sub(self.given.submitted));
         let mut report = Summary::blank(Status::of(&result), age(nanos(now)));
         let part = self.parts.iter().find(|part| part.tasks.contains(task));
@@ -393,10 +393,10 @@ impl MapEntry {
     fn note_cancelled(&self, ended: &VecDeque<EndedItem>) {
         for item in ended.iter().filter(|item| cancelled_by_pool(&item.completed.result)) {
             let index = self.given.tasks.index_of(item.task).unwrap_or_default();
-            self.given.terms.link.shared.cancelled(CancelledTask {
+            self.given.spec.link.shared.cancelled(CancelledTask {
                 id: item.task,
-                target: self.given.terms.target.clone(),
-                label: self.given.terms.label.clone(),
+                target: self.given.spec.target.clone(),
+                label: self.given.spec.label.clone(),
                 arguments: self.given.inputs.given(index),
             });
         }
@@ -426,7 +426,7 @@ fn without(range: TaskRange, other: TaskRange) -> impl Iterator<Item = TaskRange
 impl Drop for MapEntry {
     fn drop(&mut self) {
         // Its tasks have ended, except in a pool that is going down.
-        let now = self.given.terms.link.made().elapsed();
+        let now = self.given.spec.link.made().elapsed();
         let mut wakers = Wakers::new();
         for tasks in mem::take(&mut self.open) {
             let shutdown = Resolution::Cancelled(stockade_dispatcher::CancelReason::Shutdown);

@@ -81,15 +81,15 @@ impl Several {
             let one = self.get_mut(tasks.first());
             return one.map_or(Ok(()), |one| one.send(slot, loan, port));
         }
-        let Some(terms) = tasks.iter().find_map(|task| self.get(task)) else { return Ok(()) };
-        let terms = terms.cell.terms.clone();
+        let Some(spec) = tasks.iter().find_map(|task| self.get(task)) else { return Ok(()) };
+        let spec = spec.cell.spec.clone();
         let mut inputs = Inputs::default();
         for payload in tasks.iter().filter_map(|task| self.get(task)?.payload()) {
             inputs.copy(payload);
         }
         inputs.fill_up(tasks.count());
-        let (invocation, lengths) = inputs.into_calls(terms.function);
-        port.send(&HostMessage::Run(terms.run(tasks, invocation, lengths, slot)), &[])
+        let (invocation, lengths) = inputs.into_calls(spec.function);
+        port.send(&HostMessage::Run(spec.run(tasks, invocation, lengths, slot)), &[])
     }
 
     pub(super) fn returned(&mut self, tasks: TaskRange, worker: WorkerId) {

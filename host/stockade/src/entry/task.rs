@@ -103,7 +103,7 @@ impl TaskEntry {
     ) -> Result<(), SendError> {
         let Some(attempt) = &mut self.attempt else { return Ok(()) };
         let single = Single { task: self.cell.id, slot, share: None };
-        send_payload(&self.cell.terms, single, &mut attempt.payload, loan, port)
+        send_payload(&self.cell.spec, single, &mut attempt.payload, loan, port)
     }
 
     /// The task is, from this moment of the pool's life on, the next that its worker starts. Leaves in
@@ -132,7 +132,7 @@ impl TaskEntry {
         attempt.emitted_bytes += item.len() as u64 + EMIT_OVERHEAD_BYTES;
         let may = attempt.worker == Some(worker)
             && attempt.started.is_some()
-            && attempt.emitted_bytes <= self.cell.terms.limits.output_bytes;
+            && attempt.emitted_bytes <= self.cell.spec.limits.output_bytes;
         // Where the task has ended its caller has cancelled it, and its page says so.
         may && self.cell.emit(attempt.payload.codec(), item)
     }
@@ -142,7 +142,7 @@ impl TaskEntry {
         let Some(attempt) = &mut self.attempt else { return false };
         let Attempt { payload, emitted_bytes, .. } = &**attempt;
         if attempt.worker != Some(worker)
-            || !accepts(&self.cell.terms, payload, *emitted_bytes, &answer)
+            || !accepts(&self.cell.spec, payload, *emitted_bytes, &answer)
         {
             return false;
         }
@@ -162,7 +162,7 @@ impl TaskEntry {
         let mut answer = self.attempt.as_mut().and_then(|attempt| attempt.answer.take());
         let payload = self.attempt.as_mut().map(|attempt| &mut attempt.payload);
         let ended = Ended { resolution, exit, answer: answer.as_mut() };
-        let result = result_of(&self.cell.terms, ended, payload);
+        let result = result_of(&self.cell.spec, ended, payload);
         let report = self.summary(Status::of(&result), answer, now);
         self.finish(Completed::new(result, report), wakers)
     }
@@ -185,15 +185,15 @@ impl TaskEntry {
         if !cancelled_by_pool(&completed.result) || cell.is_done() {
             return cell.finish(completed, wakers);
         }
-        let shared = &cell.terms.link.shared;
+        let shared = &cell.spec.link.shared;
         let arguments = match &self.attempt {
             Some(attempt) => GivenArguments::of(&attempt.payload),
             None => cell.with_payload(GivenArguments::of),
         };
         shared.cancelled(CancelledTask {
             id: cell.id,
-            target: cell.terms.target.clone(),
-            label: cell.terms.label.clone(),
+            target: cell.spec.target.clone(),
+            label: cell.spec.label.clone(),
             arguments,
         });
         let is_first = cell.finish(completed, wakers);
@@ -222,7 +222,7 @@ impl Drop for TaskEntry {
         if self.cell.is_done() {
             return;
         }
-        let now = self.cell.terms.link.made().elapsed();
+        let now = self.cell.spec.link.made().elapsed();
         let result = Err(TaskError::Cancelled(CancelReason::Shutdown));
         let answer = self.attempt.as_mut().and_then(|attempt| attempt.answer.take());
         let report = self.summary(Status::Cancelled, answer, now);

@@ -19,8 +19,8 @@ use stockade_wire::{TaskId, TaskRange, WorkerId};
 
 use crate::cell::{Completed, Leftovers, Sent};
 use crate::hub::{Awaited, Hub};
+use crate::spec::TaskSpec;
 use crate::sync::{Condvar, Mutex, lock, wait};
-use crate::terms::Terms;
 
 /// What a map and the driver share.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ struct State {
 /// Items of one batch that have ended one after the other; they follow each other in the map.
 #[derive(Debug)]
 pub(crate) struct EndedItems {
-    pub(crate) terms: Arc<Terms>,
+    pub(crate) spec: Arc<TaskSpec>,
     /// In nanoseconds of the pool's life.
     pub(crate) submitted: u64,
     pub(crate) items: VecDeque<EndedItem>,

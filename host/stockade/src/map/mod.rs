@@ -32,10 +32,10 @@ use crate::inputs::Inputs;
 use crate::options::TaskOptions;
 use crate::payload::Payload;
 use crate::room::{Patience, Place};
+use crate::spec::TaskSpec;
 use crate::submit::MapBatch;
 use crate::target::Target;
 use crate::task::{TaskHandle, TaskResult};
-use crate::terms::Terms;
 use crate::{Pool, RunError, SubmitError};
 
 pub use all::MapAll;
@@ -70,7 +70,7 @@ pub struct Map<T: TaskResult, I> {
     results: Results<T>,
     taken: usize,
     /// What the tasks have in common, once the first was submitted.
-    terms: Option<Arc<Terms>>,
+    spec: Option<Arc<TaskSpec>>,
     /// The chunk whose items may share an instance, and how many more it takes.
     chunk: Option<(ChunkId, usize)>,
 }
@@ -92,7 +92,7 @@ impl<I: Iterator> Iterator for Singles<I> {
 }
 
 /// What an item is called with, and what it has for itself where it names its own function.
-type Encoded = (Option<Arc<Terms>>, Payload);
+type Encoded = (Option<Arc<TaskSpec>>, Payload);
 
 /// How long a map submits more while its consumer could have the next result: longer than it takes
 /// from a source that has its items ready.
@@ -122,7 +122,7 @@ impl<T: TaskResult, I> Map<T, I> {
             deadline: None,
             results,
             taken: 0,
-            terms: None,
+            spec: None,
             chunk: None,
         }
     }
@@ -132,10 +132,10 @@ impl<T: TaskResult, I> Map<T, I> {
         pool: Pool,
         target: Target,
         items: I,
-        terms: Arc<Terms>,
+        spec: Arc<TaskSpec>,
         options: TaskOptions,
     ) -> Self {
-        Self { terms: Some(terms), options, ..Self::new(pool, target, items) }
+        Self { spec: Some(spec), options, ..Self::new(pool, target, items) }
     }
 
     /// Sends so many items together, from 1. Each still gets an instance of its own, and an item
@@ -186,7 +186,7 @@ impl<T: TaskResult, I> Map<T, I> {
     #[must_use]
     pub fn options(mut self, options: TaskOptions) -> Self {
         self.options = options;
-        self.terms = None;
+        self.spec = None;
         self
     }
 
@@ -311,7 +311,7 @@ where
     /// How many items may be under way.
     fn under_way_max(&self) -> usize {
         let window_tasks = self.pool.core.link.shared.counts().window_tasks;
-        let pace = self.terms.as_ref().and_then(|terms| terms.pace());
+        let pace = self.spec.as_ref().and_then(|spec| spec.pace());
         self.sizes.under_way_max(self.pool.max_workers(), window_tasks, pace)
     }
 
@@ -325,7 +325,7 @@ where
             return u32::try_from(left).unwrap_or(u32::MAX).min(BATCH_TASKS_MAX);
         }
         let hint = self.items.as_ref().map(Iterator::size_hint).unwrap_or_default();
-        let pace = self.terms.as_ref().and_then(|terms| terms.pace());
+        let pace = self.spec.as_ref().and_then(|spec| spec.pace());
         self.sizes.batch(self.pool.max_workers(), hint, pace, all)
     }
 
@@ -340,7 +340,7 @@ where
                 break;
             };
             let encoded =
-                self.pool.core.encode(&self.target, arguments, &self.options, &mut self.terms);
+                self.pool.core.encode(&self.target, arguments, &self.options, &mut self.spec);
             self.ahead.push_back(encoded);
         }
         if missing > 0 {
@@ -383,8 +383,8 @@ where
             } else {
                 self.taken += 1;
                 let place = place.as_mut().map(|place| place.split_off(1));
-                let terms = own.or_else(|| self.terms.clone());
-                self.submit(terms, Inputs::one(payload), first, place);
+                let spec = own.or_else(|| self.spec.clone());
+                self.submit(spec, Inputs::one(payload), first, place);
                 first = self.taken;
             }
         }
@@ -396,7 +396,7 @@ where
         if batch.is_many() {
             let batch = std::mem::take(batch);
             let place = place.as_mut().map(|place| place.split_off(batch.count() as usize));
-            self.submit(self.terms.clone(), batch, *first, place);
+            self.submit(self.spec.clone(), batch, *first, place);
         }
         *first = self.taken;
     }
@@ -404,15 +404,15 @@ where
     /// Submits tasks whose first has this index.
     fn submit(
         &mut self,
-        terms: Option<Arc<Terms>>,
+        spec: Option<Arc<TaskSpec>>,
         inputs: Inputs,
         index: usize,
         place: Option<Place>,
     ) {
-        let Some(terms) = terms else { return };
+        let Some(spec) = spec else { return };
         let share = self.chunk.filter(|_| self.shares_instance).map(|(chunk, _)| chunk);
         let inbox = self.results.inbox().clone();
-        let batch = MapBatch { inbox, terms, inputs, index, share, place };
+        let batch = MapBatch { inbox, spec, inputs, index, share, place };
         match self.pool.core.enqueue_batch(batch, &self.options) {
             Ok(tasks) => self.results.submitted(tasks),
             Err(error) => {

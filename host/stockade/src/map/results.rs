@@ -274,7 +274,7 @@ impl<T: TaskResult> Results<T> {
             // Decoded where it lies: an item is large.
             let completed = &mut group.items.front_mut()?.completed;
             let output = mem::replace(&mut completed.result, Ok(Output::InPlace));
-            Some(output.and_then(|output| decode(&group.terms, completed, Cow::Owned(output))))
+            Some(output.and_then(|output| decode(&group.spec, completed, Cow::Owned(output))))
         });
         self.take_first();
         Ok(result.unwrap_or_else(|| unreachable!("a group has items"))?)
@@ -284,13 +284,13 @@ impl<T: TaskResult> Results<T> {
         if let Next::Failed(index, error) = next {
             return (index, Err(error));
         }
-        let common = self.current.as_ref().map(|group| (group.terms.clone(), group.submitted));
-        let (Some((terms, submitted)), Some(item)) = (common, self.take_first()) else {
+        let common = self.current.as_ref().map(|group| (group.spec.clone(), group.submitted));
+        let (Some((spec, submitted)), Some(item)) = (common, self.take_first()) else {
             unreachable!("a group has items")
         };
         let EndedItem { index, task, completed, leftovers } = item;
         let leftovers = leftovers.map(|leftovers| *leftovers);
-        let cell = TaskCell::ended(task, terms, submitted, completed, leftovers);
+        let cell = TaskCell::ended(task, spec, submitted, completed, leftovers);
         (index, Ok(TaskHandle::new(Arc::new(cell))))
     }
 

@@ -23,9 +23,9 @@ use crate::inputs::Inputs;
 use crate::options::TaskOptions;
 use crate::payload::{ColumnPayload, Payload};
 use crate::room::Patience;
+use crate::spec::TaskSpec;
 use crate::submit::MapBatch;
 use crate::task::{Output, TaskResult};
-use crate::terms::Terms;
 use crate::{Pool, SliceError, SubmitError, TaskError, Undecodable};
 
 /// A number that [`Function::map_slice`](crate::Function::map_slice) takes or gives: `i32`, `u32`,
@@ -136,17 +136,17 @@ impl Sizes {
     }
 }
 
-/// Applies the function of `terms` to every item.
+/// Applies the function of `spec` to every item.
 pub(crate) fn map_slice<A: SliceItem, T: SliceItem>(
     pool: &Pool,
-    terms: &Arc<Terms>,
+    spec: &Arc<TaskSpec>,
     options: &TaskOptions,
     items: &[A],
 ) -> Result<Vec<T>, SliceError> {
-    pool.core.check_column(terms, A::TYPE, T::TYPE)?;
+    pool.core.check_column(spec, A::TYPE, T::TYPE)?;
     let mut results = Results::<T>::ordered(pool.core.link.clone());
-    let sizes = Sizes::new(pool.max_workers(), &terms.limits, size_of::<A>(), size_of::<T>());
-    let mut slice = Slice { pool, terms, options, items, sizes, cut: 0, pieces: VecDeque::new() };
+    let sizes = Sizes::new(pool.max_workers(), &spec.limits, size_of::<A>(), size_of::<T>());
+    let mut slice = Slice { pool, spec, options, items, sizes, cut: 0, pieces: VecDeque::new() };
     let mut gathered = Vec::with_capacity(items.len());
     while gathered.len() < items.len() {
         slice.fill(&mut results)?;
@@ -162,7 +162,7 @@ pub(crate) fn map_slice<A: SliceItem, T: SliceItem>(
 /// A slice of which some is cut into pieces that are under way.
 struct Slice<'a, A> {
     pool: &'a Pool,
-    terms: &'a Arc<Terms>,
+    spec: &'a Arc<TaskSpec>,
     options: &'a TaskOptions,
     items: &'a [A],
     sizes: Sizes,
@@ -184,12 +184,12 @@ impl<A: SliceItem> Slice<'_, A> {
                 Err(SubmitError::Full { .. }) if !is_alone => break,
                 Err(error) => return Err(error),
             };
-            core.check_column(self.terms, A::TYPE, T::TYPE)?;
+            core.check_column(self.spec, A::TYPE, T::TYPE)?;
             let end = self.cut + self.sizes.next(self.items.len() - self.cut);
             let piece = self.cut..end;
             let batch = MapBatch {
                 inbox: Arc::<Inbox>::clone(results.inbox()),
-                terms: self.terms.clone(),
+                spec: self.spec.clone(),
                 inputs: Inputs::one(self.payload::<T>(piece.clone())),
                 index: results.given() + results.len(),
                 share: None,

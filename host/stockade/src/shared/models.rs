@@ -11,9 +11,9 @@ use crate::hub::{Hub, Wakers};
 use crate::link::Link;
 use crate::payload::Payload;
 use crate::room::{Patience, Place};
+use crate::spec::TaskSpec;
 use crate::sync::model::{Time, check, exhaust, far};
 use crate::sync::thread::{self, JoinHandle};
-use crate::terms::Terms;
 use crate::{CancelReason, TaskError};
 use stockade_dispatcher::{CancelReason as DispatchCancel, Resolution};
 
@@ -34,8 +34,8 @@ fn task(shared: &Arc<Shared>, id: u64, place: Option<Place>) -> (TaskEntry, Rece
     let hub = Arc::new(Hub::new(None, shared.clone()));
     let told = hub.told();
     let link = Arc::new(Link::new(hub, Callbacks::new("model".into()), shared.clone()));
-    let terms = Arc::new(Terms::of_a_model(link));
-    let cell = TaskCell::new(TaskId(id), terms, Payload::default(), place);
+    let spec = Arc::new(TaskSpec::of_a_model(link));
+    let cell = TaskCell::new(TaskId(id), spec, Payload::default(), place);
     (TaskEntry::new(Arc::new(cell)), told)
 }
 

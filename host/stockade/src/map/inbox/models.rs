@@ -28,13 +28,13 @@ fn hub() -> Arc<Hub> {
     Arc::new(Hub::new(None, Arc::new(Shared::new(None, None))))
 }
 
-fn terms(hub: &Arc<Hub>) -> Arc<Terms> {
+fn spec(hub: &Arc<Hub>) -> Arc<TaskSpec> {
     let shared = Arc::new(Shared::new(None, None));
     let link = Link::new(hub.clone(), Callbacks::new("model".into()), shared);
-    Arc::new(Terms::of_a_model(Arc::new(link)))
+    Arc::new(TaskSpec::of_a_model(Arc::new(link)))
 }
 
-fn items(index: u32, terms: &Arc<Terms>) -> EndedItems {
+fn items(index: u32, spec: &Arc<TaskSpec>) -> EndedItems {
     let report = Summary::blank(Status::Completed, std::time::Duration::ZERO);
     let item = EndedItem {
         index: index as usize,
@@ -42,7 +42,7 @@ fn items(index: u32, terms: &Arc<Terms>) -> EndedItems {
         completed: Completed::new(Ok(Output::Exited(0)), report),
         leftovers: None,
     };
-    EndedItems { terms: terms.clone(), submitted: 0, items: [item].into() }
+    EndedItems { spec: spec.clone(), submitted: 0, items: [item].into() }
 }
 
 /// The driver offers and claims a batch, a worker runs it, and each result is put into the inbox.
@@ -53,11 +53,11 @@ fn drive(inbox: &Arc<Inbox>, hub: &Arc<Hub>) -> (bool, thread::JoinHandle<u32>) 
     let claimed = inbox.claim(batch(), WorkerId(1), sent);
     let (inbox, hub) = (inbox.clone(), hub.clone());
     let worker = thread::spawn(move || {
-        let terms = terms(&hub);
+        let spec = spec(&hub);
         let mut started = 0;
         while claimed && started < BATCH_TASKS && page.start(place(started)) {
             pause();
-            inbox.push(items(started, &terms)).into_iter().for_each(wake);
+            inbox.push(items(started, &spec)).into_iter().for_each(wake);
             hub.done(inbox.awaited());
             started += 1;
         }

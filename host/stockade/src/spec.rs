@@ -1,7 +1,7 @@
-//! Terms: what tasks of one function have in common, kept once for all of them.
+//! TaskSpec: what tasks of one function have in common, kept once for all of them.
 //!
 //! ```text
-//! (target, options) ──► Terms ◄── TaskCell, TaskCell, TaskCell …
+//! (target, options) ──► TaskSpec ◄── TaskCell, TaskCell, TaskCell …
 //! ```
 //!
 //! Those of a function that is called without limits or a label of a task's own are made once a pool,
@@ -22,7 +22,7 @@ use crate::target::{Callable, ModuleEntry, Target};
 
 /// What tasks have in common.
 #[derive(Debug)]
-pub(crate) struct Terms {
+pub(crate) struct TaskSpec {
     /// The way to their pool.
     pub(crate) link: Arc<Link>,
     /// What is called, as the caller named it.
@@ -43,7 +43,7 @@ pub(crate) struct Terms {
 /// A task that took longer counts as one that took so long: it is forgotten after a few others.
 const PACE_MAX: Duration = Duration::from_micros(400);
 
-impl Terms {
+impl TaskSpec {
     /// A message that has `tasks` call the function, all of them as `invocation` says.
     pub(crate) fn run(
         &self,
@@ -80,7 +80,7 @@ impl Terms {
 }
 
 #[cfg(all(test, shuttle))]
-impl Terms {
+impl TaskSpec {
     /// Of a function that a model needs no more of.
     pub(crate) fn of_a_model(link: Arc<Link>) -> Self {
         Self {
@@ -97,17 +97,17 @@ impl Terms {
     }
 }
 
-/// The terms of all functions of a pool, as far as they were asked for.
+/// The spec of all functions of a pool, as far as they were asked for.
 #[derive(Debug)]
-pub(crate) struct AllTerms {
+pub(crate) struct TaskSpecs {
     link: Arc<Link>,
     limits: Arc<Limits>,
     /// By the numbers of module and function; under the function's name alone, and beside its
     /// module's.
-    known: Vec<Vec<[OnceLock<Arc<Terms>>; 2]>>,
+    known: Vec<Vec<[OnceLock<Arc<TaskSpec>>; 2]>>,
 }
 
-impl AllTerms {
+impl TaskSpecs {
     /// Of the functions of `modules`, whose tasks have these limits unless they ask for others.
     pub(crate) fn new(link: Arc<Link>, limits: Arc<Limits>, modules: &[ModuleEntry]) -> Self {
         let of_module = |module: &ModuleEntry| {
@@ -116,16 +116,16 @@ impl AllTerms {
         Self { link, limits, known: modules.iter().map(of_module).collect() }
     }
 
-    /// The terms of a task of `callable` in `module`, which `target` names or stands for.
+    /// The spec of a task of `callable` in `module`, which `target` names or stands for.
     pub(crate) fn get(
         &self,
         target: &Target,
         (module, callable): (&ModuleEntry, &Callable),
         options: &TaskOptions,
-    ) -> Arc<Terms> {
+    ) -> Arc<TaskSpec> {
         let make = || {
             let limits = options.limits.as_ref().filter(|limits| **limits != *self.limits);
-            Arc::new(Terms {
+            Arc::new(TaskSpec {
                 link: self.link.clone(),
                 target: target.renamed(&callable.name).to_string(),
                 label: options.label.clone(),
