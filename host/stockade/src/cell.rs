@@ -37,7 +37,7 @@ use stockade_wire::{Codec, TaskId};
 
 use crate::buffer::BufferSlot;
 use crate::completions::Completions;
-use crate::hub::{Awaited, Wakers};
+use crate::event_loop::{Awaited, Wakers};
 use crate::payload::Payload;
 use crate::report::{Status, Summary};
 use crate::room::Place;
@@ -250,11 +250,11 @@ impl TaskCell {
         if let Some(changed) = changed {
             changed.notify_all();
         }
-        let hub = &self.spec.link.hub;
-        hub.done(self.awaited());
+        let event_loop = &self.spec.link.event_loop;
+        event_loop.done(self.awaited());
         for (follower, number) in followers {
             follower.push(number);
-            hub.done(follower.awaited());
+            event_loop.done(follower.awaited());
         }
     }
 
@@ -352,7 +352,7 @@ impl TaskCell {
             return Some(completed);
         }
         // If nobody else does, this thread listens to the workers itself.
-        self.spec.link.hub.lead(self.awaited(), deadline, || self.is_done());
+        self.spec.link.event_loop.lead(self.awaited(), deadline, || self.is_done());
         let mut state = self.lock();
         loop {
             if let Some(completed) = state.done() {
@@ -385,7 +385,7 @@ impl TaskCell {
     /// taken.
     pub(crate) fn next_emitted(&self) -> Option<(Codec, Vec<u8>)> {
         if !self.has_news() {
-            self.spec.link.hub.lead(self.awaited(), None, || self.has_news());
+            self.spec.link.event_loop.lead(self.awaited(), None, || self.has_news());
         }
         let mut state = self.lock();
         loop {

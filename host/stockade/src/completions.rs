@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::hub::Awaited;
+use crate::event_loop::Awaited;
 use crate::sync::{Condvar, Mutex, lock, wait};
 
 /// Where tasks say that they have ended.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! It owns the processes and the payloads, and works in whichever thread holds the
-//! [`Hub`](crate::hub::Hub)'s lock. It never blocks; so a worker that does not read, a caller that
+//! [`EventLoop`](crate::event_loop::EventLoop)'s lock. It never blocks; so a worker that does not read, a caller that
 //! does not collect and a guest that does not end hold up nobody else.
 //!
 //! Deliberately absent: decisions. Which task runs where, and what a death means, is the
@@ -29,7 +29,7 @@ use stockade_wire::{ModuleId, Setup, TaskId, TaskRange, WorkerId};
 
 use crate::bells::Bells;
 use crate::entry::Entry;
-use crate::hub::{Hub, Wakers};
+use crate::event_loop::{EventLoop, Wakers};
 use crate::ids::IdMap;
 use crate::keeper::{Buried, Keeper};
 use crate::prepare::{Preparation, PreparationThread};
@@ -99,7 +99,7 @@ pub(crate) struct Parts {
     /// When the pool was made.
     pub(crate) epoch: Instant,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) hub: Weak<Hub>,
+    pub(crate) event_loop: Weak<EventLoop>,
 }
 
 pub(crate) struct Driver {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::deadline;
 use crate::driver::Command;
-use crate::hub::is_own_thread;
+use crate::event_loop::is_own_thread;
 use crate::link::Link;
 use stockade_dispatcher::ShutdownMode;
 

@@ -26,7 +26,7 @@ use stockade_wire::{
 };
 
 use crate::coredump::Coredump;
-use crate::hub::Wakers;
+use crate::event_loop::Wakers;
 use crate::payload::Payload;
 use crate::payload_files::{Loan, PayloadFiles};
 use crate::spec::TaskSpec;

@@ -259,8 +259,8 @@ impl<T: TaskResult> TaskFilter<T> {
             && !self.ended.has_next()
         {
             // If nobody else does, this thread listens to their workers itself.
-            let hub = &task.cell.spec.link.hub;
-            hub.lead(self.ended.awaited(), until, || self.ended.has_next());
+            let event_loop = &task.cell.spec.link.event_loop;
+            event_loop.lead(self.ended.awaited(), until, || self.ended.has_next());
         }
         let number = self.ended.next(until).ok_or(TimedOut)?;
         Ok(self.under_way.remove(&number))

@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use stockade_wire::{Setup, TaskId, TaskRange, WorkerId};
 
 use crate::driver::Command;
-use crate::hub::{Hub, become_own_thread};
+use crate::event_loop::{EventLoop, become_own_thread};
 use crate::process::Starter;
 use crate::reasons::START;
 use crate::shared::Shared;
@@ -79,7 +79,7 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the thread, which tells `hub` what it has done. It may be the one that ends the pool,
+    /// Starts the thread, which tells `event_loop` what it has done. It may be the one that ends the pool,
     /// so it is whoever waits for that end that joins it.
     ///
     /// # Errors
@@ -87,17 +87,21 @@ impl Keeper {
     pub(crate) fn start(
         name: String,
         program: PathBuf,
-        hub: Weak<Hub>,
+        event_loop: Weak<EventLoop>,
         tally: Tally,
         shared: Arc<Shared>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (chores, todo) = crossbeam_channel::unbounded();
         let doze = Arc::new(Doze::default());
-        let mut rounds =
-            Rounds { hub: hub.clone(), vigil: Vigil::new(), doze: doze.clone(), shared };
+        let mut rounds = Rounds {
+            event_loop: event_loop.clone(),
+            vigil: Vigil::new(),
+            doze: doze.clone(),
+            shared,
+        };
         let thread = std::thread::Builder::new()
             .name(name)
-            .spawn(move || work(program, &hub, &tally, &todo, &mut rounds))?;
+            .spawn(move || work(program, &event_loop, &tally, &todo, &mut rounds))?;
         Ok((Self { chores, doze }, thread))
     }
 
@@ -117,7 +121,7 @@ impl Keeper {
 
 /// What it looks at between its chores.
 struct Rounds {
-    hub: Weak<Hub>,
+    event_loop: Weak<EventLoop>,
     vigil: Vigil,
     doze: Arc<Doze>,
     shared: Arc<Shared>,
@@ -127,8 +131,8 @@ impl Rounds {
     fn make(&mut self, workers: &mut Workers) {
         let shared = &self.shared;
         for (worker, excess) in self.vigil.look(&self.doze, || shared.counts().busy > 0) {
-            if let Some(hub) = self.hub.upgrade() {
-                let _ = hub.tell(Command::Outgrown(worker, excess));
+            if let Some(event_loop) = self.event_loop.upgrade() {
+                let _ = event_loop.tell(Command::Outgrown(worker, excess));
             }
         }
         workers.look();
@@ -137,7 +141,7 @@ impl Rounds {
 
 fn work(
     program: PathBuf,
-    hub: &Weak<Hub>,
+    event_loop: &Weak<EventLoop>,
     tally: &Tally,
     todo: &Receiver<Chore>,
     rounds: &mut Rounds,
@@ -188,8 +192,8 @@ fn work(
             }
         };
         // A pool that is gone wants no answer, and what was started ends as it is dropped.
-        if let Some(hub) = hub.upgrade() {
-            let _ = hub.tell(done);
+        if let Some(event_loop) = event_loop.upgrade() {
+            let _ = event_loop.tell(done);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::callbacks::Callbacks;
 use crate::driver::Command;
-use crate::hub::Hub;
+use crate::event_loop::EventLoop;
 use crate::pool::Core;
 use crate::shared::Shared;
 use crate::{Pool, SubmitError};
@@ -13,7 +13,7 @@ use crate::{Pool, SubmitError};
 /// What handles and the pool share.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) event_loop: Arc<EventLoop>,
     pub(crate) callbacks: Callbacks,
     pub(crate) shared: Arc<Shared>,
     core: OnceLock<Weak<Core>>,
@@ -21,8 +21,12 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(hub: Arc<Hub>, callbacks: Callbacks, shared: Arc<Shared>) -> Self {
-        Self { hub, callbacks, shared, core: OnceLock::new(), made: Instant::now() }
+    pub(crate) fn new(
+        event_loop: Arc<EventLoop>,
+        callbacks: Callbacks,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { event_loop, callbacks, shared, core: OnceLock::new(), made: Instant::now() }
     }
 
     /// When the pool was made, from which its tasks' times are counted.
@@ -50,7 +54,7 @@ impl Link {
     /// # Errors
     /// As [`tell`](Self::tell).
     pub(crate) fn leave(&self, command: Command) -> Result<(), SubmitError> {
-        self.hub.leave(command)
+        self.event_loop.leave(command)
     }
 
     /// Tells the driver. Never waits for another thread.
@@ -58,6 +62,6 @@ impl Link {
     /// # Errors
     /// [`SubmitError::Closed`] where the driver has ended.
     pub(crate) fn tell(&self, command: Command) -> Result<(), SubmitError> {
-        self.hub.tell(command)
+        self.event_loop.tell(command)
     }
 }

@@ -24,8 +24,8 @@ use crate::callbacks::Callbacks;
 use crate::cancelled::CancelledTask;
 use crate::driver::{Command as DriverCommand, Driver, Parts};
 use crate::ending::{Ending, How};
+use crate::event_loop::{EventLoop, is_own_thread};
 use crate::hooks::Hook;
-use crate::hub::{Hub, is_own_thread};
 use crate::keeper::Keeper;
 use crate::link::Link;
 use crate::options::WhenFull;
@@ -137,12 +137,12 @@ impl Pool {
         let shared = Arc::new(Shared::new(room, blueprint.config.idle_timeout));
         let callbacks = Callbacks::new(blueprint.name.clone());
         let bells = Arc::new(Bells::new()?);
-        let hub = Arc::new(Hub::new(Some(bells.clone()), shared.clone()));
-        let link = Arc::new(Link::new(hub.clone(), callbacks, shared.clone()));
+        let event_loop = Arc::new(EventLoop::new(Some(bells.clone()), shared.clone()));
+        let link = Arc::new(Link::new(event_loop.clone(), callbacks, shared.clone()));
         let (keeper, keeper_thread) = Keeper::start(
             format!("{}-keeper", blueprint.name),
             blueprint.program.clone(),
-            Arc::downgrade(&hub),
+            Arc::downgrade(&event_loop),
             Tally { pool: blueprint.name.clone(), metered: blueprint.metered },
             shared.clone(),
         )?;
@@ -157,12 +157,12 @@ impl Pool {
             quarantine_after: blueprint.config.losses_in_a_row_max,
             epoch: link.made(),
             shared,
-            hub: Arc::downgrade(&hub),
+            event_loop: Arc::downgrade(&event_loop),
         };
-        hub.begin(Driver::new(parts));
+        event_loop.begin(Driver::new(parts));
         let name = format!("{}-driver", blueprint.name);
         let driver = std::thread::Builder::new().name(name).spawn(move || {
-            hub.serve();
+            event_loop.serve();
         })?;
         let limits = Arc::new(blueprint.setup.limits.clone());
         let ending = Arc::new(Ending {
@@ -283,7 +283,7 @@ impl Pool {
 
     /// The workers that are alive, as the driver last saw them, with the memory they have now.
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        let workers = self.core.link.hub.ask(Driver::worker_infos);
+        let workers = self.core.link.event_loop.ask(Driver::worker_infos);
         let mut workers = workers.unwrap_or_default();
         for worker in &mut workers {
             worker.memory_bytes = process::memory_of(worker.pid);
@@ -309,7 +309,7 @@ impl Pool {
     /// How many tasks wait to be started.
     pub fn count_pending_tasks(&self) -> usize {
         // What was left for the driver is pending too.
-        self.core.link.hub.settle();
+        self.core.link.event_loop.settle();
         self.core.link.shared.counts().pending_tasks
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use stockade_wire::{ModuleId, TaskId, WorkerId};
 
 use crate::cancelled::CancelledTask;
-use crate::hub::Wakers;
+use crate::event_loop::Wakers;
 use crate::room::Room;
 use crate::sync::{Condvar, Mutex, lock, wait, wake};
 use crate::{BrokenError, Quarantine};

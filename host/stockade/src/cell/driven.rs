@@ -1,6 +1,6 @@
 //! What the driver does with a cell: sends its task, starts it, takes it back, passes on what it emits.
 //!
-//! Invariant: all of it under the cell's lock, and in the hub's; so what a handle sees is true at some
+//! Invariant: all of it under the cell's lock, and in the event_loop's; so what a handle sees is true at some
 //! moment, and nothing here waits for more than another's glance.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use stockade_wire::{Codec, PageSlot, StatusPage};
 
 use super::attended::Phase;
 use super::{State, TaskCell};
-use crate::hub::Wakers;
+use crate::event_loop::Wakers;
 use crate::payload::Payload;
 use crate::room::Place;
 
@@ -87,7 +87,7 @@ impl TaskCell {
         attended.emitted.push_back((codec, item));
         attended.notify();
         drop(state);
-        self.spec.link.hub.done(self.awaited());
+        self.spec.link.event_loop.done(self.awaited());
         true
     }
 }

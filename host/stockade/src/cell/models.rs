@@ -9,7 +9,7 @@ use stockade_wire::{PageSlot, StatusPage};
 use super::*;
 use crate::callbacks::Callbacks;
 use crate::driver::Command;
-use crate::hub::Hub;
+use crate::event_loop::EventLoop;
 use crate::link::Link;
 use crate::shared::Shared;
 use crate::spec::TaskSpec;
@@ -22,9 +22,9 @@ const PLACE: PageSlot = PageSlot { slot: 0, first: TASK, index: 0 };
 /// A task, and what its handles tell the driver.
 fn task() -> (Arc<TaskCell>, Receiver<Command>) {
     let shared = Arc::new(Shared::new(None, None));
-    let hub = Arc::new(Hub::new(None, shared.clone()));
-    let told = hub.told();
-    let link = Link::new(hub, Callbacks::new("model".into()), shared);
+    let event_loop = Arc::new(EventLoop::new(None, shared.clone()));
+    let told = event_loop.told();
+    let link = Link::new(event_loop, Callbacks::new("model".into()), shared);
     let spec = Arc::new(TaskSpec::of_a_model(Arc::new(link)));
     (Arc::new(TaskCell::new(TASK, spec, Payload::default(), None)), told)
 }

@@ -11,7 +11,7 @@ use stockade_wire::{
 };
 
 use super::{Command, Driver};
-use crate::hub::become_own_thread;
+use crate::event_loop::become_own_thread;
 use crate::keeper::Chore;
 use crate::prepare::PreparationThread;
 use crate::reasons::START;
@@ -95,12 +95,12 @@ impl Driver {
         let Some(preparation) = self.parts.preparation.take() else {
             return self.event(Event::Prepared);
         };
-        let hub = self.parts.hub.clone();
+        let event_loop = self.parts.event_loop.clone();
         let done = move |result| {
             become_own_thread();
             // A driver that is gone wants no answer.
-            if let Some(hub) = hub.upgrade() {
-                let _ = hub.tell(Command::Prepared(result));
+            if let Some(event_loop) = event_loop.upgrade() {
+                let _ = event_loop.tell(Command::Prepared(result));
             }
         };
         match PreparationThread::start(preparation, done) {

@@ -22,7 +22,7 @@ use super::{Answer, Ended, Single, accepts, cancelled_by_pool, result_of, send_p
 use crate::WorkerExit;
 use crate::cancelled::CancelledTask;
 use crate::cell::{Completed, Leftovers, Sent, nanos};
-use crate::hub::Wakers;
+use crate::event_loop::Wakers;
 use crate::inputs::Inputs;
 use crate::map::{EndedItem, EndedItems, Inbox};
 use crate::payload::Payload;
@@ -353,7 +353,7 @@ impl MapEntry {
         }
         let (spec, submitted) = (self.given.spec.clone(), self.given.submitted);
         wakers.extend(self.given.inbox.push(EndedItems { spec, submitted, items: ended }));
-        self.given.spec.link.hub.done(self.given.inbox.awaited());
+        self.given.spec.link.event_loop.done(self.given.inbox.awaited());
         true
     }
 

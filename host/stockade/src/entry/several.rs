@@ -8,7 +8,7 @@ use stockade_wire::{HostMessage, HostPort, PageSlot, StatusPage, TaskId, TaskRan
 use super::TaskEntry;
 use crate::WorkerExit;
 use crate::cell::Sent;
-use crate::hub::Wakers;
+use crate::event_loop::Wakers;
 use crate::inputs::Inputs;
 use crate::payload_files::Loan;
 use stockade_dispatcher::{Moment, Resolution};

@@ -21,7 +21,7 @@ use super::{Answer, Ended, Single, accepts, cancelled_by_pool, result_of, send_p
 use crate::WorkerExit;
 use crate::cancelled::{CancelledTask, GivenArguments};
 use crate::cell::{Completed, Sent, TaskCell, nanos};
-use crate::hub::Wakers;
+use crate::event_loop::Wakers;
 use crate::payload::Payload;
 use crate::payload_files::{Loan, PayloadFiles};
 use crate::report::{Status, Summary};

@@ -18,7 +18,7 @@ use std::time::Instant;
 use stockade_wire::{TaskId, TaskRange, WorkerId};
 
 use crate::cell::{Completed, Leftovers, Sent};
-use crate::hub::{Awaited, Hub};
+use crate::event_loop::{Awaited, EventLoop};
 use crate::spec::TaskSpec;
 use crate::sync::{Condvar, Mutex, lock, wait};
 
@@ -138,12 +138,12 @@ impl Inbox {
     }
 
     /// Blocks until an item has ended and was not taken. False once `deadline` has come.
-    pub(crate) fn wait(&self, hub: &Hub, deadline: Option<Instant>) -> bool {
+    pub(crate) fn wait(&self, event_loop: &EventLoop, deadline: Option<Instant>) -> bool {
         if self.has_next() {
             return true;
         }
         // If nobody else does, this thread listens to the workers itself.
-        hub.lead(self.awaited(), deadline, || self.has_next());
+        event_loop.lead(self.awaited(), deadline, || self.has_next());
         let mut state = lock(&self.state);
         state.waiting += 1;
         while state.ended.is_empty() {

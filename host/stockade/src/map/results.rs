@@ -216,7 +216,7 @@ impl<T: TaskResult> Results<T> {
             if self.is_empty() {
                 return Ok(None);
             }
-            if !self.inbox.wait(&self.link.hub, deadline) {
+            if !self.inbox.wait(&self.link.event_loop, deadline) {
                 return Err(TimedOut);
             }
         }

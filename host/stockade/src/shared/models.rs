@@ -7,7 +7,7 @@ use crate::callbacks::Callbacks;
 use crate::cell::TaskCell;
 use crate::driver::Command;
 use crate::entry::TaskEntry;
-use crate::hub::{Hub, Wakers};
+use crate::event_loop::{EventLoop, Wakers};
 use crate::link::Link;
 use crate::payload::Payload;
 use crate::room::{Patience, Place};
@@ -31,9 +31,9 @@ fn spawn<T: Send + 'static>(
 
 /// A task as the driver holds it, and what its handles tell.
 fn task(shared: &Arc<Shared>, id: u64, place: Option<Place>) -> (TaskEntry, Receiver<Command>) {
-    let hub = Arc::new(Hub::new(None, shared.clone()));
-    let told = hub.told();
-    let link = Arc::new(Link::new(hub, Callbacks::new("model".into()), shared.clone()));
+    let event_loop = Arc::new(EventLoop::new(None, shared.clone()));
+    let told = event_loop.told();
+    let link = Arc::new(Link::new(event_loop, Callbacks::new("model".into()), shared.clone()));
     let spec = Arc::new(TaskSpec::of_a_model(link));
     let cell = TaskCell::new(TaskId(id), spec, Payload::default(), place);
     (TaskEntry::new(Arc::new(cell)), told)

@@ -24,13 +24,13 @@ fn place(index: u32) -> PageSlot {
     PageSlot { slot: 0, first: batch().first(), index }
 }
 
-fn hub() -> Arc<Hub> {
-    Arc::new(Hub::new(None, Arc::new(Shared::new(None, None))))
+fn event_loop() -> Arc<EventLoop> {
+    Arc::new(EventLoop::new(None, Arc::new(Shared::new(None, None))))
 }
 
-fn spec(hub: &Arc<Hub>) -> Arc<TaskSpec> {
+fn spec(event_loop: &Arc<EventLoop>) -> Arc<TaskSpec> {
     let shared = Arc::new(Shared::new(None, None));
-    let link = Link::new(hub.clone(), Callbacks::new("model".into()), shared);
+    let link = Link::new(event_loop.clone(), Callbacks::new("model".into()), shared);
     Arc::new(TaskSpec::of_a_model(Arc::new(link)))
 }
 
@@ -46,19 +46,19 @@ fn items(index: u32, spec: &Arc<TaskSpec>) -> EndedItems {
 }
 
 /// The driver offers and claims a batch, a worker runs it, and each result is put into the inbox.
-fn drive(inbox: &Arc<Inbox>, hub: &Arc<Hub>) -> (bool, thread::JoinHandle<u32>) {
+fn drive(inbox: &Arc<Inbox>, event_loop: &Arc<EventLoop>) -> (bool, thread::JoinHandle<u32>) {
     let page = Arc::new(StatusPage::create().unwrap());
     page.offer(0, batch());
     let sent = Sent { page: page.clone(), place: place(0) };
     let claimed = inbox.claim(batch(), WorkerId(1), sent);
-    let (inbox, hub) = (inbox.clone(), hub.clone());
+    let (inbox, event_loop) = (inbox.clone(), event_loop.clone());
     let worker = thread::spawn(move || {
-        let spec = spec(&hub);
+        let spec = spec(&event_loop);
         let mut started = 0;
         while claimed && started < BATCH_TASKS && page.start(place(started)) {
             pause();
             inbox.push(items(started, &spec)).into_iter().for_each(wake);
-            hub.done(inbox.awaited());
+            event_loop.done(inbox.awaited());
             started += 1;
         }
         started
@@ -69,12 +69,12 @@ fn drive(inbox: &Arc<Inbox>, hub: &Arc<Hub>) -> (bool, thread::JoinHandle<u32>) 
 #[test]
 fn every_item_that_ends_is_taken_once_and_in_order() {
     check(Time::Stands, || {
-        let (inbox, hub) = (Arc::<Inbox>::default(), hub());
-        let (claimed, worker) = drive(&inbox, &hub);
+        let (inbox, event_loop) = (Arc::<Inbox>::default(), event_loop());
+        let (claimed, worker) = drive(&inbox, &event_loop);
         assert!(claimed);
         let mut taken = VecDeque::new();
         while taken.len() < BATCH_TASKS as usize {
-            assert!(inbox.wait(&hub, None));
+            assert!(inbox.wait(&event_loop, None));
             taken.append(&mut inbox.take_all());
         }
         assert!(
@@ -93,7 +93,7 @@ fn every_item_that_ends_is_taken_once_and_in_order() {
 #[test]
 fn no_item_starts_once_a_map_is_cancelled() {
     check(Time::Stands, || {
-        let (inbox, hub) = (Arc::<Inbox>::default(), hub());
+        let (inbox, event_loop) = (Arc::<Inbox>::default(), event_loop());
         let (cancelled, is_cancelled) = mpsc::channel();
         let consumer = {
             let inbox = inbox.clone();
@@ -102,7 +102,7 @@ fn no_item_starts_once_a_map_is_cancelled() {
                 let _ = cancelled.send(());
             })
         };
-        let (claimed, worker) = drive(&inbox, &hub);
+        let (claimed, worker) = drive(&inbox, &event_loop);
         if is_cancelled.try_recv().is_ok() {
             // It was cancelled before this moment: what starts from here on does so in vain.
             let page = Arc::new(StatusPage::create().unwrap());
@@ -121,8 +121,8 @@ fn no_item_starts_once_a_map_is_cancelled() {
 #[test]
 fn who_polls_is_woken_for_every_item() {
     check(Time::Stands, || {
-        let (inbox, hub) = (Arc::<Inbox>::default(), hub());
-        let (_, worker) = drive(&inbox, &hub);
+        let (inbox, event_loop) = (Arc::<Inbox>::default(), event_loop());
+        let (_, worker) = drive(&inbox, &event_loop);
         let mut taken = VecDeque::new();
         while taken.len() < BATCH_TASKS as usize {
             // Handed on after a look, as a stream may be: only the last who has looked listens.

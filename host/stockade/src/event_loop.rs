@@ -1,4 +1,4 @@
-//! The hub: where callers, workers and the clock meet the driver, in whichever thread has the time.
+//! The event_loop: where callers, workers and the clock meet the driver, in whichever thread has the time.
 //!
 //! ```text
 //! callers ──tell──► commands ─┐
@@ -63,7 +63,7 @@ const CATCH_UP_TURNS_MAX: usize = 2;
 
 /// Where all meet. It outlives the driver: then there is nothing left to do.
 #[derive(Debug)]
-pub(crate) struct Hub {
+pub(crate) struct EventLoop {
     /// `None` before the pool has begun and after it has ended.
     driver: Mutex<Option<Driver>>,
     commands: (Sender<Command>, Receiver<Command>),
@@ -88,8 +88,8 @@ pub(crate) struct Hub {
     own_thread_waits: AtomicBool,
 }
 
-impl Hub {
-    /// A hub without a driver, whose commands stay where they are.
+impl EventLoop {
+    /// A event_loop without a driver, whose commands stay where they are.
     pub(crate) fn new(bells: Option<Arc<Bells>>, shared: Arc<Shared>) -> Self {
         Self {
             driver: Mutex::new(None),
