@@ -2,7 +2,7 @@
 //!
 //! | what it says | how much of it | again after |
 //! |---|---|---|
-//! | bells beside which there is no message | [`VAIN_BELLS_MAX`] reads of its socket | each message allows one more |
+//! | poller beside which there is no message | [`VAIN_BELLS_MAX`] reads of its socket | each message allows one more |
 //! | a frame in small pieces | as many reads as its limit explains | the message |
 //! | items of a hook, which go nowhere | a task's limit for its output | an answer, or `Close` |
 //!
@@ -14,7 +14,7 @@
 
 use stockade_wire::{EMIT_OVERHEAD_BYTES, Limits};
 
-/// Reads of a worker's socket that may bring nothing but bells. A bell may be read after its message
+/// Reads of a worker's socket that may bring nothing but poller. A bell may be read after its message
 /// was taken from the ring, which costs an honest worker one read for a message at most.
 const VAIN_BELLS_MAX: u32 = 64;
 
@@ -25,7 +25,7 @@ const READ_BYTES_MIN: usize = 4 << 10;
 /// What one worker may still say.
 #[derive(Debug)]
 pub(crate) struct Allowance {
-    bells: u32,
+    poller: u32,
     reads: usize,
     reads_max: usize,
     hook_bytes: u64,
@@ -37,7 +37,7 @@ impl Allowance {
     pub(crate) fn new(limits: &Limits) -> Self {
         let reads_max = VAIN_BELLS_MAX as usize + limits.frame_bytes() / READ_BYTES_MIN;
         Self {
-            bells: VAIN_BELLS_MAX,
+            poller: VAIN_BELLS_MAX,
             reads: reads_max,
             reads_max,
             hook_bytes: limits.output_bytes,
@@ -47,17 +47,17 @@ impl Allowance {
 
     /// It has said a message.
     pub(crate) fn message(&mut self) {
-        self.bells = (self.bells + 1).min(VAIN_BELLS_MAX);
+        self.poller = (self.poller + 1).min(VAIN_BELLS_MAX);
         self.reads = self.reads_max;
     }
 
-    /// Something was read from its socket that has no message in it: a piece of one, or else bells.
+    /// Something was read from its socket that has no message in it: a piece of one, or else poller.
     /// False where that is too much.
     pub(crate) fn read(&mut self, is_piece: bool) -> bool {
         let left = if is_piece {
             self.reads.checked_sub(1).map(|left| self.reads = left)
         } else {
-            self.bells.checked_sub(1).map(|left| self.bells = left)
+            self.poller.checked_sub(1).map(|left| self.poller = left)
         };
         left.is_some()
     }
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(taken(&mut allowance), 3);
         for _ in 0..1_000_000 {
             allowance.message();
-            assert!(allowance.read(false), "as many bells as messages are no flood");
+            assert!(allowance.read(false), "as many poller as messages are no flood");
         }
         (0..1_000_000).for_each(|_| allowance.message());
         assert_eq!(taken(&mut allowance), VAIN_BELLS_MAX as usize, "none are saved up");

@@ -27,11 +27,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use stockade_wire::{ModuleId, Setup, TaskId, TaskRange, WorkerId};
 
-use crate::bells::Bells;
 use crate::entry::Entry;
 use crate::event_loop::{EventLoop, Wakers};
 use crate::ids::IdMap;
 use crate::keeper::{Buried, Keeper};
+use crate::poller::Poller;
 use crate::prepare::{Preparation, PreparationThread};
 use crate::reasons::Reasons;
 use crate::shared::{Shared, WorkerInfo};
@@ -89,7 +89,7 @@ impl Command {
 pub(crate) struct Parts {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) keeper: Keeper,
-    pub(crate) bells: Arc<Bells>,
+    pub(crate) poller: Arc<Poller>,
     /// For every worker but its number and name.
     pub(crate) setup: Setup,
     pub(crate) pool_name: String,
@@ -257,7 +257,7 @@ impl Driver {
         }
         self.steps_left = TURN_STEPS_MAX;
         if !self.unheard.is_empty() {
-            self.parts.bells.ring();
+            self.parts.poller.ring();
         }
     }
 
@@ -270,7 +270,7 @@ impl Driver {
             && self.timer.is_none_or(|timer| at < timer)
         {
             self.timer = Some(at);
-            self.parts.bells.set_timer(at.saturating_sub(self.now));
+            self.parts.poller.set_timer(at.saturating_sub(self.now));
         }
     }
 

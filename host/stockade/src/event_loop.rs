@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! callers ──tell──► commands ─┐
-//! workers ──bells─────────────┼──► turn: the driver, by whoever has its lock ──► wakers, after it
+//! workers ──poller─────────────┼──► turn: the driver, by whoever has its lock ──► wakers, after it
 //! clock ────timer─────────────┘
 //!
-//! the pool's own thread: waits for bells, always
-//! a caller that waits for a result: waits for bells too, if no other does, and so is woken first
+//! the pool's own thread: waits for poller, always
+//! a caller that waits for a result: waits for poller too, if no other does, and so is woken first
 //! ```
 //!
 //! There is one driver and a lock around it, and no thread that it belongs to. Who has something to
@@ -20,7 +20,7 @@
 //! leaves while there is more rings the bell, for the pool's own thread or for who leads. A worker that
 //! rings while others have the lock stands once among the [`Calls`], however often it does.
 //!
-//! A caller that waits *leads*: it waits for bells itself, hears its worker's answer, and goes. One
+//! A caller that waits *leads*: it waits for poller itself, hears its worker's answer, and goes. One
 //! caller leads at a time, the others wait on their tasks' cells. What a leader waits for may be
 //! ended by another thread; that one rings for it.
 //!
@@ -42,8 +42,8 @@ use stockade_wire::Spin;
 use self::calls::Calls;
 pub(crate) use self::own_thread::{become_own_thread, is_own_thread};
 use crate::SubmitError;
-use crate::bells::{Bells, Rung};
 use crate::driver::{Command, Driver};
+use crate::poller::{PollEvent, Poller};
 use crate::shared::Shared;
 use crate::sync::wake;
 
@@ -70,12 +70,12 @@ pub(crate) struct EventLoop {
     /// What the pool's own thread was rung for while somebody else worked.
     calls: Calls,
     /// None where there are no workers, as in the models of what callers share.
-    bells: Option<Arc<Bells>>,
+    poller: Option<Arc<Poller>>,
     shared: Arc<Shared>,
     ended: AtomicBool,
     /// Whether another task changes nothing before the next turn.
     saturated: AtomicBool,
-    /// Whether a caller waits for bells.
+    /// Whether a caller waits for poller.
     led: AtomicBool,
     /// What for, while it does nothing else.
     awaited: AtomicU64,
@@ -90,12 +90,12 @@ pub(crate) struct EventLoop {
 
 impl EventLoop {
     /// A event_loop without a driver, whose commands stay where they are.
-    pub(crate) fn new(bells: Option<Arc<Bells>>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(poller: Option<Arc<Poller>>, shared: Arc<Shared>) -> Self {
         Self {
             driver: Mutex::new(None),
             commands: crossbeam_channel::unbounded(),
             calls: Calls::default(),
-            bells,
+            poller,
             shared,
             ended: AtomicBool::new(false),
             saturated: AtomicBool::new(false),
@@ -208,10 +208,10 @@ impl EventLoop {
             }
             self.turn(guard, |driver| driver.look_around(&self.commands.1));
         }
-        if let Some(bells) = &self.bells
+        if let Some(poller) = &self.poller
             && !self.is_quiet()
         {
-            bells.ring();
+            poller.ring();
         }
     }
 
@@ -256,8 +256,8 @@ impl EventLoop {
         drop(driver);
         self.commands.1.try_iter().for_each(drop);
         self.shared.terminate();
-        if let Some(bells) = &self.bells {
-            bells.ring();
+        if let Some(poller) = &self.poller {
+            poller.ring();
         }
     }
 
@@ -268,29 +268,29 @@ impl EventLoop {
 
     /// The life of the pool's own thread: serves whoever rings, until the driver has ended.
     pub(crate) fn serve(&self) {
-        let Some(bells) = &self.bells else { return };
+        let Some(poller) = &self.poller else { return };
         become_own_thread();
         let _ = self.own_thread.set(std::thread::current());
-        let mut rung = Vec::new();
+        let mut events = Vec::new();
         while !self.ended.load(Ordering::Acquire) {
-            bells.wait(None, &mut rung);
+            poller.wait(None, &mut events);
             // What came with a bell first: nobody else will hear of it, and a leader may need it.
-            self.hear_in_time(&rung);
-            if rung.contains(&Rung::Bell) {
-                self.pass_on(bells);
+            self.hear_in_time(&events);
+            if events.contains(&PollEvent::Bell) {
+                self.pass_on(poller);
             }
         }
         // For a leader, if it was its bell that was heard here last.
-        bells.ring();
+        poller.ring();
     }
 
     /// A bell that was heard here may have been for a leader that was about to wait. It is rung
-    /// again, and nobody else waits for bells until the leader has heard it.
-    fn pass_on(&self, bells: &Bells) {
+    /// again, and nobody else waits for poller until the leader has heard it.
+    fn pass_on(&self, poller: &Poller) {
         if self.awaited.load(Ordering::SeqCst) == 0 {
             return;
         }
-        bells.ring();
+        poller.ring();
         self.own_thread_waits.store(true, Ordering::SeqCst);
         while self.awaited.load(Ordering::SeqCst) != 0 && !self.ended.load(Ordering::Acquire) {
             std::thread::park();
@@ -299,17 +299,17 @@ impl EventLoop {
     }
 
     /// Has the driver hear what was rung for: now, or by whoever works for it.
-    fn hear_in_time(&self, rung: &[Rung]) {
+    fn hear_in_time(&self, events: &[PollEvent]) {
         match self.driver.try_lock() {
-            Ok(guard) => self.hear_with(guard, rung),
-            Err(TryLockError::Poisoned(poisoned)) => self.hear_with(poisoned.into_inner(), rung),
+            Ok(guard) => self.hear_with(guard, events),
+            Err(TryLockError::Poisoned(poisoned)) => self.hear_with(poisoned.into_inner(), events),
             Err(TryLockError::WouldBlock) => {
-                for rung in rung {
-                    match *rung {
-                        Rung::Worker(worker) => self.calls.add(worker),
+                for event in events {
+                    match *event {
+                        PollEvent::Worker(worker) => self.calls.add(worker),
                         // A bell may say that the turn before left workers unheard, and who has the lock
                         // is the one who would wait for it next.
-                        Rung::Timer | Rung::Bell => self.calls.add_turn(),
+                        PollEvent::Timer | PollEvent::Bell => self.calls.add_turn(),
                     }
                 }
                 // Either this takes the lock, or who had it sees the calls after giving it up.
@@ -320,14 +320,14 @@ impl EventLoop {
     }
 
     /// Has the driver hear what was rung for.
-    fn hear(&self, rung: &[Rung]) {
-        self.hear_with(self.lock(), rung);
+    fn hear(&self, events: &[PollEvent]) {
+        self.hear_with(self.lock(), events);
     }
 
-    fn hear_with(&self, guard: MutexGuard<'_, Option<Driver>>, rung: &[Rung]) {
+    fn hear_with(&self, guard: MutexGuard<'_, Option<Driver>>, events: &[PollEvent]) {
         self.turn(guard, |driver| {
-            for rung in rung {
-                if let Rung::Worker(worker) = *rung {
+            for event in events {
+                if let PollEvent::Worker(worker) = *event {
                     driver.call(worker);
                 }
             }
@@ -336,7 +336,7 @@ impl EventLoop {
         self.catch_up();
     }
 
-    /// Waits for bells in the calling thread until `done` says so or `deadline` comes. False, at
+    /// Waits for poller in the calling thread until `done` says so or `deadline` comes. False, at
     /// once, where another caller does already. Whoever makes `done` true calls
     /// [`done`](Self::done) with `awaited` after that.
     pub(crate) fn lead(
@@ -345,11 +345,11 @@ impl EventLoop {
         deadline: Option<Instant>,
         mut done: impl FnMut() -> bool,
     ) -> bool {
-        let Some(bells) = &self.bells else { return false };
+        let Some(poller) = &self.poller else { return false };
         if self.ended.load(Ordering::Acquire) || self.led.swap(true, Ordering::Acquire) {
             return false;
         }
-        let mut rung = Vec::new();
+        let mut events = Vec::new();
         let mut since = None;
         while !done() && !self.ended.load(Ordering::Acquire) {
             let heard = match since {
@@ -369,13 +369,13 @@ impl EventLoop {
             }
             self.awaited.store(awaited, Ordering::SeqCst);
             fence(Ordering::SeqCst);
-            rung.clear();
+            events.clear();
             if !done() {
-                bells.wait(left, &mut rung);
+                poller.wait(left, &mut events);
             }
             self.stop_awaiting();
-            if !rung.is_empty() {
-                self.hear(&rung);
+            if !events.is_empty() {
+                self.hear(&events);
             }
         }
         if let Some(since) = since {
@@ -384,7 +384,7 @@ impl EventLoop {
         self.led.store(false, Ordering::Release);
         if self.ended.load(Ordering::Acquire) {
             // For the pool's own thread, if its bell was heard here.
-            bells.ring();
+            poller.ring();
         }
         true
     }
@@ -440,9 +440,9 @@ impl EventLoop {
     pub(crate) fn done(&self, awaited: Awaited) {
         fence(Ordering::SeqCst);
         if self.awaited.load(Ordering::SeqCst) == awaited
-            && let Some(bells) = &self.bells
+            && let Some(poller) = &self.poller
         {
-            bells.ring();
+            poller.ring();
         }
     }
 }

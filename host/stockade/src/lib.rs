@@ -135,7 +135,6 @@
 
 mod allowance;
 mod arguments;
-mod bells;
 mod buffer;
 mod builder;
 mod cache;
@@ -174,6 +173,7 @@ mod oom;
 mod options;
 mod payload;
 mod payload_files;
+mod poller;
 mod pool;
 mod prepare;
 mod private_file;

@@ -19,7 +19,6 @@ use std::{fmt, io};
 
 use stockade_wire::{ChunkId, Limits, ModuleDescription, Setup};
 
-use crate::bells::Bells;
 use crate::callbacks::Callbacks;
 use crate::cancelled::CancelledTask;
 use crate::driver::{Command as DriverCommand, Driver, Parts};
@@ -29,6 +28,7 @@ use crate::hooks::Hook;
 use crate::keeper::Keeper;
 use crate::link::Link;
 use crate::options::WhenFull;
+use crate::poller::Poller;
 use crate::prepare::Preparation;
 use crate::process;
 use crate::room::Room;
@@ -136,8 +136,8 @@ impl Pool {
         let room = blueprint.max_pending_tasks.map(|tasks| Arc::new(Room::new(tasks)));
         let shared = Arc::new(Shared::new(room, blueprint.config.idle_timeout));
         let callbacks = Callbacks::new(blueprint.name.clone());
-        let bells = Arc::new(Bells::new()?);
-        let event_loop = Arc::new(EventLoop::new(Some(bells.clone()), shared.clone()));
+        let poller = Arc::new(Poller::new()?);
+        let event_loop = Arc::new(EventLoop::new(Some(poller.clone()), shared.clone()));
         let link = Arc::new(Link::new(event_loop.clone(), callbacks, shared.clone()));
         let (keeper, keeper_thread) = Keeper::start(
             format!("{}-keeper", blueprint.name),
@@ -149,7 +149,7 @@ impl Pool {
         let parts = Parts {
             dispatcher: Dispatcher::new(blueprint.config.clone()),
             keeper,
-            bells,
+            poller,
             setup: blueprint.setup.clone(),
             pool_name: blueprint.name.clone(),
             modules: blueprint.loadables.clone(),

@@ -13,7 +13,7 @@ use crate::event_loop::EventLoop;
 use crate::link::Link;
 use crate::shared::Shared;
 use crate::spec::TaskSpec;
-use crate::sync::model::{Poller, Time, check, exhaust, far, pause};
+use crate::sync::model::{StreamPoller, Time, check, exhaust, far, pause};
 use crate::sync::thread::{self, JoinHandle};
 
 const TASK: TaskId = TaskId(7);
@@ -184,7 +184,7 @@ fn everybody_who_waits_hears_of_the_end_and_of_the_same() {
         let waiters = [0, 1].map(|_| spawn(&cell, |cell| cell.wait(None)));
         let impatient = spawn(&cell, |cell| cell.wait(Some(far())));
         let poller = spawn(&cell, |cell| {
-            let poller = Arc::new(Poller::default());
+            let poller = Arc::new(StreamPoller::default());
             loop {
                 match cell.poll(&Context::from_waker(&poller.waker())) {
                     Poll::Ready(end) => return Some(end),

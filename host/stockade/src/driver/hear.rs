@@ -347,7 +347,7 @@ impl Driver {
         // What it answered before that counts.
         self.settle_finished(worker);
         let Some(process) = self.workers.remove(&worker) else { return };
-        self.parts.bells.remove_worker(&process.port);
+        self.parts.poller.remove_worker(&process.port);
         let failure = process.failure.clone().or(error.map(|error| error.to_string()));
         self.parts.keeper.add(Chore::Bury { worker, process: Box::new(process), failure });
     }

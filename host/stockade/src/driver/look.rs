@@ -19,7 +19,7 @@ const LOOK_MARGIN: Duration = Duration::from_micros(50);
 /// When a look is due.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    /// The next; never moved away, so that one worker's bells hold back no other's results.
+    /// The next; never moved away, so that one worker's poller hold back no other's results.
     next: Option<Moment>,
     /// When everything that was not rung for by now will have been written.
     until: Moment,

@@ -145,7 +145,7 @@ impl Driver {
             since: Instant::now(),
         };
         self.infos.insert(id, info);
-        let heard = self.parts.bells.add_worker(id, &process.port);
+        let heard = self.parts.poller.add_worker(id, &process.port);
         if doomed || heard.is_err() {
             process.kill();
         }

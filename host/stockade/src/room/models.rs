@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::sync::model::{Poller, Time, check, exhaust, far, pause};
+use crate::sync::model::{StreamPoller, Time, check, exhaust, far, pause};
 use crate::sync::thread::{self, JoinHandle};
 
 fn spawn<T: Send + 'static>(
@@ -83,7 +83,7 @@ fn a_closed_room_holds_nobody_up_whatever_he_waits_for() {
 /// As a stream does: looks, and asks to be woken where there is no place.
 #[cfg(feature = "stream")]
 fn poll_for_a_place(room: &Arc<Room>) -> Place {
-    let poller = Arc::new(Poller::default());
+    let poller = Arc::new(StreamPoller::default());
     loop {
         match room.take(Patience::None) {
             Some(place) => return place,

@@ -243,12 +243,12 @@ pub(crate) fn wait<'a, T>(
 
 /// Somebody who polls: a waker, and a wait for it.
 #[derive(Debug, Default)]
-pub(crate) struct Poller {
+pub(crate) struct StreamPoller {
     woken: Mutex<bool>,
     changed: Condvar,
 }
 
-impl Poller {
+impl StreamPoller {
     pub(crate) fn waker(self: &Arc<Self>) -> Waker {
         self.clone().into()
     }
@@ -263,7 +263,7 @@ impl Poller {
     }
 }
 
-impl Wake for Poller {
+impl Wake for StreamPoller {
     fn wake(self: Arc<Self>) {
         *lock(&self.woken) = true;
         self.changed.notify_all();

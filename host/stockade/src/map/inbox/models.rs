@@ -10,7 +10,7 @@ use crate::callbacks::Callbacks;
 use crate::link::Link;
 use crate::report::{Status, Summary};
 use crate::shared::Shared;
-use crate::sync::model::{Poller, Time, check, pause};
+use crate::sync::model::{StreamPoller, Time, check, pause};
 use crate::sync::{thread, wake};
 use crate::task::Output;
 
@@ -126,7 +126,8 @@ fn who_polls_is_woken_for_every_item() {
         let mut taken = VecDeque::new();
         while taken.len() < BATCH_TASKS as usize {
             // Handed on after a look, as a stream may be: only the last who has looked listens.
-            let (former, latter) = (Arc::new(Poller::default()), Arc::new(Poller::default()));
+            let (former, latter) =
+                (Arc::new(StreamPoller::default()), Arc::new(StreamPoller::default()));
             if !inbox.poll(&former.waker()) && !inbox.poll(&latter.waker()) {
                 latter.wait();
             }

@@ -1,4 +1,4 @@
-//! Bells: what wakes a thread that waits for workers, in the kernel's hands.
+//! Poller: what wakes a thread that waits for workers, in the kernel's hands.
 //!
 //! Workers' sockets, one timer and one bell of the host's own hang in one `epoll` set, each
 //! edge-triggered: an event goes to one of the threads that wait, and to the one that began to wait
@@ -29,7 +29,7 @@ const EVENTS_MAX: usize = 64;
 
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rung {
+pub(crate) enum PollEvent {
     /// A worker's socket says something, or has ended: it is to be read until there is no more.
     Worker(WorkerId),
     /// The time has come that was set.
@@ -40,13 +40,13 @@ pub(crate) enum Rung {
 
 /// The set and what is always in it.
 #[derive(Debug)]
-pub(crate) struct Bells {
+pub(crate) struct Poller {
     set: OwnedFd,
     bell: OwnedFd,
     timer: OwnedFd,
 }
 
-impl Bells {
+impl Poller {
     /// A set without workers.
     ///
     /// # Errors
@@ -56,10 +56,10 @@ impl Bells {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        let bells = Self { set, bell, timer };
-        bells.add(BELL, bells.bell.as_fd())?;
-        bells.add(TIMER, bells.timer.as_fd())?;
-        Ok(bells)
+        let poller = Self { set, bell, timer };
+        poller.add(BELL, poller.bell.as_fd())?;
+        poller.add(TIMER, poller.timer.as_fd())?;
+        Ok(poller)
     }
 
     /// Hears `worker` from now on, what it has said before included, until the descriptor is closed.
@@ -97,23 +97,22 @@ impl Bells {
     }
 
     /// Blocks until something happens, `timeout` passes or a signal comes; puts what has happened into
-    /// `rung`, which is emptied first.
-    pub(crate) fn wait(&self, timeout: Option<Duration>, rung: &mut Vec<Rung>) {
-        rung.clear();
-        let mut events = [MaybeUninit::uninit(); EVENTS_MAX];
+    /// `events`, which is emptied first.
+    pub(crate) fn wait(&self, timeout: Option<Duration>, events: &mut Vec<PollEvent>) {
+        events.clear();
+        let mut ready = [MaybeUninit::uninit(); EVENTS_MAX];
         // A signal is nothing to act on: who waits looks around afterwards anyway.
-        if let Ok((events, _)) = epoll::wait(&self.set, &mut events, timeout.map(timespec).as_ref())
-        {
-            rung.extend(events.iter().map(|event| what(event.data.u64())));
+        if let Ok((ready, _)) = epoll::wait(&self.set, &mut ready, timeout.map(timespec).as_ref()) {
+            events.extend(ready.iter().map(|event| what(event.data.u64())));
         }
     }
 }
 
-fn what(name: u64) -> Rung {
+fn what(name: u64) -> PollEvent {
     match name {
-        BELL => Rung::Bell,
-        TIMER => Rung::Timer,
-        worker => Rung::Worker(WorkerId(worker)),
+        BELL => PollEvent::Bell,
+        TIMER => PollEvent::Timer,
+        worker => PollEvent::Worker(WorkerId(worker)),
     }
 }
 
@@ -131,52 +130,52 @@ mod tests {
 
     use super::*;
 
-    fn next(bells: &Bells) -> Vec<Rung> {
-        let mut rung = Vec::new();
-        bells.wait(Some(Duration::from_secs(60)), &mut rung);
-        rung
+    fn next(poller: &Poller) -> Vec<PollEvent> {
+        let mut events = Vec::new();
+        poller.wait(Some(Duration::from_secs(60)), &mut events);
+        events
     }
 
-    fn nothing(bells: &Bells) -> bool {
-        let mut rung = vec![Rung::Bell];
-        bells.wait(Some(Duration::ZERO), &mut rung);
-        rung.is_empty()
+    fn nothing(poller: &Poller) -> bool {
+        let mut events = vec![PollEvent::Bell];
+        poller.wait(Some(Duration::ZERO), &mut events);
+        events.is_empty()
     }
 
     #[test]
     fn each_bell_is_heard_once() {
-        let bells = Bells::new().unwrap();
-        assert!(nothing(&bells));
-        bells.ring();
-        assert_eq!(next(&bells), [Rung::Bell]);
-        assert!(nothing(&bells));
-        bells.ring();
-        assert_eq!(next(&bells), [Rung::Bell]);
+        let poller = Poller::new().unwrap();
+        assert!(nothing(&poller));
+        poller.ring();
+        assert_eq!(next(&poller), [PollEvent::Bell]);
+        assert!(nothing(&poller));
+        poller.ring();
+        assert_eq!(next(&poller), [PollEvent::Bell]);
     }
 
     #[test]
     fn the_timer_rings_once_and_can_be_set_again() {
-        let bells = Bells::new().unwrap();
+        let poller = Poller::new().unwrap();
         for span in [Duration::ZERO, Duration::from_millis(1)] {
-            bells.set_timer(span);
-            assert_eq!(next(&bells), [Rung::Timer]);
-            assert!(nothing(&bells));
+            poller.set_timer(span);
+            assert_eq!(next(&poller), [PollEvent::Timer]);
+            assert!(nothing(&poller));
         }
     }
 
     #[test]
     fn a_worker_is_heard_from_what_it_has_said_to_its_end() {
-        let bells = Bells::new().unwrap();
+        let poller = Poller::new().unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"x").unwrap();
-        bells.add_worker(WorkerId(7), &ours).unwrap();
-        assert_eq!(next(&bells), [Rung::Worker(WorkerId(7))]);
-        assert!(nothing(&bells), "unread, and told once");
+        poller.add_worker(WorkerId(7), &ours).unwrap();
+        assert_eq!(next(&poller), [PollEvent::Worker(WorkerId(7))]);
+        assert!(nothing(&poller), "unread, and told once");
         theirs.write_all(b"y").unwrap();
-        assert_eq!(next(&bells), [Rung::Worker(WorkerId(7))]);
+        assert_eq!(next(&poller), [PollEvent::Worker(WorkerId(7))]);
         drop(theirs);
-        assert_eq!(next(&bells), [Rung::Worker(WorkerId(7))]);
-        bells.remove_worker(&ours);
-        assert!(nothing(&bells));
+        assert_eq!(next(&poller), [PollEvent::Worker(WorkerId(7))]);
+        poller.remove_worker(&ours);
+        assert!(nothing(&poller));
     }
 }
