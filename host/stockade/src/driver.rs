@@ -4,7 +4,7 @@
 //! Pool, TaskHandle ──Command──►┐                        ┌──► WorkerProcess ──► ring, socket
 //! workers ────WorkerMessage───►│ Driver ──Event──► Dispatcher
 //! clock ──────────────────────►┘        ◄──Action──     ├──► TaskCell (results, in any order)
-//!                                                       └──► Keeper (starts and ends of processes)
+//!                                                       └──► Supervisor (starts and ends of processes)
 //! ```
 //!
 //! It owns the processes and the payloads, and works in whichever thread holds the
@@ -30,11 +30,11 @@ use stockade_wire::{ModuleId, Setup, TaskId, TaskRange, WorkerId};
 use crate::entry::Entry;
 use crate::event_loop::{EventLoop, Wakers};
 use crate::ids::IdMap;
-use crate::keeper::{Buried, Keeper};
 use crate::poller::Poller;
 use crate::prepare::{Preparation, PreparationThread};
 use crate::reasons::Reasons;
 use crate::shared::{Shared, WorkerInfo};
+use crate::supervisor::{Buried, Supervisor};
 use crate::worker::{Loadable, WorkerProcess};
 use crate::{BrokenError, MemoryExcess, WorkerExit};
 use entries::Entries;
@@ -64,14 +64,14 @@ pub(crate) enum Command {
     },
     JoinGivenUp(u64),
     Prepared(Result<Arc<std::fs::File>, BrokenError>),
-    /// The keeper has started a worker, or could not.
+    /// The supervisor has started a worker, or could not.
     Started {
         worker: WorkerId,
         process: io::Result<Box<WorkerProcess>>,
     },
-    /// The keeper has seen that a worker has more memory than it may have.
+    /// The supervisor has seen that a worker has more memory than it may have.
     Outgrown(WorkerId, MemoryExcess),
-    /// The keeper has made sure that a worker is gone.
+    /// The supervisor has made sure that a worker is gone.
     Buried(Box<Buried>),
     Shutdown(ShutdownMode),
 }
@@ -88,7 +88,7 @@ impl Command {
 /// What the driver is made of.
 pub(crate) struct Parts {
     pub(crate) dispatcher: Dispatcher,
-    pub(crate) keeper: Keeper,
+    pub(crate) supervisor: Supervisor,
     pub(crate) poller: Arc<Poller>,
     /// For every worker but its number and name.
     pub(crate) setup: Setup,
@@ -112,7 +112,7 @@ pub(crate) struct Driver {
     /// When to look for results that were not rung for.
     looks: Looks,
     workers: IdMap<WorkerId, WorkerProcess>,
-    /// Workers that the keeper has not started yet, and whether they are to end at once.
+    /// Workers that the supervisor has not started yet, and whether they are to end at once.
     starting: BTreeMap<WorkerId, bool>,
     /// What callers see of the workers.
     infos: BTreeMap<WorkerId, WorkerInfo>,
@@ -252,8 +252,8 @@ impl Driver {
         let counts = self.parts.dispatcher.counts();
         self.parts.shared.show_counts(counts);
         if counts.busy > 0 {
-            // After the counts are shown, at which the keeper looks before it dozes off.
-            self.parts.keeper.rouse();
+            // After the counts are shown, at which the supervisor looks before it dozes off.
+            self.parts.supervisor.rouse();
         }
         self.steps_left = TURN_STEPS_MAX;
         if !self.unheard.is_empty() {

@@ -41,7 +41,7 @@ pub(crate) struct Ending {
     /// What a task may take.
     pub(crate) wall_time: Option<Duration>,
     pub(crate) grace_period: Duration,
-    /// The thread that serves the poller, and the keeper's.
+    /// The thread that serves the poller, and the supervisor's.
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
 }
 

@@ -25,7 +25,6 @@ use crate::driver::{Command as DriverCommand, Driver, Parts};
 use crate::ending::{Ending, How};
 use crate::event_loop::{EventLoop, is_own_thread};
 use crate::hooks::Hook;
-use crate::keeper::Keeper;
 use crate::link::Link;
 use crate::options::WhenFull;
 use crate::poller::Poller;
@@ -34,6 +33,7 @@ use crate::process;
 use crate::room::Room;
 use crate::shared::{Shared, WorkerInfo};
 use crate::spec::TaskSpecs;
+use crate::supervisor::Supervisor;
 use crate::target::ModuleEntry;
 use crate::watch::Tally;
 use crate::worker::Loadable;
@@ -139,8 +139,8 @@ impl Pool {
         let poller = Arc::new(Poller::new()?);
         let event_loop = Arc::new(EventLoop::new(Some(poller.clone()), shared.clone()));
         let link = Arc::new(Link::new(event_loop.clone(), callbacks, shared.clone()));
-        let (keeper, keeper_thread) = Keeper::start(
-            format!("{}-keeper", blueprint.name),
+        let (supervisor, keeper_thread) = Supervisor::start(
+            format!("{}-supervisor", blueprint.name),
             blueprint.program.clone(),
             Arc::downgrade(&event_loop),
             Tally { pool: blueprint.name.clone(), metered: blueprint.metered },
@@ -148,7 +148,7 @@ impl Pool {
         )?;
         let parts = Parts {
             dispatcher: Dispatcher::new(blueprint.config.clone()),
-            keeper,
+            supervisor,
             poller,
             setup: blueprint.setup.clone(),
             pool_name: blueprint.name.clone(),

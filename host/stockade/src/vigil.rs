@@ -3,7 +3,7 @@
 //! ```text
 //! a task is sent ──► every 100 ms ──► nothing runs, nothing changed: 200 ms, 400 ms … 10 s
 //!        ▲                                                                            │
-//!        └───────────── the first turn with a busy worker rouses the keeper ◄─────────┘
+//!        └───────────── the first turn with a busy worker rouses the supervisor ◄─────────┘
 //! ```
 //!
 //! Workers that nobody uses are looked at too, since a worker that was taken over may only pretend to
@@ -23,7 +23,7 @@ use crate::footprint::{self, LOOK_EVERY, MemoryAllowance, MemoryExcess};
 /// is idle is found, long enough that its processor sleeps.
 const DISTANCE_MAX: Duration = Duration::from_secs(10);
 
-/// Whether the keeper is looking seldom and wants to be told that something runs.
+/// Whether the supervisor is looking seldom and wants to be told that something runs.
 #[derive(Debug, Default)]
 pub(crate) struct Doze(AtomicBool);
 

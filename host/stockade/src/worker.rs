@@ -20,9 +20,9 @@ use stockade_wire::{
 use crate::allowance::Allowance;
 use crate::coredump::{Coredump, Incoming};
 use crate::footprint::{self, MemoryAllowance};
-use crate::keeper::Buried;
 use crate::payload_files::PayloadFiles;
 use crate::process::{Child, Crashes, Exit, StartedWorker, Starter};
+use crate::supervisor::Buried;
 use crate::{MemoryExcess, WorkerExit, oom};
 use stockade_dispatcher::EntryKey;
 

@@ -12,7 +12,7 @@ use stockade_wire::{Finished, Outcome, TaskId, TaskRange, WorkerId, WorkerMessag
 
 use super::{BATCH_MAX, Driver, READ_STEPS, WORKER_STEPS_MAX};
 use crate::entry::{Answer, Entry};
-use crate::keeper::{Buried, Chore};
+use crate::supervisor::{Buried, Job};
 use crate::worker::FinishedTasks;
 use stockade_dispatcher::{EntryKey, Event, Hook};
 
@@ -349,7 +349,7 @@ impl Driver {
         let Some(process) = self.workers.remove(&worker) else { return };
         self.parts.poller.remove_worker(&process.port);
         let failure = process.failure.clone().or(error.map(|error| error.to_string()));
-        self.parts.keeper.add(Chore::Bury { worker, process: Box::new(process), failure });
+        self.parts.supervisor.add(Job::Bury { worker, process: Box::new(process), failure });
     }
 
     pub(super) fn buried(&mut self, buried: Buried) {

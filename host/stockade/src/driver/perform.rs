@@ -12,10 +12,10 @@ use stockade_wire::{
 
 use super::{Command, Driver};
 use crate::event_loop::become_own_thread;
-use crate::keeper::Chore;
 use crate::prepare::PreparationThread;
 use crate::reasons::START;
 use crate::shared::{WorkerInfo, WorkerState};
+use crate::supervisor::Job;
 use crate::worker::WorkerProcess;
 use crate::{BrokenError, MachineError, MachineFault, Quarantine, WorkerExit, watch};
 use stockade_dispatcher::{Action, BrokenCause, EntryKey, Event, Resolution};
@@ -62,7 +62,7 @@ impl Driver {
                 Action::Spawned(request, count) => {
                     if let Some(started) = self.spawners.remove(&request.0) {
                         // Behind the starts themselves.
-                        self.parts.keeper.add(Chore::Answer { started, count });
+                        self.parts.supervisor.add(Job::Answer { started, count });
                     }
                 }
                 Action::Joined => {
@@ -70,7 +70,7 @@ impl Driver {
                     self.parts.shared.show_counts(self.parts.dispatcher.counts());
                     // Behind the burials themselves; then no process is left but the template.
                     let joiners = self.joiners.drain().map(|(_, joiner)| joiner).collect();
-                    self.parts.keeper.add(Chore::Dismiss { joiners });
+                    self.parts.supervisor.add(Job::Dismiss { joiners });
                 }
                 Action::Terminated => self.terminated = true,
             }
@@ -118,7 +118,7 @@ impl Driver {
         let name = format!("{}-worker-{id}", self.parts.pool_name);
         let setup = Setup { worker: id, name, ..self.parts.setup.clone() };
         let modules = self.parts.modules.clone();
-        self.parts.keeper.add(Chore::Start { setup: Box::new(setup), modules });
+        self.parts.supervisor.add(Job::Start { setup: Box::new(setup), modules });
     }
 
     pub(super) fn started(&mut self, id: WorkerId, process: io::Result<Box<WorkerProcess>>) {
@@ -151,7 +151,7 @@ impl Driver {
         }
         if let Err(error) = heard {
             let failure = Some(error.to_string());
-            return self.parts.keeper.add(Chore::Bury { worker: id, process, failure });
+            return self.parts.supervisor.add(Job::Bury { worker: id, process, failure });
         }
         self.workers.insert(id, *process);
         // What it has said already, and from then on it rings.

@@ -1,4 +1,4 @@
-//! The keeper: the thread that starts worker processes and sees them to their end.
+//! The supervisor: the thread that starts worker processes and sees them to their end.
 //!
 //! Both take about a millisecond, for which nobody else shall wait. And it must be one thread that
 //! lives as long as the pool: a worker is told to die with the *thread* that started it.
@@ -34,9 +34,9 @@ use stockade_dispatcher::EntryKey;
 /// just given takes for its first task, whose caller needs the processors now.
 const QUIET: Duration = Duration::from_millis(2);
 
-/// What the keeper is to do.
+/// What the supervisor is to do.
 #[derive(Debug)]
-pub(crate) enum Chore {
+pub(crate) enum Job {
     /// Start a worker.
     Start { setup: Box<Setup>, modules: Vec<Loadable> },
     /// Make sure that a worker is gone whose stream has ended, or that is to end.
@@ -71,14 +71,14 @@ impl Buried {
     }
 }
 
-/// The way to the thread, which ends when this is dropped and its last chore is done.
+/// The way to the thread, which ends when this is dropped and its last job is done.
 #[derive(Debug)]
-pub(crate) struct Keeper {
-    chores: Sender<Chore>,
+pub(crate) struct Supervisor {
+    jobs: Sender<Job>,
     doze: Arc<Doze>,
 }
 
-impl Keeper {
+impl Supervisor {
     /// Starts the thread, which tells `event_loop` what it has done. It may be the one that ends the pool,
     /// so it is whoever waits for that end that joins it.
     ///
@@ -91,7 +91,7 @@ impl Keeper {
         tally: Tally,
         shared: Arc<Shared>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
-        let (chores, todo) = crossbeam_channel::unbounded();
+        let (jobs, todo) = crossbeam_channel::unbounded();
         let doze = Arc::new(Doze::default());
         let mut rounds = Rounds {
             event_loop: event_loop.clone(),
@@ -102,24 +102,24 @@ impl Keeper {
         let thread = std::thread::Builder::new()
             .name(name)
             .spawn(move || work(program, &event_loop, &tally, &todo, &mut rounds))?;
-        Ok((Self { chores, doze }, thread))
+        Ok((Self { jobs, doze }, thread))
     }
 
     /// Has it look often at what workers take, unless it does already. Never blocks.
     pub(crate) fn rouse(&self) {
         if self.doze.rouse() {
-            self.add(Chore::Look);
+            self.add(Job::Look);
         }
     }
 
-    /// Adds a chore. Never blocks.
-    pub(crate) fn add(&self, chore: Chore) {
+    /// Adds a job. Never blocks.
+    pub(crate) fn add(&self, job: Job) {
         // The thread ends only after this side.
-        let _ = self.chores.send(chore);
+        let _ = self.jobs.send(job);
     }
 }
 
-/// What it looks at between its chores.
+/// What it looks at between its jobs.
 struct Rounds {
     event_loop: Weak<EventLoop>,
     vigil: Vigil,
@@ -143,14 +143,14 @@ fn work(
     program: PathBuf,
     event_loop: &Weak<EventLoop>,
     tally: &Tally,
-    todo: &Receiver<Chore>,
+    todo: &Receiver<Job>,
     rounds: &mut Rounds,
 ) {
     become_own_thread();
     let mut workers = Workers::new(Starter::new(program));
-    while let Some(chore) = next(todo, &mut workers, rounds) {
-        let done = match chore {
-            Chore::Start { setup, modules } => {
+    while let Some(job) = next(todo, &mut workers, rounds) {
+        let done = match job {
+            Job::Start { setup, modules } => {
                 let worker = setup.worker;
                 let process = workers.start(*setup, modules).map(Box::new);
                 if let Ok(process) = &process {
@@ -162,7 +162,7 @@ fn work(
                 }
                 Command::Started { worker, process }
             }
-            Chore::Bury { worker, process, failure } => {
+            Job::Bury { worker, process, failure } => {
                 rounds.vigil.forget(worker);
                 workers.lost_one(process.is_killed());
                 let was_ready = process.is_set_up && process.modules_left == 0;
@@ -174,16 +174,16 @@ fn work(
                 }
                 Command::Buried(Box::new(buried))
             }
-            Chore::Look => {
+            Job::Look => {
                 rounds.vigil.hurry();
                 continue;
             }
-            Chore::Answer { started, count } => {
+            Job::Answer { started, count } => {
                 // Holds one message; one who has gone wants none.
                 let _ = started.try_send(count);
                 continue;
             }
-            Chore::Dismiss { joiners } => {
+            Job::Dismiss { joiners } => {
                 workers.dismiss();
                 for joiner in joiners {
                     let _ = joiner.try_send(());
@@ -198,9 +198,9 @@ fn work(
     }
 }
 
-/// The next chore, once there is one; `None` at the end. Where it is quiet, a spare is started
+/// The next job, once there is one; `None` at the end. Where it is quiet, a spare is started
 /// meanwhile, and workers are looked at when it is time.
-fn next(todo: &Receiver<Chore>, workers: &mut Workers, rounds: &mut Rounds) -> Option<Chore> {
+fn next(todo: &Receiver<Job>, workers: &mut Workers, rounds: &mut Rounds) -> Option<Job> {
     let mut quiet = workers.lack_spare().then(|| Instant::now() + QUIET);
     loop {
         let Some(at) = quiet.into_iter().chain(rounds.vigil.next()).min() else {
@@ -208,12 +208,12 @@ fn next(todo: &Receiver<Chore>, workers: &mut Workers, rounds: &mut Rounds) -> O
         };
         match todo.recv_deadline(at) {
             Err(RecvTimeoutError::Timeout) if quiet == Some(at) => {
-                // Tried once for each chore.
+                // Tried once for each job.
                 quiet = None;
                 workers.start_spare();
             }
             Err(RecvTimeoutError::Timeout) => rounds.make(workers),
-            chore => return chore.ok(),
+            job => return job.ok(),
         }
     }
 }
