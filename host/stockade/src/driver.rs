@@ -29,10 +29,10 @@ use stockade_wire::{ModuleId, Setup, TaskId, TaskRange, WorkerId};
 
 use crate::entry::Entry;
 use crate::event_loop::{EventLoop, Wakers};
+use crate::failure_causes::FailureCauses;
 use crate::ids::IdMap;
 use crate::poller::Poller;
 use crate::prepare::{Preparation, PreparationThread};
-use crate::reasons::Reasons;
 use crate::shared::{Shared, WorkerInfo};
 use crate::supervisor::{Buried, Supervisor};
 use crate::worker::{Loadable, WorkerProcess};
@@ -132,7 +132,7 @@ pub(crate) struct Driver {
     spawners: HashMap<u64, Sender<usize>>,
     prepared_module: Option<ModuleId>,
     preparing: Option<PreparationThread>,
-    reasons: Reasons,
+    failure_causes: FailureCauses,
     /// How the worker ended whose `Exited` is being handled.
     last_exit: Option<WorkerExit>,
     /// How many core dumps will be kept.
@@ -180,7 +180,7 @@ impl Driver {
             joiners: HashMap::new(),
             spawners: HashMap::new(),
             preparing: None,
-            reasons: Reasons::default(),
+            failure_causes: FailureCauses::default(),
             last_exit: None,
             terminated: false,
         }
@@ -353,7 +353,7 @@ impl Driver {
                 self.event(Event::Prepared);
             }
             Command::Prepared(Err(error)) => {
-                self.reasons.preparation = Some(error);
+                self.failure_causes.preparation = Some(error);
                 self.event(Event::PreparationFailed);
             }
             Command::Started { worker, process } => self.started(worker, process),

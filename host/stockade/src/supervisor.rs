@@ -20,8 +20,8 @@ use stockade_wire::{Setup, TaskId, TaskRange, WorkerId};
 
 use crate::driver::Command;
 use crate::event_loop::{EventLoop, become_own_thread};
+use crate::failure_causes::START;
 use crate::process::Starter;
-use crate::reasons::START;
 use crate::shared::Shared;
 use crate::spare::Workers;
 use crate::vigil::{Doze, Vigil};

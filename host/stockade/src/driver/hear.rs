@@ -184,11 +184,11 @@ impl Driver {
                 self.event(Event::Misbehaved(worker));
             }
             WorkerMessage::InitializerFailed(failure) if self.has_hook(Hook::Initializer) => {
-                self.reasons.hook = Some(failure);
+                self.failure_causes.hook = Some(failure);
                 self.event(Event::HookFailed { worker, hook: Hook::Initializer });
             }
             WorkerMessage::FinalizerFailed(failure) if self.has_hook(Hook::Finalizer) => {
-                self.reasons.hook = Some(failure);
+                self.failure_causes.hook = Some(failure);
                 self.event(Event::HookFailed { worker, hook: Hook::Finalizer });
             }
             // An initializer or a finalizer belongs to no task: its items go nowhere.
@@ -358,7 +358,7 @@ impl Driver {
         self.infos.remove(&worker);
         // Before there is an exit to be told.
         self.perform();
-        self.reasons.note_end(&exit, failure);
+        self.failure_causes.note_end(&exit, failure);
         if is_from_outside {
             self.event(Event::EndedFromOutside(worker));
         }

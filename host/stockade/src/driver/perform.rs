@@ -12,8 +12,8 @@ use stockade_wire::{
 
 use super::{Command, Driver};
 use crate::event_loop::become_own_thread;
+use crate::failure_causes::START;
 use crate::prepare::PreparationThread;
-use crate::reasons::START;
 use crate::shared::{WorkerInfo, WorkerState};
 use crate::supervisor::Job;
 use crate::worker::WorkerProcess;
@@ -107,7 +107,7 @@ impl Driver {
             Ok(thread) => self.preparing = Some(thread),
             Err(error) => {
                 let error = MachineError::of("start a thread that prepares the module", &error);
-                self.reasons.preparation = Some(BrokenError::Machine(error));
+                self.failure_causes.preparation = Some(BrokenError::Machine(error));
                 self.event(Event::PreparationFailed);
             }
         }
@@ -128,7 +128,7 @@ impl Driver {
             Err(error) => {
                 let error = MachineError::of(START, &error);
                 let is_exhausted = matches!(error.fault, MachineFault::Exhausted(_));
-                self.reasons.start = Some(error);
+                self.failure_causes.start = Some(error);
                 if is_exhausted {
                     self.event(Event::EndedFromOutside(id));
                 }
@@ -263,7 +263,7 @@ impl Driver {
     }
 
     fn break_with(&mut self, cause: BrokenCause) {
-        let error = self.reasons.take(cause, self.parts.setup.limits.wall_time);
+        let error = self.failure_causes.take(cause, self.parts.setup.limits.wall_time);
         let (pool, cause) = (self.parts.pool_name.clone(), error.to_string());
         self.wakers.push(watch::later(move || {
             tracing::info!(target: "stockade::pool", pool, cause, "a pool is broken");

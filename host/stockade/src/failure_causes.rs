@@ -1,4 +1,4 @@
-//! Reasons: what went wrong last, kept until the dispatcher says that it broke the pool.
+//! FailureCauses: what went wrong last, kept until the dispatcher says that it broke the pool.
 //!
 //! Deliberately absent: whether it did.
 
@@ -18,14 +18,14 @@ fn start(why: String) -> MachineError {
 
 /// The last failure of each kind that can break a pool.
 #[derive(Debug, Default)]
-pub(crate) struct Reasons {
+pub(crate) struct FailureCauses {
     pub(crate) hook: Option<Failure>,
     pub(crate) preparation: Option<BrokenError>,
     /// Why a worker never became ready.
     pub(crate) start: Option<MachineError>,
 }
 
-impl Reasons {
+impl FailureCauses {
     /// The error of a pool that `cause` broke, whose hooks have so much time.
     pub(crate) fn take(&mut self, cause: BrokenCause, wall_time: Option<Duration>) -> BrokenError {
         let hook = |failure: Option<Failure>| {
