@@ -40,7 +40,7 @@ use crate::completions::Completions;
 use crate::event_loop::{Awaited, Wakers};
 use crate::payload::Payload;
 use crate::report::{Status, Summary};
-use crate::room::Place;
+use crate::semaphore::Permit;
 use crate::spec::TaskSpec;
 use crate::sync::{Mutex, MutexGuard, lock, wait, wake};
 use crate::task::Output;
@@ -167,7 +167,7 @@ impl TaskCell {
         id: TaskId,
         spec: Arc<TaskSpec>,
         payload: Payload,
-        place: Option<Place>,
+        place: Option<Permit>,
     ) -> Self {
         let mut state = State::Queued(payload);
         if place.is_some() {
@@ -246,7 +246,7 @@ impl TaskCell {
         drop(state);
         // What has to do with others, and with their locks, is done without this one.
         drop(spent);
-        wakers.extend(place.into_iter().flat_map(Place::give_up));
+        wakers.extend(place.into_iter().flat_map(Permit::give_up));
         if let Some(changed) = changed {
             changed.notify_all();
         }

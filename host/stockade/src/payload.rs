@@ -23,7 +23,7 @@ use stockade_wire::{
 
 use crate::buffer::BufferSlot;
 
-/// Room in a window for what of a task's message is not its input.
+/// Semaphore in a window for what of a task's message is not its input.
 pub(crate) const FIXED_BYTES: usize = 256;
 
 /// What a task is called with.

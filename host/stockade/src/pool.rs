@@ -30,7 +30,7 @@ use crate::options::WhenFull;
 use crate::poller::Poller;
 use crate::prepare::Preparation;
 use crate::process;
-use crate::room::Room;
+use crate::semaphore::Semaphore;
 use crate::shared::{Shared, WorkerInfo};
 use crate::spec::TaskSpecs;
 use crate::supervisor::Supervisor;
@@ -133,7 +133,7 @@ impl Pool {
     }
 
     pub(crate) fn start(blueprint: Blueprint) -> io::Result<Self> {
-        let room = blueprint.max_pending_tasks.map(|tasks| Arc::new(Room::new(tasks)));
+        let room = blueprint.max_pending_tasks.map(|tasks| Arc::new(Semaphore::new(tasks)));
         let shared = Arc::new(Shared::new(room, blueprint.config.idle_timeout));
         let callbacks = Callbacks::new(blueprint.name.clone());
         let poller = Arc::new(Poller::new()?);

@@ -12,7 +12,7 @@ use stockade_wire::{ModuleId, TaskId, WorkerId};
 
 use crate::cancelled::CancelledTask;
 use crate::event_loop::Wakers;
-use crate::room::Room;
+use crate::semaphore::Semaphore;
 use crate::sync::{Condvar, Mutex, lock, wait, wake};
 use crate::{BrokenError, Quarantine};
 use stockade_dispatcher::{Counts, Phase};
@@ -75,7 +75,7 @@ pub(crate) struct Shared {
     any_quarantined: AtomicBool,
     counts: Mutex<Counts>,
     /// Where the number of pending tasks is limited.
-    room: Option<Arc<Room>>,
+    room: Option<Arc<Semaphore>>,
     cancelled: Mutex<Vec<CancelledTask>>,
     idle_timeout: Mutex<Option<Duration>>,
     terminated: Mutex<bool>,
@@ -83,7 +83,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(room: Option<Arc<Room>>, idle_timeout: Option<Duration>) -> Self {
+    pub(crate) fn new(room: Option<Arc<Semaphore>>, idle_timeout: Option<Duration>) -> Self {
         Self {
             closed: AtomicBool::new(false),
             broken: OnceLock::new(),
@@ -126,7 +126,7 @@ impl Shared {
         self.room.as_ref().map(|room| room.close()).unwrap_or_default()
     }
 
-    pub(crate) fn room(&self) -> Option<&Arc<Room>> {
+    pub(crate) fn room(&self) -> Option<&Arc<Semaphore>> {
         self.room.as_ref()
     }
 

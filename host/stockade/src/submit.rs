@@ -22,7 +22,7 @@ use crate::map::{Inbox, Map, MapAll, Singles};
 use crate::options::{TaskOptions, WhenFull, check_tighter};
 use crate::payload::Payload;
 use crate::pool::{Blueprint, Core};
-use crate::room::{Patience, Place};
+use crate::semaphore::{Patience, Permit};
 use crate::spec::TaskSpec;
 use crate::target::{Callable, CallableKind, ModuleEntry, OWN_ENTRY, Target};
 use crate::task::{TaskHandle, TaskResult};
@@ -41,7 +41,7 @@ pub(crate) struct MapBatch {
     /// The chunk whose items share an instance.
     pub(crate) share: Option<ChunkId>,
     /// As much room as they take, where the pool limits its pending tasks.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<Permit>,
 }
 
 /// Submitting tasks.
@@ -394,12 +394,12 @@ impl Core {
     }
 
     /// Waits for room for one more pending task; `None` where the pool has no limit.
-    pub(crate) fn place(&self, patience: Patience) -> Result<Option<Place>, SubmitError> {
+    pub(crate) fn place(&self, patience: Patience) -> Result<Option<Permit>, SubmitError> {
         let Some(room) = self.link.shared.room() else { return Ok(None) };
         match room.take(patience) {
             // Whoever has waited looks again what he waited for.
             Some(place) => self.check().map(|()| Some(place)),
-            None => Err(SubmitError::Full { max_pending_tasks: room.places_max() }),
+            None => Err(SubmitError::Full { max_pending_tasks: room.permits_max() }),
         }
     }
 
@@ -434,7 +434,7 @@ impl Core {
         id: TaskId,
         spec: Arc<TaskSpec>,
         payload: Payload,
-        place: Option<Place>,
+        place: Option<Permit>,
     ) -> Arc<TaskCell> {
         let cell = Arc::new(TaskCell::new(id, spec, payload, place));
         watch::begin(&cell, &self.blueprint.name, self.blueprint.metered);
@@ -447,7 +447,7 @@ impl Core {
         spec: Arc<TaskSpec>,
         payload: Payload,
         options: &TaskOptions,
-        place: Option<Place>,
+        place: Option<Permit>,
     ) -> Result<TaskHandle<T>, SubmitError> {
         let tasks = self.next_tasks(1)?;
         let submission = self.submission(tasks, &spec, payload.inline_bytes(), options);
@@ -496,7 +496,7 @@ struct Together<'a, T> {
     core: &'a Core,
     options: &'a TaskOptions,
     inputs: Inputs,
-    gathered: Vec<(Arc<TaskSpec>, Payload, Option<Place>)>,
+    gathered: Vec<(Arc<TaskSpec>, Payload, Option<Permit>)>,
     handles: Vec<Result<TaskHandle<T>, SubmitError>>,
 }
 
@@ -506,7 +506,7 @@ impl<'a, T: TaskResult> Together<'a, T> {
         Self { core, options, inputs, gathered, handles }
     }
 
-    fn add(&mut self, spec: Arc<TaskSpec>, payload: Payload, place: Option<Place>) {
+    fn add(&mut self, spec: Arc<TaskSpec>, payload: Payload, place: Option<Permit>) {
         let is_small = Inputs::is_small(&payload);
         let goes_along = is_small
             && self.inputs.fits(&payload)

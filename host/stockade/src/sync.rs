@@ -6,7 +6,7 @@
 //!
 //! | State | Shared between | Checked by |
 //! |---|---|---|
-//! | [`Room`](crate::room::Room) | callers that wait for room, the driver that frees it | `room::models` |
+//! | [`Semaphore`](crate::semaphore::Semaphore) | callers that wait for room, the driver that frees it | `room::models` |
 //! | [`Completions`](crate::completions::Completions) | whoever ends tasks, one follower of several | `completions::models` |
 //! | [`Callbacks`](crate::callbacks::Callbacks) | whoever ends tasks, callback threads, who shuts down | `callbacks::models` |
 //! | [`TaskCell`](crate::cell::TaskCell) | handles, the driver, and through its page the worker | `cell::models` |

@@ -13,7 +13,7 @@ use super::{Callback, Completed, Sent};
 use crate::buffer::BufferSlot;
 use crate::completions::Completions;
 use crate::payload::Payload;
-use crate::room::Place;
+use crate::semaphore::Permit;
 use crate::sync::Condvar;
 
 /// Where a task stands.
@@ -39,7 +39,7 @@ pub(super) struct Attended {
     pub(super) buffer: Option<Arc<BufferSlot>>,
     /// Its place among the pending, given up when it first starts. A task that is tried again takes
     /// none, so it never waits for room.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<Permit>,
     pub(super) emitted: VecDeque<(Codec, Vec<u8>)>,
     progress: Option<(u64, u64)>,
     /// Of those that block.

@@ -12,7 +12,7 @@ use super::attended::Phase;
 use super::{State, TaskCell};
 use crate::event_loop::Wakers;
 use crate::payload::Payload;
-use crate::room::Place;
+use crate::semaphore::Permit;
 
 /// Where a worker says whether it has started a task.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl TaskCell {
         let place = attended.place.take();
         // Its room has a lock of its own.
         drop(state);
-        wakers.extend(place.into_iter().flat_map(Place::give_up));
+        wakers.extend(place.into_iter().flat_map(Permit::give_up));
     }
 
     /// Its worker is gone or has not come to it, and the task is back in the queue.

@@ -28,7 +28,7 @@ use crate::map::{EndedItem, EndedItems, Inbox};
 use crate::payload::Payload;
 use crate::payload_files::{Loan, PayloadFiles};
 use crate::report::{Status, Summary};
-use crate::room::Place;
+use crate::semaphore::Permit;
 use crate::spec::TaskSpec;
 use crate::sync::wake;
 use crate::watch::Watched;
@@ -68,7 +68,7 @@ pub(crate) struct MapEntry {
 /// The permits of a batch.
 #[derive(Debug)]
 pub(crate) struct Permits {
-    place: Place,
+    place: Permit,
     held: Vec<bool>,
 }
 
@@ -97,7 +97,7 @@ struct Running {
 
 impl Permits {
     /// Those of so many tasks.
-    pub(crate) fn new(place: Place, tasks: u32) -> Self {
+    pub(crate) fn new(place: Permit, tasks: u32) -> Self {
         Self { place, held: vec![true; tasks as usize] }
     }
 

@@ -31,7 +31,7 @@ use crate::deadline;
 use crate::inputs::Inputs;
 use crate::options::TaskOptions;
 use crate::payload::Payload;
-use crate::room::{Patience, Place};
+use crate::semaphore::{Patience, Permit};
 use crate::spec::TaskSpec;
 use crate::submit::MapBatch;
 use crate::target::Target;
@@ -350,7 +350,7 @@ where
 
     /// Submits at most so many of the items that are ahead, together as far as they can travel so. `place`
     /// is for the first, where the pool limits its pending tasks; the others take as much room as there is.
-    fn submit_batch(&mut self, size: usize, mut place: Option<Place>) {
+    fn submit_batch(&mut self, size: usize, mut place: Option<Permit>) {
         let size = self.ahead.len().min(size);
         let size = match &mut place {
             None => size,
@@ -392,7 +392,7 @@ where
     }
 
     /// Submits what was gathered.
-    fn flush(&mut self, batch: &mut Inputs, first: &mut usize, place: &mut Option<Place>) {
+    fn flush(&mut self, batch: &mut Inputs, first: &mut usize, place: &mut Option<Permit>) {
         if batch.is_many() {
             let batch = std::mem::take(batch);
             let place = place.as_mut().map(|place| place.split_off(batch.count() as usize));
@@ -407,7 +407,7 @@ where
         spec: Option<Arc<TaskSpec>>,
         inputs: Inputs,
         index: usize,
-        place: Option<Place>,
+        place: Option<Permit>,
     ) {
         let Some(spec) = spec else { return };
         let share = self.chunk.filter(|_| self.shares_instance).map(|(chunk, _)| chunk);

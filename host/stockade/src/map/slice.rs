@@ -22,7 +22,7 @@ use super::{EndedItem, Inbox};
 use crate::inputs::Inputs;
 use crate::options::TaskOptions;
 use crate::payload::{ColumnPayload, Payload};
-use crate::room::Patience;
+use crate::semaphore::Patience;
 use crate::spec::TaskSpec;
 use crate::submit::MapBatch;
 use crate::task::{Output, TaskResult};

@@ -15,7 +15,7 @@ use futures_core::{FusedStream, Stream};
 use super::{Filled, Map, MapAll};
 use crate::RunError;
 use crate::arguments::Arguments;
-use crate::room::Patience;
+use crate::semaphore::Patience;
 use crate::sync::{Condvar, Mutex, lock, wait, wake};
 use crate::task::TaskResult;
 

@@ -34,7 +34,7 @@ use crate::{MemoryExcess, oom};
 /// How long a process that has hung up may take to end; it is a matter of microseconds.
 const DEATH_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Room for the descriptor beside an answer. Where more come, the answer is unusable, and the kernel closes
+/// Semaphore for the descriptor beside an answer. Where more come, the answer is unusable, and the kernel closes
 /// those that find no room.
 const DESCRIPTORS_MAX: usize = 1;
 

@@ -10,7 +10,7 @@ use crate::entry::TaskEntry;
 use crate::event_loop::{EventLoop, Wakers};
 use crate::link::Link;
 use crate::payload::Payload;
-use crate::room::{Patience, Place};
+use crate::semaphore::{Patience, Permit};
 use crate::spec::TaskSpec;
 use crate::sync::model::{Time, check, exhaust, far};
 use crate::sync::thread::{self, JoinHandle};
@@ -18,7 +18,7 @@ use crate::{CancelReason, TaskError};
 use stockade_dispatcher::{CancelReason as DispatchCancel, Resolution};
 
 fn shared(places: usize) -> Arc<Shared> {
-    Arc::new(Shared::new(Some(Arc::new(Room::new(places))), None))
+    Arc::new(Shared::new(Some(Arc::new(Semaphore::new(places))), None))
 }
 
 fn spawn<T: Send + 'static>(
@@ -30,7 +30,7 @@ fn spawn<T: Send + 'static>(
 }
 
 /// A task as the driver holds it, and what its handles tell.
-fn task(shared: &Arc<Shared>, id: u64, place: Option<Place>) -> (TaskEntry, Receiver<Command>) {
+fn task(shared: &Arc<Shared>, id: u64, place: Option<Permit>) -> (TaskEntry, Receiver<Command>) {
     let event_loop = Arc::new(EventLoop::new(None, shared.clone()));
     let told = event_loop.told();
     let link = Arc::new(Link::new(event_loop, Callbacks::new("model".into()), shared.clone()));

@@ -1,4 +1,4 @@
-//! Room in every order of takers, drops, deadlines and the end: `just shuttle`.
+//! Semaphore in every order of takers, drops, deadlines and the end: `just shuttle`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,8 +7,8 @@ use crate::sync::model::{StreamPoller, Time, check, exhaust, far, pause};
 use crate::sync::thread::{self, JoinHandle};
 
 fn spawn<T: Send + 'static>(
-    room: &Arc<Room>,
-    act: impl FnOnce(&Arc<Room>) -> T + Send + 'static,
+    room: &Arc<Semaphore>,
+    act: impl FnOnce(&Arc<Semaphore>) -> T + Send + 'static,
 ) -> JoinHandle<T> {
     let room = room.clone();
     thread::spawn(move || act(&room))
@@ -17,7 +17,7 @@ fn spawn<T: Send + 'static>(
 #[test]
 fn as_many_are_let_in_as_there_is_room_and_all_in_turn() {
     check(Time::Stands, || {
-        let (room, inside) = (Arc::new(Room::new(2)), Arc::new(AtomicUsize::new(0)));
+        let (room, inside) = (Arc::new(Semaphore::new(2)), Arc::new(AtomicUsize::new(0)));
         let takers: Vec<_> = (0..4)
             .map(|_| {
                 let inside = inside.clone();
@@ -40,7 +40,7 @@ fn as_many_are_let_in_as_there_is_room_and_all_in_turn() {
 #[test]
 fn as_many_places_as_are_freed_are_taken_and_kept() {
     exhaust(Time::Stands, || {
-        let room = Arc::new(Room::new(2));
+        let room = Arc::new(Semaphore::new(2));
         let held = [0, 1].map(|_| room.take(Patience::None).unwrap());
         let takers = [0, 1].map(|_| spawn(&room, |room| room.take(Patience::Endless).unwrap()));
         drop(held);
@@ -53,7 +53,7 @@ fn as_many_places_as_are_freed_are_taken_and_kept() {
 #[test]
 fn takers_that_give_up_take_no_wake_up_with_them() {
     check(Time::Flies, || {
-        let room = Arc::new(Room::new(1));
+        let room = Arc::new(Semaphore::new(1));
         let held = room.take(Patience::None).unwrap();
         let impatient = [Patience::Until(far()), Patience::Until(far()), Patience::None]
             .map(|patience| spawn(&room, move |room| drop(room.take(patience))));
@@ -68,7 +68,7 @@ fn takers_that_give_up_take_no_wake_up_with_them() {
 #[test]
 fn a_closed_room_holds_nobody_up_whatever_he_waits_for() {
     check(Time::Stands, || {
-        let room = Arc::new(Room::new(1));
+        let room = Arc::new(Semaphore::new(1));
         let _held = room.take(Patience::None).unwrap();
         let takers = [Patience::Endless, Patience::Endless, Patience::Until(far())]
             .map(|patience| spawn(&room, move |room| room.take(patience).unwrap()));
@@ -82,7 +82,7 @@ fn a_closed_room_holds_nobody_up_whatever_he_waits_for() {
 
 /// As a stream does: looks, and asks to be woken where there is no place.
 #[cfg(feature = "stream")]
-fn poll_for_a_place(room: &Arc<Room>) -> Place {
+fn poll_for_a_place(room: &Arc<Semaphore>) -> Permit {
     let poller = Arc::new(StreamPoller::default());
     loop {
         match room.take(Patience::None) {
@@ -97,7 +97,7 @@ fn poll_for_a_place(room: &Arc<Room>) -> Place {
 #[test]
 fn streams_and_threads_that_want_the_same_place_all_get_it() {
     check(Time::Stands, || {
-        let room = Arc::new(Room::new(1));
+        let room = Arc::new(Semaphore::new(1));
         let held = room.take(Patience::None).unwrap();
         let streams = [0, 1].map(|_| spawn(&room, |room| drop(poll_for_a_place(room))));
         let thread = spawn(&room, |room| drop(room.take(Patience::Endless).unwrap()));
@@ -111,7 +111,7 @@ fn streams_and_threads_that_want_the_same_place_all_get_it() {
 #[test]
 fn the_end_wakes_streams_too() {
     exhaust(Time::Stands, || {
-        let room = Arc::new(Room::new(1));
+        let room = Arc::new(Semaphore::new(1));
         let _held = room.take(Patience::None).unwrap();
         let stream = spawn(&room, poll_for_a_place);
         room.close().into_iter().for_each(wake);

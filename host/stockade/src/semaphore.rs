@@ -1,10 +1,10 @@
-//! Room for pending tasks: how many may wait at a time, and who waits to add another.
+//! Semaphore for pending tasks: how many may wait at a time, and who waits to add another.
 //!
 //! ```text
-//! submit ── take ──► Place ──► task ── started, or ended ──► dropped: room for the next
+//! submit ── take ──► Permit ──► task ── started, or ended ──► dropped: room for the next
 //! ```
 //!
-//! Invariant: as many places are taken as [`Place`]s exist, and until the room is closed never more
+//! Invariant: as many places are taken as [`Permit`]s exist, and until the room is closed never more
 //! than the maximum; so a place that is lost with whatever held it is free again.
 //!
 //! Deliberately absent: whether the pool still takes tasks. Who was let in asks that again.
@@ -17,8 +17,8 @@ use crate::sync::{Condvar, Mutex, lock, wait, wake};
 
 /// The places of one pool.
 #[derive(Debug)]
-pub(crate) struct Room {
-    places_max: usize,
+pub(crate) struct Semaphore {
+    permits_max: usize,
     inner: Mutex<Inner>,
     freed: Condvar,
 }
@@ -33,8 +33,8 @@ struct Inner {
 
 /// Places of pending tasks, at first one; free again when dropped, or given up.
 #[derive(Debug)]
-pub(crate) struct Place {
-    room: Arc<Room>,
+pub(crate) struct Permit {
+    room: Arc<Semaphore>,
     /// How many; 0 once they are given up.
     count: usize,
 }
@@ -50,22 +50,22 @@ pub(crate) enum Patience {
     None,
 }
 
-impl Room {
-    /// Room for so many pending tasks.
-    pub(crate) fn new(places_max: usize) -> Self {
-        Self { places_max, inner: Mutex::default(), freed: Condvar::new() }
+impl Semaphore {
+    /// Semaphore for so many pending tasks.
+    pub(crate) fn new(permits_max: usize) -> Self {
+        Self { permits_max, inner: Mutex::default(), freed: Condvar::new() }
     }
 
     /// The most tasks that may be pending.
-    pub(crate) fn places_max(&self) -> usize {
-        self.places_max
+    pub(crate) fn permits_max(&self) -> usize {
+        self.permits_max
     }
 
     /// Takes a place, or waits for one; `None` where there is none in time. Once the room is closed
     /// there is always one, because the pool then refuses the task itself.
-    pub(crate) fn take(self: &Arc<Self>, patience: Patience) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Self>, patience: Patience) -> Option<Permit> {
         let mut inner = lock(&self.inner);
-        while inner.taken >= self.places_max && !inner.closed {
+        while inner.taken >= self.permits_max && !inner.closed {
             let deadline = match patience {
                 Patience::None => return None,
                 Patience::Until(deadline) => Some(deadline),
@@ -74,14 +74,14 @@ impl Room {
             inner = wait(&self.freed, inner, deadline)?;
         }
         inner.taken += 1;
-        Some(Place { room: self.clone(), count: 1 })
+        Some(Permit { room: self.clone(), count: 1 })
     }
 
     /// Wakes `waker` when there may be a place: at once if there is one now.
     #[cfg(feature = "stream")]
     pub(crate) fn wake_when_free(&self, waker: &Waker) {
         let mut inner = lock(&self.inner);
-        if inner.taken < self.places_max || inner.closed {
+        if inner.taken < self.permits_max || inner.closed {
             drop(inner);
             waker.wake_by_ref();
         } else if !inner.wakers.iter().any(|known| known.will_wake(waker)) {
@@ -101,11 +101,11 @@ impl Room {
     }
 }
 
-impl Place {
+impl Permit {
     /// Takes so many more, as far as there are, without waiting. Returns how many these are.
     pub(crate) fn extend(&mut self, more: usize) -> usize {
         let mut inner = lock(&self.room.inner);
-        let free = self.room.places_max.saturating_sub(inner.taken);
+        let free = self.room.permits_max.saturating_sub(inner.taken);
         let more = if inner.closed { more } else { more.min(free) };
         inner.taken += more;
         self.count += more;
@@ -149,7 +149,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.free(self.count).into_iter().for_each(wake);
     }
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn as_many_places_as_allowed_and_no_more() {
-        let room = Arc::new(Room::new(2));
+        let room = Arc::new(Semaphore::new(2));
         let first = room.take(Patience::None).unwrap();
         let _second = room.take(Patience::None).unwrap();
         assert!(room.take(Patience::None).is_none());
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn several_places_are_taken_as_far_as_there_are_and_given_up_one_by_one() {
-        let room = Arc::new(Room::new(3));
+        let room = Arc::new(Semaphore::new(3));
         let mut places = room.take(Patience::None).unwrap();
         assert_eq!(places.extend(5), 2);
         assert!(room.take(Patience::None).is_none());
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_place_that_is_freed_lets_in_who_waits() {
-        let room = Arc::new(Room::new(1));
+        let room = Arc::new(Semaphore::new(1));
         let place = room.take(Patience::None).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| room.take(Patience::Endless).is_some());
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_closed_room_holds_nobody_up() {
-        let room = Arc::new(Room::new(1));
+        let room = Arc::new(Semaphore::new(1));
         let _place = room.take(Patience::None).unwrap();
         let far = Patience::Until(Instant::now() + Duration::from_secs(3600));
         std::thread::scope(|scope| {
