@@ -167,12 +167,12 @@ impl TaskCell {
         id: TaskId,
         spec: Arc<TaskSpec>,
         payload: Payload,
-        place: Option<Permit>,
+        permit: Option<Permit>,
     ) -> Self {
         let mut state = State::Queued(payload);
-        if place.is_some() {
+        if permit.is_some() {
             // As many as have places, and no more.
-            state.attend().place = place;
+            state.attend().permit = permit;
         }
         let submitted = spec.link.age_nanos();
         Self { id, spec, submitted, state: Mutex::new(state) }
@@ -227,14 +227,14 @@ impl TaskCell {
         completed.buffer = state.take_buffer();
         // Kept nowhere else, so that a result can be taken out of it.
         let done = Arc::new(completed);
-        let (mut followers, mut changed, mut place) = (Vec::new(), None, None);
+        let (mut followers, mut changed, mut permit) = (Vec::new(), None, None);
         let mut spent = None;
         if let State::Attended(attended) = &mut *state {
             attended.end(self.id, done);
             wakers.append(&mut attended.wakers);
             followers = mem::take(&mut attended.followers);
             changed = attended.changed.take();
-            place = attended.place.take();
+            permit = attended.permit.take();
             // Before anybody can see the end: who sees it and ends the pool has them waited for.
             self.call(attended);
             if let Some(done) = attended.take_spent() {
@@ -246,7 +246,7 @@ impl TaskCell {
         drop(state);
         // What has to do with others, and with their locks, is done without this one.
         drop(spent);
-        wakers.extend(place.into_iter().flat_map(Permit::give_up));
+        wakers.extend(permit.into_iter().flat_map(Permit::give_up));
         if let Some(changed) = changed {
             changed.notify_all();
         }

@@ -107,8 +107,8 @@ impl<T: TaskResult> Function<T> {
         let mut known = Some(self.spec.clone());
         let core = &self.pool.core;
         let (own, payload) = core.encode(&self.target, arguments, &self.options, &mut known)?;
-        let place = core.place(core.patience(&self.options))?;
-        core.enqueue(own.unwrap_or_else(|| self.spec.clone()), payload, &self.options, place)
+        let permit = core.permit(core.patience(&self.options))?;
+        core.enqueue(own.unwrap_or_else(|| self.spec.clone()), payload, &self.options, permit)
     }
 
     /// Applies it to every item of `items`, in order, as [`Pool::map`]: for functions of one parameter.

@@ -1,11 +1,11 @@
 //! Semaphore for pending tasks: how many may wait at a time, and who waits to add another.
 //!
 //! ```text
-//! submit ── take ──► Permit ──► task ── started, or ended ──► dropped: room for the next
+//! submit ── take ──► Permit ──► task ── started, or ended ──► dropped: semaphore for the next
 //! ```
 //!
-//! Invariant: as many places are taken as [`Permit`]s exist, and until the room is closed never more
-//! than the maximum; so a place that is lost with whatever held it is free again.
+//! Invariant: as many permits are taken as [`Permit`]s exist, and until the semaphore is closed never more
+//! than the maximum; so a permit that is lost with whatever held it is free again.
 //!
 //! Deliberately absent: whether the pool still takes tasks. Who was let in asks that again.
 
@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use crate::sync::{Condvar, Mutex, lock, wait, wake};
 
-/// The places of one pool.
+/// The permits of one pool.
 #[derive(Debug)]
 pub(crate) struct Semaphore {
     permits_max: usize,
@@ -34,12 +34,12 @@ struct Inner {
 /// Places of pending tasks, at first one; free again when dropped, or given up.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    room: Arc<Semaphore>,
+    semaphore: Arc<Semaphore>,
     /// How many; 0 once they are given up.
     count: usize,
 }
 
-/// How long to wait for a place.
+/// How long to wait for a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
     /// For as long as it takes.
@@ -61,7 +61,7 @@ impl Semaphore {
         self.permits_max
     }
 
-    /// Takes a place, or waits for one; `None` where there is none in time. Once the room is closed
+    /// Takes a permit, or waits for one; `None` where there is none in time. Once the semaphore is closed
     /// there is always one, because the pool then refuses the task itself.
     pub(crate) fn take(self: &Arc<Self>, patience: Patience) -> Option<Permit> {
         let mut inner = lock(&self.inner);
@@ -74,10 +74,10 @@ impl Semaphore {
             inner = wait(&self.freed, inner, deadline)?;
         }
         inner.taken += 1;
-        Some(Permit { room: self.clone(), count: 1 })
+        Some(Permit { semaphore: self.clone(), count: 1 })
     }
 
-    /// Wakes `waker` when there may be a place: at once if there is one now.
+    /// Wakes `waker` when there may be a permit: at once if there is one now.
     #[cfg(feature = "stream")]
     pub(crate) fn wake_when_free(&self, waker: &Waker) {
         let mut inner = lock(&self.inner);
@@ -104,8 +104,8 @@ impl Semaphore {
 impl Permit {
     /// Takes so many more, as far as there are, without waiting. Returns how many these are.
     pub(crate) fn extend(&mut self, more: usize) -> usize {
-        let mut inner = lock(&self.room.inner);
-        let free = self.room.permits_max.saturating_sub(inner.taken);
+        let mut inner = lock(&self.semaphore.inner);
+        let free = self.semaphore.permits_max.saturating_sub(inner.taken);
         let more = if inner.closed { more } else { more.min(free) };
         inner.taken += more;
         self.count += more;
@@ -116,7 +116,7 @@ impl Permit {
     pub(crate) fn split_off(&mut self, count: usize) -> Self {
         let count = count.min(self.count);
         self.count -= count;
-        Self { room: self.room.clone(), count }
+        Self { semaphore: self.semaphore.clone(), count }
     }
 
     /// Gives all of them up under a lock of the pool's. Returns whom to wake for that after it.
@@ -137,13 +137,13 @@ impl Permit {
             return Vec::new();
         }
         self.count -= count;
-        let mut inner = lock(&self.room.inner);
+        let mut inner = lock(&self.semaphore.inner);
         inner.taken -= count;
         let wakers = std::mem::take(&mut inner.wakers);
         drop(inner);
         match count {
-            1 => self.room.freed.notify_one(),
-            _ => self.room.freed.notify_all(),
+            1 => self.semaphore.freed.notify_one(),
+            _ => self.semaphore.freed.notify_all(),
         }
         wakers
     }
@@ -167,51 +167,51 @@ mod tests {
 
     #[test]
     fn as_many_places_as_allowed_and_no_more() {
-        let room = Arc::new(Semaphore::new(2));
-        let first = room.take(Patience::None).unwrap();
-        let _second = room.take(Patience::None).unwrap();
-        assert!(room.take(Patience::None).is_none());
-        assert!(room.take(Patience::Until(Instant::now())).is_none());
+        let semaphore = Arc::new(Semaphore::new(2));
+        let first = semaphore.take(Patience::None).unwrap();
+        let _second = semaphore.take(Patience::None).unwrap();
+        assert!(semaphore.take(Patience::None).is_none());
+        assert!(semaphore.take(Patience::Until(Instant::now())).is_none());
         drop(first);
-        assert!(room.take(Patience::None).is_some());
+        assert!(semaphore.take(Patience::None).is_some());
     }
 
     #[test]
     fn several_places_are_taken_as_far_as_there_are_and_given_up_one_by_one() {
-        let room = Arc::new(Semaphore::new(3));
-        let mut places = room.take(Patience::None).unwrap();
-        assert_eq!(places.extend(5), 2);
-        assert!(room.take(Patience::None).is_none());
-        assert!(places.give_up_one().is_empty());
-        drop(room.take(Patience::None).unwrap());
-        drop(places);
-        assert_eq!(room.take(Patience::None).unwrap().extend(9), 2);
+        let semaphore = Arc::new(Semaphore::new(3));
+        let mut permits = semaphore.take(Patience::None).unwrap();
+        assert_eq!(permits.extend(5), 2);
+        assert!(semaphore.take(Patience::None).is_none());
+        assert!(permits.give_up_one().is_empty());
+        drop(semaphore.take(Patience::None).unwrap());
+        drop(permits);
+        assert_eq!(semaphore.take(Patience::None).unwrap().extend(9), 2);
     }
 
     #[test]
     fn a_place_that_is_freed_lets_in_who_waits() {
-        let room = Arc::new(Semaphore::new(1));
-        let place = room.take(Patience::None).unwrap();
+        let semaphore = Arc::new(Semaphore::new(1));
+        let permit = semaphore.take(Patience::None).unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| room.take(Patience::Endless).is_some());
-            drop(place);
+            let waiting = scope.spawn(|| semaphore.take(Patience::Endless).is_some());
+            drop(permit);
             assert!(waiting.join().unwrap());
         });
     }
 
     #[test]
     fn a_closed_room_holds_nobody_up() {
-        let room = Arc::new(Semaphore::new(1));
-        let _place = room.take(Patience::None).unwrap();
+        let semaphore = Arc::new(Semaphore::new(1));
+        let _place = semaphore.take(Patience::None).unwrap();
         let far = Patience::Until(Instant::now() + Duration::from_secs(3600));
         std::thread::scope(|scope| {
             let waiting = [Patience::Endless, far].map(|patience| {
-                let room = &room;
-                scope.spawn(move || room.take(patience).is_some())
+                let semaphore = &semaphore;
+                scope.spawn(move || semaphore.take(patience).is_some())
             });
-            assert!(room.close().is_empty(), "nobody is to be woken");
+            assert!(semaphore.close().is_empty(), "nobody is to be woken");
             assert!(waiting.into_iter().all(|waiting| waiting.join().unwrap()));
         });
-        assert!(room.take(Patience::None).is_some());
+        assert!(semaphore.take(Patience::None).is_some());
     }
 }

@@ -41,7 +41,7 @@ pub(crate) struct MapBatch {
     /// The chunk whose items share an instance.
     pub(crate) share: Option<ChunkId>,
     /// As much room as they take, where the pool limits its pending tasks.
-    pub(crate) place: Option<Permit>,
+    pub(crate) permit: Option<Permit>,
 }
 
 /// Submitting tasks.
@@ -87,8 +87,8 @@ impl Pool {
         let target = target.into();
         let spec = self.core.spec(&target, &arguments, &options)?;
         let payload = self.core.payload(&spec, arguments)?;
-        let place = self.core.place(self.core.patience(&options))?;
-        self.core.enqueue(spec, payload, &options, place)
+        let permit = self.core.permit(self.core.patience(&options))?;
+        self.core.enqueue(spec, payload, &options, permit)
     }
 
     /// Submits a task and blocks for its result.
@@ -133,14 +133,14 @@ impl Pool {
                 let spec = self.core.spec(&target, &arguments, options)?;
                 let payload = self.core.payload(&spec, arguments)?;
                 // None of those before may wait for this one's room.
-                let place = self.core.place(Patience::None).or_else(|_| {
+                let permit = self.core.permit(Patience::None).or_else(|_| {
                     together.submit();
-                    self.core.place(self.core.patience(options))
+                    self.core.permit(self.core.patience(options))
                 })?;
-                Ok((spec, payload, place))
+                Ok((spec, payload, permit))
             })();
             match prepared {
-                Ok((spec, payload, place)) => together.add(spec, payload, place),
+                Ok((spec, payload, permit)) => together.add(spec, payload, permit),
                 Err(error) => together.handles.push(Err(error)),
             }
         }
@@ -394,11 +394,11 @@ impl Core {
     }
 
     /// Waits for room for one more pending task; `None` where the pool has no limit.
-    pub(crate) fn place(&self, patience: Patience) -> Result<Option<Permit>, SubmitError> {
+    pub(crate) fn permit(&self, patience: Patience) -> Result<Option<Permit>, SubmitError> {
         let Some(room) = self.link.shared.room() else { return Ok(None) };
         match room.take(patience) {
             // Whoever has waited looks again what he waited for.
-            Some(place) => self.check().map(|()| Some(place)),
+            Some(permit) => self.check().map(|()| Some(permit)),
             None => Err(SubmitError::Full { max_pending_tasks: room.permits_max() }),
         }
     }
@@ -434,9 +434,9 @@ impl Core {
         id: TaskId,
         spec: Arc<TaskSpec>,
         payload: Payload,
-        place: Option<Permit>,
+        permit: Option<Permit>,
     ) -> Arc<TaskCell> {
-        let cell = Arc::new(TaskCell::new(id, spec, payload, place));
+        let cell = Arc::new(TaskCell::new(id, spec, payload, permit));
         watch::begin(&cell, &self.blueprint.name, self.blueprint.metered);
         cell
     }
@@ -447,11 +447,11 @@ impl Core {
         spec: Arc<TaskSpec>,
         payload: Payload,
         options: &TaskOptions,
-        place: Option<Permit>,
+        permit: Option<Permit>,
     ) -> Result<TaskHandle<T>, SubmitError> {
         let tasks = self.next_tasks(1)?;
         let submission = self.submission(tasks, &spec, payload.inline_bytes(), options);
-        let cell = self.watched_cell(tasks.first(), spec, payload, place);
+        let cell = self.watched_cell(tasks.first(), spec, payload, permit);
         let entry = Entry::One(TaskEntry::new(cell.clone()));
         self.link.leave(DriverCommand::Submit(entry, submission))?;
         Ok(TaskHandle::new(cell))
@@ -463,7 +463,7 @@ impl Core {
         batch: MapBatch,
         options: &TaskOptions,
     ) -> Result<TaskRange, SubmitError> {
-        let MapBatch { inbox, spec, inputs, index, share, place } = batch;
+        let MapBatch { inbox, spec, inputs, index, share, permit } = batch;
         let tasks = self.next_tasks(inputs.count())?;
         let submission = self.submission(tasks, &spec, inputs.task_bytes(), options);
         let Blueprint { name, metered, .. } = &self.blueprint;
@@ -473,7 +473,7 @@ impl Core {
             }
             false => Vec::new(),
         };
-        let permits = place.map(|place| Permits::new(place, tasks.count()));
+        let permits = permit.map(|permit| Permits::new(permit, tasks.count()));
         let submitted = self.link.age_nanos();
         let entry = MapEntry::new(MapSubmission {
             inbox,
@@ -506,7 +506,7 @@ impl<'a, T: TaskResult> Together<'a, T> {
         Self { core, options, inputs, gathered, handles }
     }
 
-    fn add(&mut self, spec: Arc<TaskSpec>, payload: Payload, place: Option<Permit>) {
+    fn add(&mut self, spec: Arc<TaskSpec>, payload: Payload, permit: Option<Permit>) {
         let is_small = Inputs::is_small(&payload);
         let goes_along = is_small
             && self.inputs.fits(&payload)
@@ -517,9 +517,9 @@ impl<'a, T: TaskResult> Together<'a, T> {
         }
         if is_small {
             self.inputs.copy(&payload);
-            self.gathered.push((spec, payload, place));
+            self.gathered.push((spec, payload, permit));
         } else {
-            self.handles.push(self.core.enqueue(spec, payload, self.options, place));
+            self.handles.push(self.core.enqueue(spec, payload, self.options, permit));
         }
     }
 
@@ -537,7 +537,7 @@ impl<'a, T: TaskResult> Together<'a, T> {
         };
         let submission = self.core.submission(tasks, spec, inputs.task_bytes(), self.options);
         let cell =
-            |(task, (spec, payload, place))| self.core.watched_cell(task, spec, payload, place);
+            |(task, (spec, payload, permit))| self.core.watched_cell(task, spec, payload, permit);
         let cells: Vec<_> = tasks.iter().zip(gathered).map(cell).collect();
         let entries = cells.iter().cloned().map(TaskEntry::new).collect();
         let entry = Entry::Several(Box::new(Several::new(tasks.first(), entries)));

@@ -39,7 +39,7 @@ pub(super) struct Attended {
     pub(super) buffer: Option<Arc<BufferSlot>>,
     /// Its place among the pending, given up when it first starts. A task that is tried again takes
     /// none, so it never waits for room.
-    pub(super) place: Option<Permit>,
+    pub(super) permit: Option<Permit>,
     pub(super) emitted: VecDeque<(Codec, Vec<u8>)>,
     progress: Option<(u64, u64)>,
     /// Of those that block.
@@ -60,7 +60,7 @@ impl Attended {
             started: 0,
             payload,
             buffer: None,
-            place: None,
+            permit: None,
             emitted: VecDeque::new(),
             progress: None,
             changed: None,

@@ -61,10 +61,10 @@ impl TaskCell {
             attended.phase = Phase::Running(sent.clone());
             attended.started = nanos(now);
         }
-        let place = attended.place.take();
+        let permit = attended.permit.take();
         // Its room has a lock of its own.
         drop(state);
-        wakers.extend(place.into_iter().flat_map(Permit::give_up));
+        wakers.extend(permit.into_iter().flat_map(Permit::give_up));
     }
 
     /// Its worker is gone or has not come to it, and the task is back in the queue.

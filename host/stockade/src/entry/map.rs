@@ -68,7 +68,7 @@ pub(crate) struct MapEntry {
 /// The permits of a batch.
 #[derive(Debug)]
 pub(crate) struct Permits {
-    place: Permit,
+    permit: Permit,
     held: Vec<bool>,
 }
 
@@ -97,15 +97,15 @@ struct Running {
 
 impl Permits {
     /// Those of so many tasks.
-    pub(crate) fn new(place: Permit, tasks: u32) -> Self {
-        Self { place, held: vec![true; tasks as usize] }
+    pub(crate) fn new(permit: Permit, tasks: u32) -> Self {
+        Self { permit, held: vec![true; tasks as usize] }
     }
 
     fn release(&mut self, index: u32, wakers: &mut Wakers) {
         if let Some(held) = self.held.get_mut(index as usize)
             && mem::take(held)
         {
-            wakers.extend(self.place.give_up_one());
+            wakers.extend(self.permit.give_up_one());
         }
     }
 }

@@ -265,8 +265,8 @@ where
                 break;
             }
             let patience = self.pool.core.patience(&self.options);
-            match self.pool.core.place(patience) {
-                Ok(place) => self.submit_batch(size, place),
+            match self.pool.core.permit(patience) {
+                Ok(permit) => self.submit_batch(size, permit),
                 Err(error) => self.refuse_next(error),
             }
         }
@@ -299,8 +299,8 @@ where
                 break;
             }
             let alone = self.results.is_empty();
-            match self.pool.core.place(if alone { patience } else { Patience::None }) {
-                Ok(place) => self.submit_batch(size, place),
+            match self.pool.core.permit(if alone { patience } else { Patience::None }) {
+                Ok(permit) => self.submit_batch(size, permit),
                 Err(SubmitError::Full { .. }) => return Ok(Filled::NoRoom),
                 Err(error) => self.refuse_next(error),
             }
@@ -350,11 +350,11 @@ where
 
     /// Submits at most so many of the items that are ahead, together as far as they can travel so. `place`
     /// is for the first, where the pool limits its pending tasks; the others take as much room as there is.
-    fn submit_batch(&mut self, size: usize, mut place: Option<Permit>) {
+    fn submit_batch(&mut self, size: usize, mut permit: Option<Permit>) {
         let size = self.ahead.len().min(size);
-        let size = match &mut place {
+        let size = match &mut permit {
             None => size,
-            Some(place) => 1 + place.extend(size.saturating_sub(1)),
+            Some(permit) => 1 + permit.extend(size.saturating_sub(1)),
         };
         let mut batch = Inputs::default();
         let mut first = self.taken;
@@ -366,7 +366,7 @@ where
             let encoded = match encoded {
                 Ok(encoded) => encoded,
                 Err(error) => {
-                    self.flush(&mut batch, &mut first, &mut place);
+                    self.flush(&mut batch, &mut first, &mut permit);
                     self.refuse(error);
                     first = self.taken;
                     continue;
@@ -375,28 +375,28 @@ where
             let (own, payload) = encoded;
             let is_small = own.is_none() && Inputs::is_small(&payload);
             if !is_small || !batch.fits(&payload) {
-                self.flush(&mut batch, &mut first, &mut place);
+                self.flush(&mut batch, &mut first, &mut permit);
             }
             if is_small {
                 batch.copy(&payload);
                 self.taken += 1;
             } else {
                 self.taken += 1;
-                let place = place.as_mut().map(|place| place.split_off(1));
+                let permit = permit.as_mut().map(|permit| permit.split_off(1));
                 let spec = own.or_else(|| self.spec.clone());
-                self.submit(spec, Inputs::one(payload), first, place);
+                self.submit(spec, Inputs::one(payload), first, permit);
                 first = self.taken;
             }
         }
-        self.flush(&mut batch, &mut first, &mut place);
+        self.flush(&mut batch, &mut first, &mut permit);
     }
 
     /// Submits what was gathered.
-    fn flush(&mut self, batch: &mut Inputs, first: &mut usize, place: &mut Option<Permit>) {
+    fn flush(&mut self, batch: &mut Inputs, first: &mut usize, permit: &mut Option<Permit>) {
         if batch.is_many() {
             let batch = std::mem::take(batch);
-            let place = place.as_mut().map(|place| place.split_off(batch.count() as usize));
-            self.submit(self.spec.clone(), batch, *first, place);
+            let permit = permit.as_mut().map(|permit| permit.split_off(batch.count() as usize));
+            self.submit(self.spec.clone(), batch, *first, permit);
         }
         *first = self.taken;
     }
@@ -407,12 +407,12 @@ where
         spec: Option<Arc<TaskSpec>>,
         inputs: Inputs,
         index: usize,
-        place: Option<Permit>,
+        permit: Option<Permit>,
     ) {
         let Some(spec) = spec else { return };
         let share = self.chunk.filter(|_| self.shares_instance).map(|(chunk, _)| chunk);
         let inbox = self.results.inbox().clone();
-        let batch = MapBatch { inbox, spec, inputs, index, share, place };
+        let batch = MapBatch { inbox, spec, inputs, index, share, permit };
         match self.pool.core.enqueue_batch(batch, &self.options) {
             Ok(tasks) => self.results.submitted(tasks),
             Err(error) => {

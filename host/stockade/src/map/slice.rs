@@ -179,8 +179,8 @@ impl<A: SliceItem> Slice<'_, A> {
         while self.cut < self.items.len() && results.len() < self.sizes.under_way_max() {
             let is_alone = results.is_empty();
             let patience = if is_alone { core.patience(self.options) } else { Patience::None };
-            let place = match core.place(patience) {
-                Ok(place) => place,
+            let permit = match core.permit(patience) {
+                Ok(permit) => permit,
                 Err(SubmitError::Full { .. }) if !is_alone => break,
                 Err(error) => return Err(error),
             };
@@ -193,7 +193,7 @@ impl<A: SliceItem> Slice<'_, A> {
                 inputs: Inputs::one(self.payload::<T>(piece.clone())),
                 index: results.given() + results.len(),
                 share: None,
-                place,
+                permit,
             };
             results.submitted(core.enqueue_batch(batch, self.options)?);
             self.cut = end;

@@ -7,23 +7,23 @@ use crate::sync::model::{StreamPoller, Time, check, exhaust, far, pause};
 use crate::sync::thread::{self, JoinHandle};
 
 fn spawn<T: Send + 'static>(
-    room: &Arc<Semaphore>,
+    semaphore: &Arc<Semaphore>,
     act: impl FnOnce(&Arc<Semaphore>) -> T + Send + 'static,
 ) -> JoinHandle<T> {
-    let room = room.clone();
-    thread::spawn(move || act(&room))
+    let semaphore = semaphore.clone();
+    thread::spawn(move || act(&semaphore))
 }
 
 #[test]
 fn as_many_are_let_in_as_there_is_room_and_all_in_turn() {
     check(Time::Stands, || {
-        let (room, inside) = (Arc::new(Semaphore::new(2)), Arc::new(AtomicUsize::new(0)));
+        let (semaphore, inside) = (Arc::new(Semaphore::new(2)), Arc::new(AtomicUsize::new(0)));
         let takers: Vec<_> = (0..4)
             .map(|_| {
                 let inside = inside.clone();
-                spawn(&room, move |room| {
+                spawn(&semaphore, move |semaphore| {
                     for _ in 0..2 {
-                        let _place = room.take(Patience::Endless).unwrap();
+                        let _place = semaphore.take(Patience::Endless).unwrap();
                         assert!(inside.fetch_add(1, Ordering::Relaxed) < 2);
                         pause();
                         inside.fetch_sub(1, Ordering::Relaxed);
@@ -32,20 +32,21 @@ fn as_many_are_let_in_as_there_is_room_and_all_in_turn() {
             })
             .collect();
         takers.into_iter().for_each(|taker| taker.join().unwrap());
-        assert_eq!(lock(&room.inner).taken, 0);
+        assert_eq!(lock(&semaphore.inner).taken, 0);
     });
 }
 
-/// Each place that is freed is one taker's: nobody waits beside a free one.
+/// Each permit that is freed is one taker's: nobody waits beside a free one.
 #[test]
 fn as_many_places_as_are_freed_are_taken_and_kept() {
     exhaust(Time::Stands, || {
-        let room = Arc::new(Semaphore::new(2));
-        let held = [0, 1].map(|_| room.take(Patience::None).unwrap());
-        let takers = [0, 1].map(|_| spawn(&room, |room| room.take(Patience::Endless).unwrap()));
+        let semaphore = Arc::new(Semaphore::new(2));
+        let held = [0, 1].map(|_| semaphore.take(Patience::None).unwrap());
+        let takers = [0, 1]
+            .map(|_| spawn(&semaphore, |semaphore| semaphore.take(Patience::Endless).unwrap()));
         drop(held);
         let _kept = takers.map(|taker| taker.join().unwrap());
-        assert!(room.take(Patience::None).is_none());
+        assert!(semaphore.take(Patience::None).is_none());
     });
 }
 
@@ -53,41 +54,43 @@ fn as_many_places_as_are_freed_are_taken_and_kept() {
 #[test]
 fn takers_that_give_up_take_no_wake_up_with_them() {
     check(Time::Flies, || {
-        let room = Arc::new(Semaphore::new(1));
-        let held = room.take(Patience::None).unwrap();
+        let semaphore = Arc::new(Semaphore::new(1));
+        let held = semaphore.take(Patience::None).unwrap();
         let impatient = [Patience::Until(far()), Patience::Until(far()), Patience::None]
-            .map(|patience| spawn(&room, move |room| drop(room.take(patience))));
-        let patient =
-            [0, 1].map(|_| spawn(&room, |room| drop(room.take(Patience::Endless).unwrap())));
+            .map(|patience| spawn(&semaphore, move |semaphore| drop(semaphore.take(patience))));
+        let patient = [0, 1].map(|_| {
+            spawn(&semaphore, |semaphore| drop(semaphore.take(Patience::Endless).unwrap()))
+        });
         drop(held);
         patient.into_iter().chain(impatient).for_each(|taker| taker.join().unwrap());
-        assert_eq!(lock(&room.inner).taken, 0);
+        assert_eq!(lock(&semaphore.inner).taken, 0);
     });
 }
 
 #[test]
 fn a_closed_room_holds_nobody_up_whatever_he_waits_for() {
     check(Time::Stands, || {
-        let room = Arc::new(Semaphore::new(1));
-        let _held = room.take(Patience::None).unwrap();
+        let semaphore = Arc::new(Semaphore::new(1));
+        let _held = semaphore.take(Patience::None).unwrap();
         let takers = [Patience::Endless, Patience::Endless, Patience::Until(far())]
-            .map(|patience| spawn(&room, move |room| room.take(patience).unwrap()));
-        let closers = [0, 1].map(|_| spawn(&room, |room| room.close().into_iter().for_each(wake)));
+            .map(|patience| spawn(&semaphore, move |semaphore| semaphore.take(patience).unwrap()));
+        let closers = [0, 1]
+            .map(|_| spawn(&semaphore, |semaphore| semaphore.close().into_iter().for_each(wake)));
         closers.into_iter().for_each(|closer| closer.join().unwrap());
         // Kept, so that nobody is let in by another's leaving.
         let _kept = takers.map(|taker| taker.join().unwrap());
-        assert!(room.take(Patience::None).is_some());
+        assert!(semaphore.take(Patience::None).is_some());
     });
 }
 
-/// As a stream does: looks, and asks to be woken where there is no place.
+/// As a stream does: looks, and asks to be woken where there is no permit.
 #[cfg(feature = "stream")]
-fn poll_for_a_place(room: &Arc<Semaphore>) -> Permit {
+fn poll_for_a_place(semaphore: &Arc<Semaphore>) -> Permit {
     let poller = Arc::new(StreamPoller::default());
     loop {
-        match room.take(Patience::None) {
-            Some(place) => return place,
-            None => room.wake_when_free(&poller.waker()),
+        match semaphore.take(Patience::None) {
+            Some(permit) => return permit,
+            None => semaphore.wake_when_free(&poller.waker()),
         }
         poller.wait();
     }
@@ -97,10 +100,12 @@ fn poll_for_a_place(room: &Arc<Semaphore>) -> Permit {
 #[test]
 fn streams_and_threads_that_want_the_same_place_all_get_it() {
     check(Time::Stands, || {
-        let room = Arc::new(Semaphore::new(1));
-        let held = room.take(Patience::None).unwrap();
-        let streams = [0, 1].map(|_| spawn(&room, |room| drop(poll_for_a_place(room))));
-        let thread = spawn(&room, |room| drop(room.take(Patience::Endless).unwrap()));
+        let semaphore = Arc::new(Semaphore::new(1));
+        let held = semaphore.take(Patience::None).unwrap();
+        let streams =
+            [0, 1].map(|_| spawn(&semaphore, |semaphore| drop(poll_for_a_place(semaphore))));
+        let thread =
+            spawn(&semaphore, |semaphore| drop(semaphore.take(Patience::Endless).unwrap()));
         drop(held);
         streams.into_iter().for_each(|stream| stream.join().unwrap());
         thread.join().unwrap();
@@ -111,10 +116,10 @@ fn streams_and_threads_that_want_the_same_place_all_get_it() {
 #[test]
 fn the_end_wakes_streams_too() {
     exhaust(Time::Stands, || {
-        let room = Arc::new(Semaphore::new(1));
-        let _held = room.take(Patience::None).unwrap();
-        let stream = spawn(&room, poll_for_a_place);
-        room.close().into_iter().for_each(wake);
+        let semaphore = Arc::new(Semaphore::new(1));
+        let _held = semaphore.take(Patience::None).unwrap();
+        let stream = spawn(&semaphore, poll_for_a_place);
+        semaphore.close().into_iter().for_each(wake);
         stream.join().unwrap();
     });
 }

@@ -30,12 +30,12 @@ fn spawn<T: Send + 'static>(
 }
 
 /// A task as the driver holds it, and what its handles tell.
-fn task(shared: &Arc<Shared>, id: u64, place: Option<Permit>) -> (TaskEntry, Receiver<Command>) {
+fn task(shared: &Arc<Shared>, id: u64, permit: Option<Permit>) -> (TaskEntry, Receiver<Command>) {
     let event_loop = Arc::new(EventLoop::new(None, shared.clone()));
     let told = event_loop.told();
     let link = Arc::new(Link::new(event_loop, Callbacks::new("model".into()), shared.clone()));
     let spec = Arc::new(TaskSpec::of_a_model(link));
-    let cell = TaskCell::new(TaskId(id), spec, Payload::default(), place);
+    let cell = TaskCell::new(TaskId(id), spec, Payload::default(), permit);
     (TaskEntry::new(Arc::new(cell)), told)
 }
 
@@ -81,9 +81,9 @@ fn let_in_by(ends: &'static [fn(&Shared)]) {
         let _held = shared.room().unwrap().take(Patience::None).unwrap();
         let takers = [0, 1].map(|_| {
             spawn(&shared, |shared| {
-                let place = shared.room().unwrap().take(Patience::Endless).unwrap();
+                let permit = shared.room().unwrap().take(Patience::Endless).unwrap();
                 assert!(shared.is_closed() || shared.broken().is_some());
-                place
+                permit
             })
         });
         ends.iter().for_each(|end| drop(spawn(&shared, |shared| end(shared))));
@@ -120,11 +120,11 @@ fn every_submission_is_refused_or_its_task_ends_whenever_the_pool_does() {
             .map(|id| {
                 let send = send.clone();
                 spawn(&shared, move |shared| {
-                    let place = shared.room().unwrap().take(Patience::Endless);
+                    let permit = shared.room().unwrap().take(Patience::Endless);
                     if shared.is_closed() {
                         return;
                     }
-                    let (entry, _told) = task(shared, id, place);
+                    let (entry, _told) = task(shared, id, permit);
                     let cell = entry.cell.clone();
                     // Dropped, and so ended, where the driver has gone.
                     drop(send.send(entry));
