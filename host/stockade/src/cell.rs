@@ -15,15 +15,15 @@
 //! the end:
 //!
 //! ```text
-//! Queued(Payload) ──its turn, or a waiter──► Attended ──the end──► Done
+//! Queued(Payload) ──its turn, or a waiter──► Tracked ──the end──► Done
 //!     its turn: the payload goes to the driver
 //! ```
 //!
 //! Deliberately absent: decoding; what the driver alone knows of a task, which is in its
 //! [entry](crate::entry); and what it does with a cell, which is in `driven`.
 
-mod attended;
 mod driven;
+mod tracked;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -46,7 +46,7 @@ use crate::sync::{Mutex, MutexGuard, lock, wait, wake};
 use crate::task::Output;
 use crate::{CancelReason, TaskError};
 
-use attended::{Attended, Phase};
+use tracked::{Stage, Tracked};
 
 pub(crate) use driven::{Sent, nanos};
 
@@ -90,7 +90,7 @@ pub(crate) struct TaskCell {
 enum State {
     /// It waits for its first turn, and nobody for it.
     Queued(Payload),
-    Attended(Box<Attended>),
+    Tracked(Box<Tracked>),
     /// Nothing is left to be done for anybody.
     Done(Arc<Completed>),
 }
@@ -114,8 +114,8 @@ impl State {
     fn done(&self) -> Option<&Arc<Completed>> {
         match self {
             Self::Done(completed) => Some(completed),
-            Self::Attended(attended) => match &attended.phase {
-                Phase::Done(completed) => Some(completed),
+            Self::Tracked(tracked) => match &tracked.stage {
+                Stage::Done(completed) => Some(completed),
                 _ => None,
             },
             Self::Queued(_) => None,
@@ -126,8 +126,8 @@ impl State {
     fn done_alone(&mut self) -> Option<&mut Completed> {
         let completed = match self {
             Self::Done(completed) => completed,
-            Self::Attended(attended) => match &mut attended.phase {
-                Phase::Done(completed) => completed,
+            Self::Tracked(tracked) => match &mut tracked.stage {
+                Stage::Done(completed) => completed,
                 _ => return None,
             },
             Self::Queued(_) => return None,
@@ -139,23 +139,23 @@ impl State {
     fn take_buffer(&mut self) -> Option<Arc<BufferSlot>> {
         match self {
             Self::Queued(payload) => payload.buffer().cloned(),
-            Self::Attended(attended) => attended.take_buffer(),
+            Self::Tracked(tracked) => tracked.take_buffer(),
             Self::Done(_) => None,
         }
     }
 
     /// Makes room for what is known only of few tasks.
-    fn attend(&mut self) -> &mut Attended {
-        if !matches!(self, Self::Attended(_)) {
-            let (phase, payload) = match mem::replace(self, Self::Queued(Payload::default())) {
-                Self::Done(completed) => (Phase::Done(completed), Payload::default()),
-                Self::Queued(payload) => (Phase::Pending, payload),
-                Self::Attended(_) => unreachable!("it was looked at"),
+    fn track(&mut self) -> &mut Tracked {
+        if !matches!(self, Self::Tracked(_)) {
+            let (stage, payload) = match mem::replace(self, Self::Queued(Payload::default())) {
+                Self::Done(completed) => (Stage::Done(completed), Payload::default()),
+                Self::Queued(payload) => (Stage::Pending, payload),
+                Self::Tracked(_) => unreachable!("it was looked at"),
             };
-            *self = Self::Attended(Box::new(Attended::new(phase, payload)));
+            *self = Self::Tracked(Box::new(Tracked::new(stage, payload)));
         }
         match self {
-            Self::Attended(attended) => attended,
+            Self::Tracked(tracked) => tracked,
             _ => unreachable!("it was made so"),
         }
     }
@@ -172,7 +172,7 @@ impl TaskCell {
         let mut state = State::Queued(payload);
         if permit.is_some() {
             // As many as have places, and no more.
-            state.attend().permit = permit;
+            state.track().permit = permit;
         }
         let submitted = spec.link.age_nanos();
         Self { id, spec, submitted, state: Mutex::new(state) }
@@ -188,7 +188,7 @@ impl TaskCell {
     ) -> Self {
         let mut state = State::Done(Arc::new(completed));
         if let Some(Leftovers { emitted, progress, .. }) = leftovers {
-            state.attend().leave(emitted, progress);
+            state.track().leave(emitted, progress);
         }
         Self { id, spec, submitted, state: Mutex::new(state) }
     }
@@ -229,15 +229,15 @@ impl TaskCell {
         let done = Arc::new(completed);
         let (mut followers, mut changed, mut permit) = (Vec::new(), None, None);
         let mut spent = None;
-        if let State::Attended(attended) = &mut *state {
-            attended.end(self.id, done);
-            wakers.append(&mut attended.wakers);
-            followers = mem::take(&mut attended.followers);
-            changed = attended.changed.take();
-            permit = attended.permit.take();
+        if let State::Tracked(tracked) = &mut *state {
+            tracked.end(self.id, done);
+            wakers.append(&mut tracked.wakers);
+            followers = mem::take(&mut tracked.followers);
+            changed = tracked.changed.take();
+            permit = tracked.permit.take();
             // Before anybody can see the end: who sees it and ends the pool has them waited for.
-            self.call(attended);
-            if let Some(done) = attended.take_spent() {
+            self.call(tracked);
+            if let Some(done) = tracked.take_spent() {
                 spent = Some(mem::replace(&mut *state, State::Done(done)));
             }
         } else {
@@ -269,8 +269,8 @@ impl TaskCell {
         if let Some(completed) = state.done() {
             return completed.report.status == Status::Cancelled;
         }
-        if let State::Attended(attended) = &*state
-            && let Some(sent) = attended.sent()
+        if let State::Tracked(tracked) = &*state
+            && let Some(sent) = tracked.sent()
             && !sent.revoke()
         {
             return false;
@@ -292,7 +292,7 @@ impl TaskCell {
         let state = self.lock();
         match (&*state, state.done()) {
             (_, Some(completed)) => completed.report.status,
-            (State::Attended(attended), None) if attended.is_running() => Status::Running,
+            (State::Tracked(tracked), None) if tracked.is_running() => Status::Running,
             _ => Status::Pending,
         }
     }
@@ -324,9 +324,9 @@ impl TaskCell {
             return (completed.report.queue_wait, completed.report.wall_time);
         }
         match &*state {
-            State::Attended(attended) if attended.is_running() => {
+            State::Tracked(tracked) if tracked.is_running() => {
                 let age = self.age();
-                let pending = self.until(attended.started);
+                let pending = self.until(tracked.started);
                 (pending, age.saturating_sub(pending))
             }
             _ => (self.age(), Duration::ZERO),
@@ -341,7 +341,7 @@ impl TaskCell {
     /// What it last said of its progress.
     pub(crate) fn progress(&self) -> Option<(u64, u64)> {
         match &*self.lock() {
-            State::Attended(attended) => attended.progress(self.id),
+            State::Tracked(tracked) => tracked.progress(self.id),
             State::Queued(_) | State::Done(_) => None,
         }
     }
@@ -358,7 +358,7 @@ impl TaskCell {
             if let Some(completed) = state.done() {
                 return Some(completed.clone());
             }
-            let changed = state.attend().changed();
+            let changed = state.track().changed();
             state = wait(&changed, state, deadline)?;
         }
     }
@@ -374,7 +374,7 @@ impl TaskCell {
         if let Some(completed) = state.done() {
             return Poll::Ready(completed.clone());
         }
-        let wakers = &mut state.attend().wakers;
+        let wakers = &mut state.track().wakers;
         if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
             wakers.push(context.waker().clone());
         }
@@ -389,15 +389,15 @@ impl TaskCell {
         }
         let mut state = self.lock();
         loop {
-            if let State::Attended(attended) = &mut *state
-                && let Some(item) = attended.emitted.pop_front()
+            if let State::Tracked(tracked) = &mut *state
+                && let Some(item) = tracked.emitted.pop_front()
             {
                 return Some(item);
             }
             if state.done().is_some() {
                 return None;
             }
-            let changed = state.attend().changed();
+            let changed = state.track().changed();
             state = wait(&changed, state, None)?;
         }
     }
@@ -405,7 +405,7 @@ impl TaskCell {
     /// Whether there is an item, or the task has ended.
     fn has_news(&self) -> bool {
         let state = self.lock();
-        let has_item = matches!(&*state, State::Attended(attended) if !attended.emitted.is_empty());
+        let has_item = matches!(&*state, State::Tracked(tracked) if !tracked.emitted.is_empty());
         has_item || state.done().is_some()
     }
 
@@ -416,7 +416,7 @@ impl TaskCell {
             drop(state);
             follower.push(number);
         } else {
-            state.attend().followers.push((follower.clone(), number));
+            state.track().followers.push((follower.clone(), number));
         }
     }
 
@@ -427,12 +427,12 @@ impl TaskCell {
         call: impl FnOnce(Arc<Self>) + Send + 'static,
     ) -> CallbackId {
         let mut state = self.lock();
-        let attended = state.attend();
-        let id = CallbackId(attended.callbacks_added);
-        attended.callbacks_added += 1;
-        attended.callbacks.push_back(Callback { id, call: Box::new(call) });
-        if matches!(attended.phase, Phase::Done(_)) {
-            self.call(attended);
+        let tracked = state.track();
+        let id = CallbackId(tracked.callbacks_added);
+        tracked.callbacks_added += 1;
+        tracked.callbacks.push_back(Callback { id, call: Box::new(call) });
+        if matches!(tracked.stage, Stage::Done(_)) {
+            self.call(tracked);
         }
         id
     }
@@ -440,8 +440,8 @@ impl TaskCell {
     /// Takes a callback back. Says whether it was still to be called.
     pub(crate) fn remove_callback(&self, id: CallbackId) -> bool {
         let mut state = self.lock();
-        let State::Attended(attended) = &mut *state else { return false };
-        let callbacks = &mut attended.callbacks;
+        let State::Tracked(tracked) = &mut *state else { return false };
+        let callbacks = &mut tracked.callbacks;
         let index = callbacks.iter().position(|callback| callback.id == id);
         let removed = index.and_then(|index| callbacks.remove(index));
         // What it captured may be dropped with locks of its own.
@@ -450,11 +450,11 @@ impl TaskCell {
     }
 
     /// Has the callbacks called, unless they are being called already.
-    fn call(self: &Arc<Self>, attended: &mut Attended) {
-        if attended.calling || attended.callbacks.is_empty() {
+    fn call(self: &Arc<Self>, tracked: &mut Tracked) {
+        if tracked.calling || tracked.callbacks.is_empty() {
             return;
         }
-        attended.calling = true;
+        tracked.calling = true;
         let cell = self.clone();
         // Never waits for one of its jobs, so none can wait for this lock meanwhile.
         self.spec.link.callbacks.run(move || cell.call_all());
@@ -464,9 +464,9 @@ impl TaskCell {
     fn call_all(self: &Arc<Self>) {
         loop {
             let mut state = self.lock();
-            let attended = state.attend();
-            let Some(callback) = attended.callbacks.pop_front() else {
-                attended.calling = false;
+            let tracked = state.track();
+            let Some(callback) = tracked.callbacks.pop_front() else {
+                tracked.calling = false;
                 return;
             };
             drop(state);

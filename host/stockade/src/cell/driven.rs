@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use stockade_wire::{Codec, PageSlot, StatusPage};
 
-use super::attended::Phase;
+use super::tracked::Stage;
 use super::{State, TaskCell};
 use crate::event_loop::Wakers;
 use crate::payload::Payload;
@@ -36,18 +36,18 @@ impl TaskCell {
         if state.done().is_some() {
             return None;
         }
-        let attended = state.attend();
-        attended.phase = Phase::Claimed(sent);
+        let tracked = state.track();
+        tracked.stage = Stage::Claimed(sent);
         // Of an attempt that was lost.
-        attended.emitted.clear();
-        Some(attended.take_payload())
+        tracked.emitted.clear();
+        Some(tracked.take_payload())
     }
 
     /// Looks at what it is called with, unless the driver has that.
     pub(crate) fn with_payload<T>(&self, look: impl FnOnce(&Payload) -> T) -> T {
         match &*self.lock() {
             State::Queued(payload) => look(payload),
-            State::Attended(attended) => look(&attended.payload),
+            State::Tracked(tracked) => look(&tracked.payload),
             State::Done(_) => look(&Payload::default()),
         }
     }
@@ -56,12 +56,12 @@ impl TaskCell {
     /// taken back. Leaves in `wakers` whom to wake for its place.
     pub(crate) fn start(&self, now: Duration, wakers: &mut Wakers) {
         let mut state = self.lock();
-        let State::Attended(attended) = &mut *state else { return };
-        if let Phase::Claimed(sent) = &attended.phase {
-            attended.phase = Phase::Running(sent.clone());
-            attended.started = nanos(now);
+        let State::Tracked(tracked) = &mut *state else { return };
+        if let Stage::Claimed(sent) = &tracked.stage {
+            tracked.stage = Stage::Running(sent.clone());
+            tracked.started = nanos(now);
         }
-        let permit = attended.permit.take();
+        let permit = tracked.permit.take();
         // Its room has a lock of its own.
         drop(state);
         wakers.extend(permit.into_iter().flat_map(Permit::give_up));
@@ -69,23 +69,23 @@ impl TaskCell {
 
     /// Its worker is gone or has not come to it, and the task is back in the queue.
     pub(crate) fn requeue(&self) {
-        if let State::Attended(attended) = &mut *self.lock()
-            && !matches!(attended.phase, Phase::Done(_))
+        if let State::Tracked(tracked) = &mut *self.lock()
+            && !matches!(tracked.stage, Stage::Done(_))
         {
-            attended.phase = Phase::Pending;
-            attended.emitted.clear();
+            tracked.stage = Stage::Pending;
+            tracked.emitted.clear();
         }
     }
 
     /// The task has emitted an item, which is written so. False where it has ended.
     pub(crate) fn emit(&self, codec: Codec, item: Vec<u8>) -> bool {
         let mut state = self.lock();
-        let State::Attended(attended) = &mut *state else { return false };
-        if matches!(attended.phase, Phase::Done(_)) {
+        let State::Tracked(tracked) = &mut *state else { return false };
+        if matches!(tracked.stage, Stage::Done(_)) {
             return false;
         }
-        attended.emitted.push_back((codec, item));
-        attended.notify();
+        tracked.emitted.push_back((codec, item));
+        tracked.notify();
         drop(state);
         self.spec.link.event_loop.done(self.awaited());
         true

@@ -18,7 +18,7 @@ use crate::sync::Condvar;
 
 /// Where a task stands.
 #[derive(Debug)]
-pub(super) enum Phase {
+pub(super) enum Stage {
     /// Queued, or taken back from its worker.
     Pending,
     /// Sent to a worker, behind others.
@@ -29,8 +29,8 @@ pub(super) enum Phase {
 }
 
 #[derive(Debug)]
-pub(super) struct Attended {
-    pub(super) phase: Phase,
+pub(super) struct Tracked {
+    pub(super) stage: Stage,
     /// When it was last started, in nanoseconds of the pool's life.
     pub(super) started: u64,
     /// What it is called with, until its first turn.
@@ -53,10 +53,10 @@ pub(super) struct Attended {
     pub(super) calling: bool,
 }
 
-impl Attended {
-    pub(super) fn new(phase: Phase, payload: Payload) -> Self {
+impl Tracked {
+    pub(super) fn new(stage: Stage, payload: Payload) -> Self {
         Self {
-            phase,
+            stage,
             started: 0,
             payload,
             buffer: None,
@@ -87,20 +87,20 @@ impl Attended {
 
     /// Where it was sent, if a worker has it.
     pub(super) fn sent(&self) -> Option<&Sent> {
-        match &self.phase {
-            Phase::Claimed(sent) | Phase::Running(sent) => Some(sent),
-            Phase::Pending | Phase::Done(_) => None,
+        match &self.stage {
+            Stage::Claimed(sent) | Stage::Running(sent) => Some(sent),
+            Stage::Pending | Stage::Done(_) => None,
         }
     }
 
     pub(super) fn is_running(&self) -> bool {
-        matches!(self.phase, Phase::Running(_))
+        matches!(self.stage, Stage::Running(_))
     }
 
     /// What the task `id`, which this is of, last said of its progress.
     pub(super) fn progress(&self, id: TaskId) -> Option<(u64, u64)> {
-        match &self.phase {
-            Phase::Running(sent) => sent.page.progress_of(id),
+        match &self.stage {
+            Stage::Running(sent) => sent.page.progress_of(id),
             _ => self.progress,
         }
     }
@@ -131,7 +131,7 @@ impl Attended {
         if let Some(sent) = self.sent() {
             self.progress = sent.page.progress_of(id);
         }
-        self.phase = Phase::Done(completed);
+        self.stage = Stage::Done(completed);
     }
 
     /// Of a task that has ended, and of which nobody will ask for anything else: its end.
@@ -140,12 +140,12 @@ impl Attended {
             && self.progress.is_none()
             && self.callbacks.is_empty()
             && !self.calling;
-        match &self.phase {
-            Phase::Done(_) if is_spent => {}
+        match &self.stage {
+            Stage::Done(_) if is_spent => {}
             _ => return None,
         }
-        match mem::replace(&mut self.phase, Phase::Pending) {
-            Phase::Done(completed) => Some(completed),
+        match mem::replace(&mut self.stage, Stage::Pending) {
+            Stage::Done(completed) => Some(completed),
             _ => None,
         }
     }
