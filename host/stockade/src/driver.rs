@@ -1,7 +1,7 @@
 //! The driver: performs what the dispatcher decides, and tells it what happened.
 //!
 //! ```text
-//! Pool, TaskHandle ──Command──►┐                        ┌──► WorkerProcess ──► ring, socket
+//! Pool, TaskHandle ──Request──►┐                        ┌──► WorkerProcess ──► ring, socket
 //! workers ────WorkerMessage───►│ Driver ──Event──► Dispatcher
 //! clock ──────────────────────►┘        ◄──Action──     ├──► TaskCell (results, in any order)
 //!                                                       └──► Supervisor (starts and ends of processes)
@@ -43,7 +43,7 @@ use stockade_dispatcher::{Dispatcher, Event, Moment, RequestId, ShutdownMode, Su
 
 /// What callers ask of the driver.
 #[derive(Debug)]
-pub(crate) enum Command {
+pub(crate) enum Request {
     /// The driver says where it keeps the batch.
     Submit(Entry, Submission),
     Cancel(TaskId),
@@ -76,7 +76,7 @@ pub(crate) enum Command {
     Shutdown(ShutdownMode),
 }
 
-impl Command {
+impl Request {
     /// Its caller is told that there is nobody to tell.
     pub(crate) fn refuse(self) {
         if let Self::Submit(entry, _) = self {
@@ -206,28 +206,28 @@ impl Driver {
         std::mem::take(&mut self.heard)
     }
 
-    /// Does what is to be done: commands, what workers say, deadlines, and what the dispatcher makes
+    /// Does what is to be done: requests, what workers say, deadlines, and what the dispatcher makes
     /// of it all. Ends every turn.
-    pub(crate) fn look_around(&mut self, commands: &Receiver<Command>) {
-        self.take_command(None, commands);
+    pub(crate) fn look_around(&mut self, requests: &Receiver<Request>) {
+        self.take_request(None, requests);
     }
 
-    /// As [`look_around`](Self::look_around), with a command that needed no queue.
-    pub(crate) fn take_command(&mut self, first: Option<Command>, commands: &Receiver<Command>) {
+    /// As [`look_around`](Self::look_around), with a request that needed no queue.
+    pub(crate) fn take_request(&mut self, first: Option<Request>, requests: &Receiver<Request>) {
         match first {
             // It has just looked at the clock.
-            Some(Command::Submit(entry, submission)) => {
+            Some(Request::Submit(entry, submission)) => {
                 self.now = self.now.max(entry.submitted());
-                self.command(Command::Submit(entry, submission));
+                self.request(Request::Submit(entry, submission));
             }
-            Some(command) => {
+            Some(request) => {
                 self.now = self.epoch.elapsed();
-                self.command(command);
+                self.request(request);
             }
             None => self.now = self.epoch.elapsed(),
         }
-        for command in commands.try_iter().take(BATCH_MAX) {
-            self.command(command);
+        for request in requests.try_iter().take(BATCH_MAX) {
+            self.request(request);
         }
         if self.looks.take_due(self.now) {
             self.hear_busy();
@@ -316,34 +316,34 @@ impl Driver {
         self.parts.dispatcher.handle_event(self.now, event);
     }
 
-    fn command(&mut self, command: Command) {
-        match command {
-            Command::Submit(entry, submission) => {
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Submit(entry, submission) => {
                 let entry = self.entries.insert(submission.tasks, entry);
                 self.event(Event::Submit(Submission { entry, ..submission }));
             }
-            Command::Cancel(task) => self.cancel(task),
-            Command::CancelMap(batches) => {
+            Request::Cancel(task) => self.cancel(task),
+            Request::CancelMap(batches) => {
                 batches.into_iter().for_each(|tasks| self.cancel_batch(tasks));
             }
-            Command::CancelRunning(task) => self.event(Event::CancelRunning(task)),
-            Command::SpawnWorkers { request, count, started } => {
+            Request::CancelRunning(task) => self.event(Event::CancelRunning(task)),
+            Request::SpawnWorkers { request, count, started } => {
                 self.spawners.insert(request.0, started);
                 self.event(Event::SpawnWorkers { request, count });
             }
-            Command::SetIdleTimeout(timeout) => self.event(Event::SetIdleTimeout(timeout)),
-            Command::Join { join, done } => {
+            Request::SetIdleTimeout(timeout) => self.event(Event::SetIdleTimeout(timeout)),
+            Request::Join { join, done } => {
                 self.joiners.insert(join, done);
                 self.event(Event::Join);
             }
-            Command::JoinGivenUp(join) => {
+            Request::JoinGivenUp(join) => {
                 // One that was answered meanwhile is not there, and others may be.
                 self.joiners.remove(&join);
                 if self.joiners.is_empty() {
                     self.event(Event::JoinGivenUp);
                 }
             }
-            Command::Prepared(Ok(artefact)) => {
+            Request::Prepared(Ok(artefact)) => {
                 for module in &mut self.parts.modules {
                     if Some(module.load.module) == self.prepared_module {
                         module.artefact = artefact.clone();
@@ -352,19 +352,19 @@ impl Driver {
                 }
                 self.event(Event::Prepared);
             }
-            Command::Prepared(Err(error)) => {
+            Request::Prepared(Err(error)) => {
                 self.failure_causes.preparation = Some(error);
                 self.event(Event::PreparationFailed);
             }
-            Command::Started { worker, process } => self.started(worker, process),
-            Command::Outgrown(worker, excess) => {
+            Request::Started { worker, process } => self.started(worker, process),
+            Request::Outgrown(worker, excess) => {
                 // To the dispatcher this is a death as any other that the pool did not want.
                 if let Some(process) = self.workers.get_mut(&worker) {
                     process.end_for_memory(excess);
                 }
             }
-            Command::Buried(buried) => self.buried(*buried),
-            Command::Shutdown(mode) => self.event(Event::Shutdown(mode)),
+            Request::Buried(buried) => self.buried(*buried),
+            Request::Shutdown(mode) => self.event(Event::Shutdown(mode)),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::deadline;
-use crate::driver::Command;
+use crate::driver::Request;
 use crate::event_loop::is_own_thread;
 use crate::link::Link;
 use stockade_dispatcher::ShutdownMode;
@@ -60,7 +60,7 @@ impl Ending {
         // Nobody can join it who would not wait for this very thread; it ends with the pool.
         if thread.spawn(move || this.finish(how, deadline, first)).is_err() {
             // Nobody is left to see to its deadline.
-            let _ = self.link.tell(Command::Shutdown(ShutdownMode::Kill));
+            let _ = self.link.tell(Request::Shutdown(ShutdownMode::Kill));
         }
         first
     }
@@ -90,14 +90,14 @@ impl Ending {
             tracing::debug!(target: "stockade::pool", pool = self.pool, ?mode, "a pool ends");
         }
         // Fails where the driver has ended, and then there is nothing to end.
-        let _ = self.link.tell(Command::Shutdown(mode));
+        let _ = self.link.tell(Request::Shutdown(mode));
         first
     }
 
     fn finish(&self, how: How, deadline: Option<Instant>, first: bool) {
         let shared = &self.link.shared;
         if !shared.wait_terminated(deadline) {
-            let _ = self.link.tell(Command::Shutdown(ShutdownMode::Kill));
+            let _ = self.link.tell(Request::Shutdown(ShutdownMode::Kill));
             shared.wait_terminated(None);
         }
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {

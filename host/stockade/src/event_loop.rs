@@ -1,7 +1,7 @@
 //! The event_loop: where callers, workers and the clock meet the driver, in whichever thread has the time.
 //!
 //! ```text
-//! callers ──tell──► commands ─┐
+//! callers ──tell──► requests ─┐
 //! workers ──poller─────────────┼──► turn: the driver, by whoever has its lock ──► wakers, after it
 //! clock ────timer─────────────┘
 //!
@@ -14,7 +14,7 @@
 //! queue is empty, and looks once more after giving it up. So nothing is left lying, nobody waits
 //! for the lock to be heard, and a call from one thread costs no other thread's waking.
 //!
-//! What bounds a turn, whoever talks: it takes so many commands and hears so many messages
+//! What bounds a turn, whoever talks: it takes so many requests and hears so many messages
 //! ([`crate::driver`]), and of each busy worker a window's answers more where a deadline has come. What
 //! bounds a call: its own turn, and [`CATCH_UP_TURNS_MAX`] for what others have left meanwhile. Who
 //! leaves while there is more rings the bell, for the pool's own thread or for who leads. A worker that
@@ -42,7 +42,7 @@ use stockade_wire::Spin;
 use self::calls::Calls;
 pub(crate) use self::own_thread::{become_own_thread, is_own_thread};
 use crate::SubmitError;
-use crate::driver::{Command, Driver};
+use crate::driver::{Driver, Request};
 use crate::poller::{PollEvent, Poller};
 use crate::shared::Shared;
 use crate::sync::wake;
@@ -66,7 +66,7 @@ const CATCH_UP_TURNS_MAX: usize = 2;
 pub(crate) struct EventLoop {
     /// `None` before the pool has begun and after it has ended.
     driver: Mutex<Option<Driver>>,
-    commands: (Sender<Command>, Receiver<Command>),
+    requests: (Sender<Request>, Receiver<Request>),
     /// What the pool's own thread was rung for while somebody else worked.
     calls: Calls,
     /// None where there are no workers, as in the models of what callers share.
@@ -89,11 +89,11 @@ pub(crate) struct EventLoop {
 }
 
 impl EventLoop {
-    /// A event_loop without a driver, whose commands stay where they are.
+    /// A event_loop without a driver, whose requests stay where they are.
     pub(crate) fn new(poller: Option<Arc<Poller>>, shared: Arc<Shared>) -> Self {
         Self {
             driver: Mutex::new(None),
-            commands: crossbeam_channel::unbounded(),
+            requests: crossbeam_channel::unbounded(),
             calls: Calls::default(),
             poller,
             shared,
@@ -110,8 +110,8 @@ impl EventLoop {
 
     /// What is left for the driver, in tests that have none.
     #[cfg(all(test, shuttle))]
-    pub(crate) fn told(&self) -> Receiver<Command> {
-        self.commands.1.clone()
+    pub(crate) fn told(&self) -> Receiver<Request> {
+        self.requests.1.clone()
     }
 
     /// Begins to work.
@@ -124,23 +124,23 @@ impl EventLoop {
     ///
     /// # Errors
     /// [`SubmitError::Closed`] where the driver has ended.
-    pub(crate) fn tell(&self, command: Command) -> Result<(), SubmitError> {
+    pub(crate) fn tell(&self, request: Request) -> Result<(), SubmitError> {
         if self.ended.load(Ordering::Acquire) {
-            command.refuse();
+            request.refuse();
             return Err(SubmitError::Closed);
         }
-        let mut command = Some(command);
+        let mut request = Some(request);
         if let Ok(guard) = self.driver.try_lock()
-            && self.commands.1.is_empty()
+            && self.requests.1.is_empty()
         {
             // Nothing was said before it that is not done: it needs no place in the queue.
             self.turn(guard, |driver| {
-                driver.take_command(command.take(), &self.commands.1);
+                driver.take_request(request.take(), &self.requests.1);
             });
         }
-        if let Some(command) = command {
+        if let Some(request) = request {
             // Unbounded, and this side has the receiver too: it neither blocks nor fails.
-            let _ = self.commands.0.send(command);
+            let _ = self.requests.0.send(request);
         }
         self.catch_up();
         Ok(())
@@ -152,11 +152,11 @@ impl EventLoop {
     ///
     /// # Errors
     /// As [`tell`](Self::tell).
-    pub(crate) fn leave(&self, submission: Command) -> Result<(), SubmitError> {
-        if !self.saturated.load(Ordering::Acquire) || self.commands.1.len() >= LEFT_MAX {
+    pub(crate) fn leave(&self, submission: Request) -> Result<(), SubmitError> {
+        if !self.saturated.load(Ordering::Acquire) || self.requests.1.len() >= LEFT_MAX {
             return self.tell(submission);
         }
-        let _ = self.commands.0.send(submission);
+        let _ = self.requests.0.send(submission);
         // Either this sees what the latest turn has come to, or that turn looks at the queue later.
         fence(Ordering::SeqCst);
         if !self.saturated.load(Ordering::Relaxed) {
@@ -167,7 +167,7 @@ impl EventLoop {
 
     /// Has the driver hear whatever was left for it.
     pub(crate) fn settle(&self) {
-        if !self.commands.1.is_empty() {
+        if !self.requests.1.is_empty() {
             self.ask(|_| ());
         }
     }
@@ -178,7 +178,7 @@ impl EventLoop {
         let guard = self.lock();
         let mut answer = None;
         self.turn(guard, |driver| {
-            driver.look_around(&self.commands.1);
+            driver.look_around(&self.requests.1);
             answer = Some(question(driver));
         });
         self.catch_up();
@@ -202,11 +202,11 @@ impl EventLoop {
                 if self.ended.load(Ordering::Acquire) {
                     drop(guard);
                     // What it held ends as it is dropped.
-                    self.commands.1.try_iter().for_each(drop);
+                    self.requests.1.try_iter().for_each(drop);
                 }
                 return;
             }
-            self.turn(guard, |driver| driver.look_around(&self.commands.1));
+            self.turn(guard, |driver| driver.look_around(&self.requests.1));
         }
         if let Some(poller) = &self.poller
             && !self.is_quiet()
@@ -217,7 +217,7 @@ impl EventLoop {
 
     /// Whether nobody has left anything for the driver.
     fn is_quiet(&self) -> bool {
-        self.commands.1.is_empty() && self.calls.is_empty()
+        self.requests.1.is_empty() && self.calls.is_empty()
     }
 
     /// One turn of the driver, under its lock; then what had to wait for the lock's end.
@@ -254,7 +254,7 @@ impl EventLoop {
         self.saturated.store(false, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         drop(driver);
-        self.commands.1.try_iter().for_each(drop);
+        self.requests.1.try_iter().for_each(drop);
         self.shared.terminate();
         if let Some(poller) = &self.poller {
             poller.ring();
@@ -331,7 +331,7 @@ impl EventLoop {
                     driver.call(worker);
                 }
             }
-            driver.look_around(&self.commands.1);
+            driver.look_around(&self.requests.1);
         });
         self.catch_up();
     }
@@ -430,7 +430,7 @@ impl EventLoop {
         let mut heard = false;
         self.turn(guard, |driver| {
             heard = driver.hear_busy();
-            driver.look_around(&self.commands.1);
+            driver.look_around(&self.requests.1);
         });
         self.catch_up();
         heard

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use crate::callbacks::Callbacks;
-use crate::driver::Command;
+use crate::driver::Request;
 use crate::event_loop::EventLoop;
 use crate::pool::Core;
 use crate::shared::Shared;
@@ -53,15 +53,15 @@ impl Link {
     ///
     /// # Errors
     /// As [`tell`](Self::tell).
-    pub(crate) fn leave(&self, command: Command) -> Result<(), SubmitError> {
-        self.event_loop.leave(command)
+    pub(crate) fn leave(&self, request: Request) -> Result<(), SubmitError> {
+        self.event_loop.leave(request)
     }
 
     /// Tells the driver. Never waits for another thread.
     ///
     /// # Errors
     /// [`SubmitError::Closed`] where the driver has ended.
-    pub(crate) fn tell(&self, command: Command) -> Result<(), SubmitError> {
-        self.event_loop.tell(command)
+    pub(crate) fn tell(&self, request: Request) -> Result<(), SubmitError> {
+        self.event_loop.tell(request)
     }
 }

@@ -21,7 +21,7 @@ use stockade_wire::{ChunkId, Limits, ModuleDescription, Setup};
 
 use crate::callbacks::Callbacks;
 use crate::cancelled::CancelledTask;
-use crate::driver::{Command as DriverCommand, Driver, Parts};
+use crate::driver::{Driver, Parts, Request as DriverRequest};
 use crate::ending::{Ending, How};
 use crate::event_loop::{EventLoop, is_own_thread};
 use crate::hooks::Hook;
@@ -355,7 +355,7 @@ impl Pool {
         self.check()?;
         let (started, answer) = crossbeam_channel::bounded(1);
         let request = RequestId(self.core.request_count.fetch_add(1, Ordering::Relaxed));
-        let command = DriverCommand::SpawnWorkers { request, count: count.into(), started };
+        let command = DriverRequest::SpawnWorkers { request, count: count.into(), started };
         self.core.link.tell(command)?;
         if is_own_thread() {
             return Ok(0);
@@ -385,7 +385,7 @@ impl Pool {
         self.check()?;
         let timeout = timeout.into();
         self.core.link.shared.set_idle_timeout(timeout);
-        self.core.link.tell(DriverCommand::SetIdleTimeout(timeout))
+        self.core.link.tell(DriverRequest::SetIdleTimeout(timeout))
     }
 
     /// Blocks until every task has finished and every worker has closed, finalizers included. The
@@ -397,7 +397,7 @@ impl Pool {
     pub fn join(&self, timeout: impl Into<Option<Duration>>) -> Result<(), JoinTimeout> {
         let (done, wait) = crossbeam_channel::bounded(1);
         let join = self.core.request_count.fetch_add(1, Ordering::Relaxed);
-        if self.core.link.tell(DriverCommand::Join { join, done }).is_err() {
+        if self.core.link.tell(DriverRequest::Join { join, done }).is_err() {
             return Ok(());
         }
         let is_own = is_own_thread();
@@ -409,7 +409,7 @@ impl Pool {
         };
         match wait.recv_timeout(timeout) {
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
-                let _ = self.core.link.tell(DriverCommand::JoinGivenUp(join));
+                let _ = self.core.link.tell(DriverRequest::JoinGivenUp(join));
                 Err(JoinTimeout(timeout))
             }
             _ => Ok(()),

@@ -13,7 +13,7 @@ use crate::arguments::{self, Arguments};
 use crate::cell::TaskCell;
 use crate::command::Command;
 use crate::deadline;
-use crate::driver::Command as DriverCommand;
+use crate::driver::Request as DriverRequest;
 use crate::entry::{
     Entry, MapEntry, MapSubmission, Permits, Several, TaskEntry, deadline_for_host,
 };
@@ -453,7 +453,7 @@ impl Core {
         let submission = self.submission(tasks, &spec, payload.inline_bytes(), options);
         let cell = self.watched_cell(tasks.first(), spec, payload, permit);
         let entry = Entry::One(TaskEntry::new(cell.clone()));
-        self.link.leave(DriverCommand::Submit(entry, submission))?;
+        self.link.leave(DriverRequest::Submit(entry, submission))?;
         Ok(TaskHandle::new(cell))
     }
 
@@ -486,7 +486,7 @@ impl Core {
             permits,
             watched,
         });
-        self.link.leave(DriverCommand::Submit(Entry::Map(Box::new(entry)), submission))?;
+        self.link.leave(DriverRequest::Submit(Entry::Map(Box::new(entry)), submission))?;
         Ok(tasks)
     }
 }
@@ -541,7 +541,7 @@ impl<'a, T: TaskResult> Together<'a, T> {
         let cells: Vec<_> = tasks.iter().zip(gathered).map(cell).collect();
         let entries = cells.iter().cloned().map(TaskEntry::new).collect();
         let entry = Entry::Several(Box::new(Several::new(tasks.first(), entries)));
-        match self.core.link.leave(DriverCommand::Submit(entry, submission)) {
+        match self.core.link.leave(DriverRequest::Submit(entry, submission)) {
             Ok(()) => self.handles.extend(cells.into_iter().map(TaskHandle::new).map(Ok)),
             Err(_) => self.handles.extend(cells.iter().map(|_| Err(SubmitError::Closed))),
         }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use stockade_wire::{Setup, TaskId, TaskRange, WorkerId};
 
-use crate::driver::Command;
+use crate::driver::Request;
 use crate::event_loop::{EventLoop, become_own_thread};
 use crate::failure_causes::START;
 use crate::process::Starter;
@@ -132,7 +132,7 @@ impl Rounds {
         let shared = &self.shared;
         for (worker, excess) in self.vigil.look(&self.doze, || shared.counts().busy > 0) {
             if let Some(event_loop) = self.event_loop.upgrade() {
-                let _ = event_loop.tell(Command::Outgrown(worker, excess));
+                let _ = event_loop.tell(Request::Outgrown(worker, excess));
             }
         }
         workers.look();
@@ -160,7 +160,7 @@ fn work(
                 if let Err(error) = &process {
                     tally.start_failed(&MachineError::of(START, error));
                 }
-                Command::Started { worker, process }
+                Request::Started { worker, process }
             }
             Job::Bury { worker, process, failure } => {
                 rounds.vigil.forget(worker);
@@ -172,7 +172,7 @@ fn work(
                     let fault = MachineFault::of_exit(&buried.exit);
                     tally.start_failed(&MachineError { task: START.into(), fault });
                 }
-                Command::Buried(Box::new(buried))
+                Request::Buried(Box::new(buried))
             }
             Job::Look => {
                 rounds.vigil.hurry();

@@ -17,7 +17,7 @@ use stockade_wire::{Codec, Scalar, TaskId};
 use crate::buffer::{BufferSlot, SharedBuffer};
 use crate::cell::{CallbackId, Completed, TaskCell};
 use crate::deadline;
-use crate::driver::Command as DriverCommand;
+use crate::driver::Request as DriverRequest;
 use crate::report::{Status, Summary, TaskReport, Written};
 use crate::shape::Shape;
 use crate::spec::TaskSpec;
@@ -312,7 +312,7 @@ impl<T: TaskResult> TaskHandle<T> {
         let cancelled = self.cell.cancel();
         if cancelled {
             // The pool may be gone: then nothing is left to be told.
-            let _ = self.cell.spec.link.tell(DriverCommand::Cancel(self.cell.id));
+            let _ = self.cell.spec.link.tell(DriverRequest::Cancel(self.cell.id));
         }
         cancelled
     }
@@ -321,7 +321,7 @@ impl<T: TaskResult> TaskHandle<T> {
     /// a result that was already on its way wins, and no other task is ended with it.
     pub fn cancel_running(&self) {
         if !self.cancel() {
-            let _ = self.cell.spec.link.tell(DriverCommand::CancelRunning(self.cell.id));
+            let _ = self.cell.spec.link.tell(DriverRequest::CancelRunning(self.cell.id));
         }
     }
 

@@ -8,7 +8,7 @@ use stockade_wire::{PageSlot, StatusPage};
 
 use super::*;
 use crate::callbacks::Callbacks;
-use crate::driver::Command;
+use crate::driver::Request;
 use crate::event_loop::EventLoop;
 use crate::link::Link;
 use crate::shared::Shared;

@@ -323,7 +323,7 @@ impl Driver {
             match (entry.has(task, worker), entry.is_done(task)) {
                 // Nobody has revoked it. It is still this worker's when it is buried.
                 (true, false) => return self.event(Event::Misbehaved(worker)),
-                // By its caller, whose command is on its way.
+                // By its caller, whose request is on its way.
                 (true, true) => {
                     let is_map = matches!(entry, Entry::Map(_));
                     let (task, behind) = if is_map { (Some(rest), None) } else { rest.split_at(1) };

@@ -10,7 +10,7 @@ use stockade_wire::{
     HostMessage, ModuleId, PageSlot, SLOTS_MAX, Setup, TaskId, TaskRange, WorkerId,
 };
 
-use super::{Command, Driver};
+use super::{Driver, Request};
 use crate::event_loop::become_own_thread;
 use crate::failure_causes::START;
 use crate::prepare::PreparationThread;
@@ -100,7 +100,7 @@ impl Driver {
             become_own_thread();
             // A driver that is gone wants no answer.
             if let Some(event_loop) = event_loop.upgrade() {
-                let _ = event_loop.tell(Command::Prepared(result));
+                let _ = event_loop.tell(Request::Prepared(result));
             }
         };
         match PreparationThread::start(preparation, done) {

@@ -24,7 +24,7 @@ use stockade_wire::TaskRange;
 use super::{EndedItem, EndedItems, Inbox};
 use crate::RunError;
 use crate::cell::TaskCell;
-use crate::driver::Command as DriverCommand;
+use crate::driver::Request as DriverRequest;
 use crate::link::Link;
 use crate::task::{Output, TaskHandle, TaskResult, decode};
 
@@ -315,7 +315,7 @@ impl<T: TaskResult> Results<T> {
             self.inbox.cancel();
             let batches = batches.into_iter().map(|(tasks, _)| tasks).collect();
             // The pool may be gone: then nothing is left to be told.
-            let _ = self.link.tell(DriverCommand::CancelMap(batches));
+            let _ = self.link.tell(DriverRequest::CancelMap(batches));
         }
     }
 }

@@ -5,7 +5,7 @@ use crossbeam_channel::Receiver;
 use super::*;
 use crate::callbacks::Callbacks;
 use crate::cell::TaskCell;
-use crate::driver::Command;
+use crate::driver::Request;
 use crate::entry::TaskEntry;
 use crate::event_loop::{EventLoop, Wakers};
 use crate::link::Link;
