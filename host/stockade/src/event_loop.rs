@@ -1,4 +1,4 @@
-//! The event_loop: where callers, workers and the clock meet the driver, in whichever thread has the time.
+//! The event loop: where callers, workers and the clock meet the driver, in whichever thread has the time.
 //!
 //! ```text
 //! callers ──tell──► requests ─┐

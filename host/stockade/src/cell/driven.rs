@@ -1,6 +1,6 @@
 //! What the driver does with a cell: sends its task, starts it, takes it back, passes on what it emits.
 //!
-//! Invariant: all of it under the cell's lock, and in the event_loop's; so what a handle sees is true at some
+//! Invariant: all of it under the cell's lock, and in the event loop's; so what a handle sees is true at some
 //! moment, and nothing here waits for more than another's glance.
 
 use std::sync::Arc;
