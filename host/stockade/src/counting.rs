@@ -16,16 +16,17 @@ use stockade_dispatcher::{Action, Dispatcher, EntryKey, Event, Submission};
 const WORKERS: usize = 2;
 
 /// Has a dispatcher of two workers schedule so many tasks, of which at most `in_flight` are pending or
-/// running at a time, and answers how many it has resolved. Time stands still.
-pub fn dispatch(tasks: u64, in_flight: usize) -> u64 {
+/// running at a time, in batches of so many, and returns how many it has resolved. Time stands still.
+pub fn dispatch(tasks: u64, in_flight: usize, batch: u32) -> u64 {
     let builder = Pool::builder().max_workers(WORKERS).idle_timeout(None);
     let mut dispatcher = Dispatcher::new(builder.config(false));
     let mut world = World::default();
     let mut submitted = 0;
     while world.resolved < tasks {
         while submitted < tasks && submitted - world.resolved < in_flight as u64 {
-            submitted += 1;
-            dispatcher.handle_event(Duration::ZERO, Event::Submit(submission(submitted)));
+            let submission = submission(submitted + 1, batch);
+            submitted += u64::from(batch);
+            dispatcher.handle_event(Duration::ZERO, Event::Submit(submission));
         }
         world.perform(&mut dispatcher);
         let Some(event) = world.answers.pop_front() else { break };
@@ -35,9 +36,9 @@ pub fn dispatch(tasks: u64, in_flight: usize) -> u64 {
     world.resolved
 }
 
-fn submission(number: u64) -> Submission {
+fn submission(first: u64, batch: u32) -> Submission {
     Submission {
-        tasks: TaskId(number).into(),
+        tasks: TaskRange::new(TaskId(first), batch).expect("a batch has tasks"),
         entry: EntryKey(0),
         module: ModuleId(0),
         priority: 0,
@@ -145,7 +146,8 @@ mod tests {
 
     #[test]
     fn every_task_is_resolved() {
-        assert_eq!(dispatch(1_000, 1), 1_000);
-        assert_eq!(dispatch(1_000, 100), 1_000);
+        assert_eq!(dispatch(1_000, 1, 1), 1_000);
+        assert_eq!(dispatch(1_000, 100, 1), 1_000);
+        assert_eq!(dispatch(1_000, 100, 20), 1_000);
     }
 }

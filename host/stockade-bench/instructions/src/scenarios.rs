@@ -8,7 +8,7 @@ use stockade::counting;
 use stockade_wire::frame::{self, Body, FrameReader};
 use stockade_wire::{
     Call, Callee, Captured, Codec, Finished, HostMessage, Invocation, Limits, Log, Metrics,
-    ModuleId, Outcome, Run, StatusPage, TaskId, WorkerMessage, codec,
+    ModuleId, Outcome, PageSlot, Run, StatusPage, TaskId, TaskRange, WorkerMessage, codec,
 };
 
 /// A piece of work for so many tasks.
@@ -18,33 +18,41 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const SCENARIOS: [Scenario; 7] = [
-    Scenario { name: "dispatch, one", run: |tasks| dispatch(tasks, 1) },
-    Scenario { name: "dispatch, 64", run: |tasks| dispatch(tasks, 64) },
-    Scenario { name: "dispatch, all queued", run: |tasks| dispatch(tasks, usize::MAX) },
+pub(crate) const SCENARIOS: [Scenario; 9] = [
+    Scenario { name: "dispatch, one", run: |tasks| dispatch(tasks, 1, 1) },
+    Scenario { name: "dispatch, 64", run: |tasks| dispatch(tasks, 64, 1) },
+    Scenario { name: "dispatch, all queued", run: |tasks| dispatch(tasks, usize::MAX, 1) },
+    Scenario { name: "dispatch, in batches", run: |tasks| dispatch(tasks, 64, BATCH) },
     Scenario { name: "submit a task", run: counting::submit },
-    Scenario { name: "encode a task", run: encode },
+    Scenario { name: "encode a task", run: |tasks| encode(tasks, 1) },
+    Scenario { name: "encode a task of a batch", run: |tasks| encode(tasks, BATCH) },
     Scenario { name: "decode an answer", run: decode },
     Scenario { name: "slot of the page", run: slots },
 ];
 
 const PAYLOAD: [u8; 64] = [7; 64];
 
-/// The dispatcher, with so many tasks under way.
-fn dispatch(tasks: u64, in_flight: usize) {
-    assert_eq!(counting::dispatch(tasks, in_flight), tasks);
+/// Tasks of a batch; a divisor of how many are counted.
+const BATCH: u32 = 20;
+
+/// The dispatcher, with so many tasks under way, in batches of so many.
+fn dispatch(tasks: u64, in_flight: usize, batch: u32) {
+    assert_eq!(counting::dispatch(tasks, in_flight, batch), tasks);
 }
 
 /// Tasks as the host writes them.
-fn encode(tasks: u64) {
+fn encode(tasks: u64, batch: u32) {
     let mut frames = Vec::with_capacity(1 << 20);
-    for number in 1..=tasks {
-        let (export, input) = (Callee::Number(0), black_box(PAYLOAD).to_vec());
+    for number in (1..=tasks).step_by(batch as usize) {
+        let (export, input) = (Callee::Number(0), black_box(PAYLOAD).repeat(batch as usize));
         let call = Call { export, codec: Codec::Raw, input };
+        let lengths =
+            if batch > 1 { vec![PAYLOAD.len() as u32; batch as usize] } else { Vec::new() };
         let run = HostMessage::Run(Run {
-            task: TaskId(number),
+            tasks: TaskRange::new(TaskId(number), batch).expect("a batch has tasks"),
             module: ModuleId(0),
             invocation: Invocation::Task(call),
+            lengths,
             limits: None,
             slot: (number % 8) as u8,
             share: None,
@@ -92,7 +100,8 @@ fn slots(tasks: u64) {
     let page = StatusPage::create().expect("there is memory for a page");
     for number in 1..=tasks {
         let slot = (number % 8) as u8;
-        page.offer(slot, TaskId(number));
-        assert!(page.start(black_box(slot), TaskId(number)));
+        page.offer(slot, TaskId(number).into());
+        let place = PageSlot { slot: black_box(slot), first: TaskId(number), index: 0 };
+        assert!(page.start(place));
     }
 }
