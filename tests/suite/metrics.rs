@@ -134,6 +134,32 @@ fn every_metric_that_is_documented_is_counted_and_no_other() {
 }
 
 #[test]
+fn each_item_of_a_map_is_counted_once_whatever_becomes_of_it() {
+    let book = &*BOOK;
+    let pool = wat(r#"(module (func (export "ok") (param i32)))"#).metrics().build().unwrap();
+    let name = pool.name().to_owned();
+    let value = |key: &str| book.value(&key.replace("POOL", &name)).unwrap_or_default();
+    assert_eq!(pool.map::<(), _, _>("ok", 0..100).map(Result::unwrap).count(), 100);
+    let mut dropped = pool.map::<(), _, _>("ok", 0..1000).chunk_size(100).submit_all();
+    dropped.next().unwrap().unwrap();
+    drop(dropped);
+    let closing = pool.clone();
+    let items = (0..10).map(move |number| {
+        if number == 3 {
+            closing.shutdown();
+        }
+        number
+    });
+    assert_eq!(pool.map::<(), _, _>("ok", items).chunk_size(10).count(), 1);
+    let submitted = || value("stockade_tasks_submitted_total function=ok,pool=POOL");
+    let ended = |status| {
+        value(&format!("stockade_tasks_ended_total function=ok,pool=POOL,status={status}"))
+    };
+    assert_eq!(submitted(), 1103);
+    eventually("each is counted", || ended("completed") + ended("cancelled") == submitted());
+}
+
+#[test]
 fn a_pool_that_does_not_ask_is_not_counted() {
     let book = &*BOOK;
     let pool = wat(r#"(module (func (export "ok")))"#).build().unwrap();

@@ -405,6 +405,10 @@ impl MapEntry {
     pub(super) fn refuse(mut self) {
         // Its map is told so as it submits.
         self.open.clear();
+        let report = Summary::blank(Status::Cancelled, Duration::ZERO);
+        for watched in mem::take(&mut self.given.watched).into_iter().flatten() {
+            wake(watched.ended_later(report.clone()));
+        }
     }
 }
 
