@@ -96,6 +96,16 @@ pub(crate) struct Ledger {
     unexplained: Mutex<BTreeMap<(WorkerId, Needs), String>>,
     /// What harm to workers looked like to their tasks, in words, and to how many.
     words: Mutex<BTreeMap<String, u64>>,
+    /// Ends that only a worker without memory explains, of items without handles, so that nobody knows
+    /// which: the first in words.
+    starved: Mutex<Option<String>>,
+    /// Attempts at tasks after their first.
+    repeated: AtomicU64,
+    /// Tasks that had more attempts than their retries allow, because a worker had lied on its page about
+    /// what it had started.
+    repeated_beyond: AtomicU64,
+    /// The first of them, in words.
+    first_beyond: Mutex<String>,
     /// Deadlines of tasks that would have ended, by worker.
     late: Mutex<Vec<WorkerId>>,
     kept: Mutex<VecDeque<(Order, TaskHandle<Bytes>, String)>>,
@@ -118,11 +128,65 @@ impl Ledger {
         let report = handle.report();
         self.workers.fetch_max(report.worker.map_or(0, |worker| worker.0), Ordering::Relaxed);
         let end = self.judge(order, asked, &result, &report);
-        if end == End::Result {
-            self.check_items(order, &handle, &report);
+        self.note_attempts(order, &report);
+        match end {
+            End::Result => self.check_items(order, &handle, &report),
+            // It never starts, and so emits nothing.
+            End::Cancelled => self.demand(handle.emitted::<Bytes>().count() == 0, || {
+                format!("{order:?}, asked {asked:?}, was cancelled and has emitted something")
+            }),
+            _ => {}
         }
         self.count(end, 1);
         self.keep(order, handle, &result);
+    }
+
+    /// Judges the result of an item that has no handle, and so no report.
+    pub(crate) fn settle_result(&self, order: Order, result: Result<Bytes, TaskError>) {
+        self.count(self.judge_result(order, &result), 1);
+    }
+
+    fn judge_result(&self, order: Order, result: &Result<Bytes, TaskError>) -> End {
+        let forger = match result {
+            Ok(bytes) => forger_of(&bytes.0),
+            Err(TaskError::Guest(error)) => forger_of(error.message.as_bytes()),
+            Err(_) => None,
+        };
+        match result {
+            Ok(_) if order.is_own_end(result) => End::Result,
+            Err(TaskError::Guest(_)) if order.is_own_end(result) => End::OwnError,
+            Err(TaskError::Trap { .. }) if order.is_own_end(result) => End::OwnTrap,
+            Err(TaskError::Deadline { .. }) => End::Deadline,
+            Err(TaskError::WorkerLost(exit)) => {
+                let worker = worker_of_name(&exit.worker);
+                self.explain_later(order, result, worker, Needs::Harm);
+                End::WorkerLost
+            }
+            Err(TaskError::Trap { .. } | TaskError::Memory { .. } | TaskError::Abi(_)) => {
+                lock(&self.starved).get_or_insert_with(|| format!("{order:?}: {result:?}"));
+                End::NoMemory
+            }
+            _ => {
+                self.explain_later(order, result, forger, Needs::Liar);
+                End::Lie
+            }
+        }
+    }
+
+    /// What is tried again was lost before, and may be: its label says how often.
+    fn note_attempts(&self, order: Order, report: &TaskReport) {
+        let retries = report.label.as_deref().and_then(|label| label.parse().ok()).unwrap_or(0);
+        let repeated = report.attempt.saturating_sub(1);
+        self.repeated.fetch_add(repeated.into(), Ordering::Relaxed);
+        if repeated > retries && self.repeated_beyond.fetch_add(1, Ordering::Relaxed) == 0 {
+            *lock(&self.first_beyond) = format!("{order:?}: {report:?}");
+        }
+    }
+
+    /// Attempts after the first, and how many tasks had more of them than they may.
+    pub(crate) fn repeated(&self) -> (u64, u64) {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (of(&self.repeated), of(&self.repeated_beyond))
     }
 
     pub(crate) fn count(&self, end: End, tasks: u64) {
@@ -356,6 +420,16 @@ impl Ledger {
             let known = harms.get(&worker);
             self.demand(explained, || format!("{words}, where all that happened was {known:?}"));
         }
+        let happened = |what: fn(&Harm) -> bool| harms.values().flatten().any(what);
+        if let Some(words) = lock(&self.starved).take() {
+            let explained = happened(|harm| harm.starves() || harm.makes_liar());
+            self.demand(explained, || format!("{words}, where no worker was without memory"));
+        }
+        let (_, beyond) = self.repeated();
+        self.demand(beyond == 0 || happened(Harm::overwrites_page), || {
+            let first = lock(&self.first_beyond);
+            format!("{beyond} tasks were tried more often than they may be, first {first}")
+        });
         self.look_again(std::mem::take(&mut *lock(&self.kept)));
         lock(&self.late).iter().filter(|worker| !has(worker, |_| true)).count()
     }

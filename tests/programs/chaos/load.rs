@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use stockade::{Bytes, Map, Pool, RunError, TaskHandle, TaskOptions};
+use stockade::{Bytes, Map, MapAll, Pool, RunError, TaskHandle, TaskOptions};
 use stockade_tests::{PATIENCE, Random, block_on_for};
 
 use crate::ledger::{Asked, End, Ledger};
@@ -32,13 +32,17 @@ impl<'a> Load<'a> {
         loop {
             let (most, way): (u64, Way<'a>) = match random.below(100) {
                 0..25 => (32, Self::burst),
-                25..45 => (256, Self::ordered_map),
-                45..60 => (256, Self::unordered_map),
-                60..70 => (24, Self::together),
-                70..80 => (32, Self::cancelling),
-                80..83 => (4, Self::cancelling_running),
-                83..90 => (16, Self::awaited),
-                90..97 => (16, Self::dropped),
+                25..38 => (256, Self::ordered_map),
+                38..48 => (256, Self::unordered_map),
+                48..53 => (1200, Self::map_of_results),
+                53..58 => (1200, Self::map_at_once),
+                58..61 => (1200, Self::abandoned_map),
+                61..66 => (24, Self::together),
+                66..72 => (300, Self::cancelling_together),
+                72..80 => (32, Self::cancelling),
+                80..84 => (4, Self::cancelling_running),
+                84..91 => (16, Self::awaited),
+                91..97 => (16, Self::dropped),
                 _ => (128, Self::abandoned_map),
             };
             let orders = self.take(random.between(1, most));
@@ -61,10 +65,7 @@ impl<'a> Load<'a> {
 
     /// Submits an order; some may be tried again, some go before others.
     fn order(&self, order: Order) -> Option<(Order, TaskHandle<Bytes>)> {
-        let mut random = Random::of_part(self.seed.into(), !order.number);
-        let retries = if random.per_mille(500) { random.between(1, 3) } else { 0 };
-        let priority = if random.per_mille(100) { 1 } else { 0 };
-        let options = TaskOptions::default().retries(retries as u32).priority(priority);
+        let options = options(&mut Random::of_part(self.seed.into(), !order.number));
         match self.pool.submit_with(order.target(), order.input(), options) {
             Ok(handle) => Some((order, handle)),
             Err(error) => {
@@ -85,16 +86,47 @@ impl<'a> Load<'a> {
     }
 
     fn together(&self, random: &mut Random, numbers: Range<u64>) {
+        for (order, handle) in self.orders_together(random, numbers) {
+            self.ledger.settle(order, Asked::Nothing, handle);
+        }
+    }
+
+    fn orders_together(
+        &self,
+        random: &mut Random,
+        numbers: Range<u64>,
+    ) -> Vec<(Order, TaskHandle<Bytes>)> {
         let kind = map_kind(random);
         let orders = numbers.map(|number| Order { number, kind });
         let inputs = orders.clone().map(Order::input);
         let target = Order { number: 0, kind }.target();
-        let handles = self.pool.submit_together::<Bytes, _>(target, inputs);
-        for (order, handle) in orders.zip(handles) {
-            match handle {
-                Ok(handle) => self.ledger.settle(order, Asked::Nothing, handle),
-                Err(error) => self.ledger.refused(order, &error),
+        let handles = self.pool.submit_together_with(target, inputs, &options(random));
+        let accepted = |(order, handle)| match handle {
+            Ok(handle) => Some((order, handle)),
+            Err(error) => {
+                self.ledger.refused(order, &error);
+                None
             }
+        };
+        orders.zip(handles).filter_map(accepted).collect()
+    }
+
+    /// Takes some of a batch back, wherever they stand in it, some at once and some after a while.
+    fn cancelling_together(&self, random: &mut Random, numbers: Range<u64>) {
+        let tasks = self.orders_together(random, numbers);
+        let mut asked = vec![Asked::Nothing; tasks.len()];
+        for _ in 0..random.between(1, 20) {
+            let index = random.below(tasks.len().max(1) as u64) as usize;
+            let Some((_, handle)) = tasks.get(index) else { break };
+            if random.per_mille(200) {
+                handle.wait(random.millis(0, 2));
+            }
+            if asked[index] == Asked::Nothing {
+                asked[index] = Asked::Cancel(handle.cancel());
+            }
+        }
+        for ((order, handle), asked) in tasks.into_iter().zip(asked) {
+            self.ledger.settle(order, asked, handle);
         }
     }
 
@@ -154,41 +186,90 @@ impl<'a> Load<'a> {
         self.ledger.count(End::Abandoned, dropped);
     }
 
+    /// A map over these orders, which travel as it happens.
+    fn map(
+        &self,
+        random: &mut Random,
+        numbers: &Range<u64>,
+        kind: Kind,
+    ) -> Map<Bytes, impl Iterator<Item = Bytes> + use<>> {
+        let inputs = numbers.clone().map(move |number| Order { number, kind }.input());
+        let target = Order { number: 0, kind }.target();
+        let mut map = self.pool.starmap(target, inputs).timeout(2 * PATIENCE);
+        map = map.options(options(random));
+        map = match random.below(10) {
+            0..4 => map,
+            4..7 => map.chunk_size(random.between(1, 32) as usize),
+            _ => map.chunk_size(random.between(1, 1024) as usize),
+        };
+        if random.per_mille(200) {
+            map = map.buffer_size(random.between(1, 8) as usize);
+        }
+        if random.per_mille(200) { map.shared_instance() } else { map }
+    }
+
     fn ordered_map(&self, random: &mut Random, numbers: Range<u64>) {
         let kind = map_kind(random);
-        let inputs = numbers.clone().map(|number| Order { number, kind }.input());
-        let target = Order { number: 0, kind }.target();
-        let map = self.pool.starmap::<Bytes, _, _>(target, inputs);
-        let map = map.chunk_size(random.between(1, 32) as usize).timeout(2 * PATIENCE);
-        let indices = self.settle_map(map, kind, numbers.start);
-        let expected = 0..indices.len();
-        self.ledger.demand(indices.iter().copied().eq(expected), || {
-            format!("a map in order gave its items as {indices:?}")
-        });
+        let mut map = self.map(random, &numbers, kind);
+        let indices = self.settle_map(|| map.next_task(), kind, numbers.start);
+        self.demand_in_order(&indices);
         self.demand_all(&indices, &numbers);
     }
 
     fn unordered_map(&self, random: &mut Random, numbers: Range<u64>) {
         let kind = map_kind(random);
-        let inputs = numbers.clone().map(|number| Order { number, kind }.input());
-        let target = Order { number: 0, kind }.target();
-        let map = self.pool.starmap::<Bytes, _, _>(target, inputs).unordered();
-        let map = map.chunk_size(random.between(1, 32) as usize).timeout(2 * PATIENCE);
-        let mut indices = self.settle_map(map, kind, numbers.start);
-        indices.sort_unstable();
-        indices.dedup();
-        self.demand_all(&indices, &numbers);
+        let mut map = self.map(random, &numbers, kind).unordered();
+        let indices = self.settle_map(|| map.next_task(), kind, numbers.start);
+        self.demand_each_once(indices, &numbers);
+    }
+
+    /// All are submitted before the first result is asked for.
+    fn map_at_once(&self, random: &mut Random, numbers: Range<u64>) {
+        let kind = map_kind(random);
+        let mut map: MapAll<Bytes> = self.map(random, &numbers, kind).submit_all();
+        if random.per_mille(500) {
+            let indices = self.settle_map(|| map.next_task(), kind, numbers.start);
+            self.demand_in_order(&indices);
+            self.demand_all(&indices, &numbers);
+        } else {
+            map = map.unordered();
+            let indices = self.settle_map(|| map.next_task(), kind, numbers.start);
+            self.demand_each_once(indices, &numbers);
+        }
+    }
+
+    /// Nobody asks for anything but the results, so no item ever has a handle.
+    fn map_of_results(&self, random: &mut Random, numbers: Range<u64>) {
+        let kind = map_kind(random);
+        let map = self.map(random, &numbers, kind);
+        let mut settled = 0;
+        for (number, result) in numbers.clone().zip(map) {
+            let order = Order { number, kind };
+            match result {
+                Ok(bytes) => self.ledger.settle_result(order, Ok(bytes)),
+                Err(RunError::Task(error)) => self.ledger.settle_result(order, Err(error)),
+                Err(error) => {
+                    self.ledger.violation(format!("{order:?} in a map: {error}"));
+                    break;
+                }
+            }
+            settled += 1;
+        }
+        let wanted = numbers.end - numbers.start;
+        self.ledger.demand(self.ledger.gave_up() || settled == wanted, || {
+            format!("a map of {wanted} items gave {settled} results")
+        });
     }
 
     /// Takes every result of a map; gives the items' indices in the order in which they came.
-    fn settle_map<I: Iterator<Item = Bytes>>(
+    fn settle_map(
         &self,
-        mut map: Map<Bytes, I>,
+        mut next: impl FnMut() -> Option<(usize, Result<TaskHandle<Bytes>, RunError>)>,
         kind: Kind,
         first: u64,
     ) -> Vec<usize> {
         let mut indices = Vec::new();
-        while let Some((index, handle)) = map.next_task() {
+        while let Some((index, handle)) = next() {
             let order = Order { number: first + index as u64, kind };
             match handle {
                 Ok(handle) => self.ledger.settle(order, Asked::Nothing, handle),
@@ -206,6 +287,20 @@ impl<'a> Load<'a> {
         indices
     }
 
+    fn demand_in_order(&self, indices: &[usize]) {
+        self.ledger.demand(indices.iter().copied().eq(0..indices.len()), || {
+            format!("a map in order gave its items as {indices:?}")
+        });
+    }
+
+    fn demand_each_once(&self, mut indices: Vec<usize>, numbers: &Range<u64>) {
+        indices.sort_unstable();
+        self.ledger.demand(indices.iter().copied().eq(0..indices.len()), || {
+            format!("a map gave its items, once sorted, as {indices:?}")
+        });
+        self.demand_all(&indices, numbers);
+    }
+
     fn demand_all(&self, indices: &[usize], numbers: &Range<u64>) {
         let wanted = numbers.end - numbers.start;
         self.ledger.demand(self.ledger.gave_up() || indices.len() as u64 == wanted, || {
@@ -216,9 +311,10 @@ impl<'a> Load<'a> {
     /// Drops a map in its middle, which cancels what it has queued.
     fn abandoned_map(&self, random: &mut Random, numbers: Range<u64>) {
         let wanted = random.below(numbers.end - numbers.start + 1);
-        let orders = numbers.clone().map(|number| Order { number, kind: Kind::Mix });
-        let map = self.pool.starmap::<Bytes, _, _>("mix", orders.map(Order::input));
-        let mut map = map.chunk_size(random.between(1, 32) as usize).timeout(2 * PATIENCE);
+        let mut map = self.map(random, &numbers, Kind::Mix);
+        if random.per_mille(300) {
+            map = map.unordered();
+        }
         for _ in 0..wanted {
             match map.next_task() {
                 Some((index, Ok(handle))) => {
@@ -234,6 +330,15 @@ impl<'a> Load<'a> {
         }
         self.ledger.count(End::Abandoned, numbers.end - numbers.start - wanted);
     }
+}
+
+/// Some may be tried again, some go before others.
+fn options(random: &mut Random) -> TaskOptions {
+    let retries = if random.per_mille(500) { random.between(1, 3) } else { 0 };
+    let priority = if random.per_mille(100) { 1 } else { 0 };
+    let options = TaskOptions::default().retries(retries as u32).priority(priority);
+    // So that the report tells how often it may be tried.
+    if retries > 0 { options.label(retries.to_string()) } else { options }
 }
 
 /// What all items of one map are.

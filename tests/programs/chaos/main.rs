@@ -229,6 +229,7 @@ impl Run {
         figures.late = ledger.close(&weather::harms(outside, inside));
         figures.ends = ledger::End::ALL.map(|end| (end.name(), ledger.ended_as(end))).to_vec();
         figures.words = ledger.words();
+        figures.repeated = ledger.repeated();
         figures.workers = ledger.workers();
         for kind in Disturbance::ALL {
             let count = outside.iter().filter(|(_, done)| *done == kind).count();

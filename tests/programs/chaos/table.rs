@@ -76,6 +76,8 @@ pub(crate) struct Figures {
     pub(crate) ends: Vec<(&'static str, u64)>,
     /// What harm to workers looked like to their tasks.
     pub(crate) words: Vec<(String, u64)>,
+    /// Attempts after the first, and tasks that had more of them than their retries allow.
+    pub(crate) repeated: (u64, u64),
     /// Deadlines that passed on workers that nothing had happened to.
     pub(crate) late: usize,
     pub(crate) outside: Vec<(&'static str, u64)>,
@@ -101,6 +103,8 @@ pub(crate) fn print(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
     for (words, count) in &figures.words {
         row(words, count.to_string())?;
     }
+    row("attempts after the first", figures.repeated.0.to_string())?;
+    row("tasks with more than their retries", figures.repeated.1.to_string())?;
     row("deadlines without a disturbance", figures.late.to_string())?;
     for (name, count) in &figures.outside {
         row(&format!("from outside: {name}"), count.to_string())?;

@@ -69,6 +69,11 @@ impl Harm {
         matches!(self, Self::Inside(mischief) if mischief.makes_liar())
     }
 
+    /// A page that says what it likes makes the host believe that tasks had started, or had not.
+    pub(crate) fn overwrites_page(&self) -> bool {
+        matches!(self, Self::Inside(Mischief::Page))
+    }
+
     pub(crate) fn starves(&self) -> bool {
         use Disturbance::{StarveAddresses, StarveData};
         matches!(self, Self::Outside(StarveAddresses | StarveData))
