@@ -203,8 +203,10 @@ impl Entry {
 
     /// `worker` is gone with tasks that it may have started, before it is known what becomes of them.
     pub(crate) fn lost(&mut self, tasks: TaskRange, worker: WorkerId) {
-        if let Self::Map(map) = self {
-            map.lost(tasks, worker);
+        match self {
+            Self::One(one) => one.lost(worker),
+            Self::Several(several) => several.lost(tasks, worker),
+            Self::Map(map) => map.lost(tasks, worker),
         }
     }
 

@@ -100,6 +100,14 @@ impl Several {
         }
     }
 
+    pub(super) fn lost(&mut self, tasks: TaskRange, worker: WorkerId) {
+        for task in tasks.iter() {
+            if let Some(one) = self.get_mut(task) {
+                one.lost(worker);
+            }
+        }
+    }
+
     pub(super) fn requeue(&mut self, tasks: TaskRange, worker: WorkerId) {
         let of_worker = |one: &&TaskEntry| one.worker() == Some(worker);
         for one in tasks.iter().filter_map(|task| self.get(task)).filter(of_worker) {

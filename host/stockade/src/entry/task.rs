@@ -45,6 +45,8 @@ struct Attempt {
     worker: Option<WorkerId>,
     /// Attempts before it whose workers had started the task.
     losses: u32,
+    /// Whether its worker was lost, and may have started it.
+    is_lost: bool,
     /// In nanoseconds of the pool's life.
     started: Option<u64>,
     emitted_bytes: u64,
@@ -70,7 +72,7 @@ impl TaskEntry {
         self.attempt = Some(match self.attempt.take() {
             None => Box::new(Attempt { worker, payload, ..Attempt::default() }),
             Some(mut last) => {
-                let losses = last.losses + u32::from(last.worker.is_some());
+                let losses = last.losses + u32::from(last.is_lost);
                 let payload = mem::take(&mut last.payload);
                 *last = Attempt { worker, losses, payload, ..Attempt::default() };
                 last
@@ -123,6 +125,15 @@ impl TaskEntry {
             attempt.worker = None;
             attempt.started = None;
             self.cell.requeue();
+        }
+    }
+
+    /// `worker` is gone, and may have started the task.
+    pub(super) fn lost(&mut self, worker: WorkerId) {
+        if let Some(attempt) = &mut self.attempt
+            && attempt.worker == Some(worker)
+        {
+            attempt.is_lost = true;
         }
     }
 
