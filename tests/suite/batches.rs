@@ -98,6 +98,7 @@ fn a_map_that_is_dropped_starts_no_further_item() {
     for number in 0..3 {
         assert_eq!(map.next().unwrap().unwrap(), square_of(number));
     }
+    gate.until_somebody_waits();
     drop(map);
     eventually("nothing waits", || pool.count_pending_tasks() == 0);
     gate.open();
