@@ -97,9 +97,9 @@ fn a_pool_may_be_ended_by_a_waker_on_its_own_thread() {
 }
 
 #[test]
-fn a_pool_may_be_ended_by_a_waker_on_its_keepers_thread() {
+fn a_pool_may_be_ended_by_a_waker_on_its_supervisors_thread() {
     for end in ENDS {
-        let is_keepers = |_: usize| {
+        let is_supervisors = |_: usize| {
             let (_gate, pool, handle) = occupied(Gate::tasks);
             let name = pool.name().to_owned();
             let pid = pool.workers()[0].pid;
@@ -107,9 +107,12 @@ fn a_pool_may_be_ended_by_a_waker_on_its_keepers_thread() {
             kill(pid);
             let thread = thread_of(&acted);
             assert_ends(&name);
-            thread == format!("{name}-keeper")
+            thread == format!("{name}-supervisor")
         };
-        assert!((0..TRIES).any(is_keepers), "the keeper never told of a worker's end itself");
+        assert!(
+            (0..TRIES).any(is_supervisors),
+            "the supervisor never told of a worker's end itself"
+        );
     }
 }
 

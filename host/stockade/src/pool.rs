@@ -139,7 +139,7 @@ impl Pool {
         let poller = Arc::new(Poller::new()?);
         let event_loop = Arc::new(EventLoop::new(Some(poller.clone()), shared.clone()));
         let link = Arc::new(Link::new(event_loop.clone(), callbacks, shared.clone()));
-        let (supervisor, keeper_thread) = Supervisor::start(
+        let (supervisor, supervisor_thread) = Supervisor::start(
             format!("{}-supervisor", blueprint.name),
             blueprint.program.clone(),
             Arc::downgrade(&event_loop),
@@ -170,7 +170,7 @@ impl Pool {
             pool: blueprint.name.clone(),
             wall_time: limits.wall_time,
             grace_period: blueprint.shutdown_grace_period,
-            threads: Mutex::new(vec![driver, keeper_thread]),
+            threads: Mutex::new(vec![driver, supervisor_thread]),
         });
         let core = Arc::new(Core {
             spec: TaskSpecs::new(link.clone(), limits, &blueprint.modules),

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_was_sent_while_the_keeper_dozed_off_keeps_it_awake() {
+    fn a_task_that_was_sent_while_the_supervisor_dozed_off_keeps_it_awake() {
         let (mut vigil, doze) = (Vigil::new(), Doze::default());
         // It runs when it is asked for the second time.
         let asked = std::cell::Cell::new(0);
