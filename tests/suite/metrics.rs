@@ -144,11 +144,10 @@ fn each_item_of_a_map_is_counted_once_whatever_becomes_of_it() {
     dropped.next().unwrap().unwrap();
     drop(dropped);
     let closing = pool.clone();
-    let items = (0..10).map(move |number| {
-        if number == 3 {
+    let items = (0..10).inspect(move |number| {
+        if *number == 3 {
             closing.shutdown();
         }
-        number
     });
     assert_eq!(pool.map::<(), _, _>("ok", items).chunk_size(10).count(), 1);
     let submitted = || value("stockade_tasks_submitted_total function=ok,pool=POOL");
