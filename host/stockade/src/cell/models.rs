@@ -20,7 +20,7 @@ const TASK: TaskId = TaskId(7);
 const PLACE: PageSlot = PageSlot { slot: 0, first: TASK, index: 0 };
 
 /// A task, and what its handles tell the driver.
-fn task() -> (Arc<TaskCell>, Receiver<Command>) {
+fn task() -> (Arc<TaskCell>, Receiver<Request>) {
     let shared = Arc::new(Shared::new(None, None));
     let event_loop = Arc::new(EventLoop::new(None, shared.clone()));
     let told = event_loop.told();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::sync::model::{StreamPoller, Time, check, exhaust, far};
+use crate::sync::model::{Time, check, exhaust, far};
 use crate::sync::thread::{self, JoinHandle};
 
 fn spawn<T: Send + 'static>(

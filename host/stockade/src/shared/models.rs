@@ -30,7 +30,7 @@ fn spawn<T: Send + 'static>(
 }
 
 /// A task as the driver holds it, and what its handles tell.
-fn task(shared: &Arc<Shared>, id: u64, permit: Option<Permit>) -> (TaskEntry, Receiver<Command>) {
+fn task(shared: &Arc<Shared>, id: u64, permit: Option<Permit>) -> (TaskEntry, Receiver<Request>) {
     let event_loop = Arc::new(EventLoop::new(None, shared.clone()));
     let told = event_loop.told();
     let link = Arc::new(Link::new(event_loop, Callbacks::new("model".into()), shared.clone()));
@@ -92,7 +92,7 @@ fn let_in_by(ends: &'static [fn(&Shared)]) {
 }
 
 fn break_it(shared: &Shared) {
-    let cause = BrokenError::Finalizer(crate::TaskError::Exited(1));
+    let cause = BrokenError::Finalizer(TaskError::Exited(1));
     shared.break_with(cause).into_iter().for_each(wake);
 }
 
