@@ -73,10 +73,11 @@ impl Times {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn of(nanos: impl IntoIterator<Item = u64>) -> Times {
+    /// Times of so many nanoseconds each.
+    pub(crate) fn of(nanos: impl IntoIterator<Item = u64>) -> Times {
         let mut times = Times::default();
         nanos.into_iter().for_each(|nanos| times.add(Duration::from_nanos(nanos)));
         times

@@ -88,12 +88,7 @@ impl Histogram<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn of(nanos: impl IntoIterator<Item = u64>) -> Times {
-        let mut times = Times::default();
-        nanos.into_iter().for_each(|nanos| times.add(Duration::from_nanos(nanos)));
-        times
-    }
+    use crate::times::tests::of;
 
     #[test]
     fn a_percentile_is_a_time_that_so_many_did_not_exceed() {
