@@ -424,3 +424,13 @@ pub(crate) fn deadline_for_host(limits: &Limits) -> Option<Duration> {
     let grace = if limits.interruptible { GRACE_PERIOD } else { Duration::ZERO };
     limits.wall_time.map(|wall_time| wall_time.saturating_add(grace))
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_of_a_queued_task_is_three_words() {
+        assert_eq!(size_of::<Entry>(), 3 * size_of::<usize>());
+    }
+}
