@@ -34,7 +34,7 @@ pub struct TaskRange {
 }
 
 impl TaskRange {
-    /// `count` tasks from `first` on; `None` where that is none, or more numbers than there are.
+    /// `count` tasks from `first` on; `None` if `count` is 0, or if the numbers do not reach that far.
     pub fn new(first: TaskId, count: u32) -> Option<Self> {
         let last = u64::from(count).checked_sub(1)?;
         first.0.checked_add(last)?;

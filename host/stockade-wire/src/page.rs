@@ -83,8 +83,8 @@ impl StatusPage {
     }
 
     /// Host: lets the tasks of `batch` start, one after the other, in a slot that the batch has to itself
-    /// until it is answered whole. Before the batch is sent; what was written before is seen by whoever
-    /// starts one of them. A slot beyond [`SLOTS_MAX`] does not exist: what is offered there never
+    /// until it is answered whole. Before the batch is sent; what was written before is seen by the
+    /// worker that starts one of them. A slot beyond [`SLOTS_MAX`] does not exist: what is offered there never
     /// starts.
     pub fn offer(&self, slot: u8, batch: TaskRange) {
         if let Some(slot) = self.slot(slot) {

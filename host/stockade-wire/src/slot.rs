@@ -10,7 +10,7 @@
 //!
 //! One atomic word holds the number of the batch's first task, the index of the task that starts next,
 //! and the index of the first that must not start. Both sides change it by a compare-and-swap from that
-//! very word. So each task either starts or is revoked, whoever revokes and however often, and who is
+//! very word. So each task either starts or is revoked, however often and by whom, and a side that is
 //! late finds the word of another batch and changes nothing.
 //!
 //! Invariant: nothing follows from a word but whether a swap succeeds. A worker that writes what it
@@ -74,7 +74,7 @@ impl Word {
 impl Slot {
     /// Host: the tasks of `batch`, at most [`BATCH_TASKS_MAX`], may start from now on, one after the
     /// other; it has the slot to itself until it is answered whole. What was written before is seen by
-    /// whoever starts one of them.
+    /// the worker that starts one of them.
     pub(crate) fn offer(&self, batch: TaskRange) {
         let limit = batch.count().min(BATCH_TASKS_MAX);
         let word = Word { first: batch.first().0 & FIRST_MASK, next: 0, limit };
@@ -118,7 +118,7 @@ impl Slot {
     /// Host: whether the task at `index` of the batch has started, and nothing else has been offered
     /// here since.
     pub(crate) fn has_started(&self, first: TaskId, index: u32) -> bool {
-        // Whoever was late to revoke the task has seen such a word here, and sees none before it.
+        // A caller that was too late to revoke the task has seen such a word here, and sees none before it.
         let word = Word::decode(self.0.load(Ordering::Relaxed));
         word.is_of(first) && index < word.next
     }

@@ -1,7 +1,7 @@
 //! Visibility: which characters a terminal, a log or a person's eye takes for something else than a sign
 //! of their own.
 //!
-//! The one table of such characters: whoever shows a guest's words asks it, and writes an escape for what
+//! The one table of such characters: all code that shows a guest's words asks it, and writes an escape for what
 //! is not visible. A test holds it against the properties of Unicode.
 //!
 //! Deliberately absent: how an escape is written, which is another thing in a message than in JSON.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! callers ──tell──► requests ─┐
-//! workers ──poller─────────────┼──► turn: the driver, by whoever has its lock ──► wakers, after it
+//! workers ──poller─────────────┼──► turn: the driver, by the thread that has its lock ──► wakers, after it
 //! clock ────timer─────────────┘
 //!
 //! the pool's own thread: waits for poller, always
@@ -14,7 +14,7 @@
 //! queue is empty, and looks once more after giving it up. So nothing is left lying, nobody waits
 //! for the lock to be heard, and a call from one thread costs no other thread's waking.
 //!
-//! What bounds a turn, whoever talks: it takes so many requests and hears so many messages
+//! What bounds a turn, however much is said: it takes so many requests and hears so many messages
 //! ([`crate::driver`]), and of each busy worker a window's answers more where a deadline has come. What
 //! bounds a call: its own turn, and [`CATCH_UP_TURNS_MAX`] for what others have left meanwhile. Who
 //! leaves while there is more rings the bell, for the pool's own thread or for who leads. A worker that
@@ -47,7 +47,7 @@ use crate::poller::{PollEvent, Poller};
 use crate::shared::Shared;
 use crate::sync::wake;
 
-/// What a leader waits for, as a number that whoever ends it knows too; 0 is nothing.
+/// What a leader waits for, as a number that the code which ends it knows too; 0 is nothing.
 pub(crate) type Awaited = u64;
 
 /// How long a caller may look for its result before it sleeps: where nobody looks, a short task's comes
@@ -89,7 +89,7 @@ pub(crate) struct EventLoop {
 }
 
 impl EventLoop {
-    /// A event_loop without a driver, whose requests stay where they are.
+    /// An event loop without a driver, whose requests stay where they are.
     pub(crate) fn new(poller: Option<Arc<Poller>>, shared: Arc<Shared>) -> Self {
         Self {
             driver: Mutex::new(None),
@@ -173,7 +173,7 @@ impl EventLoop {
     }
 
     /// Asks the driver, after everything that it was told before; `None` where it has ended. Waits
-    /// for whoever works for it, which is never for long.
+    /// for the thread that works for it, which is never for long.
     pub(crate) fn ask<T>(&self, question: impl FnOnce(&Driver) -> T) -> Option<T> {
         let guard = self.lock();
         let mut answer = None;
@@ -266,7 +266,7 @@ impl EventLoop {
         self.driver.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of the pool's own thread: serves whoever rings, until the driver has ended.
+    /// The life of the pool's own thread: serves all that ring, until the driver has ended.
     pub(crate) fn serve(&self) {
         let Some(poller) = &self.poller else { return };
         become_own_thread();
@@ -298,7 +298,7 @@ impl EventLoop {
         self.own_thread_waits.store(false, Ordering::SeqCst);
     }
 
-    /// Has the driver hear what was rung for: now, or by whoever works for it.
+    /// Has the driver hear what was rung for: now, or by the thread that works for it.
     fn hear_in_time(&self, events: &[PollEvent]) {
         match self.driver.try_lock() {
             Ok(guard) => self.hear_with(guard, events),
@@ -337,7 +337,7 @@ impl EventLoop {
     }
 
     /// Waits for poller in the calling thread until `done` says so or `deadline` comes. False, at
-    /// once, where another caller does already. Whoever makes `done` true calls
+    /// once, where another caller does already. The code that makes `done` true calls
     /// [`done`](Self::done) with `awaited` after that.
     pub(crate) fn lead(
         &self,

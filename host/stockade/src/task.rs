@@ -375,7 +375,7 @@ impl<T: TaskResult> TaskHandle<T> {
     }
 }
 
-/// What a task of these `spec` gave, which has ended so, as a `T`.
+/// What a task of this `spec` gave, which has ended so, as a `T`.
 pub(crate) fn decode<T: TaskResult>(
     spec: &TaskSpec,
     Completed { report, buffer, .. }: &Completed,
