@@ -25,7 +25,7 @@ use stockade_wire::frame;
 use stockade_wire::{
     COREDUMP_PIECE_BYTES, Captured, ERROR_TEXT_BYTES_MAX, Failure, Frame, GuestError, HostMessage,
     Invocation, LockdownReport, Metrics, ModuleId, Outcome, PageSlot, RING_BYTES, Rings, Role,
-    SCALARS_MAX, Scalar, Setup, StatusPage, TaskId, WorkerMessage, WorkerPort,
+    SCALARS_MAX, Scalar, Setup, StatusPage, TaskId, WorkerMessage, WorkerPort, Written,
 };
 
 /// What the page's words are: four, then one for each slot, which holds the number of a batch's first
@@ -377,8 +377,9 @@ impl Worker {
                         fuel: Some(u64::MAX),
                         memory_peak_bytes: u64::MAX,
                     };
-                    finished.stdout = Captured { bytes: Vec::new(), dropped: u64::MAX };
-                    finished.log_dropped = u64::MAX;
+                    let stdout = Captured { bytes: Vec::new(), dropped: u64::MAX };
+                    let written = Written { stdout, log_dropped: u64::MAX, ..Written::default() };
+                    finished.written = written.if_any();
                 }
                 self.say(&message)?;
                 self.tasks.remove(0);
@@ -394,7 +395,8 @@ impl Worker {
                 let mut message = finished(first, seven());
                 if let WorkerMessage::Finished(finished) = &mut message {
                     let bytes = self.inherited.clone().into_bytes();
-                    finished.stdout = Captured { bytes, dropped: 0 };
+                    let stdout = Captured { bytes, dropped: 0 };
+                    finished.written = Written { stdout, ..Written::default() }.if_any();
                 }
                 self.say(&message)?;
                 self.tasks.remove(0);
@@ -432,7 +434,8 @@ impl Worker {
             "too-much-output" => {
                 let mut message = finished(first, seven());
                 if let WorkerMessage::Finished(finished) = &mut message {
-                    finished.stdout = Captured { bytes: vec![b'x'; 200_000], dropped: 0 };
+                    let stdout = Captured { bytes: vec![b'x'; 200_000], dropped: 0 };
+                    finished.written = Written { stdout, ..Written::default() }.if_any();
                 }
                 self.say(&message)?;
             }
@@ -450,9 +453,14 @@ impl Worker {
             }
             "items-without-end" => self.emit_for_ever(first, 1000)?,
             "items-of-no-task" => self.emit_for_ever(TaskId(0), 0)?,
-            "long-error" => self.fail(first, Failure::Error(error(ERROR_TEXT_BYTES_MAX + 1)))?,
+            "long-error" => {
+                self.fail(first, Failure::Error(Box::new(error(ERROR_TEXT_BYTES_MAX + 1))))?
+            }
             "long-panic" => {
-                self.fail(first, Failure::Panic(error(ERROR_TEXT_BYTES_MAX + 1), Vec::new()))?;
+                self.fail(
+                    first,
+                    Failure::Panic(Box::new(error(ERROR_TEXT_BYTES_MAX + 1)), Vec::new()),
+                )?;
             }
             "long-message" => self.fail(first, Failure::Guest("A".repeat(100_000)))?,
             "many-frames" => {
@@ -465,13 +473,15 @@ impl Worker {
             "long-log" => {
                 let mut message = finished(first, seven());
                 if let WorkerMessage::Finished(finished) = &mut message {
-                    (0..10_000).for_each(|_| finished.log.push(1, ""));
+                    let mut written = Written::default();
+                    (0..10_000).for_each(|_| written.log.push(1, ""));
+                    finished.written = written.if_any();
                 }
                 self.say(&message)?;
             }
             "long-errors-of-all" => {
                 for run in std::mem::take(&mut self.tasks) {
-                    self.fail(run.task, Failure::Error(error(ERROR_TEXT_BYTES_MAX)))?;
+                    self.fail(run.task, Failure::Error(Box::new(error(ERROR_TEXT_BYTES_MAX))))?;
                 }
                 return Ok(());
             }

@@ -1,6 +1,6 @@
 //! Messages that a worker makes up.
 
-use stockade_wire::{Captured, Finished, Log, Metrics, Outcome, TaskId, WorkerMessage};
+use stockade_wire::{Finished, Outcome, TaskId, WorkerMessage};
 
 /// Tasks that the first `hostile-worker` of a pool waits for before it does what it is for.
 pub const HOSTILE_BATCH: usize = 10;
@@ -10,13 +10,5 @@ pub const INHERITED: &str = "0 null, 1 null, 2 null, 3 socket";
 
 /// That `task` has ended with `outcome`, and nothing else about it.
 pub fn finished(task: TaskId, outcome: Outcome) -> WorkerMessage {
-    WorkerMessage::Finished(Box::new(Finished {
-        task,
-        outcome,
-        metrics: Metrics::default(),
-        stdout: Captured::default(),
-        stderr: Captured::default(),
-        log: Log::default(),
-        log_dropped: 0,
-    }))
+    WorkerMessage::Finished(Finished::new(task, outcome))
 }

@@ -136,7 +136,11 @@ impl Worker {
             match self.process.receive() {
                 Some(WorkerMessage::Emitted(_, item)) => emitted.push(item),
                 Some(WorkerMessage::Finished(finished)) => {
-                    let log = finished.log.lines().map(|line| (line.level, line.message));
+                    let log = finished
+                        .written
+                        .iter()
+                        .flat_map(|written| written.log.lines())
+                        .map(|line| (line.level, line.message));
                     return Ended {
                         end: end_of(finished.outcome),
                         emitted: Some(emitted),

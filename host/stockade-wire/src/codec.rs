@@ -8,7 +8,7 @@ pub use bincode::{Decode, Encode};
 /// For types whose form is written by hand, because there are many of them.
 pub(crate) use bincode::{
     de::{Decoder, read::Reader},
-    enc::Encoder,
+    enc::{Encoder, write::Writer},
     error::{DecodeError, EncodeError},
     impl_borrow_decode,
 };
@@ -63,6 +63,18 @@ pub fn decode<M: Decode<()>>(bytes: &[u8]) -> Result<M, CodecError> {
         0x4001..=0x4_0000 => decode_within::<M, { 16 << 20 }>(bytes),
         _ => decode_within::<M, FRAME_BYTES_MAX>(bytes),
     }
+}
+
+/// Bytes behind their number, as a `Vec<u8>` is written. Copied from the message at once, where the
+/// codec's own way writes zeros first.
+pub(crate) fn bytes<D: Decoder>(decoder: &mut D) -> Result<Vec<u8>, DecodeError> {
+    let count = usize::try_from(u64::decode(decoder)?).map_err(|_| DecodeError::LimitExceeded)?;
+    decoder.claim_container_read::<u8>(count)?;
+    // Every message is read from a slice, which shows what is left of it.
+    let left = decoder.reader().peek_read(count);
+    let bytes = left.ok_or(DecodeError::UnexpectedEnd { additional: count })?.to_vec();
+    decoder.reader().consume(count);
+    Ok(bytes)
 }
 
 fn decode_within<M: Decode<()>, const LIMIT: usize>(bytes: &[u8]) -> Result<M, CodecError> {

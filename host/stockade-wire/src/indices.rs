@@ -54,6 +54,20 @@ pub(crate) struct Indices {
 
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
+/// Of a reader: it looks again after a while by itself, and is woken before only by a writer that has
+/// nothing more to do.
+const DOZING: u32 = 2;
+
+/// Whether a reader has to be woken for what was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// It is awake, or a bell is on its way.
+    Needless,
+    /// It looks soon, if it is not woken before that.
+    Later,
+    /// By a bell, which is said once.
+    Now,
+}
 
 impl Indices {
     /// Reader: how far the writer says it has written.
@@ -76,20 +90,35 @@ impl Indices {
         self.tail.0.store(tail, Ordering::Release);
     }
 
-    /// Writer, after it has published: whether the reader has to be woken, which is said once.
-    pub(crate) fn wakes_reader(&self) -> bool {
-        wakes(&self.reader_sleeps.0)
+    /// Writer, after it has published: whether the reader has to be woken. `is_idle`: nothing follows
+    /// before the reader writes something itself.
+    pub(crate) fn wakes_reader(&self, is_idle: bool) -> Wake {
+        fence(Ordering::SeqCst);
+        let mark = &self.reader_sleeps.0;
+        match mark.load(Ordering::Relaxed) {
+            DOZING if !is_idle => Wake::Later,
+            ASLEEP | DOZING if mark.swap(AWAKE, Ordering::AcqRel) != AWAKE => Wake::Now,
+            _ => Wake::Needless,
+        }
     }
 
     /// Reader, after it has released: whether the writer has to be woken, which is said once.
     pub(crate) fn wakes_writer(&self) -> bool {
-        wakes(&self.writer_sleeps.0)
+        fence(Ordering::SeqCst);
+        let mark = &self.writer_sleeps.0;
+        mark.load(Ordering::Relaxed) == ASLEEP && mark.swap(AWAKE, Ordering::AcqRel) == ASLEEP
     }
 
     /// Reader, with everything before `tail` read: whether it may sleep until a bell rings. False
     /// where more has been written meanwhile.
     pub(crate) fn reader_may_sleep(&self, tail: u64) -> bool {
-        may_sleep(&self.reader_sleeps.0, || self.head() == tail)
+        may_sleep(&self.reader_sleeps.0, ASLEEP, || self.head() == tail)
+    }
+
+    /// As [`reader_may_sleep`](Self::reader_may_sleep), where it will look again soon: a bell rings
+    /// only if the writer has nothing more to do.
+    pub(crate) fn reader_may_doze(&self, tail: u64) -> bool {
+        may_sleep(&self.reader_sleeps.0, DOZING, || self.head() == tail)
     }
 
     /// Reader: it does not sleep, whatever it said before; so nobody rings for it.
@@ -100,17 +129,12 @@ impl Indices {
     /// Writer, without room behind `tail`: whether it may sleep until a bell rings. False where the
     /// reader has read on meanwhile.
     pub(crate) fn writer_may_sleep(&self, tail: u64) -> bool {
-        may_sleep(&self.writer_sleeps.0, || self.tail() == tail)
+        may_sleep(&self.writer_sleeps.0, ASLEEP, || self.tail() == tail)
     }
 }
 
-fn wakes(mark: &AtomicU32) -> bool {
-    fence(Ordering::SeqCst);
-    mark.load(Ordering::Relaxed) == ASLEEP && mark.swap(AWAKE, Ordering::AcqRel) == ASLEEP
-}
-
-fn may_sleep(mark: &AtomicU32, unchanged: impl Fn() -> bool) -> bool {
-    mark.store(ASLEEP, Ordering::Relaxed);
+fn may_sleep(mark: &AtomicU32, how: u32, unchanged: impl Fn() -> bool) -> bool {
+    mark.store(how, Ordering::Relaxed);
     fence(Ordering::SeqCst);
     if unchanged() {
         return true;
@@ -139,12 +163,53 @@ mod model {
                 let indices = Arc::clone(&indices);
                 thread::spawn(move || {
                     indices.publish(8);
-                    indices.wakes_reader()
+                    indices.wakes_reader(false)
+                })
+            };
+            let sleeps = indices.reader_may_sleep(0);
+            let rung = writer.join().unwrap() == Wake::Now;
+            assert!(!sleeps || rung, "asleep beside a record, and nobody rings");
+        });
+    }
+
+    /// A reader that dozes may miss the bells of all records but the last.
+    #[test]
+    fn no_bell_of_an_idle_writer_is_forgotten() {
+        loom::model(|| {
+            let indices = Arc::new(Indices::default());
+            let writer = {
+                let indices = Arc::clone(&indices);
+                thread::spawn(move || {
+                    [(8, false), (16, true)].map(|(head, is_idle)| {
+                        indices.publish(head);
+                        indices.wakes_reader(is_idle)
+                    })
+                })
+            };
+            let read = indices.head();
+            let dozes = indices.reader_may_doze(read);
+            let rung = writer.join().unwrap();
+            assert!(!dozes || read == 16 || rung[1] == Wake::Now, "dozing after {read}: {rung:?}");
+            assert!(rung.iter().filter(|wake| **wake == Wake::Now).count() <= 1, "{rung:?}");
+        });
+    }
+
+    /// One that has dozed and goes to sleep is woken by any record.
+    #[test]
+    fn a_reader_that_dozed_may_sleep() {
+        loom::model(|| {
+            let indices = Arc::new(Indices::default());
+            assert!(indices.reader_may_doze(0));
+            let writer = {
+                let indices = Arc::clone(&indices);
+                thread::spawn(move || {
+                    indices.publish(8);
+                    indices.wakes_reader(false)
                 })
             };
             let sleeps = indices.reader_may_sleep(0);
             let rung = writer.join().unwrap();
-            assert!(!sleeps || rung, "asleep beside a record, and nobody rings");
+            assert!(!sleeps || rung == Wake::Now, "asleep beside a record: {rung:?}");
         });
     }
 
@@ -194,14 +259,14 @@ mod model {
                 thread::spawn(move || {
                     [8, 16].map(|head| {
                         indices.publish(head);
-                        indices.wakes_reader()
+                        indices.wakes_reader(false)
                     })
                 })
             };
             let read = indices.head();
             let sleeps = indices.reader_may_sleep(read);
             let rung = writer.join().unwrap();
-            assert!(!sleeps || read == 16 || rung.contains(&true), "asleep after {read}");
+            assert!(!sleeps || read == 16 || rung.contains(&Wake::Now), "asleep after {read}");
         });
     }
 }

@@ -79,7 +79,7 @@ pub use coredump::{COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, COREDUMP_PIECE_BYTES,
 pub use features::{Feature, Features, UnknownFeature};
 pub use grants::{DirectoryGrant, Grants};
 pub use ids::{BATCH_TASKS_MAX, ChunkId, ModuleId, TaskId, TaskRange, WorkerId};
-pub use indices::RingError;
+pub use indices::{RingError, Wake};
 pub use limits::EMIT_OVERHEAD_BYTES;
 pub use limits::{
     EngineSettings, Limits, MEMORY_BYTES_MAX, MODULES_LIVING_MAX, Metering, OUTPUT_BYTES_MAX,
@@ -93,6 +93,7 @@ pub use message::{
 };
 pub use outcome::{
     Captured, Codec, Failure, Finished, Frame, GuestError, Metrics, Outcome, Scalar, TrapKind,
+    Written,
 };
 #[cfg(not(all(loom, test)))]
 pub use {

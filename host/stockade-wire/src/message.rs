@@ -299,7 +299,7 @@ pub enum WorkerMessage {
     /// A task's item, in the codec of its call.
     Emitted(TaskId, Vec<u8>),
     /// A task ended.
-    Finished(Box<Finished>),
+    Finished(Finished),
     /// A snapshot's state was written: so many bytes.
     Initialized {
         /// Bytes in the memory file.

@@ -8,7 +8,8 @@ use crate::bounds::{
     impl_bounded_decode,
 };
 use crate::codec::{
-    Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, impl_borrow_decode,
+    self, Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Reader, Writer,
+    impl_borrow_decode,
 };
 use crate::{Log, TaskId};
 
@@ -45,9 +46,16 @@ pub struct Finished {
     pub outcome: Outcome,
     /// What it used.
     pub metrics: Metrics,
-    /// What it wrote to stdout, where that was captured.
+    /// What it wrote and logged; `None` is nothing.
+    pub written: Option<Box<Written>>,
+}
+
+/// What a task wrote and logged. Few do, so it is kept apart.
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+pub struct Written {
+    /// To stdout, where that was captured.
     pub stdout: Captured,
-    /// What it wrote to stderr, where that was captured.
+    /// To stderr, where that was captured.
     pub stderr: Captured,
     /// What it logged, in order.
     pub log: Log,
@@ -55,53 +63,92 @@ pub struct Finished {
     pub log_dropped: u64,
 }
 
-impl Finished {
-    /// Whether the task wrote or logged anything.
-    fn has_written(&self) -> bool {
+impl Written {
+    /// Apart, if there is any of it.
+    pub fn if_any(self) -> Option<Box<Self>> {
         let is_empty = |stream: &Captured| stream.bytes.is_empty() && stream.dropped == 0;
         let is_silent = self.log.is_empty() && self.log_dropped == 0;
-        !(is_empty(&self.stdout) && is_empty(&self.stderr) && is_silent)
+        let is_any = !(is_empty(&self.stdout) && is_empty(&self.stderr) && is_silent);
+        is_any.then(|| Box::new(self))
     }
 }
 
-/// What few tasks write stands behind one byte that says whether there is any of it.
+impl Finished {
+    /// Of a task that used nothing and wrote nothing.
+    pub fn new(task: TaskId, outcome: Outcome) -> Self {
+        Self { task, outcome, metrics: Metrics::default(), written: None }
+    }
+}
+
+/// The numbers that every task has stand in front, each in as many bytes as it takes: most messages of a
+/// worker are this one, and so many bytes are read faster at once than number by number.
+///
+/// ```text
+/// task │ wall time │ processor time │ peak of memory: u64 each │ marks: u8 │ fuel │ outcome │ written
+/// ```
+///
+/// Times are nanoseconds, of which a number holds half a millennium. Fuel and what the task wrote are there
+/// where a mark says so.
 impl Encode for Finished {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        self.task.encode(encoder)?;
-        self.outcome.encode(encoder)?;
-        self.metrics.encode(encoder)?;
-        let has_written = self.has_written();
-        has_written.encode(encoder)?;
-        if has_written {
-            self.stdout.encode(encoder)?;
-            self.stderr.encode(encoder)?;
-            self.log.encode(encoder)?;
-            self.log_dropped.encode(encoder)?;
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let Metrics { wall_time, cpu_time, fuel, memory_peak_bytes } = self.metrics;
+        let mut head = [0; HEAD_BYTES];
+        let numbers = [self.task.0, nanos(wall_time), nanos(cpu_time), memory_peak_bytes];
+        for (bytes, number) in head.chunks_exact_mut(8).zip(numbers) {
+            bytes.copy_from_slice(&number.to_le_bytes());
         }
-        Ok(())
+        head[HEAD_BYTES - 1] = if fuel.is_some() { FUEL } else { 0 }
+            | if self.written.is_some() { WRITTEN } else { 0 };
+        encoder.writer().write(&head)?;
+        if let Some(fuel) = fuel {
+            fuel.encode(encoder)?;
+        }
+        self.outcome.encode(encoder)?;
+        match &self.written {
+            Some(written) => written.encode(encoder),
+            None => Ok(()),
+        }
     }
 }
 
 impl<Context> Decode<Context> for Finished {
     fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let mut finished = Self {
-            task: Decode::decode(decoder)?,
-            outcome: Decode::decode(decoder)?,
-            metrics: Decode::decode(decoder)?,
-            stdout: Captured::default(),
-            stderr: Captured::default(),
-            log: Log::default(),
-            log_dropped: 0,
-        };
-        if bool::decode(decoder)? {
-            finished.stdout = Decode::decode(decoder)?;
-            finished.stderr = Decode::decode(decoder)?;
-            finished.log = Decode::decode(decoder)?;
-            finished.log_dropped = Decode::decode(decoder)?;
+        let mut head = [0; HEAD_BYTES];
+        decoder.claim_bytes_read(HEAD_BYTES)?;
+        decoder.reader().read(&mut head)?;
+        let mut numbers = [0; 4];
+        for (number, bytes) in numbers.iter_mut().zip(head.chunks_exact(8)) {
+            *number = bytes.try_into().map_or(0, u64::from_le_bytes);
         }
-        Ok(finished)
+        let [task, wall_nanos, cpu_nanos, memory_peak_bytes] = numbers;
+        let marks = head[HEAD_BYTES - 1];
+        if marks & !(FUEL | WRITTEN) != 0 {
+            return Err(DecodeError::Other("no such mark of a report"));
+        }
+        let fuel = if marks & FUEL != 0 { Some(Decode::decode(decoder)?) } else { None };
+        Ok(Self {
+            task: TaskId(task),
+            outcome: Decode::decode(decoder)?,
+            metrics: Metrics {
+                wall_time: Duration::from_nanos(wall_nanos),
+                cpu_time: Duration::from_nanos(cpu_nanos),
+                fuel,
+                memory_peak_bytes,
+            },
+            written: if marks & WRITTEN != 0 { Some(Decode::decode(decoder)?) } else { None },
+        })
     }
 }
+
+/// Four numbers and the marks.
+const HEAD_BYTES: usize = 4 * 8 + 1;
+
+/// A mark: the task's fuel was counted.
+const FUEL: u8 = 1;
+
+/// A mark: the task has written or logged something.
+const WRITTEN: u8 = 2;
 
 impl_borrow_decode!(Finished);
 
@@ -136,7 +183,7 @@ pub enum Outcome {
 impl<Context> Decode<Context> for Outcome {
     fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
         Ok(match u32::decode(decoder)? {
-            0 => Self::Returned(Decode::decode(decoder)?),
+            0 => Self::Returned(codec::bytes(decoder)?),
             1 => Self::InFile(Decode::decode(decoder)?),
             2 => Self::Scalars(bounds::list::<SCALARS_MAX, _, _>(decoder)?),
             3 => Self::Exited(Decode::decode(decoder)?),
@@ -157,11 +204,11 @@ impl_borrow_decode!(Outcome);
 #[derive(Clone, Debug, PartialEq, Encode)]
 pub enum Failure {
     /// The task returned an error.
-    Error(GuestError),
+    Error(Box<GuestError>),
     /// The task panicked.
-    Panic(GuestError, Vec<Frame>),
+    Panic(Box<GuestError>, Vec<Frame>),
     /// The task could not decode its arguments.
-    BadArguments(GuestError),
+    BadArguments(Box<GuestError>),
     /// The guest trapped.
     Trap {
         /// Which trap.
@@ -348,30 +395,6 @@ pub struct Metrics {
     pub memory_peak_bytes: u64,
 }
 
-/// Times are nanoseconds, of which a number holds half a millennium.
-impl Encode for Metrics {
-    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        nanos(self.wall_time).encode(encoder)?;
-        nanos(self.cpu_time).encode(encoder)?;
-        self.fuel.encode(encoder)?;
-        self.memory_peak_bytes.encode(encoder)
-    }
-}
-
-impl<Context> Decode<Context> for Metrics {
-    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        Ok(Self {
-            wall_time: Duration::from_nanos(Decode::decode(decoder)?),
-            cpu_time: Duration::from_nanos(Decode::decode(decoder)?),
-            fuel: Decode::decode(decoder)?,
-            memory_peak_bytes: Decode::decode(decoder)?,
-        })
-    }
-}
-
-impl_borrow_decode!(Metrics);
-
 /// A captured stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Captured {
@@ -396,10 +419,7 @@ mod tests {
                 fuel: Some(5),
                 memory_peak_bytes: 1 << 33,
             },
-            stdout: Captured::default(),
-            stderr: Captured::default(),
-            log: Log::default(),
-            log_dropped: 0,
+            written: None,
         }
     }
 
@@ -408,15 +428,17 @@ mod tests {
         let mut log = Log::default();
         log.push(1, "line");
         let captured = |bytes: &[u8], dropped| Captured { bytes: bytes.to_vec(), dropped };
-        const SILENT_BYTES: usize = 23;
-        for (report, is_silent) in [
-            (finished(), true),
-            (Finished { stdout: captured(b"out", 0), ..finished() }, false),
-            (Finished { stdout: captured(b"", 1), ..finished() }, false),
-            (Finished { stderr: captured(b"", 1), ..finished() }, false),
-            (Finished { log, ..finished() }, false),
-            (Finished { log_dropped: 9, ..finished() }, false),
+        const SILENT_BYTES: usize = HEAD_BYTES + 5;
+        let none = Written::default;
+        for (written, is_silent) in [
+            (none(), true),
+            (Written { stdout: captured(b"out", 0), ..none() }, false),
+            (Written { stdout: captured(b"", 1), ..none() }, false),
+            (Written { stderr: captured(b"", 1), ..none() }, false),
+            (Written { log, ..none() }, false),
+            (Written { log_dropped: 9, ..none() }, false),
         ] {
+            let report = Finished { written: written.if_any(), ..finished() };
             let mut bytes = Vec::new();
             codec::encode(&report, &mut bytes).unwrap();
             assert_eq!(bytes.len() == SILENT_BYTES, is_silent, "{} bytes", bytes.len());
@@ -426,10 +448,24 @@ mod tests {
 
     #[test]
     fn a_time_too_long_to_write_is_the_longest_there_is() {
-        let endless = Metrics { wall_time: Duration::MAX, ..Metrics::default() };
+        let metrics = Metrics { wall_time: Duration::MAX, ..Metrics::default() };
         let mut bytes = Vec::new();
-        codec::encode(&endless, &mut bytes).unwrap();
-        let read: Metrics = codec::decode(&bytes).unwrap();
-        assert_eq!(read.wall_time, Duration::from_nanos(u64::MAX));
+        codec::encode(&Finished { metrics, ..finished() }, &mut bytes).unwrap();
+        let read: Finished = codec::decode(&bytes).unwrap();
+        assert_eq!(read.metrics.wall_time, Duration::from_nanos(u64::MAX));
+    }
+
+    #[test]
+    fn every_mark_is_known() {
+        let mut bytes = Vec::new();
+        codec::encode(&finished(), &mut bytes).unwrap();
+        for bit in 2..8 {
+            let mut marked = bytes.clone();
+            marked[HEAD_BYTES - 1] |= 1 << bit;
+            assert!(codec::decode::<Finished>(&marked).is_err());
+        }
+        for end in 0..bytes.len() {
+            assert!(codec::decode::<Finished>(&bytes[..end]).is_err());
+        }
     }
 }

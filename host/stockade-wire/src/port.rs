@@ -14,6 +14,9 @@
 //! [`BELL_INTERVAL`] after the bell before. So a host that looks once after that time finds it, however
 //! long the next task takes.
 //!
+//! A host that [may doze](HostPort::may_doze) looks by itself before long, and is rung for only by a
+//! worker that has nothing more to do.
+//!
 //! Without rings, because the system gave no memory for them, every message travels on the socket,
 //! and several of a host's at a time.
 //!
@@ -27,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use crate::descriptor::{Receiver, SendError, Sender};
 use crate::frame::{Body, FRAME_BYTES_MAX, Filled, FrameError, FrameReader};
-use crate::indices::RingError;
+use crate::indices::{RingError, Wake};
 use crate::ring::{RING_BODY_BYTES_MAX, Reader, Record, Rings, Writer};
 use crate::spin::Spin;
 use crate::{HostMessage, WorkerMessage, codec};
@@ -114,7 +117,7 @@ impl HostPort {
     /// [`SendError`]; the worker is of no further use.
     pub fn flush(&mut self) -> Result<(), SendError> {
         match &self.rings {
-            Some((writer, _)) if writer.wakes_reader() => self.sender.ring(),
+            Some((writer, _)) if writer.wakes_reader(true) == Wake::Now => self.sender.ring(),
             Some(_) => {}
             None => self.sender.flush_batch()?,
         }
@@ -178,12 +181,22 @@ impl HostPort {
 
     /// After everything was taken: whether there is nothing more until the socket says something.
     pub fn may_sleep(&self) -> bool {
+        self.may_rest(Reader::may_sleep)
+    }
+
+    /// As [`may_sleep`](Self::may_sleep), where the caller looks again within [`BELL_INTERVAL`] or a
+    /// little later: the worker rings only if it has nothing more to do.
+    pub fn may_doze(&self) -> bool {
+        self.may_rest(Reader::may_doze)
+    }
+
+    fn may_rest(&self, may_rest: impl Fn(&Reader) -> bool) -> bool {
         let Some((_, reader)) = &self.rings else { return true };
         if reader.release() {
             self.sender.ring();
         }
         // Whatever comes of an announced message comes on the socket.
-        self.announced || reader.may_sleep()
+        self.announced || may_rest(reader)
     }
 }
 
@@ -248,7 +261,7 @@ impl WorkerPort {
         if let Some(message) = self.take()? {
             return Ok(Some(message));
         }
-        self.signal();
+        self.signal(true);
         let since = Instant::now();
         if let Some((_, reader)) = &self.rings
             && !self.announced
@@ -322,7 +335,7 @@ impl WorkerPort {
             || now.saturating_duration_since(self.last_bell) >= BELL_INTERVAL
         {
             self.last_bell = now;
-            self.signal();
+            self.signal(bell == Bell::Now || !has_more_to_do);
         }
         Ok(())
     }
@@ -338,7 +351,8 @@ impl WorkerPort {
                 Err(RingError::Full) => {}
                 Err(error) => return Err(error.into()),
             }
-            self.signal();
+            // Nothing follows before the host reads.
+            self.signal(true);
             let sleeps = self.rings.as_ref().is_some_and(|(writer, _)| writer.may_sleep());
             if sleeps && self.receiver.fill_once()? == Filled::End {
                 return Err(SendError::Io(io::ErrorKind::BrokenPipe.into()));
@@ -347,15 +361,18 @@ impl WorkerPort {
         Ok(())
     }
 
-    /// Wakes the host if it sleeps beside results.
-    fn signal(&mut self) {
+    /// Wakes the host if it sleeps beside results; one that dozes only if this worker has nothing more
+    /// to do.
+    fn signal(&mut self, is_idle: bool) {
         if self.unsignalled > 0
             && let Some((writer, _)) = &self.rings
         {
-            self.unsignalled = 0;
-            if writer.wakes_reader() {
-                self.sender.ring();
+            match writer.wakes_reader(is_idle) {
+                Wake::Later => return,
+                Wake::Now => self.sender.ring(),
+                Wake::Needless => {}
             }
+            self.unsignalled = 0;
         }
     }
 }

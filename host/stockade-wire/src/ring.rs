@@ -19,7 +19,7 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crate::indices::{Indices, RingError};
+use crate::indices::{Indices, RingError, Wake};
 use crate::mapping::{Mapping, MappingError};
 
 /// Bytes of records that a ring holds: a power of two.
@@ -224,9 +224,10 @@ impl Writer {
         self.half.indices().publish(self.head);
     }
 
-    /// Whether the reader sleeps and has to be woken by a bell, which is said once.
-    pub fn wakes_reader(&self) -> bool {
-        self.half.indices().wakes_reader()
+    /// Whether the reader sleeps and has to be woken by a bell, which is said once. `is_idle`: nothing
+    /// follows before the reader writes something itself.
+    pub fn wakes_reader(&self, is_idle: bool) -> Wake {
+        self.half.indices().wakes_reader(is_idle)
     }
 
     /// Whether to sleep until a bell rings, after [`RingError::Full`].
@@ -300,6 +301,12 @@ impl Reader {
     /// Whether to sleep until a bell rings, after there was no record.
     pub fn may_sleep(&self) -> bool {
         self.half.indices().reader_may_sleep(self.tail)
+    }
+
+    /// As [`may_sleep`](Self::may_sleep), by a reader that will look again soon: a bell rings only if
+    /// the writer has nothing more to do.
+    pub fn may_doze(&self) -> bool {
+        self.half.indices().reader_may_doze(self.tail)
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn failure_of(error: &wasmtime::Error, state: &GuestState) -> Failure
     }
     // A guest that says it panicked says more than that a growth was refused some time before.
     if let Some(panic) = panic_record(&state.call.error) {
-        return Failure::Panic(panic, backtrace(error));
+        return Failure::Panic(Box::new(panic), backtrace(error));
     }
     if let Some(wanted) = state.meter.refused_bytes() {
         return memory_failure(wanted, state);

@@ -18,8 +18,8 @@ use stockade_abi::Status;
 use stockade_wire::descriptor::SendError;
 use stockade_wire::frame::FrameError;
 use stockade_wire::{
-    Bell, Callee, Captured, Failure, Grants, HookCall, HostMessage, Invocation, Limits, Log,
-    Metering, Outcome, Scalar, StatusPage, WorkerMessage, WorkerPort,
+    Bell, Callee, Failure, Grants, HookCall, HostMessage, Invocation, Limits, Metering, Outcome,
+    Scalar, StatusPage, WorkerMessage, WorkerPort, Written,
 };
 use wasmtime::{Engine, Extern, Instance, Memory, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -185,10 +185,7 @@ impl GuestState {
 pub(crate) struct Usage {
     pub(crate) fuel: Option<u64>,
     pub(crate) memory_peak_bytes: u64,
-    pub(crate) stdout: Captured,
-    pub(crate) stderr: Captured,
-    pub(crate) log: Log,
-    pub(crate) log_dropped: u64,
+    pub(crate) written: Option<Box<Written>>,
 }
 
 /// An instance, once [`prepare`](Self::prepare)d, and its store.
@@ -345,10 +342,13 @@ impl Guest {
         Usage {
             fuel: fuel.map(|left| state.call.fuel_used(left)),
             memory_peak_bytes: state.meter.memory_peak_bytes(),
-            stdout,
-            stderr,
-            log: std::mem::take(&mut state.call.log),
-            log_dropped: state.call.log_dropped,
+            written: Written {
+                stdout,
+                stderr,
+                log: std::mem::take(&mut state.call.log),
+                log_dropped: state.call.log_dropped,
+            }
+            .if_any(),
         }
     }
 
@@ -378,14 +378,14 @@ impl Guest {
         Ok(match Status::from_number(status) {
             Status::Success => call.take_result(),
             Status::BadArguments => {
-                Outcome::Failed(Failure::BadArguments(failure::guest_error(&call.error)))
+                Outcome::Failed(Failure::BadArguments(Box::new(failure::guest_error(&call.error))))
             }
             Status::Error => {
                 let mut error = failure::guest_error(&call.error);
                 if error.message.is_empty() {
                     error.message = format!("status {status}, and no error was written");
                 }
-                Outcome::Failed(Failure::Error(error))
+                Outcome::Failed(Failure::Error(Box::new(error)))
             }
         })
     }

@@ -40,8 +40,8 @@ use crate::lockdown::Space;
 use crate::payload::{CallInput, FileInput};
 use crate::stopwatch::Stopwatch;
 use stockade_wire::{
-    Callee, Captured, ChunkId, Codec, Failure, Finished, HookCall, Instances, Invocation, Limits,
-    Load, Log, Metrics, ModuleId, Outcome, Setup, StatusPage, TaskId,
+    Callee, ChunkId, Codec, Failure, Finished, HookCall, Instances, Invocation, Limits, Load,
+    Metrics, ModuleId, Outcome, Setup, StatusPage, TaskId,
 };
 
 /// Why a module could not be loaded.
@@ -284,8 +284,7 @@ impl Runtime {
         let (wall_time, cpu_time) = self.stopwatch.stop();
         let Usage { fuel, memory_peak_bytes, .. } = usage;
         let metrics = Metrics { wall_time, cpu_time, fuel, memory_peak_bytes };
-        let Usage { stdout, stderr, log, log_dropped, .. } = usage;
-        Ok(Finished { task, outcome, metrics, stdout, stderr, log, log_dropped })
+        Ok(Finished { task, outcome, metrics, written: usage.written })
     }
 
     /// Empties the memory of the last task's instance, if that has ended. For when the task's answer
@@ -388,15 +387,7 @@ fn not_loaded(module: ModuleId) -> Failure {
 
 /// The answer for a task that was revoked, and for those behind it in its batch.
 fn recalled(task: TaskId) -> Finished {
-    Finished {
-        task,
-        outcome: Outcome::Recalled,
-        metrics: Metrics::default(),
-        stdout: Captured::default(),
-        stderr: Captured::default(),
-        log: Log::default(),
-        log_dropped: 0,
-    }
+    Finished::new(task, Outcome::Recalled)
 }
 
 /// Takes the input out of an invocation, of which only the names are needed from then on.

@@ -322,7 +322,7 @@ impl Session {
             };
             let is_last = is_last || finished.outcome == Outcome::Recalled;
             let bell = if is_last { Bell::Soon } else { Bell::Busy };
-            self.host.send(&WorkerMessage::Finished(Box::new(finished)), bell)?;
+            self.host.send(&WorkerMessage::Finished(finished), bell)?;
             self.runtime.rest();
             if is_last {
                 break;

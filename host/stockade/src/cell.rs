@@ -37,7 +37,7 @@ use stockade_wire::{Codec, TaskId};
 
 use crate::buffer::BufferSlot;
 use crate::completions::Completions;
-use crate::event_loop::{Awaited, Wakers};
+use crate::event_loop::{Awaited, Lead, Wakers};
 use crate::payload::Payload;
 use crate::report::{Status, Summary};
 use crate::semaphore::Permit;
@@ -352,7 +352,10 @@ impl TaskCell {
             return Some(completed);
         }
         // If nobody else does, this thread listens to the workers itself.
-        self.spec.link.event_loop.lead(self.awaited(), deadline, || self.is_done());
+        self.spec
+            .link
+            .event_loop
+            .lead(self.awaited(), deadline, Lead::Listening, || self.is_done());
         let mut state = self.lock();
         loop {
             if let Some(completed) = state.done() {
@@ -385,7 +388,10 @@ impl TaskCell {
     /// taken.
     pub(crate) fn next_emitted(&self) -> Option<(Codec, Vec<u8>)> {
         if !self.has_news() {
-            self.spec.link.event_loop.lead(self.awaited(), None, || self.has_news());
+            self.spec
+                .link
+                .event_loop
+                .lead(self.awaited(), None, Lead::Listening, || self.has_news());
         }
         let mut state = self.lock();
         loop {

@@ -111,6 +111,8 @@ pub(crate) struct Driver {
     timer: Option<Moment>,
     /// When to look for results that were not rung for.
     looks: Looks,
+    /// Whether this turn's caller looks by itself when one is due.
+    dozes: bool,
     workers: IdMap<WorkerId, WorkerProcess>,
     /// Workers that the supervisor has not started yet, and whether they are to end at once.
     starting: BTreeMap<WorkerId, bool>,
@@ -172,6 +174,7 @@ impl Driver {
             infos: BTreeMap::new(),
             entries: Entries::default(),
             looks: Looks::default(),
+            dozes: false,
             unflushed: Vec::new(),
             unheard: VecDeque::new(),
             steps_left: TURN_STEPS_MAX,

@@ -49,14 +49,24 @@ pub(crate) enum Entry {
     Map(Box<MapEntry>),
 }
 
-/// What a worker says of a task's end.
+/// What a worker says of a task's end. It is large and there is one for each task, so it is lent from one to
+/// the next and not moved.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) finished: Box<Finished>,
+    pub(crate) finished: Finished,
     /// Where the input lies, and perhaps the result, if that is a file of the worker's.
     pub(crate) memory: Option<Arc<SharedMemory>>,
     /// What its guest was at.
     pub(crate) dump: Option<Coredump>,
+}
+
+impl Answer {
+    /// Takes all of it, and leaves one that says nothing.
+    fn take(&mut self) -> Self {
+        let Self { finished, memory, dump } = self;
+        let finished = mem::replace(finished, Finished::new(finished.task, Outcome::Recalled));
+        Self { finished, memory: memory.take(), dump: dump.take() }
+    }
 }
 
 /// Why a task ends, and what is known of that.
@@ -230,8 +240,9 @@ impl Entry {
         }
     }
 
-    /// `worker` says how a task has ended, which is kept for its end. False where it may not say so.
-    pub(crate) fn answer(&mut self, worker: WorkerId, answer: Answer, now: Moment) -> bool {
+    /// `worker` says how a task has ended, which is taken from `answer` and kept for its end. False where
+    /// it may not say so.
+    pub(crate) fn answer(&mut self, worker: WorkerId, answer: &mut Answer, now: Moment) -> bool {
         match self {
             Self::One(one) => one.answer(worker, answer),
             Self::Several(several) => {
@@ -356,10 +367,12 @@ fn accepts(spec: &TaskSpec, payload: &Payload, emitted_bytes: u64, answer: &Answ
 
 /// Whether what a task has written and logged, as its worker says, is within its limits.
 fn accepts_written(limits: &Limits, finished: &Finished) -> bool {
-    [&finished.stdout, &finished.stderr]
-        .iter()
-        .all(|stream| stream.bytes.len() as u64 <= limits.stdio_bytes)
-        && finished.log.bytes() <= limits.stdio_bytes
+    finished.written.as_ref().is_none_or(|written| {
+        [&written.stdout, &written.stderr]
+            .iter()
+            .all(|stream| stream.bytes.len() as u64 <= limits.stdio_bytes)
+            && written.log.bytes() <= limits.stdio_bytes
+    })
 }
 
 /// Where a single task is sent.

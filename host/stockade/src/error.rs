@@ -512,9 +512,9 @@ impl TaskError {
 
     pub(crate) fn from_failure(failure: Failure, wall_time: Option<Duration>) -> Self {
         match failure {
-            Failure::Error(error) => Self::Guest(error),
-            Failure::Panic(error, backtrace) => Self::Panic { error, backtrace },
-            Failure::BadArguments(error) => Self::BadArguments(error),
+            Failure::Error(error) => Self::Guest(*error),
+            Failure::Panic(error, backtrace) => Self::Panic { error: *error, backtrace },
+            Failure::BadArguments(error) => Self::BadArguments(*error),
             Failure::Trap { kind, message, backtrace } => Self::Trap { kind, message, backtrace },
             Failure::Deadline { backtrace } => {
                 Self::Deadline { limit: wall_time.unwrap_or_default(), backtrace }

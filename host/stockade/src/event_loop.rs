@@ -50,12 +50,26 @@ use crate::sync::wake;
 /// What a leader waits for, as a number that the code which ends it knows too; 0 is nothing.
 pub(crate) type Awaited = u64;
 
+/// How a leader waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lead {
+    /// Woken for each result, or for several that ended close to each other.
+    Listening,
+    /// For a caller that takes many results and comes back for more: while they come, it is woken when a
+    /// look is due, or by a worker that has nothing more to do.
+    Dozing,
+}
+
 /// How long a caller may look for its result before it sleeps: where nobody looks, a short task's comes
 /// within this time.
 const SPIN_MAX: Duration = Duration::from_micros(50);
 
 /// Commands that are left in the queue: as many as a turn for them is worth, and no memory to speak of.
 const LEFT_MAX: usize = 256;
+
+/// How long the pool's own thread leaves the poller to a caller that takes the results of a map and comes
+/// back for more.
+const NAP: Duration = Duration::from_millis(1);
 
 /// Turns of one call beside its own, for what others have left in the queue meanwhile: enough that a
 /// bell is seldom needed, and together some milliseconds at most.
@@ -79,6 +93,8 @@ pub(crate) struct EventLoop {
     led: AtomicBool,
     /// What for, while it does nothing else.
     awaited: AtomicU64,
+    /// How often one has led that dozed.
+    leads: AtomicU64,
     /// How long leaders have waited.
     spin: Mutex<Spin>,
     /// Processors that this process may use.
@@ -101,6 +117,7 @@ impl EventLoop {
             saturated: AtomicBool::new(false),
             led: AtomicBool::new(false),
             awaited: AtomicU64::new(0),
+            leads: AtomicU64::new(0),
             spin: Mutex::new(Spin::new(SPIN_MAX)),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             own_thread: OnceLock::new(),
@@ -271,13 +288,22 @@ impl EventLoop {
         let Some(poller) = &self.poller else { return };
         become_own_thread();
         let _ = self.own_thread.set(std::thread::current());
-        let mut events = Vec::new();
+        let (mut events, mut leads) = (Vec::new(), 0);
         while !self.ended.load(Ordering::Acquire) {
             poller.wait(None, &mut events);
             // What came with a bell first: nobody else will hear of it, and a leader may need it.
             self.hear_in_time(&events);
             if events.contains(&PollEvent::Bell) {
                 self.pass_on(poller);
+            }
+            // A caller that takes the results of a map hears the workers whenever it comes back, so
+            // this thread would only take the processor from it.
+            loop {
+                let before = std::mem::replace(&mut leads, self.leads.load(Ordering::Relaxed));
+                if leads == before || self.ended.load(Ordering::Acquire) {
+                    break;
+                }
+                std::thread::park_timeout(NAP);
             }
         }
         // For a leader, if it was its bell that was heard here last.
@@ -301,8 +327,10 @@ impl EventLoop {
     /// Has the driver hear what was rung for: now, or by the thread that works for it.
     fn hear_in_time(&self, events: &[PollEvent]) {
         match self.driver.try_lock() {
-            Ok(guard) => self.hear_with(guard, events),
-            Err(TryLockError::Poisoned(poisoned)) => self.hear_with(poisoned.into_inner(), events),
+            Ok(guard) => self.hear_with(guard, events, Lead::Listening),
+            Err(TryLockError::Poisoned(poisoned)) => {
+                self.hear_with(poisoned.into_inner(), events, Lead::Listening);
+            }
             Err(TryLockError::WouldBlock) => {
                 for event in events {
                     match *event {
@@ -320,18 +348,16 @@ impl EventLoop {
     }
 
     /// Has the driver hear what was rung for.
-    fn hear(&self, events: &[PollEvent]) {
-        self.hear_with(self.lock(), events);
-    }
-
-    fn hear_with(&self, guard: MutexGuard<'_, Option<Driver>>, events: &[PollEvent]) {
+    fn hear_with(&self, guard: MutexGuard<'_, Option<Driver>>, events: &[PollEvent], how: Lead) {
         self.turn(guard, |driver| {
+            driver.doze(how == Lead::Dozing);
             for event in events {
                 if let PollEvent::Worker(worker) = *event {
                     driver.call(worker);
                 }
             }
             driver.look_around(&self.requests.1);
+            driver.doze(false);
         });
         self.catch_up();
     }
@@ -343,6 +369,7 @@ impl EventLoop {
         &self,
         awaited: Awaited,
         deadline: Option<Instant>,
+        how: Lead,
         mut done: impl FnMut() -> bool,
     ) -> bool {
         let Some(poller) = &self.poller else { return false };
@@ -353,10 +380,10 @@ impl EventLoop {
         let mut since = None;
         while !done() && !self.ended.load(Ordering::Acquire) {
             let heard = match since {
-                Some(_) => self.look_around(),
+                Some(_) => self.look_around(how),
                 None => {
                     since = Some(Instant::now());
-                    self.look_for(&mut done)
+                    self.look_for(how, &mut done)
                 }
             };
             // Not even a flood holds up who does not wait any longer.
@@ -375,11 +402,14 @@ impl EventLoop {
             }
             self.stop_awaiting();
             if !events.is_empty() {
-                self.hear(&events);
+                self.hear_with(self.lock(), &events, how);
             }
         }
         if let Some(since) = since {
             self.spin().note(since.elapsed());
+        }
+        if how == Lead::Dozing {
+            self.leads.fetch_add(1, Ordering::Relaxed);
         }
         self.led.store(false, Ordering::Release);
         if self.ended.load(Ordering::Acquire) {
@@ -391,14 +421,14 @@ impl EventLoop {
 
     /// Looks for what workers write without their ringing for it, where that pays and takes no
     /// processor from one of them; then hears it. Says whether that was anything.
-    fn look_for(&self, done: &mut impl FnMut() -> bool) -> bool {
+    fn look_for(&self, how: Lead, done: &mut impl FnMut() -> bool) -> bool {
         let pays = self.spin().pays();
         let busy = if pays { self.lock().as_ref().map_or(0, Driver::stay_awake) } else { 0 };
         if (1..self.processors).contains(&busy) {
             self.spin().look(|| done() || self.has_written());
         }
         // Even if it is done: from now on they ring again.
-        self.hear_busy(self.lock())
+        self.hear_busy(self.lock(), how)
     }
 
     /// Whether something was written and not heard, if nobody else works for the driver.
@@ -422,15 +452,17 @@ impl EventLoop {
     }
 
     /// Hears what workers have written and not rung for. Says whether that was anything.
-    fn look_around(&self) -> bool {
-        self.driver.try_lock().is_ok_and(|guard| self.hear_busy(guard))
+    fn look_around(&self, how: Lead) -> bool {
+        self.driver.try_lock().is_ok_and(|guard| self.hear_busy(guard, how))
     }
 
-    fn hear_busy(&self, guard: MutexGuard<'_, Option<Driver>>) -> bool {
+    fn hear_busy(&self, guard: MutexGuard<'_, Option<Driver>>, how: Lead) -> bool {
         let mut heard = false;
         self.turn(guard, |driver| {
+            driver.doze(how == Lead::Dozing);
             heard = driver.hear_busy();
             driver.look_around(&self.requests.1);
+            driver.doze(false);
         });
         self.catch_up();
         heard

@@ -106,7 +106,8 @@ impl<T: TaskResult> Function<T> {
     pub fn submit(&self, arguments: impl Arguments) -> Result<TaskHandle<T>, SubmitError> {
         let mut known = Some(self.spec.clone());
         let core = &self.pool.core;
-        let (own, payload) = core.encode(&self.target, arguments, &self.options, &mut known)?;
+        let (own, payload) =
+            core.encode(&self.target, arguments, &self.options, &mut known, false)?;
         let permit = core.permit(core.patience(&self.options))?;
         core.enqueue(own.unwrap_or_else(|| self.spec.clone()), payload, &self.options, permit)
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::completions::Completions;
+use crate::event_loop::Lead;
 use crate::task::{TaskHandle, TaskResult};
 use crate::{TaskError, deadline};
 
@@ -260,7 +261,7 @@ impl<T: TaskResult> TaskFilter<T> {
         {
             // If nobody else does, this thread listens to their workers itself.
             let event_loop = &task.cell.spec.link.event_loop;
-            event_loop.lead(self.ended.awaited(), until, || self.ended.has_next());
+            event_loop.lead(self.ended.awaited(), until, Lead::Listening, || self.ended.has_next());
         }
         let number = self.ended.next(until).ok_or(TimedOut)?;
         Ok(self.under_way.remove(&number))

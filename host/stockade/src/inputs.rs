@@ -15,6 +15,9 @@ use crate::payload::{FIXED_BYTES, Payload};
 /// a batch travels in the ring.
 const BATCH_BYTES_MAX: usize = 16 << 10;
 
+/// The most tasks for which room is made before their inputs are there.
+const ENDS_MAX: usize = 1024;
+
 /// What the tasks of a batch are called with.
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
@@ -58,13 +61,17 @@ impl Inputs {
         }
     }
 
-    /// Adds what one more task is called with, which [fits](Self::fits), as a copy.
-    pub(crate) fn copy(&mut self, payload: &Payload) {
+    /// Adds what one more task is called with, which [fits](Self::fits), as a copy. `tasks` are expected
+    /// in all.
+    pub(crate) fn copy(&mut self, payload: &Payload, tasks: usize) {
         match payload {
             Payload::Task { codec, input } => {
                 let many = self.many.get_or_insert_with(|| {
                     self.kind = Payload::Task { codec: *codec, input: Box::default() };
-                    Many::Calls { bytes: Vec::new(), ends: Vec::new(), longest: 0 }
+                    let expected = input.len().saturating_mul(tasks).min(BATCH_BYTES_MAX);
+                    let (bytes, ends) =
+                        (Vec::with_capacity(expected), Vec::with_capacity(tasks.min(ENDS_MAX)));
+                    Many::Calls { bytes, ends, longest: 0 }
                 });
                 if let Many::Calls { bytes, ends, longest } = many {
                     bytes.extend_from_slice(input);
@@ -174,6 +181,32 @@ impl Inputs {
         }
     }
 
+    /// As [`calls`](Self::calls), which takes the inputs of all tasks out, if all are called, and copies
+    /// none. They are to be [taken back](Self::take_back).
+    pub(crate) fn lend(&mut self, from: u32, to: u32, function: u32) -> (Invocation, Vec<u32>) {
+        if from > 0 || to < self.count() {
+            return self.calls(from, to, function);
+        }
+        let all = match &mut self.many {
+            Some(Many::Calls { bytes, .. }) => mem::take(bytes),
+            _ => return self.calls(from, to, function),
+        };
+        let (mut invocation, lengths) = self.calls(from, to, function);
+        if let Invocation::Task(call) = &mut invocation {
+            call.input = all;
+        }
+        (invocation, lengths)
+    }
+
+    /// Takes back what was lent.
+    pub(crate) fn take_back(&mut self, lent: Invocation) {
+        if let (Some(Many::Calls { bytes, .. }), Invocation::Task(call)) = (&mut self.many, lent)
+            && bytes.is_empty()
+        {
+            *bytes = call.input;
+        }
+    }
+
     /// All of them as calls.
     pub(crate) fn into_calls(self, function: u32) -> (Invocation, Vec<u32>) {
         self.calls(0, self.count(), function)
@@ -218,7 +251,7 @@ mod tests {
         let mut inputs = Inputs::default();
         for payload in payloads {
             assert!(Inputs::is_small(payload) && inputs.fits(payload));
-            inputs.copy(payload);
+            inputs.copy(payload, payloads.len());
         }
         inputs
     }
@@ -236,6 +269,14 @@ mod tests {
         assert_eq!(cut(0, 3), (b"tobe".to_vec(), vec![2, 0, 2]));
         assert_eq!(cut(1, 3), (b"be".to_vec(), vec![0, 2]));
         assert_eq!(cut(2, 3), (b"be".to_vec(), vec![]));
+        let mut inputs = inputs;
+        for (from, to) in [(0, 3), (0, 1), (1, 3), (0, 3)] {
+            let expected = inputs.calls(from, to, 7);
+            let lent = inputs.lend(from, to, 7);
+            assert_eq!(lent, expected);
+            inputs.take_back(lent.0);
+            assert_eq!(inputs.calls(from, to, 7), expected);
+        }
         let given = GivenArguments::Encoded { codec: Codec::Json, bytes: b"be".to_vec() };
         assert_eq!(inputs.given(2), given);
         assert_eq!((inputs.count(), inputs.task_bytes()), (3, 2 + 5 + FIXED_BYTES / 3));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockade_wire::{Captured, Finished, Log, LogLine, TaskId, WorkerId};
+use stockade_wire::{Captured, Finished, LogLine, TaskId, WorkerId, Written};
 
 use crate::TaskError;
 use crate::cell::TaskCell;
@@ -68,16 +68,7 @@ pub(crate) struct Summary {
     pub(crate) fuel: Option<u64>,
     pub(crate) memory_peak_bytes: u64,
     written: Option<Box<Written>>,
-}
-
-/// What a task wrote, and what few others leave.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Written {
-    pub(crate) stdout: Captured,
-    pub(crate) stderr: Captured,
-    pub(crate) log: Log,
-    pub(crate) log_dropped: u64,
-    pub(crate) coredump: Option<Coredump>,
+    coredump: Option<Box<Coredump>>,
 }
 
 impl Summary {
@@ -94,12 +85,13 @@ impl Summary {
             fuel: None,
             memory_peak_bytes: 0,
             written: None,
+            coredump: None,
         }
     }
 
     /// Takes over what is known of the run that ended the task: when it was started, at this age, and
     /// what its worker answered.
-    pub(crate) fn run(&mut self, started: Option<Duration>, answer: Option<Answer>) {
+    pub(crate) fn run(&mut self, started: Option<Duration>, answer: Option<&mut Answer>) {
         if let Some(started) = started {
             self.queue_wait = started;
             self.wall_time = self.lifetime.saturating_sub(started);
@@ -109,23 +101,12 @@ impl Summary {
                 // It was answered before it was known to be next.
                 self.queue_wait = self.queue_wait.saturating_sub(finished.metrics.wall_time);
             }
-            self.hear(*finished, dump);
-        }
-    }
-
-    /// Takes over what the worker says.
-    fn hear(&mut self, finished: Finished, coredump: Option<Coredump>) {
-        let Finished { metrics, stdout, stderr, log, log_dropped, .. } = finished;
-        self.wall_time = metrics.wall_time;
-        self.cpu_time = metrics.cpu_time;
-        self.fuel = metrics.fuel;
-        self.memory_peak_bytes = metrics.memory_peak_bytes;
-        let nothing = Captured::default();
-        let has_written =
-            stdout != nothing || stderr != nothing || !log.is_empty() || log_dropped > 0;
-        if has_written || coredump.is_some() {
-            let written = Written { stdout, stderr, log, log_dropped, coredump };
-            self.written = Some(Box::new(written));
+            let Finished { metrics, written, .. } = finished;
+            self.wall_time = metrics.wall_time;
+            self.cpu_time = metrics.cpu_time;
+            self.fuel = metrics.fuel;
+            self.memory_peak_bytes = metrics.memory_peak_bytes;
+            (self.written, self.coredump) = (written.take(), dump.take().map(Box::new));
         }
     }
 
@@ -137,7 +118,7 @@ impl Summary {
     /// The whole report of the task of `cell`.
     pub(crate) fn report(&self, cell: &TaskCell) -> TaskReport {
         let (task, spec) = (cell.id, &*cell.spec);
-        let Written { stdout, stderr, log, log_dropped, coredump } = self.written();
+        let Written { stdout, stderr, log, log_dropped } = self.written();
         TaskReport {
             task,
             target: spec.target.clone(),
@@ -156,7 +137,7 @@ impl Summary {
             stderr,
             log: log.lines().collect(),
             log_dropped,
-            coredump,
+            coredump: self.coredump.as_deref().cloned(),
         }
     }
 }

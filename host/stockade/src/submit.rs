@@ -260,13 +260,15 @@ impl Pool {
 
 impl Core {
     /// Encodes one of several items, with what they have in common: that is found for the first of
-    /// them and kept in `known`. Returns what one that names its own function has for itself.
+    /// them and kept in `known`. Returns what one that names its own function has for itself. `is_checked`
+    /// says that [`check_spec`](Self::check_spec) has just accepted `known`: to ask takes three locks.
     pub(crate) fn encode(
         &self,
         target: &Target,
         arguments: impl Arguments,
         options: &TaskOptions,
         known: &mut Option<Arc<TaskSpec>>,
+        is_checked: bool,
     ) -> Result<(Option<Arc<TaskSpec>>, Payload), SubmitError> {
         if arguments.names_function() {
             let spec = self.spec(target, &arguments, options)?;
@@ -274,14 +276,20 @@ impl Core {
             return Ok((Some(spec), payload));
         }
         let spec = match known {
+            Some(spec) if is_checked => spec,
             Some(spec) => {
-                self.check()?;
-                self.check_module(spec.module)?;
+                self.check_spec(spec)?;
                 spec
             }
             None => known.insert(self.spec(target, &arguments, options)?),
         };
         Ok((None, self.payload(spec, arguments)?))
+    }
+
+    /// Whether the pool takes tasks of this function.
+    pub(crate) fn check_spec(&self, spec: &TaskSpec) -> Result<(), SubmitError> {
+        self.check()?;
+        self.check_module(spec.module)
     }
 
     /// Whether the pool takes tasks.
@@ -516,7 +524,7 @@ impl<'a, T: TaskResult> Together<'a, T> {
             self.submit();
         }
         if is_small {
-            self.inputs.copy(&payload);
+            self.inputs.copy(&payload, 1);
             self.gathered.push((spec, payload, permit));
         } else {
             self.handles.push(self.core.enqueue(spec, payload, self.options, permit));

@@ -12,13 +12,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use stockade_wire::{Codec, Scalar, TaskId};
+use stockade_wire::{Codec, Scalar, TaskId, Written};
 
 use crate::buffer::{BufferSlot, SharedBuffer};
 use crate::cell::{CallbackId, Completed, TaskCell};
 use crate::deadline;
 use crate::driver::Request as DriverRequest;
-use crate::report::{Status, Summary, TaskReport, Written};
+use crate::report::{Status, Summary, TaskReport};
 use crate::shape::Shape;
 use crate::spec::TaskSpec;
 use crate::{CommandOutput, Pool, TaskError, Undecodable, codec, scalar};

@@ -100,7 +100,7 @@ fn wire() -> Vec<Vec<u8>> {
         Outcome::Exited(1),
         Outcome::Recalled,
         Outcome::ItemFailed { index: 1, failure: Failure::Output { limit: 1 } },
-        Outcome::Failed(Failure::Panic(error(), vec![frame()])),
+        Outcome::Failed(Failure::Panic(Box::new(error()), vec![frame()])),
         Outcome::Failed(Failure::Trap {
             kind: TrapKind::Unreachable,
             message: "t".into(),
@@ -109,15 +109,10 @@ fn wire() -> Vec<Vec<u8>> {
         Outcome::Failed(Failure::Memory { limit: 1, wanted: 2 }),
     ];
     let finished = |outcome| {
-        WorkerMessage::Finished(Box::new(Finished {
-            task: TaskId(1),
-            outcome,
-            metrics: Metrics { wall_time: Duration::from_millis(1), ..Metrics::default() },
-            stdout: Captured { bytes: b"out".into(), dropped: 1 },
-            stderr: Captured::default(),
-            log: log(),
-            log_dropped: 0,
-        }))
+        let metrics = Metrics { wall_time: Duration::from_millis(1), ..Metrics::default() };
+        let stdout = Captured { bytes: b"out".into(), dropped: 1 };
+        let written = Written { stdout, log: log(), ..Written::default() }.if_any();
+        WorkerMessage::Finished(Finished { metrics, written, ..Finished::new(TaskId(1), outcome) })
     };
     let mut worker: Vec<_> = outcomes.into_iter().map(finished).collect();
     worker.extend([

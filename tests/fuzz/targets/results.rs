@@ -219,9 +219,9 @@ fn tell(ending: &Ending<'_>) {
     let function = ending.message.to_owned();
     let backtrace = vec![Frame { function, index: 0, offset: Some(0) }];
     let failure = match ending.kind % 10 {
-        0 => Failure::Error(error),
-        1 => Failure::Panic(error, backtrace),
-        2 => Failure::BadArguments(error),
+        0 => Failure::Error(Box::new(error)),
+        1 => Failure::Panic(Box::new(error), backtrace),
+        2 => Failure::BadArguments(Box::new(error)),
         3 => Failure::Trap { kind: TrapKind::Other, message: ending.message.into(), backtrace },
         4 => Failure::Deadline { backtrace },
         5 => Failure::Fuel { limit: ending.number },

@@ -12,7 +12,9 @@ use std::os::unix::fs::FileExt;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use stockade_wire::{RING_BODY_BYTES_MAX, RING_BYTES, Reader, Record, RingError, Rings, Writer};
+use stockade_wire::{
+    RING_BODY_BYTES_MAX, RING_BYTES, Reader, Record, RingError, Rings, Wake, Writer,
+};
 
 /// Bytes before the records: two rings' indices, each word in a line of its own.
 const RECORDS_AT: u64 = 4096;
@@ -123,7 +125,13 @@ fuzz_target!(|steps: Vec<Step>| {
                 let way = &ways[1 - side as usize];
                 let may_sleep = way.reader.may_sleep();
                 assert!(is_hostile || may_sleep == way.written.is_empty());
-                assert!(is_hostile || may_sleep == way.writer.wakes_reader());
+                let wakes = way.writer.wakes_reader(false) == Wake::Now;
+                assert!(is_hostile || may_sleep == wakes);
+                let may_doze = way.reader.may_doze();
+                assert!(is_hostile || may_doze == may_sleep);
+                assert!(is_hostile || way.writer.wakes_reader(false) != Wake::Now);
+                let wakes = way.writer.wakes_reader(true) == Wake::Now;
+                assert!(is_hostile || may_doze == wakes);
             }
             Step::Starve { side } => {
                 let way = &mut ways[side as usize];

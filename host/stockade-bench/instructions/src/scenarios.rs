@@ -68,20 +68,14 @@ fn encode(tasks: u64, batch: u32) {
 fn decode(tasks: u64) {
     let mut frames = Vec::new();
     for number in 1..=MANY_ANSWERS {
-        let finished = WorkerMessage::Finished(Box::new(Finished {
-            task: TaskId(number),
-            outcome: Outcome::Returned(PAYLOAD.to_vec()),
-            metrics: Metrics {
-                wall_time: Duration::from_micros(9),
-                cpu_time: Duration::from_micros(8),
-                fuel: None,
-                memory_peak_bytes: 18 << 16,
-            },
-            stdout: Captured::default(),
-            stderr: Captured::default(),
-            log: Log::default(),
-            log_dropped: 0,
-        }));
+        let metrics = Metrics {
+            wall_time: Duration::from_micros(9),
+            cpu_time: Duration::from_micros(8),
+            fuel: None,
+            memory_peak_bytes: 18 << 16,
+        };
+        let answer = Finished::new(TaskId(number), Outcome::Returned(PAYLOAD.to_vec()));
+        let finished = WorkerMessage::Finished(Finished { metrics, ..answer });
         frame::encode_inline(&finished, &mut frames).expect("an answer can be encoded");
     }
     let mut reader = FrameReader::new(Cursor::new(frames), Limits::default().frame_bytes());

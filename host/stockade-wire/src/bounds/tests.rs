@@ -30,15 +30,8 @@ fn letters(count: usize) -> String {
 
 fn failed(failure: Failure) -> WorkerMessage {
     let outcome = Outcome::Failed(failure);
-    WorkerMessage::Finished(Box::new(Finished {
-        task: TaskId(1),
-        outcome,
-        metrics: Metrics { wall_time: Duration::from_nanos(1), ..Metrics::default() },
-        stdout: Captured::default(),
-        stderr: Captured::default(),
-        log: Log::default(),
-        log_dropped: 0,
-    }))
+    let metrics = Metrics { wall_time: Duration::from_nanos(1), ..Metrics::default() };
+    WorkerMessage::Finished(Finished { metrics, ..Finished::new(TaskId(1), outcome) })
 }
 
 fn frames(count: usize, name_bytes: usize) -> Vec<Frame> {
@@ -63,9 +56,9 @@ fn texts_and_lists_of_a_worker_are_taken_up_to_their_limits_and_no_further() {
     };
     let with_error = |error: GuestError| {
         [
-            Failure::Error(error.clone()),
-            Failure::Panic(error.clone(), Vec::new()),
-            Failure::BadArguments(error),
+            Failure::Error(Box::new(error.clone())),
+            Failure::Panic(Box::new(error.clone()), Vec::new()),
+            Failure::BadArguments(Box::new(error)),
         ]
         .map(failed)
     };
@@ -89,7 +82,7 @@ fn texts_and_lists_of_a_worker_are_taken_up_to_their_limits_and_no_further() {
         [
             trap(1, frames(count, name)),
             failed(Failure::Deadline { backtrace: frames(count, name) }),
-            failed(Failure::Panic(error(1, 1, 1), frames(count, name))),
+            failed(Failure::Panic(Box::new(error(1, 1, 1)), frames(count, name))),
         ]
     };
     let scalars = |count| Outcome::Scalars(vec![Scalar::I32(7); count]);
@@ -227,9 +220,9 @@ fn every_variant_comes_back_as_itself() {
     ];
     messages.iter().for_each(|message| assert_taken(message));
     let failures = [
-        Failure::Error(error(1, 0, 0)),
-        Failure::Panic(error(1, 2, 0), frames(1, 1)),
-        Failure::BadArguments(error(1, 2, 3)),
+        Failure::Error(Box::new(error(1, 0, 0))),
+        Failure::Panic(Box::new(error(1, 2, 0)), frames(1, 1)),
+        Failure::BadArguments(Box::new(error(1, 2, 3))),
         Failure::Trap { kind: TrapKind::NullCall, message: letters(1), backtrace: frames(2, 1) },
         Failure::Deadline { backtrace: frames(1, 1) },
         Failure::Fuel { limit: 1 },

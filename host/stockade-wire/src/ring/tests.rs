@@ -73,15 +73,28 @@ fn the_longest_body_fits_and_one_byte_more_does_not() {
 }
 
 #[test]
+fn a_reader_that_dozes_is_woken_by_an_idle_writer_only() {
+    let ((mut writer, _), (_, mut reader), _) = both_sides();
+    assert!(reader.may_doze());
+    writer.push(&[1]).unwrap();
+    assert_eq!(writer.wakes_reader(false), Wake::Later);
+    assert_eq!(writer.wakes_reader(true), Wake::Now);
+    assert_eq!(writer.wakes_reader(true), Wake::Needless);
+    assert_eq!(next(&mut reader), Some(vec![1]));
+    assert!(reader.may_doze() && reader.may_sleep());
+    assert_eq!(writer.wakes_reader(false), Wake::Now, "it has dozed and sleeps");
+}
+
+#[test]
 fn who_sleeps_is_woken_once() {
     let ((mut writer, _), (_, mut reader), _) = both_sides();
-    assert!(!writer.wakes_reader());
+    assert_eq!(writer.wakes_reader(true), Wake::Needless);
     assert!(reader.may_sleep());
     writer.push(&[1]).unwrap();
-    assert!(writer.wakes_reader());
-    assert!(!writer.wakes_reader());
-    assert!(!reader.may_sleep(), "there is a record");
-    assert!(!writer.wakes_reader(), "the reader is awake");
+    assert_eq!(writer.wakes_reader(false), Wake::Now);
+    assert_eq!(writer.wakes_reader(true), Wake::Needless);
+    assert!(!reader.may_sleep() && !reader.may_doze(), "there is a record");
+    assert_eq!(writer.wakes_reader(true), Wake::Needless, "the reader is awake");
     while writer.push(&[0; 1000]).is_ok() {}
     assert!(writer.may_sleep());
     while next(&mut reader).is_some() {}

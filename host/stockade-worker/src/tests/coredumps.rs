@@ -44,7 +44,7 @@ fn ended(worker: &mut Worker, invocation: Invocation) -> (Finished, Option<(Vec<
             }
             Some(WorkerMessage::Finished(finished)) => {
                 let dump = (!pieces.is_empty()).then(|| (pieces.concat(), left));
-                return (*finished, dump);
+                return (finished, dump);
             }
             other => panic!("{other:?}"),
         }

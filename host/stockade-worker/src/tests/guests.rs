@@ -4,7 +4,7 @@ use stockade_wire::{
     Call, Codec, Failure, GuestError, Invocation, Outcome, Scalar, TaskId, TrapKind, WorkerMessage,
 };
 
-use super::support::{guest, task, worker};
+use super::support::{guest, task, worker, written};
 
 #[test]
 fn a_task_reads_its_input_and_returns_its_result() {
@@ -127,12 +127,12 @@ fn an_error_is_text_or_a_record() {
         location: None,
         data: data.map(Into::into),
     };
-    assert_eq!(worker.failure("record"), Failure::Error(error("no", Some("7"))));
-    assert_eq!(worker.failure("text"), Failure::Error(error("plain", None)));
+    assert_eq!(worker.failure("record"), Failure::Error(Box::new(error("no", Some("7")))));
+    assert_eq!(worker.failure("text"), Failure::Error(Box::new(error("plain", None))));
     assert!(
         matches!(worker.failure("silent"), Failure::Error(error) if error.message.contains("77"))
     );
-    assert_eq!(worker.failure("arguments"), Failure::BadArguments(error("plain", None)));
+    assert_eq!(worker.failure("arguments"), Failure::BadArguments(Box::new(error("plain", None))));
 }
 
 #[test]
@@ -152,12 +152,12 @@ fn a_panic_is_told_from_a_plain_trap_by_its_record() {
     let error =
         GuestError { message: "boom".into(), location: Some("a.rs:1:2".into()), data: None };
     let Failure::Panic(said, backtrace) = worker.failure("panics") else { panic!("no panic") };
-    assert_eq!(said, error);
+    assert_eq!(*said, error);
     let functions: Vec<_> = backtrace.iter().map(|frame| frame.function.as_str()).collect();
     assert_eq!(functions, ["inner", "panics"]);
     // A module without debug information has no use for places.
     assert!(backtrace.iter().all(|frame| frame.offset.is_none()));
-    assert_eq!(worker.failure("returns"), Failure::Error(error));
+    assert_eq!(worker.failure("returns"), Failure::Error(Box::new(error)));
 }
 
 #[test]
@@ -287,7 +287,8 @@ fn progress_stands_on_the_page_and_items_arrive_before_the_end() {
     assert_eq!(worker.receive(), Some(WorkerMessage::Emitted(number, b"one".to_vec())));
     assert_eq!(worker.receive(), Some(WorkerMessage::Emitted(number, Vec::new())));
     let finished = worker.finished();
-    let log: Vec<_> = finished.log.lines().map(|line| (line.level, line.message)).collect();
+    let log: Vec<_> =
+        written(&finished).log.lines().map(|line| (line.level, line.message)).collect();
     assert_eq!(log, [(2, "one".to_owned())]);
     assert_eq!(worker.page.progress_of(number), Some((3, 10)));
     assert_eq!(worker.page.progress_of(TaskId(99)), None);

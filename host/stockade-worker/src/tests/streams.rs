@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, mknodat};
 use stockade_wire::{CommandCall, Grants, Limits, Outcome, Stdin, StdioSink};
 
-use super::support::{READ_AND_WRITE, Worker, command, from_start, worker};
+use super::support::{READ_AND_WRITE, Worker, command, from_start, worker, written};
 
 /// A program around `body`, with the calls that the tests use.
 fn program(body: &str) -> String {
@@ -78,7 +78,7 @@ fn run_with(worker: &mut Worker, stdin: Stdin, descriptors: &[BorrowedFd<'_>]) -
     worker.submit(from_start(call), descriptors);
     let finished = worker.finished();
     let Outcome::Exited(code) = finished.outcome else { panic!("{:?}", finished.outcome) };
-    (code, finished.stdout.bytes)
+    (code, written(&finished).stdout.bytes)
 }
 
 #[test]
@@ -97,7 +97,8 @@ fn a_stdin_that_does_not_block_is_waited_for() {
     feed.write_all(b"late").unwrap();
     drop(feed);
     let finished = worker.finished();
-    assert_eq!((finished.outcome, &finished.stdout.bytes[..]), (Outcome::Exited(0), &b"late"[..]));
+    assert_eq!(written(&finished).stdout.bytes, b"late");
+    assert_eq!(finished.outcome, Outcome::Exited(0));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use stockade_wire::{
     Coredumps, EngineSettings, Failure, Features, Finished, Grants, HookCall, HostMessage,
     Instances, Invocation, Limits, Load, LockdownReport, ModuleDescription, ModuleId, Outcome,
     PageSlot, Refusal, Run, SLOTS_MAX, Scalar, Setup, StatusPage, Stdin, StdioSink, TaskId,
-    WorkerId, WorkerMessage,
+    WorkerId, WorkerMessage, Written,
 };
 
 use crate::compiler::{self, Threads};
@@ -240,7 +240,7 @@ impl Worker {
 
     pub(super) fn finished(&mut self) -> Finished {
         match self.receive() {
-            Some(WorkerMessage::Finished(finished)) => *finished,
+            Some(WorkerMessage::Finished(finished)) => finished,
             other => panic!("expected a finished task, got {other:?}"),
         }
     }
@@ -435,4 +435,9 @@ pub(super) fn from_start(call: CommandCall) -> Invocation {
 /// A run of the module from the export `entry`.
 pub(super) fn from_entry(entry: &str, call: CommandCall) -> Invocation {
     Invocation::Command { entry: entry.into(), call }
+}
+
+/// What a task wrote and logged.
+pub(super) fn written(finished: &Finished) -> Written {
+    finished.written.as_deref().cloned().unwrap_or_default()
 }

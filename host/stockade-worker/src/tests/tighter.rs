@@ -9,7 +9,7 @@ use stockade_wire::{
     Captured, ChunkId, Failure, Finished, HostMessage, Invocation, Limits, Outcome, Scalar,
 };
 
-use super::support::{Worker, guest, task, worker};
+use super::support::{Worker, guest, task, worker, written};
 use crate::session::SessionError;
 
 /// One page and one element at first; every export takes what its parameter says.
@@ -131,10 +131,14 @@ fn what_one_task_wrote_takes_no_room_from_the_next() {
     for mut case in cases(&limits) {
         for _ in 0..2 {
             assert_eq!(case.outcome(&limits, take("write", 100)), Outcome::Scalars(Vec::new()));
-            assert_eq!(case.run_under(&limits, take("print", 108)).stdout.dropped, 0);
+            assert_eq!(written(&case.run_under(&limits, take("print", 108))).stdout.dropped, 0);
             let logged = case.run_under(&limits, take("log", 100));
             assert_eq!(
-                (logged.log.lines().count(), logged.log_dropped, logged.stdout.bytes.len()),
+                (
+                    written(&logged).log.lines().count(),
+                    written(&logged).log_dropped,
+                    written(&logged).stdout.bytes.len()
+                ),
                 (1, 0, 0)
             );
         }
@@ -147,12 +151,13 @@ fn a_tasks_own_limit_on_captured_output_and_log_holds() {
     let tight = loose.clone().stdio_bytes(100);
     for mut case in cases(&loose) {
         // The stream is built at the first call, under the looser limits.
-        assert_eq!(case.run_under(&loose, take("print", 1000)).stdout.dropped, 0);
-        let Captured { bytes, dropped } = case.run_under(&tight, take("print", 101)).stdout;
+        assert_eq!(written(&case.run_under(&loose, take("print", 1000))).stdout.dropped, 0);
+        let Captured { bytes, dropped } =
+            written(&case.run_under(&tight, take("print", 101))).stdout;
         assert_eq!((bytes.len(), dropped), (100, 1));
-        assert_eq!(case.run_under(&tight, take("print", 100)).stdout.dropped, 0);
-        assert_eq!(case.run_under(&tight, take("log", 100)).log_dropped, 1);
-        assert_eq!(case.run_under(&tight, take("log", 92)).log_dropped, 0);
+        assert_eq!(written(&case.run_under(&tight, take("print", 100))).stdout.dropped, 0);
+        assert_eq!(written(&case.run_under(&tight, take("log", 100))).log_dropped, 1);
+        assert_eq!(written(&case.run_under(&tight, take("log", 92))).log_dropped, 0);
     }
 }
 

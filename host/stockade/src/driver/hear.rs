@@ -8,7 +8,7 @@
 //! for the worker's life, its [`Allowance`](crate::allowance::Allowance), or no place at all.
 
 use stockade_wire::frame::{Filled, FrameError};
-use stockade_wire::{Finished, Outcome, TaskId, TaskRange, WorkerId, WorkerMessage};
+use stockade_wire::{Outcome, TaskId, TaskRange, WorkerId, WorkerMessage};
 
 use super::{BATCH_MAX, Driver, READ_STEPS, WORKER_STEPS_MAX};
 use crate::entry::{Answer, Entry};
@@ -118,6 +118,12 @@ impl Driver {
         busy.inspect(|process| process.port.stay_awake()).count()
     }
 
+    /// Whether the caller looks again by itself when a look is due: then a worker rings before that only
+    /// if it has nothing more to do.
+    pub(crate) fn doze(&mut self, dozes: bool) {
+        self.dozes = dozes;
+    }
+
     /// Whether a worker with tasks has written something that was not heard.
     pub(crate) fn has_written(&self) -> bool {
         self.workers.values().any(|process| !process.sent.is_empty() && process.port.has_written())
@@ -131,12 +137,13 @@ impl Driver {
         let has_more = self.workers.get(&worker).is_some_and(|process| !process.sent.is_empty());
         if self.heard > before && has_more {
             // Whatever it said, it may have rung for it, and not for what it says next.
-            self.looks.heard(self.now);
+            self.looks.heard(self.now, self.dozes);
         }
         is_all
     }
 
     fn hear_messages(&mut self, worker: WorkerId, steps: &mut usize) -> bool {
+        let before = self.heard;
         while let Some(left) = steps.checked_sub(1) {
             let Some(process) = self.workers.get_mut(&worker) else { return true };
             match process.port.take() {
@@ -145,6 +152,12 @@ impl Driver {
                     process.allowance.message();
                     self.heard += 1;
                     self.message(worker, message);
+                }
+                // A caller that dozes looks again when a look is due, which is so once something was heard.
+                Ok(None) if self.dozes && (self.heard > before || self.looks.is_due()) => {
+                    if process.port.may_doze() {
+                        return true;
+                    }
                 }
                 Ok(None) if process.port.may_sleep() => return true,
                 Ok(None) => {}
@@ -161,7 +174,10 @@ impl Driver {
     /// Takes what a worker said: checks who may say it, then tells the dispatcher.
     fn message(&mut self, worker: WorkerId, message: WorkerMessage) {
         let message = match message {
-            WorkerMessage::Finished(finished) => return self.finished(worker, finished),
+            WorkerMessage::Finished(finished) => {
+                let answer = Answer { finished, memory: None, dump: None };
+                return self.finished(worker, answer);
+            }
             message => message,
         };
         // What it said before.
@@ -254,7 +270,8 @@ impl Driver {
         }
     }
 
-    fn finished(&mut self, worker: WorkerId, finished: Box<Finished>) {
+    fn finished(&mut self, worker: WorkerId, mut answer: Answer) {
+        let finished = &answer.finished;
         let task = finished.task;
         if finished.outcome == Outcome::Recalled {
             self.settle_finished(worker);
@@ -269,11 +286,11 @@ impl Driver {
         let is_failed = matches!(finished.outcome, Outcome::Failed(_));
         let dump = dump.filter(|_| is_failed && self.coredumps_left > 0);
         let has_dump = dump.is_some();
-        let memory = memory.filter(|_| matches!(finished.outcome, Outcome::InFile(_)));
-        let answer = Answer { finished, memory, dump };
+        answer.memory = memory.filter(|_| matches!(finished.outcome, Outcome::InFile(_)));
+        answer.dump = dump;
         let mut entry = self.entries.get_mut(key);
         let is_accepted =
-            entry.as_mut().is_some_and(|entry| entry.answer(worker, answer, self.now));
+            entry.as_mut().is_some_and(|entry| entry.answer(worker, &mut answer, self.now));
         // A task whose answer is refused is still this worker's when it is buried.
         if is_accepted || !entry.is_some_and(|entry| entry.has(task, worker)) {
             process.answered();

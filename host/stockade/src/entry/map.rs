@@ -165,7 +165,8 @@ impl MapEntry {
     ) -> u32 {
         let first = tasks.first();
         let place = PageSlot { slot, first, index: 0 };
-        if !self.given.inbox.claim(tasks, worker, Sent { page: page.clone(), place }) {
+        let sent = Sent { page: page.clone(), place };
+        if !self.given.inbox.claim(tasks, worker, sent) {
             return 0;
         }
         // Of an attempt before this.
@@ -193,9 +194,15 @@ impl MapEntry {
         }
         let Some(from) = self.given.tasks.index_of(tasks.first()) else { return Ok(()) };
         let function = self.given.spec.function;
-        let (invocation, lengths) = self.given.inputs.calls(from, from + tasks.count(), function);
-        let run = self.given.spec.run(tasks, invocation, lengths, slot);
-        port.send(&HostMessage::Run(Run { share: self.given.share, ..run }), &[])
+        let MapSubmission { inputs, spec, share, .. } = &mut self.given;
+        let (invocation, lengths) = inputs.lend(from, from + tasks.count(), function);
+        let run = Run { share: *share, ..spec.run(tasks, invocation, lengths, slot) };
+        let message = HostMessage::Run(run);
+        let sent = port.send(&message, &[]);
+        if let HostMessage::Run(run) = message {
+            inputs.take_back(run.invocation);
+        }
+        sent
     }
 
     pub(super) fn start(&mut self, task: TaskId, now: Moment, wakers: &mut Wakers) {
@@ -263,7 +270,7 @@ impl MapEntry {
         true
     }
 
-    pub(super) fn answer(&mut self, worker: WorkerId, mut answer: Answer, now: Moment) -> bool {
+    pub(super) fn answer(&mut self, worker: WorkerId, answer: &mut Answer, now: Moment) -> bool {
         let task = answer.finished.task;
         let (first, index, submitted) = (self.given.tasks, self.given.index, self.given.submitted);
         let losses = self.losses.get(&task).map_or(0, |(losses, _)| *losses);
@@ -274,7 +281,7 @@ impl MapEntry {
         let running = part.running.filter(|running| running.task == task);
         let emitted_bytes = running.map_or(0, |running| running.emitted_bytes);
         let place = first.index_of(task);
-        let Some(place) = place.filter(|_| accepts(spec, inputs.kind(), emitted_bytes, &answer))
+        let Some(place) = place.filter(|_| accepts(spec, inputs.kind(), emitted_bytes, answer))
         else {
             return false;
         };
@@ -283,7 +290,7 @@ impl MapEntry {
             _ => None,
         };
         let ended =
-            Ended { resolution: Resolution::Finished, exit: None, answer: Some(&mut answer) };
+            Ended { resolution: Resolution::Finished, exit: None, answer: Some(&mut *answer) };
         let result = result_of(spec, ended, Some(inputs.kind_mut()));
         let age = |moment: u64| Duration::from_nanos(moment.saturating_sub(submitted));
         let mut report = Summary::blank(Status::of(&result), age(nanos(now)));

@@ -85,7 +85,7 @@ impl Several {
         let spec = spec.cell.spec.clone();
         let mut inputs = Inputs::default();
         for payload in tasks.iter().filter_map(|task| self.get(task)?.payload()) {
-            inputs.copy(payload);
+            inputs.copy(payload, tasks.count() as usize);
         }
         inputs.fill_up(tasks.count());
         let (invocation, lengths) = inputs.into_calls(spec.function);

@@ -50,7 +50,7 @@ struct Attempt {
     /// In nanoseconds of the pool's life.
     started: Option<u64>,
     emitted_bytes: u64,
-    answer: Option<Answer>,
+    answer: Option<Box<Answer>>,
     /// What the task is called with, kept until its end in case it has to be sent again.
     payload: Payload,
 }
@@ -149,15 +149,15 @@ impl TaskEntry {
     }
 
     /// `worker` says how the task has ended, which is kept for its end. False where it may not say so.
-    pub(super) fn answer(&mut self, worker: WorkerId, answer: Answer) -> bool {
+    pub(super) fn answer(&mut self, worker: WorkerId, answer: &mut Answer) -> bool {
         let Some(attempt) = &mut self.attempt else { return false };
         let Attempt { payload, emitted_bytes, .. } = &**attempt;
         if attempt.worker != Some(worker)
-            || !accepts(&self.cell.spec, payload, *emitted_bytes, &answer)
+            || !accepts(&self.cell.spec, payload, *emitted_bytes, answer)
         {
             return false;
         }
-        attempt.answer = Some(answer);
+        attempt.answer = Some(Box::new(answer.take()));
         true
     }
 
@@ -172,9 +172,9 @@ impl TaskEntry {
     ) -> bool {
         let mut answer = self.attempt.as_mut().and_then(|attempt| attempt.answer.take());
         let payload = self.attempt.as_mut().map(|attempt| &mut attempt.payload);
-        let ended = Ended { resolution, exit, answer: answer.as_mut() };
+        let ended = Ended { resolution, exit, answer: answer.as_deref_mut() };
         let result = result_of(&self.cell.spec, ended, payload);
-        let report = self.summary(Status::of(&result), answer, now);
+        let report = self.summary(Status::of(&result), answer.as_deref_mut(), now);
         self.finish(Completed::new(result, report), wakers)
     }
 
@@ -216,7 +216,7 @@ impl TaskEntry {
     }
 
     /// The report of the task, which ends as `status` at this moment of the pool's life.
-    fn summary(&self, status: Status, answer: Option<Answer>, now: Moment) -> Summary {
+    fn summary(&self, status: Status, answer: Option<&mut Answer>, now: Moment) -> Summary {
         let cell = &self.cell;
         let mut report = Summary::blank(status, cell.until(nanos(now)));
         let Some(attempt) = &self.attempt else { return report };
@@ -235,8 +235,8 @@ impl Drop for TaskEntry {
         }
         let now = self.cell.spec.link.made().elapsed();
         let result = Err(TaskError::Cancelled(CancelReason::Shutdown));
-        let answer = self.attempt.as_mut().and_then(|attempt| attempt.answer.take());
-        let report = self.summary(Status::Cancelled, answer, now);
+        let mut answer = self.attempt.as_mut().and_then(|attempt| attempt.answer.take());
+        let report = self.summary(Status::Cancelled, answer.as_deref_mut(), now);
         let mut wakers = Wakers::new();
         self.finish(Completed::new(result, report), &mut wakers);
         wakers.into_iter().for_each(wake);

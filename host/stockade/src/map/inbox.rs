@@ -18,7 +18,7 @@ use std::time::Instant;
 use stockade_wire::{TaskId, TaskRange, WorkerId};
 
 use crate::cell::{Completed, Leftovers, Sent};
-use crate::event_loop::{Awaited, EventLoop};
+use crate::event_loop::{Awaited, EventLoop, Lead};
 use crate::spec::TaskSpec;
 use crate::sync::{Condvar, Mutex, lock, wait};
 
@@ -143,7 +143,7 @@ impl Inbox {
             return true;
         }
         // If nobody else does, this thread listens to the workers itself.
-        event_loop.lead(self.awaited(), deadline, || self.has_next());
+        event_loop.lead(self.awaited(), deadline, Lead::Dozing, || self.has_next());
         let mut state = lock(&self.state);
         state.waiting += 1;
         while state.ended.is_empty() {

@@ -69,6 +69,8 @@ pub struct Map<T: TaskResult, I> {
     deadline: Option<Instant>,
     results: Results<T>,
     taken: usize,
+    /// Results that were given out since it was last asked whether there is room for more items.
+    unfilled: usize,
     /// What the tasks have in common, once the first was submitted.
     spec: Option<Arc<TaskSpec>>,
     /// The chunk whose items may share an instance, and how many more it takes.
@@ -98,6 +100,9 @@ type Encoded = (Option<Arc<TaskSpec>>, Payload);
 /// from a source that has its items ready.
 const FILL_TIME: Duration = Duration::from_millis(1);
 
+/// Results of one group that are given out without asking whether there is room for more items.
+const UNFILLED_MAX: usize = 16;
+
 /// What filling the buffer came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Filled {
@@ -122,6 +127,7 @@ impl<T: TaskResult, I> Map<T, I> {
             deadline: None,
             results,
             taken: 0,
+            unfilled: 0,
             spec: None,
             chunk: None,
         }
@@ -240,6 +246,12 @@ where
 
     /// Submits what there is to submit before the next result is waited for.
     fn fill_for_next(&mut self) -> Result<(), RunError> {
+        // To look whether there is room costs about as much as to give out a result that is there.
+        if self.results.is_giving_out() && self.unfilled < UNFILLED_MAX {
+            self.unfilled += 1;
+            return Ok(());
+        }
+        self.unfilled = 0;
         self.begin();
         let patience = self.deadline.map_or(Patience::Endless, Patience::Until);
         match self.fill(patience) {
@@ -333,15 +345,30 @@ where
     /// pool itself. Where the source panics, what it gave before is kept.
     fn gather(&mut self, size: usize) {
         let missing = size.saturating_sub(self.ahead.len());
+        let before = self.ahead.len();
         let begun = Instant::now();
+        let pool = self.pool.clone();
+        let check = |spec: &Arc<TaskSpec>| pool.core.check_spec(spec);
+        let is_checked = self.spec.as_ref().is_some_and(|spec| check(spec).is_ok());
         for _ in 0..missing {
             let Some(arguments) = self.items.as_mut().and_then(Iterator::next) else {
                 self.items = None;
                 break;
             };
-            let encoded =
-                self.pool.core.encode(&self.target, arguments, &self.options, &mut self.spec);
+            let (core, spec) = (&self.pool.core, &mut self.spec);
+            let encoded = core.encode(&self.target, arguments, &self.options, spec, is_checked);
             self.ahead.push_back(encoded);
+        }
+        // The source may have taken its time, or closed the pool itself.
+        if let Some(spec) = &self.spec
+            && is_checked
+            && check(spec).is_err()
+        {
+            for item in self.ahead.range_mut(before..).filter(|item| item.is_ok()) {
+                if let Err(error) = check(spec) {
+                    *item = Err(error);
+                }
+            }
         }
         if missing > 0 {
             self.sizes.note_filled(begun.elapsed(), missing);
@@ -378,7 +405,7 @@ where
                 self.flush(&mut batch, &mut first, &mut permit);
             }
             if is_small {
-                batch.copy(&payload);
+                batch.copy(&payload, size);
                 self.taken += 1;
             } else {
                 self.taken += 1;

@@ -40,8 +40,8 @@ pub(super) struct Results<T: TaskResult> {
     is_ordered: bool,
     /// The index of the next item, where they are given out in their order.
     next: usize,
-    /// What is given out now.
-    current: Option<EndedItems>,
+    /// What is given out now, and how many of its items were: they are large, and dropped together.
+    current: Option<(EndedItems, usize)>,
     /// In the items' order: groups whose turn has not come.
     waiting: BTreeMap<usize, Group>,
     /// Otherwise: groups as they came.
@@ -165,6 +165,11 @@ impl<T: TaskResult> Results<T> {
         }
     }
 
+    /// Whether the next is of the group that is being given out.
+    pub(super) fn is_giving_out(&self) -> bool {
+        self.current.is_some()
+    }
+
     /// Whether the next can be given out without waiting for it.
     pub(super) fn has_next(&mut self) -> bool {
         if self.current.is_some() {
@@ -183,7 +188,7 @@ impl<T: TaskResult> Results<T> {
                 false => self.ready.pop_front(),
             };
             match group {
-                Some(Group::Ended(items)) => self.current = Some(items),
+                Some(Group::Ended(items)) => self.current = Some((items, 0)),
                 Some(Group::Failed(index, error)) => {
                     self.count_given();
                     return Some(Next::Failed(index, *error));
@@ -244,7 +249,7 @@ impl<T: TaskResult> Results<T> {
     /// not submitted.
     pub(super) fn next_item(&mut self) -> Option<EndedItem> {
         match self.wait_for_next(None) {
-            Ok(Some(Next::Item)) => self.take_first(),
+            Ok(Some(Next::Item)) => self.take_next(),
             Ok(_) | Err(TimedOut) => None,
         }
     }
@@ -270,13 +275,12 @@ impl<T: TaskResult> Results<T> {
         if let Next::Failed(_, error) = next {
             return Err(error);
         }
-        let result = self.current.as_mut().and_then(|group| {
-            // Decoded where it lies: an item is large.
-            let completed = &mut group.items.front_mut()?.completed;
+        let result = self.current.as_mut().and_then(|(group, given)| {
+            let completed = &mut group.items.get_mut(*given)?.completed;
             let output = mem::replace(&mut completed.result, Ok(Output::InPlace));
             Some(output.and_then(|output| decode(&group.spec, completed, Cow::Owned(output))))
         });
-        self.take_first();
+        self.count_current();
         Ok(result.unwrap_or_else(|| unreachable!("a group has items"))?)
     }
 
@@ -284,8 +288,8 @@ impl<T: TaskResult> Results<T> {
         if let Next::Failed(index, error) = next {
             return (index, Err(error));
         }
-        let common = self.current.as_ref().map(|group| (group.spec.clone(), group.submitted));
-        let (Some((spec, submitted)), Some(item)) = (common, self.take_first()) else {
+        let common = self.current.as_ref().map(|(group, _)| (group.spec.clone(), group.submitted));
+        let (Some((spec, submitted)), Some(item)) = (common, self.take_next()) else {
             unreachable!("a group has items")
         };
         let EndedItem { index, task, completed, leftovers } = item;
@@ -294,15 +298,28 @@ impl<T: TaskResult> Results<T> {
         (index, Ok(TaskHandle::new(Arc::new(cell))))
     }
 
-    /// Takes the first item of the current group, which is given out.
-    fn take_first(&mut self) -> Option<EndedItem> {
-        let group = self.current.as_mut()?;
+    /// Takes the next item of the current group, which is given out.
+    fn take_next(&mut self) -> Option<EndedItem> {
+        let (group, given) = self.current.as_mut()?;
+        group.items.drain(..mem::take(given));
         let item = group.items.pop_front();
-        if group.items.is_empty() {
-            self.current = None;
-        }
+        self.end_current();
         self.count_given();
         item
+    }
+
+    /// The next item of the current group was given out where it lies.
+    fn count_current(&mut self) {
+        if let Some((_, given)) = &mut self.current {
+            *given += 1;
+        }
+        self.end_current();
+        self.count_given();
+    }
+
+    /// Forgets the current group once all of it is given out.
+    fn end_current(&mut self) {
+        let _ = self.current.take_if(|(group, given)| *given >= group.items.len());
     }
 
     /// Cancels what is under way, as far as it has not started, and forgets it.

@@ -12,6 +12,9 @@ use crate::RunError;
 /// person or a network notices.
 const BATCH_TIME: Duration = Duration::from_micros(200);
 
+/// About how long it takes until a worker that sleeps is at work, and its host has heard of it.
+const WAKE_TIME: Duration = Duration::from_micros(20);
+
 /// How long the items of a batch may take to be taken and encoded.
 const FILL_TIME: Duration = Duration::from_micros(100);
 
@@ -76,8 +79,13 @@ impl Sizes {
             None => 1,
         };
         // Two for each worker, where only so many items may be under way: a batch that is larger than
-        // all of them would wait without end.
-        let most = self.buffer.map_or(usize::MAX, |items| items / (2 * workers.max(1)));
+        // all of them would wait without end. If all of them together take no longer than it takes to
+        // wake a worker, one worker gets them all.
+        let most = self.buffer.map_or(usize::MAX, |items| {
+            let all = pace.map(|pace| pace.as_nanos().saturating_mul(items as u128));
+            let is_soon_done = all.is_some_and(|all| all <= WAKE_TIME.as_nanos());
+            if is_soon_done { items } else { items / (2 * workers.max(1)) }
+        });
         let wanted = wanted.min(most);
         let fill_nanos = FILL_TIME.as_nanos() as u64;
         let in_time = fill_nanos.checked_div(self.fill_nanos).unwrap_or(u64::MAX);
@@ -136,8 +144,10 @@ mod tests {
                 assert!(batch <= sizes.under_way_max(2, 500, FAST), "{buffer} {chunk:?}");
             }
         }
-        let four = Sizes { buffer: Some(4), ..Sizes::default() };
-        assert_eq!(four.batch(2, OPEN, FAST, false), 1);
+        let few = |items| Sizes { buffer: Some(items), ..Sizes::default() };
+        assert_eq!(few(4).batch(2, OPEN, FAST, false), 4, "20 µs together");
+        assert_eq!(few(5).batch(2, OPEN, FAST, false), 1);
+        assert_eq!(few(4).batch(2, OPEN, None, false), 1);
     }
 
     #[test]
