@@ -30,15 +30,11 @@ impl From<BuildError> for Error {
                 let unit = if setting.ends_with("_bytes") { " bytes" } else { "" };
                 Self::new(Exit::Usage, format!("{option} is {given}{unit}; {allowed}{unit}"))
             }
-            BuildError::ReadModule { source, .. } => {
-                described.help(match source.kind() {
-                    std::io::ErrorKind::NotFound => {
-                        "check the path; MODULE is a .wasm or .wat file"
-                    }
-                    std::io::ErrorKind::IsADirectory => "name the .wasm file in it",
-                    _ => "MODULE is a .wasm or .wat file that you can read",
-                })
-            }
+            BuildError::ReadModule { source, .. } => described.help(match source.kind() {
+                std::io::ErrorKind::NotFound => "check the path; MODULE is a .wasm or .wat file",
+                std::io::ErrorKind::IsADirectory => "name the .wasm file in it",
+                _ => "MODULE is a .wasm or .wat file that you can read",
+            }),
             BuildError::Refused { reason, .. } => {
                 let error = described.with_exit(Exit::Refused);
                 let error = refusal_help(&reason).into_iter().fold(error, Self::help);
@@ -49,10 +45,12 @@ impl From<BuildError> for Error {
                     _ => error,
                 }
             }
-            BuildError::Grant { .. } => described
-                .help("`--grant-dir` takes a directory that exists and that you can read"),
+            BuildError::Grant { .. } => {
+                described.help("`--grant-dir` takes a directory that exists and that you can read")
+            }
             BuildError::Cache(_) => described.help(
-                "`--cache` takes a directory that is yours alone (mode 0700), and keeps its key (mode \
+                "`--cache` takes a directory that is yours alone (mode 0700), and keeps its key \
+                 (mode \
                  0600) in $XDG_STATE_HOME/stockade or ~/.local/state/stockade",
             ),
             BuildError::Hook { role: "initializer", .. } => described
@@ -132,15 +130,16 @@ fn misses_functions(message: &str) -> bool {
 /// The option that raises a limit of the library which a module reached, and what it could be.
 fn option_for(limit: &str) -> Option<&'static str> {
     Some(match limit {
-        "Limits::memory_bytes" => "`--memory` raises what a task may have of memory, up to 4GiB",
-        "Limits::table_elements" => "`--table-elements` raises what a task's tables may have",
-        "CompileLimits::module_bytes" => "`--module-size` raises how large a module may be",
-        "CompileLimits::wall_time" => "`--compile-wall-time` raises how long compiling may take",
-        "CompileLimits::cpu_time" => "`--compile-time` raises how long compiling may take",
-        "CompileLimits::memory_bytes" => {
-            "`--compile-memory` raises what compiling may take of memory"
+        "Limits::memory_bytes" => "`--memory` raises the memory limit of a task, up to 4GiB",
+        "Limits::table_elements" => "`--table-elements` raises the limit on a task's tables",
+        "CompileLimits::module_bytes" => "`--module-size` raises the limit on a module's size",
+        "CompileLimits::wall_time" => "`--compile-wall-time` allows more time to compile",
+        "CompileLimits::cpu_time" => "`--compile-time` allows more processor time to compile",
+        "CompileLimits::memory_bytes" => "`--compile-memory` allows more memory to compile",
+        "CompileLimits::artefact_bytes" => {
+            "`--compiled-size` raises the limit on the size of its \
+             code"
         }
-        "CompileLimits::artefact_bytes" => "`--compiled-size` raises how large its code may become",
         _ => return None,
     })
 }
@@ -155,14 +154,15 @@ fn refusal_help(reason: &RefusedReason) -> Option<String> {
              program becomes one with `cargo build --target wasm32-wasip1`"
         }
         RefusedReason::Malformed(_) => {
-            "the file may be cut off or damaged: build or download it again"
+            "the file may be truncated or damaged: build or download it again"
         }
         RefusedReason::Feature(_) => {
-            "no option turns it on: build the module for wasm32-wasip1 without it, as with `cargo build \
+            "no option turns it on: build the module for wasm32-wasip1 without it, as with `cargo \
+             build \
              --target wasm32-wasip1`"
         }
         RefusedReason::Import(_) => {
-            "what is provided are the functions of `wasi_snapshot_preview1` and `stockade`"
+            "only the functions of `wasi_snapshot_preview1` and `stockade` are provided"
         }
         RefusedReason::Limit(_) => {
             return reason.limit().and_then(option_for).or(reason.next_step()).map(str::to_owned);
@@ -244,7 +244,7 @@ impl From<&TaskError> for Error {
                 described.help(format!("give it more, as with `--fuel {enough}`"))
             }
             TaskError::Memory { limit, .. } if *limit >= 4096 << 20 => {
-                described.help("that is the most that a task may have")
+                described.help("that is the maximum for a task")
             }
             TaskError::Memory { limit, wanted } => {
                 let enough = (*wanted).max(limit.saturating_mul(2));
@@ -253,7 +253,8 @@ impl From<&TaskError> for Error {
                 described.help(format!("give it more, as with `--memory {mib}MiB`"))
             }
             TaskError::Output { limit } if *limit >= 128 << 20 => {
-                described.help("that is the most that a task may give; a file of a granted directory has no such limit")
+                described.help("that is the maximum for a task; a file of a granted directory has \
+                     no such limit")
             }
             TaskError::Output { limit } => {
                 let mib = (limit.saturating_mul(2) >> 20).clamp(1, 128);
@@ -264,19 +265,19 @@ impl From<&TaskError> for Error {
                  MODULE -- ARGV...`",
             ),
             TaskError::WorkerLost(exit) if exit.out_of_memory => described.help(
-                "the machine is short of memory: use fewer `--workers`, or less `--memory`; running \
-                 it again does no harm",
+                "the machine is short of memory: use fewer `--workers`, or less `--memory`; it is \
+                 safe to run it again",
             ),
             TaskError::WorkerLost(exit)
                 if exit.signal == Some(KILLED) && exit.memory_excess.is_none() => described.help(
-                "the worker was killed from outside, or the machine is short of memory: the system's log \
-                 tells; running it again does no harm",
+                "the worker was killed from outside, or the machine is short of memory: see the \
+                 system's log; it is safe to run it again",
             ),
             TaskError::Quarantined(_) => described.with_exit(Exit::WorkerLost).help(QUARANTINED),
             TaskError::WorkerLost(_) => described
                 .help("a guest should not be able to do that: please report it, with the module"),
             TaskError::Decode(_) => described.help(
-                "its result is no JSON; a function of one byte parameter takes `--bytes FILE`",
+                "its result is not JSON; a function of one byte parameter takes `--bytes FILE`",
             ),
             _ => described,
         }
@@ -352,10 +353,10 @@ mod tests {
             ),
             (TaskError::Fuel { limit: 500_000 }, "--fuel 5000000"),
             (TaskError::Fuel { limit: 0 }, "--fuel 1000000"),
-            (TaskError::Memory { limit: 4096 << 20, wanted: 1 << 40 }, "the most that a task may"),
+            (TaskError::Memory { limit: 4096 << 20, wanted: 1 << 40 }, "the maximum for a task"),
             (TaskError::Memory { limit: 1 << 20, wanted: u64::MAX }, "--memory 4096MiB"),
             (TaskError::Output { limit: 0 }, "--output-limit 1MiB"),
-            (TaskError::Output { limit: 128 << 20 }, "the most that a task may"),
+            (TaskError::Output { limit: 128 << 20 }, "the maximum for a task"),
             (TaskError::Memory { limit: 64 << 20, wanted: 65 << 20 }, "--memory 128MiB"),
             (TaskError::Memory { limit: 1 << 20, wanted: 1 << 40 }, "--memory 4096MiB"),
             (TaskError::Output { limit: 16 << 20 }, "--output-limit 32MiB"),

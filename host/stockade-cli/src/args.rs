@@ -1,4 +1,4 @@
-//! The command line: what can be said, and its documentation.
+//! The command line: its options and their documentation.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,12 +29,13 @@ const LONG_ABOUT: &str = "\
 Runs functions of untrusted WebAssembly modules in worker processes of their own.
 
 A module is a file built for wasm32-wasip1 (or a .wat text file). Its code is compiled in a process \
-of its own and runs in another; it reaches no file, no variable and no network but what is granted.";
+of its own and runs in another. It has access only to the files and variables that are granted, and \
+never to the network.";
 
 const EXAMPLES: &str = "\
 Examples:
-  stockade new tasks && stockade build tasks         a guest to begin with
-  stockade inspect tasks.wasm                        what is in it
+  stockade new tasks && stockade build tasks         a first guest
+  stockade inspect tasks.wasm                        show its functions
   stockade run tasks.wasm word_count 'to be or not'  call a function
   stockade run tool.wasm -- --verbose < in > out     run a program
   stockade map tasks.wasm word_count --input text book.txt > counts.jsonl
@@ -46,7 +47,7 @@ Examples:
 #[command(name = "stockade", version, about = ABOUT, long_about = LONG_ABOUT, propagate_version = true)]
 #[command(after_help = format!("{EXAMPLES}{}\n{}", settings::HELP, exit::HELP))]
 pub(crate) struct Cli {
-    /// Take settings from FILE rather than from the nearest stockade.toml
+    /// Read settings from FILE instead of the nearest stockade.toml
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
@@ -81,15 +82,15 @@ Examples:
 
 Arguments:
   Each ARG is JSON: 3, true, '[1, 2]', '{\"x\": 1}'. For a parameter whose type is a text (String,
-  &str, char ...) an ARG that is no JSON string is the text itself: hello, 'to be', 42.
-  @FILE stands for what is in FILE: the text of a text parameter, the bytes of a byte parameter
+  &str, char ...) an ARG that is not a JSON string is the text itself: hello, 'to be', 42.
+  @FILE stands for the content of FILE: the text of a text parameter, the bytes of a byte parameter
   (Bytes, Vec<u8>), JSON for any other. A text that begins with @ is written as JSON: '\"@home\"'.
-  What follows -- may begin with a hyphen.
+  ARGs after -- may begin with a hyphen.
 
 Output:
-  The result is one line of JSON on stdout; items that the function emits come before it, a line
-  each. With --bytes the result is written as the bytes that it is. What the function itself writes
-  to stdout, stderr and its log goes to stderr, with control characters escaped.
+  The result is one line of JSON on stdout; emitted items come before it, one a line. With --bytes
+  the result is written as raw bytes. The function's own stdout, stderr and log
+  go to stderr, with control characters escaped.
 ";
 
 /// Call a function of a module, or run a command module
@@ -99,7 +100,7 @@ pub(crate) struct RunArgs {
     /// The module: a .wasm file, or a .wat file in the text format
     pub(crate) module: PathBuf,
 
-    /// The function to call; without it, the module is run as a program, from its export "" or else
+    /// The function to call; without it, the module runs as a program, from its export "" or else
     /// `_start`
     pub(crate) function: Option<String>,
 
@@ -168,9 +169,9 @@ Input:
   text   a line is one text, the argument; a blank line is an empty text
   csv    a row is the arguments by the names in the header, which are those of the parameters. For a
          function of one parameter that no column is named after, a row is one argument, an object.
-         A cell is what its parameter's type says, or in a Rust guest its field's. Where that says
-         nothing, a cell without quotes that looks like a number, true or false is that, an empty
-         one is null, and all else is a text; `--csv-text` makes texts of these too. Blank lines
+         The parameter's type, or in a Rust guest the field's, decides how a cell is read. If it is
+         not known, a cell without quotes that looks like a number, true or false is that, an empty
+         one is null, and any other is a text; `--csv-text` makes all of them texts. Blank lines
          are skipped. Functions over numbers take their arguments in the columns' order
   A line or a row may have 16 MiB, a file of `--files` 128 MiB.
 
@@ -181,27 +182,27 @@ Output:
   `line` counts the input's lines from 1; for `--files` it is `file`, with the name. Kinds of error:
   bad-line, bad-file and wrong-arguments (it was not run), error, panic, bad-arguments, trap, exited
   and abi (the guest failed), deadline, memory, fuel and output (a limit), worker-lost (the process
-  died), undecodable (the result is no JSON). An error costs its own item only.
+  died), undecodable (the result is not JSON). An error costs its own item only.
   With --output-dir the error of an item is in LINE.error.json or NAME.error.json.
 
 Programs:
   With --program, or with ARGV, the module is run from its `_start` or its export \"\", or from the
   export that --entry names, once for each item, in a fresh instance with all limits to itself. The
-  item is an argument, stdin or a file (--item); what it is not given is empty, stdin too. With
-  `--input json` an item is the text of a line's JSON string, or the line's JSON as it stands, so
+  item is an argument, stdin or a file (--item); otherwise arguments and stdin are empty. With
+  `--input json` an item is the text of a line's JSON string, or else the line's JSON, so
   that an item may hold line ends.
   The result is what the program wrote to stdout (--stdout), with its exit code and stderr:
     {\"line\":1,\"result\":\"42\\n\",\"exit_code\":0,\"stderr\":\"...\"}
     {\"line\":2,\"error\":{\"kind\":\"exited\",...,\"exit_code\":1,\"stdout\":\"...\",\"stderr\":\"...\"}}
   An exit code that is not 0 is an error of its item, unless --ok-codes names it. So is a stdout of
-  more than --output-limit (kind output), or one that is no text or no JSON (undecodable). The map's
-  own exit code is one of those below, never a program's. stdout and stderr stand there where
-  something was written; with --plain and --output-dir the stderr of what went well goes to stderr.
+  more than --output-limit (kind output), or one that is not text or not JSON (undecodable). The
+  map's own exit code is one of those below, never a program's. Records have stdout and stderr only
+  if they are not empty; with --plain and --output-dir the stderr of successful runs goes to stderr.
 
-Ctrl-C takes no more items, drops those not started, and ends after those that run; the output then
-has every item that was done. A second Ctrl-C ends at once. SIGTERM and SIGHUP do the same. With
-`--resume` the same command goes on: what was done is kept every second, and what was written since
-then is truncated and done again. It is refused if the module, the input or an option that
+After Ctrl-C no item is read or started, and the map ends after the running ones; the output then
+has every finished item. A second Ctrl-C ends at once. SIGTERM and SIGHUP do the same. With
+`--resume` the same command continues: progress is saved every second, and later output
+is truncated and done again. It is refused if the module, the input or an option that
 affects results has changed; `--anew` starts over.
 ";
 
@@ -212,14 +213,14 @@ pub(crate) struct MapArgs {
     /// The module: a .wasm file, or a .wat file in the text format
     pub(crate) module: PathBuf,
 
-    /// The function to call; without it, and with --program or ARGV, the module is run as a program
+    /// The function to call; without it, and with --program or ARGV, the module runs as a program
     pub(crate) function: Option<String>,
 
     /// The file with the lines; stdin if it is - or not given. With --files: each FILE is one task
     #[arg(value_name = "FILE")]
     pub(crate) inputs: Vec<PathBuf>,
 
-    /// What the input holds [default: json, and text for a program]
+    /// Format of the input [default: json, and text for a program]
     #[arg(
         long = "input",
         value_enum,
@@ -240,7 +241,7 @@ pub(crate) struct MapArgs {
     #[command(flatten)]
     pub(crate) program: ProgramArgs,
 
-    /// What a program's stdout and stderr may have, where it is one and that is settled.
+    /// The limits of a program's stdout and stderr, once they are known.
     #[arg(skip)]
     pub(crate) program_limits: Option<(Size, Size)>,
 
@@ -255,7 +256,7 @@ pub(crate) struct MapArgs {
     #[arg(long, help_heading = "Output")]
     pub(crate) plain: bool,
 
-    /// Workers at a time [default: the processors]
+    /// Worker processes [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = whole(1..=1024))]
     pub(crate) workers: Option<u64>,
 
@@ -274,12 +275,12 @@ pub(crate) struct MapArgs {
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
 
-    /// What is said of each option, to be kept beside the results.
+    /// The given value of each option, for the map's state.
     #[arg(skip)]
     pub(crate) said: Said,
 }
 
-/// What a map's input holds.
+/// The format of a map's input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum InputFormat {
     /// JSON for a function, text for a program
@@ -296,7 +297,7 @@ pub(crate) enum InputFormat {
     Csv,
 }
 
-/// Show what is in a module: functions, signatures, docs, imports; nothing of it is run
+/// Show a module's functions, signatures, docs and imports, without running it
 #[derive(Debug, Args)]
 #[command(after_help = exit::HELP)]
 pub(crate) struct InspectArgs {
@@ -313,7 +314,7 @@ pub(crate) struct InspectArgs {
     pub(crate) unknown_imports: UnknownImports,
 }
 
-/// What becomes of imports that nobody provides.
+/// What to do about imports that are not provided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum UnknownImports {
     /// The module is refused
@@ -342,8 +343,7 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "LAYER", value_delimiter = ',')]
     pub(crate) require: Vec<Layers>,
 
-    /// What to do about functions that the module imports and that are not provided, for modules
-    /// that import what they never call
+    /// What to do about imported functions that are not provided, for modules that never call them
     #[arg(long, value_enum, value_name = "HOW", default_value_t = UnknownImports::Refuse)]
     pub(crate) unknown_imports: UnknownImports,
 
@@ -363,7 +363,7 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "N", value_parser = whole(0..=u64::MAX), help_heading = "Limits")]
     pub(crate) fuel: Option<u64>,
 
-    /// Result and emitted items of one task together, up to 128MiB
+    /// Size of the result and emitted items of one task together, up to 128MiB
     #[arg(long, value_name = "SIZE", default_value = "16MiB", help_heading = "Limits")]
     pub(crate) output_limit: Size,
 
@@ -396,7 +396,7 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "SIZE", default_value = "4GiB", help_heading = "Limits")]
     pub(crate) compile_memory: Size,
 
-    /// Size of what the module is compiled to
+    /// Size of the compiled module
     #[arg(long, value_name = "SIZE", default_value = "1GiB", help_heading = "Limits")]
     pub(crate) compiled_size: Size,
 
@@ -405,15 +405,15 @@ pub(crate) struct PoolArgs {
     #[arg(long, help_heading = "Limits")]
     pub(crate) deterministic: bool,
 
-    /// With --deterministic or --record: what random numbers come from [default: 0, or with --record
+    /// With --deterministic or --record: the seed of random numbers [default: 0, or with --record
     /// alone another in every run]
     #[arg(long, value_name = "N", value_parser = whole(0..=u64::MAX), help_heading = "Limits")]
     pub(crate) seed: Option<u64>,
 
-    /// What the module may use of WebAssembly 3.0, and of atomic instructions: NAME adds a feature, -NAME
-    /// takes one away, and the list may begin with all, none or default. There are extended-const,
-    /// tail-call, multi-memory, memory64, relaxed-simd, function-references, exceptions, externref, and
-    /// gc and atomics, which are off by default
+    /// Features of WebAssembly 3.0, and atomic instructions, that the module may use: NAME adds
+    /// one, -NAME removes one, and the list may begin with all, none or default. The features are
+    /// extended-const, tail-call, multi-memory, memory64, relaxed-simd, function-references,
+    /// exceptions, externref, and gc and atomics, which are off by default
     #[arg(
         long,
         value_name = "LIST",
@@ -423,7 +423,7 @@ pub(crate) struct PoolArgs {
     )]
     pub(crate) features: Features,
 
-    /// Let guests read the directory HOST, which they find as GUEST; with :rw, write it too
+    /// Let guests read the directory HOST, under the path GUEST; with :rw, also write
     #[arg(long, value_name = "HOST[::GUEST][:rw]", help_heading = "Grants")]
     pub(crate) grant_dir: Vec<DirGrant>,
 
@@ -444,8 +444,7 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "[NAME=]VALUE", help_heading = "Instances")]
     pub(crate) init_arg: Vec<Given>,
 
-    /// Whether each task starts from the same fresh instance, or a worker keeps one for all of its
-    /// tasks
+    /// Whether each task gets a fresh instance, or a worker keeps one instance for all of its tasks
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Instances::PerTask, help_heading = "Instances")]
     pub(crate) instances: Instances,
 
@@ -470,14 +469,13 @@ Examples:
   stockade doctor --require seccomp,landlock && stockade run untrusted.wasm score 7
 ";
 
-/// Show what this machine offers: what confines a worker, layer by layer, and what makes it fast
-///
-/// Starts one worker and one compiler, which confine themselves as every other does, and shows what
-/// became of each layer. What could be better comes with what to do about it.
+/// Show what this machine supports: the layers that confine a worker, and what makes it fast
+/// Starts one worker and one compiler, which lock themselves down as all others do, and shows the
+/// state of each layer, with advice on how to improve it.
 #[derive(Debug, Args)]
 #[command(after_help = format!("{DOCTOR_EXAMPLES}\n{}", exit::HELP))]
 pub(crate) struct DoctorArgs {
-    /// The directory of a cache, to see whether it can be used
+    /// Check whether the cache in the directory DIR can be used
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
 

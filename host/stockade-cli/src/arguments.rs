@@ -212,7 +212,7 @@ fn file_value(path: &str, what: &str, kind: Kind) -> Result<String, Error> {
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to() + 1;
-        Error::new(Exit::Call, format!("{what}: the file {path} is no UTF-8 text, from byte {at}"))
+        Error::new(Exit::Call, format!("{what}: the file {path} is not UTF-8 text, from byte {at}"))
             .help("a function of one byte parameter takes any file with `--bytes FILE`")
     })?;
     // The mark that some editors put before a text is not part of it.
@@ -269,7 +269,7 @@ fn how_written(text: &str, kind: Kind) -> String {
 }
 
 fn no_json(what: &str, error: &serde_json::Error) -> Error {
-    Error::new(Exit::Call, format!("{what} is no JSON: {error}"))
+    Error::new(Exit::Call, format!("{what} is not JSON: {error}"))
 }
 
 /// The line of `text` where JSON goes wrong, and a mark below the place.
@@ -363,7 +363,7 @@ mod tests {
         let refused = value("[1, two]", "argument 1", Kind::Any).unwrap_err();
         assert_eq!(refused.exit(), Exit::Call);
         let shown = format!("{refused:?}");
-        assert!(shown.contains("argument 1 is no JSON"), "{shown}");
+        assert!(shown.contains("argument 1 is not JSON"), "{shown}");
         assert!(shown.contains("here\\n[1, two]\\n     ^"), "{shown}");
     }
 

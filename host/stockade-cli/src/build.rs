@@ -24,14 +24,14 @@ const TARGET: &str = "wasm32-wasip1";
 const EXAMPLES: &str = "\
 Examples:
   stockade build                    the crate in this directory, in release mode
-  stockade build greeter --debug    the one in greeter, compiled faster, running slower
-  stockade build -- --features x    what follows -- goes to cargo
+  stockade build greeter --debug    the one in greeter, without optimisation
+  stockade build -- --features x    arguments after -- go to cargo
 
 Compiling runs the crate's build scripts and macros on this machine, as cargo always does; only the
-module that comes of it is run in a sandbox.
+compiled module runs in a sandbox.
 ";
 
-/// Compile a guest for wasm32-wasip1, and show what can be called
+/// Compile a guest for wasm32-wasip1, and show its functions
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n{}", exit::HELP))]
 pub(crate) struct BuildArgs {
@@ -55,8 +55,8 @@ pub(crate) struct BuildArgs {
 /// Compiles the crate and shows its modules.
 ///
 /// # Errors
-/// A crate that is not there or does not compile, a toolchain that lacks something, a module that
-/// could not run here.
+/// If the crate is missing or does not compile, the toolchain is incomplete, or the module cannot
+/// run here.
 pub(crate) fn run(args: &BuildArgs) -> Result<Exit, Error> {
     // Who ignores SIGCHLD never hears how cargo ended, and that is inherited. Nobody asks the flag.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, Arc::default());
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &BuildArgs) -> Result<Exit, Error> {
     add_target(&args.path)?;
     let modules = compile(args)?;
     if modules.is_empty() {
-        return Err(Error::new(Exit::Refused, "cargo has compiled no module")
+        return Err(Error::new(Exit::Refused, "cargo compiled no module")
             .because("the crate is a library for other crates: it has no module of its own")
             .help("make it one in Cargo.toml: [lib] crate-type = [\"cdylib\"]"));
     }
@@ -117,14 +117,14 @@ fn shown(path: &Path) -> String {
     inside.unwrap_or(path).display().to_string()
 }
 
-/// A program of the toolchain that compiles the crate in `path`, which may be a special one.
+/// A program of the toolchain that compiles the crate in `path`; the crate may choose one.
 fn tool(name: &str, path: &Path) -> Command {
     let mut command = Command::new(name);
     command.current_dir(path).stdin(Stdio::null());
     command
 }
 
-/// Adds the compilation target where it is missing, and says so.
+/// Adds the compilation target if it is missing, and says so.
 fn add_target(path: &Path) -> Result<(), Error> {
     let asked = tool("rustc", path).args(["--print", "target-libdir", "--target", TARGET]).output();
     let asked = asked.map_err(|error| {
@@ -148,7 +148,7 @@ fn add_target(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Runs cargo, whose own messages go to stderr, and gives the modules that it made.
+/// Runs cargo, whose messages go to stderr, and returns the modules that it made.
 fn compile(args: &BuildArgs) -> Result<Vec<PathBuf>, Error> {
     let mut command = tool("cargo", &args.path);
     command.args(["build", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
@@ -174,7 +174,7 @@ fn compile(args: &BuildArgs) -> Result<Vec<PathBuf>, Error> {
     }
 }
 
-/// The modules that a message of cargo tells of.
+/// The modules that a message of cargo names.
 fn modules_of(message: &str) -> Vec<PathBuf> {
     let Ok(message) = serde_json::from_str::<Value>(message) else { return Vec::new() };
     if message["reason"] != "compiler-artifact" {

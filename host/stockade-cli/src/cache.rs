@@ -18,11 +18,11 @@ Examples:
   stockade cache list --cache ~/.cache/stockade
   stockade cache verify --cache ~/.cache/stockade || stockade cache clear --cache ~/.cache/stockade
 
-Where a stockade.toml or STOCKADE_CACHE names the directory, `--cache` is not needed. An entry that
-is wrong is never used: its module is compiled again.
+If a stockade.toml or STOCKADE_CACHE names the directory, `--cache` is not needed. A damaged
+entry is never used: its module is compiled again.
 ";
 
-/// Look at the compiled modules that `--cache` keeps, verify or remove them
+/// List, verify or remove the compiled modules that `--cache` keeps
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n{}", exit::HELP))]
 pub(crate) struct CacheArgs {
@@ -41,18 +41,18 @@ pub(crate) struct CacheArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Action {
-    /// Show every entry, the one that was used last at the end
+    /// Show every entry, the last used one at the end
     List,
-    /// Read every entry, and fail where one would not be used
+    /// Read every entry, and fail if one is damaged
     Verify,
     /// Remove every entry
     Clear,
 }
 
-/// Does what the command line asks for.
+/// Runs `stockade cache`.
 ///
 /// # Errors
-/// A directory that is missing or not safe, and with `verify` entries that are wrong.
+/// If the directory is missing or not safe, and with `verify` if an entry is damaged.
 pub(crate) fn run(args: &CacheArgs) -> Result<Exit, Error> {
     let Some(directory) = &args.cache else {
         return Err(Error::new(Exit::Usage, "no cache is named").help(

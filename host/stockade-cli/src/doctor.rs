@@ -17,8 +17,7 @@ use crate::{json, streams};
 /// Shows every layer.
 ///
 /// # Errors
-/// Processes that cannot be asked, layers that are required and missing, or a stdout that cannot be
-/// written.
+/// If a process cannot be asked, a required layer is missing, or stdout cannot be written.
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Error> {
     let found = stockade::lockdown(&Lockdown::default(), Some(&WorkerProgram::CurrentProgram))?;
     let machine = Machine::look(args.cache.as_deref());
@@ -80,9 +79,9 @@ fn show(to: &mut dyn Write, found: &PoolLockdown, machine: &Machine) -> io::Resu
 
 fn summary(found: &PoolLockdown) -> &'static str {
     if found.is_sandboxed() {
-        "Workers and compilers are sandboxed: no system call but those of their role is possible."
+        "Workers and compilers are sandboxed: only the system calls of their role are possible."
     } else {
-        "Nothing here may be called sandboxed: the filter of system calls is missing."
+        "Nothing here is sandboxed: the seccomp filter is missing."
     }
 }
 
@@ -95,7 +94,7 @@ fn style(level: Level) -> Style {
     Style::new().fg_color(Some(color.into()))
 }
 
-/// What to do where all of a layer is not to be had.
+/// What to do if a layer is missing or partial.
 fn advice(layer: Layer) -> &'static str {
     match layer {
         Layer::Namespaces => {
@@ -109,7 +108,8 @@ fn advice(layer: Layer) -> &'static str {
             "privileges: run as an ordinary user, above all where directories are granted."
         }
         Layer::Landlock => {
-            "landlock: needs Linux 6.12 with Landlock among its security modules (the boot parameter \
+            "landlock: needs Linux 6.12 with Landlock among its security modules (the boot \
+             parameter \
              lsm=landlock,...)."
         }
         Layer::WriteXorExecute => "write-xor-execute: needs Linux 6.3.",

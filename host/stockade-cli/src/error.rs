@@ -207,8 +207,8 @@ impl Error {
             // Their callers are not known, nor how many there were.
             writeln!(
                 to,
-                "    cut here: only the innermost {BACKTRACE_FRAMES_MAX} calls are kept, and there may be \
-                 more"
+                "    truncated: only the innermost {BACKTRACE_FRAMES_MAX} calls are kept, and \
+                 there may be more"
             )?;
         }
         for help in &self.help {
@@ -272,8 +272,9 @@ mod tests {
             printed(&Error::new(Exit::Failed, "trapped").backtrace(functions).of_calls(count))
         };
         let cut = calls(BACKTRACE_FRAMES_MAX);
-        assert!(cut.ends_with("    31 more of the same\n    cut here: only the innermost 32 calls are kept, and there may be more\n"), "{cut}");
-        assert!(!calls(BACKTRACE_FRAMES_MAX - 1).contains("cut"));
+        let end = "    truncated: only the innermost 32 calls are kept, and there may be more\n";
+        assert!(cut.ends_with(&format!("    31 more of the same\n{end}")), "{cut}");
+        assert!(!calls(BACKTRACE_FRAMES_MAX - 1).contains("truncated"));
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Exit codes: one for each thing that a script would tell apart.
 
 /// How the command ends.
-///
-/// The numbers from 64 are those of `sysexits.h` where it has a word for the case. A guest's own
-/// exit code can be any of them: only `stockade run` of a command module returns it.
+/// The numbers from 64 are those of `sysexits.h` for the same case, if it has one. A guest's exit
+/// code can be any number: only `stockade run` of a command module returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Everything went well.
@@ -14,8 +13,8 @@ pub(crate) enum Exit {
     Usage,
     /// The module has no such function, or the arguments do not fit it.
     Call,
-    /// The module is no WebAssembly module that can run here, or its crate does not compile: its own fault,
-    /// so that a script may throw it away.
+    /// The module cannot run here, or its crate does not compile. It is the module's fault, so a
+    /// script may discard it.
     Refused,
     /// A file or directory is missing or cannot be read.
     Missing,
@@ -25,8 +24,8 @@ pub(crate) enum Exit {
     Limit,
     /// The worker process died while it ran the task.
     WorkerLost,
-    /// No worker can start, or the machine refused what is needed. It may be had later, and says nothing
-    /// about the module.
+    /// No worker can start, or the machine refused a resource. Trying again later may succeed; the
+    /// module is not at fault.
     Internal,
     /// Some items of a map failed, and the others have their results; or some entries of a cache are
     /// wrong.
@@ -35,7 +34,7 @@ pub(crate) enum Exit {
     Differs,
     /// The result cannot be written.
     Output,
-    /// SIGHUP: the terminal has gone.
+    /// SIGHUP: the terminal is gone.
     HungUp,
     /// Ctrl-C.
     Interrupted,
@@ -69,8 +68,8 @@ impl Exit {
         }
     }
 
-    /// The exit of a command module that ended with `code`. WASI has codes that no process has;
-    /// they become 255.
+    /// The exit of a command module that ended with `code`. Codes above 255, which WASI allows,
+    /// become 255.
     pub(crate) fn of_guest(code: i32) -> Self {
         Self::Guest(u8::try_from(code).unwrap_or(u8::MAX))
     }
@@ -87,7 +86,7 @@ Exit codes:
    67  the guest failed: it returned an error, panicked or trapped
    68  the guest reached a limit: time, memory, fuel or output
    69  the worker process died while it ran the task
-   70  no worker can start, or the machine refused what is needed; no module is to blame
+   70  no worker can start, or the machine refused a resource; no module is at fault
    71  map: some items failed, the others have their results; cache verify: some entries are wrong
    72  replay: the task did not end as it was recorded
    74  the result cannot be written

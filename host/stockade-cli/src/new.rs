@@ -33,7 +33,7 @@ this command was built from, by its path. `--sdk` names another.
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n{}", exit::HELP))]
 pub(crate) struct NewArgs {
-    /// The directory to make; its last part is the crate's name
+    /// The directory to create; its last part is the crate's name
     #[arg(value_name = "NAME")]
     path: PathBuf,
 
@@ -49,8 +49,8 @@ pub(crate) struct NewArgs {
 /// Makes the crate.
 ///
 /// # Errors
-/// A name that no crate can have, an SDK that is not there, a directory that is, and what the system
-/// refuses.
+/// If the name is not valid for a crate, the SDK is missing, the directory exists, or the system
+/// refuses an operation.
 pub(crate) fn run(args: &NewArgs) -> Result<Exit, Error> {
     let name = crate_name(&args.path)?;
     let sdk = sdk(args.sdk.as_deref())?;
@@ -106,7 +106,7 @@ fn module_of(name: &str) -> String {
     format!("{}.wasm", name.replace('-', "_"))
 }
 
-/// The crate's name, which cargo would refuse otherwise, after everything was written.
+/// The crate's name, checked before anything is written.
 fn crate_name(path: &Path) -> Result<&str, Error> {
     // What the crate itself is made of, or could not be named.
     const TAKEN: [&str; 8] =
@@ -114,13 +114,13 @@ fn crate_name(path: &Path) -> Result<&str, Error> {
     let refused = |problem: &str| {
         Err(Error::new(
             Exit::Usage,
-            format!("`{}` is no name of a crate: {problem}", path.display()),
+            format!("`{}` is not a valid name of a crate: {problem}", path.display()),
         )
         .help("write letters, digits, - and _, beginning with a letter, as in word-count"))
     };
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         return refused(match path.file_name() {
-            Some(_) => "it is no text",
+            Some(_) => "it is not text",
             None => "it ends in no name",
         });
     };
@@ -153,7 +153,7 @@ fn sdk(given: Option<&Path>) -> Result<PathBuf, Error> {
     })
 }
 
-/// Every file of the crate, by its path in it.
+/// Every file of the crate, by its path.
 fn files(name: &str, sdk: &Path) -> Vec<(&'static str, String)> {
     // A basic string of TOML escapes as one of JSON does.
     let quoted = json!(sdk.to_string_lossy()).to_string();

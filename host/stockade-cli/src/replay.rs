@@ -18,40 +18,40 @@ Examples:
   stockade replay failed/parse-7-0123456789abcdef.stockade
 
 A recording holds the module, the function, its arguments (of a program also stdin and variables),
-the limits, and the seed that the task had. It may come from elsewhere: it is checked
-as any stranger's module is, and reaches nothing but what is granted here.
+the limits, and the seed that the task had. It is checked like any untrusted module, and has access
+only to what is granted here.
 ";
 
-/// Run a recorded task again, and say whether it ends as it did
+/// Run a recorded task again, and compare its end with the recorded one
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n{}", exit::HELP))]
 pub(crate) struct ReplayArgs {
     /// The recording, as `--record` saves it
     pub(crate) file: PathBuf,
 
-    /// Let the task read the directory HOST, which it finds as GUEST; with :rw, write it too
+    /// Let the task read the directory HOST, under the path GUEST; with :rw, also write
     #[arg(long, value_name = "HOST[::GUEST][:rw]")]
     pub(crate) grant_dir: Vec<DirGrant>,
 
-    /// What the module may use of WebAssembly 3.0, as for `run`. A recording turns nothing on that is
-    /// off by default
+    /// Features that the module may use, as for `run`. A recording does not turn on features that
+    /// are off by default
     #[arg(long, value_name = "LIST", default_value = "default", allow_hyphen_values = true)]
     pub(crate) features: Features,
 
-    /// Keep a core dump of the task, where it traps, as a file in the directory DIR that WebAssembly
-    /// debuggers open: its functions, globals and memory, and so the task's data
+    /// Keep a core dump of the task, if it traps, in the directory DIR, for WebAssembly debuggers:
+    /// with its functions, globals and memory, and so the task's data
     #[arg(long, value_name = "DIR")]
     pub(crate) coredump: Option<PathBuf>,
 
-    /// Tell on stderr what the task used: time, memory, fuel
+    /// Report on stderr what the task used: time, memory, fuel
     #[arg(long)]
     pub(crate) report: bool,
 }
 
-/// Runs what the command line asks for.
+/// Runs `stockade replay`.
 ///
 /// # Errors
-/// What prevented the task from running, and an end that differs from the recorded one.
+/// If the task cannot run, or its end differs from the recorded one.
 pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
     streams::check_named(&args.file).map_err(|error| {
         let message = format!("cannot read the recording {}", args.file.display());
@@ -101,7 +101,7 @@ fn unusable(file: &Path, error: RecordingError) -> Error {
     refused.help("`--record DIR` of `stockade run` and `map` saves recordings")
 }
 
-/// Says what is about to be run. All of it are words of a file that may be a stranger's.
+/// Announces the task. All of the text comes from a file that may be a stranger's.
 fn introduce(recording: &Recording, args: &ReplayArgs) {
     let (function, module) = (escape::line(recording.function()), escape::line(recording.module()));
     let digest = recording.module_digest();
@@ -112,7 +112,8 @@ fn introduce(recording: &Recording, args: &ReplayArgs) {
         streams::say(|to| {
             writeln!(
                 to,
-                "it had a directory as {guest}, and has none now: `--grant-dir HOST::{guest}` grants one"
+                "it had a directory as {guest}, and has none now: `--grant-dir HOST::{guest}` \
+                 grants one"
             )
         });
     }
@@ -137,7 +138,7 @@ fn grants(recording: &Recording, args: &ReplayArgs) -> Result<Grants, Error> {
     Ok(grants)
 }
 
-/// A line for a result, which was recorded as well as any error.
+/// A line for a result; results are recorded as well as errors.
 fn show(output: &Output) -> Result<(), Error> {
     let line = match Written::from_output(output.clone()) {
         Ok(Written::Line(line)) => line,

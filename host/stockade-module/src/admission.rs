@@ -33,7 +33,7 @@ pub fn admit(binary: &[u8], settings: &EngineSettings) -> Result<ModuleDescripti
     let outline = Outline::read(binary, &types)?;
     // Where atomic instructions are on, the validator lets these pass.
     if outline.shares_memory {
-        let message = format!("it uses {THREADS}: a memory that they share, which no pool has");
+        let message = format!("it uses {THREADS}: a shared memory, which no pool allows");
         return Err(refusal(RefusalKind::Feature, &message));
     }
     imports::check(&outline.imports, settings.unknown_imports)?;
@@ -67,7 +67,7 @@ fn validate(binary: &[u8], features: Features) -> Result<Types, Refusal> {
                 true => RefusalKind::FeaturesOff(off),
                 false => RefusalKind::Feature,
             };
-            (kind, format!("it uses {}, and that is off: {error}", join(&names)))
+            (kind, format!("it uses {}, which is off: {error}", join(&names)))
         }
     };
     Err(refusal(kind, &message))
@@ -100,27 +100,28 @@ fn check_limits(settings: &EngineSettings, outline: &Outline<'_>) -> Result<(), 
     if memory > settings.memory_bytes {
         let allowed = settings.memory_bytes;
         return limit(format!(
-            "it needs {memory} bytes of memory, where {allowed} are allowed (the limit \
+            "it needs {memory} bytes of memory, but only {allowed} are allowed (the limit \
              `Limits::memory_bytes`)"
         ));
     }
     let memories = outline.memory_min_pages.len();
     if memories > MEMORIES_MAX {
-        return limit(format!("it has {memories} memories, where {MEMORIES_MAX} are allowed"));
+        return limit(format!("it has {memories} memories, but only {MEMORIES_MAX} are allowed"));
     }
     if outline.types > TYPES_MAX {
         let types = outline.types;
-        return limit(format!("it has {types} types, where {TYPES_MAX} are allowed"));
+        return limit(format!("it has {types} types, but only {TYPES_MAX} are allowed"));
     }
     if outline.tables.len() > TABLES_MAX as usize {
         let tables = outline.tables.len();
-        return limit(format!("it has {tables} tables, where {TABLES_MAX} are allowed"));
+        return limit(format!("it has {tables} tables, but only {TABLES_MAX} are allowed"));
     }
     // Workers would fail to load it, one after the other.
     let (records, allowed) = (outline.instance_bytes(), INSTANCE_BYTES_MAX as u64);
     if records > allowed {
         return limit(format!(
-            "its globals and the functions it refers to need {records} bytes in each instance, where \
+            "its globals and the functions it refers to need {records} bytes in each instance, \
+             where \
              {allowed} are allowed"
         ));
     }
@@ -128,7 +129,7 @@ fn check_limits(settings: &EngineSettings, outline: &Outline<'_>) -> Result<(), 
     if elements > settings.table_elements {
         let allowed = settings.table_elements;
         return limit(format!(
-            "it needs {elements} table elements, where {allowed} are allowed (the limit \
+            "it needs {elements} table elements, but only {allowed} are allowed (the limit \
              `Limits::table_elements`)"
         ));
     }

@@ -34,44 +34,43 @@ pub(crate) enum Host {
 
 use Host::Other;
 
-const SOCKETS: Host = Other(
-    "sockets as WasmEdge has them, which are no part of WASI preview 1; there is no network here",
-);
+const SOCKETS: Host =
+    Other("WasmEdge's sockets, which are not part of WASI preview 1; there is no network here");
 const OLD_WASI: Host =
     Other("the WASI of 2019; build it with a newer toolchain, for wasm32-wasip1");
 const WASI_THREADS: Host = Other("threads of WASI; build it without threads");
 const NO_WASI_MODULE: Host =
-    Other("no module of WASI preview 1, whose functions are in `wasi_snapshot_preview1`");
+    Other("not WASI preview 1, whose functions are in `wasi_snapshot_preview1`");
 const WASIX: Host = Other("WASIX, which is Wasmer's; build it for wasm32-wasip1");
 const COMPONENT: Host = Other(
-    "an interface of components: it was taken out of a component, or made to become one; build it \
-     for wasm32-wasip1",
+    "an interface of components: it is part of a component, or was built for one; build it for \
+     wasm32-wasip1",
 );
-const PROPOSAL: Host = Other("a proposal that is no part of WASI preview 1");
+const PROPOSAL: Host = Other("a proposal that is not part of WASI preview 1");
 const NODE_API: Host = Other("Node-API: it is an addon for Node.js, and calls JavaScript");
 const EMSCRIPTEN: Host = Other(
     "Emscripten's JavaScript; build it with Emscripten's `-sSTANDALONE_WASM`, or with the WASI SDK",
 );
 const SHORTENED: Host = Other(
-    "names that a tool has shortened, most likely Emscripten, whose JavaScript then provides them; \
-     build it with Emscripten's `-sSTANDALONE_WASM`, or with the WASI SDK",
+    "shortened names, most likely of Emscripten's JavaScript; build it with Emscripten's \
+     `-sSTANDALONE_WASM`, or with the WASI SDK",
 );
 const DYNAMIC: Host =
     Other("a dynamic linker: it is a library to be loaded into another module; link both into one");
 const WASM_BINDGEN: Host =
     Other("wasm-bindgen's JavaScript; build it without that, for wasm32-wasip1");
 const GO_JS: Host = Other("Go's JavaScript; build it with GOOS=wasip1, or TinyGo's target wasip1");
-const JS_STRINGS: Host = Other("JavaScript's own strings; it runs in a JavaScript engine alone");
+const JS_STRINGS: Host = Other("JavaScript's strings; it runs only in a JavaScript engine");
 const ASSEMBLY_SCRIPT: Host = Other(
     "AssemblyScript's JavaScript; build it for WASI with @assemblyscript/wasi-shim, or with `--use \
-     abort=` where only `abort` is missing",
+     abort=` if only `abort` is missing",
 );
 const KOTLIN: Host = Other("Kotlin's JavaScript; build it for Kotlin's target wasmWasi");
 const DART: Host = Other("Dart's JavaScript");
 const TEAVM: Host = Other("TeaVM's JavaScript; build it for TeaVM's WASI target");
 const MOONBIT: Host = Other("MoonBit's JavaScript");
-const EXTISM: Host = Other("Extism: it is a plugin for that");
-const WAPC: Host = Other("waPC: it is a guest of that");
+const EXTISM: Host = Other("Extism: it is a plugin for Extism");
+const WAPC: Host = Other("waPC: it is a guest of waPC");
 const PROXY: Host = Other("Proxy-Wasm: it is a plugin for a proxy such as Envoy");
 const FASTLY: Host = Other("Fastly Compute");
 const LUNATIC: Host = Other("Lunatic");

@@ -47,7 +47,8 @@ pub fn provided(module: &str, name: &str) -> Option<&'static Provided> {
 /// A refusal that names all that are not, each once.
 pub(crate) fn check(imports: &[ImportOutline<'_>], unknown: UnknownImports) -> Result<(), Refusal> {
     if imports.len() > IMPORTS_MAX {
-        let message = format!("it has {} imports, where {IMPORTS_MAX} are allowed", imports.len());
+        let message =
+            format!("it has {} imports, but only {IMPORTS_MAX} are allowed", imports.len());
         return Err(refusal(RefusalKind::Limit, &message));
     }
     let mut refused = Refused::default();

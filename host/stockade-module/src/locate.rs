@@ -95,7 +95,10 @@ pub fn locate(
     readable: impl Fn(&str) -> String,
 ) -> Result<Vec<Vec<SourcePlace>>, Refusal> {
     if places.len() > LOCATED_FRAMES_MAX {
-        let message = format!("{} places at once, where {LOCATED_FRAMES_MAX} can be", places.len());
+        let message = format!(
+            "{} places at once, but at most {LOCATED_FRAMES_MAX} are allowed",
+            places.len()
+        );
         return Err(refusal(RefusalKind::Limit, &message));
     }
     let malformed = |what: &str, error: &dyn std::fmt::Display| {

@@ -28,7 +28,8 @@ pub(crate) fn functions(
     let bytes: usize = sections.iter().map(|section| section.len()).sum();
     if bytes > MANIFEST_BYTES_MAX {
         let text = format!(
-            "the manifest is ignored: it has {bytes} bytes, where {MANIFEST_BYTES_MAX} are allowed"
+            "the manifest is ignored: it has {bytes} bytes, but only {MANIFEST_BYTES_MAX} are \
+             allowed"
         );
         warnings.push(&text);
         return Ok(Vec::new());
@@ -70,7 +71,7 @@ impl Reader<'_> {
                     self.ignore(&format!("function `{}`: {reason}", quoted(&record.name)));
                 }
             },
-            Err(error) => self.ignore(&format!("a line is no record: {error}")),
+            Err(error) => self.ignore(&format!("a line is not a record: {error}")),
         }
         Ok(())
     }
@@ -107,7 +108,7 @@ impl Reader<'_> {
         let kind = kind_of(record);
         let only_one = kind != FunctionKind::Task;
         if only_one && self.functions.iter().any(|function| function.kind == kind) {
-            return Some("another function serves that purpose".into());
+            return Some("there is another function of that kind".into());
         }
         None
     }
@@ -137,8 +138,8 @@ fn check_version(value: &Value) -> Result<(), Refusal> {
         Some(version) if version != u64::from(ABI_VERSION) => Err(refusal(
             RefusalKind::Feature,
             &format!(
-                "it was built for version {version} of the guest ABI, where version {ABI_VERSION} \
-                 is spoken; build it with the guest SDK of this release"
+                "it was built for version {version} of the guest ABI, but this release supports \
+                 version {ABI_VERSION}; build it with the guest SDK of this release"
             ),
         )),
         _ => Ok(()),

@@ -40,7 +40,7 @@ pub fn binary(bytes: &[u8], text: bool) -> Result<Cow<'_, [u8]>, Refusal> {
     match text_module(bytes) {
         Some(module) if text => parse(module),
         Some(_) => {
-            Err(not_wasm("it looks like a module in the text format, which is not read here"))
+            Err(not_wasm("it looks like a module in the text format, which is not accepted here"))
         }
         None => Err(not_wasm(&looks_like(bytes))),
     }
@@ -50,13 +50,13 @@ fn check_version(rest: &[u8]) -> Result<(), Refusal> {
     let Some((version, _)) = rest.split_first_chunk::<4>() else {
         return Err(refusal(
             RefusalKind::Malformed,
-            "the module is cut off within its first 8 bytes",
+            "the module is truncated within its first 8 bytes",
         ));
     };
     if *version == MODULE_VERSION {
         Ok(())
     } else if version[2..] == COMPONENT_LAYER {
-        let message = "it is a component, where a core module for wasm32-wasip1 is needed";
+        let message = "it is a component, but a core module for wasm32-wasip1 is needed";
         Err(refusal(RefusalKind::Component, message))
     } else {
         let version = u32::from_le_bytes(*version);
@@ -105,7 +105,7 @@ fn looks_like(bytes: &[u8]) -> String {
         return "it is empty".into();
     }
     if bytes.len() < MAGIC.len() && MAGIC.starts_with(bytes) {
-        return "it is cut off within its first 4 bytes".into();
+        return "it is truncated within its first 4 bytes".into();
     }
     if let Some((_, name)) = FORMATS.iter().find(|(start, _)| bytes.starts_with(start)) {
         return format!("it looks like {name}");
@@ -116,12 +116,12 @@ fn looks_like(bytes: &[u8]) -> String {
         Err(_) => false,
     };
     if is_text {
-        return "it looks like text, and not like a module's".into();
+        return "it looks like text, but not like a module's text format".into();
     }
     let start: Vec<String> = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("it begins with {}, and a module with 00 61 73 6d", start.join(" "))
+    format!("it begins with {}, but a module begins with 00 61 73 6d", start.join(" "))
 }
 
 fn not_wasm(why: &str) -> Refusal {
-    refusal(RefusalKind::NotWasm, &format!("no WebAssembly module: {why}"))
+    refusal(RefusalKind::NotWasm, &format!("not a WebAssembly module: {why}"))
 }

@@ -96,7 +96,7 @@ fn optional<T, D: Decoder>(
     match u8::decode(decoder)? {
         0 => Ok(None),
         1 => read(decoder).map(Some),
-        _ => Err(DecodeError::Other("neither something nor nothing")),
+        _ => Err(DecodeError::Other("the tag of an option is neither 0 nor 1")),
     }
 }
 
@@ -135,7 +135,7 @@ fn length(decoder: &mut impl Decoder, length_max: usize) -> Result<usize, Decode
     usize::try_from(length)
         .ok()
         .filter(|length| *length <= length_max)
-        .ok_or(DecodeError::Other("a text or a list is longer than it may be"))
+        .ok_or(DecodeError::Other("a text or a list is too long"))
 }
 
 /// Implements `Decode` for a struct: reads its fields in their order, each by a function.

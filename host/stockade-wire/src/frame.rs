@@ -42,7 +42,7 @@ pub enum FrameError {
     #[error("the stream ended inside a frame")]
     Torn,
     /// A frame claims more than the reader allows.
-    #[error("a frame of {claimed} bytes, where {limit} are allowed")]
+    #[error("a frame of {claimed} bytes, but only {limit} are allowed")]
     TooLong {
         /// The length in its header.
         claimed: usize,
@@ -56,7 +56,7 @@ pub enum FrameError {
     #[error(transparent)]
     Ring(#[from] RingError),
     /// A frame without the descriptor that holds its body, or with one where none is allowed.
-    #[error("a frame's body is not where its header says")]
+    #[error("a frame's body is not at the place in its header")]
     Misplaced,
 }
 

@@ -322,7 +322,7 @@ impl<Context> Decode<Context> for GuestError {
         let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let bytes = error.message.len() + optional(&error.location) + optional(&error.data);
         if bytes > ERROR_TEXT_BYTES_MAX {
-            return Err(DecodeError::Other("an error text is longer than it may be"));
+            return Err(DecodeError::Other("an error text is too long"));
         }
         Ok(error)
     }

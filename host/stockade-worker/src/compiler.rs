@@ -207,7 +207,7 @@ fn read(file: &File, bytes_max: u64, what: &str) -> Result<Vec<u8>, Refusal> {
     let length = descriptor::file_bytes(file)
         .map_err(|error| internal(&format!("cannot read {what}: {error}")))?;
     if length > bytes_max {
-        let message = format!("{what} has {length} bytes, where {bytes_max} are allowed");
+        let message = format!("{what} has {length} bytes, but only {bytes_max} are allowed");
         return Err(Refusal { kind: RefusalKind::Limit, message });
     }
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
@@ -263,7 +263,7 @@ pub(crate) fn compile(
     let (bytes, bytes_max) = (artefact.len() as u64, request.limits.artefact_bytes);
     if bytes > bytes_max {
         let message = format!(
-            "its compiled form has {bytes} bytes, where {bytes_max} are allowed (the limit \
+            "its compiled form has {bytes} bytes, but only {bytes_max} are allowed (the limit \
              `CompileLimits::artefact_bytes`)"
         );
         return Err(Refusal { kind: RefusalKind::Limit, message });

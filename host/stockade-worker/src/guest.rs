@@ -367,7 +367,7 @@ impl Guest {
     }
 
     fn instance(&self) -> Called<Instance> {
-        self.instance.ok_or_else(|| wasmtime::Error::msg("the instance was not made"))
+        self.instance.ok_or_else(|| wasmtime::Error::msg("the instance could not be made"))
     }
 
     fn call_task(&mut self, linked: &Linked, export: &Callee) -> Called<Outcome> {

@@ -39,7 +39,7 @@ const STATE_EXPORT_PREFIX: &str = "__wizer_";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
     /// There is no instance to read it from.
-    #[error("the instance was not made")]
+    #[error("the instance could not be made")]
     NotMade,
     /// There is more of it than the host allows.
     #[error("the initialised state has more than {limit} bytes")]
@@ -48,7 +48,7 @@ pub(crate) enum StateError {
         limit: u64,
     },
     /// A global holds what cannot be written down.
-    #[error("a mutable global holds a reference, which no snapshot can keep")]
+    #[error("a mutable global holds a reference, which a snapshot cannot hold")]
     Reference,
     /// The file failed.
     #[error("cannot write the state: {0}")]

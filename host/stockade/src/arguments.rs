@@ -261,7 +261,7 @@ fn check_bytes(function: &str, what: &str, bytes: usize) -> Result<(), SubmitErr
     if bytes <= INPUT_BYTES_MAX {
         return Ok(());
     }
-    let reason = format!("{what} {bytes} bytes, where {INPUT_BYTES_MAX} are allowed");
+    let reason = format!("{what} {bytes} bytes, but only {INPUT_BYTES_MAX} are allowed");
     Err(SubmitError::Encode { function: function.into(), reason })
 }
 

@@ -65,7 +65,7 @@ impl SharedBuffer {
         if bytes > BUFFER_BYTES_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("a buffer of {bytes} bytes, where {BUFFER_BYTES_MAX} are allowed"),
+                format!("a buffer of {bytes} bytes, but only {BUFFER_BYTES_MAX} are allowed"),
             ));
         }
         SharedMemory::create(bytes).map(Self).map_err(io::Error::other)
@@ -215,7 +215,8 @@ impl BufferSlot {
         {
             let (result, buffer) = (result.len(), buffer.len());
             return Err(format!(
-                "the task gave {result} bytes, which do not replace the {buffer} of its buffer"
+                "the task returned {result} bytes, which cannot replace the {buffer} bytes of its \
+                 buffer"
             ));
         }
         slot.take().ok_or_else(|| TAKEN.into())

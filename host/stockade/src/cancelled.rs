@@ -70,7 +70,7 @@ impl Sealed for GivenArguments {
                 Err(Problem::Signature("a command takes a `Command`: use `submit_command`".into()))
             }
             (Self::Column(_), _) => {
-                Err(Problem::Signature("a piece of a slice is many calls: use `map_slice`".into()))
+                Err(Problem::Signature("a piece of a slice has many calls: use `map_slice`".into()))
             }
             (Self::Encoded { .. } | Self::Scalars(_), _) => Err(Problem::Signature(
                 "the arguments were given to a function of another kind".into(),

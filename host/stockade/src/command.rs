@@ -143,7 +143,7 @@ impl Command {
     fn check(&self) -> Result<(), String> {
         let CommandCall { args, env, .. } = &self.call;
         if let Some(index) = args.iter().position(|text| text.contains('\0')) {
-            return Err(format!("argument {index} holds a NUL character, which would end it"));
+            return Err(format!("argument {index} holds a NUL character, which would truncate it"));
         }
         if let Some((name, _)) = env.iter().find(|(name, value)| {
             name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')

@@ -37,8 +37,10 @@ pub enum BuildError {
     /// No worker program was found.
     #[error(
         "cannot find a worker program, `stockade-worker` or `stockade`; tried {}; install one with \
-         `cargo install --path host/stockade-cli --locked`, set STOCKADE_WORKER to its path, or make \
-         this program its own worker: begin `main` with `stockade_worker::run_if_worker()` and build \
+         `cargo install --path host/stockade-cli --locked`, set STOCKADE_WORKER to its path, or \
+         make \
+         this program its own worker: begin `main` with `stockade_worker::run_if_worker()` and \
+         build \
          with `.worker_program(WorkerProgram::CurrentProgram)`",
         list(tried)
     )]
@@ -104,7 +106,8 @@ impl BuildError {
                 "create the directory, or grant another that this program can read"
             }
             Self::Hook { role: "initializer", .. } => {
-                "`PoolBuilder::initializer` names it and gives its arguments; `stockade inspect MODULE` \
+                "`PoolBuilder::initializer` names it and gives its arguments; `stockade inspect \
+                 MODULE` \
                  shows its functions and their parameters"
             }
             Self::Hook { .. } => {
@@ -167,15 +170,18 @@ impl RefusedReason {
         Some(match self {
             Self::NotWasm(_) => "build it for wasm32-wasip1, as with `stockade build`",
             Self::Malformed(_) => "build it or copy it again",
-            Self::Feature(_) => "build it without the features that are named",
+            Self::Feature(_) => "build it without these features",
             Self::FeaturesOff { .. } => {
-                "turn them on with `PoolBuilder::features`, if they are worth what they add"
+                "turn them on with `PoolBuilder::features`, if their risk is acceptable"
             }
             Self::Import(_) => {
-                "build it for wasm32-wasip1 without what it imports, or set \
-                 `PoolBuilder::unknown_imports` where it never calls that"
+                "build it for wasm32-wasip1 without these imports, or set \
+                 `PoolBuilder::unknown_imports` if it never calls them"
             }
-            Self::Limit(_) if self.limit().is_none() => "build it of less, or of smaller functions",
+            Self::Limit(_) if self.limit().is_none() => {
+                "make it smaller, or split its largest \
+                 functions"
+            }
             Self::Limit(_) => "allow more, with `Limits` or `CompileLimits`, if it is worth it",
             Self::Snapshot(_) => "use `Instances::PerWorker`, or do less in the initializer",
         })
@@ -214,8 +220,8 @@ pub enum SubmitError {
     },
     /// A limit that was asked for one task is looser than the pool's.
     #[error(
-        "the task's limit `{limit}` is {given}, where it may be {allowed}; a task's limits may only be \
-         tighter than its pool's: begin with `pool.limits().clone()`"
+        "the task's limit `{limit}` is {given}, but may be {allowed}; a task's limits may only be \
+         tighter than its pool's: start from `pool.limits().clone()`"
     )]
     Limits {
         /// The limit.
@@ -257,7 +263,7 @@ pub enum SubmitError {
     },
     /// The arguments do not fit the function's signature.
     #[error(
-        "`{}` cannot be called so: {}; its signature is {}",
+        "`{}` cannot be called with these arguments: {}; its signature is {}",
         Line(function),
         Line(problem),
         Line(signature)
@@ -364,7 +370,7 @@ pub enum TaskError {
         limit: u64,
     },
     /// The guest gave up after the memory limit had refused it a growth.
-    #[error("the task needs {wanted} bytes of memory, where {limit} are allowed")]
+    #[error("the task needs {wanted} bytes of memory, but only {limit} are allowed")]
     Memory {
         /// The limit in bytes.
         limit: u64,
@@ -381,7 +387,7 @@ pub enum TaskError {
     #[error("the task exited with code {0} instead of returning")]
     Exited(i32),
     /// The guest broke the rules of the ABI.
-    #[error("the guest broke the rules: {}", Line(.0))]
+    #[error("the guest broke the ABI: {}", Line(.0))]
     Abi(String),
     /// Its worker died while the task ran.
     #[error("the task's worker was lost: {0}")]
@@ -486,8 +492,8 @@ impl TaskError {
             Self::Deadline { .. } => "allow more with `Limits::wall_time`, or give it less to do",
             Self::Fuel { .. } => "allow more with `Limits::fuel`, or give it less to do",
             Self::Memory { .. } => "allow more with `Limits::memory_bytes`, if it is worth it",
-            Self::Output { .. } => "allow more with `Limits::output_bytes`, or give back less",
-            Self::Exited(_) => "run a program as a command, where its exit code is its result",
+            Self::Output { .. } => "allow more with `Limits::output_bytes`, or return less",
+            Self::Exited(_) => "run a program as a command: its exit code is then its result",
             Self::BadArguments(_) | Self::Decode(_) => {
                 "`stockade inspect MODULE` shows its functions and their types"
             }
@@ -617,7 +623,7 @@ pub enum RunError {
     #[error("the map's {0} is 0; it must be at least 1")]
     MapSetting(&'static str),
     /// A map's time ran out before its next result was there.
-    #[error("the map's time of {0:?} ran out")]
+    #[error("the map timed out after {0:?}")]
     MapTimeout(Duration),
 }
 

@@ -65,7 +65,11 @@ impl fmt::Display for WorkerExit {
         }
         match (self.signal, self.code, self.out_of_memory) {
             (Some(signal), _, true) => {
-                write!(f, "was killed by {}, most likely for want of memory", signal_name(signal))
+                write!(
+                    f,
+                    "was killed by {}, most likely because memory ran out",
+                    signal_name(signal)
+                )
             }
             (Some(libc::SIGSYS), ..) => {
                 f.write_str("was killed by SIGSYS, for a system call that it may not make")

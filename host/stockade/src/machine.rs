@@ -203,7 +203,8 @@ impl MachineFault {
         match self {
             Self::Limit { shell, .. } => match *shell {
                 "ulimit -n" => {
-                    "raise it, as with `ulimit -n 1024`: a pool needs 32, and 16 more for each worker"
+                    "raise it, as with `ulimit -n 1024`: a pool needs 32, and 16 more for each \
+                     worker"
                 }
                 "ulimit -u" => {
                     "raise it with `ulimit -u`, or the container's limit on processes \
@@ -220,35 +221,38 @@ impl MachineFault {
             Self::Exhausted(what) => match &**what {
                 "memory" => {
                     "give the machine or the container more memory, or use fewer workers and less \
-                     memory for each task; trying again does no harm"
+                     memory for each task; it is safe to try again"
                 }
                 "descriptors" => "raise `fs.file-max`, or close files elsewhere on the machine",
                 "space" => "free space on the disk, or name another folder",
                 _ => {
                     "raise the container's limit on processes (`--pids-limit`), or \
-                     `kernel.threads-max`; trying again does no harm"
+                     `kernel.threads-max`; it is safe to try again"
                 }
             },
             Self::System { path, .. } if path.starts_with("/proc") => {
-                "mount it (`mount -t proc proc /proc`), and let this user read and write its own part"
+                "mount it (`mount -t proc proc /proc`), and let this user read and write its own \
+                 part"
             }
             Self::System { .. } => {
-                "give the container or chroot the usual `/dev`: at least `null`, `zero` and `urandom`"
+                "give the container or chroot the usual `/dev`: at least `null`, `zero` and \
+                 `urandom`"
             }
             Self::Program { .. } => {
-                "it must be a `stockade-worker` or `stockade` of this version, for this machine, that \
+                "it must be a `stockade-worker` or `stockade` of this version, for this machine, \
+                 that \
                  this user may execute, on a file system that is not mounted `noexec`"
             }
             Self::Busy { .. } => {
-                "try again when the machine has less to do: trying again does no harm"
+                "try again when the machine has less to do: it is safe to try again"
             }
             Self::Killed { out_of_memory: true, .. } => {
-                "the machine or the container is short of memory: use fewer workers, or give it more; \
-                 trying again does no harm"
+                "the machine or the container is short of memory: use fewer workers, or give it \
+                 more; \
+                 it is safe to try again"
             }
             Self::Killed { .. } => {
-                "somebody ended it, or the machine is short of memory: the system's log tells; trying \
-                 again does no harm"
+                "somebody ended it, or the machine is short of memory: see the system's log; it is safe to try again"
             }
             // Those of a limit that its process inherited from this one, and named.
             Self::Process(why) if named_errno(why).is_some() => {
@@ -256,11 +260,13 @@ impl MachineFault {
                 Self::of(&io::Error::from_raw_os_error(errno)).next_step()
             }
             Self::Process(_) => {
-                "try `stockade doctor`; if this happens with one module alone, please report it, with \
+                "try `stockade doctor`; if this happens with one module alone, please report it, \
+                 with \
                  the module"
             }
             Self::Refused(_) => {
-                "the kernel, or the container's filter of system calls, does not allow it: `stockade \
+                "the kernel, or the container's filter of system calls, does not allow it: \
+                 `stockade \
                  doctor` tells what this machine has"
             }
         }
@@ -289,7 +295,7 @@ impl fmt::Display for MachineFault {
             }
             Self::Killed { signal, out_of_memory } => {
                 let name = crate::exit::signal_name(*signal);
-                let why = if *out_of_memory { ", most likely for want of memory" } else { "" };
+                let why = if *out_of_memory { ", most likely because memory ran out" } else { "" };
                 write!(f, "its process was ended from outside by {name}{why}")
             }
             Self::Process(why) | Self::Refused(why) => f.write_str(why),

@@ -57,7 +57,7 @@ pub const METRICS: &[Metric] = &[
         "stockade_task_attempts_total",
         MetricKind::Counter,
         Unit::Count,
-        "how often tasks were started, those included whose worker was lost; by function",
+        "starts of tasks, including those whose worker was lost; by function",
     ),
     metric(
         "stockade_task_fuel_total",
@@ -99,25 +99,25 @@ pub const METRICS: &[Metric] = &[
         "stockade_workers_lost_total",
         MetricKind::Counter,
         Unit::Count,
-        "workers that ended though the pool had not wanted it",
+        "workers that ended unexpectedly",
     ),
     metric(
         "stockade_workers",
         MetricKind::Gauge,
         Unit::Count,
-        "workers that are alive, when last sampled; by state: starting, idle, busy, closing, dying",
+        "live workers, when last sampled; by state: starting, idle, busy, closing, dying",
     ),
     metric(
         "stockade_workers_memory_bytes",
         MetricKind::Gauge,
         Unit::Bytes,
-        "memory of the workers' own, all together, when last sampled",
+        "private memory of all workers, when last sampled",
     ),
     metric(
         "stockade_tasks_pending",
         MetricKind::Gauge,
         Unit::Count,
-        "tasks that wait to be started, when last sampled",
+        "queued tasks, when last sampled",
     ),
 ];
 

@@ -108,14 +108,14 @@ pub(crate) fn check_tighter(task: &Limits, pool: &Limits) -> Result<(), SubmitEr
         (None, None) => {}
         // Counting is compiled in or it is not.
         (Some(given), None) => {
-            return Err(refused("fuel", given, "none, as the pool does not count it"));
+            return Err(refused("fuel", given, "none, since the pool does not count it"));
         }
         (None, Some(most)) => return Err(refused("fuel", "none", format!("at most {most}"))),
     }
     if task.deterministic.is_some() != pool.deterministic.is_some() {
         let (given, most) = match pool.deterministic {
-            Some(_) => ("none", "a seed, as the pool has one"),
-            None => ("a seed", "none, as the pool has none"),
+            Some(_) => ("none", "a seed, since the pool has one"),
+            None => ("a seed", "none, since the pool has none"),
         };
         return Err(refused("deterministic", given, most));
     }

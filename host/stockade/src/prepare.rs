@@ -184,7 +184,7 @@ impl Preparation {
                     return Err(failed(why).into());
                 }
                 // Not shown: it may be as long as a frame.
-                _ => return Err(failed("its worker said what has no place there").into()),
+                _ => return Err(failed("its worker sent an unexpected message").into()),
             }
         }
     }

@@ -83,11 +83,11 @@ enum Given {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// The pool leaves chance and time to the machine.
-    #[error("the pool is not deterministic; give its limits a seed by `Limits::deterministic`")]
+    /// The pool uses the machine's clocks and random numbers.
+    #[error("the pool is not deterministic; set a seed with `Limits::deterministic`")]
     NotDeterministic,
-    /// What it is called with is in the caller's memory or behind a descriptor.
-    #[error("a task cannot be recorded that is lent a buffer or a descriptor")]
+    /// Its arguments lend a buffer or a descriptor.
+    #[error("a task with a lent buffer or descriptor cannot be recorded")]
     Lent,
     /// There is no such task, or it cannot be called so.
     #[error(transparent)]
@@ -111,8 +111,8 @@ pub enum RecordingError {
         /// Why.
         source: io::Error,
     },
-    /// It is none, or of another version of Stockade.
-    #[error("it is no recording: {0}")]
+    /// It is not a recording, or has another version.
+    #[error("it is not a recording: {0}")]
     Format(&'static str),
     /// It was cut off or changed since it was saved.
     #[error("the recording is damaged: {0}")]

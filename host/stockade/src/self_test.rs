@@ -65,8 +65,8 @@ pub enum TestPath {
 impl fmt::Display for TestPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Check => "the pool takes no tasks",
-            Self::Start => "no pool of its configuration could be started",
+            Self::Check => "the pool accepts no tasks",
+            Self::Start => "no second pool with its configuration could be started",
             Self::Workers => "its workers do not start",
             Self::Run => "a function could not be run",
             Self::Task => "a task could not be run",
@@ -225,5 +225,5 @@ fn same<T: PartialEq + fmt::Debug>(given: T, expected: T) -> Outcome {
     if given == expected {
         return Ok(());
     }
-    Err(format!("got {given:?} where {expected:?} was expected").into())
+    Err(format!("got {given:?}, but expected {expected:?}").into())
 }

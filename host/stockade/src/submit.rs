@@ -369,10 +369,10 @@ impl Core {
                          results {result}"
                     )
                 }
-                _ => "it takes or returns not just one number, as `map_slice` needs it".into(),
+                _ => "it does not take one number and return one, as `map_slice` needs".into(),
             },
             CallableKind::Task { .. } | CallableKind::Command => {
-                "it is no function over numbers, as `map_slice` needs it: use `map`".into()
+                "it is not a function over numbers, and `map_slice` needs one: use `map`".into()
             }
         };
         let (function, signature) = (callable.name.clone(), callable.signature());

@@ -372,9 +372,9 @@ pub(crate) fn resolve_entry<'a>(
     let refused = || match callables.get(name) {
         Some(callable) => SubmitError::Signature {
             function: callable.name.clone(),
-            problem: "it is a function and no program's entry, which takes nothing and returns \
-                      nothing or an i32"
-                .into(),
+            problem:
+                "it is not a program's entry, which takes nothing and returns nothing or an i32"
+                    .into(),
             signature: callable.signature(),
         },
         None => SubmitError::UnknownFunction {

@@ -98,7 +98,7 @@ impl TaskResult for CommandOutput {
                 let Written { stdout, stderr, .. } = report.written();
                 Ok(Self { exit_code: *exit_code, stdout, stderr })
             }
-            _ => Err(Undecodable::of_another_type("the target is no command")),
+            _ => Err(Undecodable::of_another_type("the target is not a command")),
         }
     }
 }
@@ -113,7 +113,9 @@ impl TaskResult for SharedBuffer {
         let taken = match &*output {
             Output::InPlace => buffer.take_with(None),
             Output::Encoded { bytes, .. } => buffer.take_with(Some(bytes)),
-            Output::Scalars(_) | Output::Exited(_) => Err("the target gives no bytes".into()),
+            Output::Scalars(_) | Output::Exited(_) => {
+                Err("the target does not return bytes".into())
+            }
         };
         taken.map_err(Undecodable::of_another_type)
     }

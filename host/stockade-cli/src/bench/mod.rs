@@ -46,9 +46,9 @@ Examples:
   stockade bench tasks.wasm top_words @book.txt 10 --time 10s
   stockade bench tasks.wasm score '{\"x\": 1}' --chunk 100 --workers 4
 
-Latency is measured with one call at a time, from the submission to the result; throughput with as
-many at once as keep every worker busy. Close other programs, and compare only figures that were
-measured one right after the other: no two moments of a machine are alike.
+Latency is measured with one call at a time, from the submission to the result; throughput with
+enough at once to keep every worker busy. Close other programs, and compare only figures that were
+measured one right after the other, since a machine's speed changes.
 ";
 
 /// Measure how long a function takes here, one call at a time and many at once
@@ -69,7 +69,7 @@ pub(crate) struct BenchArgs {
     #[arg(long = "arg", value_name = "NAME=VALUE")]
     named: Vec<Named>,
 
-    /// How long each of both measurements takes
+    /// How long each of the two measurements takes
     #[arg(long, value_name = "TIME", default_value = "3s")]
     time: WallTime,
 
@@ -89,7 +89,7 @@ pub(crate) struct BenchArgs {
     pool: PoolArgs,
 }
 
-/// How many calls there were in how long.
+/// The number of calls and their time.
 #[derive(Clone, Copy, Debug)]
 struct Throughput {
     calls: u64,
@@ -103,11 +103,10 @@ impl Throughput {
     }
 }
 
-/// Measures what the command line asks for.
+/// Measures a function as the command line asks.
 ///
 /// # Errors
-/// What prevents the function from being called, and the first call that fails: what fails takes
-/// another time than what does not.
+/// If the function cannot be called, or a call fails, since a failed call takes another time.
 pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Error> {
     let Some(time) = args.time.0 else {
         return Err(Error::new(Exit::Usage, "`--time` is how long to measure, as in 3s"));
@@ -151,7 +150,7 @@ fn call(pool: &Pool, args: &BenchArgs) -> Result<Json, Error> {
     if found.is_some_and(|target| target.shape == Shape::Command) {
         return Err(Error::new(
             Exit::Call,
-            "a program is run as a whole, and a function is measured",
+            "only functions are measured, and the module is run as a program",
         )
         .help("`stockade run MODULE --report -- ARGV...` tells how long a program took"));
     }

@@ -72,7 +72,7 @@ impl Reading {
             (Self::Raw, Content::Bytes(bytes)) => return Ok(Some(Call::Raw(Bytes(bytes)))),
             (_, Content::Text(text)) => text,
             (_, Content::Bytes(bytes)) => {
-                String::from_utf8(bytes).map_err(|_| "the file is no UTF-8 text".to_string())?
+                String::from_utf8(bytes).map_err(|_| "the file is not UTF-8 text".to_string())?
             }
             (_, Content::Row(_)) => return Err("the row has no header".into()),
         };
@@ -85,7 +85,7 @@ impl Reading {
                 let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
                 floats.check_at(0, text)?;
                 let file = Json::new().arg_json(text);
-                file.map_err(|error| format!("the file is no JSON: {error}"))?
+                file.map_err(|error| format!("the file is not JSON: {error}"))?
             }
             _ if text.trim().is_empty() => return Ok(None),
             Self::AllArguments(floats) => all(&text, floats)?,
@@ -111,7 +111,7 @@ pub(super) fn describe(error: &serde_json::Error, text: &str) -> String {
         true => "; lines end in a line feed, and in this one there is a carriage return",
         false => "",
     };
-    format!("the line is no JSON: {what} (at its byte {}){hint}", error.column())
+    format!("the line is not JSON: {what} (at its byte {}){hint}", error.column())
 }
 
 /// The members of an object in their order, each as often as it stands there.
@@ -144,7 +144,8 @@ impl<'de> Deserialize<'de> for Members<'de> {
 /// All arguments of a call: a list of them, or those by position and those by name.
 fn all(text: &str, floats: &Floats) -> Result<Json, String> {
     let refused = || {
-        "the line holds no arguments: with `--args` it is [...], or {\"args\": [...], \"kwargs\": {...}}"
+        "the line holds no arguments: with `--args` it is [...], or {\"args\": [...], \"kwargs\": \
+         {...}}"
             .to_string()
     };
     let whole: &RawValue = serde_json::from_str(text).map_err(|error| describe(&error, text))?;
@@ -250,13 +251,13 @@ mod tests {
         let one = Call::Json(Json::new().arg(json!([1])));
         assert_eq!(file(Reading::JsonFile(Floats::default()), b"[1]\n"), Ok(Some(one)));
         assert!(file(Reading::JsonFile(Floats::default()), b"\xff").unwrap_err().contains("UTF-8"));
-        assert!(file(Reading::JsonFile(Floats::default()), b"").unwrap_err().contains("no JSON"));
+        assert!(file(Reading::JsonFile(Floats::default()), b"").unwrap_err().contains("not JSON"));
     }
 
     #[test]
     fn a_line_that_is_wrong_says_where() {
         let refused = read(Reading::Json(Floats::default()), "[1, x]").unwrap_err();
-        assert_eq!(refused, "the line is no JSON: expected value (at its byte 5)");
+        assert_eq!(refused, "the line is not JSON: expected value (at its byte 5)");
         let mac = read(Reading::Json(Floats::default()), "1\r2").unwrap_err();
         assert!(mac.contains("carriage return"), "{mac}");
         for line in [

@@ -30,7 +30,7 @@ pub(crate) fn check(args: &MapArgs) -> Result<Vec<Arc<Path>>, Error> {
                 .help(format!("name the files in it: {}/*", path.display())));
         }
         if path.file_name().is_none() {
-            let message = format!("`{}` is no name of a file", path.display());
+            let message = format!("`{}` is not the name of a file", path.display());
             return Err(Error::new(Exit::Missing, message));
         }
     }
@@ -88,7 +88,8 @@ pub(crate) fn items(files: Vec<Arc<Path>>) -> impl Iterator<Item = Item> {
 pub(crate) fn paths(files: Vec<Arc<Path>>) -> impl Iterator<Item = Item> {
     files.into_iter().zip(1..).map(|(path, ordinal)| {
         let text = path.to_str().map(|text| Content::Text(text.into()));
-        let content = text.ok_or("its name is no UTF-8 text, and so no argument".to_string());
+        let content =
+            text.ok_or("its name is not UTF-8 text, and so cannot be an argument".to_string());
         Item { ordinal, name: Name::File(path), content, weight: 1 }
     })
 }

@@ -50,10 +50,13 @@ pub(crate) fn output(path: &Path, reached: &Reached) -> Result<Found, Error> {
 
 /// The error of an output that is not what was written.
 fn changed(path: &Path) -> Error {
-    Error::new(Exit::Output, format!("the output {} was changed since", path.display()))
-        .because("it is not what the state describes, so continuing could lose or repeat items")
-        .help("restore it, or remove it to have it made again")
-        .help("`--anew` starts over and overwrites it")
+    Error::new(
+        Exit::Output,
+        format!("the output {} was changed after it was written", path.display()),
+    )
+    .because("it is not what the state describes, so continuing could lose or repeat items")
+    .help("restore it, or remove it to write it again")
+    .help("`--anew` starts over and overwrites it")
 }
 
 /// What a file held that was written of one item.

@@ -32,10 +32,11 @@ impl std::fmt::Display for BadLine {
             Self::TooLong => {
                 write!(f, "the line has more than {} MiB", ITEM_BYTES_MAX >> 20)
             }
-            Self::NotUtf8 { at } => write!(f, "the line is no UTF-8 text, from its byte {at}"),
-            Self::Wide => write!(f, "the line is no UTF-8 text{WIDE}"),
+            Self::NotUtf8 { at } => write!(f, "the line is not UTF-8 text, from its byte {at}"),
+            Self::Wide => write!(f, "the line is not UTF-8 text{WIDE}"),
             Self::Returns => f.write_str(
-                "the input has carriage returns and no line feed, so that all of it is one line; end \
+                "the input has carriage returns and no line feed, so that all of it is one line; \
+                 end \
                  lines in line feeds",
             ),
         }

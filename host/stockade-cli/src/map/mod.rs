@@ -178,7 +178,7 @@ fn check_files(args: &MapArgs) -> Result<Inputs, Error> {
 fn nothing_left(state: &State) -> Exit {
     let reached = &state.reached;
     let (ok, failed) = (reached.succeeded, reached.failed);
-    streams::say(|to| writeln!(to, "everything was done before: {ok} ok, {failed} failed"));
+    streams::say(|to| writeln!(to, "everything was already done: {ok} ok, {failed} failed"));
     if failed > 0 { Exit::SomeFailed } else { Exit::Success }
 }
 
@@ -237,7 +237,7 @@ fn check_entry(
             return Err(no_function(module, &targets).help("stockade map MODULE FUNCTION [FILE]"));
         }
         None => {
-            let message = "the module is no program: it has no `_start`, and no export \"\"";
+            let message = "the module is not a program: it has no `_start`, and no export \"\"";
             let error = Error::new(Exit::Call, message);
             match target::entries(module).next() {
                 Some(_) => error.help("`--entry NAME` runs it as a program from the export NAME"),

@@ -1,4 +1,4 @@
-//! What `map` can be told of its input, its output, and what happens between them.
+//! Options of `map` about its input and its output.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -13,7 +13,7 @@ pub(crate) struct ShapeArgs {
     #[arg(long, conflicts_with_all = ["format", "args"], help_heading = "Input")]
     pub(crate) files: bool,
 
-    /// What stands between the cells of CSV input: one character, or `tab`
+    /// The delimiter of CSV input: one character, or `tab`
     #[arg(long, value_name = "CHAR", help_heading = "Input")]
     pub(crate) delimiter: Option<Delimiter>,
 
@@ -23,7 +23,7 @@ pub(crate) struct ShapeArgs {
     pub(crate) csv_text: bool,
 }
 
-/// What stands between two cells.
+/// The delimiter of cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Delimiter(pub(crate) u8);
 
@@ -40,7 +40,7 @@ impl FromStr for Delimiter {
     }
 }
 
-/// Where results go, and what becomes of errors.
+/// Where results go, and how errors are handled.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct SinkArgs {
     /// Write results to FILE rather than to stdout
@@ -48,12 +48,12 @@ pub(crate) struct SinkArgs {
     pub(crate) output: Option<PathBuf>,
 
     /// Write each result to a file of its own in DIR: LINE.json, or the input file's name with .json
-    /// appended; where a function of `--files`, or a program, gives bytes or a text, LINE or the
+    /// appended; if a function of `--files`, or a program, returns bytes or a text, LINE or the
     /// input file's name
     #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "plain"], help_heading = "Output")]
     pub(crate) output_dir: Option<PathBuf>,
 
-    /// With --output-dir: the ending of the files that are written
+    /// With --output-dir: the extension of the written files
     #[arg(long, value_name = "EXT", requires = "output_dir", help_heading = "Output")]
     pub(crate) extension: Option<Extension>,
 
@@ -61,13 +61,13 @@ pub(crate) struct SinkArgs {
     #[arg(long, value_enum, value_name = "WHAT", default_value_t, help_heading = "Output")]
     pub(crate) on_error: OnError,
 
-    /// Record in STATE what is done, and continue from there if it exists: after Ctrl-C, a crash or a
-    /// kill, the same command neither repeats nor loses an item of the output. Refused if the
-    /// module, the input or an option that affects results has changed
+    /// Keep the map's progress in STATE, and continue from there if it exists: after Ctrl-C, a
+    /// crash or a kill, the same command neither repeats nor loses an item of the output. Refused
+    /// if the module, the input or an option that affects results has changed
     #[arg(long, value_name = "STATE", help_heading = "Output")]
     pub(crate) resume: Option<PathBuf>,
 
-    /// With --resume: start over, whatever STATE says, and overwrite the output
+    /// With --resume: start over in any case, and overwrite the output
     #[arg(long, requires = "resume", help_heading = "Output")]
     pub(crate) anew: bool,
 
@@ -80,7 +80,7 @@ pub(crate) struct SinkArgs {
     pub(crate) json: bool,
 }
 
-/// The ending of a file's name, without the dot.
+/// The extension of a file's name, without the dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Extension(String);
 
@@ -97,8 +97,7 @@ impl FromStr for Extension {
 }
 
 impl SinkArgs {
-    /// The name of the file for the result of the item that is called `name`: for its bytes, or for
-    /// JSON.
+    /// The name of the result file of the item `name`, with bytes or JSON.
     pub(crate) fn file_of(&self, name: &Path, as_bytes: bool) -> PathBuf {
         match &self.extension {
             Some(extension) => name.with_extension(&extension.0),
@@ -112,12 +111,12 @@ impl SinkArgs {
     }
 }
 
-/// What an item's error does.
+/// How an item's error is handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnError {
-    /// The map ends: nothing more is started, and its error is the map's
+    /// The map ends with this error: no more items are started
     Stop,
-    /// Nothing is written of the item; it is counted
+    /// The item is skipped, and counted
     Skip,
     /// The error is written where the result would be
     #[default]

@@ -74,7 +74,8 @@ impl Header {
                 let plural = |count: usize| if count == 1 { "" } else { "s" };
                 let (has, more, wanted) = (names.len(), plural(names.len()), plural(*count));
                 let message = format!(
-                    "the header has {has} column{more}, and the function takes {count} number{wanted}"
+                    "the header has {has} column{more}, and the function takes {count} \
+                     number{wanted}"
                 );
                 return Err(Error::new(Exit::Call, message)
                     .help("`--delimiter` says what stands between cells, where that is no comma"));
@@ -95,7 +96,7 @@ impl Header {
             .iter()
             .find(|param| !names.contains(&param.name) && !param.type_name.starts_with("Option<"));
         let problem = match (names.iter().find(|name| of(name).is_none()), missing) {
-            (Some(name), _) => format!("the header's column `{name}` is no parameter"),
+            (Some(name), _) => format!("the header's column `{name}` is not a parameter"),
             (None, Some(param)) => {
                 format!("the header has no column for the parameter `{}`", param.name)
             }
@@ -107,7 +108,10 @@ impl Header {
         let (known, names) = (quoted(&known).join(", "), quoted(&names).join(", "));
         Err(Error::new(Exit::Call, escape::line(&problem))
             .because(format!("the function takes {known}, the header has {names}"))
-            .help("a row's columns are arguments by name; a function of one parameter takes the whole row as an object")
+            .help(
+                "a row's columns are arguments by name; a function of one parameter takes the \
+                 whole row as an object",
+            )
             .help("`--delimiter` says what stands between cells, where that is no comma"))
     }
 
@@ -301,7 +305,7 @@ mod tests {
         let types = [("text", "String"), ("limit", "usize")];
         for (names, named) in [
             (&["text"][..], "no column for the parameter `limit`"),
-            (&["text", "limit", "more"], "column `more` is no parameter"),
+            (&["text", "limit", "more"], "column `more` is not a parameter"),
             (&["text", "text"], "two columns"),
         ] {
             let refused = header(names, &types).unwrap_err();

@@ -169,10 +169,12 @@ impl To {
             let mut known = io::Read::take(&file, bytes);
             let found = io::copy(&mut known, &mut hasher).map_err(refused)?;
             if found < bytes || hasher.finalize().to_hex().as_str() != reached.output_digest {
-                let message = format!("the output {} was changed since", path.display());
+                let message =
+                    format!("the output {} was changed after it was written", path.display());
                 return Err(Error::new(Exit::Output, message)
                     .because(format!(
-                        "the first {bytes} bytes of it are not what was written, so continuing could lose or repeat items"
+                        "the first {bytes} bytes of it are not what was written, so continuing \
+                         could lose or repeat items"
                     ))
                     .help("restore it, or start over: remove both it and the state"));
             }

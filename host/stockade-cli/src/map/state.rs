@@ -220,7 +220,7 @@ fn refuse_output(args: &MapArgs, state: &Path) -> Result<(), Error> {
         let (output, state) = (output.display(), state.display());
         return Err(Error::new(
             Exit::Output,
-            format!("there is no state {state}, but {output} is there"),
+            format!("there is no state {state}, but {output} exists"),
         )
         .help("name the state that the output belongs to, or remove the output")
         .help("`--anew` starts over and overwrites the output"));
@@ -232,11 +232,11 @@ fn refuse_output(args: &MapArgs, state: &Path) -> Result<(), Error> {
 fn compare(path: &Path, found: &Value, wanted: &Value) -> Result<(), Error> {
     let differences = identity::differences(found, wanted);
     let Some(first) = differences.first() else { return Ok(()) };
-    let message = format!("the state {} is of another map: {first}", path.display());
+    let message = format!("the state {} belongs to another map: {first}", path.display());
     let refused = Error::new(Exit::Usage, message);
     let refused = differences[1..].iter().cloned().fold(refused, Error::because);
     Err(refused
-        .help("put back what was there, or name another STATE and another output")
+        .help("restore what was changed, or name another STATE and another output")
         .help("`--anew` starts over: everything is done again, and the output overwritten"))
 }
 
@@ -283,7 +283,7 @@ impl Known {
     fn goes_on(&self, args: &MapArgs, path: &Path, identity: &Value) -> Result<bool, Error> {
         let Some(first) = self.first.as_ref().filter(|_| !args.sink.anew) else { return Ok(false) };
         if !identity::is_state(first).1 {
-            return Err(unusable(path, "is of another version of stockade"));
+            return Err(unusable(path, "belongs to another version of stockade"));
         }
         if self.is_damaged {
             return Err(unusable(path, "is damaged"));
@@ -299,7 +299,7 @@ impl Known {
             Found::Whole => Ok(true),
             Found::Gone => {
                 let output = output.display();
-                streams::say(|to| writeln!(to, "the output {output} is gone: it is made again"));
+                streams::say(|to| writeln!(to, "the output {output} is gone: it is written again"));
                 Ok(false)
             }
         }
@@ -351,7 +351,7 @@ fn parse(value: &Value) -> Option<Reached> {
 
 /// The error of a file that is something else, and that nothing may be lost of.
 fn foreign(path: &Path) -> Error {
-    Error::new(Exit::Usage, format!("{} is no state of a map", path.display()))
+    Error::new(Exit::Usage, format!("{} is not the state of a map", path.display()))
         .help("name another file for `--resume`: it is created if missing")
 }
 
@@ -469,12 +469,12 @@ mod tests {
 
         std::fs::write(fixture.path("state"), "my notes\n").unwrap();
         for options in [&[][..], &["--anew"]] {
-            assert!(refused(options).contains("is no state of a map"));
+            assert!(refused(options).contains("is not the state of a map"));
         }
         assert_eq!(fixture.state(), "my notes\n");
         std::fs::remove_file(fixture.path("state")).unwrap();
         std::fs::write(fixture.path("out"), "precious\n").unwrap();
-        assert!(refused(&[]).contains("out is there"));
+        assert!(refused(&[]).contains("out exists"));
         assert!(!Path::new(&fixture.path("state")).exists());
     }
 
@@ -503,7 +503,7 @@ mod tests {
             for changed in ["", "1", "2\n"] {
                 std::fs::write(fixture.path("out"), changed).unwrap();
                 let refused = format!("{:?}", fixture.open(&[]).err().unwrap());
-                assert!(refused.contains("was changed since"), "{refused}");
+                assert!(refused.contains("was changed after it was written"), "{refused}");
                 assert_eq!(std::fs::read_to_string(fixture.path("out")).unwrap(), changed);
             }
             // What stands behind is what was written last, or somebody else's.

@@ -52,13 +52,13 @@ impl Summary<'_> {
             let align = [Align::Left, Align::Right, Align::Left];
             write!(to, "{}", table(align, tally.table(*elapsed)))?;
         } else if let Some((ok, failed)) = only_earlier {
-            writeln!(to, "everything was done before: {ok} ok, {failed} failed")?;
+            writeln!(to, "everything was already done: {ok} ok, {failed} failed")?;
         } else if tally.failures() > 0 || *ending == Ending::Interrupted {
             writeln!(to, "{}", tally.summary(*elapsed))?;
         }
         kept.iter().try_for_each(|(_, told)| writeln!(to, "{told}"))?;
         if sink.resume.is_some() && *ending != Ending::Done && !did_nothing {
-            writeln!(to, "what is done is kept: the same command goes on from there")?;
+            writeln!(to, "finished items are kept: the same command continues from there")?;
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ use recorder::Recorder;
 use top::Top;
 use trace::Trace;
 
-/// What to tell of the tasks.
+/// Options to observe tasks.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ObserveArgs {
     /// Save each task that fails, up to 100, into a file in the directory DIR: `stockade replay FILE`
@@ -42,8 +42,8 @@ pub(crate) struct ObserveArgs {
     #[arg(long, value_name = "DIR", help_heading = "Seeing inside")]
     pub(crate) record: Option<PathBuf>,
 
-    /// Keep a core dump of each task that traps, up to 100, as a file in the directory DIR that
-    /// WebAssembly debuggers open: its functions, globals and memory, and so the task's data
+    /// Keep a core dump of each task that traps, up to 100, as a file in the directory DIR for
+    /// WebAssembly debuggers: with its functions, globals and memory, and so the task's data
     #[arg(long, value_name = "DIR", help_heading = "Seeing inside")]
     pub(crate) coredump: Option<PathBuf>,
 
@@ -53,7 +53,7 @@ pub(crate) struct ObserveArgs {
     pub(crate) trace: Option<PathBuf>,
 }
 
-/// Tells what it was asked to tell.
+/// Observes the tasks of a run as the options ask.
 #[derive(Debug, Default)]
 pub(crate) struct Observer {
     recorder: Option<Recorder>,
@@ -63,7 +63,7 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// Makes ready for what `args` ask, before anything is run.
+    /// Prepares what `args` ask for, before anything is run.
     ///
     /// # Errors
     /// If one of the files or directories cannot be written.
@@ -74,7 +74,7 @@ impl Observer {
         Ok(Self { recorder, dumper, trace, top: None })
     }
 
-    /// Shows how it goes in the terminal.
+    /// Shows progress in the terminal.
     ///
     /// # Errors
     /// If stderr is not a terminal.
@@ -83,7 +83,7 @@ impl Observer {
         Ok(self)
     }
 
-    /// What the live view is drawn on, where there is one.
+    /// The live view's progress bars, if there is one.
     pub(crate) fn top_bar(&self) -> Option<ProgressBar> {
         self.top.as_ref().map(Top::bar)
     }
@@ -100,7 +100,7 @@ impl Observer {
         self.recorder.as_ref().map(Recorder::run)
     }
 
-    /// The core dumps that are wanted of tasks that may have so much memory, if any are.
+    /// The core dumps wanted for tasks with this memory limit, if any.
     pub(crate) fn coredumps(&self, memory_bytes: u64) -> Option<Coredumps> {
         self.dumper.as_ref().map(|_| Dumper::wanted(memory_bytes))
     }
@@ -111,7 +111,7 @@ impl Observer {
     }
 
     /// A task has ended that is counted as `number`; `recording` makes its recording, if one is wanted.
-    /// Says what is kept of it.
+    /// Returns the files that are kept of it.
     pub(crate) fn ended<T: TaskResult>(
         &mut self,
         number: u64,
@@ -140,10 +140,10 @@ impl Observer {
         saved
     }
 
-    /// Ends what was begun. Every task has ended.
+    /// Finishes after every task has ended.
     ///
     /// # Errors
-    /// Where something could not be written.
+    /// If a file could not be written.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         if let Some(top) = self.top.take() {
             top.finish();
@@ -151,7 +151,7 @@ impl Observer {
         self.trace.take().map_or(Ok(()), Trace::finish)
     }
 
-    /// What is to be told at the end, for people, each by what machines call it.
+    /// The messages at the end, for people, each with its name in JSON.
     pub(crate) fn summary(&self) -> Vec<(&'static str, String)> {
         let recorded = self.recorder.as_ref().and_then(Recorder::summary);
         let dumped = self.dumper.as_ref().and_then(Dumper::summary);
@@ -161,7 +161,7 @@ impl Observer {
             .collect()
     }
 
-    /// The error of the only task, with what is kept of it, or why nothing is.
+    /// The error of the only task, with the files that are kept of it, or why there are none.
     pub(crate) fn describe(&self, error: Error, saved: &Saved) -> Error {
         let recorded = self.recorder.as_ref().and_then(Recorder::summary);
         let error = match (&saved.recording, recorded) {
@@ -179,14 +179,15 @@ impl Observer {
     }
 }
 
-/// What is kept of a task.
+/// The files that are kept of a task.
 #[derive(Debug, Default)]
 pub(crate) struct Saved {
     recording: Option<PathBuf>,
     coredump: Option<PathBuf>,
 }
 
-/// Whether a task failed by itself, and so may fail again: a program with its exit code too.
+/// Whether a task failed by its own fault, and so may fail again: an exit code of a program counts
+/// too.
 fn has_failed(ended: &Result<Output, TaskError>) -> bool {
     match ended {
         Ok(Output::Exited(code)) => *code != 0,

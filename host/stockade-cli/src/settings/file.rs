@@ -124,7 +124,7 @@ impl Reader<'_> {
             };
             return Err(Error::new(
                 Exit::Usage,
-                format!("{origin}: `{long}` is no option of {of}"),
+                format!("{origin}: `{long}` is not an option of {of}"),
             )
             .help(format!("`{help}` lists them; in the file they are written without --")));
         };
@@ -217,8 +217,11 @@ mod tests {
     fn what_is_wrong_is_named_by_its_line() {
         for (text, named) in [
             ("\nmemory = = 1", "stockade.toml:2: "),
-            ("\n\nmemmory = 1", "stockade.toml:3: `memmory` is no option of any command"),
-            ("[map]\nreport = true", "stockade.toml:2: `report` is no option of `stockade map`"),
+            ("\n\nmemmory = 1", "stockade.toml:3: `memmory` is not an option of any command"),
+            (
+                "[map]\nreport = true",
+                "stockade.toml:2: `report` is not an option of `stockade map`",
+            ),
             ("memory = { x = 1 }", "stockade.toml:1: `memory` is a text, a number"),
             ("require = [1, [2]]", "stockade.toml:1: `require` is a list of something else"),
         ] {

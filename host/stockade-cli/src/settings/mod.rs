@@ -30,12 +30,12 @@ use file::File;
 /// What every help says of it.
 pub(crate) const HELP: &str = "\
 Settings:
-  Every option may also stand in the environment, as in STOCKADE_WALL_TIME=5s, or in the nearest
+  Every option can also be set in the environment, as in STOCKADE_WALL_TIME=5s, or in the nearest
   stockade.toml upwards from here: wall-time = \"5s\" for every command that has the option, or
-  below [map] for that one. What counts is the command line, else the environment, else the file.
-  Several values are a list in the file, and lines in the environment. --config or STOCKADE_CONFIG
-  name a file. One that is only found may not grant anything, nor name files to read or write: it
-  may have come with the module.
+  below [map] for that one. The command line comes before the environment, and that before the
+  file. Several values are a list in the file, and lines in the environment. --config or
+  STOCKADE_CONFIG name a file. A file that is only found may not grant anything, nor name files to
+  read or write, since it may have come with the module.
 ";
 
 /// What the names of settings in the environment begin with.
@@ -197,7 +197,7 @@ fn variable(long: &str) -> String {
 fn warn_of_misspelt(command: &Command) {
     let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for (name, nearest) in misspelt(command, variables) {
-        tracing::warn!("{name} is no setting, and is ignored; did you mean {nearest}?");
+        tracing::warn!("{name} is not a setting, and is ignored; did you mean {nearest}?");
     }
 }
 
@@ -254,13 +254,13 @@ fn check(
             [value] => match value.to_ascii_lowercase().as_str() {
                 "true" | "1" | "yes" | "on" => Ok(vec!["true".into()]),
                 "false" | "0" | "no" | "off" => Ok(vec!["false".into()]),
-                _ => refused(format!("it is true or false, not {value:?}")),
+                _ => refused(format!("it must be true or false, not {value:?}")),
             },
-            _ => refused("it is true or false".into()),
+            _ => refused("it must be true or false".into()),
         };
     }
     if !matches!(arg.get_action(), ArgAction::Append) && setting.values.len() != 1 {
-        return refused("it has one value, not a list".into());
+        return refused("it takes one value, not a list".into());
     }
     for value in &setting.values {
         let words = [command.get_name(), name, &format!("--{long}={value}")].map(String::from);

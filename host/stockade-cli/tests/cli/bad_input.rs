@@ -192,10 +192,10 @@ fn arguments_that_do_not_fit() {
 fn json_that_does_not_parse() {
     let (folder, guest) = module(SCALARS);
     let ended = stockade(args!["run", guest, "add", "1", "[2,, 3]"]).end();
-    ended.fails(64, &["argument 2 is no JSON", "  [2,, 3]\n     ^", "single quotes"]);
+    ended.fails(64, &["argument 2 is not JSON", "  [2,, 3]\n     ^", "single quotes"]);
 
     let ended = stockade(args!["run", guest, "add", "one", "2"]).end();
-    ended.fails(64, &["argument 1 is no JSON", "'\"one\"'"]);
+    ended.fails(64, &["argument 1 is not JSON", "'\"one\"'"]);
 
     let file = folder.file("two.json", "\n{\"x\":\n  nul}");
     let given = format!("@{}", file.display());
@@ -370,7 +370,7 @@ fn a_mistake_is_told_before_a_large_module_is_compiled() {
     };
     started(&[]).fails(64, &["it takes 1 argument, got 0"]);
     started(&["1", "2"]).fails(64, &["it takes 1 argument, got 2"]);
-    started(&["x"]).fails(64, &["argument 1 is no JSON"]);
+    started(&["x"]).fails(64, &["argument 1 is not JSON"]);
     started(&["@none.json"]).fails(66, &["cannot read the file none.json"]);
     started(&["1", "--init-arg", "@none"]).fails(66, &["cannot read the file none"]);
     started(&["1", "--grant-dir", "none"]).fails(66, &["cannot grant the directory none"]);
@@ -384,7 +384,7 @@ fn a_mistake_is_told_before_a_large_module_is_compiled() {
     stockade(args!["map", guest, "--", "{}"]).end().fails(64, &["the module is no program"]);
     stockade(args!["map", guest, "--entry", "f", "--", "{}"])
         .end()
-        .fails(64, &["no program's entry"]);
+        .fails(64, &["not a program's entry"]);
     stockade(args!["map", guest, "f", "--args", "--input", "text"]).end().fails(2, &["--args"]);
     let table = folder.file("t.csv", "a,b\n1,2\n");
     stockade(args!["map", guest, "f", "--input", "csv", table])
@@ -397,7 +397,7 @@ fn words_say_what_is_so() {
     let (folder, guest) = module(SCALARS);
     stockade(args!["run", guest, "loop", "--fuel", "0"]).end().fails(68, &["--fuel 1000000"]);
     let deep = stockade(args!["run", guest, "deep"]).end();
-    deep.fails(67, &["31 more of the same", "cut here: only the innermost 32 calls are kept"]);
+    deep.fails(67, &["31 more of the same", "truncated: only the innermost 32 calls are kept"]);
     let number = folder.file("n.wat", r#"(module (func (export "n") (result i32) (i32.const 1)))"#);
     stockade(args!["run", number, "n", "--init", "n"])
         .end()
@@ -407,7 +407,7 @@ fn words_say_what_is_so() {
     let misspelt =
         stockade(args!["run", guest, "add", "1", "2"]).env("STOCKADE_MEMMORY", "1").end();
     misspelt.gives("3\n");
-    let hint = "STOCKADE_MEMMORY is no setting, and is ignored; did you mean STOCKADE_MEMORY?";
+    let hint = "STOCKADE_MEMMORY is not a setting, and is ignored; did you mean STOCKADE_MEMORY?";
     assert!(misspelt.stderr.contains(hint), "{}", misspelt.stderr);
 }
 
@@ -418,7 +418,7 @@ fn hints_name_only_what_can_help() {
     for text in ["0x10", "+5", "007", ".5", "NaN", "inf"] {
         let refused = add(text);
         refused
-            .fails(64, &["argument 1 is no JSON", "help: a number is written in decimal digits"]);
+            .fails(64, &["argument 1 is not JSON", "help: a number is written in decimal digits"]);
         assert!(!refused.stderr.contains("quote"), "{}", refused.stderr);
     }
     let top = |limit: &str| {
@@ -426,12 +426,12 @@ fn hints_name_only_what_can_help() {
     };
     for text in ["ten", ""] {
         let refused = top(text);
-        refused.fails(64, &["argument 2 is no JSON", "help: it takes a number"]);
+        refused.fails(64, &["argument 2 is not JSON", "help: it takes a number"]);
         assert!(!refused.stderr.contains("both kinds of quotes"), "{}", refused.stderr);
     }
     let folder = Folder::new();
     let refused = top(&format!("@{}", folder.file("limit", "1\n2\n").display()));
-    refused.fails(64, &["is no JSON", "help: the file holds one JSON value"]);
+    refused.fails(64, &["is not JSON", "help: the file holds one JSON value"]);
     assert!(!refused.stderr.contains("quote"), "{}", refused.stderr);
     top("@").fails(66, &["@ stands before a file's name"]);
 

@@ -165,7 +165,7 @@ fn a_library_is_run_as_a_program_from_its_nameless_export_or_the_one_that_is_nam
 fn an_entry_that_cannot_be_one_is_refused_with_those_that_can() {
     let (_folder, guest) = module(REACTOR);
     let entry = |name: &str| stockade(args!["run", guest, "--entry", name]).end();
-    entry("add").fails(64, &["`add`", "no program's entry"]);
+    entry("add").fails(64, &["`add`", "not a program's entry"]);
     entry("runn").fails(64, &["no function `runn`", "`run`"]);
     entry("memory").fails(64, &["no function `memory`"]);
     entry("_initialize").fails(64, &["no function `_initialize`"]);
@@ -173,7 +173,7 @@ fn an_entry_that_cannot_be_one_is_refused_with_those_that_can() {
     both.fails(2, &["--entry", "FUNCTION"]);
 
     let (_folder, guest) = module(r#"(module (func (export "f") (param i32)))"#);
-    stockade(args!["run", guest, "--entry", "f"]).end().fails(64, &["no program's entry"]);
+    stockade(args!["run", guest, "--entry", "f"]).end().fails(64, &["not a program's entry"]);
     let (_folder, guest) = module(r#"(module (func (export "f")))"#);
     stockade(args!["run", guest]).end().fails(2, &["which function?", "--entry NAME"]);
 }

@@ -135,7 +135,7 @@ fn what_is_no_recording_is_refused_in_words() {
     let file = folder.file("a.stockade", "nothing like it");
     stockade(args!["replay", file])
         .end()
-        .fails(65, &["error: cannot replay ", "cause: it is no recording"]);
+        .fails(65, &["error: cannot replay ", "cause: it is not a recording"]);
     let missing = folder.path().join("missing");
     stockade(args!["replay", missing]).end().fails(66, &["error: cannot read the recording"]);
     let run = args!["run", located(), "percent", "1", "0", "--record", file];

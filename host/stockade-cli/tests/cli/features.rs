@@ -25,7 +25,7 @@ fn a_module_that_uses_what_is_off_is_refused_by_its_name_and_the_hint_names_the_
     let (_folder, guest) = module(THROWS);
     for list in ["-exceptions", "none", "none,tail-call", "all,-exceptions"] {
         let ended = stockade(args!["run", guest, "caught", "--features", list]).end();
-        ended.fails(65, &["exceptions (`exceptions`), and that is off", "`--features exceptions`"]);
+        ended.fails(65, &["exceptions (`exceptions`), which is off", "`--features exceptions`"]);
     }
     stockade(args!["run", guest, "caught", "--features", "none,exceptions"]).end().gives("42\n");
 

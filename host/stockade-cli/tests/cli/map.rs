@@ -59,7 +59,8 @@ fn a_line_that_fails_costs_no_other() {
     for (line, expected) in lines.iter().zip([
         "{\"line\":1,\"result\":1000}",
         "{\"line\":2,\"error\":{\"kind\":\"trap\",\"fault\":\"guest\",\"message\":\"",
-        "{\"line\":5,\"error\":{\"kind\":\"bad-line\",\"fault\":\"caller\",\"message\":\"the line is no JSON",
+        "{\"line\":5,\"error\":{\"kind\":\"bad-line\",\"fault\":\"caller\",\"message\":\"the line \
+         is not JSON",
         "{\"line\":6,\"error\":{\"kind\":\"wrong-arguments\",\"fault\":\"caller\"",
         "{\"line\":7,\"error\":{\"kind\":\"wrong-arguments\"",
         "{\"line\":8,\"error\":{\"kind\":\"wrong-arguments\"",

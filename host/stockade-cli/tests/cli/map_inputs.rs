@@ -35,7 +35,7 @@ fn a_rows_columns_are_arguments_by_name_whatever_their_order() {
     let wrong = folder.file("wrong.csv", "text,limt\na,1\n");
     stockade(args!["map", example("wordcount"), "top_words", "--input", "csv", wrong])
         .end()
-        .fails(64, &["`limt` is no parameter", "`text`, `limit`", "--delimiter"]);
+        .fails(64, &["`limt` is not a parameter", "`text`, `limit`", "--delimiter"]);
 
     let (_folder, guest) = module(INVERSE);
     let semicolons = args!["map", guest, "subtract", "--input", "csv", "--delimiter", ";"];
@@ -292,7 +292,8 @@ fn what_is_wrong_with_a_row_is_told_by_its_line_and_its_column() {
     let told = records(&ended.stdout());
     let column = |what: &str| {
         format!(
-            "the task refused its arguments: argument 1 `row`: column `id`: invalid {what}, expected u64"
+            "the task refused its arguments: argument 1 `row`: column `id`: invalid {what}, \
+             expected u64"
         )
     };
     assert_eq!(told[1], (3, column("value: integer `-1`")));

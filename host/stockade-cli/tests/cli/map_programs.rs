@@ -265,7 +265,7 @@ fn stdout_is_text_json_or_bytes_and_nothing_else_passes_for_it() {
     ended.fails(71, &["1 undecodable"]);
     let error = &records(&ended)[0]["error"];
     assert_eq!((&error["stdout_base64"], &error["exit_code"]), (&json!("IWJ8/w=="), &json!(0)));
-    assert!(error["message"].as_str().unwrap().contains("no UTF-8 text, from its byte 4"));
+    assert!(error["message"].as_str().unwrap().contains("not UTF-8 text, from its byte 4"));
     assert_eq!(results(&program.map(&["--stdout", "bytes", "--", "{}"], "!b\n")), ["IWJ8/w=="]);
 }
 
@@ -371,7 +371,7 @@ fn a_map_of_programs_goes_on_only_as_it_was_begun() {
         (&["--features", "gc", "--", "{}"], "`--features` was"),
     ] {
         let ended = map(&[&["--on-error", "stop"], other].concat());
-        ended.fails(2, &["is of another map", said]);
+        ended.fails(2, &["belongs to another map", said]);
     }
     map(&["--on-error", "stop", "--stdin", "-", "--", "{}"]).fails(2, &["a second time"]);
     // What comes to the same, however it is said.
@@ -399,8 +399,8 @@ fn a_library_is_mapped_from_the_entry_that_is_named() {
     let ended = map(&["--entry", "run", "--ok-codes", "3", "--", "{}"]);
     assert_eq!((ended.code, codes(&ended)), (Some(0), vec![json!(3), json!(3)]), "{ended:?}");
     map(&["--entry", "rum", "--program"]).fails(64, &["no function `rum`", "`run`"]);
-    map(&["--entry", "wide", "--program"]).fails(64, &["no program's entry"]);
-    map(&["--program"]).fails(64, &["no program", "--entry NAME"]);
+    map(&["--entry", "wide", "--program"]).fails(64, &["not a program's entry"]);
+    map(&["--program"]).fails(64, &["not a program", "--entry NAME"]);
     // Its recording begins there too.
     let failed = folder.path().join("failed").display().to_string();
     map(&["--entry", "run", "--record", &failed, "--", "{}"]).fails(71, &["2 failing tasks"]);
@@ -451,7 +451,7 @@ fn what_means_nothing_is_refused_before_anything_is_compiled() {
 fn a_module_that_is_no_program_or_a_function_that_is_none_is_told_with_the_way_out() {
     let words = example("wordcount");
     stockade(args!["map", words]).end().fails(2, &["which function?", "word_count(text: String)"]);
-    stockade(args!["map", words, "--", "{}"]).end().fails(64, &["no program", "inspect"]);
+    stockade(args!["map", words, "--", "{}"]).end().fails(64, &["not a program", "inspect"]);
     let program = Program::new();
     program.map(&["items.txt"], "").fails(64, &["no function `items.txt`", "--program"]);
 }

@@ -99,7 +99,7 @@ fn a_map_that_is_killed_or_interrupted_goes_on_without_repeating_or_losing_a_lin
         running.signal(signal);
         let ended = running.end();
         if signal == Signal::INT {
-            ended.fails(130, &["the same command goes on from there"]);
+            ended.fails(130, &["the same command continues from there"]);
         } else {
             // As if much had been written since, and the kill had come in the middle of a line.
             let mut torn = fs::read(&output).unwrap();
@@ -113,7 +113,7 @@ fn a_map_that_is_killed_or_interrupted_goes_on_without_repeating_or_losing_a_lin
         map().end().fails(71, named);
         assert_whole(&output, order.is_none());
 
-        map().end().fails(71, &["everything was done before: 397 ok, 2 failed"]);
+        map().end().fails(71, &["everything was already done: 397 ok, 2 failed"]);
         assert_whole(&output, order.is_none());
     }
 }
@@ -164,7 +164,7 @@ fn a_map_into_a_directory_goes_on_with_the_files_that_are_missing() {
         assert_eq!(fs::read_to_string(output.join(name)).unwrap(), text);
     }
     assert!(output.join("in-1.error.json").exists());
-    map().end().fails(71, &["everything was done before: 3 ok, 1 failed"]);
+    map().end().fails(71, &["everything was already done: 3 ok, 1 failed"]);
 
     // What is gone is made again, and what somebody changed stays as it is.
     fs::remove_file(output.join("in2.json")).unwrap();
@@ -173,7 +173,7 @@ fn a_map_into_a_directory_goes_on_with_the_files_that_are_missing() {
     assert_eq!(fs::read_to_string(output.join("in2.json")).unwrap(), "2\n");
     assert!(output.join("in-1.error.json").exists());
     fs::write(output.join("in4.json"), "mine").unwrap();
-    map().end().fails(74, &["in4.json was changed since", "remove it"]);
+    map().end().fails(74, &["in4.json was changed after it was written", "remove it"]);
     assert_eq!(fs::read_to_string(output.join("in4.json")).unwrap(), "mine");
     fs::remove_file(output.join("in4.json")).unwrap();
     map().end().fails(71, &[]);
@@ -193,7 +193,7 @@ fn an_error_that_stopped_a_map_is_tried_again_when_it_goes_on() {
         stockade(base.chain(more.iter().map(Into::into))).end()
     };
     for _ in 0..2 {
-        map(&[]).fails(67, &["line 3 failed", "unreachable", "goes on from there"]);
+        map(&[]).fails(67, &["line 3 failed", "unreachable", "continues from there"]);
         assert_eq!(lines(&output), ["11", "12"]);
     }
     // One output never holds the results of two modules.
@@ -247,18 +247,18 @@ fn an_output_that_is_gone_is_made_again_and_one_that_was_changed_is_refused() {
     fs::remove_file(&output).unwrap();
     let again = map(&[]);
     again.gives("");
-    assert!(again.stderr.contains("is gone: it is made again"), "{}", again.stderr);
+    assert!(again.stderr.contains("is gone: it is written again"), "{}", again.stderr);
     assert_eq!(lines(&output), ["0", "0"]);
     for changed in ["", "0\n", "0\n1\n", "0\n0\n0\n"] {
         fs::write(&output, changed).unwrap();
-        map(&[]).fails(74, &["was changed since", "remove it to have it made again"]);
+        map(&[]).fails(74, &["was changed after it was written", "remove it to write it again"]);
         assert_eq!(fs::read_to_string(&output).unwrap(), changed);
     }
     map(&["--anew"]).gives("");
     assert_eq!(lines(&output), ["0", "0"]);
     let nothing_left = map(&[]);
     nothing_left.gives("");
-    assert!(nothing_left.stderr.contains("everything was done before"));
+    assert!(nothing_left.stderr.contains("everything was already done"));
     stockade(args!["map", guest, "get", input, "--anew"]).end().fails(2, &["--resume"]);
 }
 
@@ -282,13 +282,13 @@ fn what_cannot_be_gone_on_with_is_refused_with_what_to_do() {
     fs::write(&output, "something else\n").unwrap();
     let kept = fs::read_to_string(&state).unwrap();
     fs::write(&state, kept.replace("\"complete\":true", "\"complete\":false")).unwrap();
-    map(&[&input, to, &output]).fails(74, &["was changed since", "--anew"]);
+    map(&[&input, to, &output]).fails(74, &["was changed after it was written", "--anew"]);
     assert_eq!(fs::read_to_string(&output).unwrap(), "something else\n");
 
     fs::write(&input, "1\n2\n3\n").unwrap();
     map(&[&input, to, &output]).fails(2, &["it had 4 bytes, and has 6 bytes"]);
     fs::write(&state, "notes\n").unwrap();
-    map(&[&input, to, &output]).fails(2, &["is no state of a map"]);
+    map(&[&input, to, &output]).fails(2, &["is not the state of a map"]);
     fs::remove_file(&state).unwrap();
     map(&[&input, to, &output]).fails(74, &["there is no state", "remove the output"]);
 }
@@ -333,7 +333,7 @@ fn a_state_that_cannot_be_gone_on_from_says_why_and_what_to_do() {
     let good = fs::read_to_string(&state).unwrap();
 
     fs::write(&state, good.replace("\"version\":2", "\"version\":9999")).unwrap();
-    map(&[]).fails(2, &["is of another version of stockade", "`--anew` starts over"]);
+    map(&[]).fails(2, &["belongs to another version of stockade", "`--anew` starts over"]);
     map(&["--anew"]).gives("");
 
     fs::write(&state, format!("{good}{{}}\n")).unwrap();
@@ -343,7 +343,7 @@ fn a_state_that_cannot_be_gone_on_from_says_why_and_what_to_do() {
     // What is something else is not lost, and no option is named that would not help.
     fs::write(&state, "diary\n").unwrap();
     let refused = map(&["--anew"]);
-    refused.fails(2, &["is no state of a map", "name another file"]);
+    refused.fails(2, &["is not the state of a map", "name another file"]);
     assert!(!refused.stderr.contains("starts over"), "{}", refused.stderr);
     assert_eq!(fs::read_to_string(&state).unwrap(), "diary\n");
 }
@@ -359,8 +359,8 @@ fn a_result_that_was_changed_is_all_that_is_told() {
     map().gives("");
     fs::write(output.join("2.json"), "7\n").unwrap();
     let refused = map();
-    refused.fails(74, &["2.json was changed since", "`--anew` starts over"]);
-    for told in ["everything was done before", "goes on from there"] {
+    refused.fails(74, &["2.json was changed after it was written", "`--anew` starts over"]);
+    for told in ["everything was already done", "continues from there"] {
         assert!(!refused.stderr.contains(told), "{}", refused.stderr);
     }
 }

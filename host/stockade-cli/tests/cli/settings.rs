@@ -42,7 +42,7 @@ fn what_is_wrong_is_told_with_its_variable_or_its_line() {
     let settings = folder.file("stockade.toml", "# ours\nwall-time = 5\n");
     run().end().fails(2, &["stockade.toml:2: cannot use `wall-time`", "a number and a unit"]);
     folder.file("stockade.toml", "\nmemroy = 1\n");
-    run().end().fails(2, &["stockade.toml:2: `memroy` is no option", "stockade help"]);
+    run().end().fails(2, &["stockade.toml:2: `memroy` is not an option", "stockade help"]);
 
     folder.file("stockade.toml", "grant-dir = \"/\"\n");
     run()

@@ -59,7 +59,7 @@ fn instrumented(binary: &[u8]) -> Result<(ModuleContext<'_>, Vec<u8>), Refusal> 
         ));
     }
     wizer().instrument(binary).map_err(|error| {
-        let message = format!("its initialised state cannot be kept: {}", error.root_cause());
+        let message = format!("its initialised state cannot be saved: {}", error.root_cause());
         refusal(RefusalKind::Snapshot, &message)
     })
 }

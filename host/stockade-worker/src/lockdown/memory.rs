@@ -23,7 +23,7 @@ pub(super) fn found() -> Found {
     // SAFETY: asks for flags.
     let flags = unsafe { libc::prctl(PR_GET_MDWE, 0_u64, 0_u64, 0_u64, 0_u64) };
     if libc::c_ulong::try_from(flags).is_ok_and(|flags| flags & REFUSE_EXEC_GAIN != 0) {
-        (Level::Full, "memory that was writable never becomes executable".into())
+        (Level::Full, "writable memory never becomes executable".into())
     } else {
         (Level::None, "memory may become executable as far as the filter allows".into())
     }

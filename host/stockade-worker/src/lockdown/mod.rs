@@ -207,7 +207,7 @@ impl Lock {
             && report.level < Level::Full
         {
             report.level = Level::Full;
-            report.reason = "the filter of system calls brought it along".into();
+            report.reason = "the seccomp filter set it".into();
         }
     }
 

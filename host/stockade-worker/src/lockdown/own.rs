@@ -34,11 +34,9 @@ impl Inherited {
     pub(super) fn found(&self) -> Found {
         match (self.variables, self.descriptors) {
             (0, 0) => (Level::Full, "no environment, three empty streams and a socket".into()),
-            (variables, 0) => {
-                (Level::Partial, format!("{variables} variables of the environment are there"))
-            }
+            (variables, 0) => (Level::Partial, format!("it has {variables} environment variables")),
             (_, descriptors) => {
-                (Level::Partial, format!("{descriptors} descriptors too many are open"))
+                (Level::Partial, format!("it has {descriptors} extra open descriptors"))
             }
         }
     }
@@ -88,7 +86,7 @@ pub(crate) fn name_process(name: &str) {
 
 pub(super) fn no_new_privs() -> Found {
     match rustix::thread::no_new_privs() {
-        Ok(true) => (Level::Full, "no program gives it more rights".into()),
+        Ok(true) => (Level::Full, "executing a program cannot give it more rights".into()),
         _ => (Level::None, "programs that it executes could have more rights".into()),
     }
 }
@@ -103,7 +101,7 @@ pub(crate) fn die_with_host() -> Result<(), String> {
 
 pub(super) fn dies_with_host() -> Found {
     match rustix::process::parent_process_death_signal() {
-        Ok(Some(Signal::KILL)) => (Level::Full, "the host's end is its own".into()),
+        Ok(Some(Signal::KILL)) => (Level::Full, "it ends with its host".into()),
         _ => (Level::None, "it may outlive its host until it next reads its socket".into()),
     }
 }
@@ -126,7 +124,7 @@ pub(super) fn become_undumpable() -> Result<(), String> {
 pub(super) fn is_undumpable() -> Found {
     match rustix::process::dumpable_behavior() {
         Ok(DumpableBehavior::NotDumpable) => {
-            (Level::Full, "nobody of the same user traces it or reads its memory".into())
+            (Level::Full, "processes of the same user cannot trace it or read its memory".into())
         }
         _ => (Level::None, "processes of the same user may read its memory".into()),
     }

@@ -35,10 +35,11 @@ impl Paths {
             Err(error) => (Level::None, error.to_string()),
             Ok(status) => {
                 let reason = match self.0.len() {
-                    0 => "no file, no TCP, no abstract socket, no signal to others".to_owned(),
+                    0 => "no files, no TCP, no abstract sockets, no signals to other processes"
+                        .to_owned(),
                     count => format!(
-                        "no file beyond {count} granted, no TCP, no abstract socket, no signal to \
-                         others"
+                        "no files except {count} granted, no TCP, no abstract sockets, no signals \
+                         to other processes"
                     ),
                 };
                 match status.ruleset {

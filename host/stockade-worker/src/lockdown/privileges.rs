@@ -53,7 +53,7 @@ fn make_own_users() -> Result<(), String> {
         sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SETFCAP))
     };
     if rustix::process::geteuid().is_root() && !may_map() {
-        return Err("root has no users of its own without the capability CAP_SETFCAP".into());
+        return Err("root needs the capability CAP_SETFCAP for a user namespace of its own".into());
     }
     // A change of user made this root's own: the maps below could not be written.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
@@ -107,7 +107,7 @@ fn become_nobody() -> Result<(), String> {
             || libc::setresgid(group.as_raw(), group.as_raw(), group.as_raw()) < 0
             || libc::setresuid(user.as_raw(), user.as_raw(), user.as_raw()) < 0
         {
-            return Err(format!("cannot become nobody: {}", io::Error::last_os_error()));
+            return Err(format!("cannot change to user 65534: {}", io::Error::last_os_error()));
         }
     }
     Ok(())
@@ -123,7 +123,7 @@ pub(super) fn found(stays: bool) -> Found {
         (true, false) if !stays => (Level::Partial, "root without capabilities".into()),
         (true, false) => (
             Level::Partial,
-            "root without capabilities, so that it reads the directories that root granted".into(),
+            "root without capabilities, to read the directories that root granted".into(),
         ),
         (_, true) => (Level::None, "it has capabilities".into()),
     }

@@ -79,8 +79,8 @@ pub(crate) enum MemoryError {
     NoPlace,
     /// There is no address space for memories at all.
     #[error(
-        "the memories of its modules need {needed} bytes of address space, and the system gives no \
-         more: {source}{}",
+        "the memories of its modules need {needed} bytes of address space, but the system \
+         refuses: {source}{}",
         limit_in_words(*.limit)
     )]
     AddressSpace {
@@ -97,7 +97,8 @@ fn limit_in_words(limit: Option<u64>) -> String {
     match limit {
         None => String::new(),
         Some(limit) => format!(
-            " (this process may have {limit} bytes; raise or remove the limit RLIMIT_AS, `ulimit -v`)"
+            " (this process may have {limit} bytes; raise or remove the limit RLIMIT_AS, `ulimit \
+             -v`)"
         ),
     }
 }

@@ -101,7 +101,7 @@ fn an_artefact_at_its_limit_is_written_and_one_byte_more_is_refused() {
 fn what_is_no_wasm_is_refused_by_what_it_looks_like() {
     for (bytes, word) in [
         (&b""[..], "empty"),
-        (b"\0as", "cut off"),
+        (b"\0as", "truncated"),
         (b"\x7fELF\x02\x01\x01", "ELF"),
         (b"PK\x03\x04zip", "zip"),
         (b"\x1f\x8b\x08", "gzip"),
@@ -167,7 +167,7 @@ fn features_that_no_pool_has_are_named() {
         assert_refused(source, RefusalKind::Feature, &[name, "off"]);
     }
     let several = "(module (memory 1 1 shared) (memory 1 (pagesize 1)) (type (struct)))";
-    let words = ["threads, custom page sizes and garbage-collected types (`gc`), and that is off"];
+    let words = ["threads, custom page sizes and garbage-collected types (`gc`), which is off"];
     assert_refused(several, RefusalKind::Feature, &words);
 }
 

@@ -67,19 +67,19 @@ impl std::fmt::Debug for Secret {
 pub(crate) enum EntryError {
     #[error("{0}")]
     Untrusted(Distrust),
-    #[error("it has {0} bytes, which no entry has")]
+    #[error("it has {0} bytes, a length that no entry has")]
     Size(u64),
-    #[error("it has {found} bytes, where {most} are allowed")]
+    #[error("it has {found} bytes, but only {most} are allowed")]
     Large { found: u64, most: u64 },
-    #[error("it is no cache entry")]
+    #[error("it is not a cache entry")]
     Magic,
-    #[error("its form is {0}, where {VERSION} is known")]
+    #[error("its format is version {0}, but only {VERSION} is known")]
     Version(u32),
-    #[error("it is the entry of something else")]
+    #[error("it is the entry of another key")]
     Key,
     #[error("its description is larger than allowed")]
     Limit,
-    #[error("it has {found} bytes, where its header says {said}")]
+    #[error("it has {found} bytes, but its header says {said}")]
     Length { said: u64, found: u64 },
     #[error("its authentication code is wrong")]
     Code,

@@ -43,7 +43,7 @@ pub enum CacheError {
     },
     /// No key file was named, and neither `XDG_STATE_HOME` nor `HOME` says where it could be.
     #[error(
-        "the cache's key has no place: set XDG_STATE_HOME or HOME, or name a file with \
+        "there is no place for the cache's key: set XDG_STATE_HOME or HOME, or name a file with \
          `.key_file(path)`"
     )]
     NoKeyFile,
@@ -65,7 +65,7 @@ impl CacheError {
     /// What to do about it, in a sentence without a final stop; `None` where its text says all.
     pub fn next_step(&self) -> Option<&'static str> {
         match self {
-            Self::Unusable { .. } => Some("look at who may write where it is, and at the disk"),
+            Self::Unusable { .. } => Some("check the permissions of its directory, and the disk"),
             Self::Untrusted { .. } => {
                 Some("give the cache a directory of this user alone (mode 0700), the key mode 0600")
             }
@@ -109,16 +109,16 @@ impl fmt::Display for Distrust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Link => f.write_str("it is a symbolic link"),
-            Self::Kind => f.write_str("it is neither a plain file nor a directory of its kind"),
+            Self::Kind => f.write_str("it is not a file or directory of the needed kind"),
             Self::Owner { found, needed } => {
-                write!(f, "it belongs to user {found}, where user {needed} is needed")
+                write!(f, "it belongs to user {found}, but user {needed} is needed")
             }
             Self::Mode { found, forbidden } => {
                 let allowed = found & !forbidden;
-                write!(f, "others may use it: its mode is {found:04o}, not {allowed:04o}")
+                write!(f, "other users have access: its mode is {found:04o}, not {allowed:04o}")
             }
-            Self::Names(names) => write!(f, "it has {names} names, where one is allowed"),
-            Self::Length(bytes) => write!(f, "it has {bytes} bytes, which no key has"),
+            Self::Names(names) => write!(f, "it has {names} names, but only one is allowed"),
+            Self::Length(bytes) => write!(f, "it has {bytes} bytes, a length that no key has"),
         }
     }
 }

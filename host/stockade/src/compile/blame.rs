@@ -9,7 +9,7 @@ use crate::process::End;
 use crate::{MachineFault, RefusedReason};
 
 pub(super) fn out_of_turn() -> NotCompiled {
-    MachineFault::Process("its compiler answers out of turn".into()).into()
+    MachineFault::Process("its compiler sent an unexpected answer".into()).into()
 }
 
 /// The wall time ran out: by the module's fault only where its compiler had a processor for most of
@@ -52,13 +52,14 @@ pub(super) fn died(
             let fault = MachineFault::memory_below(bytes.saturating_add(beside));
             fault.map(NotCompiled::from).unwrap_or_else(|| {
                 let why = format!(
-                    "its compiler gave up, most likely for want of more than {bytes} bytes"
+                    "its compiler aborted, most likely because it needed more than {bytes} bytes \
+                     of memory"
                 );
                 beyond("memory_bytes", why)
             })
         }
         (Some(libc::SIGKILL), _) if !end.by_itself => {
-            MachineFault::Process("its compiler hung up without an answer".into()).into()
+            MachineFault::Process("its compiler closed its socket without an answer".into()).into()
         }
         (Some(signal @ (libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP)), _) => {
             let out_of_memory = signal == libc::SIGKILL && end.out_of_memory;
@@ -153,7 +154,7 @@ mod tests {
         let NotCompiled::Machine(error) = died(&end(libc::SIGKILL, true), 0, 1000, &limits) else {
             panic!("it is the machine's fault")
         };
-        assert!(error.to_string().contains("want of memory"), "{error}");
+        assert!(error.to_string().contains("memory ran out"), "{error}");
     }
 
     #[test]

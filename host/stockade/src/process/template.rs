@@ -189,7 +189,7 @@ fn settled(template: io::Result<Template>) -> State {
     match template {
         Ok(template) => State::Ready(template),
         Err(error) => {
-            tracing::warn!(%error, "there can be no template: every worker is started by itself");
+            tracing::warn!(%error, "no template is possible: each worker is started separately");
             State::GivenUp
         }
     }

@@ -88,7 +88,7 @@ impl Recording {
         let (magic, rest) =
             bytes.split_first_chunk::<8>().ok_or(RecordingError::Format("it is too short"))?;
         if magic != MAGIC {
-            return Err(RecordingError::Format("it begins otherwise"));
+            return Err(RecordingError::Format("it has another header"));
         }
         let cut_off = || RecordingError::Damaged("it is cut off");
         let (version, rest) = rest.split_first_chunk::<4>().ok_or_else(cut_off)?;
@@ -99,20 +99,19 @@ impl Recording {
         let (hash, body) = rest.split_first_chunk::<32>().ok_or_else(cut_off)?;
         let length = u64::from_le_bytes(*length);
         if length > BODY_BYTES_MAX {
-            return Err(RecordingError::Damaged("it claims more than a recording may have"));
+            return Err(RecordingError::Damaged("its lengths exceed the limits of a recording"));
         }
         match (body.len() as u64).cmp(&length) {
             std::cmp::Ordering::Less => return Err(cut_off()),
             std::cmp::Ordering::Greater => {
-                return Err(RecordingError::Damaged("something follows it"));
+                return Err(RecordingError::Damaged("it has trailing bytes"));
             }
             std::cmp::Ordering::Equal => {}
         }
         if blake3::hash(body).as_bytes() != hash {
-            return Err(RecordingError::Damaged("its bytes are not those that were saved"));
+            return Err(RecordingError::Damaged("its checksum does not match"));
         }
-        codec::decode(body)
-            .map_err(|_| RecordingError::Damaged("its contents are none of a recording"))
+        codec::decode(body).map_err(|_| RecordingError::Damaged("its contents are not valid"))
     }
 }
 
@@ -160,7 +159,7 @@ mod tests {
 
     #[test]
     fn what_is_no_recording_is_told_from_one_of_another_version() {
-        for (bytes, expected) in [(&b"\0asm\x01\0\0\0"[..], "otherwise"), (b"STOCK", "short")] {
+        for (bytes, expected) in [(&b"\0asm\x01\0\0\0"[..], "header"), (b"STOCK", "short")] {
             let error = Recording::from_bytes(bytes).unwrap_err();
             assert!(
                 matches!(error, RecordingError::Format(why) if why.contains(expected)),

@@ -57,7 +57,8 @@ impl<'de> Reader<'_, 'de> {
                 visit_elements(input, Shapes::Each(element), *length, visitor)
             }
             Shape::Array(_, None) => Err(Error::custom(
-                "the module does not say how long the array is, and the caller's type is no array",
+                "the module does not say how long the array is, and the caller's type is not an \
+                 array",
             )),
             Shape::Tuple(parts) => {
                 visit_elements(input, Shapes::Parts(parts), parts.len(), visitor)

@@ -142,7 +142,7 @@ fn a_worker_that_the_kernel_kills_for_want_of_memory_is_reported_so() {
     assert_eq!((exit.pid, exit.signal), (pid, Some(9)));
     assert!(exit.out_of_memory, "{exit:?}");
     let said = exit.to_string();
-    assert!(said.ends_with("was killed by SIGKILL, most likely for want of memory"), "{said}");
+    assert!(said.ends_with("was killed by SIGKILL, most likely because memory ran out"), "{said}");
     open(&gate, &beside, handles.len());
     let TaskError::WorkerLost(exit) = handles[0].result().unwrap_err() else { panic!() };
     assert_eq!((exit.signal, exit.out_of_memory), (Some(9), false));

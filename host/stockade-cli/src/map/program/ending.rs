@@ -95,7 +95,7 @@ impl Ending {
                 }
             },
             ended => {
-                let no_program = || TaskError::Decode("the task was no program".into());
+                let no_program = || TaskError::Decode("the task was not a program".into());
                 let error = ended.map_or_else(|error| error, |_| no_program());
                 (Problem::of_task(&error), Error::from(&error), None)
             }
@@ -123,7 +123,7 @@ impl Ending {
                 fault: "limit",
                 exit: Exit::Limit,
                 message: format!(
-                    "the program wrote {written} bytes to stdout, where {allowed} are allowed"
+                    "the program wrote {written} bytes to stdout, but only {allowed} are allowed"
                 ),
                 help: "allow more with `--output-limit`, up to 16MiB".into(),
             });
@@ -141,13 +141,13 @@ impl Ending {
                 Ok(_) => Ok(Written::Bytes(stdout.bytes.clone())),
                 Err(error) => {
                     let at = error.valid_up_to() + 1;
-                    Err(undecodable(format!("stdout is no UTF-8 text, from its byte {at}")))
+                    Err(undecodable(format!("stdout is not UTF-8 text, from its byte {at}")))
                 }
             },
             StdoutFormat::Json => match output::json_line(&stdout.bytes) {
                 Ok(line) => Ok(Written::Line(line)),
                 Err(TaskError::Decode(problem)) => {
-                    Err(undecodable(format!("stdout is no JSON value: {problem}")))
+                    Err(undecodable(format!("stdout is not a JSON value: {problem}")))
                 }
                 Err(error) => Err(undecodable(error.to_string())),
             },

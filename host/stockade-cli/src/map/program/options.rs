@@ -1,4 +1,4 @@
-//! Options: how the module is run as a program, as the command line says it.
+//! Options of programs.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -19,26 +19,26 @@ pub(crate) struct ProgramArgs {
     #[arg(last = true, value_name = "ARGV")]
     pub(crate) argv: Vec<String>,
 
-    /// Run the module as a program, from its `_start`, the export "", or --entry: what follows MODULE
-    /// are then FILEs. Said as well by ARGV, or by naming no FUNCTION
+    /// Run the module as a program, from its `_start`, the export "", or --entry: the words after
+    /// MODULE are then FILEs. ARGV, or no FUNCTION, means the same
     #[arg(long, help_heading = "Programs")]
     pub(crate) program: bool,
 
-    /// Begin in the export NAME, a function that takes nothing, rather than in the program's own
-    /// entry; the module's `_initialize` runs before it
+    /// Start at the export NAME, a function without parameters, instead of the program's entry; the
+    /// module's `_initialize` runs before it
     #[arg(long, value_name = "NAME", help_heading = "Programs")]
     pub(crate) entry: Option<String>,
 
-    /// What an item is to the program [default: arg where {} stands in ARGV, with --files file; stdin
-    /// where it does not]
+    /// How the program gets an item [default: with {} in ARGV arg, or with --files file; else
+    /// stdin]
     #[arg(long, value_enum, value_name = "WHAT", help_heading = "Programs")]
     pub(crate) item: Option<ItemAs>,
 
-    /// What stands for the item in ARGV [default: {}]
+    /// The placeholder of the item in ARGV [default: {}]
     #[arg(long, value_name = "TEXT", help_heading = "Programs")]
     pub(crate) placeholder: Option<Placeholder>,
 
-    /// What the result is made of the program's stdout [default: text]
+    /// Format of the program's stdout, which becomes the result [default: text]
     #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Programs")]
     pub(crate) stdout: Option<StdoutFormat>,
 
@@ -51,10 +51,10 @@ pub(crate) struct ProgramArgs {
     pub(crate) stdin: Option<PathBuf>,
 }
 
-/// What an item is to a program.
+/// How a program gets an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ItemAs {
-    /// The item's text is an argument: where {} stands in ARGV, or else behind it
+    /// The item's text is an argument: at {} in ARGV, or else the last one
     Arg,
     /// The item's bytes are the program's stdin, and nothing is added
     Stdin,
@@ -62,7 +62,7 @@ pub(crate) enum ItemAs {
     File,
 }
 
-/// What stands for the item.
+/// The placeholder of the item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Placeholder(pub(super) String);
 
@@ -98,7 +98,7 @@ pub(crate) enum StdoutFormat {
 /// Exit codes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Codes {
-    /// Each there is.
+    /// All exit codes.
     All,
     /// These.
     These(Vec<i32>),
@@ -134,7 +134,7 @@ impl FromStr for Codes {
 }
 
 impl ProgramArgs {
-    /// Refuses what only a program can be told.
+    /// Refuses options that are only for programs.
     ///
     /// # Errors
     /// The first option of them.
@@ -158,7 +158,7 @@ impl ProgramArgs {
 }
 
 impl MapArgs {
-    /// What an item is to the program.
+    /// How the program gets an item.
     pub(crate) fn item(&self) -> ItemAs {
         let ProgramArgs { argv, item, placeholder, .. } = &self.program;
         let placeholder = placeholder.clone().unwrap_or_default().0;
@@ -170,8 +170,8 @@ impl MapArgs {
         })
     }
 
-    /// The same with what follows from what was said: whether the module is run as a program, which
-    /// word is a FILE then, and what the input holds.
+    /// The same with what follows from the options: whether the module runs as a program, which
+    /// word is then a FILE, and the format of the input.
     #[must_use]
     pub(crate) fn settled(mut self) -> Self {
         let names_entry = self.function.as_deref().is_some_and(|name| OWN_ENTRIES.contains(&name));

@@ -117,7 +117,7 @@ impl Template {
             },
             Content::Text(text) => text.into_bytes(),
             Content::Bytes(bytes) => bytes,
-            Content::Row(_) => return Err("a row is no item of a program".into()),
+            Content::Row(_) => return Err("a row cannot be an item of a program".into()),
         };
         let (entry, name) = (self.entry.clone(), self.name.clone());
         if self.item == ItemAs::Stdin {
@@ -131,7 +131,7 @@ impl Template {
         }
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to() + 1;
-            format!("it is no UTF-8 text, from its byte {at}, and so no argument")
+            format!("it is not UTF-8 text, from its byte {at}, and so cannot be an argument")
         })?;
         let (file, text) = match self.item {
             ItemAs::File => {
@@ -158,7 +158,8 @@ impl Template {
         let (_, guest, rest) = granted
             .max_by_key(|(length, ..)| *length)
             .ok_or("it is in no directory that is granted, see `--grant-dir`")?;
-        let rest = rest.to_str().ok_or("its name is no UTF-8 text, and so no argument")?;
+        let rest =
+            rest.to_str().ok_or("its name is not UTF-8 text, and so cannot be an argument")?;
         let seen = format!("{}/{rest}", guest.trim_end_matches('/'));
         Ok((found, seen))
     }

@@ -150,7 +150,7 @@ impl Row {
             begin = end;
             match text {
                 Ok(text) => Ok(Cell { text: text.to_string(), quoted }),
-                Err(_) => Err(format!("the row's column {number} is no UTF-8 text")),
+                Err(_) => Err(format!("the row's column {number} is not UTF-8 text")),
             }
         });
         cells.collect()
@@ -191,7 +191,7 @@ impl<R: BufRead> Rows<R> {
         })?;
         // Without its mark: a character of ASCII in two bytes.
         if matches!(row.bytes[..], [first, second, ..] if (first == 0) != (second == 0)) {
-            return Err(invalid(format!("the header is no text in UTF-8{WIDE}")));
+            return Err(invalid(format!("the header is not UTF-8 text{WIDE}")));
         }
         Ok(cells.into_iter().map(|cell| cell.text).collect())
     }
@@ -339,7 +339,8 @@ impl Cutter {
         if row.place == Place::Quoted {
             let (line, column) = (row.quote_line, row.column());
             return Err(invalid(format!(
-                "the quote that opens in line {line}, column {column}, is never closed, and all that \
+                "the quote that opens in line {line}, column {column}, is never closed, and all \
+                 that \
                  follows is in it"
             )));
         }
@@ -453,7 +454,8 @@ mod tests {
 
     #[test]
     fn text_behind_a_closing_quote_costs_its_row() {
-        let refused = "column 1 goes on behind its closing quote: a quote in a quoted cell is written \
+        let refused = "column 1 goes on behind its closing quote: a quote in a quoted cell is \
+             written \
                        twice";
         assert_rows("a,b\n\"x\"y,2\n3,4\n", &[(2, refused), (3, "3|4")]);
         assert_rows("a,b\n\"x\" ,2\n3,4\n", &[(2, refused), (3, "3|4")]);

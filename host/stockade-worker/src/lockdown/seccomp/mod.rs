@@ -181,7 +181,7 @@ fn allowed(rules: &[Rule], own_process: u32) -> Result<Rules, String> {
 }
 
 /// What a filter does, in a report.
-pub(super) const SUMMARY: &str = "any system call that its role does not need ends it";
+pub(super) const SUMMARY: &str = "a system call that its role does not need kills it";
 
 fn refusal(explains: bool) -> SeccompAction {
     if explains { SeccompAction::Trap } else { SeccompAction::KillProcess }

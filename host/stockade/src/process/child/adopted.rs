@@ -54,7 +54,7 @@ impl Child {
         let is_known = known.is_some_and(|known| known.is_child());
         // Asked last: a child that was not waited for had that number all the time.
         if !is_clone || is_known || !pidfd.is_child() {
-            return Err(io::Error::other("a template took another process for its clone"));
+            return Err(io::Error::other("a template reported a process that is not its clone"));
         }
         living.insert(pid, Arc::downgrade(&pidfd));
         Ok(Self { pid, pidfd, exit: None, is_first: true })
