@@ -15,7 +15,7 @@ static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 
 struct Counting;
 
-// SAFETY: the system's allocator does everything; beside it a number is kept.
+// SAFETY: the system's allocator does everything; next to it a number is kept.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
@@ -56,7 +56,7 @@ fn weigh<T>(queue: impl FnOnce(&Pool) -> T) -> usize {
     bytes / TASKS - PAYLOAD_BYTES
 }
 
-/// One test: another beside it would be counted with it.
+/// One test: another next to it would be counted with it.
 #[test]
 fn a_queued_task_takes_little_more_than_its_payload_however_it_was_submitted() {
     let numbers = || (0..TASKS as i32).map(int);

@@ -1,4 +1,4 @@
-//! A worker that is the real one, with a thread beside it that makes mischief.
+//! A worker that is the real one, with a thread next to it that makes mischief.
 //!
 //! The thread waits until the worker has come on by a random number of steps, does one thing that a guest
 //! which took the process over could do, notes it, and waits again, for as long as the storm rages and the

@@ -1,6 +1,6 @@
 //! A program that uses pools, for what can be seen only from outside of one.
 //!
-//! `host busy MODULE` keeps two workers busy for ever, writes their process numbers to stdout, and
+//! `host busy MODULE` keeps two workers busy forever, writes their process numbers to stdout, and
 //! waits to be killed. `host return MODULE`, `host drop MODULE` and `host exit MODULE` do the same and
 //! end by themselves: with the pool alive in a static, with the pool dropped, and in the middle of
 //! everything. `host many MODULE` makes pools and ends them in every way, and writes how many
@@ -38,7 +38,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// A pool whose workers are busy for ever, and one of their tasks.
+/// A pool whose workers are busy forever, and one of their tasks.
 fn busy(module: &str) -> Result<(Pool, TaskHandle<()>)> {
     let limits = Limits::default().wall_time(None);
     let builder = Pool::dual().module(module).limits(limits);

@@ -41,7 +41,7 @@ const WORKERS_RECORDS_AT: u64 = 4096 + RING_BYTES as u64;
 /// Before an evil: every task emits an item, that of the evil too.
 const EMITTING: &str = "emitting-";
 
-/// The most descriptors that Linux takes beside one message.
+/// The most descriptors that Linux takes besides one message.
 const DESCRIPTORS_MAX: usize = 253;
 
 fn main() -> Result<()> {
@@ -227,7 +227,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Says `message` with the same descriptor beside it so many times.
+    /// Says `message` with the same descriptor with it so many times.
     fn say_with(&mut self, message: &WorkerMessage, count: usize) -> Result<()> {
         let mut bytes = Vec::new();
         frame::encode_inline(message, &mut bytes)?;

@@ -16,7 +16,7 @@ impl MemoryGroup {
     /// A new one, at the top.
     ///
     /// # Errors
-    /// Where this user may not make one, or memory is not controlled.
+    /// If this user may not make one, or memory is not controlled.
     pub fn new(bytes: u64) -> io::Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -35,7 +35,7 @@ impl MemoryGroup {
     /// Moves a process into it; what memory it has already stays with the group that it was in.
     ///
     /// # Errors
-    /// Where the process is gone.
+    /// If the process is gone.
     pub fn add(&self, pid: u32) -> io::Result<()> {
         fs::write(self.0.join("cgroup.procs"), pid.to_string())
     }

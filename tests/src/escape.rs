@@ -103,7 +103,7 @@ impl Escapee {
     /// One that is confined as `lockdown` says.
     ///
     /// # Panics
-    /// Where it cannot be built.
+    /// If it cannot be built.
     pub fn confined(lockdown: Lockdown) -> Self {
         Self::of(Self::builder().lockdown(lockdown))
     }
@@ -119,7 +119,7 @@ impl Escapee {
     /// One of that pool.
     ///
     /// # Panics
-    /// Where it cannot be built, or has no memory.
+    /// If it cannot be built, or has no memory.
     pub fn of(builder: PoolBuilder) -> Self {
         let pool = builder.build().expect("a pool");
         let mut escapee = Self { pool, memory: 0 };
@@ -139,7 +139,7 @@ impl Escapee {
     /// The process that it is in.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If there is none.
     pub fn pid(&self) -> u32 {
         self.pool.workers().first().expect("a worker").pid
     }

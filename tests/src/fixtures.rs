@@ -71,7 +71,7 @@ pub fn wat_file(wat: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("stockade-test-modules-{user}"));
     std::fs::create_dir_all(&folder).expect("the temporary directory can be written");
     let file = folder.join(format!("{:016x}.wat", hasher.finish()));
-    // Written aside and renamed, so that a test beside this one never reads half of it.
+    // Written aside and renamed, so that a test at the same time never reads half of it.
     let writer = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let aside = folder.join(format!("{:016x}.{writer}.tmp", hasher.finish()));
     std::fs::write(&aside, wat).expect("the temporary directory can be written");
@@ -82,18 +82,18 @@ pub fn wat_file(wat: &str) -> PathBuf {
 /// The guest `name`, which `just guests` builds.
 ///
 /// # Panics
-/// Where it is not built.
+/// If it is not built.
 pub fn guest(name: &str) -> PathBuf {
     let path = repository().join(format!("target/wasm32-wasip1/guest/{name}.wasm"));
     assert!(path.exists(), "{} is not built: run `just guests`", path.display());
     path
 }
 
-/// The worker program that pools find by themselves: the one in `STOCKADE_WORKER`, else beside the tests' own
+/// The worker program that pools find by themselves: the one in `STOCKADE_WORKER`, else next to the tests' own
 /// folder.
 ///
 /// # Panics
-/// Where it is not built.
+/// If it is not built.
 pub fn worker_program() -> PathBuf {
     if let Some(chosen) = std::env::var_os("STOCKADE_WORKER") {
         return chosen.into();
@@ -101,10 +101,10 @@ pub fn worker_program() -> PathBuf {
     program_beside("stockade-worker")
 }
 
-/// The program of the workspace of this name, which is built beside this one.
+/// The program of the workspace of this name, which is built next to this one.
 ///
 /// # Panics
-/// Where it is not built.
+/// If it is not built.
 pub fn program_beside(name: &str) -> PathBuf {
     let this = std::env::current_exe().expect("this program has a path");
     let folders = this.ancestors().skip(1).take(2);
@@ -115,7 +115,7 @@ pub fn program_beside(name: &str) -> PathBuf {
 /// A program in `folder` that runs `text` in the shell.
 ///
 /// # Panics
-/// Where the folder cannot be written.
+/// If the folder cannot be written.
 pub fn script(folder: &Folder, text: &str) -> PathBuf {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -195,7 +195,7 @@ impl Folder {
         &self.0
     }
 
-    /// Writes a file into it; says where.
+    /// Writes a file into it; returns where.
     pub fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.join(name);
         std::fs::write(&path, contents).expect("a folder of the test's own can be written");

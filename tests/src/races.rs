@@ -121,7 +121,7 @@ impl Race {
     /// Memory, what of it was there first and what was grown.
     ///
     /// # Panics
-    /// Where there is no pool.
+    /// If there is no pool.
     pub fn memory() -> Self {
         Self::of(wat(MEMORY), ("test", "leave"), ("test", "look"))
     }
@@ -156,7 +156,7 @@ impl Race {
     /// Runs pairs until `until` says that it is enough, at least one window of them.
     ///
     /// # Panics
-    /// Where the pool takes no task.
+    /// If the pool takes no task.
     pub fn run(&self, mut until: impl FnMut(u64) -> bool) -> Found {
         let mut found = Found::default();
         loop {
@@ -192,7 +192,7 @@ impl Mover {
     /// Begins, where this user may compact the machine's memory.
     ///
     /// # Errors
-    /// Where it may not.
+    /// If it may not.
     pub fn start() -> io::Result<Self> {
         OpenOptions::new().write(true).open(COMPACT)?;
         let (ends, times) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));

@@ -164,7 +164,7 @@ fn confinement() -> Confinement {
 /// Has a compiler process compile the text `source`; answers its reply and the artefact, sealed.
 ///
 /// # Panics
-/// Where it does not answer.
+/// If it does not answer.
 pub fn compile_by_process(
     source: &str,
     limits: &Limits,
@@ -176,7 +176,7 @@ pub fn compile_by_process(
 /// As [`compile_by_process`], of the module in the file `path`.
 ///
 /// # Panics
-/// Where it cannot be read, or the compiler does not answer.
+/// If it cannot be read, or the compiler does not answer.
 pub fn compile_file_by_process(
     path: &Path,
     limits: &Limits,

@@ -5,7 +5,7 @@
 //!       ◄─── log (one line for every mischief) ─────
 //! ```
 //!
-//! A worker has an empty environment, so it finds both files beside its program and by the pool's
+//! A worker has an empty environment, so it finds both files next to its program and by the pool's
 //! name, which is in its own. It writes to the log before it acts, so that whatever follows is
 //! explained by a line that is there.
 
@@ -101,7 +101,7 @@ impl Storm {
     /// Makes the files: a storm that does not rage yet.
     ///
     /// # Errors
-    /// Where the folder cannot be written.
+    /// If the folder cannot be written.
     pub fn create(pool: &str) -> io::Result<Self> {
         let paths = paths(pool)?;
         if let Some(folder) = paths[0].parent() {
@@ -115,7 +115,7 @@ impl Storm {
     /// Opens the files of the pool named `pool`.
     ///
     /// # Errors
-    /// Where they are not there.
+    /// If they are not there.
     pub fn open(pool: &str) -> io::Result<Self> {
         let paths = paths(pool)?;
         let rages = OpenOptions::new().read(true).write(true).open(&paths[0])?;
@@ -126,7 +126,7 @@ impl Storm {
     /// Begins or ends the storm.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// If the file cannot be written.
     pub fn set_rages(&self, rages: bool) -> io::Result<()> {
         self.rages.write_all_at(&[u8::from(rages)], 0)
     }
@@ -140,7 +140,7 @@ impl Storm {
     /// Notes what a worker is about to do.
     ///
     /// # Errors
-    /// Where the log cannot be written.
+    /// If the log cannot be written.
     pub fn note(&self, worker: WorkerId, mischief: Mischief) -> io::Result<()> {
         // One write of few bytes to a file opened for appending: lines never mix.
         (&self.log).write_all(format!("{worker} {}\n", mischief.name()).as_bytes())
@@ -149,7 +149,7 @@ impl Storm {
     /// Everything that workers noted.
     ///
     /// # Errors
-    /// Where the log cannot be read, or holds what no worker writes.
+    /// If the log cannot be read, or holds what no worker writes.
     pub fn noted(&self) -> io::Result<Vec<(WorkerId, Mischief)>> {
         let text = std::fs::read_to_string(&self.paths[1])?;
         let parse = |line: &str| {
@@ -164,13 +164,13 @@ impl Storm {
     /// Removes the files.
     ///
     /// # Errors
-    /// Where they cannot be removed.
+    /// If they cannot be removed.
     pub fn remove(self) -> io::Result<()> {
         self.paths.iter().try_for_each(std::fs::remove_file)
     }
 }
 
-/// Where both files of the pool are: beside the folder of this program.
+/// Where both files of the pool are: next to the folder of this program.
 fn paths(pool: &str) -> io::Result<[PathBuf; 2]> {
     let program = std::env::current_exe()?;
     let folder = program.ancestors().nth(2).unwrap_or(&program).join("storm");

@@ -44,7 +44,7 @@ impl Traced {
     /// Stops the process of that number, which waits in a system call.
     ///
     /// # Panics
-    /// Where it may not be traced.
+    /// If it may not be traced.
     pub fn seize(pid: u32) -> Self {
         let pid = libc::pid_t::try_from(pid).expect("a process number");
         ask(libc::PTRACE_SEIZE, pid, 0, 0).expect("a process that may be traced");

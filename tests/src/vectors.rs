@@ -89,7 +89,7 @@ enum Content {
 /// Every vector, in the order of the file.
 ///
 /// # Panics
-/// Where a line is no vector.
+/// If a line is no vector.
 pub fn vectors() -> Vec<Vector> {
     let lines = VECTORS.lines().filter(|line| !line.is_empty());
     lines.map(|line| Vector::read(line).unwrap_or_else(|| panic!("no vector: {line}"))).collect()

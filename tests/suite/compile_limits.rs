@@ -74,7 +74,7 @@ fn a_compiler_that_is_not_done_in_time_is_told_by_whose_fault() {
     let late = builder.build().expect_err("a build that fails");
     assert!(own_children().is_empty(), "a process is left");
     match &late {
-        // Its compiler had no processor for half of that, as beside other tests.
+        // Its compiler had no processor for half of that, as under other tests.
         BuildError::Machine(error) => {
             assert!(matches!(error.fault, MachineFault::Busy { .. }), "{error:?}");
         }

@@ -65,7 +65,7 @@ fn no_file_is_there_unless_granted() {
     }
 }
 
-/// A granted folder with a file and a folder in it, beside something that was not granted.
+/// A granted folder with a file and a folder in it, next to something that was not granted.
 struct Grounds {
     folder: Folder,
 }

@@ -2,7 +2,7 @@
 
 use stockade::{LocateError, Pool, PoolBuilder, SourcePlace, TaskError};
 
-/// A C program's module with its debug information; see `located.c` beside it.
+/// A C program's module with its debug information; see `located.c` next to it.
 fn located() -> PoolBuilder {
     let module = stockade_tests::repository().join("tests/fixtures/located.wasm");
     Pool::builder()

@@ -42,7 +42,7 @@ impl Visit for Reader<'_> {
 
 /// A span's number is its place among what was told, from 1.
 impl Subscriber for Listener {
-    /// Whatever another test's thread decided for its own listener, or for want of one, counts for
+    /// Whatever another test's thread decided for its own listener, or for lack of one, counts for
     /// every thread; so nobody decides once for all.
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
         Interest::sometimes()

@@ -43,7 +43,7 @@ enum FormulaError {
     WrongCount { name: String },
     /// Its parentheses stand deeper in one another than `DEPTH_MAX`.
     TooDeep,
-    /// Its value is no number: it divides by zero, say, or is too large.
+    /// Its value is not a number: it divides by zero, say, or is too large.
     NotFinite,
 }
 

@@ -1,7 +1,7 @@
 //! The tasks of the ABI's test vectors, in Rust: `tests/abi/vectors.jsonl` calls them.
 //!
 //! Its one idea: the folders `c-vectors`, `zig-vectors`, `go-vectors` and `assemblyscript-vectors`
-//! beside it hold the same tasks under the same names, so that SDKs can be compared line by line.
+//! next to it hold the same tasks under the same names, so that SDKs can be compared line by line.
 //!
 //! ```text
 //! stockade run vectors.wasm add 2 40

@@ -42,7 +42,7 @@ pub mod import {
     pub const INPUT_READ: &str = "input_read";
     /// `(ptr, len) -> i32`: asks that the input stand at `ptr` without having been copied there; see
     /// [`MAP_ALIGNMENT`](super::MAP_ALIGNMENT). 1 if it does, 0 if nothing has changed, and then it
-    /// is there for [`INPUT_READ`] as ever.
+    /// is there for [`INPUT_READ`] as usual.
     pub const INPUT_MAP: &str = "input_map";
     /// `(ptr, len)`: appends to the result.
     pub const OUTPUT_WRITE: &str = "output_write";

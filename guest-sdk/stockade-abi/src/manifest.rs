@@ -43,7 +43,7 @@ pub struct FunctionRecord {
     /// The result's type as its source writes it; empty for a function that returns nothing.
     #[serde(default)]
     pub result: String,
-    /// Whether it reads JSON arguments that are cells of a table, which `"cells": true` beside `args`
+    /// Whether it reads JSON arguments that are cells of a table, which `"cells": true` next to `args`
     /// and `kwargs` says.
     #[serde(default)]
     pub cells: bool,

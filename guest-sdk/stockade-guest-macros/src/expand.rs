@@ -1,4 +1,4 @@
-//! The code that an attribute puts beside its function.
+//! The code that an attribute generates for its function.
 //!
 //! For `fn word_count(text: String) -> u64` these come out: the function as written; a function
 //! `__stockade_export_word_count` of type `extern "C" fn() -> i32`, exported by wasm builds under

@@ -30,7 +30,7 @@ pub fn run(names: &'static [&'static str], body: Body) -> i32 {
 
 /// Lets out a last line without a line feed: a library has no `main` after which std would do it.
 fn flush() {
-    // There is nobody to tell: output that the pool does not take is no failure of the task.
+    // There is nobody to tell: output that the pool does not take is not a failure of the task.
     let _ = std::io::stdout().flush();
 }
 
@@ -54,7 +54,7 @@ fn install_panic_hook() {
         }));
         #[cfg(not(target_arch = "wasm32"))]
         {
-            // Beside std's: it also serves the tests that do not run a task.
+            // Besides std's: it also serves the tests that do not run a task.
             let previous = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
                 failure::report_panic(panic);

@@ -74,7 +74,7 @@ pub fn task_id() -> u64 {
 /// ```
 ///
 /// # Errors
-/// When the item's `Serialize` fails, or its form does not exist in the call's codec, such as a map
+/// If the item's `Serialize` fails, or its form does not exist in the call's codec, such as a map
 /// with keys that JSON cannot write.
 pub fn emit<T: Serialize + ?Sized>(item: &T) -> Result<(), EmitError> {
     let encoded = output::encode(item).map_err(EmitError)?;

@@ -69,7 +69,7 @@ impl Call {
     /// A call with arguments as a tuple, encoded as the host library does.
     ///
     /// # Panics
-    /// When they cannot be encoded.
+    /// If they cannot be encoded.
     pub fn bincode(arguments: &impl Serialize) -> Self {
         let input = codec::encode(arguments).expect("arguments that bincode can write");
         Self::new(Codec::Bincode, input)
@@ -99,7 +99,7 @@ impl Call {
     /// Makes the call.
     ///
     /// # Panics
-    /// When a task calls another task through its export: a worker runs one at a time.
+    /// If a task calls another task through its export: a worker runs one at a time.
     pub fn run(self, export: Export) -> Outcome {
         let state = State {
             codec: self.codec as i32,
@@ -133,7 +133,7 @@ impl Outcome {
     /// The result of a JSON call.
     ///
     /// # Panics
-    /// When the call failed, or its result is no `T`.
+    /// If the call failed, or its result is no `T`.
     #[track_caller]
     pub fn result_json<T: DeserializeOwned>(&self) -> T {
         self.assert_success();
@@ -143,7 +143,7 @@ impl Outcome {
     /// The result of a bincode call.
     ///
     /// # Panics
-    /// When the call failed, or its result is no `T`.
+    /// If the call failed, or its result is no `T`.
     #[track_caller]
     pub fn result_bincode<T: DeserializeOwned>(&self) -> T {
         self.assert_success();
@@ -155,7 +155,7 @@ impl Outcome {
     /// What the caller reads when the call failed.
     ///
     /// # Panics
-    /// When it did not.
+    /// If it did not.
     #[track_caller]
     pub fn error_message(&self) -> &str {
         assert_ne!(self.status, Status::Success, "the call succeeded");

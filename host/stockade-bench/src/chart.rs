@@ -94,7 +94,7 @@ impl Chart {
     /// Draws it into `file`.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// If the file cannot be written.
     pub(crate) fn draw(&self, file: &Path) -> Result<()> {
         let mut svg = String::new();
         self.draw_into(&mut svg)?;

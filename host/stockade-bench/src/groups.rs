@@ -2,16 +2,16 @@
 //!
 //! | group | its figures |
 //! |---|---|
-//! | `throughput` | tasks a second, beside bare processes and threads and other pools |
-//! | `scaling` | tasks a second of two workers, beside one |
-//! | `command` | lines a second of `stockade map`, beside the library's map |
-//! | `latency` | one task at a time, beside the engine alone, a pipe and a futex |
-//! | `payload` | 16 MiB to a task and back, copied and lent, beside two copies |
-//! | `start` | a worker's first task, and a killed worker's replacement, beside `/bin/true` |
-//! | `compute` | guest code at work, beside the engine without any check |
-//! | `numbers` | many numbers through one function, beside the engine in a loop |
-//! | `cpu` | processor time of a task, beside extism |
-//! | `fresh` | a task in a fresh instance without its messages, beside the engine's own pooling |
+//! | `throughput` | tasks a second, compared with bare processes and threads and other pools |
+//! | `scaling` | tasks a second of two workers, compared with one |
+//! | `command` | lines a second of `stockade map`, compared with the library's map |
+//! | `latency` | one task at a time, compared with the engine alone, a pipe and a futex |
+//! | `payload` | 16 MiB to a task and back, copied and lent, compared with two copies |
+//! | `start` | a worker's first task, and a killed worker's replacement, compared with `/bin/true` |
+//! | `compute` | guest code at work, compared with the engine without any check |
+//! | `numbers` | many numbers through one function, compared with the engine in a loop |
+//! | `cpu` | processor time of a task, compared with extism |
+//! | `fresh` | a task in a fresh instance without its messages, compared with the engine's own pooling |
 //! | `idle` | what a pool uses that has nothing to do, and what a queue weighs |
 //!
 //! Targets are those of the project; the reasons are in `docs/performance.md`.

@@ -1,4 +1,4 @@
-//! Lines: what the command makes of the library's map, beside that map itself.
+//! Lines: what the command makes of the library's map, compared with that map itself.
 //!
 //! ```text
 //! a thread ─ lines ─► stockade map … - ─ records ─► counted here
@@ -37,7 +37,7 @@ impl Lines {
     /// Starts `command`, which is `stockade`, and maps the first lines.
     ///
     /// # Errors
-    /// Where there is no such program, or it does not map.
+    /// If there is no such program, or it does not map.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
         let module = std::env::temp_dir().join(format!("stockade-lines-{}", std::process::id()));
         std::fs::write(&module, wat::parse_str(guests::counting())?)?;
@@ -57,7 +57,7 @@ impl Lines {
     /// Has so many lines mapped, and waits for their records.
     ///
     /// # Errors
-    /// Where it ended, or wrote another record than it should.
+    /// If it ended, or wrote another record than it should.
     pub(crate) fn map(&mut self, count: usize) -> Result<()> {
         let Self { input, records, .. } = self;
         let input = input.as_mut().context("its input has ended")?;
@@ -87,7 +87,7 @@ impl Drop for Lines {
 /// A pool over the same module.
 ///
 /// # Errors
-/// Where it cannot be built.
+/// If it cannot be built.
 pub(crate) fn pool() -> Result<Pool> {
     Ok(pools::pool_of(&guests::counting())?.build()?)
 }
@@ -95,7 +95,7 @@ pub(crate) fn pool() -> Result<Pool> {
 /// The library's map over so many texts.
 ///
 /// # Errors
-/// Where a task fails.
+/// If a task fails.
 pub(crate) fn map(pool: &Pool, count: usize) -> Result<()> {
     let items = std::iter::repeat_with(|| Json::new().arg(LINE.into())).take(count);
     for result in pool.starmap::<u64, _, _>("handle", items) {

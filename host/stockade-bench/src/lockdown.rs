@@ -83,7 +83,7 @@ fn tasks_per_second(pool: &Pool, chunk: usize) -> Result<f64> {
 /// Measures, in so many turns each, and prints a table.
 ///
 /// # Errors
-/// Where a pool cannot be built, a task fails, or `out` does.
+/// If a pool cannot be built, a task fails, or `out` does.
 pub(crate) fn measure(out: &mut impl Write, turns: usize) -> Result<()> {
     let (on, off) = (Lockdown::default(), without_any());
     let (locked, open) = (pool(&on)?, pool(&off)?);

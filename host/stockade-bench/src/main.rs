@@ -1,4 +1,4 @@
-//! What a task costs, beside bare references and other pools, measured in turns.
+//! What a task costs, compared with bare references and other pools, measured in turns.
 //!
 //! | command | does |
 //! |---|---|
@@ -17,7 +17,7 @@
 //!
 //! Figures go to `bench.jsonl` in the target directory, a JSON object a line, and plots to its folder
 //! `bench`. Every value is measured close to its reference, see `turns`, so a machine whose speed
-//! drifts moves both. A round waits until the machine has little else to do, and what ran beside other
+//! drifts moves both. A round waits until the machine has little else to do, and what ran at the same time as other
 //! work all the same is told; no figure is a test.
 
 mod figure;

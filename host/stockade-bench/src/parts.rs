@@ -18,7 +18,7 @@ use crate::system::{futex, pipe};
 /// Runs the part `name` until its stdin ends.
 ///
 /// # Errors
-/// Where there is none of this name, or it fails.
+/// If there is none of this name, or it fails.
 pub(crate) fn run(name: &str) -> Result<()> {
     match name {
         "pipe" => pipe::echo(),
@@ -142,7 +142,7 @@ fn idle_usage(pool: &Pool, seconds: f64) -> Result<Usage> {
 /// Blocks until a count of the pool's, for which there is no event, is as it should be. Not timed.
 ///
 /// # Errors
-/// Where the pool breaks, and it never will be.
+/// If the pool breaks, and it never will be.
 fn wait_until(pool: &Pool, holds: impl Fn() -> bool) -> Result<()> {
     while !holds() {
         ensure!(!pool.is_broken(), "the pool broke");

@@ -30,7 +30,7 @@ fn folder() -> Result<PathBuf> {
 /// The pool `name` in Python.
 ///
 /// # Errors
-/// Where Python or the package is missing.
+/// If Python or the package is missing.
 pub(crate) fn python(name: &str) -> Result<Remote> {
     let own = folder()?.join("python/bin/python");
     let mut command = Command::new(if own.exists() { own } else { PathBuf::from("python3") });
@@ -43,7 +43,7 @@ pub(crate) fn python(name: &str) -> Result<Remote> {
 /// The program `peer-NAME` of the peers' own workspace.
 ///
 /// # Errors
-/// Where it was not built.
+/// If it was not built.
 pub(crate) fn rust(name: &str) -> Result<Remote> {
     let program = folder()?.join("release").join(format!("peer-{name}"));
     ensure!(program.exists(), "{name} is not built");

@@ -22,7 +22,7 @@ const ROUND_TRIPS: usize = 10_000;
 /// Measures and draws all of them into `folder`.
 ///
 /// # Errors
-/// Where a task fails, or the folder cannot be written.
+/// If a task fails, or the folder cannot be written.
 pub(crate) fn draw(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     progress("plot: tasks a second by window");
@@ -98,7 +98,7 @@ fn latencies() -> Result<Chart> {
     })
 }
 
-/// Bytes a second to a task and back, by the payload's size, beside two copies within a process.
+/// Bytes a second to a task and back, by the payload's size, compared with two copies within a process.
 fn payloads() -> Result<Chart> {
     let pool = pools::echoing()?;
     let (mut echoed, mut copied) = (Vec::new(), Vec::new());

@@ -32,7 +32,7 @@ const HOLD: &str = r#"(module
 /// A pool over the module `wat`, whose workers stay.
 ///
 /// # Errors
-/// Where the text is no module.
+/// If the text is no module.
 pub(crate) fn pool_of(wat: &str) -> Result<PoolBuilder> {
     let wasm = wat::parse_str(wat)?;
     Ok(Pool::builder().module_bytes("guest", wasm).max_workers(WORKERS).idle_timeout(None))
@@ -99,7 +99,7 @@ pub(crate) struct Shape {
 /// A map of so many tasks of the realistic guest, to its end.
 ///
 /// # Errors
-/// Where a task fails.
+/// If a task fails.
 pub(crate) fn map(pool: &Pool, shape: Shape, tasks: usize) -> Result<()> {
     let items = std::iter::repeat_with(payload).take(tasks);
     let mut map = pool.starmap::<Bytes, _, _>("handle", items);
@@ -122,7 +122,7 @@ pub(crate) fn map(pool: &Pool, shape: Shape, tasks: usize) -> Result<()> {
 /// all the time.
 ///
 /// # Errors
-/// Where a task fails.
+/// If a task fails.
 pub(crate) fn submitted_per_second(pool: &Pool) -> Result<f64> {
     let submit = || pool.submit::<Bytes>("handle", payload());
     let mut in_flight = (0..IN_FLIGHT).map(|_| submit()).collect::<Result<VecDeque<_>, _>>()?;
@@ -155,7 +155,7 @@ pub(crate) fn submitted_per_second(pool: &Pool) -> Result<f64> {
 /// The times of so many tasks that are each waited for, in microseconds.
 ///
 /// # Errors
-/// Where a task fails.
+/// If a task fails.
 pub(crate) fn runs(pool: &Pool, task: &str, tasks: usize) -> Result<Vec<f64>> {
     let with_payload = task == "handle";
     let mut micros = Vec::with_capacity(tasks);
@@ -172,7 +172,7 @@ pub(crate) fn runs(pool: &Pool, task: &str, tasks: usize) -> Result<Vec<f64>> {
 /// The median time of `bytes` to a guest and back, in microseconds.
 ///
 /// # Errors
-/// Where a task fails.
+/// If a task fails.
 pub(crate) fn echo_micros(pool: &Pool, bytes: usize, times: usize) -> Result<f64> {
     let mut micros = Vec::with_capacity(times);
     for _ in 0..times {
@@ -189,7 +189,7 @@ pub(crate) fn echo_micros(pool: &Pool, bytes: usize, times: usize) -> Result<f64
 /// back, in microseconds.
 ///
 /// # Errors
-/// Where a task fails.
+/// If a task fails.
 pub(crate) fn buffer_micros(pool: &Pool, bytes: usize, times: usize) -> Result<f64> {
     let mut buffer = SharedBuffer::new(bytes)?;
     let mut micros = Vec::with_capacity(times);
@@ -208,7 +208,7 @@ pub(crate) fn buffer_micros(pool: &Pool, bytes: usize, times: usize) -> Result<f
 /// A pool for [`echo_micros`] and [`buffer_micros`] of up to 64 MiB.
 ///
 /// # Errors
-/// Where it cannot be built.
+/// If it cannot be built.
 pub(crate) fn echoing() -> Result<Pool> {
     let limits = Limits::default().output_bytes(64 << 20);
     Ok(pool_of(guests::ECHO)?.limits(limits).max_workers(1).build()?)
@@ -217,7 +217,7 @@ pub(crate) fn echoing() -> Result<Pool> {
 /// The median time from a submission to its result in a pool that has no worker yet, in microseconds.
 ///
 /// # Errors
-/// Where a task fails.
+/// If a task fails.
 pub(crate) fn first_task_micros(pool: &Pool, task: &str, starts: usize) -> Result<f64> {
     let mut micros = Vec::with_capacity(starts);
     for _ in 0..starts {
@@ -232,7 +232,7 @@ pub(crate) fn first_task_micros(pool: &Pool, task: &str, starts: usize) -> Resul
 /// of the killed worker gives, in microseconds.
 ///
 /// # Errors
-/// Where a task ends as it should not.
+/// If a task ends as it should not.
 pub(crate) fn replacement_micros(pool: &Pool, times: usize) -> Result<f64> {
     let deadline = Duration::from_millis(10);
     let limits = pool.limits().clone().wall_time(deadline);

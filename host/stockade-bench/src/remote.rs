@@ -1,4 +1,4 @@
-//! The side that asks: a program beside this one that answers questions with numbers.
+//! The side that asks: another program that answers questions with numbers.
 //!
 //! ```text
 //! Remote::start(Command) ─ ask("tasks", 0.3) ─► its stdin     its stdout ─► Ok(151000.0)
@@ -36,7 +36,7 @@ impl Remote {
     /// Starts `command`.
     ///
     /// # Errors
-    /// Where there is no such program.
+    /// If there is no such program.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
         let mut child = session::apart(&mut command)
             .stdin(Stdio::piped())
@@ -60,7 +60,7 @@ impl Remote {
     /// Asks, so that several programs can work at the same time.
     ///
     /// # Errors
-    /// Where the program is gone.
+    /// If the program is gone.
     pub(crate) fn begin(&mut self, question: &str, amount: f64) -> Result<()> {
         let questions = self.questions.as_mut().context("it is being ended")?;
         writeln!(questions, "{question} {amount}").context("it has ended")
@@ -113,17 +113,17 @@ pub(crate) fn ask_all(remotes: &mut [Remote], question: &str, amount: f64) -> Re
 /// A command for one part of this benchmark in a process of its own, see `parts`.
 ///
 /// # Errors
-/// Where this program has no path.
+/// If this program has no path.
 pub(crate) fn part(name: &str) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["part", name]);
     Ok(command)
 }
 
-/// A command for the program `name` that is built beside this one.
+/// A command for the program `name` that is built next to this one.
 ///
 /// # Errors
-/// Where it is not built.
+/// If it is not built.
 pub(crate) fn beside(name: &str) -> Result<Command> {
     let path = std::env::current_exe()?.with_file_name(name);
     ensure!(path.exists(), "{name} is not built");

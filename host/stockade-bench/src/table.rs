@@ -46,7 +46,7 @@ fn text(bound: Option<Bound>) -> String {
 /// Prints `figures` for people.
 ///
 /// # Errors
-/// Where `out` fails.
+/// If `out` fails.
 pub(crate) fn print(out: &mut impl Write, figures: &[Figure]) -> io::Result<()> {
     let width = figures.iter().map(|figure| figure.name.chars().count()).max().unwrap_or_default();
     writeln!(
@@ -76,7 +76,7 @@ pub(crate) fn print(out: &mut impl Write, figures: &[Figure]) -> io::Result<()> 
 /// Writes a line of JSON for each figure to `file`.
 ///
 /// # Errors
-/// Where the file cannot be written.
+/// If the file cannot be written.
 pub(crate) fn write_lines(file: &Path, figures: &[Figure]) -> Result<()> {
     let lines: String = figures.iter().map(|figure| figure.json().to_string() + "\n").collect();
     std::fs::write(file, lines).with_context(|| format!("cannot write {}", file.display()))
@@ -85,7 +85,7 @@ pub(crate) fn write_lines(file: &Path, figures: &[Figure]) -> Result<()> {
 /// Puts `figures` into the page `file`, between its markers, behind a line that says `whence`.
 ///
 /// # Errors
-/// Where the file cannot be read or written, or has no markers.
+/// If the file cannot be read or written, or has no markers.
 pub(crate) fn write_page(file: &Path, figures: &[Figure], whence: &str) -> Result<()> {
     let page =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;

@@ -1,4 +1,4 @@
-//! Arguments from the command line: JSON, text for a text parameter, or what a file holds.
+//! Arguments from the command line: JSON, text for a text parameter, or a file's content.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -16,16 +16,16 @@ use crate::json;
 use crate::streams;
 use crate::values::Named;
 
-/// The most bytes of a file that is an argument: as many as all arguments of a task may have.
+/// The maximum bytes of a file that is an argument: that of all arguments of a task.
 const FILE_BYTES_MAX: u64 = 128 << 20;
 
-/// What a parameter takes, as far as its type tells.
+/// The kind of values that a parameter takes, if its type is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Any JSON: the type is the guest's own, or not known.
     Any,
-    /// Any JSON except a text: a number, true or false, a list, a tuple, a map, or none
-    /// of these where it is optional.
+    /// Any JSON except a text: a number, true or false, a list, a tuple, a map, or null if it is
+    /// optional.
     Json,
     /// A text, or nothing where `optional`.
     Text { optional: bool },
@@ -36,8 +36,7 @@ pub(crate) enum Kind {
 /// Reads the arguments of a call; `params` where the manifest declares them.
 ///
 /// # Errors
-/// An argument that is no JSON where it has to be, one that is given by name twice, or a file that
-/// cannot be read.
+/// If an argument should be JSON and is not, is given by name twice, or its file cannot be read.
 pub(crate) fn read<'a>(
     by_position: impl IntoIterator<Item = &'a String>,
     by_name: impl IntoIterator<Item = &'a Named>,
@@ -67,10 +66,10 @@ pub(crate) fn read<'a>(
     Ok(arguments)
 }
 
-/// Refuses arguments that name files which cannot be read, without reading them: it may be a pipe.
+/// Checks that the files of arguments can be read, without reading them: one may be a pipe.
 ///
 /// # Errors
-/// The first of them.
+/// The first file that cannot be read.
 pub(crate) fn check_files<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<(), Error> {
     let paths = texts.into_iter().filter_map(|text| text.strip_prefix('@'));
     paths.filter(|path| *path != "-").map(Path::new).try_for_each(check_file)
@@ -106,7 +105,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
     }
 }
 
-/// The whole of a file, or of stdin where it is `-`.
+/// The content of a file, or of stdin if it is `-`.
 ///
 /// # Errors
 /// A file that cannot be read, or is too large.
@@ -128,7 +127,7 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// What a parameter takes; anything where nothing is known of it.
+/// The kind of a parameter; any JSON if its type is not known.
 pub(crate) fn kind_of(param: Option<&Parameter>) -> Kind {
     let Some(param) = param else { return Kind::Any };
     let name = param.type_name.trim();
@@ -159,7 +158,7 @@ fn is_no_text(name: &str) -> bool {
         || MADE_OF_OTHERS.iter().any(|begin| name.starts_with(begin))
 }
 
-/// What a function gives back whose result has this type: for a `Result`, where that is `Ok`.
+/// The type of a function's result; for a `Result` that of `Ok`.
 pub(crate) fn result_kind(type_name: &str) -> Kind {
     let plain: String = type_name.split_whitespace().collect();
     let plain = plain.rsplit("::").next().filter(|_| !plain.contains('<')).unwrap_or(&plain);
@@ -173,7 +172,7 @@ pub(crate) fn result_kind(type_name: &str) -> Kind {
         &inside[..end.unwrap_or(inside.len())]
     });
     match kind_of(Some(&Parameter { name: String::new(), type_name: ok.into() })) {
-        // Of nothing there are no bytes: that is JSON.
+        // `()` has no bytes: its result is JSON.
         Kind::Text { optional: true } | Kind::Json => Kind::Any,
         kind => kind,
     }
@@ -215,7 +214,7 @@ fn file_value(path: &str, what: &str, kind: Kind) -> Result<String, Error> {
         Error::new(Exit::Call, format!("{what}: the file {path} is not UTF-8 text, from byte {at}"))
             .help("a function of one byte parameter takes any file with `--bytes FILE`")
     })?;
-    // The mark that some editors put before a text is not part of it.
+    // The byte order mark of some editors is not part of the text.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     match kind {
         Kind::Text { .. } => Ok(json::string(text)),
@@ -226,7 +225,7 @@ fn file_value(path: &str, what: &str, kind: Kind) -> Result<String, Error> {
     }
 }
 
-/// A text as its parameter takes it: a JSON string is what it says, anything else is itself.
+/// The JSON of a text argument: a JSON string as it is, anything else as a string.
 fn text_value(text: &str, optional: bool) -> String {
     match text.trim_matches([' ', '\t', '\n', '\r']) {
         said if said.starts_with('"') && json::checked(said).is_some() => said.into(),
@@ -236,7 +235,7 @@ fn text_value(text: &str, optional: bool) -> String {
 }
 
 fn json_value(text: &str, what: &str) -> Result<String, Error> {
-    // Checked and no more, so that the guest reads what was typed: all digits, keys that stand twice.
+    // Only checked, so that the guest reads the original text: all digits, duplicate keys.
     match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) => Ok(text.into()),
         Err(error) => Err(no_json(what, &error)
@@ -244,7 +243,7 @@ fn json_value(text: &str, what: &str) -> Result<String, Error> {
     }
 }
 
-/// How what `text` seems to mean is written for a parameter of this kind.
+/// A hint how to write the likely meaning of `text` for a parameter of this kind.
 fn how_written(text: &str, kind: Kind) -> String {
     let is_number = || {
         let digits = text.trim().trim_start_matches(['+', '-']);
@@ -272,7 +271,7 @@ fn no_json(what: &str, error: &serde_json::Error) -> Error {
     Error::new(Exit::Call, format!("{what} is not JSON: {error}"))
 }
 
-/// The line of `text` where JSON goes wrong, and a mark below the place.
+/// The line of `text` with the JSON error, and a mark below the place.
 fn excerpt(text: &str, line: usize, column: usize) -> String {
     const BEFORE: usize = 40;
     const AFTER: usize = 20;

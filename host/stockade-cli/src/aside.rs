@@ -1,12 +1,12 @@
 //! Atomic files: written under another name or none, and named once they are complete.
 //!
-//! Until then a file has no name at all where the file system has that (`O_TMPFILE`), so that a kill
-//! leaves nothing behind; elsewhere it has another name.
+//! Until then a file has no name if the file system supports that (`O_TMPFILE`), so that a kill
+//! leaves nothing behind; otherwise it has a temporary name.
 //!
 //! A file is written in place if it is not a regular file (a pipe, a device), has other hard links, belongs
 //! to another user, or lies in a directory where no file can be created.
 //!
-//! Invariant: of a file that could not be finished nothing new is left.
+//! Invariant: an unfinished file leaves nothing behind.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -31,18 +31,18 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.finish()
 }
 
-/// A file that is being written, and goes if it is not finished.
+/// A file that is being written, and is removed if it is not finished.
 #[derive(Debug)]
 pub(crate) struct Aside {
     file: Waiting<File>,
-    /// What is removed where it is not finished.
+    /// The path to remove if it is not finished.
     unfinished: Option<PathBuf>,
-    /// What the file is called in the end, where it has another name until then, or none.
+    /// The final path, if the file has a temporary name or none.
     renamed: Option<PathBuf>,
 }
 
 impl Aside {
-    /// Begins the file `path`.
+    /// Starts to write the file `path`.
     ///
     /// # Errors
     /// What the system refuses.
@@ -54,7 +54,7 @@ impl Aside {
         let is_own = |data: &fs::Metadata| {
             data.is_file() && data.nlink() == 1 && data.uid() == rustix::process::geteuid().as_raw()
         };
-        // What a link names is written, not the link replaced.
+        // The target of a link is written; the link is not replaced.
         let real = match &there {
             Ok(data) if is_own(data) => path.canonicalize()?,
             Err(_) if fs::symlink_metadata(path).is_err() => path.to_path_buf(),
@@ -66,7 +66,7 @@ impl Aside {
                 let partial = partial(&real);
                 match OpenOptions::new().write(true).create_new(true).open(&partial) {
                     Ok(file) => (file, Some(partial)),
-                    // Nothing can be made there, or not under a name that is longer.
+                    // No file can be created there, or the temporary name is too long.
                     Err(_) => return Self::in_place(path, there.is_err()),
                 }
             }
@@ -83,7 +83,7 @@ impl Aside {
         Ok(Self { file, unfinished: is_new.then(|| path.to_path_buf()), renamed: None })
     }
 
-    /// Puts the file where it belongs.
+    /// Renames the file to its final path.
     ///
     /// # Errors
     /// What the system refuses; then nothing new is left.
@@ -99,8 +99,8 @@ impl Aside {
         Ok(())
     }
 
-    /// Names a file that has no name: `real`, or where that is there already another, from which it is
-    /// still to be renamed.
+    /// Names an unnamed file: `real`, or if that exists a temporary name, from which it is then
+    /// renamed.
     fn name(&mut self, real: &Path) -> io::Result<bool> {
         let file = format!("{OWN_DESCRIPTORS}/{}", self.file.0.as_raw_fd());
         let link = |name: &Path| linkat(CWD, &file, CWD, name, AtFlags::SYMLINK_FOLLOW);
@@ -118,10 +118,10 @@ impl Aside {
     }
 }
 
-/// Where a file without a name can be named from.
+/// The path in `/proc` from which an unnamed file can be linked.
 const OWN_DESCRIPTORS: &str = "/proc/self/fd";
 
-/// A file without a name, to be named `real` or beside it; `None` where there are no such files.
+/// A file without a name, to be named `real` or next to it; `None` where there are no such files.
 fn unnamed(real: &Path) -> Option<File> {
     let folder = real.parent().filter(|folder| !folder.as_os_str().is_empty());
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;

@@ -6,12 +6,12 @@
 //! stderr ◄──pump── pipe ◄── worker
 //! ```
 //!
-//! What stops a pump reaches the program as it would natively: a stdin that fails is an error where it
-//! failed, and a stdout that takes no more is a pipe that nobody reads. A stderr that takes no more is
-//! nobody's end: what comes for it is dropped.
+//! The program sees failures of its streams as natively: a read of a failed stdin is an error at
+//! the same place, and a failed stdout is a pipe without a reader. A failed stderr does not matter:
+//! further output to it is dropped.
 //!
-//! Invariant: what reaches a terminal is escaped, unless the user said that the program may control
-//! it; what goes anywhere else passes byte for byte.
+//! Invariant: output to a terminal is escaped, unless the user allows the program to control it;
+//! other output is passed byte for byte.
 
 use std::ffi::OsStr;
 use std::io::{self, PipeReader, Read, Write};
@@ -29,14 +29,14 @@ use crate::observe::Observer;
 use crate::streams::{self, Stderr};
 use crate::{located, report};
 
-/// Bytes that a pump moves at a time: what a pipe holds.
+/// Bytes that a pump moves at a time: a pipe's capacity.
 const PUMP_BYTES: usize = 64 << 10;
 
 /// Runs the pool's module as a program, from the export `entry` or else its own entry, and ends as it
 /// does.
 ///
 /// # Errors
-/// How the program ended, where it did not exit.
+/// How the program ended, if it did not exit.
 pub(crate) fn run(
     pool: &Pool,
     entry: Option<&str>,
@@ -66,7 +66,7 @@ pub(crate) fn run(
     let no_thread = |error| Error::of_machine(&MachineError::of("start a thread", &error));
     if let Some(feed) = feed {
         let tape = taped.clone();
-        // Nobody joins it: it may wait for input that never comes, and ends with the process.
+        // Not joined: it may wait for input that never comes, and ends with the process.
         thread::Builder::new()
             .name("stockade-stdin".into())
             .spawn(move || pump_stdin(feed, tape.as_ref()))
@@ -86,7 +86,7 @@ pub(crate) fn run(
             }),
         ];
         let ended = handle.result();
-        // With the last worker the last ends of the pipes go, and so do the pumps.
+        // When the last worker ends, the last ends of the pipes close, and the pumps end.
         pool.shutdown();
         let printed = pumps.map(|pump| pump.and_then(|pump| pump.join().unwrap_or(Ok(()))));
         (ended, printed)
@@ -103,7 +103,7 @@ pub(crate) fn run(
     });
     let [stdout, _stderr] = printed;
     match (stdout, &ended) {
-        // It knew that nobody reads, and ended as it wanted to.
+        // It got EPIPE, and ended by itself.
         (Err(error), Ok(output))
             if error.kind() == io::ErrorKind::BrokenPipe && output.exit_code != 0 => {}
         (stdout, _) => stdout.map_err(|error| streams::failed(&error))?,
@@ -137,7 +137,7 @@ fn check(args: &RunArgs) -> Result<(), Error> {
 /// The most bytes of stdin that a recording holds.
 const TAPE_BYTES_MAX: usize = 64 << 20;
 
-/// What the program was given on stdin so far, for its recording; nothing once that is too much.
+/// The program's stdin so far, for its recording; nothing after it became too long.
 #[derive(Clone, Debug)]
 struct Tape(Arc<Mutex<Option<Vec<u8>>>>);
 
@@ -159,7 +159,7 @@ impl Tape {
         );
     }
 
-    /// Keeps nothing: what there was is not all that the program saw.
+    /// Keeps nothing: the copy is not all that the program saw.
     fn spoil(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -171,9 +171,9 @@ impl Tape {
 
 /// The way into a program's stdin.
 ///
-/// The program's end has written a byte here, which nobody reads while there is input. A socket that is
-/// closed with something unread is an error to its other end, behind all that was written: so input that
-/// failed is none that ended, however this process comes to its own end.
+/// The program's end has written a byte here, which is not read while there is input. If a socket
+/// is closed with unread data, its other end gets an error after all written data. So failed input
+/// does not look like its end, even if this process is killed.
 struct Feed(UnixStream);
 
 impl Feed {
@@ -186,8 +186,7 @@ impl Feed {
 
     /// The input has ended.
     fn end(mut self) {
-        // The byte is there since before the program was, so nothing is waited for. Where the program has
-        // gone, nobody reads.
+        // The byte was written before the program started, so this does not block.
         let _ = self.0.read_exact(&mut [0]);
     }
 }
@@ -199,7 +198,7 @@ fn pump_stdin(mut to: Feed, tape: Option<&Tape>) {
     loop {
         match from.read(&mut buffer) {
             Ok(0) => return to.end(),
-            // Fails once the guest is gone or reads no more, and then nobody wants the rest.
+            // Fails after the guest has closed its stdin; the rest is dropped.
             Ok(bytes) => {
                 if let Some(tape) = tape {
                     tape.push(&buffer[..bytes]);
@@ -212,7 +211,7 @@ fn pump_stdin(mut to: Feed, tape: Option<&Tape>) {
                 if let Some(tape) = tape {
                     tape.spoil();
                 }
-                // Before the program hears of it, and may end.
+                // Before the program sees it, and may end.
                 tracing::warn!(%error, "stdin cannot be read to its end");
                 return drop(to);
             }
@@ -227,7 +226,7 @@ struct Lossy {
 
 impl Write for Lossy {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Nobody reads it, or the disk is full: nobody's end.
+        // Without a reader, or with a full disk, output is dropped.
         let _ = self.stderr.write_all(bytes);
         Ok(bytes.len())
     }
@@ -237,8 +236,8 @@ impl Write for Lossy {
     }
 }
 
-/// Moves what the guest writes to `to` until the guest's end closes. Where `to` takes no more, nobody
-/// reads any more what the guest writes, which it is told when it writes.
+/// Copies the guest's output to `to` until the guest's end closes. If `to` fails, the guest's next
+/// write fails with EPIPE.
 fn pump<W: Write>(mut from: PipeReader, to: impl Fn() -> W, escape: bool) -> io::Result<()> {
     let mut buffer = vec![0; PUMP_BYTES];
     let mut escaper = escape.then(Escaper::default);

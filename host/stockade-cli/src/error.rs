@@ -98,7 +98,7 @@ impl Error {
         self.exit
     }
 
-    /// Adds what `error` says and what its sources say. A file that is not to be had for want of what the
+    /// Adds what `error` says and what its sources say. A file that is not available for lack of what the
     /// machine has no more of is not missing.
     #[must_use]
     pub(crate) fn cause(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
@@ -155,7 +155,7 @@ impl Error {
         self
     }
 
-    /// The same, with what to do where the file `path` cannot be made for want of its directory.
+    /// The same, with what to do where the file `path` cannot be made for lack of its directory.
     #[must_use]
     pub(crate) fn help_with_directory(self, path: &Path) -> Self {
         match missing_directory(path) {

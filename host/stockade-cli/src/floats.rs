@@ -64,7 +64,7 @@ impl Floats {
 
     fn check(&self, text: &str, is_meant: impl Fn(&Float) -> bool) -> Result<(), String> {
         let Some(float) = self.0.iter().find(|float| is_meant(float)) else { return Ok(()) };
-        // What is no JSON, or too deep, or larger than any float, is refused by those who decode it.
+        // What is not JSON, or too deep, or larger than any float, is refused by those who decode it.
         let Ok(value) = serde_json::from_str(text) else { return Ok(()) };
         match float.shape.too_large(&value) {
             Some(number) => Err(format!(

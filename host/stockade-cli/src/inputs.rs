@@ -1,7 +1,7 @@
-//! What a run reads, so that it writes over none of it.
+//! The files that a run reads, so that it does not overwrite them.
 //!
-//! A file is known by its device and inode: one that is read may be written under another name, through a
-//! link, or as stdin and stdout, whose names nobody told.
+//! A file is identified by its device and inode, since the same file may be written under another
+//! name, through a link, or as stdout.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -21,18 +21,19 @@ use crate::values::Given;
 /// Device and inode.
 type Id = (u64, u64);
 
-/// The files that a run reads, by what each is called, and those that it writes beside its results.
+/// The files that a run reads, with their descriptions, and those that it writes in addition to
+/// results.
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
     files: HashMap<Id, String>,
     folders: HashMap<Id, String>,
     written: Vec<(&'static str, PathBuf)>,
-    /// How often stdin is named.
+    /// How often stdin is named as an input.
     stdin_uses: usize,
 }
 
 impl Inputs {
-    /// What `run` reads, but for stdin.
+    /// The files that `run` reads, except stdin.
     pub(crate) fn of_run(args: &RunArgs) -> Self {
         let mut inputs = Self::of_pool(&args.module, &args.pool);
         let is_call = args.function.as_deref().is_some_and(|name| !OWN_ENTRIES.contains(&name));
@@ -45,11 +46,11 @@ impl Inputs {
         inputs
     }
 
-    /// What `map` reads, but for stdin.
+    /// The files that `map` reads, except stdin.
     pub(crate) fn of_map(args: &MapArgs) -> Self {
         let mut inputs = Self::of_pool(&args.module, &args.pool);
         args.inputs.iter().for_each(|path| inputs.file(path));
-        // That this is not stdin as well is for the plan of programs to say.
+        // The plan of programs checks that this is not stdin as well.
         let given = args.program.stdin.iter().filter(|path| path.as_os_str() != "-");
         given.for_each(|path| inputs.file(path));
         if args.inputs.is_empty() && !args.shape.files {
@@ -83,7 +84,7 @@ impl Inputs {
         }
     }
 
-    /// A file, or stdin where it is `-`. What is none, or is not there, cannot be lost.
+    /// A file, or stdin if it is `-`. Devices and missing files cannot be overwritten.
     pub(crate) fn file(&mut self, path: &Path) {
         if path.as_os_str() == "-" {
             self.stdin_uses += 1;
@@ -101,7 +102,7 @@ impl Inputs {
         }
     }
 
-    /// Refuses to read stdin again, where it has ended.
+    /// Refuses to read stdin twice.
     ///
     /// # Errors
     /// That it is named twice.
@@ -118,17 +119,17 @@ impl Inputs {
         file_id(path).is_some_and(|id| self.files.contains_key(&id))
     }
 
-    /// What is in granted directories may be this map's own, from before it was interrupted.
+    /// Files in granted directories may be this map's results from before an interruption.
     pub(crate) fn goes_on(&mut self) {
         self.folders.clear();
     }
 
-    /// A file that `option` names and that is written beside the results.
+    /// A file of `option` that is written in addition to the results.
     pub(crate) fn writes(&mut self, option: &'static str, path: Option<&Path>) {
         self.written.extend(path.map(|path| (option, path.to_path_buf())));
     }
 
-    /// Refuses a result in a file of its own that would replace what is read, or what else is written.
+    /// Refuses a result file that would replace an input or another output.
     ///
     /// # Errors
     /// That it would.
@@ -151,7 +152,7 @@ impl Inputs {
         }
     }
 
-    /// Refuses outputs that are read, or that are one file, each by its option.
+    /// Refuses outputs that are inputs, or that are the same file.
     ///
     /// # Errors
     /// The first of them.
@@ -175,7 +176,7 @@ impl Inputs {
         Ok(())
     }
 
-    /// Refuses a stdout that is a file which is read: it would be emptied, or grow without end.
+    /// Refuses a stdout that is an input file: it would be truncated, or grow without end.
     ///
     /// # Errors
     /// That it is.
@@ -190,7 +191,7 @@ impl Inputs {
         }
     }
 
-    /// Refuses to empty a file of a granted directory, whose guests may read it.
+    /// Refuses to truncate a file of a granted directory, which guests may read.
     ///
     /// # Errors
     /// That `path` is one.
@@ -236,7 +237,7 @@ fn same(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// The whole path of a file that is not there yet.
+/// The canonical path of a file that does not exist yet.
 fn made(path: &Path) -> Option<PathBuf> {
     if path.exists() {
         return None;

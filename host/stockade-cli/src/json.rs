@@ -13,7 +13,7 @@ use stockade_wire::Visibility;
 /// JSON text without the white space between its tokens, and harmless for a terminal.
 ///
 /// # Errors
-/// Where `text` is no JSON.
+/// If `text` is not JSON.
 pub(crate) fn compact(text: &str) -> Result<String, serde_json::Error> {
     serde_json::from_str::<IgnoredAny>(text)?;
     // Most results: nothing to leave out, and nothing to escape.

@@ -1,4 +1,4 @@
-//! The machine: what beside the lockdown decides how well a pool does here.
+//! The machine: what besides the lockdown decides how well a pool does here.
 
 use std::path::Path;
 

@@ -48,7 +48,7 @@ pub(crate) fn json_line(bytes: &[u8]) -> Result<String, TaskError> {
 }
 
 /// An item that a raw or a scalar call emitted, as JSON: its own where it is some, else a string,
-/// in base64 where it is no text.
+/// in base64 where it is not text.
 pub(crate) fn item_line(bytes: &[u8]) -> String {
     if let Ok(line) = json_line(bytes) {
         return line;

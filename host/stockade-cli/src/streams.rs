@@ -127,7 +127,7 @@ pub(crate) fn failed(error: &io::Error) -> Error {
 /// Makes sure that stdout can be written, as far as that can be known before.
 ///
 /// # Errors
-/// Where it is closed, or not open for writing.
+/// If it is closed, or not open for writing.
 pub(crate) fn check_stdout() -> Result<(), Error> {
     check_open(Name::Stdout)
         .and_then(|()| check_mode(&io::stdout(), OFlags::RDONLY))
@@ -137,7 +137,7 @@ pub(crate) fn check_stdout() -> Result<(), Error> {
 /// Makes sure that stdin can be read, as far as that can be known before.
 ///
 /// # Errors
-/// Where it is closed, a directory, or not open for reading.
+/// If it is closed, a directory, or not open for reading.
 pub(crate) fn check_stdin() -> Result<(), Error> {
     stdin_problem()
         .map_or(Ok(()), |error| Err(Error::new(Exit::Missing, "cannot read stdin").cause(&error)))

@@ -41,7 +41,7 @@ impl FromStr for WallTime {
 /// Reads a time.
 ///
 /// # Errors
-/// Where it is none.
+/// If it is none.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     text.parse::<WallTime>()?.0.ok_or_else(|| "it must be a time, as 30s or 5m".into())
 }

@@ -1,5 +1,5 @@
-//! What a worker's end costs: the pool a pause, a module a loss, and the tasks of its window another
-//! attempt or their end.
+//! Consequences of a worker's end: a pause for the pool, a loss for a module, and a retry or the
+//! end for the tasks of its window.
 //!
 //! Invariant: a death costs only tasks that the worker held, and only those that it may have started.
 //!
@@ -36,7 +36,7 @@ impl Dispatcher {
     }
 
     /// Something outside of the pool is to blame for the end that a worker comes to. One that was to end
-    /// anyhow, or was ready, is judged as ever.
+    /// anyhow, or was ready, is judged as usual.
     pub(super) fn ended_from_outside(&mut self, id: WorkerId) {
         if self.workers.get(id).is_some_and(|worker| matches!(worker.state, State::Starting { .. }))
         {

@@ -1,12 +1,13 @@
-//! The words between the dispatcher and its driver: events in, actions out.
+//! The interface between the dispatcher and its driver: events in, actions out.
 //!
 //! Every event about a worker may be late, forged or repeated, because a worker is hostile; every
-//! event about a task comes from the driver, which is not. The driver tells any number of events,
-//! then polls actions until there are none, and performs each before it polls the next. Meanwhile it
-//! tells only what the actions themselves bring about: [`Event::TakenBack`], [`Event::Withheld`],
-//! [`Event::Stoppable`], [`Event::SpawnFailed`], [`Event::Prepared`], [`Event::PreparationFailed`],
-//! [`Event::Cancel`] of tasks of the [`Action::Run`] that is being performed, and [`Event::Misbehaved`] of
-//! a worker that says it has run a task which its caller had cancelled.
+//! event about a task comes from the driver, which is not. The driver reports any number of events,
+//! then polls actions until there are none, and performs each before it polls the next. Meanwhile
+//! it reports only events that result from the actions themselves: [`Event::TakenBack`],
+//! [`Event::Withheld`], [`Event::Stoppable`], [`Event::SpawnFailed`], [`Event::Prepared`],
+//! [`Event::PreparationFailed`], [`Event::Cancel`] of tasks of the [`Action::Run`] that is being
+//! performed, and [`Event::Misbehaved`] of a worker that says it has run a task which its caller
+//! had cancelled.
 //!
 //! Tasks are submitted in batches, each of tasks whose numbers follow each other and which have
 //! everything in common; a single task is a batch of one. A batch may be split anywhere, and its parts
@@ -34,7 +35,7 @@ use stockade_wire::{ModuleId, TaskId, TaskRange, WorkerId};
 /// A point in time, as the span since the pool was made. Only the driver reads a clock.
 pub type Moment = Duration;
 
-/// What a dispatcher is told once.
+/// The configuration of a dispatcher.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Workers that may start or serve at a time, at least 1. Those that retire, close or die come
@@ -42,17 +43,17 @@ pub struct Config {
     pub workers_max: usize,
     /// Tasks given to one worker before it closes, at least 1.
     pub tasks_per_worker_max: Option<u64>,
-    /// How long a worker stays without work; `None` is for ever.
+    /// How long an idle worker stays; `None`: it never closes.
     pub idle_timeout: Option<Duration>,
     /// From the spawn of a worker until it is ready.
     pub start_timeout: Duration,
     /// From a worker's `Close` until it is gone: its finalizers.
     pub close_timeout: Duration,
-    /// How long a task that was taken back may stand first in its worker's window before the worker
-    /// is killed, and one that is to be stopped and whose answer is said to be on its way. All that
-    /// the worker has to do in this time is to say so.
+    /// How long a revoked task may be first in its worker's window before the worker is killed;
+    /// also a task to be stopped whose answer is on its way. In this time the worker only has to
+    /// send its answer.
     pub recall_timeout: Duration,
-    /// How much work a worker is given at a time, measured by how long its tasks took of late.
+    /// How much work a worker is given at a time, by the times of its latest tasks.
     pub window_time: Duration,
     /// Tasks one worker may hold, revoked ones that it has not handed back among them, at least 1.
     pub window_tasks_max: usize,
@@ -62,7 +63,7 @@ pub struct Config {
     /// Bytes in line that one worker may hold; a single task may have more.
     pub window_bytes_max: usize,
     /// How long a task may stand first in a window before those behind it are taken back, and how
-    /// long a worker idles beside a window in which tasks wait before it gets some of them; not zero.
+    /// long a worker idles, while tasks wait in another's window, before it gets some of them; not zero.
     pub patience: Duration,
     /// Whether a snapshot has to be made before the first worker.
     pub needs_preparation: bool,
@@ -83,23 +84,23 @@ pub struct Config {
     pub losses_in_a_row_max: Option<u32>,
 }
 
-/// Names one [`Event::SpawnWorkers`], so that its answer finds whoever asked.
+/// Identifies one [`Event::SpawnWorkers`] and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// What the driver knows a batch by: its own, passed back with every action about a task of that batch.
+/// The driver's key of a batch, returned in every action about a task of that batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EntryKey(pub u32);
 
-/// What the dispatcher knows of a batch. Every task of it is retried, requeued and limited by itself.
+/// A batch for the dispatcher. Each of its tasks is retried, requeued and limited by itself.
 #[derive(Clone, Debug)]
 pub struct Submission {
     /// Their numbers, never used before; at most
     /// [`BATCH_TASKS_MAX`](stockade_wire::BATCH_TASKS_MAX).
     pub tasks: TaskRange,
-    /// Where the driver keeps them.
+    /// The driver's key.
     pub entry: EntryKey,
-    /// What they are a function of, and so what a worker's death is held against.
+    /// Their module, against which a worker's death counts.
     pub module: ModuleId,
     /// Higher goes first; within one, first come, first served. Strict: a lower one waits for as
     /// long as a higher one has tasks in the queue. What runs is not interrupted.
@@ -112,7 +113,7 @@ pub struct Submission {
     pub retries: u32,
 }
 
-/// A guest's function that frames its tasks.
+/// An initializer or finalizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// Before the first task, and again when a trap has cost a worker its instance.
@@ -159,15 +160,15 @@ pub enum Event {
     PreparationFailed,
     /// A worker is set up and has loaded every module.
     Ready(WorkerId),
-    /// A worker says that it has run tasks to their ends, one after the other. They may be of several
-    /// batches that stand behind each other in its window.
+    /// A worker reports that it has run tasks to their ends, one after the other. They may be of
+    /// several consecutive batches of its window.
     Finished {
         /// Who says so.
         worker: WorkerId,
         /// Which tasks.
         tasks: TaskRange,
-        /// How long they ran, all together: the worker's own word, which decides how much it is given
-        /// next.
+        /// How long they ran, all together: as the worker claims; it decides how much work it is
+        /// given next.
         wall_time: Duration,
     },
     /// The rest of a batch was revoked on its worker's page: the answer to an [`Action::Recall`] that
@@ -210,22 +211,22 @@ pub enum Event {
         /// What stands first.
         task: TaskId,
     },
-    /// A worker says that its guest's hook failed.
+    /// A worker reports that its guest's hook failed.
     HookFailed {
         /// Who says so.
         worker: WorkerId,
         /// Which hook.
         hook: Hook,
     },
-    /// A worker says that it is finalized and about to exit.
+    /// A worker reports that it is finalized and about to exit.
     Closed(WorkerId),
-    /// A worker sent what is no message, or none that the driver expects.
+    /// A worker sent an invalid or unexpected message.
     Misbehaved(WorkerId),
     /// A worker is gone: the last event about it, after everything that it sent.
     Exited {
         /// Who is gone.
         worker: WorkerId,
-        /// What its status page claims to have been started last.
+        /// The task that its status page claims was started last.
         started: Option<TaskId>,
     },
     /// What ends a worker, or keeps its process from being made, comes from outside: a signal that is
@@ -239,7 +240,7 @@ pub enum Event {
     SetIdleTimeout(Option<Duration>),
     /// From now on idle workers close, until no task and no worker is left.
     Join,
-    /// Nobody waits for that any more.
+    /// That wait was given up.
     JoinGivenUp,
     /// The pool ends.
     Shutdown(ShutdownMode),
@@ -279,27 +280,27 @@ pub enum Action {
     /// A module has cost too many workers, and no task of it will start any more. Once for a module,
     /// before the tasks that are cancelled by it.
     Quarantine(ModuleId),
-    /// So many workers have started for a request. Once for every one, as soon as none that somebody
-    /// asked for is still to start, whatever else becomes of the pool.
+    /// This many workers have started for a request. Once for each request, when no requested
+    /// worker is still to start, in any state of the pool.
     Spawned(RequestId, usize),
     /// No task and no worker is left since [`Event::Join`]. Once for every such event that was not
     /// given up or repeated.
     Joined,
-    /// The pool has shut down: no task and no worker is left. Once. A preparation may still be under
-    /// way; nobody waits for its answer.
+    /// The pool has shut down: no task and no worker is left. Once. A preparation may still be
+    /// under way; its answer is ignored.
     Terminated,
 }
 
 /// How a task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// As its worker said; the driver holds what it said.
+    /// As its worker reported; the driver has the answer.
     Finished,
     /// It ran for longer than its wall time.
     DeadlinePassed,
     /// Its worker died, and it has no retries left.
     WorkerLost,
-    /// It never started, as far as anybody knows.
+    /// It never started, as far as is known.
     Cancelled(CancelReason),
     /// It was ended while it ran.
     CancelledRunning(CancelReason),
@@ -308,7 +309,7 @@ pub enum Resolution {
 /// Why a task was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelReason {
-    /// Somebody wanted this task cancelled.
+    /// Its caller cancelled it.
     Asked,
     /// The pool shuts down.
     Shutdown,
@@ -331,7 +332,7 @@ pub enum BrokenCause {
     WorkersCannotStart,
 }
 
-/// Where a worker is in its life.
+/// The phase of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Not yet ready.
@@ -346,7 +347,7 @@ pub enum Phase {
     Dying,
 }
 
-/// How much there is of everything.
+/// Counters of workers and tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Processes, from their spawn until they are gone: the sum of the next four.

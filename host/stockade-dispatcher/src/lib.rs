@@ -1,4 +1,4 @@
-//! The dispatcher: which worker runs which task, and when workers come and go.
+//! The dispatcher: decides which worker runs which task, and when workers start and stop.
 //!
 //! ```text
 //!            Submit                    Run                      Finished
@@ -12,8 +12,8 @@
 //! ```
 //!
 //! The driver feeds it events as they happen, any number at a time, wakes it at
-//! [`Dispatcher::poll_timeout`], and after either performs every [`Action`]. Events only take note;
-//! what follows from all of them together is decided when the next action is polled.
+//! [`Dispatcher::poll_timeout`], and after either performs every [`Action`]. Events are only
+//! recorded; decisions are made when the next action is polled.
 //!
 //! The unit is a batch: tasks whose numbers follow each other and which have everything in common. It is
 //! split wherever a part of it goes another way, by a cancel, a recall or a death.
@@ -31,7 +31,7 @@
 //! after the other is quarantined.
 //!
 //! Invariant: a task is in the queue, in one window, or resolved; and it is resolved once. Whatever
-//! a worker sends, in whatever state, costs at most that worker and its window.
+//! a worker sends, in any state, costs at most that worker and its window.
 //!
 //! Deliberately absent: clocks, threads, processes, payloads. This crate never reads the time and
 //! never waits, which the compiler checks: it is built without the standard library. It is tested whole,
@@ -219,7 +219,7 @@ impl Dispatcher {
         }
     }
 
-    /// Whether another task, whatever its priority, would only wait: others do already, and every
+    /// Whether another task, with any priority, would only wait: others do already, and every
     /// worker that there may be is there. Meant for when every action is polled.
     pub fn is_saturated(&self) -> bool {
         !self.queue.is_empty() && self.workers_active() >= self.config.workers_max

@@ -1,8 +1,8 @@
-//! Workers that modules have cost: who is quarantined, and who is about to be.
+//! Deaths of workers by module, and quarantines.
 //!
 //! Invariant: a module that was quarantined stays so.
 //!
-//! Deliberately absent: whose death counts. The dispatcher says which module it is held against.
+//! Deliberately absent: which death counts. The dispatcher decides the module.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ impl Losses {
         Self { in_a_row_max, in_a_row: BTreeMap::new(), quarantined: BTreeSet::new() }
     }
 
-    /// A module has cost a worker. Returns whether that quarantines it.
+    /// A worker died of a module. Returns whether that quarantines the module.
     pub(super) fn lost(&mut self, module: ModuleId) -> bool {
         let losses = self.in_a_row.entry(module).or_default();
         *losses = losses.saturating_add(1);

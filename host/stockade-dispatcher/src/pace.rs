@@ -1,4 +1,4 @@
-//! How fast a worker says that its tasks end, and so how many of them make up a window's time.
+//! A worker's pace, as it reports it, and so how many tasks make up a window's time.
 //!
 //! Invariant: a depth is at least one, at most what a window holds, and none before the first task.
 //!

@@ -1,4 +1,4 @@
-//! Workers that somebody asked for, whether or not a task waits for them.
+//! Requests for workers, with or without waiting tasks.
 //!
 //! A request is granted a number at once, as far as the maximum allows, and answered when the last
 //! worker of all that were granted has started: until then the restart budget or a snapshot may hold
@@ -32,7 +32,7 @@ impl Requests {
         self.unanswered.push_back((request, granted));
     }
 
-    /// A worker has started, for whatever reason.
+    /// A worker has started, for any reason.
     pub(super) fn spawned(&mut self) {
         self.unspawned = self.unspawned.saturating_sub(1);
     }

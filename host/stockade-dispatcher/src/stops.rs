@@ -58,7 +58,7 @@ impl Dispatcher {
         self.losses.is_quarantined(module).then_some(CancelReason::Quarantined)
     }
 
-    /// Whether the pool starts workers that nobody waits for.
+    /// Whether the pool may start new workers.
     pub(super) fn is_open(&self) -> bool {
         self.shutdown.is_none() && !self.broken
     }

@@ -37,7 +37,7 @@ pub(super) struct Worker {
     pub(super) ended_from_outside: bool,
 }
 
-/// Where a worker is in its life.
+/// The phase of a worker.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum State {
     /// Not yet ready.
@@ -90,8 +90,8 @@ impl Worker {
         }
     }
 
-    /// What stood first in its window has left it: the next one does, or it is free. Says whether it
-    /// has done instead all that it was for.
+    /// What stood first in its window has left it: the next one does, or it is free. Returns
+    /// whether it has completed all of its tasks instead.
     pub(super) fn advance(&mut self, now: Moment) -> bool {
         let is_done = self.window.is_empty() && self.is_retired;
         if matches!(self.state, State::Busy(_)) {

@@ -1,4 +1,4 @@
-//! Admission: whether a module may run here, with the cause named where it may not.
+//! Admission: checks whether a module may run here, and names the cause if not.
 
 use stockade_wire::{EngineSettings, Feature, Features, ModuleDescription, Refusal, RefusalKind};
 use wasmparser::Validator;
@@ -23,7 +23,7 @@ pub const TYPES_MAX: u32 = 100_000;
 /// interpreters that are compiled to WebAssembly.
 pub const INSTANCE_BYTES_MAX: usize = 8 << 20;
 
-/// Says what is in the binary module `binary`, if it may run in an engine of `settings`.
+/// Describes the binary module `binary`, if it may run in an engine of `settings`.
 ///
 /// # Errors
 /// The reason why it may not.
@@ -73,8 +73,7 @@ fn validate(binary: &[u8], features: Features) -> Result<Types, Refusal> {
     Err(refusal(kind, &message))
 }
 
-/// Whether the validator says that there is too much of something, not that it is wrong. It has no
-/// other sign of that than its words.
+/// Whether the validator reports an exceeded limit rather than an error. Only its text tells.
 fn is_too_much(message: &str) -> bool {
     message == "function body size is out of bounds"
         || message.starts_with("too many locals")

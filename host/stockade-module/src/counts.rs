@@ -1,8 +1,8 @@
-//! Counts: whether sections have as many bytes as they claim to have items.
+//! Counts: checks that sections have at least as many bytes as claimed items.
 //!
-//! A validator makes room for all items that a section claims before it reads the first: for a million
-//! imports that is 72 MB, and twenty bytes can claim them. No item takes less than a byte, so what
-//! claims more is malformed, and can be refused before anything is made room for.
+//! A validator allocates memory for all items that a section claims before it reads the first: 72
+//! MB for a million imports, which twenty bytes can claim. Each item takes at least a byte, so a
+//! section that claims more is malformed, and is refused before anything is allocated.
 
 use stockade_wire::{Refusal, RefusalKind};
 use wasmparser::{Parser, Payload};

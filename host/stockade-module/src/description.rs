@@ -1,4 +1,4 @@
-//! The description: what is in a module, for those who call it.
+//! The description of a module for its callers.
 //!
 //! Read from a module that has been validated. What a description may hold is bounded, because a
 //! module may have a million exports with names of many kilobytes.
@@ -30,10 +30,10 @@ const GLOBAL_BYTES: u64 = 16;
 const FUNCTION_BYTES: u64 = 32;
 const TAG_BYTES: u64 = 8;
 
-/// What an instance keeps beside those: itself, its imports, tables and memory.
+/// What an instance keeps besides those: itself, its imports, tables and memory.
 const INSTANCE_BYTES: u64 = 64 << 10;
 
-/// What is to be known of a module, as references into it.
+/// An outline of a module, as references into it.
 #[derive(Debug, Default)]
 pub(crate) struct Outline<'a> {
     pub(crate) imports: Vec<ImportOutline<'a>>,
@@ -63,7 +63,7 @@ pub(crate) struct ImportOutline<'a> {
     pub(crate) id: Option<CoreTypeId>,
     /// Where it is a function.
     pub(crate) signature: Option<Signature>,
-    /// Whether each of its results has a value that it can have without being told: a zero, or null.
+    /// Whether each of its results has a default value: zero, or null.
     pub(crate) has_default_results: bool,
 }
 
@@ -95,7 +95,7 @@ impl<'a> Outline<'a> {
     /// Reads the validated module `binary`.
     ///
     /// # Errors
-    /// Where it is malformed after all.
+    /// If it is malformed after all.
     pub(crate) fn read(binary: &'a [u8], types: &Types) -> Result<Self, Refusal> {
         let mut outline = Self { wasm_bytes: binary.len() as u64, ..Self::default() };
         for payload in Parser::new(0).parse_all(binary) {
@@ -203,7 +203,7 @@ impl<'a> Outline<'a> {
         Ok(())
     }
 
-    /// Bytes that an instance takes beside its memory and its tables' elements; never less than
+    /// Bytes that an instance takes besides its memory and its tables' elements; never less than
     /// what it really takes.
     pub(super) fn instance_bytes(&self) -> u64 {
         let functions = self.referred_to.len() as u64;
@@ -228,7 +228,7 @@ impl<'a> Outline<'a> {
     /// The description for the module's callers.
     ///
     /// # Errors
-    /// Where its manifest was written for another version of the guest ABI.
+    /// If its manifest was written for another version of the guest ABI.
     pub(crate) fn describe(&self) -> Result<ModuleDescription, Refusal> {
         let mut warnings = Warnings::default();
         let functions = manifest::functions(&self.manifest, &self.exports, &mut warnings)?;

@@ -1,15 +1,14 @@
-//! Features: which the validator has on, and how to tell which one a module uses that is off.
+//! Features: configures the validator, and finds out which disabled features a module uses.
 //!
 //! The validator's own words for a feature that is off vary and sometimes name none. So a refused
 //! module is validated again, each time with everything on but one feature: what it fails without,
-//! it uses. Only memories that threads share are looked for by themselves: the validator has one flag for
-//! them and for atomic instructions, which are a feature of ours.
+//! it uses. Only shared memories are searched separately: the validator has one flag for them and
+//! for atomic instructions, which are a feature of ours.
 
 use stockade_wire::{Feature, Features};
 use wasmparser::{Parser, Payload, TypeRef, Validator, WasmFeatures};
 
-/// What guests may always use of WebAssembly: its second version, but for references to values of the
-/// host.
+/// Features that are always on: WebAssembly 2.0, except references to host values.
 const BASE: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
     .union(WasmFeatures::SIGN_EXTENSION)

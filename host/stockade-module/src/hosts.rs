@@ -1,14 +1,14 @@
-//! Hosts: for whom a module was made, told by what it imports.
+//! Hosts: guesses from its imports for which host a module was made.
 //!
 //! ```text
 //! import ─► its own signs: module, name, type ─► Host ─► words about it
 //!              none, and from `env` ─► the host of the others from there
 //! ```
 //!
-//! Many hosts provide their functions in the module `env`, so one name may say nothing, and those
-//! beside it say much.
+//! Many hosts provide their functions in the module `env`, so one name may tell nothing while its
+//! neighbours do.
 //!
-//! Invariant: where nothing tells, nothing is claimed.
+//! Invariant: without evidence no host is named.
 
 use stockade_abi::import;
 use stockade_wire::ValueType::{F64, I32};
@@ -24,11 +24,11 @@ pub(crate) enum Host {
     Stockade,
     /// WASI preview 1, which has no such function.
     Wasi,
-    /// Its own words: who provides it, and what can be done.
+    /// A text: its host, and what can be done.
     Other(&'static str),
-    /// The module `env` and nothing else to tell by.
+    /// The module `env`, without further evidence.
     Env,
-    /// A module of the host's own, whatever host that is.
+    /// A module of an unknown host.
     Unknown,
 }
 
@@ -77,8 +77,8 @@ const LUNATIC: Host = Other("Lunatic");
 const JAVY: Host = Other("Javy's plugin; build the script with that linked statically");
 const CHAIN: Host = Other("a blockchain's contracts");
 
-/// What an import comes from, if its module tells: the module's name, or with a `*` at its end how
-/// that begins, or at its beginning how it ends.
+/// The host of an import by its module's name; a `*` at the end matches a prefix, at the beginning
+/// a suffix.
 const MODULES: &[(&str, Host)] = &[
     ("wasi_unstable", OLD_WASI),
     ("wasix_*", WASIX),
@@ -118,7 +118,7 @@ const MODULES: &[(&str, Host)] = &[
     ("vm_hooks", CHAIN),
 ];
 
-/// As [`MODULES`], by the name of an import, from whatever module.
+/// As [`MODULES`], by the name of an import, from any module.
 const NAMES: &[(&str, Host)] = &[
     ("__wbg_*", WASM_BINDGEN),
     ("__wbindgen_*", WASM_BINDGEN),

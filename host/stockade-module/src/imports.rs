@@ -1,7 +1,7 @@
-//! Imports: the functions that a guest may import, and their types; and what is told of others.
+//! Imports: the functions that a guest may import with their types, and refusals of others.
 //!
-//! A worker links what is listed here and nothing else; a test there compares the two, name by name
-//! and type by type, so the list is read where there is no engine to ask.
+//! A worker links exactly these functions; a test there compares the two, name by name and type by
+//! type. So the list can be used without an engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -75,8 +75,8 @@ pub(crate) fn strictest(imports: &[ImportOutline<'_>]) -> UnknownImports {
         .unwrap_or(UnknownImports::Trap)
 }
 
-/// Why nothing stands in for an unknown import; nothing where something does. `types` are those of the
-/// unknown functions before it.
+/// Why an unknown import has no stand-in; `None` if it has one. `types` are those of the unknown
+/// functions before it.
 fn no_stand_in<'a>(
     import: &ImportOutline<'a>,
     unknown: UnknownImports,

@@ -1,4 +1,4 @@
-//! Reads hostile WebAssembly modules: whether one may run here, and what is in it.
+//! Parses hostile WebAssembly modules: checks whether one may run here, and describes it.
 //!
 //! ```text
 //! bytes ─ binary ─► binary ─ admit ─► ModuleDescription
@@ -10,15 +10,15 @@
 //! |---|---|
 //! | `source` | what kind of file the bytes are, and the text format |
 //! | `admission`, `counts`, `features`, `imports` | what is valid, allowed and provided |
-//! | `hosts` | for whom a module was made that is not provided for here |
-//! | `description`, `manifest` | what is in a module, for those who call it |
-//! | `locate` | where in its source a place in its code is |
+//! | `hosts` | for which other host a module was made |
+//! | `description`, `manifest` | the description of a module for its callers |
+//! | `locate` | source lines of code offsets |
 //! | `text` | guests' words, bounded |
 //!
-//! Invariant: whatever the bytes, the answer comes without a panic, and what it holds is bounded.
+//! Invariant: for any bytes there is no panic, and the answer is bounded.
 //!
-//! Deliberately absent: the engine. Nothing is compiled here and nothing is run, so what reads
-//! hostile bytes first can be fuzzed without what generates code.
+//! Deliberately absent: the engine. Nothing is compiled or run here, so the first parser of hostile
+//! bytes can be fuzzed without the code generator.
 
 mod source;
 

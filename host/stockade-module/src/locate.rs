@@ -1,5 +1,4 @@
-//! Places in code, found in the source that the code was made from, as far as the module says it in
-//! DWARF.
+//! Source lines of code offsets, from the module's DWARF.
 //!
 //! ```text
 //! CodePlace ─► the function's body in the module ─► address in the code section ─► DWARF ─► SourcePlace
@@ -7,10 +6,10 @@
 //!
 //! Places are relative to functions, because a module's snapshot has the same functions elsewhere.
 //!
-//! Invariant: what is said of a place is bounded, however much a module says of it.
+//! Invariant: the answer for an offset is bounded, for any module.
 //!
-//! Deliberately absent: limits on time and memory. DWARF can be made to cost any amount of both, so
-//! it is read where the kernel bounds them: in a compiler's process.
+//! Deliberately absent: limits on time and memory. Hostile DWARF can cost any amount of both, so it
+//! is parsed in a compiler process, under the kernel's limits.
 
 use std::fmt::Write;
 
@@ -24,7 +23,7 @@ use wasmparser::{Parser, Payload, TypeRef};
 
 use crate::{Bounded, refusal};
 
-/// What sections of DWARF are called, at their beginning.
+/// The prefix of DWARF sections' names.
 const DEBUG_SECTION: &str = ".debug_";
 
 /// What is needed of a module: where its functions are, and its DWARF.
@@ -83,12 +82,11 @@ pub(crate) fn is_debug_section(name: &str) -> bool {
     name.starts_with(DEBUG_SECTION)
 }
 
-/// Says for each of `places` in the binary module `binary` which functions were inlined into one
-/// another there, innermost first; nothing of one that the module says nothing of. `readable` is how
-/// functions' names are shown.
+/// Returns for each of `places` in the binary module `binary` the inlined functions, innermost
+/// first; none if the module has no information. `readable` demangles names.
 ///
 /// # Errors
-/// Where it is no module, its DWARF cannot be read at all, or there are too many places.
+/// If it is not a module, its DWARF cannot be read at all, or there are too many places.
 pub fn locate(
     binary: &[u8],
     places: &[CodePlace],
@@ -152,7 +150,7 @@ fn file(name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// See `located.c` beside it. `share` is the first function and `percent` the second.
+    /// See `located.c` next to it. `share` is the first function and `percent` the second.
     const LOCATED: &[u8] = include_bytes!("../../../tests/fixtures/located.wasm");
 
     fn located(binary: &[u8], function: u32, offset: u32) -> Vec<SourcePlace> {

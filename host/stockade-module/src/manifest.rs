@@ -1,4 +1,4 @@
-//! The manifest: what a guest says of its functions, believed only where the module bears it out.
+//! The manifest: a guest's description of its functions, checked against the module's exports.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,7 +16,7 @@ use crate::text::quoted;
 /// The most bytes of a manifest, all its sections together.
 const MANIFEST_BYTES_MAX: usize = 1 << 20;
 
-/// The functions of a manifest in `sections` whose exports are there and of the right type.
+/// The functions of a manifest in `sections` whose exports exist and have the right type.
 ///
 /// # Errors
 /// A refusal where a record was written for another version of the guest ABI.

@@ -1,4 +1,4 @@
-//! Sources: what kind of file a module came in, and its binary form.
+//! Sources: the kind of a module's file, and its binary form.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ const MODULE_VERSION: [u8; 4] = [1, 0, 0, 0];
 /// The version field of any component: its layer is 1.
 const COMPONENT_LAYER: [u8; 2] = [1, 0];
 
-/// Formats that people hand over by mistake, by how they begin.
+/// Formats that are passed by mistake, by their first bytes.
 const FORMATS: &[(&[u8], &str)] = &[
     (b"\x7fELF", "an ELF program or library for this machine, or an artefact compiled before"),
     (b"PK\x03\x04", "a zip archive"),
@@ -28,10 +28,10 @@ const FORMATS: &[(&[u8], &str)] = &[
     (b"\x89PNG", "an image"),
 ];
 
-/// The binary form of the module in `bytes`, which may be text where `text` says so.
+/// The binary form of the module in `bytes`, which may be text if `text` is true.
 ///
 /// # Errors
-/// A refusal that says what the bytes look like, or where the text does not parse.
+/// A refusal that names the likely format of the bytes, or the place of the syntax error.
 pub fn binary(bytes: &[u8], text: bool) -> Result<Cow<'_, [u8]>, Refusal> {
     if let Some(rest) = bytes.strip_prefix(MAGIC) {
         check_version(rest)?;

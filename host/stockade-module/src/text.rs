@@ -1,4 +1,4 @@
-//! Text that may hold a guest's words, and never more of it than fits.
+//! Bounded text that may contain a guest's text.
 
 use std::fmt::{self, Write};
 
@@ -9,20 +9,20 @@ pub fn refusal(kind: RefusalKind, message: &str) -> Refusal {
     Refusal { kind, message: bounded(message) }
 }
 
-/// `text`, cut to the length of a message: 4 KiB and a mark.
+/// `text`, truncated to the length of a message: 4 KiB and a mark.
 pub fn bounded(text: &str) -> String {
     let mut bounded = Bounded::new(MESSAGE_BYTES_MAX);
     let _ = bounded.write_str(text);
     bounded.finish()
 }
 
-/// `text` in at most so many bytes, the mark that it was cut among them.
+/// `text`, truncated to at most this many bytes, including the mark.
 pub(crate) fn bounded_to(bytes_max: usize, text: &str) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
     }
     let mut bounded = Bounded::new(bytes_max - CUT_MARK.len_utf8());
-    // What does not fit is what is cut.
+    // The rest is truncated.
     let _ = bounded.write_str(text);
     bounded.finish()
 }
@@ -43,7 +43,7 @@ pub fn quoted(name: &str) -> String {
     shown
 }
 
-/// Text that stops at a limit and says that it did.
+/// Text with a limit, and a mark if it was truncated.
 #[derive(Debug)]
 pub struct Bounded {
     text: String,
@@ -57,7 +57,7 @@ impl Bounded {
         Self { text: String::new(), limit, cut: false }
     }
 
-    /// The text, with an ellipsis where it was cut.
+    /// The text, with an ellipsis if it was truncated.
     pub fn finish(mut self) -> String {
         if self.cut {
             self.text.push(CUT_MARK);

@@ -39,7 +39,7 @@ pub(crate) const SIGNATURE_TYPES_MAX: usize = 1000;
 /// The most exports that are described.
 pub const EXPORTS_MAX: usize = 10_000;
 
-/// The most imports of a module: there are fewer than a hundred to be had.
+/// The most imports of a module: there are fewer than a hundred available.
 pub const IMPORTS_MAX: usize = 1000;
 
 /// The most bytes of a name of an export or an import.

@@ -1,13 +1,13 @@
-//! What compiling one module may use.
+//! The limits of compiling one module.
 //!
 //! A module of a few kilobytes can cost its compiler any amount of time, memory and code. Each step
-//! of a module's way to its artefact has a process of its own and all of these to itself.
+//! of the compilation has a process of its own, with these limits to itself.
 
 use std::time::Duration;
 
 use crate::codec::{Decode, Encode};
 
-/// What one compiler may use. A module that takes more is refused with an error that names the
+/// The limits of one compiler. A module that needs more is refused with an error that names the
 /// limit.
 ///
 /// ```
@@ -20,58 +20,58 @@ use crate::codec::{Decode, Encode};
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[non_exhaustive]
 pub struct CompileLimits {
-    /// Processor time of all of its threads together, in whole seconds: the system counts no finer, so
-    /// part of a second counts as a whole one. `None` allows 30 s, and 5 s more for each MiB of the
-    /// module. Default: `None`.
+    /// Processor time of all of its threads together, rounded up to whole seconds, the system's
+    /// unit. `None` allows 30 s, plus 5 s for each MiB of the module. Default: `None`.
     pub cpu_time: Option<Duration>,
-    /// Time from the compiler's start to its answer, which is no measure of a module: a compiler that
-    /// gets too little of a busy machine reaches it. `None` allows ten times the processor time.
-    /// Default: `None`.
+    /// Time from the compiler's start to its answer. It does not measure the module: on a busy
+    /// machine a compiler may reach it. `None` allows ten times the processor time. Default:
+    /// `None`.
     pub wall_time: Option<Duration>,
-    /// Memory of its own in bytes: what `RLIMIT_DATA` counts, but for the stacks of its
-    /// [`threads`](Self::threads), 8 MiB each at most. Default: 4 GiB.
+    /// Private memory in bytes, as `RLIMIT_DATA` counts it, without the stacks of its
+    /// [`threads`](Self::threads), at most 8 MiB each. Default: 4 GiB.
     pub memory_bytes: u64,
     /// Bytes of the module. Default: 256 MiB.
     pub module_bytes: u64,
-    /// Bytes of what it is compiled to. Default: 1 GiB.
+    /// Bytes of the compiled code. Default: 1 GiB.
     pub artefact_bytes: u64,
-    /// How many threads compile it, 1 to 64. They change how long that takes, and not a byte of what
-    /// comes of it. `None` takes as many as there are processors for this program (its affinity and
-    /// its control group's quota count), but at most 16, and no more than pay for a module of its size.
-    /// Where the system refuses a thread, one does it all. Each has a function in memory at a time, so many
-    /// need more [`memory_bytes`](Self::memory_bytes) than one. Default: `None`.
+    /// How many threads compile it, 1 to 64. Their number changes the time, but not the result.
+    /// `None` uses one for each processor that this program may use (by its affinity and its
+    /// control group's quota), but at most 16, and fewer for a small module. If the system refuses
+    /// a thread, one compiles alone. Each has a function in memory at a time, so many threads need
+    /// more [`memory_bytes`](Self::memory_bytes) than one. Default: `None`.
     pub threads: Option<u32>,
 }
 
-/// Processor time for any module, where none is set.
+/// Default processor time of any module.
 const CPU_TIME: Duration = Duration::from_secs(30);
 
-/// Processor time for each MiB of a module beside that: one of 17 MB, compiled from C++, needed 37 s.
+/// Additional default processor time for each MiB of a module: one of 17 MB, compiled from C++,
+/// needed 37 s.
 const CPU_TIME_PER_MIB: Duration = Duration::from_secs(5);
 
-/// How many times the processor time may pass, where no wall time is set.
+/// The default wall time as a multiple of the processor time.
 const WALL_FACTOR: u32 = 10;
 
 /// The most that either time of [`CompileLimits`] may be.
 pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(86_400);
 
-/// The least that [`CompileLimits::memory_bytes`] may be: a compiler that has read nothing yet takes
-/// a part of it.
+/// The least that [`CompileLimits::memory_bytes`] may be: a compiler uses a part of it before it
+/// reads anything.
 pub const COMPILE_MEMORY_BYTES_MIN: u64 = 16 << 20;
 
 /// The most that [`CompileLimits::threads`] may be.
 pub const COMPILE_THREADS_MAX: u32 = 64;
 
-/// The stack of each of several threads that compile: as deep as the main thread's, since how deep the
-/// compiler goes is a module's to say. It is reserved, and taken as it is used.
+/// The stack of each of several threads that compile: as large as the main thread's, since the
+/// module determines how deep the compiler recurses. It is reserved, and allocated as it is used.
 pub const COMPILE_STACK_BYTES: u64 = 8 << 20;
 
-/// Where no number of threads is set, there is one for each so many bytes of a module. Twice that is a
-/// fifth of a second of compiling, of which a second thread costs some milliseconds.
+/// By default there is one thread for this many bytes of a module. Twice that takes a fifth of a
+/// second to compile, of which a second thread costs some milliseconds.
 const BYTES_PER_THREAD: u64 = 64 << 10;
 
-/// The most threads where no number is set: they share one arena of the allocator, and so cost more
-/// processor time the more they are.
+/// The default maximum of threads: they share one arena of the allocator, so more threads cost more
+/// processor time.
 const THREADS_UNSET_MAX: u64 = 16;
 
 /// The most that each of [`CompileLimits`]'s numbers of bytes may be.
@@ -133,8 +133,8 @@ impl CompileLimits {
         self
     }
 
-    /// The [`threads`](Self::threads) for a module of `module_bytes`. `processors` is asked only where
-    /// more than one would pay.
+    /// The [`threads`](Self::threads) for a module of `module_bytes`. `processors` is called only
+    /// if more than one is useful.
     pub fn threads_of(&self, module_bytes: u64, processors: impl FnOnce() -> usize) -> u32 {
         let threads = self.threads.unwrap_or_else(|| {
             let pay = (module_bytes / BYTES_PER_THREAD).min(THREADS_UNSET_MAX);
@@ -144,17 +144,17 @@ impl CompileLimits {
         threads.clamp(1, COMPILE_THREADS_MAX)
     }
 
-    /// Bytes of the stacks of so many `threads`, beside the main thread's: none for one, which is the
-    /// main thread.
+    /// Bytes of the stacks of `threads` besides the main thread's: none for one thread, which is
+    /// the main thread.
     pub fn stack_bytes_of(threads: u32) -> u64 {
         if threads > 1 { COMPILE_STACK_BYTES.saturating_mul(threads.into()) } else { 0 }
     }
 
-    /// The [`cpu_time`](Self::cpu_time) of a module of `module_bytes`, as the system counts it, which
-    /// begins at one second.
+    /// The [`cpu_time`](Self::cpu_time) of a module of `module_bytes`, in the system's unit, at
+    /// least one second.
     pub fn cpu_seconds(&self, module_bytes: u64) -> u64 {
         let time = self.cpu_time.unwrap_or_else(|| {
-            // No larger than what a compiler may be given, so that no sum overflows.
+            // At most a compiler's maximum, so that no sum overflows.
             let mib = module_bytes.min(COMPILE_BYTES_MAX).div_ceil(1 << 20) as u32;
             CPU_TIME.saturating_add(CPU_TIME_PER_MIB.saturating_mul(mib)).min(COMPILE_TIME_MAX)
         });

@@ -27,7 +27,7 @@ pub const COREDUMP_BYTES_MIN: u64 = 1 << 20;
 pub const COREDUMP_BYTES_MAX: u64 = 1 << 30;
 
 /// Bytes of every piece of a core dump but the last, which has at least one and no more. Any frame
-/// holds as many, whatever the limits.
+/// holds as many, for any limits.
 pub const COREDUMP_PIECE_BYTES: usize = 256 << 10;
 
 impl Default for Coredumps {

@@ -1,4 +1,4 @@
-//! Descriptors: sealed memory files, and frames that carry descriptors beside their bytes.
+//! Descriptors: sealed memory files, and frames that carry descriptors with their bytes.
 //!
 //! Descriptors travel in the order of the frames they belong to, from the host to its processes, and
 //! from a template to its host those of its clones. A receiver takes exactly as many as a message calls
@@ -21,7 +21,7 @@ use crate::codec::{self, Decode, Encode};
 use crate::frame::{self, Body, Filled, FrameError, FrameReader, INLINE_BYTES_MAX};
 use crate::indices::RingError;
 
-/// The most descriptors beside one frame: the out-of-line body and what its message carries.
+/// The most descriptors with one frame: the out-of-line body and what its message carries.
 const FRAME_DESCRIPTORS_MAX: usize = 5;
 
 /// The most descriptors a receiver holds before their messages are read.
@@ -30,7 +30,7 @@ const PENDING_DESCRIPTORS_MAX: usize = 64;
 /// An unnamed memory file that can be written and, later, sealed.
 ///
 /// # Errors
-/// Where the system has no memory files or no descriptors left.
+/// If the system has no memory files or no descriptors left.
 pub fn memory_file(name: &str) -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let descriptor = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
@@ -58,7 +58,7 @@ const SEALS: SealFlags =
 /// Seals `file` for good: from here on nobody can change its bytes or its length.
 ///
 /// # Errors
-/// Where somebody still maps it for writing, or it is not a memory file.
+/// If somebody still maps it for writing, or it is not a memory file.
 pub fn seal(file: &File) -> io::Result<()> {
     Ok(rustix::fs::fcntl_add_seals(file, SEALS)?)
 }
@@ -72,7 +72,7 @@ pub fn is_sealed(file: impl AsFd) -> bool {
 /// a filter of system calls can allow it.
 ///
 /// # Errors
-/// Where it is no file.
+/// If it is no file.
 pub fn file_bytes(file: impl AsFd) -> io::Result<u64> {
     let status = rustix::fs::fstat(file)?;
     u64::try_from(status.st_size).map_err(io::Error::other)
@@ -296,7 +296,7 @@ impl Receiver {
         self.frames.fill_once()
     }
 
-    /// The message in the file that came beside its frame.
+    /// The message in the file that came with its frame.
     fn read_file<M: Decode<()>>(&mut self, length: usize) -> Result<M, FrameError> {
         let file = self.take_descriptor().map(File::from).ok_or(FrameError::Misplaced)?;
         if !is_sealed(&file) || file_bytes(&file)? != length as u64 {

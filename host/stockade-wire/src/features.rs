@@ -1,11 +1,11 @@
-//! Features: what of WebAssembly 3.0, and of atomic instructions, a pool's modules may use.
+//! Features of WebAssembly 3.0, and atomic instructions, that a pool's modules may use.
 //!
-//! What WebAssembly 2.0 has is always on, but for references to values of the host, which need a heap
-//! of objects. Each feature beyond that can be turned off by itself, so that a pool has no more of the
-//! engine in reach of its guests than they need.
+//! WebAssembly 2.0 is always on, except references to host values, which need a heap of objects.
+//! Each other feature can be turned off by itself, so that a pool exposes only the parts of the
+//! engine that its guests need.
 //!
-//! Deliberately absent: threads and the memories that they share, and whatever else is no part of
-//! WebAssembly 3.0. No pool has them.
+//! Deliberately absent: threads, shared memories, and all else that is not part of WebAssembly 3.0.
+//! No pool has them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,28 +18,29 @@ use crate::codec::{Decode, Encode};
 pub enum Feature {
     /// Addition, subtraction and multiplication in constant expressions.
     ExtendedConst,
-    /// Calls that take the caller's place on the stack.
+    /// Calls that replace the caller's stack frame.
     TailCall,
     /// More than one memory in a module.
     MultiMemory,
     /// Memories and tables with 64-bit addresses. They have the same limits as others.
     Memory64,
-    /// Vector instructions whose result may differ between processors. In a deterministic pool it is the
-    /// one that the specification calls deterministic.
+    /// Vector instructions whose result may differ between processors. A deterministic pool uses
+    /// the deterministic result of the specification.
     RelaxedSimd,
     /// References to functions of one type, which may exclude null, and calls through them.
     FunctionReferences,
-    /// Exceptions that are thrown and caught. Each takes room on a heap, which counts as the task's
+    /// Exceptions that are thrown and caught. They are on a heap, which counts as the task's
     /// memory.
     Exceptions,
-    /// The type `externref`. Stockade gives guests no values of the host, so all that there is of it is
-    /// null, unless [`Gc`](Self::Gc) is on, which converts objects to it.
+    /// The type `externref`. Stockade gives guests no host values, so null is its only value,
+    /// unless [`Gc`](Self::Gc) is on, which can convert objects to it.
     ExternReferences,
     /// Structures and arrays on a heap that is collected. Off by default. Needs
     /// [`FunctionReferences`](Self::FunctionReferences) and [`ExternReferences`](Self::ExternReferences).
     Gc,
-    /// Atomic instructions of the threads proposal, on memory that nobody shares: for programs that were
-    /// built for threads and start none. Off by default. To wait is a trap, since nobody could end it.
+    /// Atomic instructions of the threads proposal, on memory that is not shared: for programs that
+    /// were built for threads and start none. Off by default. Waiting traps, since no thread could
+    /// end it.
     Atomics,
 }
 
@@ -94,7 +95,7 @@ impl Feature {
         1 << self as u16
     }
 
-    /// What must be on for this to be of use.
+    /// The features that it needs.
     const fn needs(self) -> u16 {
         match self {
             Self::Gc => Self::FunctionReferences.bit() | Self::ExternReferences.bit(),
@@ -190,14 +191,14 @@ impl Default for Features {
     }
 }
 
-/// Just these. A pool has on what they need too.
+/// Exactly these. A pool also turns on the features that they need.
 impl FromIterator<Feature> for Features {
     fn from_iter<I: IntoIterator<Item = Feature>>(features: I) -> Self {
         Self(features.into_iter().fold(0, |bits, feature| bits | feature.bit()))
     }
 }
 
-/// Their names, separated by commas; `none` where there are none.
+/// Their names, separated by commas; `none` if empty.
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.iter().map(Feature::name).collect();
@@ -206,7 +207,7 @@ impl fmt::Display for Features {
     }
 }
 
-/// A word in a list of features that is not one.
+/// A word in a list of features that is not a feature's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no feature {:?}; there are {}, and the sets default, all and none", .0, names())]
 pub struct UnknownFeature(String);
@@ -215,9 +216,9 @@ fn names() -> String {
     Feature::ALL.map(Feature::name).join(", ")
 }
 
-/// Reads a list of words with commas between them, from the left: `all`, `none` and `default` are sets to
-/// begin with, `NAME` or `+NAME` adds a feature, and `-NAME` takes one away. A list that begins with none
-/// of the three sets begins with `default`.
+/// Parses a comma-separated list from the left: it may begin with the sets `all`, `none` or
+/// `default`, and otherwise begins with `default`; `NAME` or `+NAME` adds a feature, `-NAME`
+/// removes one.
 impl FromStr for Features {
     type Err = UnknownFeature;
 
@@ -253,7 +254,7 @@ impl Encode for Features {
     }
 }
 
-/// Bits that stand for no feature are passed over.
+/// Unknown bits are ignored.
 impl<Context> Decode<Context> for Features {
     fn decode<D: crate::codec::Decoder<Context = Context>>(
         decoder: &mut D,

@@ -1,7 +1,7 @@
 //! Frames: where one message ends and the next begins, apart from any I/O on descriptors.
 //!
 //! A frame is a little-endian `u32`, then a body. The number's low 31 bits are the body's length.
-//! With the high bit set the body is out of line: it lies in a descriptor that travels beside the
+//! With the high bit set the body is out of line: it lies in a descriptor that travels with the
 //! frame, and the number is that body's length. A frame without a body is a bell: no message is that
 //! short, and all that it says is that the reader should look around.
 
@@ -29,7 +29,7 @@ pub const BELL: [u8; HEADER_BYTES] = [0; HEADER_BYTES];
 const READ_BYTES: usize = 16 << 10;
 
 /// The longest buffer that a reader keeps when little is left in it: what a longer message takes anew
-/// is little beside the message itself.
+/// is little compared with the message itself.
 const KEPT_BYTES_MAX: usize = 256 << 10;
 
 /// What stopped a [`FrameReader`].
@@ -131,7 +131,7 @@ impl<R: Read> FrameReader<R> {
         &self.stream
     }
 
-    /// The stream below, to take what it collected beside the bytes.
+    /// The stream below, to take what it collected besides the bytes.
     pub fn get_mut(&mut self) -> &mut R {
         &mut self.stream
     }

@@ -1,5 +1,5 @@
-//! Names for tasks, workers, modules and chunks. None is ever used twice in a pool, so a late message can
-//! be told from a current one.
+//! Ids of tasks, workers, modules and chunks. None is reused in a pool, so a late message can be
+//! told from a current one.
 
 use std::fmt;
 
@@ -73,19 +73,19 @@ impl TaskRange {
         u32::try_from(index).ok().filter(|index| *index < self.count)
     }
 
-    /// Those that are also in `other`.
+    /// The tasks that are also in `other`.
     pub fn overlap(self, other: Self) -> Option<Self> {
         Self::between(self.first.max(other.first), self.last().min(other.last()))
     }
 
-    /// Those before the place `index`, and those from there on.
+    /// The tasks before `index`, and those from it on.
     pub fn split_at(self, index: u32) -> (Option<Self>, Option<Self>) {
         let index = index.min(self.count);
         let behind = TaskId(self.first.0.saturating_add(u64::from(index)));
         (Self::new(self.first, index), Self::new(behind, self.count - index))
     }
 
-    /// Those before `task`, and those from it on.
+    /// The tasks before `task`, and those from it on.
     pub fn split_before(self, task: TaskId) -> (Option<Self>, Option<Self>) {
         let index = task.0.saturating_sub(self.first.0);
         self.split_at(u32::try_from(index).unwrap_or(u32::MAX))
@@ -130,7 +130,7 @@ id! {
     ModuleId(u32)
 }
 id! {
-    /// A chunk of one pool: tasks that travel together and may share an instance.
+    /// A chunk of one pool: tasks that are sent together and may share an instance.
     ChunkId(u64)
 }
 

@@ -12,7 +12,7 @@
 //!
 //! A body is one message in [`codec`]'s form. Short ones travel in a ring of shared memory; longer
 //! ones, and those that bring descriptors, as a [`frame`] on the socket, and the longest from the
-//! host as a sealed memory file beside an empty frame, so that the host never waits for a worker to
+//! host as a sealed memory file with an empty frame, so that the host never waits for a worker to
 //! read. A task's long input does not travel at all: it lies in memory that the worker maps, see
 //! [`Placement`]. Descriptors only ever travel from the host: its end reads with plain `read`, which
 //! makes the kernel drop whatever a worker attaches.

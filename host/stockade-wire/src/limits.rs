@@ -1,4 +1,4 @@
-//! What one task may use, and what of that must be known when code is compiled.
+//! The limits of a task, and the settings that a compiler needs of them.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use crate::Features;
 use crate::codec::{Decode, Encode};
 use crate::frame::FRAME_BYTES_MAX;
 
-/// What one task may use. Every field has a limit by default; a task that reaches one ends with an
-/// error that names it.
+/// The limits of one task. Each has a default; a task that reaches a limit ends with an error that
+/// names it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -20,11 +20,11 @@ use crate::frame::FRAME_BYTES_MAX;
 #[non_exhaustive]
 pub struct Limits {
     /// Time from a task's start to its end. At the deadline its worker is killed and replaced, or,
-    /// where `interruptible`, the task traps. `None` waits for ever. Default: 60 s.
+    /// where `interruptible`, the task traps. `None` is no deadline. Default: 60 s.
     pub wall_time: Option<Duration>,
-    /// Whether a deadline is a trap with a backtrace, which keeps the worker, instead of a kill.
-    /// Checks are compiled into the guest: a tight loop may run at less than half its speed.
-    /// Default: false.
+    /// Whether a task traps at its deadline, with a backtrace, and its worker survives, instead of
+    /// a kill. Checks are compiled into the guest: a tight loop may run at less than half its
+    /// speed. Default: false.
     pub interruptible: bool,
     /// Linear memory in bytes, all memories of an instance together. Default: 256 MiB.
     pub memory_bytes: u64,
@@ -33,27 +33,26 @@ pub struct Limits {
     /// Fuel, about one unit an instruction; `None` does not count it. Counting is compiled in, as
     /// for `interruptible`. Default: `None`.
     pub fuel: Option<u64>,
-    /// Bytes of a task's result and of the items it emits, together, at
-    /// [`EMIT_OVERHEAD_BYTES`] more an item. A result that stays in memory that the caller lent does
-    /// not count. Default: 16 MiB.
+    /// Bytes of a task's result and emitted items together; each item counts
+    /// [`EMIT_OVERHEAD_BYTES`] more. A result in a lent buffer does not count. Default: 16 MiB.
     pub output_bytes: u64,
-    /// Bytes kept of each: captured stdout, captured stderr, and the log. What exceeds it is dropped
-    /// and marked, and the task goes on. Default: 64 KiB.
+    /// Bytes kept of each of captured stdout, captured stderr, and the log. The rest is dropped and
+    /// counted, and the task goes on. Default: 64 KiB.
     pub stdio_bytes: u64,
-    /// The seed of a deterministic task; `None` leaves it its clocks and its randomness. Default:
+    /// The seed of deterministic tasks; `None`: tasks have real clocks and random numbers. Default:
     /// `None`.
     ///
     /// The same arguments and the same seed give the same result, the same output and the same fuel,
-    /// on every run and machine: random numbers come from the seed, clocks begin at the year 2000 and
-    /// move by a microsecond each time they are read, whoever sleeps wakes at once that much later,
-    /// every task is number 1 and has no deadline that it could ask for, and numbers that are none
-    /// have one form, which is compiled in as fuel is. Not held still are what guests are granted and
-    /// what an instance remembers: a fresh one for each task does not. `wall_time` ends it as any.
+    /// on every run and machine: random numbers come from the seed; clocks start in the year 2000
+    /// and advance by a microsecond each time they are read; a sleep returns at once, with the
+    /// clock advanced; every task sees id 1 and no deadline; and NaN bit patterns are canonical,
+    /// which is compiled in, as fuel is. Granted files and the state of a shared instance may still
+    /// differ. `wall_time` applies as usual.
     pub deterministic: Option<u64>,
 }
 
-/// What an emitted item takes of [`Limits::output_bytes`] beyond its own bytes, so that empty items
-/// are bounded too.
+/// What an emitted item counts in [`Limits::output_bytes`] in addition to its own bytes, so that
+/// empty items are bounded too.
 pub const EMIT_OVERHEAD_BYTES: u64 = 32;
 
 /// The most that [`Limits::output_bytes`] may be.
@@ -62,7 +61,7 @@ pub const OUTPUT_BYTES_MAX: u64 = 128 << 20;
 /// The most that [`Limits::stdio_bytes`] may be.
 pub const STDIO_BYTES_MAX: u64 = 16 << 20;
 
-/// The most that [`Limits::memory_bytes`] may be: all that 32-bit addresses reach.
+/// The maximum of [`Limits::memory_bytes`]: all that 32-bit addresses reach.
 pub const MEMORY_BYTES_MAX: u64 = 4 << 30;
 
 /// The most modules of a pool whose instances live as long as its workers: each worker may hold an
@@ -147,13 +146,13 @@ impl Limits {
         self
     }
 
-    /// The largest frame that a worker under these limits has any reason to send.
+    /// The largest frame that an honest worker under these limits sends.
     pub fn frame_bytes(&self) -> usize {
         let bytes = self.output_bytes + 3 * self.stdio_bytes + (1 << 20);
         usize::try_from(bytes).unwrap_or(FRAME_BYTES_MAX).min(FRAME_BYTES_MAX)
     }
 
-    /// What of these limits the compiler must know, with the features that are on by default.
+    /// The settings that the compiler needs, with the default features.
     pub fn engine_settings(&self) -> EngineSettings {
         let metering = match (self.interruptible, self.fuel.is_some()) {
             (false, false) => Metering::None,
@@ -172,7 +171,7 @@ impl Limits {
     }
 }
 
-/// What compiled code and the engine that runs it must agree on.
+/// Settings that compiled code and its engine must have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct EngineSettings {
     /// As [`Limits::memory_bytes`].
@@ -184,26 +183,26 @@ pub struct EngineSettings {
     /// Whether results are the same on every machine: NaN bit patterns are canonical, and relaxed vector
     /// instructions have their deterministic form.
     pub canonical_nans: bool,
-    /// What becomes of imports that nobody provides. It shapes no code; the compiler admits what the
-    /// worker then links.
+    /// What to do about imports that are not provided. It does not affect code; the compiler admits
+    /// what the worker links.
     pub unknown_imports: UnknownImports,
-    /// What modules may use beyond WebAssembly 2.0.
+    /// Features beyond WebAssembly 2.0 that modules may use.
     pub features: Features,
 }
 
-/// What becomes of functions that a module imports and nobody here provides: for modules that import
-/// what they never call. Tables, memories and globals are always refused, and so is what is provided
-/// and imported as another type.
+/// What to do about imported functions that are not provided, for modules that never call them.
+/// Unknown tables, memories and globals are always refused, and so are known imports with another
+/// type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 #[non_exhaustive]
 pub enum UnknownImports {
-    /// The module is refused, with the name of each.
+    /// The module is refused; the error names each import.
     #[default]
     Refuse,
-    /// Each is a function that traps, with its name.
+    /// Each becomes a function that traps, with its name in the error.
     Trap,
-    /// Each is a function that does nothing and returns zeros, and null where that is a reference.
-    /// The module is refused where one of its results can be neither.
+    /// Each becomes a function that does nothing and returns zeros, or null for a reference. The
+    /// module is refused if a result type has neither.
     DefaultValues,
 }
 

@@ -1,25 +1,26 @@
-//! Lockdown: the layers that confine a process, which of them a pool wants, and what became of each.
+//! Lockdown: the layers that confine a process, which of them a pool wants, and reports of their
+//! state.
 
 use std::fmt;
 
 use crate::bounds::{self, impl_bounded_decode};
 use crate::codec::{Decode, Encode};
 
-/// A layer between what took a process over and the machine.
+/// A layer between an attacker in a process and the machine.
 ///
-/// Each holds by itself; which of them stops what is in `docs/security.md`.
+/// Each works without the others; `docs/threat-model.md` says what each stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[non_exhaustive]
 pub enum Layer {
     /// No environment, and no descriptors but three empty streams and the socket.
     Inheritance,
-    /// `no_new_privs`: no program that it executes gives it more rights.
+    /// `no_new_privs`: executing a program gives it no more rights.
     NoNewPrivs,
     /// It dies with its host.
     ParentDeath,
     /// A session of its own, away from the host's terminal.
     Session,
-    /// Its own user, process, network and IPC namespaces: there is nobody else, and no network.
+    /// Its own user, process, network and IPC namespaces: no other processes, and no network.
     Namespaces,
     /// No capability, and not root.
     Privileges,
@@ -30,14 +31,14 @@ pub enum Layer {
     /// Landlock: no file but the granted directories, no TCP, no signal or abstract socket beyond
     /// itself.
     Landlock,
-    /// Memory that was writable never becomes executable.
+    /// Writable memory never becomes executable.
     WriteXorExecute,
-    /// A filter of system calls: any that its role does not need ends the process.
+    /// A seccomp filter: a system call that its role does not need kills the process.
     Seccomp,
 }
 
 impl Layer {
-    /// Every layer, in the order in which they are put on.
+    /// Every layer, in the order in which they are applied.
     pub const ALL: [Self; 11] = [
         Self::Inheritance,
         Self::NoNewPrivs,
@@ -86,9 +87,9 @@ impl fmt::Display for Layer {
     }
 }
 
-/// How much of the lockdown a pool insists on, and what it does without.
+/// Which layers of the lockdown a pool requires, and which it leaves off.
 ///
-/// By default every layer is put on that the machine has, and none is insisted on.
+/// By default every layer that the machine supports is applied, and none is required.
 ///
 /// ```
 /// use stockade_wire::{Layer, Lockdown};
@@ -104,53 +105,53 @@ pub struct Lockdown {
 }
 
 impl Lockdown {
-    /// Refuses to run anything in a process where one of `layers` is not put on in full.
+    /// Requires `layers`: a process in which one of them is not fully on runs nothing.
     #[must_use]
     pub fn require(mut self, layers: impl IntoIterator<Item = Layer>) -> Self {
         self.required.extend(layers);
         self
     }
 
-    /// Refuses to run anything in a process where any layer is not put on in full.
+    /// Requires every layer: a process in which one is not fully on runs nothing.
     #[must_use]
     pub fn require_all(self) -> Self {
         self.require(Layer::ALL)
     }
 
-    /// The same without anything required: for finding out what there is.
+    /// The same without requirements, to find out which layers the machine supports.
     #[must_use]
     pub fn require_nothing(mut self) -> Self {
         self.required.clear();
         self
     }
 
-    /// Leaves `layer` off: for finding out what it costs or what it gets in the way of. The report
-    /// says so; [`Layer::Inheritance`] cannot be left off.
+    /// Leaves `layer` off, to find out what it costs or breaks. It is in the report.
+    /// [`Layer::Inheritance`] cannot be left off.
     #[must_use]
     pub fn without(mut self, layer: Layer) -> Self {
         self.without.push(layer);
         self
     }
 
-    /// Whether a process names the system call that its filter refused, on its standard error, which
-    /// it then shares with the host, before it dies of it. By default it just dies.
+    /// Whether a process that is killed by its filter first writes the refused system call to its
+    /// standard error, which it then shares with the host. Default: false.
     #[must_use]
     pub fn explain_violations(mut self, explains: bool) -> Self {
         self.explains_violations = explains;
         self
     }
 
-    /// Whether `layer` is insisted on.
+    /// Whether `layer` is required.
     pub fn is_required(&self, layer: Layer) -> bool {
         self.required.contains(&layer)
     }
 
-    /// Whether `layer` is put on where the machine has it.
+    /// Whether `layer` is applied if the machine supports it.
     pub fn is_wanted(&self, layer: Layer) -> bool {
         layer == Layer::Inheritance || !self.without.contains(&layer)
     }
 
-    /// Whether anything is insisted on.
+    /// Whether any layer is required.
     pub fn requires_anything(&self) -> bool {
         !self.required.is_empty()
     }
@@ -182,14 +183,14 @@ impl fmt::Display for Level {
     }
 }
 
-/// What became of one layer.
+/// The state of one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct LayerReport {
     /// Which.
     pub layer: Layer,
-    /// How much of it is on, as the process found afterwards.
+    /// How much of it is on, as the process found after applying it.
     pub level: Level,
-    /// What is missing and why; where all of it is on, what that is.
+    /// What is missing and why; for a layer that is fully on, what it does.
     pub reason: String,
 }
 
@@ -199,29 +200,29 @@ impl_bounded_decode!(LayerReport {
     reason: bounds::message,
 });
 
-/// What became of every layer, in the order of [`Layer::ALL`].
+/// The state of every layer, in the order of [`Layer::ALL`].
 #[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct LockdownReport(pub Vec<LayerReport>);
 
 impl_bounded_decode!(LockdownReport { 0: bounds::list::<{ Layer::ALL.len() }, _, _> });
 
 impl LockdownReport {
-    /// How much of `layer` is on; nothing where the report does not speak of it.
+    /// How much of `layer` is on; nothing if it is not in the report.
     pub fn level(&self, layer: Layer) -> Level {
         self.layer(layer).map_or(Level::None, |report| report.level)
     }
 
-    /// What became of `layer`.
+    /// The state of `layer`.
     pub fn layer(&self, layer: Layer) -> Option<&LayerReport> {
         self.0.iter().find(|report| report.layer == layer)
     }
 
-    /// Whether the process may be called sandboxed, which none is without its system-call filter.
+    /// Whether the process is sandboxed: its seccomp filter is fully on.
     pub fn is_sandboxed(&self) -> bool {
         self.level(Layer::Seccomp) == Level::Full
     }
 
-    /// The layers that `lockdown` requires and that are not on in full, in the order of
+    /// The layers that `lockdown` requires and that are not fully on, in the order of
     /// [`Layer::ALL`].
     pub fn missing(&self, lockdown: &Lockdown) -> Vec<LayerReport> {
         let missing =
@@ -237,14 +238,14 @@ impl LockdownReport {
     }
 }
 
-/// What a process must know to confine itself: the first thing that it is told.
+/// What a process must know to lock itself down: its first message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Confinement {
     /// Which layers are wanted, and which are required.
     pub lockdown: Lockdown,
-    /// Where the host is: what is in none of these is apart from it.
+    /// The host's namespaces: a process in none of these is separated from it.
     pub host: Namespaces,
-    /// Why the process was not started in namespaces of its own, where it was not.
+    /// Why the process was not started in namespaces of its own, if it was not.
     pub namespaces_refused: Option<String>,
 }
 
@@ -273,7 +274,7 @@ impl Namespaces {
         own("user")
     }
 
-    /// The names of those that are not known to differ from `other`'s.
+    /// The names of namespaces that are not known to differ from `other`'s.
     pub fn shared_with(&self, other: &Self) -> Vec<&'static str> {
         let all = [
             ("user", self.user, other.user),

@@ -1,12 +1,12 @@
-//! A task's log as it travels and as it is kept: its lines one behind the other, as bytes.
+//! A task's log: its lines as bytes, one after another, in messages and in memory.
 //!
 //! ```text
 //! level: u32 │ length: u32 │ the line │ level …      little-endian
 //! ```
 //!
-//! A line takes here what it counts against [`Limits::stdio_bytes`](crate::Limits::stdio_bytes), so a
-//! log is as long as its bytes and takes no more memory than that, however many lines it has. Lines are
-//! made of it where somebody asks for them.
+//! A line takes as many bytes as it counts in [`Limits::stdio_bytes`](crate::Limits::stdio_bytes),
+//! so a log with any number of lines takes no more memory than the limit. Lines are decoded on
+//! request.
 //!
 //! Invariant: the bytes are whole lines of known levels, in UTF-8; what arrives is checked for that.
 
@@ -14,7 +14,7 @@ use crate::codec::{
     Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, impl_borrow_decode,
 };
 
-/// What a line takes beyond its own bytes.
+/// The bytes of a line in addition to its text.
 pub const LOG_LINE_BYTES: u64 = 8;
 
 /// The most verbose level: trace.
@@ -52,7 +52,7 @@ impl Log {
         })
     }
 
-    /// How much it takes: [`LOG_LINE_BYTES`] and its own bytes for each line.
+    /// Its length: [`LOG_LINE_BYTES`] and the text of each line.
     pub fn bytes(&self) -> u64 {
         self.0.len() as u64
     }

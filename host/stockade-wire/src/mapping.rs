@@ -35,7 +35,7 @@ pub(crate) struct Mapping {
     file: File,
 }
 
-// SAFETY: the mapping lives until drop, whatever thread drops it; what may be done with its memory
+// SAFETY: the mapping lives until drop, dropped by any thread; what may be done with its memory
 // is up to those that are given the pointer.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
@@ -45,7 +45,7 @@ impl Mapping {
     /// Makes memory of `bytes` bytes, all zero.
     ///
     /// # Errors
-    /// [`MappingError::Io`] where memory files or mappings cannot be had.
+    /// [`MappingError::Io`] where memory files or mappings is not available.
     pub(crate) fn create(name: &str, bytes: usize) -> Result<Self, MappingError> {
         Self::create_sealed(name, bytes, RESIZE | SealFlags::SEAL)
     }
@@ -110,7 +110,7 @@ impl FrozenMapping {
     /// Seals `file`, of `bytes` bytes that cannot become fewer, for good, and maps it for reading.
     ///
     /// # Errors
-    /// Where anybody maps it for writing, which is [`io::ErrorKind::ResourceBusy`], or something else
+    /// If anybody maps it for writing, which is [`io::ErrorKind::ResourceBusy`], or something else
     /// fails.
     pub(crate) fn freeze(file: &File, bytes: usize) -> io::Result<Self> {
         rustix::fs::fcntl_add_seals(file, SealFlags::WRITE)?;

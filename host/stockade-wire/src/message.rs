@@ -20,15 +20,15 @@ use crate::{
     LockdownReport, ModuleId, Scalar, TaskId, TaskRange, WorkerId,
 };
 
-/// What the host says to a worker.
+/// A message of the host to a worker.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum HostMessage {
-    /// First of all, with the descriptors of the status page and, where there are any, of the rings:
-    /// every later message travels in those.
+    /// The first message, with the descriptors of the status page and of the rings, if there are
+    /// any; later messages are sent through the rings.
     Setup(Setup),
     /// A module to run, with the descriptor of its sealed artefact.
     Load(Load),
-    /// A task, with the descriptors its stdio calls for.
+    /// A batch, with the descriptors that its stdio needs.
     Run(Run),
     /// Run this function once in a fresh instance of the module, then write the instance's state to
     /// the memory file in the descriptor: the middle step of a snapshot.
@@ -40,7 +40,7 @@ pub enum HostMessage {
         /// The most bytes of state to write.
         state_bytes_max: u64,
     },
-    /// Finish what was sent, run finalizers, say `Closed`, exit.
+    /// Finish all sent tasks, run finalizers, send `Closed`, exit.
     Close,
 }
 
@@ -49,29 +49,29 @@ pub enum HostMessage {
 pub struct Setup {
     /// Its number.
     pub worker: WorkerId,
-    /// How it is called in logs and process lists.
+    /// Its name in logs and process lists.
     pub name: String,
     /// The engine that artefacts were compiled for.
     pub engine: EngineSettings,
-    /// Limits for initializers and finalizers, and for tasks that bring none of their own.
+    /// Limits of initializers and finalizers, and of tasks without limits of their own.
     pub limits: Limits,
-    /// What guests may reach.
+    /// What guests may access.
     pub grants: Grants,
     /// Whether instances outlive tasks.
     pub instances: Instances,
-    /// What to give up.
+    /// The lockdown to apply.
     pub confinement: Confinement,
-    /// How many modules follow. Once the last is mapped no more code can be.
+    /// The number of modules that follow. After the last no more code can be mapped.
     pub modules: u32,
-    /// How many memories they have, all together: address space for each is reserved before that.
+    /// The number of all their memories: address space for each is reserved first.
     pub memories: u32,
     /// Whether there are rings.
     pub rings: bool,
-    /// Which core dumps its tasks leave, where any do; its modules are compiled for that.
+    /// The core dumps of its tasks, if any; its modules are compiled for these.
     pub coredumps: Option<Coredumps>,
 }
 
-/// Private memory of a worker beside instances and what moves through: modules, the engine, the
+/// Private memory of a worker except for instances and data of tasks: modules, the engine, the
 /// allocator.
 const DATA_BYTES_BASE: u64 = 512 << 20;
 
@@ -79,9 +79,9 @@ const DATA_BYTES_BASE: u64 = 512 << 20;
 const TABLE_ELEMENT_BYTES: u64 = 8;
 
 impl Setup {
-    /// The most private memory of a worker with this setup, in bytes, by which its host judges it too:
+    /// The maximum private memory of a worker with this setup, in bytes, which the host checks too:
     /// for every instance that can be alive or is kept warm, one for each module and one that ends,
-    /// and for what moves through it.
+    /// and for data of tasks.
     pub fn data_bytes_max(&self) -> u64 {
         let Limits { memory_bytes, output_bytes, .. } = self.limits;
         let instances = u64::from(self.modules).saturating_add(1);
@@ -97,8 +97,8 @@ impl Setup {
 /// How long an instance lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub enum Instances {
-    /// A fresh one for every task, or for every run of tasks that ask to share one: no other sees
-    /// what was left in it.
+    /// A fresh one for every task, or for consecutive tasks that ask to share one: no other task
+    /// sees its state.
     #[default]
     PerTask,
     /// One for as long as its worker lives, with its state; replaced after a trap.
@@ -112,14 +112,14 @@ pub struct Load {
     pub module: ModuleId,
     /// Its name in messages and backtraces.
     pub name: String,
-    /// Exports that tasks will call, each by its place here: [`Callee::Number`].
+    /// Exports that tasks will call, each by its index here: [`Callee::Number`].
     pub functions: Vec<String>,
-    /// Runs in the instance before its first task; only with [`Instances::PerWorker`], since a
-    /// snapshot has done it otherwise.
+    /// Runs in the instance before its first task; only with [`Instances::PerWorker`], since
+    /// otherwise a snapshot has its effect.
     pub initializer: Option<HookCall>,
     /// Runs once when the worker closes.
     pub finalizer: Option<HookCall>,
-    /// Whether the code is already past its `_initialize`, which must then not run again.
+    /// Whether `_initialize` has already run in the snapshot, and must not run again.
     pub initialized: bool,
 }
 
@@ -131,27 +131,28 @@ pub struct Run {
     pub tasks: TaskRange,
     /// Where their code is.
     pub module: ModuleId,
-    /// What to call. Where it is for several tasks, the inputs or the arguments of all stand in it, one
-    /// behind the other; a command is one task.
+    /// What to call. For several tasks it has the inputs or arguments of all, one after another; a
+    /// command is a single task.
     pub invocation: Invocation,
-    /// Of several calls: the length of each one's input, in bytes. Empty for a single task, and for
-    /// functions over scalars, where each has as many arguments as the others.
+    /// For several calls: the length of each input, in bytes. Empty for a single task, and for
+    /// functions over scalars, which all have the same number of arguments.
     pub lengths: Vec<u32>,
-    /// What each may use, where that is less than the limits of the setup: what the worker enforces for
-    /// it, in whatever instance it runs. Never looser than those, and with no check that the engine
-    /// was not set up for. Where earlier tasks made a living instance larger than this task's limits,
-    /// it stays as large, and cannot grow while the task runs.
+    /// Limits of each task, if they are tighter than those of the setup: the worker enforces them
+    /// in any instance. They are never looser, and need no check that is not compiled in. If a
+    /// living instance is already larger than these limits, it stays as large, and cannot grow
+    /// while the task runs.
     pub limits: Option<Box<Limits>>,
-    /// Where it was offered on the status page; less than [`SLOTS_MAX`](crate::SLOTS_MAX).
+    /// Its slot on the status page; less than [`SLOTS_MAX`](crate::SLOTS_MAX).
     pub slot: u8,
     /// With [`Instances::PerTask`]: consecutive tasks of one module with the same chunk here run in
     /// one instance, which ends with the last of them or with a trap. Commands never do.
     pub share: Option<ChunkId>,
-    /// Where the input of a call or a column is, if that is not in the invocation; of a single task.
+    /// The place of the input of a call or a column of a single task, if it is not in the
+    /// invocation.
     pub placement: Option<Placement>,
 }
 
-/// Where the input of a call is that lies in a payload file: memory that keeps its length.
+/// The place of an input in a payload file: memory of fixed length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Placement {
     /// Its length, from the beginning of the file.
@@ -163,15 +164,15 @@ pub struct Placement {
 /// The file of a [`Placement`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum PlacementFile {
-    /// One of the worker's own. No other process than this worker and its host ever has it, and the
-    /// next inputs lie in it too.
+    /// A file of the worker, which only this worker and its host ever have, and which is reused for
+    /// later inputs.
     Kept {
         /// Its number, less than [`PAYLOAD_FILES_MAX`](crate::PAYLOAD_FILES_MAX).
         file: u8,
-        /// Whether it is new, and its descriptor comes with the message.
+        /// Whether it is new; then its descriptor comes with the message.
         is_new: bool,
     },
-    /// A caller's, which gets it back. Its descriptor comes with the message.
+    /// A caller's buffer, which is returned. Its descriptor comes with the message.
     Lent,
 }
 
@@ -185,9 +186,9 @@ impl Placement {
 /// Which function of a module to call.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Callee {
-    /// The one at this place of [`Load::functions`], from 0: what tasks say, since there are many.
+    /// The function with this index in [`Load::functions`]: for tasks, since there are many.
     Number(u32),
-    /// The export of this name: what hooks say.
+    /// The export of this name: for hooks.
     Named(String),
 }
 
@@ -197,7 +198,7 @@ impl From<&str> for Callee {
     }
 }
 
-/// What to call in a module, and with what.
+/// A call: a function of a module, and its arguments.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Invocation {
     /// An export of type `() -> i32` that reads its input through host calls.
@@ -206,14 +207,14 @@ pub enum Invocation {
     Scalar {
         /// Which.
         export: Callee,
-        /// As many and of the kinds that its type has.
+        /// The arguments, of its parameters' types.
         args: Vec<Scalar>,
     },
     /// A program: an export of type `() -> ()` or `() -> i32`, in an instance of its own.
     Command {
-        /// Where it begins, after the module's `_initialize` if it has one.
+        /// Its entry, which runs after the module's `_initialize`, if it has one.
         entry: Callee,
-        /// What it is given.
+        /// Its arguments, variables and streams.
         call: CommandCall,
     },
     /// An export of one parameter and one result over scalars, called once for every value of a column,
@@ -232,7 +233,7 @@ pub enum Invocation {
 pub struct Call {
     /// Which export.
     pub export: Callee,
-    /// How the input is written, and the result will be.
+    /// The encoding of the input and of the result.
     pub codec: Codec,
     /// The arguments.
     pub input: Vec<u8>,
@@ -255,7 +256,7 @@ pub enum HookCall {
 pub struct CommandCall {
     /// The arguments, the program's name first.
     pub args: Vec<String>,
-    /// Environment variables beside the granted ones.
+    /// Environment variables in addition to the granted ones.
     pub env: Vec<(String, String)>,
     /// Where stdin comes from.
     pub stdin: Stdin,
@@ -270,9 +271,9 @@ pub struct CommandCall {
 pub enum Stdin {
     /// These bytes, then end of file.
     Bytes(Vec<u8>),
-    /// The next descriptor beside the message.
+    /// The next descriptor with the message.
     Descriptor,
-    /// Nothing: each read fails with this error number of the system's.
+    /// Nothing: each read fails with this `errno`.
     Error(i32),
 }
 
@@ -281,14 +282,14 @@ pub enum Stdin {
 pub enum StdioSink {
     /// Kept up to the limit and sent with `Finished`.
     Captured,
-    /// The next descriptor beside the message, after stdin's.
+    /// The next descriptor with the message, after stdin's.
     Descriptor,
 }
 
-/// What a worker says to its host. Hostile until checked.
+/// A message of a worker to its host. Hostile until checked.
 #[derive(Clone, Debug, PartialEq, Encode)]
 pub enum WorkerMessage {
-    /// Set up and locked down, so far as this says.
+    /// The worker is set up and locked down, as the report says.
     Ready(LockdownReport),
     /// The worker could not set itself up.
     SetupFailed(String),

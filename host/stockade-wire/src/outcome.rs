@@ -1,4 +1,4 @@
-//! How a task ended, as its worker tells it.
+//! Outcomes of tasks, as workers report them.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::codec::{
 };
 use crate::{Log, TaskId};
 
-/// How arguments and result are written; the numbers of the guest ABI.
+/// The encoding of arguments and result; the numbers of the guest ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Codec {
     /// Bytes as they are.
@@ -57,7 +57,7 @@ pub struct Written {
     pub stdout: Captured,
     /// To stderr, where that was captured.
     pub stderr: Captured,
-    /// What it logged, in order.
+    /// Its log.
     pub log: Log,
     /// Log lines beyond the limit, dropped.
     pub log_dropped: u64,
@@ -158,8 +158,8 @@ pub enum Outcome {
     /// A task returned: its result in the codec of the call. Of a column: the results end to end,
     /// little-endian.
     Returned(Vec<u8>),
-    /// A task returned: its result lies in the file of its [`Placement`](crate::Placement), so many
-    /// bytes from its beginning. Of one that was lent, all that was lent.
+    /// A task returned: its result is this many bytes at the start of the file of its
+    /// [`Placement`](crate::Placement); for a lent buffer, all of it.
     InFile(u64),
     /// A scalar function returned.
     Scalars(Vec<Scalar>),
@@ -167,8 +167,8 @@ pub enum Outcome {
     Exited(i32),
     /// It failed.
     Failed(Failure),
-    /// It was revoked on the status page before it started, as were those behind it in its batch, for
-    /// which this stands too.
+    /// It was revoked on the status page before it started. This also answers the tasks behind it
+    /// in its batch, which were revoked with it.
     Recalled,
     /// The call of one item of a column failed. None behind it was called.
     ItemFailed {
@@ -275,15 +275,15 @@ fn backtrace<D: Decoder>(decoder: &mut D) -> Result<Vec<Frame>, DecodeError> {
     bounds::list::<BACKTRACE_FRAMES_MAX, _, _>(decoder)
 }
 
-/// A function of the guest that was running when it ended. Its name is the module's word.
+/// A function of the guest that was running when it ended. The module gives its name.
 #[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct Frame {
-    /// Its name, readable and bounded; `<function N>` where the module names it not.
+    /// Its name, demangled and bounded; `<function N>` if the module does not name it.
     pub function: String,
     /// Its number in the module, imported functions first.
     pub index: u32,
-    /// Where in it: bytes from the beginning of its body in the module. Known only where the module
-    /// says which source that was made of.
+    /// The offset in its body in the module, in bytes. Known only if the module has debug
+    /// information.
     pub offset: Option<u32>,
 }
 
@@ -300,8 +300,7 @@ impl fmt::Display for Frame {
     }
 }
 
-/// What a guest said of its failure. Its words: shown, never trusted. All of it together is at most
-/// 64 KiB.
+/// A guest's own error. Its text is shown, never trusted. At most 64 KiB in all.
 #[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct GuestError {
     /// What went wrong, for people.
@@ -330,7 +329,7 @@ impl<Context> Decode<Context> for GuestError {
 
 impl_borrow_decode!(GuestError);
 
-/// Traps that a caller may want to tell apart.
+/// Kinds of traps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[non_exhaustive]
 pub enum TrapKind {
@@ -352,7 +351,7 @@ pub enum TrapKind {
     IntegerOverflow,
     /// A float that no integer can hold.
     BadConversion,
-    /// A call of an import that nobody provides, see [`UnknownImports`](crate::UnknownImports).
+    /// A call of an import that is not provided, see [`UnknownImports`](crate::UnknownImports).
     NotProvided,
     /// Any other.
     Other,
@@ -387,9 +386,9 @@ impl fmt::Display for TrapKind {
 pub struct Metrics {
     /// From its start in the worker to its end.
     pub wall_time: Duration,
-    /// Processor time of the worker's thread for it, right to 0.1 ms.
+    /// Processor time of the worker's thread for it, accurate to 0.1 ms.
     pub cpu_time: Duration,
-    /// Fuel used, where it is counted.
+    /// Fuel used, if it is counted.
     pub fuel: Option<u64>,
     /// The largest linear memory it had, in bytes, all memories together.
     pub memory_peak_bytes: u64,
@@ -398,7 +397,7 @@ pub struct Metrics {
 /// A captured stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Captured {
-    /// What was written first, up to the limit.
+    /// The first bytes that were written, up to the limit.
     pub bytes: Vec<u8>,
     /// Bytes beyond the limit, dropped.
     pub dropped: u64,

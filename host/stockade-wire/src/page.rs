@@ -64,7 +64,7 @@ impl StatusPage {
     /// Makes a page for one worker.
     ///
     /// # Errors
-    /// [`MappingError::Io`] where memory files or mappings cannot be had.
+    /// [`MappingError::Io`] where memory files or mappings is not available.
     pub fn create() -> Result<Self, MappingError> {
         Mapping::create("stockade-status", PAGE_BYTES).map(Self)
     }

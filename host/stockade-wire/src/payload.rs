@@ -48,7 +48,7 @@ impl SharedMemory {
     /// Makes memory of `bytes` bytes, all zero. It takes room as it is written.
     ///
     /// # Errors
-    /// [`MappingError::Io`] where memory files, descriptors or mappings cannot be had.
+    /// [`MappingError::Io`] where memory files, descriptors or mappings is not available.
     pub fn create(bytes: usize) -> Result<Self, MappingError> {
         let pages = bytes.max(1).checked_next_multiple_of(rustix::param::page_size());
         let file_bytes = pages.ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
@@ -69,7 +69,7 @@ impl SharedMemory {
     /// Copies `from` to the place `offset`.
     ///
     /// # Panics
-    /// Where it does not fit.
+    /// If it does not fit.
     pub fn write_at(&mut self, offset: usize, from: &[u8]) {
         let place = self.place(offset, from.len());
         // SAFETY: within the mapping, as just checked; `from` is private memory, which no mapping
@@ -80,7 +80,7 @@ impl SharedMemory {
     /// Copies what stands at `offset` into `into`.
     ///
     /// # Panics
-    /// Where there is not as much.
+    /// If there is not as much.
     pub fn read_at(&self, offset: usize, into: &mut [u8]) {
         let place = self.place(offset, into.len());
         // SAFETY: as above; any bytes will do, as they are looked at only in the copy.
@@ -115,7 +115,7 @@ impl SharedMemory {
     }
 
     /// All bytes, each to be read and written by itself, whoever else does. Alone, because a copy of
-    /// many at once beside a write of one would be a race of two threads.
+    /// many at once, during a write of one would be a race of two threads.
     pub fn atomics(&mut self) -> &[AtomicU8] {
         // SAFETY: mapped with at least this length for as long as `self` lives, which is borrowed for
         // as long; atomics are made for memory that others change, and any bit pattern is one.
@@ -164,7 +164,7 @@ pub enum FreezeError {
     Io(#[from] io::Error),
 }
 
-/// Memory that nobody can change any more, in whatever process.
+/// Memory that nobody can change any more, in any process.
 #[derive(Debug)]
 pub struct FrozenMemory {
     mapping: FrozenMapping,
@@ -187,7 +187,7 @@ pub struct PayloadFile {
 }
 
 impl PayloadFile {
-    /// Takes what came beside a message.
+    /// Takes what came with a message.
     ///
     /// # Errors
     /// [`MappingError::Unsealed`] where it could be made shorter.

@@ -39,7 +39,7 @@ use crate::{HostMessage, WorkerMessage, codec};
 const UNSIGNALLED_MAX: u32 = 256;
 
 /// How long after a bell the next one may come, unless there is nothing else to do: far more than a
-/// bell takes, and little beside what a person or a network notices.
+/// bell takes, and little compared with what a person or a network notices.
 pub const BELL_INTERVAL: Duration = Duration::from_micros(200);
 
 /// How long a worker may look for its next task before it sleeps: a host that runs one task after the
@@ -65,7 +65,7 @@ impl HostPort {
     /// `limit` bytes.
     ///
     /// # Errors
-    /// Where the socket cannot be set up.
+    /// If the socket cannot be set up.
     pub fn new(socket: UnixStream, limit: usize) -> io::Result<Self> {
         let incoming = socket.try_clone()?;
         incoming.set_nonblocking(true)?;
@@ -111,7 +111,7 @@ impl HostPort {
         }
     }
 
-    /// Wakes the worker if it sleeps beside what was sent.
+    /// Wakes the worker if it sleeps and something was sent.
     ///
     /// # Errors
     /// [`SendError`]; the worker is of no further use.
@@ -234,7 +234,7 @@ impl WorkerPort {
     /// Talks through `socket`.
     ///
     /// # Errors
-    /// Where the system has no descriptors left.
+    /// If the system has no descriptors left.
     pub fn new(socket: UnixStream) -> io::Result<Self> {
         Ok(Self {
             receiver: Receiver::new(socket.try_clone()?, FRAME_BYTES_MAX),
@@ -275,7 +275,7 @@ impl WorkerPort {
             }
             let sleeps = match &self.rings {
                 Some((_, reader)) if !self.announced => {
-                    // The host never sleeps for want of room.
+                    // The host never sleeps for lack of room.
                     reader.release();
                     reader.may_sleep()
                 }

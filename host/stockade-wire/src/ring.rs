@@ -61,7 +61,7 @@ impl Rings {
     /// Makes empty rings for one worker.
     ///
     /// # Errors
-    /// [`MappingError::Io`] where memory files or mappings cannot be had.
+    /// [`MappingError::Io`] where memory files or mappings is not available.
     pub fn create() -> Result<Self, MappingError> {
         Ok(Self(Arc::new(Mapping::create("stockade-rings", BYTES)?)))
     }
@@ -284,7 +284,7 @@ impl Reader {
         self.head_seen != self.tail || self.half.indices().head() != self.tail
     }
 
-    /// Frees the room of what was taken. True: the writer sleeps for want of it, and has to be woken
+    /// Frees the room of what was taken. True: the writer sleeps for lack of it, and has to be woken
     /// by a bell, which is said once.
     pub fn release(&self) -> bool {
         let indices = self.half.indices();

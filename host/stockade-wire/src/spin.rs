@@ -39,7 +39,7 @@ impl Spin {
         self.max_nanos > 0 && self.average_nanos <= self.max_nanos
     }
 
-    /// Looks until `has_come` says so, if that pays, for as long as it does. Says whether it came.
+    /// Looks until `has_come` says so, if that pays, for as long as it does. Returns whether it came.
     pub fn look(&self, mut has_come: impl FnMut() -> bool) -> bool {
         if !self.pays() {
             return false;

@@ -1,9 +1,9 @@
 //! The alarm: raises the engine's epoch when the deadline of the running task passes.
 //!
-//! One thread, named `alarm`, asleep until the one deadline that is set. It need not be exact about
-//! whose deadline it was: the guest's epoch check looks at the clock again before it traps. So the
-//! thread is woken only for a deadline earlier than the one it sleeps for, and a busy worker whose
-//! tasks all have the same limit almost never wakes it.
+//! One thread, named `alarm`, asleep until the one deadline that is set. It may fire for an earlier
+//! task's deadline: the guest's epoch check reads the clock again before it traps. So the thread is
+//! woken only for a deadline earlier than the one it sleeps for, and a busy worker whose tasks all
+//! have the same limit almost never wakes it.
 
 use std::io;
 use std::sync::mpsc;
@@ -38,7 +38,7 @@ impl Alarm {
     /// Starts the thread and waits until it runs. It keeps no engine alive.
     ///
     /// # Errors
-    /// Where the system refuses a thread.
+    /// If the system refuses a thread.
     pub(crate) fn start(engine: &Engine) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (theirs, engine) = (Arc::clone(&shared), engine.weak());
@@ -49,8 +49,8 @@ impl Alarm {
                 theirs.wait_for_deadlines(&engine);
             },
         )?;
-        // A thread that begins makes system calls that it may not make once the process is locked
-        // down. The channel ends when it has; nothing is ever sent.
+        // A starting thread makes system calls that the lockdown forbids. The channel closes when
+        // it has started; nothing is sent.
         let _ = up.recv();
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -103,7 +103,7 @@ impl Drop for Alarm {
         self.shared.lock().stopped = true;
         self.shared.changed.notify_one();
         if let Some(thread) = self.thread.take() {
-            // It panics nowhere, and if it had, its work is over all the same.
+            // It does not panic; if it did, there is nothing left to do.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! A worker's runtime by itself, in the calling process: without a host, messages and lockdown.
+//! A worker's runtime in the calling process: without a host, messages and lockdown.
 //!
 //! ```text
 //! benchmark: what a task takes in a worker    ─► Alone::run
@@ -47,7 +47,7 @@ pub struct Alone {
     last_task: u64,
 }
 
-/// The module as the engine runs it by itself, with nothing of ours.
+/// The module in the plain engine, without our memory and host calls.
 #[derive(Debug)]
 struct Plain {
     engine: Engine,
@@ -80,7 +80,8 @@ impl Alone {
         let artefact = sealed_file("artefact", &compiled.artefact).map_err(words)?;
         let engine = engine::for_compiler(&settings, Compiling::default()).map_err(words)?;
         let plain = Plain { module: Module::from_binary(&engine, wasm).map_err(words)?, engine };
-        // Nobody reads, so nothing may wait for that: a guest that emits ends, as one whose host is gone.
+        // There is no reader, so sending must not block: a guest that emits ends, as if its host
+        // were gone.
         let (_, own) = UnixStream::pair().map_err(words)?;
         let page = StatusPage::create().map_err(words)?;
         let theirs = page.descriptor().as_fd().try_clone_to_owned().map_err(words)?;
@@ -127,7 +128,7 @@ impl Alone {
     /// Runs a task in a fresh instance, and makes its memory as it was.
     ///
     /// # Errors
-    /// Where the system gives no memory.
+    /// If the system gives no memory.
     pub fn run(&mut self, invocation: Invocation, stdio: Vec<OwnedFd>) -> Result<Finished> {
         let _entered = self.tokio.enter();
         self.last_task += 1;
@@ -149,12 +150,12 @@ impl Alone {
         finished.map_err(|why| format!("{why:?}"))
     }
 
-    /// What is different, in whatever the module exports, between the instance that a task would get
+    /// The differences, in anything that the module exports, between the instance that a task would get
     /// now and one that the engine makes by itself; none where there is nothing. By itself the engine
     /// has no host calls, so a module whose start function makes some is compared with nothing.
     ///
     /// # Errors
-    /// Where only the engine by itself makes an instance, and where the start function reaches the deadline
+    /// If only the engine by itself makes an instance, and where the start function reaches the deadline
     /// of a task.
     pub fn difference(&mut self) -> Result<Option<String>> {
         self.difference_after(None)
@@ -174,8 +175,8 @@ impl Alone {
         if self.limits.engine_settings().metering.fuel() {
             plain.set_fuel(u64::MAX / 2).map_err(words)?;
         }
-        // After the own instance, which has a task's deadline: a start function without an end is told as
-        // that, and not waited for.
+        // After our own instance, which has a task's deadline, so that it reports a start function
+        // that never returns.
         let mut other = || {
             let engine = &self.plain.engine;
             let (ended, end) = mpsc::channel::<()>();

@@ -1,16 +1,16 @@
 //! Artefacts: loading a module that a compiler of ours has made.
 //!
-//! An artefact is native code, so nothing protects the process that loads a forged one but its
-//! lockdown. It comes through the host from a compiler of the same program, in a memory file that
-//! nobody can change any more; that chain is checked as far as a worker can check it.
+//! An artefact is native code, so only the lockdown contains a forged one. The host passes it on
+//! from a compiler of the same program, in a sealed memory file; the worker checks as much of this
+//! chain as it can.
 //!
 //! ```text
 //! sealed file ─ mapped for reading ─► engine: parsed, checked ─► publish: its code, mapped anew
 //!                                                                readable and executable
 //! ```
 //!
-//! Invariant: memory becomes executable only by mapping a sealed file, never by a change of what it
-//! may be. So the same is forbidden to everybody, see [`lockdown`](crate::lockdown).
+//! Invariant: memory becomes executable only by mapping a sealed file, never by changing its
+//! protection. So the lockdown forbids the latter, see [`lockdown`](crate::lockdown).
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
@@ -29,22 +29,22 @@ use crate::memory::{MemoryError, ModuleMemories};
 /// Why an artefact was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ArtefactError {
-    /// Somebody could still change it.
+    /// Its file is not sealed.
     #[error("the artefact is not in a sealed memory file")]
     Unsealed,
-    /// It has no code where an artefact has it.
+    /// Its code section is not where it should be.
     #[error("the artefact is malformed: {0}")]
     Malformed(io::Error),
     /// It was made by another version, for other settings, or for another processor.
     #[error("the artefact does not fit this worker: {0}")]
     Unfit(wasmtime::Error),
-    /// Its memories have no place here.
+    /// Its memories do not fit here.
     #[error(transparent)]
     Memory(#[from] MemoryError),
 }
 
-/// Publishes the code of an engine's artefacts. Shared by the engine, which asks for it, and by
-/// whoever loads an artefact, which says which file is meant.
+/// Publishes the code of an engine's artefacts. Shared by the engine, which calls it, and by the
+/// loader of an artefact, which sets the file.
 #[derive(Debug)]
 pub(crate) struct Code {
     loading: Mutex<Option<Loading>>,

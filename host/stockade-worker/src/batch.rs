@@ -1,14 +1,14 @@
-//! A batch as its worker has it: what was sent together, cut into its tasks.
+//! A batch in its worker: cut into its tasks.
 //!
-//! Invariant: whatever the host sent, each task has an invocation of its own, and all inputs together
-//! are those that came.
+//! Invariant: for any message of the host, each task has its own invocation, and all inputs
+//! together are those in the message.
 
 use stockade_wire::{
     BATCH_TASKS_MAX, Call, Callee, ChunkId, Codec, Invocation, Limits, ModuleId, PageSlot, Run,
     SLOTS_MAX, Scalar, TaskRange,
 };
 
-/// What the tasks of a batch have in common, and those that have not run.
+/// The common data of a batch's tasks, and the tasks that have not run.
 #[derive(Debug)]
 pub(crate) struct Batch {
     tasks: TaskRange,
@@ -41,7 +41,7 @@ impl Batch {
     /// What `run` asks for.
     ///
     /// # Errors
-    /// What contradicts itself in it.
+    /// If the message is inconsistent.
     pub(crate) fn new(run: Run) -> Result<Self, &'static str> {
         let Run { tasks, module, invocation, lengths, limits, slot, share, placement } = run;
         if usize::from(slot) >= SLOTS_MAX {

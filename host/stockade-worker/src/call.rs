@@ -13,19 +13,19 @@ use crate::payload::CallInput;
 /// The task number that initializers and finalizers see.
 pub(crate) const NO_TASK: TaskId = TaskId(0);
 
-/// What an invocation was given and has produced so far.
+/// An invocation's input, and its output so far.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) task: TaskId,
     pub(crate) codec: Codec,
     pub(crate) input: CallInput,
     pub(crate) output: Vec<u8>,
-    /// The result is what stands where the input was mapped; `output` is empty then.
+    /// The result is the mapped input's memory; `output` is then empty.
     is_in_place: bool,
     pub(crate) error: Vec<u8>,
     pub(crate) log: Log,
     pub(crate) log_dropped: u64,
-    /// When its time is over, if ever.
+    /// Its deadline, if it has one.
     pub(crate) deadline: Option<Instant>,
     /// Whether reaching the deadline traps; the host kills the worker otherwise.
     interruptible: bool,
@@ -90,7 +90,7 @@ impl Call {
         Ok(())
     }
 
-    /// Has the result be what stands where the input was mapped, if it is nothing else so far. Says
+    /// Makes the mapped input's memory the result, if there is no other result so far. Returns
     /// whether it is.
     ///
     /// # Errors
@@ -109,7 +109,7 @@ impl Call {
         }
     }
 
-    /// Takes the result from its place, where `bytes` stand, because there is to be more of it.
+    /// Copies the result `bytes` out of the mapped memory, because more is appended.
     ///
     /// # Errors
     /// [`HostTrap::Output`] beyond the limit.
@@ -125,7 +125,7 @@ impl Call {
         Outcome::Returned(std::mem::take(&mut self.output))
     }
 
-    /// What of the result in its place counts: memory that the caller lent costs nobody else any.
+    /// The bytes of the mapped result that count: a lent buffer does not.
     fn in_place_bytes(&self) -> u64 {
         match &self.input {
             CallInput::File(input) if self.is_in_place && !input.is_lent => input.bytes as u64,
@@ -153,7 +153,7 @@ impl Call {
         Ok(())
     }
 
-    /// What it has used, where so much fuel is left.
+    /// The resources that it has used, with this much fuel left.
     pub(crate) fn fuel_used(&self, left: u64) -> u64 {
         self.earlier_fuel.saturating_add(self.fuel_limit.saturating_sub(left))
     }
@@ -187,14 +187,14 @@ impl Call {
         self.log.push(LogLevel::from_number(level) as u8, &message);
     }
 
-    /// Its number, as the guest hears it. In which order tasks were submitted is no part of a
-    /// deterministic one.
+    /// The task's id for the guest; always 1 if deterministic, since it must not depend on the
+    /// order of submission.
     pub(crate) fn number(&self) -> u64 {
         if self.seed.is_some() && self.task != NO_TASK { 1 } else { self.task.0 }
     }
 
-    /// Nanoseconds until the deadline at `now`, or the most that there is where there is none, or
-    /// where the guest must not be able to tell how fast it is.
+    /// Nanoseconds until the deadline at `now`, or the maximum if there is none, or if the guest is
+    /// deterministic.
     pub(crate) fn remaining_ns(&self, now: Instant) -> i64 {
         let Some(deadline) = self.deadline.filter(|_| self.seed.is_none()) else {
             return i64::MAX;

@@ -1,7 +1,6 @@
 //! Captured streams: a guest's stdout or stderr, kept up to a limit.
 //!
-//! Writing always succeeds, so a chatty guest goes on; what exceeds the limit is counted and
-//! dropped.
+//! Writing always succeeds; bytes beyond the limit are counted and dropped.
 
 use std::io;
 use std::pin::Pin;

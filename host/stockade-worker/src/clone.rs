@@ -1,4 +1,4 @@
-//! One process becomes two: what the kernel copies and a clone must not keep.
+//! Cloning this process, and the state that a clone must not keep.
 //!
 //! ```text
 //! template ── clone ──► template, which has the clone's descriptor
@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The clone is made without the C library, which cannot make a sibling. So nothing of what it does
-//! in a forked child has been done. Of its state only the main thread's number is stale, which locks of
-//! a kind refer to that neither it nor we use.
+//! in a forked child has been done. Of its state only the main thread's id is stale; only locks of
+//! a kind that is not used here refer to it.
 //!
 //! Invariant: a template has one thread, so no lock is held by a thread that the clone lacks.
 #![allow(unsafe_code)]
@@ -65,7 +65,7 @@ pub(crate) struct Title {
 const ARGUMENTS: (usize, usize) = (45, 46);
 
 impl Title {
-    /// Looks for it; `None` where the kernel does not tell.
+    /// Finds it; `None` if the kernel does not tell.
     pub(crate) fn find() -> Option<Self> {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
@@ -74,7 +74,7 @@ impl Title {
         (start != 0).then_some(Self { start, bytes: end.checked_sub(start)? })
     }
 
-    /// Shows `name`, as far as there is room. The process must have read its arguments before.
+    /// Writes `name` there, truncated if needed. The process must have read its arguments before.
     pub(crate) fn set(self, name: &str) {
         let shown = name.len().min(self.bytes.saturating_sub(1));
         // SAFETY: the kernel put the arguments there, on the stack of the main thread, for the

@@ -4,9 +4,10 @@
 //! input ─ a block at a time ─► values ─ one call each, in one instance ─► results, end to end
 //! ```
 //!
-//! Each call has the task's fuel for itself. Its time, its memory and its output are the column's.
+//! Each call has the task's fuel for itself; time, memory and output are limited for the column as
+//! a whole.
 //!
-//! Invariant: the results are as many as the values, or there are none.
+//! Invariant: there is one result for each value, or none at all.
 
 use std::mem;
 
@@ -17,7 +18,7 @@ use crate::function::{Function, Kind};
 use crate::guest::GuestState;
 use crate::payload::CallInput;
 
-/// How much of the input is read at a time: as much as a processor's nearest cache holds well.
+/// How much of the input is read at a time: it fits in the L1 cache.
 const BLOCK_BYTES: usize = 16 << 10;
 
 /// A number as it stands in a column.
@@ -127,7 +128,8 @@ impl Calls<'_> {
     }
 }
 
-/// The next item is called. What those before it were refused, said of an error or used is not its.
+/// Starts the next item's call: refusals, error text and usage of earlier items do not count for
+/// it.
 fn begin_item(store: &mut Store<GuestState>, item: u32, counts_fuel: bool) -> wasmtime::Result<()> {
     let GuestState { call, meter, .. } = store.data_mut();
     call.item = Some(item);

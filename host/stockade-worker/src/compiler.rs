@@ -1,4 +1,4 @@
-//! The compiler role: one module from its bytes to its artefact, or to the reason why not.
+//! The compiler role: turns one module into an artefact, or a refusal.
 //!
 //! ```text
 //! wasm ─ stockade_module::binary ─► binary ─ stockade_module::admit ─► ModuleDescription
@@ -6,10 +6,10 @@
 //!                                     └─ stockade_module::locate ─► lines of source, from its DWARF
 //! ```
 //!
-//! A hostile module may cost this process any amount of time and memory, so the process is small
-//! and alone: locked down before it reads one request, under limits of the kernel, it writes one
-//! reply and is gone. Several threads, where its host wants them, begin before and are as locked down as
-//! the first: see [`threads`].
+//! A hostile module may cost this process any amount of time and memory. So the process is locked
+//! down, under limits of the kernel, before it reads one request; then it writes one reply and
+//! exits. If its host wants several threads, they start before and are locked down like the first:
+//! see [`threads`].
 //!
 //! Invariant: nothing of the module is ever run here, and no file is opened.
 
@@ -41,7 +41,7 @@ use crate::lockdown::{
 use crate::{failure, memory, socket};
 pub(crate) use threads::Threads;
 
-/// The most bytes of the state beside it: the memory that a snapshot may hold, and what surrounds it.
+/// The most bytes of the state next to it: the memory that a snapshot may hold, and what surrounds it.
 const STATE_BYTES_MAX: u64 = crate::state::SNAPSHOT_MEMORY_BYTES_MAX + (1 << 20);
 
 /// The most bytes of a request.
@@ -62,13 +62,13 @@ pub(crate) enum CompilerError {
     /// A limit could not be set.
     #[error("cannot set a limit: {0}")]
     Limit(String),
-    /// The socket gave no request.
+    /// No request could be read.
     #[error(transparent)]
     Receive(#[from] FrameError),
-    /// The socket took no reply.
+    /// The reply could not be sent.
     #[error(transparent)]
     Send(#[from] SendError),
-    /// A request without what it speaks of.
+    /// A request without its descriptors.
     #[error("protocol error: a request without its descriptors")]
     Descriptors,
     /// The module's file has no length.
@@ -82,7 +82,7 @@ pub(crate) enum CompilerError {
 /// Answers one request.
 ///
 /// # Errors
-/// [`CompilerError`]; a module that is refused is an answer and no error.
+/// [`CompilerError`]; a refused module is an answer, not an error.
 pub(crate) fn run() -> Result<(), CompilerError> {
     let inherited = Inherited::look();
     let socket = socket::take_inherited().map_err(CompilerError::Socket)?;
@@ -125,15 +125,14 @@ pub(crate) fn run() -> Result<(), CompilerError> {
     Ok(sender.send(&reply.unwrap_or_else(CompileReply::Refused))?)
 }
 
-/// Tells the host of an error that says nothing about the module. Its words are all that is left of it:
-/// nobody reads what this process writes to its standard error.
+/// Reports an error that is not the module's fault to the host, since this process's standard error
+/// is not read.
 fn fail(sender: &mut Sender, error: CompilerError) -> Result<(), CompilerError> {
     sender.send(&CompileReply::Failed(bounded(&error.to_string())))?;
     Err(error)
 }
 
-/// Locks this process down, with the threads that it may need. Everything else that it will need is
-/// open already.
+/// Locks this process down, after its threads have started and all needed files are open.
 fn confine(
     setup: CompilerSetup,
     inherited: Inherited,
@@ -153,15 +152,16 @@ fn confine(
     Ok((report, threads))
 }
 
-/// Has the kernel hold this process, all of its threads together, to `limits`. Nothing of the module is
-/// read before. The `stack_bytes` of its threads are mapped already, and come on top of its memory.
+/// Sets the kernel's `limits` for this process with all of its threads, before the module is read.
+/// The `stack_bytes` of its threads are mapped already, and come on top of its memory.
 fn limit(
     limits: &CompileLimits,
     wasm_bytes: u64,
     mapped: &Mapped,
     stack_bytes: u64,
 ) -> Result<(), String> {
-    // The signal at the soft limit tells the host what happened; the kill a second later is sure.
+    // The signal at the soft limit tells the host the reason; a second later the process is killed
+    // in any case.
     let soft = limits.cpu_seconds(wasm_bytes);
     let hard = soft.saturating_add(1);
     lockdown::lower(Resource::Cpu, soft, hard)?;
@@ -216,16 +216,16 @@ fn read(file: &File, bytes_max: u64, what: &str) -> Result<Vec<u8>, Refusal> {
     Ok(bytes)
 }
 
-/// What became of a module.
+/// The outcome for a module.
 #[derive(Debug)]
 pub(crate) struct Compiled {
     pub(crate) description: ModuleDescription,
-    /// Empty where only a description was asked for.
+    /// Empty if only a description was requested.
     pub(crate) artefact: Vec<u8>,
 }
 
-/// Does what `request` asks with the module `wasm`, and the initialised state where there is one. Code is
-/// generated in `threads`, and is the same whatever they are.
+/// Handles `request` for the module `wasm`, with the initialised state if there is one. Code is
+/// generated in `threads`; the result does not depend on their number.
 ///
 /// # Errors
 /// The reason why the module is refused.
@@ -283,7 +283,7 @@ fn finished<'a>(request: &CompileRequest, binary: &'a [u8]) -> Result<Cow<'a, [u
 /// The artefact of `binary`, with the images of its memories behind it.
 ///
 /// # Errors
-/// Where the engine fails.
+/// If the engine fails.
 fn precompile(engine: &Engine, binary: &[u8], threads: &Threads) -> Result<Vec<u8>, Refusal> {
     let separated = image::separate(binary);
     let (binary, images) =
@@ -294,10 +294,9 @@ fn precompile(engine: &Engine, binary: &[u8], threads: &Threads) -> Result<Vec<u
     Ok(artefact)
 }
 
-/// What the engine says of a module that it has found valid: that it is beyond what can be compiled, or
-/// what must not happen.
+/// The engine's error for a valid module: it exceeds the engine's limits, or there is a bug.
 fn engine_failed(error: &wasmtime::Error) -> Refusal {
-    // The engine has these as texts alone: errors of Cranelift, see its `CodegenError`.
+    // The engine has only texts for these: Cranelift's `CodegenError`.
     const LIMITS: [&str; 2] = ["Code for function is too large", "Implementation limit exceeded"];
     let words = format!("{error:#}");
     match LIMITS.iter().any(|limit| words.contains(limit)) {

@@ -1,4 +1,4 @@
-//! Core dumps: what a guest was at when it trapped, sent to its host as a WebAssembly file.
+//! Core dumps: a trapped guest's state, sent to its host as a WebAssembly file.
 //!
 //! ```text
 //! module ─ expose, in the compiler ─► its memory and globals are exports of names of our own
@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The engine's own dumps are a feature of its crate that is left out: they copy the memory twice in
-//! this process, whose memory is limited. Here it goes from where it is into the messages, a piece at a
-//! time, and takes no system call that results do not take.
+//! this process, whose memory is limited. Here memory is copied directly into messages, a piece at
+//! a time, with the same system calls as results.
 //!
 //! Invariant: what is sent is a valid module of at most as many bytes as the host wants, whatever the
 //! guest has done to its memory.
@@ -39,8 +39,8 @@ pub(crate) const GLOBALS_MAX: u32 = 1000;
 /// The most pages of a memory with 32-bit addresses, as which a dump has every memory.
 const PAGES_MAX: u64 = 1 << 16;
 
-/// How fast a dump is certainly written, on a busy machine too. What takes longer than there is time
-/// is left out: else the task's deadline would pass, and its trap would never be told.
+/// A lower bound of the speed of writing a dump, on a busy machine too. A dump that would overrun
+/// the task's deadline is truncated: else the trap would not be reported.
 const BYTES_PER_MILLISECOND: u64 = 100_000;
 
 /// What a guest that its deadline has ended may take beyond that, of what its host grants it.

@@ -1,5 +1,5 @@
-//! A guest's descriptors: what the host must know of them beside wasmtime-wasi, and the calls that
-//! are answered here because of it.
+//! A guest's descriptors: data in addition to wasmtime-wasi's, and the calls that are implemented
+//! here because of it.
 //!
 //! ```text
 //! path_open, fd_close, fd_renumber ─► wasmtime-wasi ─► noted here
@@ -7,11 +7,11 @@
 //! fd_readdir ─► here
 //! ```
 //!
-//! wasmtime-wasi reads and writes every file at a place, which no pipe and no terminal has, and lists
-//! no directory in which one name is no UTF-8.
+//! wasmtime-wasi reads and writes every file at a position, which pipes and terminals do not have,
+//! and cannot list a directory with a name that is not UTF-8.
 //!
-//! Invariant: what is noted of a number is what wasmtime-wasi has under it, because nothing else opens,
-//! closes or moves one.
+//! Invariant: the entry of a descriptor matches wasmtime-wasi's, because only calls here open,
+//! close or move one.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -61,11 +61,11 @@ pub(crate) enum Noted {
     Stdout,
     Stderr,
     Directory(Arc<File>),
-    /// A file without places: a pipe, a terminal.
+    /// A file without positions: a pipe, a terminal.
     Pipe(Arc<File>),
 }
 
-/// Those that a guest has open, by their numbers. Files with places are not among them.
+/// A guest's open descriptors, except files with positions.
 #[derive(Debug, Default)]
 pub(crate) struct Descriptors(BTreeMap<u32, Noted>);
 
@@ -141,7 +141,7 @@ pub(crate) fn status(context: &mut WasiP1Ctx, number: u32) -> i32 {
 /// Puts ours in the place of wasmtime-wasi's.
 ///
 /// # Errors
-/// Where the linker does not allow that.
+/// If the linker does not allow that.
 pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     add_opening(linker)?;
     add_places(linker)?;
@@ -256,7 +256,7 @@ fn add_opening(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// What asks for places.
+/// Calls that need positions.
 fn add_places(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     linker.func_wrap(
         MODULE,
@@ -285,8 +285,8 @@ fn add_places(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Reads from a pipe into the first place of `[iovecs, count]` that is not empty, and says how much in
-/// the third number. `None` where `number` is no pipe.
+/// Reads from a pipe into the first non-empty buffer of `[iovecs, count]`, and stores the length at
+/// the third number. `None` if `number` is not a pipe.
 pub(crate) fn read_pipe(
     state: &mut GuestState,
     memory: &mut [u8],
@@ -364,8 +364,8 @@ fn number_of(error: Errno) -> i32 {
     NUMBERS.iter().find(|(known, _)| *known == error).map_or(IO, |(_, number)| *number)
 }
 
-/// Lists a directory from the entry `cookie` on, as far as there is room. Names that are no UTF-8 are
-/// left out: the guest could not open them.
+/// Lists a directory from the entry `cookie` on, up to the buffer's length. Names that are not
+/// UTF-8 are skipped: the guest could not open them.
 fn list(
     directory: &File,
     memory: &mut [u8],

@@ -1,8 +1,8 @@
-//! The engine: what compiled code and the worker that runs it must agree on.
+//! The engine's configuration, which compiled code and the worker that runs it must have in common.
 //!
 //! Both roles build their configuration here, from the same [`EngineSettings`], because an artefact
-//! loads only where every choice that shaped its code was made alike. The two differ in where code
-//! and memories lie, which shapes no code: a compiler has neither.
+//! loads only if all settings that affect code are the same. The two differ in the allocation of
+//! code and memories, which does not affect code.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::memory::{
     GC_HEAP_RESERVATION_BYTES, GUARD_BYTES, Memories, MemoryError, RESERVATION_BYTES,
 };
 
-/// The engine and its version. An artefact is valid only for this very one.
+/// The engine and its version. An artefact is valid only for exactly this one.
 pub const ENGINE: &str = "wasmtime 48.0.8";
 
 /// Who frees objects.
@@ -38,10 +38,10 @@ pub(crate) struct WorkerEngine {
 /// The engine of a worker.
 ///
 /// # Errors
-/// Where code cannot run on this machine, or there is no address space for its guests' memories.
+/// If code cannot run on this machine, or there is no address space for its guests' memories.
 pub(crate) fn for_worker(setup: &Setup) -> wasmtime::Result<WorkerEngine> {
     let (modules, memories) = (setup.modules as usize, setup.memories as usize);
-    // For a command beside the living instance of its module, and for the heap of every instance that
+    // For a command besides the living instance of its module, and for the heap of every instance that
     // is alive at a time.
     let (beside, alive) = match setup.instances {
         Instances::PerTask => (0, 1),
@@ -97,7 +97,7 @@ pub(crate) struct Compiling {
 /// The engine of a compiler.
 ///
 /// # Errors
-/// Where this machine is none that code can be compiled for.
+/// If code cannot be compiled for this machine.
 pub(crate) fn for_compiler(
     settings: &EngineSettings,
     compiling: Compiling,
@@ -126,9 +126,9 @@ fn config(settings: &EngineSettings) -> Config {
         .cranelift_nan_canonicalization(settings.canonical_nans)
         .relaxed_simd_deterministic(settings.canonical_nans)
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX))
-        // The environment has no say in what a worker prints.
+        // The environment must not affect a worker's output.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        // A thread that begins behind the lockdown makes system calls that are on no list.
+        // A thread that starts after the lockdown would make forbidden system calls.
         .parallel_compilation(false)
         // Backtraces name functions, and no foreign unwinder is needed. Places in them are for
         // modules that know their source.

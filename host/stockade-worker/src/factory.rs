@@ -1,12 +1,12 @@
-//! The factory: how the guests of a worker come to be and how each call of one is watched.
+//! The factory: creates a worker's guests, and sets the alarm for each call.
 //!
 //! ```text
 //! Linked ─► guest ─► prepare ─┐
 //!               living guest ───┴► begin(Call) ─► alarm set ─► invoke ─► alarm off
 //! ```
 //!
-//! Invariant: the alarm is set only once the guest's own epoch deadline is: one that rang before
-//! would be lost on it.
+//! Invariant: the alarm is set only once the guest's own epoch deadline is: an earlier alarm would
+//! be lost.
 //!
 //! Deliberately absent: how long an instance lives, which is the [`runtime`](crate::runtime)'s to say.
 
@@ -44,7 +44,7 @@ pub(crate) enum FactoryError {
     Thread(#[from] std::io::Error),
 }
 
-/// What every guest of a worker is made from.
+/// The common parts of all guests of a worker.
 pub(crate) struct Factory {
     pub(crate) engine: WorkerEngine,
     linker: Linker<GuestState>,
@@ -107,7 +107,7 @@ impl Factory {
         Ok(())
     }
 
-    /// Begins anew in a clone of the process, with a way to the host and a clock of its own.
+    /// Starts again in a clone of the process, with its own port and clock.
     pub(crate) fn link_to(&mut self, link: Link) {
         self.page = Arc::clone(&link.page);
         self.surroundings = Arc::new(Surroundings {
@@ -122,7 +122,7 @@ impl Factory {
     /// `initialized`, and of which tasks will call what is `announced`.
     ///
     /// # Errors
-    /// Where the module imports what no worker provides.
+    /// If the module imports what no worker provides.
     pub(crate) fn linked(
         &self,
         module: &Module,
@@ -259,7 +259,7 @@ impl Factory {
     }
 }
 
-/// How a call has ended. A program may exit anywhere, also before its entry was reached.
+/// The outcome of a call. A program may exit anywhere, also before its entry.
 fn exited(invocation: &Invocation, called: wasmtime::Result<Outcome>) -> wasmtime::Result<Outcome> {
     let Invocation::Command { .. } = invocation else { return called };
     called.or_else(|error| match error.downcast_ref::<HostTrap>() {

@@ -1,4 +1,4 @@
-//! From what ended a guest to what its caller is told.
+//! Turns a guest's end into a failure for its caller.
 //!
 //! Everything that comes from the guest is bounded here: messages, the number of a backtrace's
 //! frames and the length of their names.
@@ -15,10 +15,10 @@ use wasmtime::{ThrownException, Trap, WasmBacktrace};
 
 use crate::guest::GuestState;
 
-// What the guest ABI promises is what the host takes.
+// The limit of the guest ABI is that of the host.
 const _: () = assert!(ERROR_BYTES_MAX == ERROR_TEXT_BYTES_MAX);
 
-/// What ends a guest from within a host call.
+/// Reasons why a host call ends a guest.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HostTrap {
     /// It asked for its own end.
@@ -51,15 +51,15 @@ pub(crate) enum HostTrap {
     /// It calls the host and has no memory that the host could read.
     #[error("the guest exports no memory named `memory`")]
     NoMemory,
-    /// It calls what nobody provides, where a trap stands in for that.
+    /// It calls an import that is not provided, with a trap as stand-in.
     #[error("it calls `{}`, which is not provided", quoted(.0))]
     NotProvided(String),
-    /// The host of this worker does not listen any more.
+    /// The worker's host is gone.
     #[error("the host is gone")]
     HostGone,
 }
 
-/// Says why `error` ended the guest whose state this is.
+/// Turns the `error` of a guest with this state into a failure.
 pub(crate) fn failure_of(error: &wasmtime::Error, state: &GuestState) -> Failure {
     if let Some(trap) = error.downcast_ref::<HostTrap>() {
         return host_trap_failure(trap, error, state);
@@ -70,7 +70,7 @@ pub(crate) fn failure_of(error: &wasmtime::Error, state: &GuestState) -> Failure
         Some(Trap::OutOfFuel) => return Failure::Fuel { limit: state.call.fuel_limit },
         _ => {}
     }
-    // A guest that says it panicked says more than that a growth was refused some time before.
+    // A panic is more precise than an earlier refused growth.
     if let Some(panic) = panic_record(&state.call.error) {
         return Failure::Panic(Box::new(panic), backtrace(error));
     }
@@ -106,7 +106,7 @@ fn memory_failure(wanted: u64, state: &GuestState) -> Failure {
     Failure::Memory { limit: state.meter.memory_limit(), wanted }
 }
 
-/// Whether a call failed for want of memory that the system would not give this process: none of the
+/// Whether a call failed for lack of memory that the system would not give this process: none of the
 /// guest's doing, whose own growth is refused without an error.
 pub(crate) fn is_out_of_memory(error: &wasmtime::Error) -> bool {
     error.chain().any(|cause| {
@@ -118,7 +118,7 @@ pub(crate) fn is_out_of_memory(error: &wasmtime::Error) -> bool {
 
 fn host_trap_failure(trap: &HostTrap, error: &wasmtime::Error, state: &GuestState) -> Failure {
     match trap {
-        // A runtime that gives up for want of memory: Go's prints that and exits with 2. One that grew
+        // A runtime that gives up for lack of memory: Go's prints that and exits with 2. One that grew
         // after the refusal got by without, and means its code.
         HostTrap::Exit(code) => match state.meter.last_refused_bytes() {
             Some(wanted) if *code != 0 => memory_failure(wanted, state),

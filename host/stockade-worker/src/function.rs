@@ -1,4 +1,4 @@
-//! Functions: what a module exports to be called, looked up and checked once for all its instances.
+//! A module's exported functions, looked up and checked once for all its instances.
 //!
 //! ```text
 //! Module ─► Functions: by name ─► Function: where it is, its type
@@ -141,10 +141,10 @@ impl Function {
         Ok(self.results.iter().zip(values).map(|(kind, value)| kind.scalar(value)).collect())
     }
 
-    /// Calls it as a task in `instance`, which is of its module; answers its status.
+    /// Calls it as a task in `instance`, which is of its module; returns its status.
     ///
     /// # Errors
-    /// What ended the guest; or that it is no task.
+    /// What ended the guest, or that it is not a task.
     pub(crate) fn call_task(
         &self,
         store: &mut Store<GuestState>,

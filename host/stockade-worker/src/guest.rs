@@ -6,8 +6,8 @@
 //!                  └──────── per worker ───────┘
 //! ```
 //!
-//! Invariant: whoever gets an error from a guest drops it; no instance is called after a trap. What
-//! was mapped over its memory for a call is gone with the call.
+//! Invariant: after an error a guest is dropped; no instance is called after a trap. A mapping over
+//! its memory for a call is removed with the call.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -38,11 +38,11 @@ use crate::payload::CallInput;
 use crate::state::{self, StateError};
 use crate::wasi::{Clock, Plan, VirtualTime, Wasi};
 
-/// What calling into a guest came to: an outcome that it chose, or the error that ended it.
+/// The result of a call into a guest: an outcome that it chose, or the error that ended it.
 type Called<T> = Result<T, wasmtime::Error>;
 
-/// The way to the host and back, shared by the session and the guest that emits items. One thread
-/// uses it, now from here and now from there.
+/// The port to the host, shared by the session and the guest that emits items. Only one thread uses
+/// it.
 #[derive(Clone, Debug)]
 pub(crate) struct Host(Arc<Mutex<WorkerPort>>);
 
@@ -79,14 +79,14 @@ impl Host {
     }
 }
 
-/// What a guest can reach its caller through while it runs.
+/// A guest's connection to its caller while it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) host: Host,
     pub(crate) page: Arc<StatusPage>,
 }
 
-/// What is the same for all guests of a worker.
+/// Common data of all guests of a worker.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
     pub(crate) grants: Grants,
@@ -94,11 +94,11 @@ pub(crate) struct Surroundings {
     pub(crate) since: Instant,
     /// The size of the system's pages.
     pub(crate) page_bytes: usize,
-    /// None where host calls have types and no caller.
+    /// `None` if host calls are only defined, and not called.
     pub(crate) link: Option<Link>,
 }
 
-/// What host calls work on. Small, because each task makes one: what few tasks need is in boxes.
+/// The state of host calls. Small, because each task makes one; rarely needed parts are boxed.
 pub(crate) struct GuestState {
     pub(crate) call: Call,
     pub(crate) meter: Meter,
@@ -163,7 +163,7 @@ impl GuestState {
         self.whole_wasi().noted()
     }
 
-    /// The context with what the host knows beside it, built now if this is the guest's first WASI call.
+    /// The context with what the host knows next to it, built now if this is the guest's first WASI call.
     pub(crate) fn whole_wasi(&mut self) -> &mut Wasi {
         let clock = self.clock();
         let Self { call, surroundings, plan, wasi, .. } = self;
@@ -197,10 +197,10 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// A store for an instance to be, with its first call begun under `limits`.
+    /// A store for a new instance, with its first call started under `limits`.
     ///
     /// # Panics
-    /// Where `metering` is not that of the engine.
+    /// If `metering` is not that of the engine.
     pub(crate) fn new(
         engine: &Engine,
         metering: Metering,
@@ -302,7 +302,7 @@ impl Guest {
         }
     }
 
-    /// Says why `error`, which came from this guest, ended it.
+    /// Turns `error`, from this guest, into a failure.
     pub(crate) fn failure(&self, error: &wasmtime::Error) -> Failure {
         failure::failure_of(error, self.store.data())
     }
@@ -316,8 +316,8 @@ impl Guest {
         }
     }
 
-    /// Sends what it was at when `error` ended it, in at most `bytes_max` bytes; `module` is the name of
-    /// its module.
+    /// Sends its core dump after `error` ended it, in at most `bytes_max` bytes; `module` is the
+    /// name of its module.
     ///
     /// # Errors
     /// [`SendError`], usually because the host is gone.
@@ -335,7 +335,7 @@ impl Guest {
         let fuel = if self.metering.fuel() { self.store.get_fuel().ok() } else { None };
         let state = self.store.data_mut();
         let (stdout, stderr) = state.wasi.as_ref().map(|wasi| wasi.take()).unwrap_or_default();
-        // What a call was given and made is not kept until the next.
+        // A call's input and output are not kept until the next call.
         state.overlay = None;
         state.call.input = CallInput::NONE;
         state.call.output = Vec::new();
@@ -352,10 +352,10 @@ impl Guest {
         }
     }
 
-    /// Writes the state that an initializer left to `file`; answers how many bytes.
+    /// Writes the state that an initializer left to `file`; returns the number of bytes.
     ///
     /// # Errors
-    /// Where it is more than `bytes_max`, or the file fails.
+    /// If it is more than `bytes_max`, or the file fails.
     pub(crate) fn write_state(&mut self, file: &File, bytes_max: u64) -> Result<u64, StateError> {
         let instance = self.instance.ok_or(StateError::NotMade)?;
         state::write(&mut self.store, &instance, file, bytes_max)

@@ -1,4 +1,5 @@
-//! The host calls of the guest ABI, and what of WASI is answered here instead of by wasmtime-wasi.
+//! The host calls of the guest ABI, and the WASI calls that are implemented here instead of by
+//! wasmtime-wasi.
 //!
 //! Every pointer is hostile. A call finds the guest's memory anew, because the last one may have
 //! been followed by a growth, and takes a checked slice of it before anything is copied or
@@ -22,7 +23,7 @@ type Guest<'a> = Caller<'a, GuestState>;
 /// Everything that a guest may import.
 ///
 /// # Errors
-/// Where the engine refuses a definition; none is expected to.
+/// If the engine refuses a definition; none is expected to.
 pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<GuestState>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p1::add_to_linker_sync(&mut linker, GuestState::wasi)?;
@@ -151,7 +152,7 @@ fn add_signals(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// The guest's memory as it is now, beside its state.
+/// The guest's memory as it is now, besides its state.
 ///
 /// # Errors
 /// [`HostTrap::NoMemory`] where it exports none under the ABI's name.

@@ -1,4 +1,4 @@
-//! Runs guests, and compiles them: what a worker program does once its pool has started it.
+//! Runs guests and compiles modules: the worker program, which a pool starts.
 //!
 //! ```text
 //! run_if_worker ── role ──► worker::run ──► session ──► Runtime ──► Guest (Store + Instance)
@@ -15,13 +15,13 @@
 //! | `runtime`, `stopwatch` | modules, how long instances live, what time tasks take |
 //! | `factory`, `linked`, `guest`, `function`, `column` | how instances are made and called, once or for many numbers |
 //! | `call`, `hostcalls`, `failure` | one invocation's input and output, the guest ABI, how it failed |
-//! | `memory` | guest memory: where it lies and how it becomes pristine again |
+//! | `memory` | guest memory: its addresses and its reset |
 //! | `payload`, `overlay` | files that long inputs lie in, mapped over a guest's memory |
 //! | `wasi`, `stdio`, `descriptors`, `poll`, `reading` | WASI with nothing granted, streams, open files, waiting, reading |
 //! | `capture`, `meter`, `reserve` | bounded output, limits, descriptors that guests leave |
-//! | `lockdown` | what a process gives up before the first hostile byte |
+//! | `lockdown` | the lockdown of a process before it reads hostile input |
 //! | `alone` | a worker's runtime without its process, for the benchmark and tests |
-//! | `compiler` and below | one module from bytes to artefact, or the reason why not |
+//! | `compiler` and below | one module from bytes to artefact, or a refusal |
 //!
 //! Invariant: a worker never compiles, and a compiler never runs a guest.
 

@@ -1,4 +1,4 @@
-//! Linked modules: what all instances of one module are made from, found out once.
+//! Linked modules: data that all instances of a module share, computed once.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::memory::ModuleMemories;
 use crate::stand_ins;
 
 /// The export that every instance must run before anything else: a library's, or a program's that has it
-/// beside its `_start`.
+/// besides its `_start`.
 pub(crate) const INITIALIZE: &str = "_initialize";
 
-/// What instances of one module are made from.
+/// A linked module.
 pub(crate) struct Linked {
     pub(crate) pre: InstancePre<GuestState>,
     /// Where its memories lie.
@@ -38,7 +38,7 @@ impl Linked {
     /// `initialized`, and of which tasks will call what is `announced`.
     ///
     /// # Errors
-    /// Where the module imports what `linker` does not have.
+    /// If the module imports what `linker` does not have.
     pub(crate) fn new(
         linker: &Linker<GuestState>,
         unknown_imports: UnknownImports,

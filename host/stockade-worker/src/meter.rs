@@ -1,8 +1,8 @@
-//! The meter: what an instance may have of memory and tables, what it has, and what it was refused.
+//! The meter: an instance's limits on memory and tables, its usage, and its refused growth.
 //!
 //! wasmtime's own limiter counts each memory by itself; this one counts all of an instance's
-//! together. Invariant: the count never falls below what the instance really has. Where a growth
-//! that was allowed fails afterwards the count stays too high, to the guest's loss alone.
+//! together. Invariant: the count never falls below what the instance really has. If an allowed
+//! growth fails afterwards, the count stays too high, which harms only the guest.
 
 use stockade_module::{MEMORIES_MAX, TABLES_MAX};
 use stockade_wire::Limits;
@@ -22,9 +22,8 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Counts anew for an invocation under `limits`; what the instance has, it keeps. Where that is
-    /// more than they allow it cannot grow: the task did not take it, so it is not to blame, and
-    /// memory cannot be taken from a guest that knows its size.
+    /// Restarts for an invocation under `limits`; the instance keeps its memory. If it has more
+    /// than they allow, it cannot grow: earlier tasks took it, and a guest's memory cannot shrink.
     pub(crate) fn begin(&mut self, limits: &Limits) {
         self.memory_limit = limits.memory_bytes;
         self.table_limit = limits.table_elements;
@@ -42,13 +41,12 @@ impl Meter {
         self.memory_peak_bytes
     }
 
-    /// How much the instance wanted to have when its last growth was refused.
+    /// The size that the instance wanted when its last growth was refused.
     pub(crate) fn refused_bytes(&self) -> Option<u64> {
         self.refused_bytes
     }
 
-    /// As [`refused_bytes`](Self::refused_bytes), where the instance has not grown since: who gets by
-    /// with less goes on.
+    /// As [`refused_bytes`](Self::refused_bytes), if the instance has not grown since.
     pub(crate) fn last_refused_bytes(&self) -> Option<u64> {
         self.refused_bytes.filter(|_| !self.has_coped)
     }
@@ -71,7 +69,7 @@ impl ResourceLimiter for Meter {
             (self.refused_bytes, self.has_coped) = (Some(total), false);
             return Ok(false);
         }
-        // To ask for nothing is to ask for the size.
+        // A growth of 0 only reads the size.
         self.has_coped |= desired > current;
         self.memory_bytes = total;
         self.memory_peak_bytes = self.memory_peak_bytes.max(total);

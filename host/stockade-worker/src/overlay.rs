@@ -7,13 +7,11 @@
 //!                                                            └──────────┘
 //! ```
 //!
-//! Only over memory that the guest has grown since its start, because there is nothing but anonymous
-//! pages there, which can be put back as they were made: the image lies below. A guest's memory never
-//! moves.
+//! Only over memory that the guest has grown since its start, because that has only anonymous
+//! pages, which can be restored; the image is below it. A guest's memory never moves.
 //!
-//! Invariant: the anonymous pages are back before the call's answer is sent, and before the memory is
-//! made as it was: what is zeroed then must be the memory's own. A process that cannot put them back
-//! ends.
+//! Invariant: the anonymous pages are restored before the call's answer is sent, and before the
+//! memory is reset, which zeroes only its own pages. A process that cannot restore them exits.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -37,11 +35,11 @@ pub(crate) struct Overlay {
     place: Range<usize>,
 }
 
-// SAFETY: an address; what is there belongs to whoever owns this, in whatever thread.
+// SAFETY: an address; what is there belongs to whoever owns this, in any thread.
 unsafe impl Send for Overlay {}
 
 /// Puts the call's input at `pointer` of `memory`, the memory of the guest whose state this is, if it
-/// can be there. Says whether it is.
+/// can be there. Returns whether it is.
 ///
 /// # Errors
 /// [`HostTrap::OutOfBounds`] where there is no such memory; or that the system does not map it.
@@ -72,7 +70,7 @@ pub(crate) fn map_input(
         return Ok(false);
     }
     let place = start..start + input.bytes;
-    // From here on, so that a mapping that failed halfway is mended too.
+    // From here on, so that a mapping that failed halfway is restored too.
     let overlay = Overlay { start: pages.as_mut_ptr(), mapped_bytes, place };
     overlay.map(input)?;
     state.overlay = Some(overlay);
@@ -118,7 +116,7 @@ impl Drop for Overlay {
             })
         };
         if restored.is_err() {
-            // The next task would see what is not its own. Nothing but memory can be missing.
+            // The next task would see foreign data. The only possible reason is missing memory.
             std::process::exit(OUT_OF_MEMORY_EXIT_CODE);
         }
     }

@@ -1,6 +1,6 @@
-//! Payload files: the memory files in which long inputs lie, as a worker has them.
+//! Payload files in a worker: the memory files of long inputs.
 //!
-//! Those of its own are kept from task to task, under numbers; one that a caller lent goes with its
+//! The worker keeps its own files from task to task, under numbers; a lent one is dropped with its
 //! task.
 //!
 //! Deliberately absent: which file an input lies in, which the host decides.
@@ -46,7 +46,7 @@ impl CallInput {
         }
     }
 
-    /// Fills `into` with what stands at `offset`.
+    /// Fills `into` from `offset`.
     ///
     /// # Errors
     /// [`HostTrap::InputRange`] where there is not as much, or that the system has no memory.
@@ -66,7 +66,7 @@ impl CallInput {
 }
 
 impl FileInput {
-    /// Has a long result take the input's place, if that is no caller's and there is room.
+    /// Writes a long result over the input, if its file is not a caller's and is long enough.
     pub(crate) fn take_result(&self, outcome: Outcome) -> Outcome {
         let Outcome::Returned(bytes) = &outcome else { return outcome };
         let length = bytes.len() as u64;
@@ -86,7 +86,7 @@ impl KeptFiles {
     /// What is placed there. `next` gives the descriptor that came with its message.
     ///
     /// # Errors
-    /// What is wrong with what the host said.
+    /// If the host's message is invalid.
     pub(crate) fn find(
         &mut self,
         placement: Placement,

@@ -1,8 +1,8 @@
 //! `poll_oneoff`: how a guest sleeps and waits.
 //!
-//! wasmtime-wasi's own would sleep for as long as the guest says, past every deadline, and would
-//! wait on a runtime's timers, which nobody drives in a synchronous worker. Ours waits on the thread
-//! and hardly past the deadline of the task, for times and for streams alike.
+//! wasmtime-wasi's would sleep past the deadline, and would wait on a runtime's timers, which a
+//! synchronous worker does not drive. Ours blocks the thread, at most until about the task's
+//! deadline, for times and for streams.
 //!
 //! A deterministic guest is the exception: to it every stream is ready, since when something comes is
 //! chance. It then waits where it reads.
@@ -58,7 +58,7 @@ enum Event {
 /// Puts ours in the place of wasmtime-wasi's.
 ///
 /// # Errors
-/// Where the linker does not allow that.
+/// If the linker does not allow that.
 pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     linker.func_wrap(
         "wasi_snapshot_preview1",

@@ -21,7 +21,7 @@ const IOVEC_BYTES: usize = 8;
 /// Puts ours in the place of wasmtime-wasi's.
 ///
 /// # Errors
-/// Where the linker does not allow that.
+/// If the linker does not allow that.
 pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     linker.func_wrap(
         "wasi_snapshot_preview1",

@@ -22,7 +22,7 @@ const RESERVED: u64 = 128;
 pub(crate) struct Reserve(Option<u64>);
 
 impl Reserve {
-    /// A reserve beside guests under `grants`. There is none where they can open nothing, and none
+    /// A reserve besides guests under `grants`. There is none where they can open nothing, and none
     /// where the limit is so low that guests need all of it.
     pub(crate) fn new(grants: &Grants) -> Self {
         if grants.directories().is_empty() {

@@ -14,10 +14,9 @@
 //! next task starts, and only the bell waits. Tasks therefore finish in
 //! the order in which they were sent, and `Close` comes after all of them.
 //!
-//! Invariant: the host is trusted and checked. A message out of its place ends the session.
+//! Invariant: the host is trusted, but checked. An unexpected message ends the session.
 //!
-//! Deliberately absent: what is particular to a process. The same loop runs over a socket pair in
-//! a test.
+//! Deliberately absent: everything about processes. Tests run the same loop over a socket pair.
 
 use std::fs::File;
 use std::io;
@@ -42,25 +41,25 @@ use crate::payload::KeptFiles;
 use crate::runtime::{Runtime, Unfinished};
 use crate::wasi::{self, GrantError};
 
-/// What ended a session other than the host's wish.
+/// The error that ended a session.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
-    /// The socket gave no message.
+    /// No message could be read from the socket.
     #[error(transparent)]
     Receive(#[from] FrameError),
-    /// The socket took no message.
+    /// No message could be written to the socket.
     #[error(transparent)]
     Send(#[from] SendError),
     /// The socket cannot be used.
     #[error("cannot use the socket: {0}")]
     Socket(#[from] io::Error),
-    /// The host said what has no place here.
+    /// The host sent an unexpected message.
     #[error("protocol error: {0}")]
     Protocol(&'static str),
     /// The host runs a task of a module that was not loaded.
     #[error("protocol error: module {0} was not loaded")]
     UnknownModule(ModuleId),
-    /// The system gives this process no memory, so it is of no use any more.
+    /// The system gives this process no memory.
     #[error("the system gives no memory")]
     OutOfMemory,
     /// The worker could not be set up, as the host was told.
@@ -88,7 +87,7 @@ pub(crate) enum SetupError {
     Runtime(#[from] FactoryError),
 }
 
-/// What a process gives up on the way of its session, each step once and in this order.
+/// The steps of the lockdown during a session, each once and in this order.
 pub(crate) trait Confine {
     /// When the engine exists, and no other thread does.
     fn enter(&mut self, setup: &Setup);
@@ -107,7 +106,7 @@ pub(crate) trait Confine {
     fn seal(&mut self, space: &Space) -> Result<(), LockdownError>;
 }
 
-/// What a worker that was cloned from a template begins with: every module of its setup is mapped.
+/// The state of a clone of a template: every module of its setup is mapped.
 #[derive(Debug)]
 pub(crate) struct Stock {
     pub(crate) threadless: tokio::runtime::Runtime,
@@ -115,7 +114,7 @@ pub(crate) struct Stock {
     pub(crate) mapped: Vec<Mapped>,
 }
 
-/// A module, and why it could not be mapped where it could not.
+/// A module, or the reason why it could not be mapped.
 pub(crate) type Mapped = (ModuleId, Option<String>);
 
 /// Serves the host at the other end of `socket` until it closes, with what is in `stock` or with
@@ -171,7 +170,7 @@ pub(crate) fn threadless() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().build()
 }
 
-/// Maps what the host shares, and from then on talks through the rings, if there are any.
+/// Maps the shared memory, and then uses the rings, if there are any.
 fn share(setup: &Setup, port: &mut WorkerPort) -> Result<StatusPage, SetupError> {
     let mut next = || port.take_descriptor().map(File::from).ok_or(MappingError::Unsealed);
     let page = StatusPage::open(next()?)?;
@@ -217,7 +216,7 @@ fn descriptor(host: &Host) -> Result<OwnedFd, SessionError> {
     beside(host.take_descriptor())
 }
 
-/// What came beside a message that calls for it.
+/// What came with a message that calls for it.
 pub(crate) fn beside(descriptor: Option<OwnedFd>) -> Result<OwnedFd, SessionError> {
     descriptor.ok_or(SessionError::Protocol("a message without its descriptor"))
 }

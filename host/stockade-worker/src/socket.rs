@@ -11,7 +11,7 @@ use stockade_wire::SOCKET_DESCRIPTOR;
 /// Takes the inherited socket. Once in a process's life, before it opens anything else.
 ///
 /// # Errors
-/// Where the descriptor is not open: the process was not started by a pool.
+/// If the descriptor is not open: the process was not started by a pool.
 pub(crate) fn take_inherited() -> io::Result<UnixStream> {
     // SAFETY: a borrow only long enough to ask the kernel whether the number is a descriptor; on a
     // closed one the call below fails.

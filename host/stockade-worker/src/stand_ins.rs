@@ -1,8 +1,8 @@
-//! Stand-ins: functions in place of those that a module imports and nobody provides, for modules that
-//! import what they never call.
+//! Stand-ins: functions in place of imports that are not provided, for modules that never call
+//! them.
 //!
-//! Whether there may be any is the pool's to say, see [`UnknownImports`], and the compiler has refused
-//! what nothing can stand in for.
+//! The pool allows them, see [`UnknownImports`]; the compiler has refused imports without a
+//! possible stand-in.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use crate::guest::GuestState;
 /// where there are to be none.
 ///
 /// # Errors
-/// Where the engine refuses a definition; none is expected to.
+/// If the engine refuses a definition; none is expected to.
 pub(crate) fn added<'a>(
     linker: &'a Linker<GuestState>,
     module: &Module,

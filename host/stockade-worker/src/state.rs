@@ -11,7 +11,7 @@
 //! Only what is not zero is written, page by page, so that a large and mostly empty memory makes a
 //! small file. The names are those that the instrumented module exports its state under.
 //!
-//! Whoever reads it trusts none of it: it was written in a process that had run a guest.
+//! The reader does not trust it: it was written by a process that had run a guest.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -55,7 +55,7 @@ pub(crate) enum StateError {
     Io(#[from] io::Error),
 }
 
-/// Writes the exported state of `instance` to `file`; answers how many bytes.
+/// Writes the exported state of `instance` to `file`; returns the number of bytes.
 ///
 /// # Errors
 /// [`StateError`]
@@ -104,7 +104,7 @@ fn bits(value: &Val) -> Result<u128, StateError> {
     })
 }
 
-/// Writes at positions of its own: a descriptor's offset is shared with whoever sent it.
+/// Writes at positions of its own: a descriptor's offset is shared with its sender.
 struct BoundedFile<'a> {
     file: &'a File,
     position: u64,
@@ -149,7 +149,7 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }
 
-/// State as a compiler reads it.
+/// Initialised state, as a compiler reads it.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     globals: HashMap<String, u128>,

@@ -1,8 +1,8 @@
-//! A command's stdin, stdout and stderr, where they are not captured.
+//! A command's stdin, stdout and stderr, if they are not captured.
 //!
-//! A descriptor's flags belong to everybody who shares it, so one may be non-blocking that the caller
-//! took for a blocking one. Here a read waits for data and a write for room whatever the flags say, an
-//! interrupted call is made again, and every other error reaches the guest as its number.
+//! All sharers of a descriptor share its flags, so it may unexpectedly be non-blocking. Here a read
+//! waits for data and a write for room, with any flags; an interrupted call is retried, and the
+//! guest gets all other errors as their numbers.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,11 +24,11 @@ use crate::failure::HostTrap;
 /// The most bytes of one read or write: what a pipe holds.
 const PIECE_BYTES_MAX: usize = 64 << 10;
 
-/// How often in a row a guest may write to a stdout that nobody reads. One that looks at errors ends
-/// long before; one that does not would never end, and is ended as by SIGPIPE.
+/// How often in a row a guest may write to a stdout without a reader. A guest that checks errors
+/// ends earlier; one that does not is ended as by SIGPIPE.
 const UNREAD_WRITES_MAX: u32 = 1000;
 
-/// What a shell says of a process that SIGPIPE ended.
+/// A shell's exit code for a process that SIGPIPE ended.
 const ENDED_BY_SIGPIPE: i32 = 141;
 
 /// Where stdin comes from. Clones share their place in it.
@@ -36,7 +36,7 @@ const ENDED_BY_SIGPIPE: i32 = 141;
 pub(crate) enum Stdin {
     /// These bytes, then its end.
     Bytes(Arc<Mutex<Bytes>>),
-    /// Whatever comes from a descriptor.
+    /// Data from a descriptor.
     Descriptor(Arc<OwnedFd>),
     /// Nothing: each read fails with this error number of the system's.
     Error(i32),

@@ -1,4 +1,4 @@
-//! The stopwatch: what time tasks take, by the wall's clock and by the processor's.
+//! The stopwatch: wall time and processor time of tasks.
 //!
 //! Only the system knows a thread's processor time, and asking twice for each task would be a tenth
 //! of a small one. So it is asked once a [`RESOLUTION`]. A task that began and ended in between is
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// How exactly processor time is known.
+/// The accuracy of processor time.
 const RESOLUTION: Duration = Duration::from_micros(100);
 
 /// Times one task after another of the thread that it is used on.
@@ -38,7 +38,7 @@ impl Stopwatch {
         Self { started: now, asked: now, thread: thread_time(), told: Duration::ZERO }
     }
 
-    /// Starts for a task; answers when that was.
+    /// Starts for a task; returns the start time.
     pub(crate) fn start(&mut self) -> Instant {
         self.start_at(Instant::now(), thread_time)
     }

@@ -1,5 +1,4 @@
-//! The template role: a process that is ready to run guests and never does. Workers are cloned from
-//! it.
+//! The template role: a process that is ready to run guests, but only serves to clone workers.
 //!
 //! ```text
 //! Setup ─► engine ─► enter_template ─► host calls linked ─► close_template ─► Load … ─► Ready
@@ -9,10 +8,10 @@
 //!                        └─► worker: closes what is the template's ─► session, with its Stock
 //! ```
 //!
-//! Whatever takes long and is the same for all workers of a pool is done here once. What a worker
-//! must not share with its siblings it makes by itself: process namespace, session, limits on
-//! processes, Landlock domain, clock, threads, and all randomness, of which none is drawn
-//! here on behalf of guests.
+//! Slow steps that are the same for all workers of a pool are done here once. What a worker must
+//! not share with its siblings it makes by itself: process namespace, session, limits on processes,
+//! Landlock domain, clock, threads, and all randomness, of which none is drawn here on behalf of
+//! guests.
 //!
 //! Invariant: no code of a module runs here, initializers included, and no thread is started.
 
@@ -55,7 +54,7 @@ enum TemplateError {
     Module(String),
 }
 
-/// What a clone begins with.
+/// The state that a clone inherits.
 struct Template {
     stock: Stock,
     title: Option<Title>,
@@ -63,7 +62,7 @@ struct Template {
     inherited: Inherited,
     lockdown: Lockdown,
     filter: CloneFilter,
-    /// Tells whether the host lives.
+    /// Shows whether the host lives.
     host: OwnedFd,
 }
 

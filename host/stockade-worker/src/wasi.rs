@@ -1,4 +1,4 @@
-//! WASI: a guest's window on the outside, empty but for what was granted.
+//! WASI: a guest's access to the outside, limited to its grants.
 //!
 //! The context is built at a guest's first WASI call, because most tasks make none. Everything in
 //! it works on the calling thread: nothing here starts a thread or waits on a runtime's timers.
@@ -32,7 +32,7 @@ pub(crate) struct GrantError {
     source: io::Error,
 }
 
-/// Makes sure that every granted directory is there, since no guest could be told later.
+/// Checks that every granted directory exists, since there is no way to report it later.
 ///
 /// # Errors
 /// [`GrantError`] for the first that is not.
@@ -46,11 +46,11 @@ pub(crate) fn check(grants: &Grants) -> Result<(), GrantError> {
     Ok(())
 }
 
-/// What a context is built from beside what is granted. By default nothing: that of a function.
+/// The parts of a context in addition to grants. By default none, for functions.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) args: Vec<String>,
-    /// Variables beside the granted ones.
+    /// Variables besides the granted ones.
     pub(crate) env: Vec<(String, String)>,
     pub(crate) stdin: Stdin,
     /// Where stdout goes; captured where that is nowhere.
@@ -218,7 +218,7 @@ impl Wasi {
 /// time in one means the same in the other.
 #[derive(Clone, Debug)]
 pub(crate) enum Clock {
-    /// Monotonic since the worker's start, the same for every guest, beside the system's.
+    /// Monotonic since the worker's start, the same for every guest, in addition to the system's.
     Worker(Instant),
     /// Its own, for a deterministic guest.
     Virtual(VirtualTime),
@@ -263,8 +263,8 @@ impl HostWallClock for Clock {
     }
 }
 
-/// What a virtual clock moves by each time it is read, so that whoever waits for it to move is not
-/// waiting for ever.
+/// How much a virtual clock advances each time it is read, so that a guest that waits for it to
+/// advance does not wait forever.
 const TICK: Duration = Duration::from_micros(1);
 
 /// Where virtual time begins, after 1970.

@@ -18,7 +18,7 @@ use crate::socket;
 /// Descriptors a worker may have open. Queued commands hold up to three each.
 const DESCRIPTORS_MAX: u64 = 1024;
 
-/// Why a worker ended other than by its host's wish.
+/// The error that ended a worker.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorkerError {
     /// No pool started this process.
@@ -30,7 +30,7 @@ pub(crate) enum WorkerError {
 }
 
 impl WorkerError {
-    /// What the process says of it as it exits, for want of anything else that is heard.
+    /// The exit code, the only report that the host can still get.
     pub(crate) fn exit_code(&self) -> i32 {
         match self {
             Self::Session(SessionError::OutOfMemory) => OUT_OF_MEMORY_EXIT_CODE,

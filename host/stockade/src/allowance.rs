@@ -1,28 +1,29 @@
-//! Allowances: how much a worker may say that answers nothing, before it is ended for it.
+//! Allowances: how much a worker may send that answers nothing, before it is killed.
 //!
-//! | what it says | how much of it | again after |
+//! | sent by the worker | allowed | renewed by |
 //! |---|---|---|
-//! | poller beside which there is no message | [`VAIN_BELLS_MAX`] reads of its socket | each message allows one more |
-//! | a frame in small pieces | as many reads as its limit explains | the message |
-//! | items of a hook, which go nowhere | a task's limit for its output | an answer, or `Close` |
+//! | bells without a message | [`VAIN_BELLS_MAX`] reads of its socket | each message allows one
+//! more |
+//! | a frame in small pieces | as many reads as its maximum length needs | the message |
+//! | items of a hook, which are dropped | a task's limit for its output | an answer, or `Close` |
 //!
 //! An honest worker rings only for messages, and writes a long one at once. Items of a running task are
-//! its own and have its limits; whatever else answers nothing has no place at all, and ends its worker
-//! at once.
+//! its own and have its limits; all else that answers nothing is never allowed, and kills its
+//! worker at once.
 //!
-//! Deliberately absent: what becomes of a worker that goes beyond it.
+//! Deliberately absent: what happens to a worker that exceeds it.
 
 use stockade_wire::{EMIT_OVERHEAD_BYTES, Limits};
 
-/// Reads of a worker's socket that may bring nothing but poller. A bell may be read after its message
-/// was taken from the ring, which costs an honest worker one read for a message at most.
+/// Reads of a worker's socket that may return only bells. A bell may be read after its message was
+/// taken from the ring, which costs an honest worker one read for a message at most.
 const VAIN_BELLS_MAX: u32 = 64;
 
 /// The least that a read brings of a long frame, on average: what the kernel hands over at once is many
 /// times as much, and a reader's buffer begins with four times as much.
 const READ_BYTES_MIN: usize = 4 << 10;
 
-/// What one worker may still say.
+/// The remaining allowance of one worker.
 #[derive(Debug)]
 pub(crate) struct Allowance {
     poller: u32,
@@ -33,7 +34,7 @@ pub(crate) struct Allowance {
 }
 
 impl Allowance {
-    /// Of a worker whose tasks have these limits.
+    /// The allowance of a worker whose tasks have these limits.
     pub(crate) fn new(limits: &Limits) -> Self {
         let reads_max = VAIN_BELLS_MAX as usize + limits.frame_bytes() / READ_BYTES_MIN;
         Self {
@@ -45,14 +46,14 @@ impl Allowance {
         }
     }
 
-    /// It has said a message.
+    /// It has sent a message.
     pub(crate) fn message(&mut self) {
         self.poller = (self.poller + 1).min(VAIN_BELLS_MAX);
         self.reads = self.reads_max;
     }
 
-    /// Something was read from its socket that has no message in it: a piece of one, or else poller.
-    /// False where that is too much.
+    /// A read of its socket returned no message, but a piece of one, or bells. Returns false if
+    /// that is too much.
     pub(crate) fn read(&mut self, is_piece: bool) -> bool {
         let left = if is_piece {
             self.reads.checked_sub(1).map(|left| self.reads = left)
@@ -62,7 +63,7 @@ impl Allowance {
         left.is_some()
     }
 
-    /// A hook has emitted an item of so many bytes. False where that is too much.
+    /// A hook has emitted an item of this many bytes. Returns false if that is too much.
     pub(crate) fn hook_item(&mut self, bytes: usize) -> bool {
         let left = self.hook_bytes.checked_sub(bytes as u64 + EMIT_OVERHEAD_BYTES);
         left.map(|left| self.hook_bytes = left).is_some()

@@ -1,6 +1,6 @@
 //! Arguments: what a caller passes, checked against the target and encoded before `submit` returns.
 //!
-//! Encoding now means that whatever happens to the caller's values later does not reach the task.
+//! Arguments are encoded at once, so later changes of the caller's values do not affect the task.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::payload::Payload;
 use crate::target::{self, Callable, CallableKind, ModuleEntry, Target};
 use crate::{SharedBuffer, SubmitError, codec, scalar};
 
-/// What a task can be called with.
+/// Arguments of a task.
 ///
 /// | type | becomes | for |
 /// |---|---|---|
@@ -31,16 +31,18 @@ use crate::{SharedBuffer, SubmitError, codec, scalar};
 /// | [`Command`](crate::Command) | a program's arguments, variables and streams | commands, whose results are [`CommandOutput`](crate::CommandOutput)s |
 ///
 /// Where the module's manifest names a parameter's type, a tuple's value becomes one of that type or
-/// is refused before anything is queued: a number where that changes nothing (a literal `1` is a
-/// `usize` or an `f32`, a `-1` or a `1.5` no `usize`; an `f64` may be rounded to an `f32`), a list,
-/// an array or a tuple for one of the others, and anything else for its own kind only. What a
-/// type of the guest's own is made of no manifest says: there the caller's type must be the same.
+/// is refused before anything is queued: a number if its value stays the same (a literal `1`
+/// becomes a `usize` or an `f32`, but `-1` and `1.5` do not become a `usize`; an `f64` may be
+/// rounded to an `f32`), lists, arrays and tuples for each other, and all other values only for
+/// their own kind. A manifest does not describe a guest's own types: for these the caller's type
+/// must be the same.
 ///
 /// Sealed: no other type can implement it.
 pub trait Arguments: Sealed {}
 
-/// Bytes: as [`Arguments`], the one argument of a task, passed as it is; as a value among others, or
-/// as a result, what the guest SDK's `Bytes` is, written at once rather than number by number.
+/// Bytes. As [`Arguments`] they are a task's only argument, passed unchanged. As one of several
+/// values, or as a result, they are the guest SDK's `Bytes`, which are encoded as a whole rather
+/// than number by number.
 ///
 /// ```
 /// let photo = stockade::Bytes(vec![0xff, 0xd8]);
@@ -96,9 +98,9 @@ impl<'de> Deserialize<'de> for Bytes {
 /// let arguments = stockade::Json::new().arg(json!("to be or not")).named("limit", json!(3));
 /// ```
 ///
-/// A [`Value`] holds integers up to 64 bits, floats, and each key of an object once. JSON that has
-/// more is given as its text, which reaches the guest's parser as it stands: integers of 128 bits
-/// and longer, `-0`, all digits, keys that stand twice.
+/// A [`Value`] holds integers up to 64 bits, floats, and each key of an object once. Other JSON is
+/// given as text, which reaches the guest's parser unchanged: integers of 128 bits and more, `-0`,
+/// all digits, duplicate keys.
 ///
 /// ```
 /// use stockade::Json;
@@ -134,10 +136,11 @@ impl Json {
         self
     }
 
-    /// Adds one by position, as the text of its JSON. Nests as deep as the guest's parser goes.
+    /// Adds one by position, as the text of its JSON. Any depth is allowed here; the guest's parser
+    /// may have a limit.
     ///
     /// # Errors
-    /// Where `text` is no JSON.
+    /// If `text` is not JSON.
     pub fn arg_json(mut self, text: impl Into<String>) -> Result<Self, serde_json::Error> {
         self.args.push(checked(text.into())?);
         Ok(self)
@@ -146,7 +149,7 @@ impl Json {
     /// Adds one by name, as the text of its JSON; a second of that name replaces the first.
     ///
     /// # Errors
-    /// Where `text` is no JSON.
+    /// If `text` is not JSON.
     pub fn named_json(
         mut self,
         name: impl Into<String>,
@@ -156,17 +159,17 @@ impl Json {
         Ok(self)
     }
 
-    /// Says that the arguments are cells of a table, or objects of cells: the guest reads a number,
-    /// true or false as a text where its type is a text, and a text that says a number as one where
-    /// its type is a number. Only for a function that [`reads_cells`](crate::ManifestFunction::reads_cells);
-    /// any other refuses the call.
+    /// Marks the arguments as cells of a table, or objects of cells: the guest converts a number,
+    /// true or false to a text if its type is a text, and a text of a number to a number if its
+    /// type is a number. Only for a function that
+    /// [`reads_cells`](crate::ManifestFunction::reads_cells); other functions refuse the call.
     #[must_use]
     pub fn of_cells(mut self) -> Self {
         self.cells = true;
         self
     }
 
-    /// What a task reads: `{"args": […], "kwargs": {…}}`.
+    /// The encoded form: `{"args": […], "kwargs": {…}}`.
     fn to_input(&self) -> Vec<u8> {
         let texts = self.args.iter().map(String::len).sum::<usize>()
             + self.kwargs.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>();
@@ -213,8 +216,8 @@ impl Json {
     }
 }
 
-/// `text` without white space around it, where it is one JSON value. However deep that nests: the
-/// check keeps no value and does not recurse.
+/// `text` without white space around it, where it is one JSON value. The check keeps no value and
+/// does not recurse, so any depth is safe.
 fn checked(mut text: String) -> Result<String, serde_json::Error> {
     serde_json::from_str::<de::IgnoredAny>(&text)?;
     let is_space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r');
@@ -228,7 +231,7 @@ fn checked(mut text: String) -> Result<String, serde_json::Error> {
 /// may have.
 pub(crate) const INPUT_BYTES_MAX: usize = 128 << 20;
 
-/// The last step of encoding: knows the target.
+/// The last step of encoding, when the target is known.
 pub(crate) fn encode(
     arguments: impl Arguments,
     callable: &Callable,
@@ -249,14 +252,14 @@ pub(crate) fn encode(
                 check_bytes(&callable.name, "stdin has", bytes.len())?;
             }
         }
-        // As many numbers as the function has parameters; a buffer knows its own limit; no arguments
+        // The function's parameters bound the numbers, a buffer has its own limit, and no arguments
         // become a column.
         Payload::Scalars(_) | Payload::Buffer(_) | Payload::Column(_) => {}
     }
     Ok(payload)
 }
 
-/// Refuses what no message could carry; `what` begins the sentence.
+/// Refuses arguments that are too long for a message; `what` begins the sentence.
 fn check_bytes(function: &str, what: &str, bytes: usize) -> Result<(), SubmitError> {
     if bytes <= INPUT_BYTES_MAX {
         return Ok(());

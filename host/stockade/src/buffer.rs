@@ -1,4 +1,4 @@
-//! Shared buffers: a caller's memory that goes to a task as it is, and comes back.
+//! Shared buffers: memory of the caller that is lent to a task without a copy, and comes back.
 //!
 //! ```text
 //! SharedBuffer ── moved into submit ──► BufferSlot ── once the task has ended ──► result, take_buffer
@@ -20,15 +20,13 @@ use stockade_wire::{FrozenMemory, SharedMemory};
 /// The most bytes of a [`SharedBuffer`].
 pub(crate) const BUFFER_BYTES_MAX: usize = 1 << 30;
 
-/// Memory for large inputs and results, which a task reads and changes where it is: nothing is copied
-/// on the way there or back.
-///
-/// It is passed as the only argument of a task and comes back as its result; in between the guest has
-/// it as its own memory. For a task that the guest SDK makes of a function of `&mut [u8]`, what that
-/// wrote is then in it. A task that takes `&[u8]` may answer anything else, and
-/// [`TaskHandle::take_buffer`](crate::TaskHandle::take_buffer) gives the buffer back beside that, or
-/// after a failure. Where a guest knows nothing of buffers, it reads its input as ever, and its result
-/// is copied into the buffer if it is as long.
+/// Memory for large inputs and results, which a task reads and changes in place: nothing is copied.
+/// It is passed as the only argument of a task and comes back as its result; in between it is part
+/// of the guest's memory. If the guest's function takes `&mut [u8]`, the buffer then has the
+/// changes. A task that takes `&[u8]` may return another result;
+/// [`TaskHandle::take_buffer`](crate::TaskHandle::take_buffer) then returns the buffer, and also
+/// after a failure. A guest without support for buffers reads its input as usual, and its result is
+/// copied into the buffer if it has the same length.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -47,20 +45,19 @@ pub(crate) const BUFFER_BYTES_MAX: usize = 1 << 30;
 /// ```
 ///
 /// # What a task leaves behind
-///
-/// The memory is shared with each worker that had it, and a worker that was taken over by its guest
-/// may keep it: such a one reads what the buffer is given later, and changes it at any moment. So a
-/// buffer must not go from one pool to another unless both are of one domain of trust, its contents
-/// are only ever copied or read as atomics, and what is to be believed, once checked, is copied first
-/// or [frozen](Self::freeze). A task that is tried again finds what its last attempt left.
+/// The memory is shared with each worker that had it. A worker under its guest's control may keep
+/// it, and read and change later contents at any moment. So use a buffer only with pools of one
+/// domain of trust. Its contents can only be copied or read as atomics; before you check and trust
+/// them, copy or [freeze](Self::freeze) them. A task that is retried finds what its last attempt
+/// wrote.
 #[derive(Debug)]
 pub struct SharedBuffer(SharedMemory);
 
 impl SharedBuffer {
-    /// A buffer of `bytes` bytes, at most 1 GiB, all zero. It takes memory as it is written.
+    /// A buffer of `bytes` bytes, at most 1 GiB, all zero. Memory is allocated when it is written.
     ///
     /// # Errors
-    /// Where it is too long, or the system has no memory or no descriptors left.
+    /// If it is too long, or the system has no memory or descriptors left.
     pub fn new(bytes: usize) -> io::Result<Self> {
         if bytes > BUFFER_BYTES_MAX {
             return Err(io::Error::new(
@@ -81,41 +78,40 @@ impl SharedBuffer {
         self.len() == 0
     }
 
-    /// Copies `from` to the place `offset`.
+    /// Copies `from` to `offset`.
     ///
     /// # Panics
-    /// Where it does not fit.
+    /// If it does not fit.
     pub fn copy_from_slice(&mut self, offset: usize, from: &[u8]) {
         self.0.write_at(offset, from);
     }
 
-    /// Copies what stands at `offset` into `into`.
+    /// Copies bytes from `offset` into `into`.
     ///
     /// # Panics
-    /// Where there is not as much.
+    /// If there are not enough bytes.
     pub fn copy_to_slice(&self, offset: usize, into: &mut [u8]) {
         self.0.read_at(offset, into);
     }
 
-    /// A copy of all of it.
+    /// A copy of its contents.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.0.read_into(self.len(), &mut bytes);
         bytes
     }
 
-    /// All bytes, each to be read and written by itself: what was just read may be another by the
-    /// next time, if a worker means harm.
+    /// All bytes as atomics: a hostile worker may change a byte between two reads.
     pub fn bytes(&mut self) -> &[AtomicU8] {
         self.0.atomics()
     }
 
-    /// Makes it memory that nobody can change any more, here or in a worker, and that is a slice from
-    /// then on. Copies nothing. Blocks for a fraction of a second at most.
+    /// Makes it immutable, here and in every worker, so that it can be read as a slice. Copies
+    /// nothing. Blocks for a fraction of a second at most.
     ///
     /// # Errors
-    /// [`FreezeError::InUse`], with the buffer, where a worker still has it as memory: the one of a
-    /// task that has just been cancelled or killed, for a moment, or one that was taken over.
+    /// [`FreezeError::InUse`], with the buffer, if a worker still has it as memory: that of a task
+    /// that was just cancelled or killed, or one under its guest's control.
     pub fn freeze(self) -> Result<FrozenBuffer, FreezeError> {
         match self.0.freeze() {
             Ok(memory) => Ok(FrozenBuffer(memory)),
@@ -129,7 +125,7 @@ impl SharedBuffer {
         self.0.descriptor()
     }
 
-    /// Makes a result its contents, if that is as long. Says whether it is.
+    /// Makes a result its contents, if that is as long. Returns whether it is.
     fn takes(&mut self, result: &[u8]) -> bool {
         let fits = result.len() == self.len();
         if fits {
@@ -151,15 +147,15 @@ impl PartialEq for BufferSlot {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FreezeError {
-    /// A worker still has it as memory. It is given back as it was.
+    /// A worker still has it as memory. The buffer is returned unchanged.
     #[error("a worker still has the buffer as its memory")]
     InUse(SharedBuffer),
-    /// The system failed, or a worker that had it has forbidden it for good.
+    /// The system failed, or a worker that had it has sealed it against freezing.
     #[error("the buffer cannot be sealed: {0}")]
     Io(#[source] io::Error),
 }
 
-/// What was a [`SharedBuffer`] and can no longer be changed by anybody.
+/// A frozen [`SharedBuffer`], which no process can change.
 pub struct FrozenBuffer(FrozenMemory);
 
 impl Deref for FrozenBuffer {
@@ -176,7 +172,7 @@ impl fmt::Debug for FrozenBuffer {
     }
 }
 
-/// The buffer that a task is lent, until somebody takes it, which only who has seen the task's end can.
+/// The buffer that a task is lent, until it is taken after the task's end.
 #[derive(Debug)]
 pub struct BufferSlot {
     buffer: Mutex<Option<SharedBuffer>>,
@@ -188,7 +184,7 @@ impl BufferSlot {
         Self { bytes: buffer.len(), buffer: Mutex::new(Some(buffer)) }
     }
 
-    /// The buffer's length, also once it was taken.
+    /// The buffer's length, also after it was taken.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -206,7 +202,7 @@ impl BufferSlot {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes it with the task's result in it, which stands there already where it is `None`.
+    /// Takes it with the task's result in it; `None` if the result is already there.
     pub(crate) fn take_with(&self, result: Option<&[u8]>) -> Result<SharedBuffer, String> {
         let mut slot = self.lock();
         let buffer = slot.as_mut().ok_or(TAKEN)?;

@@ -30,22 +30,22 @@ use stockade_dispatcher::Config;
 
 use given::{Contents, Given, read};
 
-/// How long a worker may take to start: far beyond the milliseconds it needs, far below for ever.
+/// How long a worker may take to start; it needs milliseconds.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long starts may be ended from outside, one after the other: longer than a machine that is short of
-/// memory takes to get over it, or a person to see what happens.
+/// How long workers may be killed from outside at their start, one after another: long enough for a
+/// machine that is short of memory to recover.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Tasks and bytes that one worker may hold at a time. Far less than its ring and its socket hold, so
-/// that a full one means a worker that has stopped reading.
+/// Tasks and bytes that one worker may hold at a time. Far less than its ring and its socket hold:
+/// if these are full, the worker has stopped reading.
 const WINDOW_TASKS_MAX: usize = 2 * BATCH_TASKS_MAX as usize;
 const WINDOW_BYTES_MAX: usize = 96 << 10;
 
 /// The longest of the memory files that a worker shares with its host from its start: its rings, and more.
 const SHARED_FILE_BYTES: u64 = 1 << 20;
 
-/// A pool in the making. See [`Pool::builder`].
+/// Builds a [`Pool`]. See [`Pool::builder`].
 #[derive(Debug)]
 pub struct PoolBuilder {
     modules: Vec<Given>,
@@ -120,13 +120,14 @@ impl PoolBuilder {
         self
     }
 
-    /// Adds the module that `wasm` holds, in the binary format, under `name`.
+    /// Adds the module `wasm`, in the binary format, under `name`.
     #[must_use]
     pub fn module_bytes(self, name: impl Into<String>, wasm: impl Into<Vec<u8>>) -> Self {
         self.module_source(name.into(), wasm.into(), false)
     }
 
-    /// As [`module_bytes`](Self::module_bytes), where `text` says so in the text format.
+    /// As [`module_bytes`](Self::module_bytes); if `text` is true, `wasm` may be in the text
+    /// format.
     pub(crate) fn module_source(mut self, name: String, bytes: Vec<u8>, text: bool) -> Self {
         self.modules.push(Given { name, contents: Contents::Bytes { bytes, text } });
         self
@@ -139,35 +140,36 @@ impl PoolBuilder {
         self
     }
 
-    /// The most workers at a time, from 1. Default: the processors this process may use.
+    /// The maximum number of workers, at least 1. Default: the number of processors that this
+    /// process may use.
     #[must_use]
     pub fn max_workers(mut self, workers: usize) -> Self {
         self.max_workers = Some(workers);
         self
     }
 
-    /// How long a worker stays without work before it closes; `None` for ever. Default: 60 s.
+    /// How long an idle worker stays before it closes; `None`: it never closes. Default: 60 s.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = timeout.into();
         self
     }
 
-    /// Closes each worker after exactly so many tasks, from 1. Default: never.
+    /// Closes each worker after this many tasks, at least 1. Default: never.
     #[must_use]
     pub fn max_tasks_per_worker(mut self, tasks: u64) -> Self {
         self.max_tasks_per_worker = Some(tasks);
         self
     }
 
-    /// What one task may use.
+    /// The limits of each task.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// What compiling one module may use. Default: [`CompileLimits::default`].
+    /// The limits of compiling one module. Default: [`CompileLimits::default`].
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -183,14 +185,13 @@ impl PoolBuilder {
         self
     }
 
-    /// What becomes of functions that a module imports and nobody provides. Default: the module is
-    /// refused.
+    /// What to do about imported functions that are not provided. Default: the module is refused.
     ///
     /// ```no_run
     /// use stockade::{Pool, UnknownImports};
     ///
-    /// // Ends a task that calls one, where another runs.
-    /// let pool = Pool::builder().module("tool.wasm").unknown_imports(UnknownImports::Trap).build()?;
+    /// Only a task that calls one ends. let pool =
+    /// Pool::builder().module("tool.wasm").unknown_imports(UnknownImports::Trap).build()?;
     /// # Ok::<(), stockade::BuildError>(())
     /// ```
     #[must_use]
@@ -199,7 +200,7 @@ impl PoolBuilder {
         self
     }
 
-    /// What guests may reach. Default: nothing.
+    /// What guests may access. Default: nothing.
     #[must_use]
     pub fn grants(mut self, grants: Grants) -> Self {
         self.grants = grants;
@@ -213,9 +214,9 @@ impl PoolBuilder {
         self
     }
 
-    /// Initialises the module before its first task: with [`Instances::PerTask`] once, its effect
-    /// becoming part of what every task starts from; with [`Instances::PerWorker`] at the start of
-    /// every worker.
+    /// Initialises the module before its first task. With [`Instances::PerTask`] it runs once, and
+    /// every task starts from the state that it left; with [`Instances::PerWorker`] it runs at the
+    /// start of every worker.
     ///
     /// An initializer that the module's manifest declares and that takes no arguments runs without
     /// being named here.
@@ -241,8 +242,9 @@ impl PoolBuilder {
         self
     }
 
-    /// How a worker comes to be. Default: the path in the environment variable `STOCKADE_WORKER`, else
-    /// `stockade-worker` or the command `stockade`, beside this program or one folder up, else on PATH.
+    /// The program of the workers. Default: the path in the environment variable `STOCKADE_WORKER`,
+    /// else `stockade-worker` or the command `stockade`, in this program's folder or the one above,
+    /// else on PATH.
     #[must_use]
     pub fn worker_program(mut self, program: WorkerProgram) -> Self {
         self.worker_program = Some(program);
@@ -265,28 +267,29 @@ impl PoolBuilder {
         self
     }
 
-    /// Bounds how many tasks may be pending, from 1: those submitted and not started. What a
-    /// submission beyond that does, [`when_full`](Self::when_full) says. Default: no bound.
+    /// The maximum number of pending tasks, at least 1: those submitted and not started.
+    /// [`when_full`](Self::when_full) says what a submission does when the pool is full. Default:
+    /// no maximum.
     #[must_use]
     pub fn max_pending_tasks(mut self, tasks: impl Into<Option<usize>>) -> Self {
         self.max_pending_tasks = tasks.into();
         self
     }
 
-    /// What a submission does while as many tasks are pending as allowed, unless its own options say
-    /// otherwise. Default: [`WhenFull::Block`].
+    /// What a submission does when the pool is full, unless its own options say otherwise. Default:
+    /// [`WhenFull::Block`].
     #[must_use]
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = when_full;
         self
     }
 
-    /// What of WebAssembly 3.0, and of atomic instructions, the modules may use; one that uses what is off
-    /// is refused by its name. WebAssembly 2.0 is always on, and threads never are. Default: all but
-    /// [`Feature::Gc`](crate::Feature::Gc) and [`Feature::Atomics`](crate::Feature::Atomics).
-    ///
-    /// Each feature that is off is a part of the engine that guests cannot reach; the threat model says
-    /// what each of them adds.
+    /// The features of WebAssembly 3.0, and atomic instructions, that modules may use. A module
+    /// that uses a feature that is off is refused, and the error names the feature. WebAssembly 2.0
+    /// is always on, threads are always off. Default: all but [`Feature::Gc`](crate::Feature::Gc)
+    /// and [`Feature::Atomics`](crate::Feature::Atomics).
+    /// Each feature that is off removes a part of the engine from the attack surface; see the
+    /// threat model.
     ///
     /// ```no_run
     /// use stockade::{Feature, Features, Pool};
@@ -301,20 +304,21 @@ impl PoolBuilder {
         self
     }
 
-    /// Refuses a module's tasks once so many workers in a row have died of them, from 1, without one
-    /// of its tasks finishing in between; `None` never does. Ends by a deadline do not count.
-    /// Default: 10.
+    /// Quarantines a module after its tasks killed this many workers in a row, at least 1, without
+    /// a finished task in between. Its tasks are then refused. `None`: never. Workers killed at a
+    /// deadline do not count. Default: 10.
     #[must_use]
     pub fn quarantine_after(mut self, deaths: impl Into<Option<u32>>) -> Self {
         self.quarantine_after = deaths.into();
         self
     }
 
-    /// How long the pool goes on trying while each worker that it starts is ended from outside before it is
-    /// ready: by a signal that nobody of the pool sent, or because the machine has no memory or processes
-    /// left. It tries with pauses that grow to a second, tells of each by `tracing` at the level `WARN`, and
-    /// is broken after that time ([`BrokenError::WorkersCannotStart`](crate::BrokenError)). `None` never
-    /// gives up. Workers that fail by themselves break it after five. Default: 60 s.
+    /// How long the pool keeps trying while every worker is ended from outside before it is ready:
+    /// by a signal that the pool did not send, or because the machine has no memory or processes
+    /// left. It retries with pauses that grow to a second, emits a `tracing` event at the level
+    /// `WARN` for each, and is broken after that time
+    /// ([`BrokenError::WorkersCannotStart`](crate::BrokenError)). `None`: it never gives up. After
+    /// five workers that fail by themselves the pool is broken. Default: 60 s.
     #[must_use]
     pub fn start_patience(mut self, patience: impl Into<Option<Duration>>) -> Self {
         self.start_patience = patience.into();
@@ -322,22 +326,21 @@ impl PoolBuilder {
     }
 
     /// Which layers of the lockdown are required, and which are left off. Default: every layer that
-    /// the machine has, none required; see [`Pool::lockdown`].
+    /// the machine supports, none required; see [`Pool::lockdown`].
     #[must_use]
     pub fn lockdown(mut self, lockdown: Lockdown) -> Self {
         self.lockdown = lockdown;
         self
     }
 
-    /// Keeps a core dump of each task that traps, of the first so many: [`TaskReport::coredump`]. What
-    /// is a trap is whatever ends the guest's code from outside, the limits of its memory, output and fuel
-    /// and of the time of one that is `interruptible` among it; not an error that it returns, an exit of
-    /// its own, or the death of its worker. `None` keeps none, and costs a task nothing. Default: `None`.
-    ///
-    /// A dump has the task's data. It is held in this process, up to
-    /// [`bytes_max`](Coredumps::bytes_max), for as long as anybody holds the task's handle or its report.
-    /// To make it takes its worker time that counts as the task's; what there is no time for before its
-    /// deadline is left out. Initializers and finalizers leave none.
+    /// Keeps core dumps of tasks that trap, up to [`count_max`](Coredumps::count_max):
+    /// [`TaskReport::coredump`]. Reaching a limit on memory, output or fuel, or on time if
+    /// `interruptible`, is a trap too. Errors that the guest returns, exits, and deaths of workers
+    /// leave none. `None` keeps none, at no cost. Default: `None`.
+    /// A dump contains the task's data. It stays in this process's memory, up to
+    /// [`bytes_max`](Coredumps::bytes_max), as long as the task's handle or its report lives. The
+    /// time to make it counts as the task's; a dump that would overrun the deadline is truncated.
+    /// Initializers and finalizers leave none.
     ///
     /// ```no_run
     /// use stockade::{Coredumps, Pool};
@@ -357,13 +360,12 @@ impl PoolBuilder {
         self
     }
 
-    /// Counts what the pool does by the [`metrics`](https://docs.rs/metrics) facade, for whatever
-    /// recorder the program has installed, under the names and in the units of
-    /// [`METRICS`](crate::METRICS). Gauges need [`Pool::sample_metrics`]. Default: nothing is counted,
-    /// which costs nothing.
-    ///
-    /// A Prometheus endpoint is a recorder of `metrics-exporter-prometheus`; `host/stockade/watching` in
-    /// the repository has it as a program, and one for OpenTelemetry:
+    /// Records metrics of the pool through the [`metrics`](https://docs.rs/metrics) facade, with
+    /// the names and units of [`METRICS`](crate::METRICS). Gauges need [`Pool::sample_metrics`].
+    /// Default: no metrics, at no cost.
+    /// For a Prometheus endpoint install the recorder of `metrics-exporter-prometheus`.
+    /// `host/stockade/watching` in the repository has example programs for Prometheus and for
+    /// OpenTelemetry:
     ///
     /// ```text
     /// metrics_exporter_prometheus::PrometheusBuilder::new().install()?;
@@ -377,11 +379,11 @@ impl PoolBuilder {
         self
     }
 
-    /// Reads and compiles the modules and starts the pool's thread; no worker yet. Blocks for as
-    /// long as compiling takes.
+    /// Reads and compiles the modules and starts the pool's thread, but no worker. Blocks until the
+    /// modules are compiled.
     ///
     /// # Errors
-    /// [`BuildError`]; no process is left then.
+    /// [`BuildError`]; no process is left running.
     pub fn build(self) -> Result<Pool, BuildError> {
         self.check()?;
         let program = WorkerProgram::find(self.worker_program.as_ref())?;
@@ -480,7 +482,7 @@ impl PoolBuilder {
         })
     }
 
-    /// What workers are told before they have a number and a name.
+    /// The setup of workers, before they have an id and a name.
     fn setup(&self) -> Setup {
         let lockdown = self.lockdown.clone();
         Setup {
@@ -535,7 +537,7 @@ impl PoolBuilder {
     }
 }
 
-/// Why there is no cache: because of what it is, or for want of what the machine has no more of.
+/// Why the cache cannot be used: its own fault, or the machine's.
 fn unusable(error: CacheError) -> BuildError {
     let exhausted = match &error {
         CacheError::Unusable { path, source } => {
@@ -546,8 +548,8 @@ fn unusable(error: CacheError) -> BuildError {
     exhausted.map_or(BuildError::Cache(error), BuildError::Machine)
 }
 
-/// Reads and validates the module in the file `path`, and says what it holds. Runs nothing of it.
-/// Blocks for as long as that takes in a process of its own.
+/// Reads and validates the module in the file `path`, in a process of its own, and returns its
+/// description. Does not run it. Blocks until that is done.
 ///
 /// # Errors
 /// [`BuildError`], as for [`PoolBuilder::build`].

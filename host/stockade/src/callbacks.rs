@@ -1,13 +1,13 @@
-//! Callbacks: runs what callers want done when a task ends, on threads of its own.
+//! Callbacks: runs callers' callbacks of ended tasks, on threads of its own.
 //!
 //! ```text
 //! task ends ──► run(job) ──► queue ──► threads, at most CALLBACK_THREADS_MAX, made when none is idle
 //! ```
 //!
-//! So a callback that blocks holds up neither the driver nor, until every thread is taken, another
-//! task's callbacks; and one that panics ends nothing but itself.
+//! So a callback that blocks delays neither the driver nor, until every thread is taken, another
+//! task's callbacks; a panic affects only that callback.
 //!
-//! Invariant: every job that was handed over runs once, also after the pool's end.
+//! Invariant: every submitted job runs once, also after the pool's end.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,7 +45,7 @@ struct Inner {
     jobs: VecDeque<Job>,
     idle: usize,
     running: HashMap<ThreadId, JoinHandle<()>>,
-    /// Threads that are past their last deed.
+    /// Threads that have finished and are not joined.
     ended: Vec<JoinHandle<()>>,
     /// Those of the running that wait in `close`, called by their own jobs: they do not wait for each
     /// other.
@@ -128,7 +128,7 @@ impl Callbacks {
 impl Threads {
     /// A thread's life.
     fn work(&self) {
-        // Here, because whoever hands over a job must not wait for anybody.
+        // Here, because submitting a job must not block.
         let ended = mem::take(&mut lock(&self.inner).ended);
         join(ended);
         let mut inner = lock(&self.inner);
@@ -155,7 +155,7 @@ impl Threads {
                 break;
             }
         }
-        // The next thread joins this one, or whoever closes.
+        // The next thread, or `close`, joins this one.
         if let Some(this) = inner.running.remove(&thread::current().id()) {
             inner.ended.push(this);
         }

@@ -14,11 +14,11 @@ use crate::target::{Callable, CallableKind};
 pub struct CancelledTask {
     /// Its number in the pool.
     pub id: TaskId,
-    /// What was to be called, as the caller named it.
+    /// The target, as the caller named it.
     pub target: String,
-    /// What the caller called it.
+    /// Its label.
     pub label: Option<String>,
-    /// What it was to be called with.
+    /// Its arguments.
     pub arguments: GivenArguments,
 }
 
@@ -28,13 +28,12 @@ pub struct CancelledTask {
 pub enum GivenArguments {
     /// Of a task.
     Encoded {
-        /// How they are written.
+        /// Their encoding.
         codec: Codec,
-        /// As the guest would have read them.
+        /// The encoded bytes.
         bytes: Vec<u8>,
     },
-    /// Of a task that was lent a [`SharedBuffer`](crate::SharedBuffer) of so many bytes, which its
-    /// handle gives back.
+    /// Of a task that was lent a [`SharedBuffer`](crate::SharedBuffer), which its handle returns.
     Buffer {
         /// Its length.
         bytes: u64,
@@ -43,13 +42,13 @@ pub enum GivenArguments {
     Scalars(Vec<Scalar>),
     /// Of a command: its arguments, the program's name first.
     Command(Vec<String>),
-    /// Of a piece of [`Function::map_slice`](crate::Function::map_slice): its items. The call itself
-    /// tells which of the slice's they are.
+    /// Of a piece of [`Function::map_slice`](crate::Function::map_slice): its items. The error of
+    /// `map_slice` has their indices.
     Column(Vec<Scalar>),
 }
 
-/// Submits the task anew as it was encoded. A buffer is gone, and a command takes a
-/// [`Command`](crate::Command).
+/// Submits the task again as it was encoded. This is not possible for lent buffers, and commands
+/// need a [`Command`](crate::Command).
 impl Arguments for GivenArguments {}
 
 impl Sealed for GivenArguments {

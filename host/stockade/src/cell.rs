@@ -1,4 +1,5 @@
-//! The cell: what a task's handles and the driver share, and the one place where its end is decided.
+//! The cell: state that a task's handles and the driver share, and the only place where its outcome
+//! is set.
 //!
 //! ```text
 //! Pending ──claim──► Claimed ──start──► Running ──finish──► Done
@@ -6,20 +7,19 @@
 //!    └──recall, requeue─┴─────────────────────┘      cancel: from anywhere its code has not started
 //! ```
 //!
-//! Whoever finishes a task first, the driver with an outcome or a handle with a cancel, wins, and
-//! nobody finishes it again. A cancel of a task that a worker already holds is settled with that
+//! Ending a task is idempotent: the first call, the driver's with an outcome or a handle's with a
+//! cancel, sets the outcome. A cancel of a task that a worker already holds is settled with that
 //! worker, on its status page: either its code has started, or it never will.
 //!
-//! A million tasks may wait, so one that waits is its payload and little else. What is known only of a
-//! task whose turn has come, or that somebody waits for, stands apart, and most of it is given up at
-//! the end:
+//! A million tasks may wait, so a queued one is little more than its payload. State of tasks that
+//! have started or have waiters is boxed separately, and most of it is freed at the end:
 //!
 //! ```text
 //! Queued(Payload) ──its turn, or a waiter──► Tracked ──the end──► Done
 //!     its turn: the payload goes to the driver
 //! ```
 //!
-//! Deliberately absent: decoding; what the driver alone knows of a task, which is in its
+//! Deliberately absent: decoding; state that only the driver uses, which is in its
 //! [entry](crate::entry); and what it does with a cell, which is in `driven`.
 
 mod driven;
@@ -65,10 +65,10 @@ impl Completed {
     }
 }
 
-/// What few tasks leave beside their ends.
+/// Rare parts of an ended task.
 #[derive(Debug, Default)]
 pub(crate) struct Leftovers {
-    /// Items that it has emitted, in order, and how they are written.
+    /// Its emitted items, in order, and their encoding.
     pub(crate) emitted: VecDeque<(Codec, Vec<u8>)>,
     /// What it last said of its progress.
     pub(crate) progress: Option<(u64, u64)>,
@@ -76,7 +76,7 @@ pub(crate) struct Leftovers {
     pub(crate) item: Option<u32>,
 }
 
-/// What a handle and the driver share of one task.
+/// State that a task's handles and the driver share.
 #[derive(Debug)]
 pub(crate) struct TaskCell {
     pub(crate) id: TaskId,
@@ -88,14 +88,14 @@ pub(crate) struct TaskCell {
 
 #[derive(Debug)]
 enum State {
-    /// It waits for its first turn, and nobody for it.
+    /// Queued, without waiters.
     Queued(Payload),
     Tracked(Box<Tracked>),
-    /// Nothing is left to be done for anybody.
+    /// Ended, with nothing left to do.
     Done(Arc<Completed>),
 }
 
-/// What [`TaskHandle::remove_callback`](crate::TaskHandle::remove_callback) takes.
+/// The id of a callback for [`TaskHandle::remove_callback`](crate::TaskHandle::remove_callback).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallbackId(u64);
 
@@ -144,7 +144,7 @@ impl State {
         }
     }
 
-    /// Makes room for what is known only of few tasks.
+    /// Allocates the rare state.
     fn track(&mut self) -> &mut Tracked {
         if !matches!(self, Self::Tracked(_)) {
             let (stage, payload) = match mem::replace(self, Self::Queued(Payload::default())) {
@@ -208,7 +208,7 @@ impl TaskCell {
     }
 
     /// Ends the task, unless it has ended already, and leaves in `wakers` whom to wake for that.
-    /// Says whether it was this that ended it.
+    /// Returns whether it was this that ended it.
     pub(crate) fn finish(self: &Arc<Self>, completed: Completed, wakers: &mut Wakers) -> bool {
         let state = self.lock();
         if state.done().is_some() {
@@ -235,7 +235,7 @@ impl TaskCell {
             followers = mem::take(&mut tracked.followers);
             changed = tracked.changed.take();
             permit = tracked.permit.take();
-            // Before anybody can see the end: who sees it and ends the pool has them waited for.
+            // Before the end is visible: a thread that sees it and ends the pool waits for these.
             self.call(tracked);
             if let Some(done) = tracked.take_spent() {
                 spent = Some(mem::replace(&mut *state, State::Done(done)));
@@ -244,7 +244,7 @@ impl TaskCell {
             spent = Some(mem::replace(&mut *state, State::Done(done)));
         }
         drop(state);
-        // What has to do with others, and with their locks, is done without this one.
+        // Code that takes other locks runs without this one.
         drop(spent);
         wakers.extend(permit.into_iter().flat_map(Permit::give_up));
         if let Some(changed) = changed {
@@ -258,12 +258,12 @@ impl TaskCell {
         }
     }
 
-    /// What a leader that waits for the task waits for.
+    /// The number that a leader waits for.
     fn awaited(&self) -> Awaited {
         std::ptr::from_ref(self).addr() as Awaited
     }
 
-    /// Cancels the task unless its code has started. Says whether it is cancelled now.
+    /// Cancels the task unless its code has started. Returns whether it is cancelled now.
     pub(crate) fn cancel(self: &Arc<Self>) -> bool {
         let state = self.lock();
         if let Some(completed) = state.done() {
@@ -283,7 +283,7 @@ impl TaskCell {
         true
     }
 
-    /// A report that knows only what the host knows of a task that never ran.
+    /// The report of a task that never ran, from the host's data.
     pub(crate) fn blank_report(&self, status: Status) -> Summary {
         Summary::blank(status, self.age())
     }
@@ -302,8 +302,8 @@ impl TaskCell {
         self.lock().done().cloned()
     }
 
-    /// Takes the encoded result out of a task that has ended and of which nobody will ask again, if
-    /// nobody looks at it now.
+    /// Takes the encoded result out of an ended task whose last handle this is, if no other thread
+    /// uses it now.
     pub(crate) fn take_encoded(&self) -> Option<Output> {
         match &mut self.lock().done_alone()?.result {
             Ok(Output::Encoded { codec, bytes }) => {
@@ -384,8 +384,7 @@ impl TaskCell {
         Poll::Pending
     }
 
-    /// Blocks for the next item, and how it is written; `None` once the task has ended and all are
-    /// taken.
+    /// Blocks for the next item and its encoding; `None` when the task has ended and all are taken.
     pub(crate) fn next_emitted(&self) -> Option<(Codec, Vec<u8>)> {
         if !self.has_news() {
             self.spec
@@ -415,7 +414,7 @@ impl TaskCell {
         has_item || state.done().is_some()
     }
 
-    /// Says `number` to `follower` when the task ends, at once if it has.
+    /// Sends `number` to `follower` when the task ends, at once if it has.
     pub(crate) fn follow(&self, follower: &Arc<Completions>, number: usize) {
         let mut state = self.lock();
         if state.done().is_some() {
@@ -443,7 +442,7 @@ impl TaskCell {
         id
     }
 
-    /// Takes a callback back. Says whether it was still to be called.
+    /// Removes a callback. Returns whether it had not been called.
     pub(crate) fn remove_callback(&self, id: CallbackId) -> bool {
         let mut state = self.lock();
         let State::Tracked(tracked) = &mut *state else { return false };
@@ -466,7 +465,8 @@ impl TaskCell {
         self.spec.link.callbacks.run(move || cell.call_all());
     }
 
-    /// One after the other, in the order in which they were added; none is spared by another's panic.
+    /// One after the other, in the order in which they were added; after a panic the others still
+    /// run.
     fn call_all(self: &Arc<Self>) {
         loop {
             let mut state = self.lock();
@@ -493,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_cell_is_seven_words() {
-        // Beside the two counters of its `Arc`, in the 80 bytes that an allocator gives for them.
+        // Besides the two counters of its `Arc`, in the 80 bytes that an allocator gives for them.
         assert_eq!(size_of::<TaskCell>(), 7 * size_of::<usize>());
     }
 }

@@ -17,13 +17,11 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 ///
 /// It begins in the module's own entry, the export `""` or else `_start`, unless
 /// [`entry`](Self::entry) names another, and ends where that returns or the program exits.
-///
-/// As [`Arguments`] it is what commands are called with, by
-/// [`Pool::submit_command`](crate::Pool::submit_command), by
-/// [`Pool::map_command`](crate::Pool::map_command) for many, and by whatever else takes arguments.
-///
-/// Everything not given is empty: no arguments beyond the program's name, no environment beyond the
-/// pool's grants, stdin at its end. Stdout and stderr are captured up to `Limits::stdio_bytes`.
+/// It implements [`Arguments`]: pass it to [`Pool::submit_command`](crate::Pool::submit_command),
+/// to [`Pool::map_command`](crate::Pool::map_command) for many runs, and to all other methods that
+/// take arguments.
+/// By default everything is empty: no arguments beyond the program's name, no environment beyond
+/// the pool's grants, stdin at its end. Stdout and stderr are captured up to `Limits::stdio_bytes`.
 ///
 /// ```
 /// use stockade::Command;
@@ -52,8 +50,8 @@ impl Command {
         Self { entry: None, call, descriptors: [None, None, None] }
     }
 
-    /// Begins in the export `name`, a function without parameters that returns nothing or an `i32`,
-    /// which then is the exit code. The module's `_initialize`, if it has one, runs before it.
+    /// Starts at the export `name`, a function without parameters that returns nothing or an `i32`,
+    /// the exit code. The module's `_initialize`, if it has one, runs before it.
     ///
     /// ```
     /// use stockade::Command;

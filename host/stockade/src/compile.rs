@@ -185,7 +185,7 @@ impl Compiler {
         }
     }
 
-    /// What a compiler is asked, which is all that it makes an artefact from beside the module and
+    /// What a compiler is asked, which is all that it makes an artefact from besides the module and
     /// a state. So it says nothing of threads, and the key of a cache's entry, which is made of this,
     /// does not depend on how many there were.
     pub(crate) fn request(&self, source: &Source, step: CompileStep) -> CompileRequest {

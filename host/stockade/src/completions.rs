@@ -1,10 +1,10 @@
-//! Completions: the numbers of tasks that have ended, in the order of their ends, for whoever follows
-//! several tasks at once.
+//! Completions: the numbers of ended tasks, in the order of their ends, for a thread that waits for
+//! several tasks.
 //!
-//! Each task is told a number of the follower's choice and says it once, when it ends. A follower
-//! blocks or looks.
+//! Each task gets a number from the follower and sends it once, when it ends. A follower blocks or
+//! polls.
 //!
-//! Invariant: a number that was said is given out once.
+//! Invariant: each sent number is returned once.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use std::time::Instant;
 use crate::event_loop::Awaited;
 use crate::sync::{Condvar, Mutex, lock, wait};
 
-/// Where tasks say that they have ended.
+/// A queue of numbers of ended tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Completions {
     ended: Mutex<VecDeque<usize>>,
@@ -20,13 +20,13 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    /// A task says its number.
+    /// A task sends its number.
     pub(crate) fn push(&self, number: usize) {
         lock(&self.ended).push_back(number);
         self.said.notify_one();
     }
 
-    /// What a leader that waits for the next number waits for.
+    /// The number that a leader waits for.
     pub(crate) fn awaited(&self) -> Awaited {
         std::ptr::from_ref(self).addr() as Awaited
     }

@@ -1,15 +1,13 @@
-//! Core dumps as they come from workers, and as callers get them.
+//! Core dumps: received from workers, and returned to callers.
 //!
 //! ```text
 //! WorkerMessage::Dumped … ─► Incoming, one a worker ─ Finished, and it failed ─► Coredump ─► TaskReport
 //!                                                                                  └─ save ─► FILE
 //! ```
-//!
-//! A dump is a hostile worker's word, and as long as it may be: it comes in the messages that results
-//! come in and stays in the pieces in which they were, so that it costs no copy and no file beside the
-//! pool's lock, and it is never looked into here.
-//!
-//! Invariant: a worker has at most one dump here, and that is no longer than what was asked for.
+//! A dump comes from a worker that may be hostile, and may have the maximum length. It arrives in
+//! several messages and stays in these pieces, so it costs no copy, and no file is written under
+//! the pool's lock. It is never parsed here.
+//! Invariant: a worker has at most one dump here, no longer than requested.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -20,11 +18,10 @@ use stockade_wire::{COREDUMP_PIECE_BYTES, Coredumps, TaskId};
 
 use crate::private_file;
 
-/// What the guest of a task was at when it trapped: its functions, its memory and its globals, as a
-/// WebAssembly file in the form that debuggers read ([Coredump.md] of the tool conventions).
-///
-/// It is what the task's worker says, and a worker may have been taken over: open it with tools that
-/// expect anything. And it holds the task's data: whoever gets it can read them. See
+/// A core dump of a guest that trapped: its functions, memory and globals, as a WebAssembly file
+/// for debuggers ([Coredump.md] of the tool conventions).
+/// It comes from the task's worker, which may be under its guest's control: open it only with tools
+/// that tolerate hostile files. It contains the task's data. See
 /// [`PoolBuilder::coredumps`](crate::PoolBuilder::coredumps).
 ///
 /// [Coredump.md]: https://github.com/WebAssembly/tool-conventions/blob/main/Coredump.md
@@ -38,29 +35,29 @@ struct Pieces {
 }
 
 impl Coredump {
-    /// Writes it to the file `path`, which only its owner may read. Replaces a file that is there once
-    /// all is written.
+    /// Atomically writes it to the file `path`, which only its owner may read: to a temporary file,
+    /// then renames it.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// If the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> io::Result<()> {
         private_file::write(path.as_ref(), |file| {
             self.pieces().try_for_each(|piece| file.write_all(piece))
         })
     }
 
-    /// All of it, in pieces as they came.
+    /// All of its bytes, in the pieces in which they arrived.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.0.pieces.iter().map(Vec::as_slice)
     }
 
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub fn bytes(&self) -> u64 {
         self.pieces().map(|piece| piece.len() as u64).sum()
     }
 
-    /// How many bytes at the end of the guest's memory are left out, because there was no room or no
-    /// time for them; they read as zero.
+    /// How many bytes at the end of the guest's memory are truncated, because of the dump's maximum
+    /// or the task's deadline; they read as zero.
     pub fn left_out(&self) -> u64 {
         self.0.left_out
     }
@@ -74,7 +71,7 @@ impl fmt::Debug for Coredump {
     }
 }
 
-/// The dump that a worker is about to have said.
+/// The dump that a worker is sending.
 pub(crate) struct Incoming {
     task: TaskId,
     pieces: Pieces,
@@ -88,7 +85,7 @@ impl fmt::Debug for Incoming {
 }
 
 impl Incoming {
-    /// The dump of `task`, of which nothing is there yet.
+    /// An empty dump of `task`.
     pub(crate) fn new(task: TaskId) -> Self {
         Self { task, pieces: Pieces::default(), bytes: 0 }
     }
@@ -98,7 +95,8 @@ impl Incoming {
         self.task
     }
 
-    /// Takes the next piece. False where it is none as an honest worker sends: then nothing is kept.
+    /// Adds the next piece. Returns false if an honest worker would not send it; then nothing is
+    /// kept.
     pub(crate) fn push(&mut self, piece: Vec<u8>, left_out: u64, wanted: &Coredumps) -> bool {
         let Pieces { pieces, left_out: told } = &mut self.pieces;
         // Else very many small ones would take far more memory than there are bytes in them.

@@ -8,11 +8,11 @@
 //! ```
 //!
 //! It owns the processes and the payloads, and works in whichever thread holds the
-//! [`EventLoop`](crate::event_loop::EventLoop)'s lock. It never blocks; so a worker that does not read, a caller that
-//! does not collect and a guest that does not end hold up nobody else.
+//! [`EventLoop`](crate::event_loop::EventLoop)'s lock. It never blocks; so a worker that does not
+//! read, a caller that does not take results and a guest that does not end delay nothing else.
 //!
-//! Deliberately absent: decisions. Which task runs where, and what a death means, is the
-//! [`Dispatcher`]'s to say.
+//! Deliberately absent: decisions. The [`Dispatcher`] decides which task runs where, and what a
+//! death means.
 
 mod entries;
 mod hear;
@@ -41,7 +41,7 @@ use entries::Entries;
 use look::Looks;
 use stockade_dispatcher::{Dispatcher, Event, Moment, RequestId, ShutdownMode, Submission};
 
-/// What callers ask of the driver.
+/// Requests of callers to the driver.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// The driver says where it keeps the batch.
@@ -50,14 +50,14 @@ pub(crate) enum Request {
     CancelRunning(TaskId),
     /// None of these batches' tasks is to start: their map was cancelled.
     CancelMap(Vec<TaskRange>),
-    /// Start so many workers, or as many as there is work for; tell `started` how many.
+    /// Start this many workers, or as many as there is work for; send their number to `started`.
     SpawnWorkers {
         request: RequestId,
         count: Option<usize>,
         started: Sender<usize>,
     },
     SetIdleTimeout(Option<Duration>),
-    /// Tell `done` when no task and no worker is left.
+    /// Signal `done` when no task and no worker is left.
     Join {
         join: u64,
         done: Sender<()>,
@@ -77,7 +77,7 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    /// Its caller is told that there is nobody to tell.
+    /// Its caller gets an error, since the driver has ended.
     pub(crate) fn refuse(self) {
         if let Self::Submit(entry, _) = self {
             entry.refuse();
@@ -90,7 +90,7 @@ pub(crate) struct Parts {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) supervisor: Supervisor,
     pub(crate) poller: Arc<Poller>,
-    /// For every worker but its number and name.
+    /// The setup of every worker, except its id and name.
     pub(crate) setup: Setup,
     pub(crate) pool_name: String,
     pub(crate) modules: Vec<Loadable>,
@@ -109,7 +109,7 @@ pub(crate) struct Driver {
     now: Moment,
     /// When the timer rings next.
     timer: Option<Moment>,
-    /// When to look for results that were not rung for.
+    /// When to look for results without a bell.
     looks: Looks,
     /// Whether this turn's caller looks by itself when one is due.
     dozes: bool,
@@ -121,11 +121,11 @@ pub(crate) struct Driver {
     entries: Entries,
     /// Workers that were sent something in this turn.
     unflushed: Vec<WorkerId>,
-    /// Workers that have rung, or have more to say than they were heard; each once, and in turn.
+    /// Workers that have rung, or have unread messages; each once, in turn.
     unheard: VecDeque<WorkerId>,
-    /// Steps of hearing that are left in this turn.
+    /// Remaining receive steps of this turn.
     steps_left: usize,
-    /// Messages that were heard in this turn.
+    /// Messages received in this turn.
     heard: usize,
     wakers: Wakers,
     /// Callers of `join` that wait.
@@ -145,10 +145,10 @@ pub(crate) struct Driver {
 /// Commands of one turn; and messages of one worker before what is overdue is declared late.
 const BATCH_MAX: usize = 1024;
 
-/// Steps of hearing in one turn, whoever talks: about a millisecond. A message is one.
+/// Receive steps in one turn, of all workers: about a millisecond. A message is one step.
 const TURN_STEPS_MAX: usize = 1024;
 
-/// Steps of them for one worker, so that one that talks without end does not keep others waiting.
+/// Receive steps for one worker, so that a flood of one does not delay others.
 const WORKER_STEPS_MAX: usize = 256;
 
 /// Steps that a read of a socket counts for: a system call takes as long as some messages.
@@ -204,13 +204,13 @@ impl Driver {
         std::mem::take(&mut self.wakers)
     }
 
-    /// How many messages of workers this turn has heard.
+    /// How many messages of workers this turn has received.
     pub(crate) fn take_heard(&mut self) -> usize {
         std::mem::take(&mut self.heard)
     }
 
-    /// Does what is to be done: requests, what workers say, deadlines, and what the dispatcher makes
-    /// of it all. Ends every turn.
+    /// Handles requests, messages of workers and deadlines, and performs the dispatcher's actions.
+    /// Ends every turn.
     pub(crate) fn look_around(&mut self, requests: &Receiver<Request>) {
         self.take_request(None, requests);
     }
@@ -238,7 +238,7 @@ impl Driver {
         self.hear_called();
         self.perform();
         if self.parts.dispatcher.poll_timeout().is_some_and(|at| at <= self.now) {
-            // What has ended in time and was not rung for is not late, whoever else has talked.
+            // A result that was in time but has no bell is not late.
             self.hear_before_deadlines();
             self.perform();
             self.parts.dispatcher.handle_timeout(self.now);
@@ -264,8 +264,8 @@ impl Driver {
         }
     }
 
-    /// Has the timer ring no later than the next deadline. Most deadlines never come, so one that
-    /// moved away is not worth a system call.
+    /// Sets the timer to the next deadline at the latest. Most deadlines are never reached, so
+    /// moving it later is not worth a system call.
     fn set_timer(&mut self) {
         self.timer = self.timer.filter(|at| *at > self.now);
         let due = self.parts.dispatcher.poll_timeout();
@@ -361,7 +361,7 @@ impl Driver {
             }
             Request::Started { worker, process } => self.started(worker, process),
             Request::Outgrown(worker, excess) => {
-                // To the dispatcher this is a death as any other that the pool did not want.
+                // For the dispatcher this is an unexpected death.
                 if let Some(process) = self.workers.get_mut(&worker) {
                     process.end_for_memory(excess);
                 }

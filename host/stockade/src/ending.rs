@@ -1,12 +1,12 @@
-//! Endings: what it takes to end a pool, in whichever thread that is.
+//! Endings: ends a pool, in any thread.
 //!
 //! ```text
 //! begin: the pool takes no more tasks, its driver is told ─► finish: waits, kills what is late, joins
 //! ```
 //!
-//! Callers' code also runs on pools' own threads: a waker where a worker's answer was heard, a
-//! subscriber of `tracing` where a worker was started. Such a thread cannot wait for a pool's end,
-//! because that may wait for it. So an end that begins there is finished by a thread of its own.
+//! Callers' code also runs on pools' own threads: wakers, and subscribers of `tracing`. Such a
+//! thread cannot wait for a pool's end, which may wait for the thread. So a shutdown that begins
+//! there is completed by a thread of its own.
 //!
 //! Invariant: a pool ends, wherever its end begins and wherever the last `Pool` is dropped.
 
@@ -23,9 +23,9 @@ use stockade_dispatcher::ShutdownMode;
 /// How to end a pool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum How {
-    /// In order; what takes longer than it has any reason to is killed.
+    /// In order; tasks and workers that take too long are killed.
     Shutdown,
-    /// The same, and what has not ended after this is killed.
+    /// The same, but tasks and workers that have not ended after this time are killed.
     Within(Duration),
     /// After everything that was submitted has finished.
     Drain,
@@ -46,7 +46,7 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// Ends the pool, and waits for that, except on one of its own threads. Says whether it was this
+    /// Ends the pool, and waits for that, except on one of its own threads. Returns whether it was this
     /// that began the end.
     pub(crate) fn end(self: &Arc<Self>, how: How) -> bool {
         let deadline = self.deadline(how);
@@ -57,9 +57,9 @@ impl Ending {
         }
         let this = self.clone();
         let thread = std::thread::Builder::new().name(format!("{}-end", self.pool));
-        // Nobody can join it who would not wait for this very thread; it ends with the pool.
+        // Not joined, since joining it could wait for this thread; it ends with the pool.
         if thread.spawn(move || this.finish(how, deadline, first)).is_err() {
-            // Nobody is left to see to its deadline.
+            // The driver has ended, and cannot enforce the deadline.
             let _ = self.link.tell(Request::Shutdown(ShutdownMode::Kill));
         }
         first
@@ -68,7 +68,7 @@ impl Ending {
     /// When to kill what has not ended.
     fn deadline(&self, how: How) -> Option<Instant> {
         let time = match how {
-            // The longest that an orderly shutdown has any reason to take.
+            // The maximum time of an orderly shutdown.
             How::Shutdown => {
                 let running = self.wall_time.unwrap_or(self.grace_period);
                 running.saturating_add(self.grace_period)

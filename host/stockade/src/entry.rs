@@ -1,5 +1,4 @@
-//! Batches as the driver holds them: what their tasks are called with, their attempts, and what their
-//! ends become.
+//! Batches in the driver: arguments, attempts, and outcomes of their tasks.
 //!
 //! ```text
 //! submit ─► One: a task ─────────────────┐
@@ -7,8 +6,8 @@
 //! map ─► Map: items without handles ─────┘                                            └─► Inbox
 //! ```
 //!
-//! All of it belongs to the driver, and so needs no lock; what callers need to know is in the cell, or
-//! in the map's inbox.
+//! All of it belongs to the driver, and so needs no lock; state for callers is in the cell, or in
+//! the map's inbox.
 
 mod map;
 mod several;
@@ -56,7 +55,7 @@ pub(crate) struct Answer {
     pub(crate) finished: Finished,
     /// Where the input lies, and perhaps the result, if that is a file of the worker's.
     pub(crate) memory: Option<Arc<SharedMemory>>,
-    /// What its guest was at.
+    /// Its core dump.
     pub(crate) dump: Option<Coredump>,
 }
 
@@ -79,7 +78,7 @@ struct Ended<'a> {
 }
 
 impl Entry {
-    /// Who has a task, or had it last.
+    /// The worker that has a task, or had it last.
     pub(crate) fn worker_of(&self, task: TaskId) -> Option<WorkerId> {
         match self {
             Self::One(one) => one.worker(),
@@ -211,7 +210,7 @@ impl Entry {
         }
     }
 
-    /// `worker` is gone with tasks that it may have started, before it is known what becomes of them.
+    /// `worker` is gone with tasks that it may have started; they are not resolved yet.
     pub(crate) fn lost(&mut self, tasks: TaskRange, worker: WorkerId) {
         match self {
             Self::One(one) => one.lost(worker),
@@ -229,7 +228,7 @@ impl Entry {
         }
     }
 
-    /// `worker` says that a task has emitted an item. False where it may not say so.
+    /// `worker` reports an emitted item. Returns false if it may not.
     pub(crate) fn emit(&mut self, task: TaskId, worker: WorkerId, item: Vec<u8>) -> bool {
         match self {
             Self::One(one) => one.cell.id == task && one.emit(worker, item),
@@ -269,7 +268,7 @@ impl Entry {
         }
     }
 
-    /// Its tasks are refused, as their callers are told: they were never the pool's.
+    /// Its tasks are refused: their callers get an error, and they never belonged to the pool.
     pub(crate) fn refuse(self) {
         match self {
             Self::One(one) => one.refuse(),
@@ -279,7 +278,7 @@ impl Entry {
     }
 }
 
-/// What a task's end gives its caller. `payload` is what it was called with.
+/// A task's outcome for its caller. `payload` has its arguments.
 fn result_of(
     spec: &TaskSpec,
     Ended { resolution, exit, answer }: Ended<'_>,

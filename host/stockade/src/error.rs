@@ -85,7 +85,7 @@ pub enum BuildError {
         /// Why.
         source: SubmitError,
     },
-    /// The lockdown that the builder requires cannot be had, or is not known.
+    /// The lockdown that the builder requires is not available, or is not known.
     #[error(transparent)]
     Lockdown(#[from] LockdownError),
     /// The machine refused something, or ended a process; no module is to blame.
@@ -591,7 +591,7 @@ pub enum BrokenError {
     /// Workers die before they are ready, again and again. This is how the last of them ended.
     #[error("no worker can start: {}", .0.fault)]
     WorkersCannotStart(MachineError),
-    /// The module could not be initialised for want of something that the machine refused.
+    /// The module could not be initialised for lack of something that the machine refused.
     #[error(transparent)]
     Machine(MachineError),
 }

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! callers ──tell──► requests ─┐
-//! workers ──poller─────────────┼──► turn: the driver, by the thread that has its lock ──► wakers, after it
-//! clock ────timer─────────────┘
+//! workers ──bells──────────────┼──► turn: the driver, by the thread that has its lock ──► wakers,
+//! after it clock ────timer─────────────┘
 //!
-//! the pool's own thread: waits for poller, always
-//! a caller that waits for a result: waits for poller too, if no other does, and so is woken first
+//! the pool's own thread: waits on the poller, always a caller that waits for a result: waits on
+//! the poller too, if no other does, and so is woken first
 //! ```
 //!
 //! There is one driver and a lock around it, and no thread that it belongs to. Who has something to
@@ -20,11 +20,11 @@
 //! leaves while there is more rings the bell, for the pool's own thread or for who leads. A worker that
 //! rings while others have the lock stands once among the [`Calls`], however often it does.
 //!
-//! A caller that waits *leads*: it waits for poller itself, hears its worker's answer, and goes. One
-//! caller leads at a time, the others wait on their tasks' cells. What a leader waits for may be
-//! ended by another thread; that one rings for it.
+//! A waiting caller *leads*: it waits on the poller itself, receives its worker's answer, and
+//! returns. One caller leads at a time, the others wait on their tasks' cells. What a leader waits
+//! for may be ended by another thread; that one rings for it.
 //!
-//! Invariant: nothing of a caller's runs under the lock; wakers are collected and called after it.
+//! Invariant: no caller's code runs under the lock; wakers are collected and called after it.
 
 mod calls;
 mod own_thread;
@@ -47,7 +47,8 @@ use crate::poller::{PollEvent, Poller};
 use crate::shared::Shared;
 use crate::sync::wake;
 
-/// What a leader waits for, as a number that the code which ends it knows too; 0 is nothing.
+/// The number that a leader waits for, which is also known to the code that completes it; 0 is
+/// none.
 pub(crate) type Awaited = u64;
 
 /// How a leader waits.
@@ -75,23 +76,23 @@ const NAP: Duration = Duration::from_millis(1);
 /// bell is seldom needed, and together some milliseconds at most.
 const CATCH_UP_TURNS_MAX: usize = 2;
 
-/// Where all meet. It outlives the driver: then there is nothing left to do.
+/// The loop that all threads share. It outlives the driver: then there is nothing left to do.
 #[derive(Debug)]
 pub(crate) struct EventLoop {
     /// `None` before the pool has begun and after it has ended.
     driver: Mutex<Option<Driver>>,
     requests: (Sender<Request>, Receiver<Request>),
-    /// What the pool's own thread was rung for while somebody else worked.
+    /// Bells for the pool's own thread while another thread worked.
     calls: Calls,
-    /// None where there are no workers, as in the models of what callers share.
+    /// `None` without workers, as in models.
     poller: Option<Arc<Poller>>,
     shared: Arc<Shared>,
     ended: AtomicBool,
     /// Whether another task changes nothing before the next turn.
     saturated: AtomicBool,
-    /// Whether a caller waits for poller.
+    /// Whether a caller waits on the poller.
     led: AtomicBool,
-    /// What for, while it does nothing else.
+    /// The number it waits for.
     awaited: AtomicU64,
     /// How often one has led that dozed.
     leads: AtomicU64,
@@ -125,7 +126,7 @@ impl EventLoop {
         }
     }
 
-    /// What is left for the driver, in tests that have none.
+    /// The queued requests, in tests without a driver.
     #[cfg(all(test, shuttle))]
     pub(crate) fn told(&self) -> Receiver<Request> {
         self.requests.1.clone()
@@ -137,7 +138,8 @@ impl EventLoop {
         self.catch_up();
     }
 
-    /// Tells the driver. Works for it if nobody else does, and never waits for somebody who does.
+    /// Sends a request to the driver. Runs turns if no other thread does, and never waits for one
+    /// that does.
     ///
     /// # Errors
     /// [`SubmitError::Closed`] where the driver has ended.
@@ -150,7 +152,7 @@ impl EventLoop {
         if let Ok(guard) = self.driver.try_lock()
             && self.requests.1.is_empty()
         {
-            // Nothing was said before it that is not done: it needs no place in the queue.
+            // All earlier requests are done, so it need not be queued.
             self.turn(guard, |driver| {
                 driver.take_request(request.take(), &self.requests.1);
             });
@@ -182,15 +184,15 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Has the driver hear whatever was left for it.
+    /// Lets the driver handle all queued requests.
     pub(crate) fn settle(&self) {
         if !self.requests.1.is_empty() {
             self.ask(|_| ());
         }
     }
 
-    /// Asks the driver, after everything that it was told before; `None` where it has ended. Waits
-    /// for the thread that works for it, which is never for long.
+    /// Asks the driver, after all earlier requests; `None` if it has ended. Blocks shortly if
+    /// another thread runs a turn.
     pub(crate) fn ask<T>(&self, question: impl FnOnce(&Driver) -> T) -> Option<T> {
         let guard = self.lock();
         let mut answer = None;
@@ -202,8 +204,8 @@ impl EventLoop {
         answer
     }
 
-    /// Works until nothing is left or somebody else works, for some turns at most: then another thread
-    /// goes on.
+    /// Runs turns until nothing is left or another thread works, at most some turns: then another
+    /// thread continues.
     fn catch_up(&self) {
         for _ in 0..CATCH_UP_TURNS_MAX {
             if self.is_quiet() {
@@ -232,7 +234,7 @@ impl EventLoop {
         }
     }
 
-    /// Whether nobody has left anything for the driver.
+    /// Whether the queue is empty.
     fn is_quiet(&self) -> bool {
         self.requests.1.is_empty() && self.calls.is_empty()
     }
@@ -248,7 +250,7 @@ impl EventLoop {
         }));
         let gone = match &worked {
             Ok(_) if !driver.has_ended() => None,
-            // Even a driver that panics lets nobody wait for ever.
+            // Even if the driver panics, no thread waits forever.
             Ok(_) | Err(_) => guard.take(),
         };
         drop(guard);
@@ -265,7 +267,7 @@ impl EventLoop {
         }
     }
 
-    /// The driver has nothing more to do: whatever is still in it ends as it is dropped.
+    /// The driver has nothing more to do: dropping it ends everything still in it.
     fn end(&self, driver: Driver) {
         self.ended.store(true, Ordering::Release);
         self.saturated.store(false, Ordering::Relaxed);
@@ -291,7 +293,8 @@ impl EventLoop {
         let (mut events, mut leads) = (Vec::new(), 0);
         while !self.ended.load(Ordering::Acquire) {
             poller.wait(None, &mut events);
-            // What came with a bell first: nobody else will hear of it, and a leader may need it.
+            // First the messages of a bell: no other thread will get it, and a leader may need
+            // them.
             self.hear_in_time(&events);
             if events.contains(&PollEvent::Bell) {
                 self.pass_on(poller);
@@ -311,7 +314,7 @@ impl EventLoop {
     }
 
     /// A bell that was heard here may have been for a leader that was about to wait. It is rung
-    /// again, and nobody else waits for poller until the leader has heard it.
+    /// again, and no other thread waits on the poller until the leader has received it.
     fn pass_on(&self, poller: &Poller) {
         if self.awaited.load(Ordering::SeqCst) == 0 {
             return;
@@ -324,7 +327,7 @@ impl EventLoop {
         self.own_thread_waits.store(false, Ordering::SeqCst);
     }
 
-    /// Has the driver hear what was rung for: now, or by the thread that works for it.
+    /// Lets the driver receive after a bell: now, or by the thread that works for it.
     fn hear_in_time(&self, events: &[PollEvent]) {
         match self.driver.try_lock() {
             Ok(guard) => self.hear_with(guard, events, Lead::Listening),
@@ -362,8 +365,8 @@ impl EventLoop {
         self.catch_up();
     }
 
-    /// Waits for poller in the calling thread until `done` says so or `deadline` comes. False, at
-    /// once, where another caller does already. The code that makes `done` true calls
+    /// Waits on the poller in the calling thread until `done` returns true or `deadline` comes.
+    /// Returns false at once if another caller already does. The code that makes `done` true calls
     /// [`done`](Self::done) with `awaited` after that.
     pub(crate) fn lead(
         &self,
@@ -386,7 +389,7 @@ impl EventLoop {
                     self.look_for(how, &mut done)
                 }
             };
-            // Not even a flood holds up who does not wait any longer.
+            // A flood does not keep a thread that no longer waits.
             if heard && deadline.is_none_or(|deadline| Instant::now() < deadline) {
                 continue;
             }
@@ -431,7 +434,7 @@ impl EventLoop {
         self.hear_busy(self.lock(), how)
     }
 
-    /// Whether something was written and not heard, if nobody else works for the driver.
+    /// Whether there are unread messages, if no other thread works for the driver.
     fn has_written(&self) -> bool {
         let driver = self.driver.try_lock();
         driver.is_ok_and(|driver| driver.as_ref().is_none_or(Driver::has_written))
@@ -468,7 +471,7 @@ impl EventLoop {
         heard
     }
 
-    /// Says that what a leader may wait for has come true.
+    /// Reports that a leader's number is done.
     pub(crate) fn done(&self, awaited: Awaited) {
         fence(Ordering::SeqCst);
         if self.awaited.load(Ordering::SeqCst) == awaited

@@ -1,4 +1,4 @@
-//! How worker processes end, for people who ask why.
+//! How worker processes end.
 
 use std::fmt;
 
@@ -13,38 +13,38 @@ pub struct WorkerExit {
     pub pid: u32,
     /// The signal that killed it.
     pub signal: Option<i32>,
-    /// Its exit code. Where there is neither, [`is_unknown`](Self::is_unknown).
+    /// Its exit code. If there is neither, see [`is_unknown`](Self::is_unknown).
     pub code: Option<i32>,
-    /// Whether memory ran out, as far as its host can tell: the worker said so with its exit code, or
-    /// it was killed by a SIGKILL that its host had not sent, and the kernel had killed processes for
-    /// want of memory while it lived. The kernel counts for the whole machine, so the latter is
-    /// likely and not certain. A worker that aborted because it could not go on without memory is not
-    /// told apart from others that aborted.
+    /// Whether memory ran out, if the host can tell: either the worker reported it with its exit
+    /// code, or it got a SIGKILL that the host had not sent, and the kernel's out-of-memory killer
+    /// was active during its life. The latter is likely but not certain, since that counter is of
+    /// the whole machine. A worker that aborted for lack of memory cannot be told from others that
+    /// aborted.
     pub out_of_memory: bool,
-    /// Why its host ended it, where it had more memory than its limits allow. Guests cannot: this is
-    /// native code that has got around the kernel's own limits.
+    /// Set if its host ended it because it had more memory than its limits allow. A guest cannot do
+    /// this: only native code gets around the kernel's own limits.
     pub memory_excess: Option<MemoryExcess>,
 }
 
-/// What is said of an end whose status could not be had.
+/// The text for an unknown end.
 pub(crate) const UNKNOWN: &str =
     "ended, and how is unknown: this program ignores SIGCHLD or waits for every child";
 
 impl WorkerExit {
-    /// Whether it is not known how it ended. A program that ignores SIGCHLD, or waits for every child,
-    /// takes the status of its workers away; before Linux 6.15 the kernel does not keep another.
+    /// Whether its end is unknown. A program that ignores SIGCHLD, or waits for every child, takes
+    /// the status of its workers away; before Linux 6.15 the kernel does not keep another.
     pub fn is_unknown(&self) -> bool {
         self.signal.is_none() && self.code.is_none()
     }
 
-    /// Whether it was ended by a signal that nothing which a guest or this program does brings about: from
-    /// outside, by a person, another program, or the kernel for want of memory.
+    /// Whether it was ended from outside, by a signal that neither a guest nor this program causes:
+    /// by a person, another program, or the out-of-memory killer.
     pub(crate) fn is_from_outside(&self) -> bool {
         const OUTSIDE: [i32; 4] = [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
         self.memory_excess.is_none() && self.signal.is_some_and(|signal| OUTSIDE.contains(&signal))
     }
 
-    /// Of a worker of which nothing is known.
+    /// The exit of a worker with unknown end.
     pub(crate) fn unknown() -> Self {
         Self {
             worker: "worker".into(),

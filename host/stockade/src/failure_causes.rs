@@ -1,4 +1,4 @@
-//! FailureCauses: what went wrong last, kept until the dispatcher says that it broke the pool.
+//! FailureCauses: the last failures, kept until the dispatcher decides that one broke the pool.
 //!
 //! Deliberately absent: whether it did.
 
@@ -9,7 +9,7 @@ use stockade_wire::Failure;
 use crate::{BrokenError, MachineError, MachineFault, TaskError, WorkerExit};
 use stockade_dispatcher::BrokenCause;
 
-/// What is done where a worker is started, as an error says it.
+/// The operation in errors about starting a worker.
 pub(crate) const START: &str = "start a worker";
 
 fn start(why: String) -> MachineError {
@@ -45,8 +45,8 @@ impl FailureCauses {
         }
     }
 
-    /// Notes how a worker ended, with what it said itself or what was wrong with what it said: that tells
-    /// most.
+    /// Records how a worker ended, with its own message or the error in its messages, which is most
+    /// precise.
     pub(crate) fn note_end(&mut self, exit: &WorkerExit, failure: Option<String>) {
         let fault = match failure {
             Some(failure) => MachineFault::Process(format!("{}: {failure}", exit.worker)),

@@ -1,16 +1,16 @@
-//! The footprint of a process: what it really takes of the machine's memory, as its host sees it.
+//! The footprint of a process: its real memory usage, as its host sees it.
 //!
 //! ```text
 //! /proc/PID/status: RssAnon + VmSwap + VmPTE ─► more than its limit and the overshoot? ─► it is ended
 //! ```
 //!
-//! The kernel holds a process to `RLIMIT_DATA`, and its filter keeps it from having what that does not
-//! count. This is for what neither has thought of, page tables included.
+//! The kernel enforces `RLIMIT_DATA`, and the filter prevents memory that it does not count. This
+//! catches all other memory, including page tables.
 //!
 //! What is not counted: files, which belong to those who made them. An artefact is sealed, and a
 //! worker's payload files have a length that is the host's own.
 //!
-//! Deliberately absent: who is looked at when, and who ends a process. Each owner does that, see
+//! Deliberately absent: when to sample, and ending processes. Each owner does that, see
 //! [`vigil`](crate::vigil) for workers.
 
 use std::fmt;
@@ -68,14 +68,14 @@ impl MemoryAllowance {
         Self { bytes: 0 }
     }
 
-    /// What is wrong with a process that has so much.
+    /// The excess of a process with this much memory.
     pub(crate) fn excess(self, seen_bytes: u64) -> Option<MemoryExcess> {
         let Self { bytes: allowed_bytes } = self;
         (seen_bytes > allowed_bytes).then_some(MemoryExcess { allowed_bytes, seen_bytes })
     }
 }
 
-/// A process whose memory its owner looks at.
+/// A process whose memory its owner samples.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weighed {
     pub(crate) pid: u32,
@@ -83,13 +83,14 @@ pub(crate) struct Weighed {
 }
 
 impl Weighed {
-    /// What is wrong with the memory that it takes now.
+    /// The excess of its present memory.
     pub(crate) fn excess(&self) -> Option<MemoryExcess> {
         self.allowance.excess(of(self.pid)?)
     }
 }
 
-/// What the process `pid` takes now, in bytes; `None` where it is gone, or the system does not tell.
+/// The present memory of the process `pid`, in bytes; `None` if it is gone, or the system does not
+/// tell.
 pub(crate) fn of(pid: u32) -> Option<u64> {
     // Some 20 µs.
     counted_in(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)

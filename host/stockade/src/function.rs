@@ -14,8 +14,8 @@ use crate::target::Target;
 use crate::task::{TaskHandle, TaskResult};
 use crate::{Pool, RunError, SliceError, SubmitError};
 
-/// A function of a pool's module, looked up once: its tasks need no name any more, and the options that
-/// they have in common are checked once. Holds its pool. A clone is the same function.
+/// A function of a pool's module, looked up once. Its tasks need no name, and their common options
+/// are checked once. Holds its pool. A clone is the same function.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -55,10 +55,10 @@ impl<T> fmt::Debug for Function<T> {
 }
 
 impl Pool {
-    /// Looks up a function, whose tasks' results become a `T`.
+    /// Looks up a function with results of type `T`.
     ///
     /// # Errors
-    /// [`SubmitError`] where there is none of that name, or the pool takes no tasks of it.
+    /// [`SubmitError`] if there is no such function, or the pool accepts none of its tasks.
     pub fn function<T: TaskResult>(
         &self,
         target: impl Into<Target>,
@@ -70,23 +70,23 @@ impl Pool {
 }
 
 impl<T: TaskResult> Function<T> {
-    /// The same function, whose tasks have these options: a priority, retries, tighter limits, a label,
-    /// or another answer to a full pool.
+    /// The same function with these options for its tasks: priority, retries, tighter limits, a
+    /// label, and what to do when the pool is full.
     ///
     /// # Errors
-    /// [`SubmitError`] where the limits are looser than the pool's.
+    /// [`SubmitError`] if a limit is looser than the pool's.
     pub fn options(mut self, options: TaskOptions) -> Result<Self, SubmitError> {
         self.spec = self.pool.core.spec_of(&self.target, &options)?;
         self.options = options;
         Ok(self)
     }
 
-    /// What is called, as the caller named it.
+    /// The target, as the caller named it.
     pub fn target(&self) -> &str {
         &self.spec.target
     }
 
-    /// The pool that the function is of.
+    /// The function's pool.
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
@@ -102,7 +102,7 @@ impl<T: TaskResult> Function<T> {
     /// Submits a task, as [`Pool::submit`].
     ///
     /// # Errors
-    /// [`SubmitError`]: nothing was queued.
+    /// [`SubmitError`]; nothing was queued.
     pub fn submit(&self, arguments: impl Arguments) -> Result<TaskHandle<T>, SubmitError> {
         let mut known = Some(self.spec.clone());
         let core = &self.pool.core;
@@ -130,7 +130,7 @@ impl<T: TaskResult> Function<T> {
         self.map_of(items.into_iter())
     }
 
-    /// Submits a task for every item of `items` at once, and gives the results in order, as
+    /// Submits a task for every item of `items` at once, and returns the results in order, as
     /// [`Pool::map_all`].
     pub fn map_all<A, I>(&self, items: I) -> MapAll<T>
     where
@@ -140,32 +140,31 @@ impl<T: TaskResult> Function<T> {
         self.map(items).submit_all()
     }
 
-    /// Applies it to every item of a slice, and gives the results in the items' order: the fastest way
-    /// for many numbers. For functions over numbers, of one parameter and one result: an `i32` or a
-    /// `u32` is an `i32` of WebAssembly, an `i64` or a `u64` an `i64`. Floats keep their bits, those of
-    /// a NaN too. Blocks until all have ended, or one has failed.
+    /// Applies the function to every item of a slice, and returns the results in the items' order:
+    /// the fastest way for many numbers. The function must have one parameter and one result that
+    /// are numbers: `i32` and `u32` are WebAssembly's `i32`, `i64` and `u64` its `i64`. Floats keep
+    /// their bits, also those of a NaN. Blocks until all items have ended, or one has failed.
+    /// The slice is sent to the workers in pieces. The first pieces are single items. Later ones
+    /// are sized to take about 2 ms by the time of earlier pieces, at most 256 KiB of items or
+    /// results, and get smaller towards the end. With
+    /// [`Limits::deterministic`](crate::Limits::deterministic) each piece but the last has 4,096
+    /// items. A piece is one task of the pool, with the function's options:
     ///
-    /// The slice goes to the workers in pieces. The first are single items, and the others as many as
-    /// take about 2 ms by what those before took, 256 KiB of items or results at most, and fewer towards
-    /// the end. With [`Limits::deterministic`](crate::Limits::deterministic) each but the last has 4,096
-    /// items. A piece is one task of the pool, with the options of the function:
-    ///
-    /// - **It runs in one fresh instance.** What an item leaves there, later items of its piece see, and
-    ///   no other piece or caller does. In a pool with [`Instances::PerWorker`](crate::Instances) it
-    ///   runs in the worker's own.
-    /// - Its limits on time, memory and output hold for all its items together, and the one on fuel for
-    ///   each. A piece never has more results than its limit on output allows. Where a few items take
-    ///   thousands of times as long as those before them, a piece may pass its time: then use
-    ///   [`map`](Self::map).
-    /// - A retry, after its worker was lost, begins with its first item again.
-    /// - In a pool that limits its pending tasks it waits for room as [`submit`](Self::submit), if nothing
-    ///   of this slice is under way.
-    ///
-    /// What items write, log, emit or tell of their progress is dropped.
+    /// - **It runs in one fresh instance.** Later items of its piece see the state that an item
+    ///   leaves; other pieces and callers do not. In a pool with
+    ///   [`Instances::PerWorker`](crate::Instances) it runs in the worker's own.
+    /// - Its limits on time, memory and output apply to all its items together, the limit on fuel
+    ///   to each item. A piece never has more results than its output limit allows. If a few items
+    ///   take thousands of times as long as earlier ones, a piece may exceed its wall time: then
+    ///   use [`map`](Self::map).
+    /// - A retry, after its worker was lost, starts again with its first item.
+    /// - In a full pool it waits like [`submit`](Self::submit), if no other piece of this slice is
+    ///   under way.
+    /// Output, logs, emitted items and progress of the calls are dropped.
     ///
     /// # Errors
-    /// [`SliceError`], and no results: the first failure in the items' order. Pieces that have not
-    /// started are cancelled then, and those that run end unheard.
+    /// [`SliceError`], the first failure in the items' order, and no results. Pieces that have not
+    /// started are then cancelled, and the results of running ones are ignored.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

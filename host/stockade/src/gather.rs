@@ -1,6 +1,5 @@
 //! Several tasks at once: waiting for all, collecting their results, taking them as they end.
-//!
-//! Every wait here takes a timeout, `None` being for ever; when it passes, the tasks go on.
+//! Every wait here takes a timeout, or `None` for none; when it passes, the tasks go on.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, VecDeque};
@@ -21,15 +20,15 @@ pub struct WaitTimeout(pub Duration);
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CollectError {
-    /// The first task, in their order, that gave no result.
+    /// The error of the first task, in their order, that gave no result.
     #[error(transparent)]
     Task(#[from] TaskError),
-    /// The time ran out first.
+    /// The timeout passed first.
     #[error(transparent)]
     Timeout(#[from] WaitTimeout),
 }
 
-/// Blocks until every task has ended or `timeout` has passed; says whether all have ended.
+/// Blocks until every task has ended or `timeout` has passed; returns whether all have ended.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -54,8 +53,8 @@ where
 /// Blocks for the results of all tasks, in the tasks' order.
 ///
 /// # Errors
-/// [`CollectError`]: the first error in the tasks' order, or `timeout` passed before a task ended
-/// that comes before any error.
+/// [`CollectError`]: the first error in the tasks' order, or a timeout before all tasks in front of
+/// it had ended.
 pub fn collect<T, H>(
     handles: impl IntoIterator<Item = H>,
     timeout: impl Into<Option<Duration>>,
@@ -77,7 +76,7 @@ where
     Ok(results)
 }
 
-/// Gives the tasks as they end; with [`AsDone::ordered`] in their own order, each once it has ended.
+/// Returns an iterator over the tasks as they end, or with [`AsDone::ordered`] in their own order.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -100,7 +99,7 @@ pub fn as_done<T: TaskResult>(handles: impl IntoIterator<Item = TaskHandle<T>>) 
 pub struct AsDone<T: TaskResult> {
     order: Order<T>,
     timeout: Option<Duration>,
-    /// Set when the first task is asked for.
+    /// Set at the first call of `next`.
     deadline: Option<Instant>,
 }
 
@@ -108,12 +107,12 @@ pub struct AsDone<T: TaskResult> {
 enum Order<T: TaskResult> {
     Completion(TaskFilter<T>),
     Submission(VecDeque<TaskHandle<T>>),
-    /// The time ran out.
+    /// The timeout has passed.
     Over,
 }
 
 impl<T: TaskResult> AsDone<T> {
-    /// Gives the tasks in their own order.
+    /// Yields the tasks in their own order.
     #[must_use]
     pub fn ordered(mut self) -> Self {
         if let Order::Completion(filter) = self.order {
@@ -122,8 +121,8 @@ impl<T: TaskResult> AsDone<T> {
         self
     }
 
-    /// Ends with an error where the next task has not ended when so much time has passed since the
-    /// first was asked for.
+    /// Ends with an error if the next task has not ended when `timeout` has passed since the first
+    /// call of `next`.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -156,7 +155,7 @@ impl<T: TaskResult> Iterator for AsDone<T> {
     }
 }
 
-/// Tasks that go in at any time and come out as they end.
+/// A set of tasks that are taken out as they end.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -192,12 +191,12 @@ impl<T: TaskResult> Default for TaskFilter<T> {
 }
 
 impl<T: TaskResult> TaskFilter<T> {
-    /// An empty one.
+    /// An empty filter.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Puts a task in, ended or not.
+    /// Adds a task, ended or not.
     pub fn put(&mut self, handle: TaskHandle<T>) {
         let number = self.put;
         self.put += 1;
@@ -210,40 +209,40 @@ impl<T: TaskResult> TaskFilter<T> {
         self.under_way.insert(number, handle);
     }
 
-    /// Puts several in.
+    /// Adds several tasks.
     pub fn populate(&mut self, handles: impl IntoIterator<Item = TaskHandle<T>>) {
         handles.into_iter().for_each(|handle| self.put(handle));
     }
 
-    /// How many are in it.
+    /// The number of tasks in it.
     pub fn len(&self) -> usize {
         self.under_way.len()
     }
 
-    /// Whether none is in it.
+    /// Whether it has no tasks.
     pub fn is_empty(&self) -> bool {
         self.under_way.is_empty()
     }
 
-    /// Takes out the next task that ends; blocks for it. `None` where none is in it.
+    /// Blocks for the next task that ends, and takes it out. `None` if the filter is empty.
     pub fn get(&mut self) -> Option<TaskHandle<T>> {
         self.next_until(None).unwrap_or(None)
     }
 
-    /// Takes out the next task that has ended; `None` where none has.
+    /// Takes out the next task that has ended; `None` if none has.
     pub fn try_get(&mut self) -> Option<TaskHandle<T>> {
         self.ended.try_next().and_then(|number| self.under_way.remove(&number))
     }
 
-    /// As [`get`](Self::get), for at most `timeout`.
+    /// As [`get`](Self::get), but blocks at most for `timeout`.
     ///
     /// # Errors
-    /// [`WaitTimeout`]: none has ended in time, and all are still in it.
+    /// [`WaitTimeout`]: none has ended in time; all stay in the filter.
     pub fn get_timeout(&mut self, timeout: Duration) -> Result<Option<TaskHandle<T>>, WaitTimeout> {
         self.next_until(deadline::after(timeout)).map_err(|TimedOut| WaitTimeout(timeout))
     }
 
-    /// Takes all out as they end. `None` waits for ever.
+    /// Takes all out as they end. `None` is no timeout.
     pub fn get_all(&mut self, timeout: impl Into<Option<Duration>>) -> AsDone<T> {
         let filter = std::mem::take(self);
         let mut all = AsDone { order: Order::Completion(filter), timeout: None, deadline: None };

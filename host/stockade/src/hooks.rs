@@ -1,5 +1,4 @@
-//! Hooks: the functions that frame a pool's tasks, its initializer and its finalizer, from what the
-//! builder is given to what workers are sent.
+//! Hooks: a pool's initializer and finalizer, from the builder's settings to the workers' messages.
 //!
 //! Deliberately absent: when they run, and what their failure means.
 
@@ -13,13 +12,13 @@ use crate::payload::Payload;
 use crate::target::{Callable, CallableKind, ModuleEntry, Target, task_of};
 use crate::{BuildError, SubmitError};
 
-/// A function that frames the tasks, and what it is called with.
+/// An initializer or finalizer, and its arguments.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Hook {
     /// The module's name and the function's.
     pub target: (String, String),
-    /// What it is called with.
+    /// Its arguments.
     pub arguments: GivenArguments,
 }
 
@@ -37,7 +36,8 @@ impl Hook {
     }
 }
 
-/// A function that frames the tasks, and its arguments: encoded once its target is known.
+/// An initializer or finalizer from the builder; its arguments are encoded once its target is
+/// known.
 pub(crate) struct GivenHook {
     target: Target,
     encode: Box<EncodeFor>,

@@ -1,6 +1,7 @@
-//! Inputs: what the tasks of a batch are called with, one behind the other.
+//! Inputs: the inputs of a batch's tasks, one after another.
 //!
-//! Small ones of a kind stand in one buffer; whatever is long, lent or a command is a batch of its own.
+//! Small ones of a kind share one buffer; a long or lent input, or a command, is a batch of its
+//! own.
 //!
 //! Invariant: there are as many inputs as tasks, and all are of one kind.
 

@@ -5,11 +5,9 @@
 //! use stockade::{Limits, Pool, TaskError};
 //!
 //! # std::env::set_current_dir("../../target/wasm32-wasip1/guest")?;
-//! // A module that strangers wrote, and what one of their tasks may use.
-//! let pool = Pool::builder()
-//!     .module("wordcount.wasm")
-//!     .max_workers(2)
-//!     .limits(Limits::default().wall_time(Duration::from_secs(5)).memory_bytes(64 << 20))
+//! // An untrusted module, and the limits of each of its tasks. let pool = Pool::builder()
+//! .module("wordcount.wasm") .max_workers(2)
+//! .limits(Limits::default().wall_time(Duration::from_secs(5)).memory_bytes(64 << 20))
 //! #   .worker_program(stockade::WorkerProgram::Path("../../debug/stockade-worker".into()))
 //!     .build()?;
 //!
@@ -17,28 +15,25 @@
 //! let words: u64 = pool.run("word_count", ("to be or not to be",))?;
 //! assert_eq!(words, 6);
 //!
-//! // A task in the background, and what is known of it afterwards.
-//! let handle = pool.submit::<Vec<(String, u64)>>("top_words", ("a b a", 1))?;
-//! assert_eq!(handle.result()?, [("a".to_string(), 2)]);
+//! // A task in the background, and its report. let handle = pool.submit::<Vec<(String,
+//! u64)>>("top_words", ("a b a", 1))?; assert_eq!(handle.result()?, [("a".to_string(), 2)]);
 //! println!("took {:?}, {} bytes", handle.report().wall_time, handle.report().memory_peak_bytes);
 //!
-//! // Many tasks, lazily and in order; an error is an item and ends nothing else.
-//! let lines = ["whether 'tis nobler", "in the mind to suffer"];
-//! let counts: Vec<u64> = pool.map("word_count", lines).collect::<Result<_, _>>()?;
-//! assert_eq!(counts, [3, 5]);
+//! // Many tasks, lazily and in order; a failed item does not end the map. let lines = ["whether
+//! 'tis nobler", "in the mind to suffer"]; let counts: Vec<u64> = pool.map("word_count",
+//! lines).collect::<Result<_, _>>()?; assert_eq!(counts, [3, 5]);
 //!
-//! // What a caller got wrong is told before anything runs.
-//! let refused = pool.run::<u64>("word_cuont", ("",)).unwrap_err();
-//! assert!(refused.to_string().contains("did you mean `word_count`?"));
+//! // A caller's mistake is an error before anything runs. let refused =
+//! pool.run::<u64>("word_cuont", ("",)).unwrap_err(); assert!(refused.to_string().contains("did you
+//! mean `word_count`?"));
 //!
 //! pool.shutdown();
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Modules and targets
-//!
-//! A module is compiled to `wasm32-wasip1` in any language. What can be called in it, a *target*, is
-//! told apart by itself:
+//! A module is compiled to `wasm32-wasip1` from any language. A *target* is what can be called in
+//! it:
 //!
 //! | target | is | called with |
 //! |---|---|---|
@@ -50,80 +45,76 @@
 //! one pool may share worker processes, so a pool is one domain of trust: two tenants, two pools.
 //!
 //! # Instances
-//!
-//! With [`Instances::PerTask`], the default, every task starts from the same pristine state and
-//! leaves nothing behind. An initializer then runs once, and its effect becomes part of that state
-//! at no cost per task. With [`Instances::PerWorker`] an instance lives as long as its worker and
-//! keeps its state. See [`PoolBuilder::initializer`] and [`PoolBuilder::finalizer`].
+//! With [`Instances::PerTask`], the default, every task starts from the same state and leaves
+//! nothing behind. An initializer then runs once, and its effect is part of that state, at no cost
+//! per task. With [`Instances::PerWorker`] an instance lives as long as its worker and keeps its
+//! state. See [`PoolBuilder::initializer`] and [`PoolBuilder::finalizer`].
 //!
 //! # Limits and grants
 //!
 //! [`Limits`] bound each task's time, memory, tables, fuel, result and output; each has a default.
 //! At the deadline of a task its worker is killed and another takes its place, so guest code runs at
 //! full speed; `interruptible` makes a deadline a trap with a backtrace instead, at a cost.
-//! [`Grants`] open directories and environment variables; by default a guest reaches nothing.
+//! [`Grants`] give access to directories and environment variables; by default a guest has access
+//! to nothing.
 //!
 //! # Tasks
 //!
 //! [`TaskHandle`] waits, polls, awaits and cancels; [`TaskHandle::on_done`] calls back on threads of
 //! the pool's own. [`wait`], [`collect`], [`as_done`] and [`TaskFilter`] follow several at once.
 //! [`TaskOptions`] give one task a priority, retries after a lost worker, tighter limits, a label.
-//! A cancel is exact: where it says true, the task's code never runs.
+//! A cancel is exact: if it returns true, the task's code never runs.
 //!
-//! [`Pool::map`] is lazy and bounded, [`Pool::map_all`] eager; both in order or as results come, in
-//! chunks if need be, and as `futures` streams with the feature `stream`.
-//! [`Function::map_slice`] applies a function over numbers to a whole slice of them, as columns.
-//! [`PoolBuilder::max_pending_tasks`] bounds what waits, and [`WhenFull`] says what a submission does
-//! then.
+//! [`Pool::map`] is lazy and bounded, [`Pool::map_all`] eager; both in order or as results
+//! complete, and as `futures` streams with the feature `stream`. [`Function::map_slice`] applies a
+//! function over numbers to a whole slice of them, as columns. [`PoolBuilder::max_pending_tasks`]
+//! bounds the queue, and [`WhenFull`] says what a submission does when it is
+//! full.
 //!
 //! # Large data
-//!
-//! A [`SharedBuffer`] is lent to a task and comes back with its result: the guest has it as its own
-//! memory, so nothing is copied. [`Bytes`] of any length are copied once on the way there, and their
-//! result once on the way back where [`Pool::run`] or a map gives it.
+//! A [`SharedBuffer`] is lent to a task and comes back with its result: it is part of the guest's
+//! memory, so nothing is copied. [`Bytes`] are copied once on the way to the guest, and results of
+//! [`Pool::run`] and of maps once on the way back.
 //!
 //! # Errors
 //!
 //! One type for each question: [`BuildError`], could the pool be built; [`SubmitError`], was the task
 //! accepted; [`TaskError`], how did it end, with [`TaskError::fault`] for whose fault it was;
-//! [`BrokenError`], what broke the pool; [`SliceError`], which item of a slice failed. A task that traps, panics, overruns a limit or loses its
-//! worker costs nobody else anything. [`TaskReport`] tells what each used.
+//! [`BrokenError`], what broke the pool; [`SliceError`], which item of a slice failed. A task that
+//! traps, panics, exceeds a limit or loses its worker affects no other task. [`TaskReport`] has the
+//! resources that a task used.
 //!
 //! # Workers
 //!
 //! Workers are processes of the program `stockade-worker` (see [`PoolBuilder::worker_program`]).
-//! They start when there is work, are replaced when they die, and close when idle; none outlives the
-//! pool's program, however that ends. [`Pool::join`] empties a pool, [`Pool::drain`],
-//! [`Pool::shutdown`] and [`Pool::kill`] end it; a module whose tasks kill worker after worker is put
-//! under [`Quarantine`]. [`Pool::test`] tells whether all of it works where it is to run.
-//!
-//! A module is compiled whenever a pool is built, unless [`PoolBuilder::cache`] names a [`Cache`] where
-//! what was compiled is kept; what somebody changed there is compiled again.
-//!
-//! Nothing of this crate parses WebAssembly or links an engine: modules are compiled in processes of
+//! They start when there is work, are replaced when they die, and close when idle. None outlives
+//! the pool's program, even if it is killed. [`Pool::join`] empties a pool, [`Pool::drain`],
+//! [`Pool::shutdown`] and [`Pool::kill`] end it; a module whose tasks kill worker after worker is
+//! put under [`Quarantine`]. [`Pool::test`] checks that all of it works on this machine.
+//! A module is compiled whenever a pool is built, unless [`PoolBuilder::cache`] names a [`Cache`]
+//! of compiled modules; an entry that was changed is not used.
+//! This crate neither parses WebAssembly nor links an engine: modules are compiled in processes of
 //! their own, and every byte that comes back from a worker is checked.
 //!
 //! # Seeing inside
-//!
-//! The library tells what it does by [`tracing`](https://docs.rs/tracing): a span for each task, within
-//! the span that submits it, and events of workers and pools, under the targets `stockade::task`,
-//! `stockade::worker`, `stockade::compile` and `stockade::pool`. Nothing is told, at no cost, unless
-//! the program installs a subscriber that asks for them.
+//! The library emits [`tracing`](https://docs.rs/tracing) data: a span for each task, within the
+//! span that submits it, and events of workers and pools, under the targets `stockade::task`,
+//! `stockade::worker`, `stockade::compile` and `stockade::pool`. Without a subscriber this costs
+//! nothing.
 //!
 //! With the feature `metrics`, a pool that asks for it (`PoolBuilder::metrics`) has counters, gauges and
 //! histograms for an operator.
 //!
 //! [`TaskError::backtrace`] names a guest's functions and [`Pool::locate`] finds their lines. A pool that
-//! is [deterministic](Limits::deterministic) can [record](Pool::record) a task that failed, and
-//! whoever has the [`Recording`] run it again.
+//! is [deterministic](Limits::deterministic) can [record](Pool::record) a failed task, and the
+//! [`Recording`] can be run again.
 //!
 //! # What confines a worker
-//!
-//! Workers and compilers lock themselves down before they read anything hostile: a filter of system
-//! calls, [Landlock](Layer::Landlock), namespaces and more, each layer where the machine has it.
-//! [`Pool::lockdown`] says what became of each, [`PoolBuilder::lockdown`] with [`Lockdown::require`]
-//! makes a missing one an error. What each stops, and what is not promised, is in the repository's
-//! `docs/threat-model.md`.
+//! Workers and compilers lock themselves down before they read hostile input: with a seccomp
+//! filter, [Landlock](Layer::Landlock), namespaces and more, each layer if the machine supports it.
+//! [`Pool::lockdown`] returns the state of each layer; [`PoolBuilder::lockdown`] with
+//! [`Lockdown::require`] makes a missing one an error. The repository's `docs/threat-model.md` says
+//! what each layer stops, and what is not promised.
 //!
 //! ```no_run
 //! use stockade::{Layer, Lockdown, Pool};

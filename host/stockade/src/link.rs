@@ -1,4 +1,4 @@
-//! The link: how a task's handles reach their pool without keeping it alive.
+//! The link from a task's handles to their pool, which does not keep it alive.
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
@@ -39,17 +39,17 @@ impl Link {
         u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Says which pool this leads to; the first time counts.
+    /// Sets the pool; the first call counts.
     pub(crate) fn lead_to(&self, core: Weak<Core>) {
         let _ = self.core.set(core);
     }
 
-    /// The pool, if somebody still holds it.
+    /// The pool, if it is still alive.
     pub(crate) fn pool(&self) -> Option<Pool> {
         self.core.get().and_then(Weak::upgrade).map(Pool::from_core)
     }
 
-    /// Leaves word for the driver, which hears it in time. Never waits for another thread.
+    /// Queues a request for the driver's next turn. Never waits for another thread.
     ///
     /// # Errors
     /// As [`tell`](Self::tell).
@@ -57,7 +57,7 @@ impl Link {
         self.event_loop.leave(request)
     }
 
-    /// Tells the driver. Never waits for another thread.
+    /// Sends a request to the driver. Never waits for another thread.
     ///
     /// # Errors
     /// [`SubmitError::Closed`] where the driver has ended.

@@ -1,11 +1,11 @@
-//! Lockdown as a pool's owner sees it: what became of each layer in both roles, found out by asking
-//! one process of each.
+//! Lockdown reports for a pool's owner: the state of each layer in both roles, from one process of
+//! each.
 //!
-//! Such a process confines itself as every other of its role does, says how far it came, and ends;
-//! no guest is ever in it. A report is believed because nothing hostile has run before it is made.
+//! Such a process locks itself down as all of its role do, reports the result, and exits; it never
+//! runs a guest. The report is trusted because no hostile code runs before it.
 //!
-//! Invariant: where a layer is required, every process checks it by itself before it reads anything
-//! hostile. The question here only gives the answer sooner, and as a value.
+//! Invariant: every process itself checks required layers before it reads hostile input. The report
+//! here only gives the answer earlier, and as a value.
 
 use std::io;
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::{
     deadline,
 };
 
-/// What became of each layer in a pool's processes.
+/// The state of each layer in a pool's processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolLockdown {
@@ -34,12 +34,12 @@ pub struct PoolLockdown {
 }
 
 impl PoolLockdown {
-    /// Whether both roles may be called sandboxed, which none is without its system-call filter.
+    /// Whether both roles are sandboxed: their seccomp filters are fully on.
     pub fn is_sandboxed(&self) -> bool {
         self.worker.is_sandboxed() && self.compiler.is_sandboxed()
     }
 
-    /// The layers that `lockdown` requires and that are not on in full, by the role's name.
+    /// The layers that `lockdown` requires and that are not fully on, with the role's name.
     pub fn missing(&self, lockdown: &Lockdown) -> Vec<(&'static str, LayerReport)> {
         let of = |role, report: &LockdownReport| {
             let missing = report.missing(lockdown);
@@ -49,11 +49,11 @@ impl PoolLockdown {
     }
 }
 
-/// Why a pool's lockdown is not as required, or not known.
+/// Why a pool's lockdown is not as required, or cannot be determined.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum LockdownError {
-    /// A layer that is required is not on in full.
+    /// A required layer is not fully on.
     #[error(
         "a {role} would run without the required layer `{}` in full: {}; `stockade doctor` lists \
          every layer of this machine",
@@ -65,7 +65,7 @@ pub enum LockdownError {
         /// The first such layer.
         missing: LayerReport,
     },
-    /// It could not be started or spoken to.
+    /// The process could not be started, or did not answer.
     #[error("cannot ask a {role} for its lockdown: {}", source.fault)]
     Unreachable {
         /// Which process.
@@ -98,12 +98,12 @@ impl LockdownError {
 
 crate::shown::debug_as_text!(LockdownError, LockdownError::next_step);
 
-/// What this machine has of each layer of the `lockdown`, without a pool: for a program that checks
-/// before it starts, and for `stockade doctor`. Blocks for as long as two processes take to start, a
-/// few milliseconds.
+/// The state of each layer of `lockdown` on this machine, without a pool: for a program that checks
+/// before it starts, and for `stockade doctor`. Blocks for a few milliseconds, while two processes
+/// start.
 ///
 /// # Errors
-/// [`BuildError::NoWorkerProgram`], [`BuildError::Lockdown`] where a process cannot be asked.
+/// [`BuildError::NoWorkerProgram`], [`BuildError::Lockdown`] if a process cannot be asked.
 ///
 /// ```no_run
 /// use stockade::{Layer, Level, Lockdown};
@@ -139,18 +139,18 @@ pub fn lockdown(
     ask(&program, &setup).map_err(BuildError::Lockdown)
 }
 
-/// How long a process may take to confine itself; it is a matter of milliseconds.
+/// How long a process may take to lock itself down; it takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The most bytes of a report.
 const REPORT_BYTES_MAX: usize = 64 << 10;
 
-/// What such a process is called in process lists.
+/// The process's name in process lists.
 const TITLE: &str = "stockade-doctor";
 
 const OUT_OF_TURN: &str = "it answers out of turn";
 
-/// Makes sure that processes with `setup` have what it requires.
+/// Checks that processes with `setup` have all required layers.
 pub(crate) fn check(program: &Path, setup: &Setup) -> Result<(), LockdownError> {
     let lockdown = &setup.confinement.lockdown;
     if !lockdown.requires_anything() {
@@ -162,7 +162,7 @@ pub(crate) fn check(program: &Path, setup: &Setup) -> Result<(), LockdownError> 
     }
 }
 
-/// Asks one process of each role, as they would be with `setup` but for what it requires.
+/// Asks one process of each role, started with `setup` but without requirements.
 pub(crate) fn ask(program: &Path, setup: &Setup) -> Result<PoolLockdown, LockdownError> {
     let lockdown = setup.confinement.lockdown.clone().require_nothing();
     let worker = of_role(program, Role::Worker, "worker", &lockdown, |worker| {

@@ -1,15 +1,16 @@
-//! Faults of the machine: what it refused, or did to a process, while a pool was built or ran.
+//! Faults of the machine: operations that it refused, and processes that it ended, while a pool was
+//! built or ran.
 //!
 //! ```text
 //! io::Error ──────► MachineError::of: errno, limits of this process ─► MachineFault ─► next step
 //! end of a process ─► died, in `compile` ──────────────────────────────►┘
 //! ```
 //!
-//! Invariant: none of these says anything about a module. A caller that throws refused modules
-//! away keeps those that met one of these.
+//! Invariant: none of these is a module's fault. A caller that discards refused modules keeps a
+//! module after one of these.
 //!
-//! Deliberately absent: what a module may be blamed for, which is a
-//! [`RefusedReason`](crate::RefusedReason) or a [`TaskError`](crate::TaskError).
+//! Deliberately absent: faults of a module, which are a [`RefusedReason`](crate::RefusedReason) or
+//! a [`TaskError`](crate::TaskError).
 
 use std::error::Error;
 use std::fmt;
@@ -21,13 +22,13 @@ use rustix::process::Resource;
 
 use crate::WorkerExit;
 
-/// Something could not be done because of the machine, or because of this installation of Stockade:
-/// never because of a module.
+/// An operation failed because of the machine or of this installation of Stockade, never because of
+/// a module.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {task}: {fault}")]
 #[non_exhaustive]
 pub struct MachineError {
-    /// What could not be done: `start a compiler`.
+    /// The operation that failed: `start a compiler`.
     pub task: String,
     /// Why.
     pub fault: MachineFault,
@@ -41,15 +42,15 @@ pub enum MachineFault {
     Limit {
         /// Its name: `RLIMIT_NOFILE`.
         name: &'static str,
-        /// How a shell shows and sets it: `ulimit -n`.
+        /// The shell command that shows and sets it: `ulimit -n`.
         shell: &'static str,
-        /// What it allows, in its own unit; `None` where it does not say.
+        /// Its value, in its own unit; `None` if unknown.
         allowed: Option<u64>,
     },
     /// The machine, or the container around this process, has no more of something: memory, processes,
     /// descriptors, space on a disk.
     Exhausted(String),
-    /// A device or a file that every Linux system has is not there, or cannot be used.
+    /// A device or a file that every Linux system has is missing, or cannot be used.
     System {
         /// Which.
         path: PathBuf,
@@ -63,19 +64,18 @@ pub enum MachineFault {
         /// The system's words.
         why: String,
     },
-    /// It took too long, and the process that it was waited for got the processor for little of that
-    /// time, if for any.
+    /// A process took too long, but got little or no processor time.
     Busy {
-        /// How long it was waited for.
+        /// How long the pool waited.
         waited: Duration,
-        /// How long it had a processor, as far as that is known.
+        /// Its processor time, if known.
         processor_time: Option<Duration>,
     },
     /// A process was ended by a signal from outside.
     Killed {
         /// The signal.
         signal: i32,
-        /// Whether the kernel ended processes for want of memory at that time.
+        /// Whether the kernel ended processes for lack of memory at that time.
         out_of_memory: bool,
     },
     /// A process failed, or answered what has no meaning: a worker program of another version, or a

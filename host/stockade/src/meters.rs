@@ -1,10 +1,10 @@
-//! Counters, gauges and histograms for operators, by the `metrics` facade: whatever recorder the
-//! program has installed gets them.
+//! Counters, gauges and histograms for operators, through the `metrics` facade, for any recorder
+//! that the program installs.
 //!
 //! Names and units are one table, [`METRICS`], which is also what [`describe_metrics`] tells the
 //! recorder; a test compares it with what a pool really counts.
 //!
-//! Invariant: as all that watches, a recorder's code runs under no lock of the pool's.
+//! Invariant: a recorder's code never runs under a lock of the pool.
 
 use metrics::{Unit, counter, gauge, histogram};
 
@@ -17,7 +17,7 @@ use crate::{Pool, WorkerState, watch};
 pub enum MetricKind {
     /// Only grows.
     Counter,
-    /// What it is at the time.
+    /// A present value.
     Gauge,
     /// A distribution.
     Histogram,
@@ -30,7 +30,7 @@ pub struct Metric {
     pub name: &'static str,
     /// What it is.
     pub kind: MetricKind,
-    /// What it counts, and by which labels beside `pool`.
+    /// What it measures, and its labels in addition to `pool`.
     pub help: &'static str,
     unit: Unit,
 }
@@ -121,7 +121,8 @@ pub const METRICS: &[Metric] = &[
     ),
 ];
 
-/// Tells the program's recorder what each of [`METRICS`] is. Once, after it was installed.
+/// Describes each of [`METRICS`] to the program's recorder. Call it once, after installing the
+/// recorder.
 pub fn describe_metrics() {
     for Metric { name, kind, help, unit } in METRICS {
         match kind {
@@ -165,9 +166,8 @@ pub(crate) fn worker_lost(pool: &str) {
 }
 
 impl Pool {
-    /// Sets the gauges among [`METRICS`] to what is so now. For whoever answers a scrape, before it is
-    /// answered, or every few seconds: counters and histograms need no such call. Blocks for as long
-    /// as the system takes to tell each worker's memory.
+    /// Updates the gauges among [`METRICS`]. Call it before each scrape, or every few seconds;
+    /// counters and histograms do not need it. Blocks while the system reads each worker's memory.
     pub fn sample_metrics(&self) {
         let pool = || self.name().to_owned();
         let workers = self.workers();

@@ -1,4 +1,4 @@
-//! Out-of-memory kills: how often the kernel has ended a process for want of memory.
+//! Out-of-memory kills: how often the kernel has ended a process for lack of memory.
 //!
 //! A SIGKILL does not say who sent it. The kernel counts its own before it sends them, so a worker
 //! that was killed by nobody known while the count rose most likely met the kernel.
@@ -11,7 +11,7 @@ use std::io::Read;
 /// More than the text of `/proc/vmstat` has, which is some 4 KiB.
 const VMSTAT_BYTES: usize = 16 << 10;
 
-/// Processes that the kernel has killed for want of memory since the machine started, in whatever
+/// Processes that the kernel has killed for lack of memory since the machine started, in whatever
 /// control group. `None` where it does not say.
 pub(crate) fn kills() -> Option<u64> {
     // Made anew at each reading, some 20 µs: for the start and the end of a process only. With room for

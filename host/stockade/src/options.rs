@@ -1,5 +1,5 @@
-//! What a caller may ask for one task: priority, retries, tighter limits, a label, and how long to
-//! wait for room.
+//! Options of one task: priority, retries, tighter limits, a label, and how long to wait when the
+//! pool is full.
 //!
 //! Deliberately absent: defaults of the pool, which the builder owns.
 
@@ -10,7 +10,7 @@ use stockade_wire::Limits;
 
 use crate::SubmitError;
 
-/// What one task asks for beyond its target and its arguments. See [`Pool::submit_with`].
+/// Options of one task. See [`Pool::submit_with`].
 ///
 /// ```
 /// use stockade::TaskOptions;
@@ -23,32 +23,32 @@ use crate::SubmitError;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TaskOptions {
-    /// Tasks of a higher priority start first, those of one priority in the order of their
-    /// submission. Strict: a task waits for as long as any of a higher priority does. Default: 0.
+    /// Tasks of a higher priority start first, those of equal priority in the order of submission.
+    /// A task waits while any task of a higher priority waits. Default: 0.
     pub priority: i32,
-    /// How often the task may be started again after its worker died while it ran; for tasks that
-    /// may run twice. A task that fails, traps or reaches a limit is not tried again. Default: 0.
+    /// How often the task is retried after its worker died while it ran; for tasks that may run
+    /// twice. A task that fails, traps or reaches a limit is not retried. Default: 0.
     pub retries: u32,
-    /// Limits of this task, none looser than the pool's: begin with `pool.limits().clone()`.
+    /// Limits of this task, none looser than the pool's: start from `pool.limits().clone()`.
     /// Default: the pool's.
     pub limits: Option<Limits>,
-    /// What reports and lists call the task beside its target. Default: nothing.
+    /// The task's label in reports and lists. Default: none.
     pub label: Option<String>,
-    /// What to do where the pool has no room for another pending task. Default: as the pool says.
+    /// What to do when the pool is full. Default: the pool's setting.
     pub when_full: Option<WhenFull>,
 }
 
-/// What a submission does when as many tasks are pending as the pool allows.
+/// What a submission does when the pool is full.
 ///
 /// See [`PoolBuilder::max_pending_tasks`](crate::PoolBuilder::max_pending_tasks).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
-    /// Blocks until a task starts or ends; in no order among those that block.
+    /// Blocks until a task starts or ends. Blocked submissions continue in no particular order.
     #[default]
     Block,
     /// Fails at once, with [`SubmitError::Full`].
     Fail,
-    /// Blocks for so long at most, then fails.
+    /// Blocks at most for this time, then fails.
     Wait(Duration),
 }
 

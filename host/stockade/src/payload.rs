@@ -1,4 +1,4 @@
-//! Payloads: what a task is called with, as it waits for its turn and as it travels.
+//! Payloads: a task's arguments, while it is queued and when it is sent.
 //!
 //! ```text
 //! arguments ─encode─► Payload ─lend─► Invocation ─► ring or socket
@@ -23,16 +23,16 @@ use stockade_wire::{
 
 use crate::buffer::BufferSlot;
 
-/// Semaphore in a window for what of a task's message is not its input.
+/// Bytes in a window for the rest of a task's message, except its input.
 pub(crate) const FIXED_BYTES: usize = 256;
 
-/// What a task is called with.
+/// A task's arguments.
 #[derive(Debug)]
 #[cfg_attr(test, derive(PartialEq))]
 pub enum Payload {
     /// Of a task.
     Task {
-        /// How they are written.
+        /// Their encoding.
         codec: Codec,
         /// Its encoded arguments.
         input: Box<[u8]>,
@@ -143,8 +143,8 @@ impl Payload {
         }
     }
 
-    /// What it takes of its worker's window: its variable part, and room for the rest. A body above
-    /// the in-line limit travels outside.
+    /// Its bytes in its worker's window: its variable part, and a constant for the rest. A body
+    /// above the in-line limit travels outside.
     pub(crate) fn inline_bytes(&self) -> usize {
         let variable = match self {
             Self::Task { input, .. } => input.len(),
@@ -160,7 +160,7 @@ impl Payload {
         }
     }
 
-    /// What the task is lent.
+    /// The buffer that the task is lent.
     pub(crate) fn buffer(&self) -> Option<&Arc<BufferSlot>> {
         match self {
             Self::Buffer(buffer) => Some(buffer),
@@ -197,7 +197,7 @@ impl Payload {
         }
     }
 
-    /// It as a call of the function of this number, and the descriptors beside it. Nothing is copied:
+    /// It as a call of the function of this number, and the descriptors with it. Nothing is copied:
     /// until it is [taken back](Self::take_back) there is nothing here.
     pub(crate) fn lend(&mut self, function: u32) -> (Invocation, Vec<OwnedFd>) {
         let export = Callee::Number(function);

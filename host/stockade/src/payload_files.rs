@@ -1,5 +1,4 @@
-//! Payload files: the memory files in which long inputs of one worker's tasks lie, as the host has
-//! them.
+//! Payload files on the host: the memory files of long inputs of one worker's tasks.
 //!
 //! Fresh memory costs as much as a copy, because the system clears it; so a worker has its files for
 //! life, and the next input takes the place of the last. No file ever goes to another worker.
@@ -8,7 +7,7 @@
 //! put(input) ─► Loan { placement, memory } ── as long as anybody holds it, the file is not free ──► put …
 //! ```
 //!
-//! Deliberately absent: counting. A file is free when nobody but this holds its memory.
+//! Deliberately absent: reference counting. A file is free when only this table holds its memory.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;

@@ -1,12 +1,12 @@
-//! Poller: what wakes a thread that waits for workers, in the kernel's hands.
+//! The poller: wakes a thread that waits for workers, by `epoll`.
 //!
-//! Workers' sockets, one timer and one bell of the host's own hang in one `epoll` set, each
+//! Workers' sockets, one timer and one bell of the host are in one `epoll` set, each
 //! edge-triggered: an event goes to one of the threads that wait, and to the one that began to wait
-//! last. So the pool's own thread may wait there always, and a caller who waits for a result beside
-//! it is woken instead of it, without a word between the two. Nothing but speed depends on that
-//! order.
+//! last. So the pool's own thread may wait there always, and a caller who waits for a result at the
+//! same time as it is woken instead of it, without a word between the two. Nothing but speed
+//! depends on that order.
 //!
-//! Invariant: whoever is given an event acts on it, or passes it on.
+//! Invariant: a thread that gets an event handles it, or passes it on.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -30,9 +30,9 @@ const EVENTS_MAX: usize = 64;
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PollEvent {
-    /// A worker's socket says something, or has ended: it is to be read until there is no more.
+    /// A worker's socket is readable, or has ended: it must be read until it is empty.
     Worker(WorkerId),
-    /// The time has come that was set.
+    /// The timer has expired.
     Timer,
     /// Somebody rang.
     Bell,
@@ -50,7 +50,7 @@ impl Poller {
     /// A set without workers.
     ///
     /// # Errors
-    /// Where the system has no descriptors left.
+    /// If the system has no descriptors left.
     pub(crate) fn new() -> io::Result<Self> {
         let set = epoll::create(CreateFlags::CLOEXEC)?;
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -62,15 +62,15 @@ impl Poller {
         Ok(poller)
     }
 
-    /// Hears `worker` from now on, what it has said before included, until the descriptor is closed.
+    /// Adds `worker`, including its earlier messages, until the descriptor is closed.
     ///
     /// # Errors
-    /// Where the system has no room left.
+    /// If the system has no room left.
     pub(crate) fn add_worker(&self, worker: WorkerId, socket: impl AsFd) -> io::Result<()> {
         self.add(worker.0, socket.as_fd())
     }
 
-    /// Hears a worker no more, and so gives up its socket.
+    /// Removes a worker, and closes its socket.
     pub(crate) fn remove_worker(&self, socket: impl AsFd) {
         // Fails only for what is not in the set.
         let _ = epoll::delete(&self.set, socket);

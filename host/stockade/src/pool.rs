@@ -1,15 +1,13 @@
-//! The pool: what callers hold, what can be asked of it, and how it ends.
+//! The pool: the handle that callers hold, its queries, and its shutdown.
 //!
 //! ```text
 //! Pool, Pool, … ──► Core ──► Link ◄── TaskCell ◄── TaskHandle
 //!                    │        └─► Shared, commands to the driver, callbacks
 //!                    └─► blueprint, counters, the pool's threads
 //! ```
-//!
-//! Invariant: nobody but pools holds the [`Core`], so the last of them ends it; handles reach it
-//! only through a link that does not keep it alive.
-//!
-//! Deliberately absent: submission, which is beside this in `submit`.
+//! Invariant: only `Pool`s hold the [`Core`], so the last of them ends it. Handles have a link to
+//! it that does not keep it alive.
+//! Deliberately absent: submission, which is in `submit`.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,14 +38,14 @@ use crate::worker::Loadable;
 use crate::{BrokenError, LockdownError, PoolBuilder, PoolLockdown, SubmitError, lockdown};
 use stockade_dispatcher::{Config, Dispatcher, RequestId};
 
-/// What the builder leaves to be started.
+/// The checked configuration of a pool that is not started.
 #[derive(Clone)]
 pub(crate) struct Blueprint {
     pub(crate) config: Config,
     pub(crate) max_pending_tasks: Option<usize>,
     pub(crate) when_full: WhenFull,
     pub(crate) shutdown_grace_period: Duration,
-    /// Whether the feature `metrics` counts what happens here.
+    /// Whether the feature `metrics` records this pool.
     pub(crate) metered: bool,
     pub(crate) program: PathBuf,
     pub(crate) setup: Setup,
@@ -62,14 +60,14 @@ pub(crate) struct Blueprint {
 /// A pool of worker processes that run the functions of its modules.
 ///
 /// Workers start when there is work for them, up to the maximum, and close when they have had none
-/// for a while. Every method may be called from any thread; none waits behind a running task but
-/// those that say so. A clone is the same pool; dropping the last shuts it down.
+/// for a while. Every method may be called from any thread; only methods that say so wait for
+/// running tasks. A clone is the same pool; dropping the last clone shuts the pool down.
 #[derive(Clone)]
 pub struct Pool {
     pub(crate) core: Arc<Core>,
 }
 
-/// What the clones of a pool share; its end is the pool's.
+/// Shared by the clones of a pool; dropping it ends the pool.
 pub(crate) struct Core {
     pub(crate) blueprint: Blueprint,
     pub(crate) link: Arc<Link>,
@@ -105,29 +103,29 @@ impl PartialEq for Pool {
 #[error("the pool did not become empty within {0:?}")]
 pub struct JoinTimeout(pub Duration);
 
-/// Making one.
+/// Building a pool.
 impl Pool {
-    /// Begins to build a pool.
+    /// Returns a builder.
     pub fn builder() -> PoolBuilder {
         PoolBuilder::default()
     }
 
-    /// Begins to build a pool of one worker.
+    /// Returns a builder of a pool of one worker.
     pub fn single() -> PoolBuilder {
         Self::builder().max_workers(1)
     }
 
-    /// Begins to build a pool of two workers.
+    /// Returns a builder of a pool of two workers.
     pub fn dual() -> PoolBuilder {
         Self::builder().max_workers(2)
     }
 
-    /// Begins to build a pool of three workers.
+    /// Returns a builder of a pool of three workers.
     pub fn triple() -> PoolBuilder {
         Self::builder().max_workers(3)
     }
 
-    /// Begins to build a pool of four workers.
+    /// Returns a builder of a pool of four workers.
     pub fn quad() -> PoolBuilder {
         Self::builder().max_workers(4)
     }
@@ -193,44 +191,44 @@ impl Pool {
     }
 }
 
-/// What it was built with.
+/// Configuration.
 impl Pool {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.core.blueprint.name
     }
 
-    /// The most workers it may have at a time.
+    /// The maximum number of workers.
     pub fn max_workers(&self) -> usize {
         self.core.blueprint.config.workers_max
     }
 
-    /// How long a worker stays without work, as last set; `None` for ever.
+    /// How long an idle worker stays before it closes, as last set; `None`: it never closes.
     pub fn idle_timeout(&self) -> Option<Duration> {
         self.core.link.shared.idle_timeout()
     }
 
-    /// After how many tasks a worker closes; `None` for never.
+    /// The number of tasks after which a worker closes; `None`: never.
     pub fn max_tasks_per_worker(&self) -> Option<u64> {
         self.core.blueprint.config.tasks_per_worker_max
     }
 
-    /// How many tasks may be pending; `None` for any number.
+    /// The maximum number of pending tasks; `None`: no maximum.
     pub fn max_pending_tasks(&self) -> Option<usize> {
         self.core.blueprint.max_pending_tasks
     }
 
-    /// What one task may use.
+    /// The limits of each task.
     pub fn limits(&self) -> &Limits {
         &self.core.blueprint.setup.limits
     }
 
-    /// What became of each layer of the lockdown in this pool's workers and compilers. The first call
-    /// asks one process of each role, started for it alone, and blocks for the few milliseconds that
-    /// takes; the answer is kept.
+    /// The state of each layer of the lockdown in this pool's workers and compilers. The first call
+    /// starts one process of each role to ask it, and blocks for a few milliseconds; the answer is
+    /// cached.
     ///
     /// # Errors
-    /// [`LockdownError`] where such a process could not be asked.
+    /// [`LockdownError`] if such a process could not be asked.
     ///
     /// ```no_run
     /// # let pool = stockade::Pool::builder().module("tasks.wasm").build()?;
@@ -248,31 +246,31 @@ impl Pool {
         Ok(self.core.lockdown.get_or_init(|| found))
     }
 
-    /// What runs before the first task, and with what.
+    /// The initializer and its arguments.
     pub fn initializer(&self) -> Option<&Hook> {
         self.core.blueprint.initializer.as_ref()
     }
 
-    /// What runs when a worker closes, and with what.
+    /// The finalizer, which runs when a worker closes, and its arguments.
     pub fn finalizer(&self) -> Option<&Hook> {
         self.core.blueprint.finalizer.as_ref()
     }
 
-    /// The program that its workers are processes of.
+    /// The program of its workers.
     pub fn worker_program(&self) -> &Path {
         &self.core.blueprint.program
     }
 
-    /// Its modules by name, each with what it holds.
+    /// Its modules by name, each with its description.
     pub fn modules(&self) -> impl Iterator<Item = (&str, &ModuleDescription)> {
         let modules = self.core.blueprint.modules.iter();
         modules.map(|module| (module.name.as_str(), &module.description))
     }
 }
 
-/// How things stand. Nothing here waits.
+/// State. Nothing here blocks.
 impl Pool {
-    /// Whether it takes tasks.
+    /// Checks whether the pool accepts tasks.
     ///
     /// # Errors
     /// [`SubmitError::Closed`] from the start of its shutdown, else [`SubmitError::Broken`] with the
@@ -281,7 +279,7 @@ impl Pool {
         self.core.check()
     }
 
-    /// The workers that are alive, as the driver last saw them, with the memory they have now.
+    /// The live workers, as the driver last saw them, with their present memory.
     pub fn workers(&self) -> Vec<WorkerInfo> {
         let workers = self.core.link.event_loop.ask(Driver::worker_infos);
         let mut workers = workers.unwrap_or_default();
@@ -291,32 +289,32 @@ impl Pool {
         workers
     }
 
-    /// How many workers are alive, whatever they do.
+    /// The number of live workers.
     pub fn count_workers(&self) -> usize {
         self.core.link.shared.counts().workers
     }
 
-    /// How many workers have a task.
+    /// The number of workers that have a task.
     pub fn count_busy_workers(&self) -> usize {
         self.core.link.shared.counts().busy
     }
 
-    /// How many workers are ready and have none.
+    /// The number of idle workers.
     pub fn count_free_workers(&self) -> usize {
         self.core.link.shared.counts().free
     }
 
-    /// How many tasks wait to be started.
+    /// The number of pending tasks.
     pub fn count_pending_tasks(&self) -> usize {
         // What was left for the driver is pending too.
         self.core.link.event_loop.settle();
         self.core.link.shared.counts().pending_tasks
     }
 
-    /// Tasks that the pool itself cancelled, by its shutdown or because it broke, in the order of
-    /// their submission, with what is needed to submit them elsewhere; after a [`kill`](Self::kill)
-    /// those that were running, too. Those that a handle cancelled
-    /// are not among them. Kept until the pool is dropped.
+    /// The tasks that the pool cancelled, by its shutdown or because it broke, in the order of
+    /// submission, with all that is needed to submit them elsewhere. After a [`kill`](Self::kill)
+    /// these include running tasks. Tasks that a handle cancelled are not included. Kept until the
+    /// pool is dropped.
     pub fn cancelled_tasks(&self) -> Vec<CancelledTask> {
         self.core.link.shared.cancelled_tasks()
     }
@@ -326,12 +324,12 @@ impl Pool {
         self.core.link.shared.is_closed()
     }
 
-    /// Whether a shutdown has ended: no task and no worker is left.
+    /// Whether a shutdown has completed: no task and no worker is left.
     pub fn is_terminated(&self) -> bool {
         self.core.link.shared.is_terminated()
     }
 
-    /// Whether the pool is broken; stays so after its shutdown.
+    /// Whether the pool is broken; also true after its shutdown.
     pub fn is_broken(&self) -> bool {
         self.broken().is_some()
     }
@@ -342,12 +340,12 @@ impl Pool {
     }
 }
 
-/// Its workers, and its end.
+/// Workers and shutdown.
 impl Pool {
-    /// Starts workers ahead of need, so many at most and up to the maximum; `None`: as many as there
-    /// are pending tasks without a worker. Blocks until their processes are made, not until they are
-    /// ready, and says how many these are; the first time that includes initialising the module. On one
-    /// of a pool's own threads, see [`shutdown`](Self::shutdown), it does not wait, and says 0.
+    /// Starts at most `count` workers ahead of need, up to the pool's maximum; `None`: one for each
+    /// pending task without a worker. Blocks until their processes exist, but not until they are
+    /// ready, and returns their number. The first call also initialises the module. On one of a
+    /// pool's own threads, see [`shutdown`](Self::shutdown), it does not block, and returns 0.
     ///
     /// # Errors
     /// As [`check`](Self::check), before or after.
@@ -366,7 +364,7 @@ impl Pool {
         Ok(started)
     }
 
-    /// Starts workers up to the maximum, as [`spawn_workers`](Self::spawn_workers).
+    /// As [`spawn_workers`](Self::spawn_workers), up to the pool's maximum.
     ///
     /// # Errors
     /// As [`check`](Self::check), before or after.
@@ -374,7 +372,8 @@ impl Pool {
         self.spawn_workers(self.max_workers())
     }
 
-    /// Changes how long a worker stays without work, also for those idle now; `None` for ever.
+    /// Changes how long an idle worker stays, also for workers that are idle now; `None`: it never
+    /// closes.
     ///
     /// # Errors
     /// As [`check`](Self::check).
@@ -392,8 +391,8 @@ impl Pool {
     /// pool stays open, and starts workers again when there is work.
     ///
     /// # Errors
-    /// [`JoinTimeout`] where that takes longer than `timeout`; everything goes on then. On one of a
-    /// pool's own threads, see [`shutdown`](Self::shutdown), nothing is waited for.
+    /// [`JoinTimeout`] if that takes longer than `timeout`; nothing is cancelled. On one of a
+    /// pool's own threads, see [`shutdown`](Self::shutdown), it does not block.
     pub fn join(&self, timeout: impl Into<Option<Duration>>) -> Result<(), JoinTimeout> {
         let (done, wait) = crossbeam_channel::bounded(1);
         let join = self.core.request_count.fetch_add(1, Ordering::Relaxed);
@@ -417,32 +416,30 @@ impl Pool {
     }
 
     /// Shuts the pool down: cancels pending tasks, waits for running ones within their wall times,
-    /// runs finalizers, waits for callbacks. Says false, and waits all the same, where a shutdown
-    /// had already begun.
-    ///
-    /// Ends in any case: after the wall time and the grace period, what still runs is killed, and a
-    /// callback that blocks is left behind.
-    ///
-    /// A waker or a subscriber of `tracing` may run on one of a pool's own threads, which cannot wait
-    /// for their own end: there this and every other way to end a pool, the drop of the last one
-    /// included, only begins it, and a thread named after the pool sees to the rest.
+    /// runs finalizers, and waits for callbacks. Returns false if a shutdown had already begun, and
+    /// waits for it too.
+    /// It always returns: after the wall time and the grace period, running tasks are killed, and a
+    /// callback that still blocks is abandoned.
+    /// A waker or a subscriber of `tracing` may run on one of a pool's own threads, which cannot
+    /// wait for their own end. There, all methods that end a pool, and the drop of the last `Pool`,
+    /// only begin the shutdown; a thread named after the pool completes it.
     pub fn shutdown(&self) -> bool {
         self.core.ending.end(How::Shutdown)
     }
 
-    /// As [`shutdown`](Self::shutdown), and kills what has not ended after `timeout`.
+    /// As [`shutdown`](Self::shutdown), but kills tasks and workers that have not ended after
+    /// `timeout`.
     pub fn shutdown_timeout(&self, timeout: Duration) -> bool {
         self.core.ending.end(How::Within(timeout))
     }
 
-    /// Shuts the pool down after everything that was submitted has finished. Blocks for as long as
-    /// that takes.
+    /// Shuts the pool down after all submitted tasks have ended. Blocks until then.
     pub fn drain(&self) -> bool {
         self.core.ending.end(How::Drain)
     }
 
-    /// Ends the pool now: running tasks are cancelled with their workers, finalizers do not run,
-    /// callbacks are not waited for.
+    /// Ends the pool now: kills workers, which cancels running tasks; runs no finalizers, and does
+    /// not wait for callbacks.
     pub fn kill(&self) -> bool {
         self.core.ending.end(How::Kill)
     }

@@ -48,7 +48,7 @@ const PROGRAM_VARIABLE: &str = "STOCKADE_WORKER";
 
 impl WorkerProgram {
     /// The executable: what the builder was told, else `STOCKADE_WORKER`, else `stockade-worker` or else
-    /// `stockade`, beside this program, one folder up, and then on PATH.
+    /// `stockade`, next to this program, one folder up, and then on PATH.
     pub(crate) fn find(chosen: Option<&Self>) -> Result<PathBuf, BuildError> {
         let this_program = std::env::current_exe();
         let mut tried = Vec::new();

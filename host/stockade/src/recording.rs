@@ -1,16 +1,14 @@
-//! Recordings: tasks with all that their runs depend on, to be run again.
+//! Recordings: tasks with all that their runs depend on, for replays.
 //!
 //! ```text
 //! Limits::deterministic ─► Pool::record(target, arguments) ─► Recording ─ ended ─► FILE
 //!                                                                │
 //!     same or not ◄─ compare ◄─ TaskHandle ◄─ submit ◄─ Pool ◄─ builder
 //! ```
-//!
-//! Invariant: a recording that comes from elsewhere can do what a stranger's module can, within
-//! limits that a pool allows anyway, and no more: the directories that the task was granted stand in
-//! it, and whoever replays it grants them, or not.
-//!
-//! Deliberately absent: what a granted directory held.
+//! Invariant: a recording from elsewhere can do no more than an untrusted module within a pool's
+//! limits. It names the directories that the task was granted, and the user who replays it grants
+//! them or not.
+//! Deliberately absent: the contents of granted directories.
 
 mod ending;
 mod file;
@@ -34,10 +32,8 @@ use crate::{Command, Hook, Pool, PoolBuilder, SubmitError, TaskError, TaskHandle
 
 pub use ending::RecordedEnd;
 
-/// One task, with the module, the arguments and the limits, among them the seed, that it ran with, and
-/// how it ended.
-///
-/// It holds the module and the arguments as they are: whoever gets it can read them.
+/// One task with its module, arguments, limits, seed, and outcome.
+/// It has the module and the arguments unencrypted: treat it as confidential as these.
 ///
 /// ```no_run
 /// use stockade::{Limits, Pool, Recording};
@@ -71,7 +67,7 @@ pub struct Recording {
     end: Option<RecordedEnd>,
 }
 
-/// What a task or an initializer was called with.
+/// The arguments of a task or an initializer.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 enum Given {
     Encoded(Codec, Vec<u8>),
@@ -89,7 +85,7 @@ pub enum RecordError {
     /// Its arguments lend a buffer or a descriptor.
     #[error("a task with a lent buffer or descriptor cannot be recorded")]
     Lent,
-    /// There is no such task, or it cannot be called so.
+    /// There is no such function, or the arguments do not fit.
     #[error(transparent)]
     Submit(#[from] SubmitError),
     /// The module's bytes could not be read back.
@@ -106,7 +102,7 @@ pub enum RecordingError {
     File {
         /// The file.
         path: PathBuf,
-        /// Whether it was to be written.
+        /// Whether writing failed, and not reading.
         writing: bool,
         /// Why.
         source: io::Error,
@@ -114,7 +110,7 @@ pub enum RecordingError {
     /// It is not a recording, or has another version.
     #[error("it is not a recording: {0}")]
     Format(&'static str),
-    /// It was cut off or changed since it was saved.
+    /// It was truncated or changed after it was saved.
     #[error("the recording is damaged: {0}")]
     Damaged(&'static str),
     /// Module and arguments together are larger than a recording may be.
@@ -124,8 +120,8 @@ pub enum RecordingError {
 
 /// Recording tasks.
 impl Pool {
-    /// What it takes to run a task of `target` with these `arguments` again, as this pool runs it.
-    /// Submits nothing; the task is one that was submitted beside.
+    /// Records a task of `target` with these `arguments`, as this pool would run it. Submits
+    /// nothing: submit the task separately.
     ///
     /// # Errors
     /// [`RecordError`]
@@ -203,9 +199,9 @@ fn bytes_of(source: &Source) -> io::Result<Vec<u8>> {
     Ok(SealedBytes::of(sealed)?.to_vec())
 }
 
-/// What is in it.
+/// Contents.
 impl Recording {
-    /// Notes how the task ended.
+    /// Adds the task's outcome.
     #[must_use]
     pub fn ended(mut self, result: &Result<Output, TaskError>) -> Self {
         self.end = Some(RecordedEnd::of(result));
@@ -217,7 +213,7 @@ impl Recording {
         &self.module
     }
 
-    /// The BLAKE3 hash of the module, in hexadecimal digits: tells it from every other.
+    /// The BLAKE3 hash of the module, in hexadecimal digits.
     pub fn module_digest(&self) -> String {
         blake3::hash(&self.wasm).to_hex().to_string()
     }
@@ -227,32 +223,31 @@ impl Recording {
         &self.function
     }
 
-    /// What the task might use, and the seed of its chance.
+    /// The task's limits, with the seed of its random numbers.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What the task might reach. A replay grants none of the directories unless its builder is told
-    /// to.
+    /// The task's grants. A replay grants none of the directories unless its builder does.
     pub fn grants(&self) -> &Grants {
         &self.grants
     }
 
-    /// How it ended, where that was noted.
+    /// Its outcome, if it was added.
     pub fn end(&self) -> Option<&RecordedEnd> {
         self.end.as_ref()
     }
 
-    /// Whether `result` is how the recorded task ended; false where that was not noted.
+    /// Whether `result` equals the recorded outcome; false if there is none.
     pub fn is_same(&self, result: &Result<Output, TaskError>) -> bool {
         self.end.as_ref().is_some_and(|end| end.is_same(&RecordedEnd::of(result)))
     }
 }
 
-/// Running it again.
+/// Replay.
 impl Recording {
-    /// A builder for a pool of one worker that runs the task as it ran: with its module, limits,
-    /// initializer and variables. Directories are not granted.
+    /// A builder of a pool of one worker with the task's module, limits, initializer and variables.
+    /// Directories are not granted.
     pub fn builder(&self) -> PoolBuilder {
         let variables = self.grants.variables().iter();
         let grants =
@@ -271,10 +266,11 @@ impl Recording {
         builder
     }
 
-    /// Submits the task to `pool`, which a [`builder`](Self::builder) of this recording made.
+    /// Submits the task to `pool`, which must come from this recording's
+    /// [`builder`](Self::builder).
     ///
     /// # Errors
-    /// [`SubmitError`], also where the recording is not what its module can be called with.
+    /// [`SubmitError`], also if the recorded arguments do not fit the module.
     pub fn submit(&self, pool: &Pool) -> Result<TaskHandle<serde::de::IgnoredAny>, SubmitError> {
         match &self.given {
             Given::Command(call) => {
@@ -285,7 +281,7 @@ impl Recording {
         }
     }
 
-    /// What the recorded command was called with; `None` of a function.
+    /// The arguments of a recorded command; `None` for a function.
     pub fn command_arguments(&self) -> Option<&[String]> {
         match &self.given {
             Given::Command(call) => Some(&call.args),
@@ -294,7 +290,7 @@ impl Recording {
     }
 }
 
-/// The command of a recording: without descriptors, which a recording that somebody made up may name.
+/// The command of a recording, without descriptors, which a forged recording may name.
 fn replayed(call: &CommandCall) -> Command {
     let mut names = call.args.iter().cloned();
     let command = Command::new(names.next().unwrap_or_default()).args(names);

@@ -1,4 +1,4 @@
-//! What is known of a task after its end, however it ended.
+//! Reports: facts about ended tasks.
 
 use std::time::Duration;
 
@@ -9,53 +9,53 @@ use crate::cell::TaskCell;
 use crate::coredump::Coredump;
 use crate::entry::Answer;
 
-/// What is known of one finished task.
+/// The report of an ended task.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskReport {
     /// The task.
     pub task: TaskId,
-    /// What was called, as the caller named it.
+    /// The target, as the caller named it.
     pub target: String,
-    /// What the caller called it.
+    /// Its label.
     pub label: Option<String>,
     /// How it ended.
     pub status: Status,
-    /// The worker that ran it last; `None` where it never ran.
+    /// The worker that ran it last; `None` if it never ran.
     pub worker: Option<WorkerId>,
-    /// How often it was handed to a worker and started, from 1; 0 where it never was.
+    /// The number of starts; 0 if it never started.
     pub attempt: u32,
-    /// When it was submitted, since its pool was made.
+    /// When it was submitted, counted from the pool's start.
     pub submitted: Duration,
-    /// From submission to its end, as the host saw it: `queue_wait` and `wall_time`, and what its way
-    /// to its worker and back took.
+    /// From submission to its end, as the host saw it: `queue_wait`, `wall_time`, and the time in
+    /// transit to its worker and back.
     pub lifetime: Duration,
-    /// From submission until it was started, or until its end where it never was.
+    /// From submission until it was started, or until its end if it never was.
     pub queue_wait: Duration,
-    /// From its start to its end: in the worker where the worker reported it, else as the host saw.
+    /// From its start to its end, as the worker reported it, else as the host saw it.
     pub wall_time: Duration,
-    /// Processor time its worker spent on it, right to 0.1 ms and never more than `wall_time`; zero
-    /// where the worker could not report.
+    /// Processor time of its worker for it, accurate to 0.1 ms and never more than `wall_time`;
+    /// zero if the worker did not report it.
     pub cpu_time: Duration,
-    /// Fuel used, where it is counted.
+    /// Fuel used, if it is counted.
     pub fuel: Option<u64>,
-    /// The largest linear memory it had, in bytes; zero where the worker could not report.
+    /// Its largest linear memory, in bytes; zero if the worker did not report it.
     pub memory_peak_bytes: u64,
-    /// What it wrote to stdout, where captured.
+    /// Its captured stdout.
     pub stdout: Captured,
-    /// What it wrote to stderr, where captured.
+    /// Its captured stderr.
     pub stderr: Captured,
-    /// What it logged.
+    /// Its log.
     pub log: Vec<LogLine>,
-    /// Log lines beyond the limit, dropped.
+    /// The number of log lines that were dropped because of the limit.
     pub log_dropped: u64,
-    /// What its guest was at when it trapped, where the pool keeps that: see
+    /// The core dump of its trap, if the pool keeps these: see
     /// [`PoolBuilder::coredumps`](crate::PoolBuilder::coredumps).
     pub coredump: Option<Coredump>,
 }
 
-/// What of a report is known only at the task's end; the rest is its [`TaskSpec`]. Every ended task that
-/// somebody holds has one, so what few tasks have is apart.
+/// The part of a report that is known only at the task's end; the rest is its [`TaskSpec`]. Every
+/// ended task with a handle has one, so rare parts are boxed separately.
 #[derive(Clone, Debug)]
 pub(crate) struct Summary {
     pub(crate) status: Status,
@@ -72,7 +72,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Of a task that never ran, as far as the host knows, and ended at this age.
+    /// The summary of a task that never ran, as far as the host knows, and ended at this age.
     pub(crate) fn blank(status: Status, age: Duration) -> Self {
         Self {
             status,
@@ -142,7 +142,7 @@ impl Summary {
     }
 }
 
-/// Where a task stands.
+/// The status of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
@@ -154,12 +154,12 @@ pub enum Status {
     Completed,
     /// Ended with an error.
     Failed,
-    /// Cancelled, whoever asked.
+    /// Cancelled, by a handle or by the pool.
     Cancelled,
 }
 
 impl Status {
-    /// Of a task that ended so.
+    /// The status of this outcome.
     pub(crate) fn of<T>(result: &Result<T, TaskError>) -> Self {
         match result {
             Ok(_) => Self::Completed,

@@ -1,5 +1,5 @@
-//! The pool's test of itself: a second pool of the same configuration does real work through every
-//! path that work can take.
+//! The pool's self-test: a second pool with the same configuration does real work through every
+//! path.
 
 use std::error::Error;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::target::{Callables, ModuleEntry};
 use crate::worker::Loadable;
 use crate::{CancelReason, Pool, RunError, TaskError};
 
-/// The module that is loaded beside the pool's own.
+/// The module that is loaded in addition to the pool's own.
 const MODULE: &str = include_str!("self_test.wat");
 const MODULE_NAME: &str = "stockade.self-test";
 
@@ -38,7 +38,7 @@ pub struct TestError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TestPath {
-    /// The pool itself takes tasks.
+    /// The pool itself accepts tasks.
     Check,
     /// A module is compiled and a second pool is started.
     Start,
@@ -86,9 +86,8 @@ type Trial = fn(&Pool) -> Outcome;
 
 impl Pool {
     /// Tests that a pool like this one works here: starts a second one with the same configuration,
-    /// initializer and finalizer included, and does real work through every path. Blocks for as
-    /// long as that takes, a second or so and the time of the pool's own hooks; this pool's tasks go
-    /// on meanwhile.
+    /// initializer and finalizer included, and does real work through every path. Blocks for about
+    /// a second, plus the time of the pool's hooks; this pool's tasks go on meanwhile.
     ///
     /// # Errors
     /// [`TestError`], with the path that failed and the reason as its source.
@@ -111,7 +110,7 @@ impl Pool {
     }
 }
 
-/// A pool as `blueprint` says, with the module of these tests beside its own.
+/// A pool as `blueprint` says, with the module of these tests in addition to its own.
 fn second(blueprint: &Blueprint) -> Result<Pool, Box<dyn Error + Send + Sync>> {
     let mut blueprint = blueprint.clone();
     let compiler = Compiler {
@@ -141,7 +140,7 @@ fn second(blueprint: &Blueprint) -> Result<Pool, Box<dyn Error + Send + Sync>> {
     blueprint.modules.push(ModuleEntry { id, name, callables, description, source: None });
     blueprint.loadables.push(Loadable { load, artefact: Arc::new(artefact), memories });
     blueprint.name = format!("{}-test", blueprint.name);
-    // So that a full pool is no failure of it.
+    // So that a full pool does not fail the test.
     blueprint.when_full = WhenFull::Block;
     Ok(Pool::start(blueprint)?)
 }
@@ -158,7 +157,7 @@ fn run(pool: &Pool) -> Outcome {
 fn task(pool: &Pool) -> Outcome {
     let said = b"stockade".to_vec();
     if pool.limits().output_bytes < said.len() as u64 {
-        // No task of this pool may say so much.
+        // The pool's output limit is too small for this task.
         return Ok(());
     }
     let options = TaskOptions::default().label("test");

@@ -1,13 +1,14 @@
-//! Semaphore for pending tasks: how many may wait at a time, and who waits to add another.
+//! The semaphore of pending tasks: bounds them, and queues submissions that wait for a permit.
 //!
 //! ```text
 //! submit ── take ──► Permit ──► task ── started, or ended ──► dropped: semaphore for the next
 //! ```
 //!
 //! Invariant: as many permits are taken as [`Permit`]s exist, and until the semaphore is closed never more
-//! than the maximum; so a permit that is lost with whatever held it is free again.
+//! than the maximum; so dropping a permit frees it.
 //!
-//! Deliberately absent: whether the pool still takes tasks. Who was let in asks that again.
+//! Deliberately absent: whether the pool still accepts tasks. A submission checks that again after
+//! it got a permit.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -26,7 +27,7 @@ pub(crate) struct Semaphore {
 #[derive(Debug, Default)]
 struct Inner {
     taken: usize,
-    /// Nobody waits any more: the pool takes no tasks.
+    /// Closed: the pool accepts no tasks, and there are no waiters.
     closed: bool,
     wakers: Vec<Waker>,
 }
@@ -89,7 +90,8 @@ impl Semaphore {
         }
     }
 
-    /// Lets everybody through who waits or comes. Gives whom to wake for that, once no lock is held.
+    /// Closes the semaphore: all waiters and later callers pass. Returns the wakers to call when no
+    /// lock is held.
     #[must_use]
     pub(crate) fn close(&self) -> Vec<Waker> {
         let mut inner = lock(&self.inner);

@@ -40,9 +40,9 @@ pub(crate) enum Shape {
     Bool,
     /// A `char`.
     Char,
-    /// A `String` or whatever else is text.
+    /// A `String` or anything else that is text.
     Text,
-    /// A `Vec<u8>` or whatever else is a list of bytes.
+    /// A `Vec<u8>` or anything else that is a list of bytes.
     Bytes,
     /// `()`.
     Unit,

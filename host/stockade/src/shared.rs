@@ -1,7 +1,7 @@
-//! What the pool's callers and its driver both see: counters, workers, room, what went wrong, the end.
+//! State that the pool's callers and its driver share: counters, workers, the semaphore, failures,
+//! the end.
 //!
-//! The driver writes, callers read; nothing here waits for a running task but the wait for the end,
-//! and for room.
+//! The driver writes, callers read. Only waiting for the end, or for a permit, blocks.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use crate::sync::{Condvar, Mutex, lock, wait, wake};
 use crate::{BrokenError, Quarantine};
 use stockade_dispatcher::{Counts, Phase};
 
-/// A worker that is alive.
+/// A live worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerInfo {
@@ -31,8 +31,8 @@ pub struct WorkerInfo {
     pub state: WorkerState,
     /// Tasks it has finished.
     pub tasks_done: u64,
-    /// Memory of its own, in bytes: what would be free if it were gone. `None` where it is gone or
-    /// the system does not tell.
+    /// Its private memory, in bytes, which its end would free. `None` if it is gone or the system
+    /// does not tell.
     pub memory_bytes: Option<u64>,
     /// When it was started.
     pub since: Instant,
@@ -98,7 +98,7 @@ impl Shared {
         }
     }
 
-    /// Marks the beginning of the shutdown. Says whether this call was the first.
+    /// Marks the beginning of the shutdown. Returns whether this call was the first.
     pub(crate) fn close(&self) -> bool {
         let first = !self.closed.swap(true, Ordering::AcqRel);
         self.let_everybody_in().into_iter().for_each(wake);
@@ -121,7 +121,7 @@ impl Shared {
         self.broken.get().cloned()
     }
 
-    /// Who waits for room finds the pool closed or broken instead.
+    /// Waiters for a permit find the pool closed or broken instead.
     fn let_everybody_in(&self) -> Wakers {
         self.room.as_ref().map(|room| room.close()).unwrap_or_default()
     }
@@ -191,7 +191,7 @@ impl Shared {
         *lock(&self.terminated)
     }
 
-    /// Blocks until the pool has ended or `deadline` has come; says whether it has ended.
+    /// Blocks until the pool has ended or `deadline` has come; returns whether it has ended.
     pub(crate) fn wait_terminated(&self, deadline: Option<Instant>) -> bool {
         let mut terminated = lock(&self.terminated);
         while !*terminated {

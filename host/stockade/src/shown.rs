@@ -1,9 +1,9 @@
-//! Showing: what guests and their modules say, made harmless where an error shows it.
+//! Escapes text of guests and modules in errors.
 //!
 //! Errors end up in logs and on terminals. Characters that are not visible there, or would do something,
 //! are shown as escapes, line ends among them, so that no guest writes a line of its host's log, and two
-//! names that differ do not look the same. Which characters those are is [`Visibility`]'s to say. A caller
-//! that wants the very words takes the error's field.
+//! names that differ do not look the same. Which characters those are is [`Visibility`]'s to say.
+//! The error's field has the original text.
 
 use std::error::Error;
 use std::fmt::{self, Write};

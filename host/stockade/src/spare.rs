@@ -1,5 +1,4 @@
-//! The spare: a worker that is ready before anybody asks for it, and takes the place of the next that
-//! is lost.
+//! The spare: a worker that is ready in advance, and replaces the next lost worker.
 //!
 //! ```text
 //! Start(1) ─► worker 1            a pool that loses no worker has no spare
@@ -7,13 +6,13 @@
 //! Start(3) ─► the spare, then 4
 //! ```
 //!
-//! A worker bears its number from its start, so a spare has the number that comes next. It is no
-//! worker of the pool until it is asked for: nothing counts or lists it.
+//! A worker bears its number from its start, so a spare has the number that comes next. It is not
+//! counted or listed until it is requested.
 //!
 //! One is started when nothing has been asked for a while, so that it takes no processor from what
 //! the worker before it was started for.
 //!
-//! A spare comes from the same template as the workers beside it, and has their addresses. After a
+//! A spare comes from the same template as the workers next to it, and has their addresses. After a
 //! crash it goes with the template.
 
 use std::io;
@@ -70,7 +69,7 @@ impl Workers {
         self.was_lost = true;
         self.living = self.living.saturating_sub(1);
         if self.living == 0 && !killed {
-            // Before anybody hears that there is no worker left.
+            // Before the end of the last worker is reported.
             self.dismiss();
         }
     }
@@ -80,7 +79,7 @@ impl Workers {
         (self.next, self.spare) = (None, None);
     }
 
-    /// Looks at what those take that nobody asked for: the spare and the template.
+    /// Samples the memory of the spare and the template.
     pub(crate) fn look(&mut self) {
         self.spare = self.spare.take().filter(|spare| match spare.memory_excess() {
             None => true,
@@ -100,7 +99,7 @@ impl Workers {
     /// Starts a spare, if one can be set up. Blocks for about a millisecond.
     pub(crate) fn start_spare(&mut self) {
         if let Some((setup, modules)) = &self.next {
-            // Whoever asks for the worker tries once more, and hears the reason.
+            // The next request for a worker retries, and gets the error.
             self.spare = WorkerProcess::start(&mut self.starter, setup.clone(), modules).ok();
         }
     }
@@ -113,7 +112,7 @@ fn following(setup: &Setup) -> Option<Setup> {
     Some(Setup { worker, name, ..setup.clone() })
 }
 
-/// Whether nobody sees that a worker starts before it is asked for: no hook runs at its start.
+/// Whether starting a worker in advance has no visible effect: no hook runs at its start.
 fn may_be_early(setup: &Setup, modules: &[Loadable]) -> bool {
     let has_hook =
         |load: &stockade_wire::Load| load.initializer.is_some() || load.finalizer.is_some();

@@ -1,4 +1,4 @@
-//! TaskSpec: what tasks of one function have in common, kept once for all of them.
+//! TaskSpec: common data of tasks of one function, stored once.
 //!
 //! ```text
 //! (target, options) ──► TaskSpec ◄── TaskCell, TaskCell, TaskCell …
@@ -25,7 +25,7 @@ use crate::target::{Callable, ModuleEntry, Target};
 pub(crate) struct TaskSpec {
     /// The way to their pool.
     pub(crate) link: Arc<Link>,
-    /// What is called, as the caller named it.
+    /// The target, as the caller named it.
     pub(crate) target: String,
     pub(crate) label: Option<String>,
     pub(crate) module: ModuleId,
@@ -102,7 +102,7 @@ impl TaskSpec {
 pub(crate) struct TaskSpecs {
     link: Arc<Link>,
     limits: Arc<Limits>,
-    /// By the numbers of module and function; under the function's name alone, and beside its
+    /// By the numbers of module and function; under the function's name alone, and with its
     /// module's.
     known: Vec<Vec<[OnceLock<Arc<TaskSpec>>; 2]>>,
 }

@@ -1,7 +1,7 @@
-//! Submission: checks and encodes in the caller's thread, waits there for room, and leaves the rest to
-//! the driver.
+//! Submission: checks, encodes and waits for a permit in the caller's thread, and leaves the rest
+//! to the driver.
 //!
-//! Invariant: a submission that fails has queued nothing and holds no room.
+//! Invariant: a failed submission has queued nothing and holds no permit.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,14 +40,14 @@ pub(crate) struct MapBatch {
     pub(crate) index: usize,
     /// The chunk whose items share an instance.
     pub(crate) share: Option<ChunkId>,
-    /// As much room as they take, where the pool limits its pending tasks.
+    /// Their permits, if the pool has a maximum of pending tasks.
     pub(crate) permit: Option<Permit>,
 }
 
 /// Submitting tasks.
 impl Pool {
-    /// Submits a task. Encodes the arguments now, so later changes do not reach the task. Blocks
-    /// only where the pool limits its pending tasks and is full, see
+    /// Submits a task. Encodes the arguments now, so later changes do not affect the task. Blocks
+    /// only if the pool is full, see
     /// [`PoolBuilder::max_pending_tasks`](crate::PoolBuilder::max_pending_tasks).
     ///
     /// # Errors
@@ -103,11 +103,10 @@ impl Pool {
         Ok(self.submit(target, arguments)?.into_result()?)
     }
 
-    /// Submits several tasks of one function that travel to a worker together, as a chunk of a
-    /// [`map`](Self::map) does: each still gets an instance of its own and ends on its own. Inputs of
-    /// 31 KiB and more, buffers and commands travel by themselves. Blocks as [`submit`](Self::submit).
-    ///
-    /// Gives the handles in the order of `items`, each with the error of its own submission.
+    /// Submits several tasks of one function that are sent to a worker together, like a chunk of a
+    /// [`map`](Self::map): each still gets an instance and an outcome of its own. Inputs of 31 KiB
+    /// and more, buffers and commands are sent separately. Blocks as [`submit`](Self::submit).
+    /// Returns for each of `items`, in order, its handle or the error of its submission.
     pub fn submit_together<T: TaskResult, A: Arguments>(
         &self,
         target: impl Into<Target>,
@@ -126,7 +125,7 @@ impl Pool {
     ) -> Vec<Result<TaskHandle<T>, SubmitError>> {
         let target = target.into();
         let mut together = Together::new(&self.core, options);
-        // Before any of them has room: a source may use the pool itself.
+        // Before any of them has a permit: a source may use the pool itself.
         let items: Vec<A> = items.into_iter().collect();
         for arguments in items {
             let prepared = (|| {
@@ -206,7 +205,7 @@ impl Pool {
         Map::new(self.clone(), target.into(), items.into_iter())
     }
 
-    /// Submits a task for every item of `items` at once, and gives the results in order.
+    /// Submits a task for every item of `items` at once, and returns the results in order.
     ///
     /// Blocks as [`submit`](Self::submit). For chunks or options, use
     /// [`Map::submit_all`].
@@ -390,7 +389,7 @@ impl Core {
         quarantine.map_or(Ok(()), |quarantine| Err(SubmitError::Quarantined(quarantine)))
     }
 
-    /// How long a submission with these options waits for room.
+    /// How long a submission with these options waits for a permit.
     pub(crate) fn patience(&self, options: &TaskOptions) -> Patience {
         match options.when_full.unwrap_or(self.blueprint.when_full) {
             WhenFull::Block => Patience::Endless,
@@ -401,11 +400,11 @@ impl Core {
         }
     }
 
-    /// Waits for room for one more pending task; `None` where the pool has no limit.
+    /// Waits for a permit for one more pending task; `None` if the pool has no maximum.
     pub(crate) fn permit(&self, patience: Patience) -> Result<Option<Permit>, SubmitError> {
         let Some(room) = self.link.shared.room() else { return Ok(None) };
         match room.take(patience) {
-            // Whoever has waited looks again what he waited for.
+            // After waiting, the state is checked again.
             Some(permit) => self.check().map(|()| Some(permit)),
             None => Err(SubmitError::Full { max_pending_tasks: room.permits_max() }),
         }

@@ -1,13 +1,13 @@
 //! The supervisor: the thread that starts worker processes and sees them to their end.
 //!
-//! Both take about a millisecond, for which nobody else shall wait. And it must be one thread that
-//! lives as long as the pool: a worker is told to die with the *thread* that started it.
+//! Both take about a millisecond, for which no other thread should wait. And it must be one thread
+//! that lives as long as the pool: a worker dies with the *thread* that started it.
 //!
-//! Between the two it looks at the memory that a worker takes, as its number is that worker's for just
-//! that time: see [`vigil`](crate::vigil).
+//! Between the two it samples a worker's memory, since only then its process id is certain to be
+//! that worker's: see [`vigil`](crate::vigil).
 //!
-//! Invariant: what it is given to do it does in that order, and answers each; whatever else the pool
-//! decides about a worker meanwhile happens after the answer.
+//! Invariant: it does its jobs in order, and answers each; later decisions of the pool about a
+//! worker come after the answer.
 
 use std::io;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ pub(crate) enum Job {
     Bury { worker: WorkerId, process: Box<WorkerProcess>, failure: Option<String> },
     /// Tell somebody that so many were started.
     Answer { started: Sender<usize>, count: usize },
-    /// Look often at what workers take: one of them runs something.
+    /// Sample workers' memory often: one of them runs a task.
     Look,
     /// Have nothing ready any more, and tell those who waited for that.
     Dismiss { joiners: Vec<Sender<()>> },
@@ -58,14 +58,14 @@ pub(crate) struct Buried {
     pub(crate) is_meant: bool,
     /// What its page says that it started last, read when nothing writes it any more.
     pub(crate) started: Option<TaskId>,
-    /// What it had been sent, and had not answered and nobody had revoked.
+    /// Tasks that were sent to it, and neither answered nor revoked.
     pub(crate) sent: Vec<(EntryKey, TaskRange)>,
     pub(crate) failure: Option<String>,
 }
 
 impl Buried {
-    /// Whether something outside of the pool ended it: a signal of somebody else's, or a machine without
-    /// memory.
+    /// Whether it was ended from outside the pool: by a foreign signal, or because the machine has
+    /// no memory.
     pub(crate) fn is_from_outside(&self) -> bool {
         !self.is_meant && (self.exit.is_from_outside() || self.exit.out_of_memory)
     }
@@ -83,7 +83,7 @@ impl Supervisor {
     /// so it is whoever waits for that end that joins it.
     ///
     /// # Errors
-    /// Where the system has no thread to give.
+    /// If the system has no thread to give.
     pub(crate) fn start(
         name: String,
         program: PathBuf,
@@ -179,7 +179,7 @@ fn work(
                 continue;
             }
             Job::Answer { started, count } => {
-                // Holds one message; one who has gone wants none.
+                // The channel holds one message; a receiver that is gone needs none.
                 let _ = started.try_send(count);
                 continue;
             }
@@ -191,7 +191,7 @@ fn work(
                 continue;
             }
         };
-        // A pool that is gone wants no answer, and what was started ends as it is dropped.
+        // A pool that is gone needs no answer, and dropping the worker ends it.
         if let Some(event_loop) = event_loop.upgrade() {
             let _ = event_loop.tell(done);
         }

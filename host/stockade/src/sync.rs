@@ -6,9 +6,12 @@
 //!
 //! | State | Shared between | Checked by |
 //! |---|---|---|
-//! | [`Semaphore`](crate::semaphore::Semaphore) | callers that wait for room, the driver that frees it | `room::models` |
-//! | [`Completions`](crate::completions::Completions) | whoever ends tasks, one follower of several | `completions::models` |
-//! | [`Callbacks`](crate::callbacks::Callbacks) | whoever ends tasks, callback threads, who shuts down | `callbacks::models` |
+//! | [`Semaphore`](crate::semaphore::Semaphore) | callers that wait for a permit, the driver that
+//! frees it | `semaphore::models` |
+//! | [`Completions`](crate::completions::Completions) | threads that end tasks, one follower of
+//! several | `completions::models` |
+//! | [`Callbacks`](crate::callbacks::Callbacks) | threads that end tasks, callback threads, a
+//! shutdown | `callbacks::models` |
 //! | [`TaskCell`](crate::cell::TaskCell) | handles, the driver, and through its page the worker | `cell::models` |
 //! | [`Shared`](crate::shared::Shared) | callers, who shuts down, the driver | `shared::models` |
 //! | a slot of the status page | the host, the worker's process | loom, in `stockade-wire` |
@@ -30,8 +33,8 @@ pub(crate) use system::{Condvar, Mutex, MutexGuard, lock, thread, wait};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-/// Wakes a task of somebody's executor. A waker that panics, which none should, is its owner's
-/// trouble and not that of the thread that wakes.
+/// Wakes a task of a caller's executor. If a waker panics, which it should not, this thread
+/// continues.
 pub(crate) fn wake(waker: Waker) {
     // The panic itself was reported by the panic hook.
     let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));

@@ -1,7 +1,7 @@
-//! Targets: which function of which module, told apart and found by name before anything is sent.
+//! Targets: functions of modules, found by name before a task is sent.
 //!
-//! What a module says of itself was read by the compiler in a process of its own; here it only
-//! decides which calls are refused early, so a lie costs the liar its own calls.
+//! The compiler read a module's description in a process of its own. Here it only decides which
+//! calls are refused early, so a false description harms only the module's own calls.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::shape::Shape;
 /// wasmtime.
 const OWN_ENTRIES: [&str; 2] = ["", "_start"];
 
-/// Stands for a program's own entry, whichever of [`OWN_ENTRIES`] that is.
+/// Stands for a program's own entry, one of [`OWN_ENTRIES`].
 pub(crate) const OWN_ENTRY: &str = "_start";
 
 /// Which function to call: its name, or the names of its module and of itself.
@@ -45,7 +45,7 @@ impl Target {
         self.module.is_some()
     }
 
-    /// Whether this may be a program's own entry, whatever its name.
+    /// Whether this may be a program's own entry, under any name.
     pub(crate) fn is_own_entry(&self) -> bool {
         self.function == OWN_ENTRY
     }
@@ -109,13 +109,13 @@ pub struct Callable {
 pub(crate) enum CallableKind {
     /// Reads its input through host calls; parameters are known where a manifest names them.
     Task { export: String, params: Option<Vec<Parameter>>, result: String, shapes: Shapes },
-    /// Takes and gives numbers.
+    /// Takes and returns numbers.
     Scalar { params: Vec<ValueType>, results: Vec<ValueType> },
     /// A whole program.
     Command,
 }
 
-/// What a task's arguments and its result are made of: the types of its manifest, read once.
+/// The shapes of a task's arguments and its result: the types of its manifest, parsed once.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Shapes {
     /// Of all arguments, as one tuple.
@@ -124,7 +124,7 @@ pub(crate) struct Shapes {
 }
 
 impl Shapes {
-    /// Of a task of which no manifest tells.
+    /// The shapes of a task without a manifest.
     pub(crate) fn unknown() -> Self {
         Self { arguments: Shape::Any, result: Arc::new(Shape::Any) }
     }
@@ -147,7 +147,7 @@ impl Callable {
         }
     }
 
-    /// What its result is made of, where that is known.
+    /// The shape of its result, if known.
     pub(crate) fn result_shape(&self) -> Option<Arc<Shape>> {
         match &self.kind {
             CallableKind::Task { shapes, .. } => Some(shapes.result.clone()),
@@ -197,8 +197,8 @@ pub(crate) struct Callables {
 }
 
 impl Callables {
-    /// Everything in `module` that can be called. The manifest's tasks come under their own names,
-    /// and then hide the exports behind them.
+    /// All functions of `module` that can be called. The manifest's tasks come under their own
+    /// names, and then hide the exports behind them.
     pub(crate) fn of(module: &ModuleDescription) -> Self {
         let mut found = BTreeMap::new();
         let mut add = |name: &str, kind| {
@@ -212,7 +212,7 @@ impl Callables {
             }
         }
         let asks_host = module.imports.iter().any(|import| import.module == "stockade");
-        // Two underscores are a toolchain's own: `__main_void` beside `_start`, for one.
+        // Two underscores are a toolchain's own: `__main_void` in addition to `_start`, for one.
         let internal = |name: &str| name.starts_with("__") || hidden.contains(&name);
         for export in module.exports.iter().filter(|export| !internal(&export.name)) {
             if let Some(kind) = kind_of(export, asks_host) {
@@ -301,8 +301,8 @@ pub(crate) fn task_of(function: &ManifestFunction) -> CallableKind {
     }
 }
 
-/// What an export that no manifest names can be called as. `() -> i32` is a task in a module that
-/// asks the host for anything, and a number's source in one that does not.
+/// The kind of an export that is not in the manifest. `() -> i32` is a task if the module imports
+/// host calls, else a function over numbers.
 fn kind_of(export: &Export, asks_host: bool) -> Option<CallableKind> {
     let ExportType::Function { params, results } = &export.kind else { return None };
     let scalars = |types: &[ValueType]| !types.contains(&ValueType::Other);

@@ -1,6 +1,5 @@
-//! Tasks as their callers see them: the handle, what it gives, and how that is decoded.
-//!
-//! Deliberately absent: where a task stands, which its cell decides.
+//! Tasks as callers see them: the handle, its outcome, and how a result is decoded.
+//! Deliberately absent: a task's state, which its cell owns.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,17 +22,17 @@ use crate::shape::Shape;
 use crate::spec::TaskSpec;
 use crate::{CommandOutput, Pool, TaskError, Undecodable, codec, scalar};
 
-/// What a task gave, before it is decoded.
+/// A task's undecoded result.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// A task's result, in the codec of its call.
     Encoded {
-        /// How it is written.
+        /// Its encoding.
         codec: Codec,
-        /// As the guest wrote it.
+        /// The bytes that the guest wrote.
         bytes: Vec<u8>,
     },
-    /// All of the [`SharedBuffer`] that the task was lent.
+    /// The contents of the [`SharedBuffer`] that the task was lent.
     InPlace,
     /// A scalar function's results.
     Scalars(Vec<Scalar>),
@@ -41,8 +40,8 @@ pub enum Output {
     Exited(i32),
 }
 
-/// A type that a task's output can become: any that serde can deserialise, [`CommandOutput`], or the
-/// [`SharedBuffer`] that the task was lent, which the first who asks for it gets.
+/// A type of task results: any that serde can deserialise, [`CommandOutput`], or the lent
+/// [`SharedBuffer`], which only the first caller gets.
 ///
 /// Sealed: no other type can implement it.
 pub trait TaskResult: Sized + sealed::Sealed {
@@ -50,7 +49,7 @@ pub trait TaskResult: Sized + sealed::Sealed {
     fn from_output(ended: Ended<'_>) -> Result<Self, Undecodable>;
 }
 
-/// What a task's result is made from.
+/// The data that a task's result is made from.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Ended<'a> {
@@ -121,13 +120,12 @@ impl TaskResult for SharedBuffer {
     }
 }
 
-/// From this length on a result is worth the trouble of not being copied.
+/// From this length on a result is not copied.
 const LONG_BYTES: usize = 64 << 10;
 
 /// A submitted task, whose result becomes a `T`.
-///
-/// Dropping the handle neither cancels nor waits, and a clone is the same task. As a future it ends
-/// when the task does, on any executor.
+/// Dropping the handle neither cancels nor blocks, and a clone is the same task. It is also a
+/// future, on any executor, that is ready when the task has ended.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -143,10 +141,10 @@ pub struct TaskHandle<T> {
     result: PhantomData<fn() -> T>,
 }
 
-/// How long a task has waited and run, so far or in all.
+/// How long a task has waited and run, until now or until its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskDuration {
-    /// From its submission to its last start, or to its end where it never started.
+    /// From its submission to its last start, or to its end if it never started.
     pub pending: Duration,
     /// From that start to its end.
     pub running: Duration,
@@ -168,13 +166,13 @@ impl<T> fmt::Debug for TaskHandle<T> {
     }
 }
 
-/// What is known of the task at this moment. Nothing here waits.
+/// The task's present state. Nothing here blocks.
 impl<T> TaskHandle<T> {
     pub(crate) fn new(cell: Arc<TaskCell>) -> Self {
         Self { cell, result: PhantomData }
     }
 
-    /// The same task, whatever its result.
+    /// The same task, without the type of its result.
     pub(crate) fn of_any<U>(self) -> TaskHandle<U> {
         TaskHandle::new(self.cell)
     }
@@ -184,22 +182,22 @@ impl<T> TaskHandle<T> {
         self.cell.id
     }
 
-    /// What was called, as the caller named it.
+    /// The target, as the caller named it.
     pub fn target(&self) -> &str {
         &self.cell.spec.target
     }
 
-    /// What the caller called the task, see [`TaskOptions::label`](crate::TaskOptions::label).
+    /// The task's label, see [`TaskOptions::label`](crate::TaskOptions::label).
     pub fn label(&self) -> Option<&str> {
         self.cell.spec.label.as_deref()
     }
 
-    /// The task's pool; `None` once the last holder of that has dropped it.
+    /// The task's pool; `None` after its last `Pool` was dropped.
     pub fn pool(&self) -> Option<Pool> {
         self.cell.spec.link.pool()
     }
 
-    /// Where the task stands.
+    /// The task's status.
     pub fn status(&self) -> Status {
         self.cell.status()
     }
@@ -224,17 +222,17 @@ impl<T> TaskHandle<T> {
         self.status() == Status::Failed
     }
 
-    /// Whether the task was cancelled, by whomever.
+    /// Whether the task was cancelled, by a handle or by the pool.
     pub fn is_cancelled(&self) -> bool {
         self.status() == Status::Cancelled
     }
 
-    /// Whether the task has ended, however it did.
+    /// Whether the task has ended.
     pub fn is_done(&self) -> bool {
         self.status().is_done()
     }
 
-    /// The error of a task that has failed; `None` where it has not, or not yet, or was cancelled.
+    /// The error of a failed task; `None` if it has not failed, has not ended, or was cancelled.
     pub fn exception(&self) -> Option<TaskError> {
         let done = self.cell.done().filter(|done| done.report.status == Status::Failed)?;
         done.result.as_ref().err().cloned()
@@ -246,60 +244,59 @@ impl<T> TaskHandle<T> {
         TaskDuration { pending, running }
     }
 
-    /// Takes the [`SharedBuffer`] that the task was lent, however it has ended. `None` where it has
-    /// not ended, was lent none, or somebody took it before.
+    /// Takes the [`SharedBuffer`] that the task was lent, with any outcome. `None` if the task has
+    /// not ended, was lent no buffer, or the buffer was already taken.
     pub fn take_buffer(&self) -> Option<SharedBuffer> {
         self.cell.done()?.buffer.as_ref()?.take()
     }
 
-    /// What the task last said of its progress: done and total, which is 0 where unknown. `None`
-    /// where it never said.
+    /// The task's last progress: done and total, which is 0 if unknown. `None` if it reported none.
     pub fn progress(&self) -> Option<(u64, u64)> {
         self.cell.progress()
     }
 }
 
-/// Waiting for the task, and ending it.
+/// Waiting for the task, and cancelling it.
 impl<T: TaskResult> TaskHandle<T> {
     /// Blocks until the task has ended, and decodes its result.
-    ///
-    /// Where the module's manifest names the result's type, a number becomes one of the caller's
-    /// type if that changes nothing: a `u64` is a `u32` where it is in its range.
+    /// If the module's manifest names the result's type, a number is converted to the caller's type
+    /// if its value stays the same: a `u64` in the range of a `u32` becomes a `u32`.
     ///
     /// # Errors
-    /// [`TaskError`], however the task ended; [`TaskError::Decode`] where its result is no `T`.
+    /// [`TaskError`] if the task gave no result; [`TaskError::Decode`] if its result is not a `T`.
     pub fn result(&self) -> Result<T, TaskError> {
         self.decode(&self.cell.wait_for_end())
     }
 
-    /// As [`result`](Self::result), for at most `timeout`; `None` where the task has not ended then.
-    /// The task goes on.
+    /// As [`result`](Self::result), but blocks at most for `timeout`; `None` if the task has not
+    /// ended then. The task goes on.
     pub fn result_timeout(&self, timeout: Duration) -> Option<Result<T, TaskError>> {
         let done = self.cell.wait(deadline::after(timeout))?;
         Some(self.decode(&done))
     }
 
-    /// Blocks until the task has ended, and gives its output undecoded.
+    /// Blocks until the task has ended, and returns its undecoded result.
     ///
     /// # Errors
-    /// [`TaskError`], however the task ended.
+    /// [`TaskError`] if the task gave no result.
     pub fn output(&self) -> Result<Output, TaskError> {
         self.cell.wait_for_end().result.clone()
     }
 
-    /// Blocks until the task has ended or `timeout` has passed, `None` being for ever; says whether
-    /// it has ended.
+    /// Blocks until the task has ended or `timeout` has passed; `None` has no timeout. Returns
+    /// whether the task has ended.
     pub fn wait(&self, timeout: impl Into<Option<Duration>>) -> bool {
         self.cell.wait(deadline::after(timeout)).is_some()
     }
 
-    /// Blocks until the task has ended, and tells what is known of it.
+    /// Blocks until the task has ended, and returns its report.
     pub fn report(&self) -> TaskReport {
         self.cell.wait_for_end().report.report(&self.cell)
     }
 
-    /// Items that the task emits, in order, as they come: blocks for each, and ends with the task.
-    /// Each is given out once, whoever asks. A task that is tried again emits from the beginning.
+    /// The task's emitted items, in order, as they come: blocks for each, and ends with the task.
+    /// Each item is returned once, by any one of the handle's iterators. A task that is retried
+    /// emits from the beginning.
     pub fn emitted<U: DeserializeOwned>(&self) -> impl Iterator<Item = Result<U, TaskError>> + '_ {
         std::iter::from_fn(|| {
             let (codec, item) = self.cell.next_emitted()?;
@@ -308,8 +305,9 @@ impl<T: TaskResult> TaskHandle<T> {
         })
     }
 
-    /// Cancels the task unless it has started. Never waits. True: it is cancelled, and its code will
-    /// never run, wherever it was; false: it runs, and goes on, or has ended otherwise.
+    /// Cancels the task unless it has started. Never blocks. Returns true if the task is cancelled:
+    /// its code will never run. Returns false if it is running, and goes on, or has ended
+    /// otherwise.
     pub fn cancel(&self) -> bool {
         let cancelled = self.cell.cancel();
         if cancelled {
@@ -319,19 +317,18 @@ impl<T: TaskResult> TaskHandle<T> {
         cancelled
     }
 
-    /// Cancels the task, also while it runs: its worker is then killed and replaced. Does not wait;
-    /// a result that was already on its way wins, and no other task is ended with it.
+    /// Cancels the task, also while it runs: its worker is then killed and replaced. Does not
+    /// block. A result that is already on its way wins, and no other task ends.
     pub fn cancel_running(&self) {
         if !self.cancel() {
             let _ = self.cell.spec.link.tell(DriverRequest::CancelRunning(self.cell.id));
         }
     }
 
-    /// Has `callback` called with this task once it has ended, or at once if it has.
-    ///
-    /// It runs exactly once, after the others of this task that were added before, on a thread of
-    /// the pool's own. One that panics or blocks holds up nothing but those behind it; the pool's
-    /// shutdown waits for it within its own limits.
+    /// Calls `callback` with this task after it has ended, or at once if it has.
+    /// It runs exactly once, on a thread of the pool, after callbacks of this task that were added
+    /// before. A callback that panics or blocks delays only callbacks after it. The pool's shutdown
+    /// waits for callbacks, with a limit.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -345,12 +342,12 @@ impl<T: TaskResult> TaskHandle<T> {
         self.cell.on_done(move |cell| callback(Self::new(cell)))
     }
 
-    /// Takes a callback back. Says whether it was still to be called, and so never will be.
+    /// Removes a callback. Returns true if it had not been called, and so never will be.
     pub fn remove_callback(&self, callback: CallbackId) -> bool {
         self.cell.remove_callback(callback)
     }
 
-    /// As [`result`](Self::result), for the task's only handle: a long result is not copied.
+    /// As [`result`](Self::result), but the task's only handle does not copy a long result.
     pub(crate) fn into_result(self) -> Result<T, TaskError> {
         let done = self.cell.wait_for_end();
         let is_long = |output: &Output| match output {
@@ -377,7 +374,7 @@ impl<T: TaskResult> TaskHandle<T> {
     }
 }
 
-/// What a task of this `spec` gave, which has ended so, as a `T`.
+/// Decodes the outcome of a task of this `spec` as a `T`.
 pub(crate) fn decode<T: TaskResult>(
     spec: &TaskSpec,
     Completed { report, buffer, .. }: &Completed,

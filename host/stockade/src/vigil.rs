@@ -1,4 +1,4 @@
-//! The vigil: who is looked at for the memory that it takes, and when next.
+//! The vigil: which processes' memory is sampled, and when.
 //!
 //! ```text
 //! a task is sent ──► every 100 ms ──► nothing runs, nothing changed: 200 ms, 400 ms … 10 s
@@ -6,10 +6,10 @@
 //!        └───────────── the first turn with a busy worker rouses the supervisor ◄─────────┘
 //! ```
 //!
-//! Workers that nobody uses are looked at too, since a worker that was taken over may only pretend to
-//! have finished; an idle pool wakes once in [`DISTANCE_MAX`] for that.
+//! Idle workers are sampled too, since a compromised worker may only pretend to have finished; an
+//! idle pool wakes once in [`DISTANCE_MAX`] for that.
 //!
-//! Invariant: whether something runs is what the dispatcher says, not what a worker writes.
+//! Invariant: the dispatcher decides whether a task runs, not data from a worker.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ use crate::footprint::{self, LOOK_EVERY, MemoryAllowance, MemoryExcess};
 /// is idle is found, long enough that its processor sleeps.
 const DISTANCE_MAX: Duration = Duration::from_secs(10);
 
-/// Whether the supervisor is looking seldom and wants to be told that something runs.
+/// Whether the supervisor samples seldom and must be told when a task runs.
 #[derive(Debug, Default)]
 pub(crate) struct Doze(AtomicBool);
 
@@ -76,13 +76,13 @@ impl Vigil {
         self.next = self.next.min(Instant::now() + LOOK_EVERY);
     }
 
-    /// When to look next; `None` where there is nobody to look at.
+    /// When to sample next; `None` if there are no processes.
     pub(crate) fn next(&self) -> Option<Instant> {
         (!self.watched.is_empty()).then_some(self.next)
     }
 
-    /// Looks at each, and says who has too much. Then decides when to look next: `runs` tells whether
-    /// any has a task, and is asked once more after `doze` was set.
+    /// Samples each, and returns those that have too much. Then decides when to sample next: `runs`
+    /// returns whether any has a task, and is called again after `doze` was set.
     pub(crate) fn look(
         &mut self,
         doze: &Doze,

@@ -1,4 +1,4 @@
-//! What watchers of the program are told: spans and events of `tracing`.
+//! Spans and events of `tracing`.
 //!
 //! | target | span or event | level | fields |
 //! |---|---|---|---|
@@ -11,10 +11,10 @@
 //! | `stockade::pool` | events, a pool broke, a module is under quarantine | info | `pool`, `cause` |
 //! | `stockade::turn` | event, a turn of a pool's driver, in the thread whose turn it was | trace | `messages`: how many of workers it heard |
 //!
-//! Nobody listens unless the program says so; a task then costs one look at a static.
+//! Without a subscriber a task costs one load of a static.
 //!
-//! Invariant: a watcher's code runs under no lock of the pool's, as no code of a caller's does. So what
-//! happens under one is told by a waker, which is called later, and a watcher's panic ends there.
+//! Invariant: a subscriber's code never runs under a lock of the pool, as no caller's code does. So
+//! events under a lock are emitted later, by a waker, and a subscriber's panic ends there.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};

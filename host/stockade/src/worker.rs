@@ -1,7 +1,7 @@
 //! One worker process as the driver holds it: the child, the way to it and back, and what it was sent.
 //!
-//! Invariant: it is buried only once its stream has ended, so that everything a worker said before
-//! its death is known before its death is.
+//! Invariant: it is reaped only after its stream has ended, so all of a worker's messages are
+//! received before its death is reported.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -82,7 +82,7 @@ pub(crate) struct FinishedTasks {
     pub(crate) wall_time: Duration,
 }
 
-/// What a worker and its host share, which the worker has been told, or why not.
+/// The memory that a worker and its host share, or why there is none.
 #[derive(Debug)]
 struct Introduced {
     page: StatusPage,
@@ -125,27 +125,27 @@ pub(crate) struct WorkerProcess {
     pub(crate) modules_left: usize,
     /// Batches that were sent and not answered whole, in the order of the sending: at most a window's.
     pub(crate) sent: VecDeque<SentBatch>,
-    /// What it has finished and the dispatcher has not heard of.
+    /// Finished tasks that are not reported to the dispatcher yet.
     pub(crate) finished: Option<FinishedTasks>,
     /// The files in which long inputs of its tasks lie.
     pub(crate) files: PayloadFiles,
-    /// The core dump that it has begun to say, of a task that it has not answered.
+    /// The core dump that it is sending, of a task that it has not answered.
     dump: Option<Box<Incoming>>,
     /// The slot of the next batch. Answers come in order, so the slots are free again in order.
     next_slot: u8,
-    /// Messages that it has said.
+    /// Messages that it has sent.
     pub(crate) heard: u64,
-    /// What it may say beside them.
+    /// Its allowance for other messages.
     pub(crate) allowance: Allowance,
-    /// Whether it stands among those that are to be heard.
+    /// Whether it is in the queue of workers to receive from.
     pub(crate) is_called: bool,
     /// Whether it was told to close.
     pub(crate) is_closing: bool,
-    /// Whether it has said that it closes, which it does once.
+    /// Whether it has sent that it closes, which it does once.
     pub(crate) has_closed: bool,
-    /// The way to it and back.
+    /// The port to it.
     pub(crate) port: HostPort,
-    /// What it said of itself, or what was found wrong with it.
+    /// Its own message, or the error that was found.
     pub(crate) failure: Option<String>,
     child: Child,
     /// Whether the host has ended it.
@@ -201,7 +201,7 @@ impl WorkerProcess {
             oom_kills,
         };
         if let Some(error) = unsent {
-            // One that is gone already tells by its end why; any other error is ours.
+            // If it is gone already, its exit tells why; any other error is ours.
             if !matches!(error, SendError::Io(_)) {
                 worker.failure = Some(error.to_string());
             }
@@ -210,7 +210,7 @@ impl WorkerProcess {
         Ok(worker)
     }
 
-    /// A worker that was started a while ago, as if it were only now; `None` where it has ended.
+    /// A spare, as if it were started now; `None` if it has ended.
     pub(crate) fn into_fresh(mut self) -> Option<Self> {
         self.oom_kills = oom::kills();
         (!self.child.has_ended()).then_some(self)
@@ -264,7 +264,7 @@ impl WorkerProcess {
         of_entry.filter_map(revoke).collect()
     }
 
-    /// It says a piece of the dump of a task. False where it may not, or not so.
+    /// It sends a piece of a task's core dump. Returns false if it may not.
     pub(crate) fn dumps(
         &mut self,
         task: TaskId,
@@ -279,7 +279,7 @@ impl WorkerProcess {
         dump.task() == task && dump.push(piece, left_out, wanted)
     }
 
-    /// What it has said of the dump of `task`, which it has answered.
+    /// The core dump of `task`, which it has answered.
     pub(crate) fn take_dump(&mut self, task: TaskId) -> Option<Coredump> {
         let dump = self.dump.take().filter(|dump| dump.task() == task)?;
         Some(dump.finish())
@@ -344,7 +344,7 @@ impl WorkerProcess {
         self.child.id()
     }
 
-    /// What is wrong with the memory that it takes now.
+    /// The excess of its present memory.
     pub(crate) fn memory_excess(&self) -> Option<MemoryExcess> {
         self.memory_allowance.excess(footprint::of(self.pid())?)
     }
@@ -364,7 +364,7 @@ impl WorkerProcess {
     pub(crate) fn end_for_memory(&mut self, excess: MemoryExcess) {
         if !self.is_killed {
             self.memory_excess = Some(excess);
-            // As after a crash: only native code comes to this, and it knows addresses.
+            // As after a crash: only native code does this, and it knows addresses.
             self.crashes.note();
         }
         self.child.kill();
@@ -376,14 +376,13 @@ impl WorkerProcess {
         self.child.kill();
     }
 
-    /// Takes leave of a worker whose stream has ended: makes sure that it is gone, and says how.
-    /// Blocks until it is.
+    /// Reaps a worker whose stream has ended: blocks until it is gone, and returns how it ended.
     pub(crate) fn bury(mut self, worker: WorkerId, failure: Option<String>) -> Buried {
         let was_killed = self.is_killed;
         self.kill();
         let exit = self.child.wait();
         let (signal, code) = (exit.signal(), exit.code());
-        // One of which nothing is known may have crashed, unless it was asked to end.
+        // A worker with unknown end may have crashed, unless it was asked to end.
         let is_meant = was_killed || self.is_closing && exit == Exit::Unknown;
         if code.is_none() && !is_meant {
             self.crashes.note();

@@ -65,7 +65,7 @@ pub fn peak_of<T>(run: impl FnOnce() -> T) -> (T, usize) {
 /// What `run` gives.
 ///
 /// # Panics
-/// Where it held more than `bytes_max` bytes at once.
+/// If it held more than `bytes_max` bytes at once.
 pub fn within<T>(bytes_max: usize, run: impl FnOnce() -> T) -> T {
     let (value, peak) = peak_of(run);
     assert!(peak <= bytes_max, "{peak} bytes were allocated, where {bytes_max} are explained");

@@ -47,7 +47,7 @@ pub fn unshared(module: &mut [u8]) {
 /// Checks what is said of a module, whatever its bytes.
 ///
 /// # Panics
-/// Where something is not bounded, or not so.
+/// If something is not bounded, or not so.
 pub fn check(answer: &Result<ModuleDescription, Refusal>) {
     match answer {
         Ok(description) => check_description(description),

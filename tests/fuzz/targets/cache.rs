@@ -20,7 +20,7 @@ const SECRET: [u8; 32] = [9; 32];
 const CODE_AT: usize = 60;
 const HEADER_BYTES: usize = CODE_AT + blake3::OUT_LEN;
 
-/// What a description may take in memory for what is claimed in it, beside what arrived.
+/// What a description may take in memory for what is claimed in it, besides what arrived.
 const EXPANSION_MAX: usize = 64;
 const BASE_BYTES: usize = 2 << 20;
 

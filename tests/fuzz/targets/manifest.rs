@@ -14,7 +14,7 @@ use stockade_fuzz::modules::{SETTINGS, check};
 /// The custom section's name.
 const SECTION: &[u8] = b"stockade.tasks";
 
-/// What the values of a line in JSON may take for each of its bytes, and the module beside them.
+/// What the values of a line in JSON may take for each of its bytes, and the module besides them.
 const EXPANSION_MAX: usize = 256;
 
 const BASE_BYTES: usize = 256 << 10;

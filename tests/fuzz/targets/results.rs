@@ -17,7 +17,7 @@ use stockade_fuzz::allocations::within;
 use stockade_fuzz::values::Anything;
 use stockade_wire::Failure;
 
-/// As many values without bytes of their own as a result may have beside two for each byte.
+/// As many values without bytes of their own as a result may have besides two for each byte.
 const BARE_VALUES_MAX: usize = 1 << 16;
 
 /// What each value may take in memory, with bytes of its own or not: a `Vec` of entries grows to

@@ -40,11 +40,11 @@ enum Step {
     Release {
         side: Side,
     },
-    /// Of a reader, beside what it has taken.
+    /// Of a reader, besides what it has taken.
     Sleep {
         side: Side,
     },
-    /// Of a writer, for want of room.
+    /// Of a writer, for lack of room.
     Starve {
         side: Side,
     },

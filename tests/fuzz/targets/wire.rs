@@ -1,4 +1,4 @@
-//! Frames and messages, in whatever pieces the bytes arrive.
+//! Frames and messages, in arbitrary pieces.
 //!
 //! Input: which side's messages, the sizes of the pieces, then the stream. A message that decodes
 //! must encode to something that decodes to the same, and reading takes no more memory than the
@@ -22,7 +22,7 @@ const FRAME_BYTES_MAX: usize = 1 << 20;
 const CLAIMS_MAX: [(usize, usize); 3] =
     [(1 << 10, 64 << 10), (16 << 10, 1 << 20), (256 << 10, 16 << 20)];
 
-/// What is there beside it: the stream's buffer, the message encoded again and decoded again.
+/// What is there next to it: the stream's buffer, the message encoded again and decoded again.
 const EXPANSION_MAX: usize = 64;
 const BASE_BYTES: usize = 64 << 10;
 
@@ -89,7 +89,7 @@ impl Read for Pieces<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let piece = usize::from(self.pieces[self.next % self.pieces.len()]);
         self.next += 1;
-        // Never for ever.
+        // Never forever.
         if piece == 0 && self.next % self.pieces.len() != 0 {
             return Err(io::ErrorKind::Interrupted.into());
         }

@@ -56,7 +56,7 @@ impl Order {
         }
     }
 
-    /// The input: the number, then what the kind wants beside it.
+    /// The input: the number, then what the kind wants next to it.
     pub(crate) fn input(self) -> Bytes {
         let mut random = Random::new(self.number);
         let mut bytes = self.number.to_le_bytes().to_vec();

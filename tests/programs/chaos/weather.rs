@@ -14,7 +14,7 @@ use rustix::process::{
 use stockade::{Pool, WorkerId, WorkerInfo};
 use stockade_tests::{Mischief, Random, is_alive};
 
-/// Tasks that end between two disturbances. Not time: beside other work a worker may take longer to start
+/// Tasks that end between two disturbances. Not time: under other load a worker may take longer to start
 /// than any pause is, and then nothing would come of the run but starts.
 const PAUSE_TASKS: (u64, u64) = (20, 180);
 

@@ -1,4 +1,4 @@
-//! Comparisons: a worker's instance that was reset beside one that the engine makes by itself, byte for
+//! Comparisons: a worker's instance that was reset, compared with one that the engine makes by itself, byte for
 //! byte.
 //!
 //! ```text

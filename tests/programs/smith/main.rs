@@ -4,7 +4,7 @@
 //! Forge: number ─► Made ─► admission here ─ refused ─► a pool of its own must refuse it alike
 //!                                │
 //!                                ├─ admitted ─► 64 to a pool ─► calls ─► Tally
-//!                                └─ admitted ─► compare: reset instances beside fresh ones
+//!                                └─ admitted ─► compare: reset instances and fresh ones
 //! ```
 //!
 //! `smith [compare] [MODULES] [SEED] [FIRST]`, each of which may be empty; with `compare` no pool is

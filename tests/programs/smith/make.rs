@@ -14,7 +14,7 @@ pub(crate) enum Kind {
     Tame,
     /// Keeps to the rules, imports nothing, exports everything, and ends.
     Wild,
-    /// Keeps to the rules, and may run for ever.
+    /// Keeps to the rules, and may run forever.
     Endless,
     /// May need more memory and tables than there are.
     Greedy,
@@ -26,7 +26,7 @@ pub(crate) enum Kind {
     Broken,
 }
 
-/// So many of a thousand. Those that run for ever cost a worker and its deadline each.
+/// So many of a thousand. Those that run forever cost a worker and its deadline each.
 const PER_MILLE: [(Kind, u64); 7] = [
     (Kind::Tame, 350),
     (Kind::Wild, 240),

@@ -1,4 +1,4 @@
-//! Pools made and ended beside the one that is watched, each in another way.
+//! Pools made and ended besides the one that is watched, each in another way.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use stockade_tests::{RELIABILITY, Random, wat};
 
 use crate::load::{input, is_right};
 
-/// Makes pools, one after the other, for about `time`; says how many.
+/// Makes pools, one after the other, for about `time`; returns how many.
 pub(crate) fn make_and_drop(seed: u64, time: Duration) -> Result<u64> {
     let started = Instant::now();
     let mut random = Random::of_part(seed, 7);

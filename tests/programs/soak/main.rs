@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! each wave:  Load rises from nothing to hundreds of tasks in flight, and falls again
-//!             Guests: pools made and dropped beside it
+//!             Guests: pools made and dropped next to it
 //!             trough: nothing in flight ──► the pool shrinks to no worker ──► Census, compared
 //! ```
 //!
@@ -31,7 +31,7 @@ use stockade_tests::{
 use load::{Counts, Load};
 use sample::{Sample, Sampler};
 
-/// From one trough to the next, beside the time in which the pool shrinks.
+/// From one trough to the next, besides the time in which the pool shrinks.
 const WAVE: Duration = Duration::from_secs(24);
 
 /// How long a pool stays without workers, so that samples show it.

@@ -86,7 +86,7 @@ pub(crate) struct Files {
     pub(crate) plot: PathBuf,
 }
 
-/// Writes the samples, a JSON object a line, beside the folder of this program.
+/// Writes the samples, a JSON object a line, next to the folder of this program.
 pub(crate) fn write(samples: &[Sample]) -> io::Result<Files> {
     let program = std::env::current_exe()?;
     let folder = program.ancestors().nth(2).unwrap_or(&program).join("soak");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Package ─► downloads/FILE ─► its SHA-256 is the recorded one ─► PACKAGE/, unpacked aside and renamed
-//!              └ cannot be had: Fetched::Not        └ another: an error
+//!              └ is not available: Fetched::Not        └ another: an error
 //! ```
 //!
 //! Invariant: nothing is unpacked whose hash is not the recorded one.
@@ -19,7 +19,7 @@ use crate::table::{Package, Registry, sha256_of};
 pub(crate) enum Fetched {
     /// It is unpacked in this folder.
     At(PathBuf),
-    /// It cannot be had, and why.
+    /// It is not available, and why.
     Not(String),
 }
 

@@ -1,6 +1,6 @@
 //! 61, 77 and 79: native code in a locked-down worker, and lockdowns that lack a layer.
 //!
-//! The code is planted by a compiler that was taken over, see [`stockade_tests::escape`], and makes
+//! The code is planted by a compiler that is compromised, see [`stockade_tests::escape`], and makes
 //! system calls as tasks. Each act is tried with the whole lockdown, with none of it, and with each
 //! layer alone, so that it is known which layers hold what.
 
@@ -215,7 +215,7 @@ fn a_file_that_was_granted_for_writing_is_never_executed() {
     };
     let mapped = escapee.map(libc::PROT_READ | libc::PROT_EXEC, 0, file);
     assert_eq!(mapped, Act::Killed(libc::SIGSYS));
-    // What was not granted is not to be had.
+    // What was not granted is not available.
     let grants = Grants::none().write_dir(folder.path(), "/");
     let escapee = Escapee::of(Escapee::builder().grants(grants));
     let path = escapee.write(b"/etc/passwd\0");

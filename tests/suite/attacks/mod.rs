@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Invariant: the test of number 7 is named `a07_…` and ends by telling [`seen`] of number 7, in words
-//! that come from what the test saw. Whatever else belongs to a number is tested beside it under its own name.
+//! that come from what the test saw. Whatever else belongs to a number is tested next to it under its own name.
 //!
 //! Deliberately absent: what a well-behaved guest may do; that is the rest of the suite.
 

@@ -24,7 +24,7 @@ const UPDATE: &str = "STOCKADE_UPDATE=1 cargo test -p stockade-tests attacks";
 /// Hands over what was seen of the attack `number`.
 ///
 /// # Panics
-/// Where the page says something else, unless it is to be changed.
+/// If the page says something else, unless it is to be changed.
 #[track_caller]
 pub(super) fn seen(number: usize, what: &str) {
     assert!(!what.contains(['|', '\n']), "one cell of a table: {what:?}");
@@ -43,7 +43,7 @@ pub(super) fn seen(number: usize, what: &str) {
 /// Compares what the page has between the markers of `part` with `text`, or writes it there.
 ///
 /// # Panics
-/// Where the page says something else, unless it is to be changed.
+/// If the page says something else, unless it is to be changed.
 pub(super) fn compare_between(part: &str, text: &str) {
     let page = Page::open();
     let (begin, end) =
@@ -115,7 +115,7 @@ struct Page {
     text: String,
     /// What was seen, by number.
     seen: Vec<Option<String>>,
-    /// Tests run beside each other, and the page is one file.
+    /// Tests run at the same time, and the page is one file.
     _alone: std::sync::MutexGuard<'static, ()>,
 }
 

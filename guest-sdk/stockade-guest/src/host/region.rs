@@ -24,7 +24,7 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// Takes an input of `length` bytes there, `None` where there is no such memory to be had.
+    /// Takes an input of `length` bytes there, `None` where there is no such memory available.
     pub(crate) fn take_input(length: usize) -> Option<Self> {
         let room = length.checked_next_multiple_of(MAP_ALIGNMENT)?;
         let (mut start, mut there) = std::mem::take(&mut *REGION.lock().ok()?);

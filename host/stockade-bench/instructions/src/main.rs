@@ -57,7 +57,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
-/// Prints each scenario beside its baseline.
+/// Prints each scenario with its baseline.
 fn compare(baseline: &Counts, counts: &Counts) -> Result<ExitCode, Box<dyn Error>> {
     let mut out = std::io::stdout().lock();
     let mut ended = ExitCode::SUCCESS;

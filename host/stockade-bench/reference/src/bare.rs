@@ -73,7 +73,7 @@ pub(crate) fn config() -> Config {
 /// An engine that makes instances so.
 ///
 /// # Errors
-/// Where the system refuses the address space.
+/// If the system refuses the address space.
 pub(crate) fn engine(allocation: Allocation) -> Result<Engine> {
     let mut config = config();
     if allocation == Allocation::Pooled {
@@ -102,7 +102,7 @@ impl Bare {
     /// Compiles `wasm` for an engine of its own.
     ///
     /// # Errors
-    /// Where its tasks are not as the guests' of `guests`, or there is no address space.
+    /// If its tasks are not as the guests' of `guests`, or there is no address space.
     pub(crate) fn compile(wasm: &[u8]) -> Result<Self> {
         let engine = engine(Allocation::Pooled)?;
         let bare = Self::new(&Module::from_binary(&engine, wasm)?)?;
@@ -114,7 +114,7 @@ impl Bare {
     /// Links `module`.
     ///
     /// # Errors
-    /// Where it is not the realistic guest.
+    /// If it is not the realistic guest.
     pub(crate) fn new(module: &Module) -> Result<Self> {
         let mut linker = Linker::<Task>::new(module.engine());
         linker.func_wrap("stockade", "input_len", || guests::PAYLOAD_BYTES as u32)?;
@@ -134,7 +134,7 @@ impl Bare {
     /// Runs one task in a fresh instance.
     ///
     /// # Errors
-    /// Where the guest does not do what it should.
+    /// If the guest does not do what it should.
     pub(crate) fn task(&self) -> Result<()> {
         let limits = StoreLimitsBuilder::new();
         let limits = limits.memory_size(MEMORY_BYTES_MAX).table_elements(TABLE_ELEMENTS_MAX);

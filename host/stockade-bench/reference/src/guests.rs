@@ -27,7 +27,7 @@ const DATA_BYTES: usize = 1 << 20;
 /// Pages of its data that a task of [`realistic`] writes, and as many others that it reads.
 const PAGES_TOUCHED: usize = 4;
 
-/// Functions in its table, beside a null entry at each end.
+/// Functions in its table, besides a null entry at each end.
 const TABLE_FUNCTIONS: usize = 60;
 
 /// A task that does nothing.
@@ -233,10 +233,10 @@ pub fn script(name: &str) -> Option<&'static str> {
     })
 }
 
-/// The file of QuickJS, in the target folder beside the program that asks: `just languages` makes it.
+/// The file of QuickJS, in the target folder next to the program that asks: `just languages` makes it.
 ///
 /// # Errors
-/// Where this program has no path.
+/// If this program has no path.
 pub fn quickjs() -> std::io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let target = program.ancestors().nth(2).unwrap_or(&program);

@@ -19,7 +19,7 @@ impl Script {
     /// Compiles it for an engine of its own.
     ///
     /// # Errors
-    /// Where it is not built.
+    /// If it is not built.
     pub(crate) fn new() -> Result<Self> {
         let path = guests::quickjs()?;
         let wasm = std::fs::read(path).context("QuickJS is not built: `just languages`")?;
@@ -32,7 +32,7 @@ impl Script {
     /// Evaluates `source`.
     ///
     /// # Errors
-    /// Where QuickJS does.
+    /// If QuickJS does.
     pub(crate) fn run(&self, source: &str) -> Result<()> {
         let context = WasiCtxBuilder::new()
             .allow_blocking_current_thread(true)

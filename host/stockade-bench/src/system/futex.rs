@@ -86,7 +86,7 @@ impl Futex {
     /// Starts the process, which `command` must have call [`echo`].
     ///
     /// # Errors
-    /// Where it cannot be started, or there is no shared memory.
+    /// If it cannot be started, or there is no shared memory.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
         let file: OwnedFd = rustix::fs::memfd_create("stockade-bench", MemfdFlags::CLOEXEC)?;
         rustix::fs::ftruncate(&file, BYTES as u64)?;
@@ -98,7 +98,7 @@ impl Futex {
     /// The times of so many round trips, in microseconds.
     ///
     /// # Errors
-    /// Where the system has no futexes.
+    /// If the system has no futexes.
     pub(crate) fn round_trips(&mut self, count: usize) -> Result<Vec<f64>> {
         let [there, back] = self.words.both();
         let mut micros = Vec::with_capacity(count);
@@ -125,7 +125,7 @@ impl Drop for Futex {
 /// The other process, whose stdin is the shared memory.
 ///
 /// # Errors
-/// Where stdin is something else.
+/// If stdin is something else.
 pub(crate) fn echo() -> Result<()> {
     let words = Words::map(std::io::stdin())?;
     let [there, back] = words.both();

@@ -21,7 +21,7 @@ impl Pipe {
     /// Starts the process, which `command` must have call [`echo`].
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
         let command = session::apart(&mut command);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
@@ -33,7 +33,7 @@ impl Pipe {
     /// The times of so many round trips, in microseconds.
     ///
     /// # Errors
-    /// Where the other process is gone.
+    /// If the other process is gone.
     pub(crate) fn round_trips(&mut self, count: usize) -> Result<Vec<f64>> {
         let there = self.there.as_mut().context("it is being ended")?;
         let mut micros = Vec::with_capacity(count);
@@ -58,7 +58,7 @@ impl Drop for Pipe {
 /// The other process: sends back every byte, until there are no more.
 ///
 /// # Errors
-/// Where stdin or stdout fails.
+/// If stdin or stdout fails.
 pub(crate) fn echo() -> Result<()> {
     let mut byte = [0];
     let (mut from, mut to) = (std::io::stdin().lock(), std::io::stdout().lock());

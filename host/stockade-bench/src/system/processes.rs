@@ -12,7 +12,7 @@ use crate::figure::median;
 /// The median time from the start of `/bin/true` to its being waited for, in microseconds.
 ///
 /// # Errors
-/// Where it cannot be started.
+/// If it cannot be started.
 pub(crate) fn true_micros(count: usize) -> Result<f64> {
     let mut micros = Vec::with_capacity(count);
     for _ in 0..count {
@@ -27,7 +27,7 @@ pub(crate) fn true_micros(count: usize) -> Result<f64> {
 /// `artefact`, runs the task and ends; as many at a time as `side_by_side`.
 ///
 /// # Errors
-/// Where one of them fails.
+/// If one of them fails.
 pub(crate) fn one_a_task(
     reference: &Path,
     artefact: &Path,

@@ -36,7 +36,7 @@ pub(crate) fn await_quiet() {
     }
 }
 
-/// What is to be said of the rounds beside the figures, if anything is.
+/// What is to be said of the rounds besides the figures, if anything is.
 pub(crate) fn remark() -> Option<String> {
     match LOUD_ROUNDS.load(Ordering::Relaxed) {
         0 => None,

@@ -18,7 +18,7 @@ impl Usage {
     /// Of all threads of the processes `pids`, without the thread `but` if there is one.
     ///
     /// # Errors
-    /// Where a process is gone.
+    /// If a process is gone.
     pub(crate) fn of(pids: impl IntoIterator<Item = u32>, but: Option<i32>) -> Result<Self> {
         let mut usage = Self::default();
         let but = but.map(|thread| thread.to_string());
@@ -57,7 +57,7 @@ impl Usage {
 /// The memory that this process has now, in bytes.
 ///
 /// # Errors
-/// Where `/proc` does not tell.
+/// If `/proc` does not tell.
 pub(crate) fn resident_bytes() -> Result<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
     Ok(1024.0 * field(&status, "VmRSS:").context("no resident memory is told")? as f64)

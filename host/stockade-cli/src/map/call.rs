@@ -1,4 +1,4 @@
-//! What an item asks for: the arguments of one call.
+//! Items become the arguments of calls.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -26,11 +26,11 @@ pub(crate) enum Reading {
     Text,
     /// A row of a table.
     Rows(Header),
-    /// A file's bytes are the input as it is.
+    /// A file's bytes are the input.
     Raw,
-    /// What is in a file is one argument, as JSON.
+    /// A file's content is one argument, as JSON.
     JsonFile(Floats),
-    /// An item is what one run of a program is given.
+    /// An item is the input of one run of a program.
     Program(Arc<Template>),
 }
 
@@ -43,7 +43,7 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    /// What it takes to make this call of `function` again.
+    /// A recording of this call of `function`.
     ///
     /// # Errors
     /// As [`Pool::record`].
@@ -91,7 +91,7 @@ impl Reading {
             Self::AllArguments(floats) => all(&text, floats)?,
             Self::Json(floats) => {
                 floats.check_at(0, &text)?;
-                // As it stands, so that the guest reads all digits and every key.
+                // Unchanged, so that the guest reads all digits and every key.
                 Json::new().arg_json(&*text).map_err(|error| describe(&error, &text))?
             }
             Self::Rows(_) | Self::Raw | Self::Program(_) => {

@@ -1,4 +1,4 @@
-//! Which items are done: their numbers, as few ranges as there are.
+//! The numbers of finished items, as ranges.
 
 use std::collections::BTreeMap;
 

@@ -37,7 +37,7 @@ pub(crate) fn check(args: &MapArgs) -> Result<Vec<Arc<Path>>, Error> {
     Ok(args.inputs.iter().map(|path| Arc::from(path.as_path())).collect())
 }
 
-/// Refuses files whose results would replace each other, or the files themselves.
+/// Refuses files if their results would replace each other, or the files themselves.
 ///
 /// # Errors
 /// The first two of them.

@@ -1,4 +1,5 @@
-//! Identity: all of a map that shapes a result, so that one output never holds the results of two.
+//! Identity: everything of a map that affects its results, so that one output never holds the
+//! results of two maps.
 //!
 //! ```text
 //! command line, environment, stockade.toml ─► Said ─┐
@@ -6,9 +7,9 @@
 //! module, function, input ──────────────────────────┘
 //! ```
 //!
-//! Invariant: an option that is new shapes results, until [`SHAPES_NOTHING`] says that it does not.
+//! Invariant: a new option affects results, unless it is in [`SHAPES_NOTHING`].
 //!
-//! Deliberately absent: what a granted directory holds, which may be more than can be read.
+//! Deliberately absent: the contents of granted directories, which may be too much to read.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,8 +27,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::values::Given;
 
-/// Options of `map` that no result depends on: how fast it goes, what is told beside the results, and
-/// what a map may be told otherwise when it goes on.
+/// Options of `map` that do not affect results: about speed, other outputs, and resuming.
 const SHAPES_NOTHING: &[&str] = &[
     "anew",
     "cache",
@@ -53,20 +53,19 @@ const SHAPES_NOTHING: &[&str] = &[
     "workers",
 ];
 
-/// Options that say how a program is run. What they come to is told by the [`Plan`] of one, where one
-/// is run at all.
+/// Options of programs. The [`Plan`] has their effect, if a program is run.
 const OF_PROGRAMS: &[&str] =
     &["entry", "item", "ok-codes", "placeholder", "program", "stdin", "stdout"];
 
-/// Longer values are known by their digests.
+/// Longer values are stored as digests.
 const SHOWN_BYTES_MAX: usize = 100;
 
-/// What each option is set to, from any source, by the option's name.
+/// The value of each option, from any source, by the option's name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Said(BTreeMap<String, Vec<String>>);
 
 impl Said {
-    /// What `matches` say of the options of `command` that shape results.
+    /// The options of `command` in `matches` that affect results.
     pub(crate) fn of(command: &Command, matches: &ArgMatches) -> Self {
         let said = command.get_arguments().filter_map(|arg| {
             let long = arg.get_long().filter(|long| !SHAPES_NOTHING.contains(long))?;
@@ -94,7 +93,7 @@ pub(crate) fn of(args: &MapArgs, program: Option<&Plan>) -> Result<Value, Error>
             json!({ "bytes": bytes, "blake3": digest })
         }
     };
-    // The one that cannot be read is told of when the pool is built.
+    // Building the pool reports the unreadable one.
     let module = digest(&args.module).map(|(_, digest)| digest).unwrap_or_default();
     Ok(json!({
         "stockade": "map",
@@ -114,7 +113,7 @@ pub(crate) fn is_state(found: &Value) -> (bool, bool) {
     (found["stockade"] == "map", found["stockade"] == "map" && found["version"] == VERSION)
 }
 
-/// In what `wanted` is another map than `found`, a sentence each.
+/// The differences between `wanted` and `found`, a sentence each.
 pub(crate) fn differences(found: &Value, wanted: &Value) -> Vec<String> {
     let mut differences = Vec::new();
     if found["input"] != wanted["input"] {
@@ -162,15 +161,15 @@ fn shown(values: &Value) -> String {
     values.join(", ")
 }
 
-/// A value as it is, or in quotes where it would be taken for none, or for several.
+/// A value, in quotes if it looks like none or like several.
 fn word(text: &str) -> String {
     let is_plain =
         !text.is_empty() && !text.contains(|c: char| c == ',' || c == '"' || c.is_control());
     if is_plain { text.into() } else { format!("{text:?}") }
 }
 
-/// Each option's values, told by what they stand for: a time however it is written, a file by what is
-/// in it, a variable by its value, of which only a digest is kept.
+/// Each option's values in a canonical form: a time in any notation, a file by its content, a
+/// variable by a digest of its value.
 fn options(args: &MapArgs, program: Option<&Plan>) -> Value {
     let pool = &args.pool;
     let mut options = args.said.0.clone();
@@ -181,7 +180,7 @@ fn options(args: &MapArgs, program: Option<&Plan>) -> Value {
         }
     };
     set("wall-time", vec![pool.wall_time.0.map_or("none".into(), |time| format!("{time:?}"))]);
-    // Whatever the module is, and however that is said.
+    // How the module is chosen does not matter.
     set("input", vec![format!("{:?}", args.format).to_lowercase()]);
     set("memory", vec![format!("{} bytes", pool.memory.0)]);
     set("output-limit", vec![format!("{} bytes", pool.output_limit.0)]);
@@ -200,7 +199,7 @@ fn options(args: &MapArgs, program: Option<&Plan>) -> Value {
         Given::Name(named) => format!("{}={}", named.name, argument(&named.value)),
     });
     set("init-arg", init_args.collect());
-    // Where recordings go shapes nothing; that there are any makes tasks deterministic.
+    // The recordings' directory does not affect results, but recording makes tasks deterministic.
     set("record", vec!["true".into()]);
     for (name, values) in program.map(|program| program.identity(&args.program)).unwrap_or_default()
     {
@@ -211,7 +210,7 @@ fn options(args: &MapArgs, program: Option<&Plan>) -> Value {
     json!(options)
 }
 
-/// An argument as it is, or by what is in the file that it names.
+/// An argument, with the content of its file.
 fn argument(text: &str) -> String {
     match text.strip_prefix('@') {
         Some(path) => {
@@ -241,8 +240,8 @@ fn digest(path: &Path) -> io::Result<(u64, String)> {
     Ok((bytes, hasher.finalize().to_hex().to_string()))
 }
 
-/// Files by what the system knows of them: to read them all twice would take too long. The time of
-/// their last change of any kind among it, which nobody sets back.
+/// Files by their metadata, since reading them all twice would take too long. It includes ctime,
+/// which cannot be set back.
 fn list_digest(paths: &[PathBuf]) -> String {
     let mut hasher = blake3::Hasher::new();
     for path in paths {

@@ -15,7 +15,7 @@ use crate::exit::Exit;
 const SIGNALS: [(i32, Exit); 3] =
     [(SIGINT, Exit::Interrupted), (SIGTERM, Exit::Terminated), (SIGHUP, Exit::HungUp)];
 
-/// Tells of signals.
+/// Reports signals.
 #[derive(Debug)]
 pub(crate) struct Interrupts {
     signals: Handle,
@@ -23,9 +23,9 @@ pub(crate) struct Interrupts {
 }
 
 impl Interrupts {
-    /// From now on: `tell` is told what the command ends with, for each signal. Where SIGHUP was ignored when this process began it stays so, as `nohup` wants it. The
-    /// others are asked for by somebody: scripts start jobs in the background with SIGINT ignored, and
-    /// end them by it.
+    /// From now on `tell` is called for each signal with the command's exit. If SIGHUP was ignored
+    /// when this process began it stays so, as `nohup` wants it. The others are asked for by
+    /// somebody: scripts start jobs in the background with SIGINT ignored, and end them by it.
     ///
     /// # Errors
     /// What the system refuses.
@@ -37,7 +37,7 @@ impl Interrupts {
         let armed = Arc::new(AtomicBool::new(false));
         for (signal, exit) in &watched {
             // In this order: the first signal finds the flag unset and sets it, the second ends the
-            // process in the handler itself, whatever the other threads are stuck in.
+            // process in the handler itself, even if all other threads are blocked.
             flag::register_conditional_shutdown(*signal, exit.code().into(), armed.clone())?;
             flag::register(*signal, armed.clone())?;
         }
@@ -66,7 +66,7 @@ impl Drop for Interrupts {
     fn drop(&mut self) {
         self.signals.close();
         if let Some(thread) = self.thread.take() {
-            // It waits for nothing but this; had it panicked, that is on stderr.
+            // It only waits for this; a panic is on stderr.
             let _ = thread.join();
         }
     }

@@ -11,13 +11,13 @@ use crate::{escape, json};
 /// One item of the input.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Item {
-    /// Its place among all items, from 1. Blank lines have one too.
+    /// Its index among all items, from 1. Blank lines have one too.
     pub(crate) ordinal: u64,
-    /// What people and scripts find it by.
+    /// Its name in the output.
     pub(crate) name: Name,
-    /// What is in it, or in words why that cannot be known.
+    /// Its content, or the reason why it cannot be read.
     pub(crate) content: Result<Content, String>,
-    /// How much of the input it is, in the unit of [`Input::size`](super::input::Input::size).
+    /// Its size in the unit of [`Input::size`](super::input::Input::size).
     pub(crate) weight: u64,
 }
 
@@ -35,14 +35,14 @@ pub(crate) enum Content {
 /// A cell of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cell {
-    /// What is in it, without the quotes around it.
+    /// Its content, without quotes.
     pub(crate) text: String,
-    /// Whether it stood in quotes.
+    /// Whether it was quoted.
     pub(crate) quoted: bool,
 }
 
 impl Cell {
-    /// Whether nothing stood there, not even quotes.
+    /// Whether it was empty, without quotes.
     pub(crate) fn is_nothing(&self) -> bool {
         self.text.is_empty() && !self.quoted
     }
@@ -59,7 +59,7 @@ impl Content {
     }
 }
 
-/// What an item is called in the output.
+/// An item's name in the output.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Name {
     /// The input's line in which it begins, from 1.
@@ -71,7 +71,7 @@ pub(crate) enum Name {
 impl Name {
     /// Writes the first field of its record.
     pub(crate) fn push_field(&self, out: &mut String) {
-        // A text takes all that is written to it.
+        // Writing to a `String` never fails.
         let _ = match self {
             Self::Line(number) => write!(out, "\"line\":{number}"),
             Self::File(path) => {

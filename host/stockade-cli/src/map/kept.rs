@@ -1,4 +1,4 @@
-//! What is left of the output that a state tells of.
+//! Checks the output that a state describes.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,16 +11,16 @@ use super::state::Reached;
 use crate::error::Error;
 use crate::exit::Exit;
 
-/// What became of an output.
+/// The state of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// It is there as it was written. More may stand behind it.
+    /// It is unchanged. More data may follow.
     Whole,
-    /// Nothing is there.
+    /// It does not exist.
     Gone,
 }
 
-/// Looks for the output `path` of which a state tells.
+/// Checks the output `path` that a state describes.
 ///
 /// # Errors
 /// One that was changed since, or that cannot be read.
@@ -40,7 +40,7 @@ pub(crate) fn output(path: &Path, reached: &Reached) -> Result<Found, Error> {
     let found = io::copy(&mut (&file).take(bytes), &mut hasher).map_err(unreadable)?;
     let is_same = found == bytes
         && (bytes == 0 || hasher.finalize().to_hex().as_str() == reached.output_digest);
-    // Behind what a finished map wrote nothing of its own can stand.
+    // After a finished map's output there can be nothing of its own.
     let has_more = reached.complete && (&file).read(&mut [0]).map_err(unreadable)? > 0;
     match is_same && !has_more {
         true => Ok(Found::Whole),
@@ -48,7 +48,7 @@ pub(crate) fn output(path: &Path, reached: &Reached) -> Result<Found, Error> {
     }
 }
 
-/// The error of an output that is not what was written.
+/// The error of an output that was changed.
 fn changed(path: &Path) -> Error {
     Error::new(
         Exit::Output,
@@ -59,7 +59,7 @@ fn changed(path: &Path) -> Error {
     .help("`--anew` starts over and overwrites it")
 }
 
-/// What a file held that was written of one item.
+/// The digest of an item's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     name: String,
@@ -70,7 +70,7 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    /// Of a file of its own; a name that is no text cannot be kept.
+    /// Of its file; a name that is not text cannot be stored.
     pub(crate) fn of(output: &Output, failed: bool) -> Option<Self> {
         let Output::File { name, bytes, .. } = output else { return None };
         let name = name.to_str()?.to_string();

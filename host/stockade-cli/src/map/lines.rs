@@ -5,7 +5,7 @@ use std::io::{self, BufRead};
 use super::input::ITEM_BYTES_MAX;
 use super::item::{Content, Item, Name};
 
-/// What is said of an input in UTF-16.
+/// The hint for an input in UTF-16.
 pub(crate) const WIDE: &str = "; it looks like UTF-16: write it as UTF-8";
 
 /// Whether a text begins with the mark of UTF-16.
@@ -13,12 +13,12 @@ pub(crate) fn is_wide(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff")
 }
 
-/// Why a line is not taken.
+/// Why a line is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BadLine {
     /// It has more bytes than a line may have.
     TooLong,
-    /// It is no UTF-8, from this byte on.
+    /// It is not UTF-8, from this byte on.
     NotUtf8 { at: usize },
     /// It is UTF-16, and so is the whole input.
     Wide,
@@ -50,7 +50,7 @@ pub(crate) struct Lines<R> {
     /// Bytes of the line that was read last, with its end.
     line_bytes: u64,
     ended: bool,
-    /// Whether lines are texts, in which a carriage return is a character as any other.
+    /// Whether lines are texts, in which a carriage return is an ordinary character.
     are_texts: bool,
 }
 
@@ -105,7 +105,7 @@ impl<R: BufRead> Lines<R> {
         if bytes.last() == Some(&b'\r') {
             bytes.pop();
         }
-        // JSON says itself that it is wrong there.
+        // The JSON parser reports it.
         if self.are_texts && self.number == 1 && self.ended && bytes.contains(&b'\r') {
             return Err(BadLine::Returns);
         }
@@ -113,7 +113,7 @@ impl<R: BufRead> Lines<R> {
             return Err(BadLine::Wide);
         }
         if self.number == 1 && bytes.starts_with("\u{feff}".as_bytes()) {
-            // The mark that some editors put before a text is not part of it.
+            // The byte order mark of some editors is not part of the text.
             bytes.drain(..3);
         }
         String::from_utf8(bytes)

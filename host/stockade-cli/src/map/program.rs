@@ -1,12 +1,13 @@
-//! Programs: what an item is to one, and what its exit code and its streams come to.
+//! Programs: how an item becomes a run, and how its exit code and streams become a result.
 //!
 //! ```text
 //! ProgramArgs ──► Plan ─┬► Template: Content ──► ProgramCall ──► Command ──► Pool
-//!                       └► Ending: exit code, stdout, stderr ──► result and what is beside it, or Problem
+//!                       └► Ending: exit code, stdout, stderr ──► result and what is next to it, or Problem
 //! ```
 //!
-//! Invariant: nothing of a result is changed or left out in silence. Stdout that is no text, no JSON,
-//! or more than its limit is an error of its item, and stderr says how much of it was dropped.
+//! Invariant: a result is never changed or truncated silently. Stdout that is not text, is not
+//! JSON, or exceeds its limit is an error of its item; a truncated stderr says how much was
+//! dropped.
 
 mod options;
 
@@ -25,17 +26,17 @@ pub(crate) use template::{ProgramCall, Template};
 
 use options::Codes;
 
-/// What a map over a program's runs works with.
+/// The plan of a map over runs of a program.
 pub(crate) struct Plan {
     pub(crate) template: Template,
     pub(crate) ending: Ending,
 }
 
 impl Plan {
-    /// From what the command line says; `None` where a function is called.
+    /// From the command line; `None` if a function is called.
     ///
     /// # Errors
-    /// Options that mean nothing together, and a file that cannot be read.
+    /// If options conflict, or a file cannot be read.
     pub(crate) fn new(args: &MapArgs) -> Result<Option<Self>, Error> {
         if !args.program.program {
             return args.program.check_for_function().map(|()| None);
@@ -43,7 +44,7 @@ impl Plan {
         Ok(Some(Self { template: Template::new(args)?, ending: Ending::new(args)? }))
     }
 
-    /// What shapes results of how the program is run, by the names of options, and `ARGV`.
+    /// The options of the run, and `ARGV`, that affect results, by name.
     pub(crate) fn identity(&self, args: &ProgramArgs) -> Vec<(&'static str, Vec<String>)> {
         let Template { entry, argv, placeholder, item, stdin, .. } = &self.template;
         let Ending { stdout, ok_codes, stdout_bytes_max, stderr_bytes_max } = &self.ending;

@@ -1,4 +1,4 @@
-//! Records: what is written of one item of the input.
+//! Records: the output of one item.
 
 use std::path::PathBuf;
 
@@ -17,20 +17,20 @@ use crate::{escape, json};
 /// Why an item has no result.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Problem {
-    /// What a script matches on.
+    /// The kind, for scripts.
     pub(crate) kind: &'static str,
     fault: &'static str,
     message: String,
-    /// More, where there is more: for people and scripts. Each is JSON text, as the guest wrote it.
+    /// Further data, if any, as JSON text of the guest.
     details: Vec<(&'static str, String)>,
 }
 
-/// What a program leaves beside its result.
+/// A program's output in addition to its result.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Beside {
     pub(crate) exit_code: i32,
     pub(crate) stderr: String,
-    /// Bytes of stderr that are not told.
+    /// Dropped bytes of stderr.
     pub(crate) stderr_dropped: u64,
 }
 
@@ -47,7 +47,7 @@ impl Beside {
         fields
     }
 
-    /// In one line, for people: nothing where nothing was said.
+    /// On one line, for people; empty if there is none.
     fn line(&self, name: &Name) -> Option<String> {
         let text = escape::line(&escape::bounded(self.stderr.trim_end(), 1000));
         (!text.is_empty()).then(|| format!("{name}: stderr: {text}"))
@@ -138,7 +138,7 @@ fn fault(fault: Fault) -> &'static str {
     }
 }
 
-/// What is written of one item.
+/// The output of one item.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Record {
     /// The item's place in the input.
@@ -151,13 +151,13 @@ pub(crate) struct Record {
     pub(crate) failed: Option<&'static str>,
 }
 
-/// What goes to the output of one item.
+/// An item's output.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Output {
     Nothing,
     /// A line.
     Line(String),
-    /// A file, and one that says otherwise and goes.
+    /// A file, and an outdated one to remove.
     File {
         name: PathBuf,
         bytes: Vec<u8>,
@@ -181,18 +181,18 @@ impl Output {
 pub(crate) struct Writing {
     /// A line is the bare result.
     pub(crate) plain: bool,
-    /// Nothing is written of an item that failed.
+    /// A failed item has no output.
     pub(crate) skips_errors: bool,
-    /// Each result has a file, which is named so.
+    /// Each result has a file with such a name.
     pub(crate) files: Option<SinkArgs>,
-    /// What a function that is given bytes gives back, or what a program's stdout is.
+    /// The kind of a function's or program's raw result.
     pub(crate) result: Kind,
-    /// Where a program is run: what its end comes to.
+    /// For a program: how its end becomes a result.
     pub(crate) program: Option<Ending>,
 }
 
 impl Writing {
-    /// The record of an item, whose result has this beside it where a program wrote it.
+    /// The record of an item; a program's has further fields.
     pub(crate) fn record(
         &self,
         ordinal: u64,
@@ -270,7 +270,7 @@ impl Writing {
     }
 }
 
-/// What the files of an item are named after.
+/// The base name of an item's files.
 fn base(name: &Name) -> PathBuf {
     match name {
         Name::Line(number) => number.to_string().into(),
@@ -319,7 +319,7 @@ impl Problem {
     }
 }
 
-/// By hand, so that what tells errors apart comes first.
+/// By hand, so that the kind comes first.
 fn error_json(problem: &Problem) -> String {
     let Problem { kind, fault, message, details } = problem;
     let mut text = format!(

@@ -83,7 +83,7 @@ impl Header {
         };
         let of = |name: &String| params.iter().find(|param| param.name == *name);
         let takes_row = params.len() == 1 && names.iter().all(|name| of(name).is_none());
-        // A row may be a type of the guest's own, or a map, and is no text, number or list.
+        // A row may be a type of the guest's own, or a map, and is not text, number or list.
         let is_plain = |param: &Parameter| {
             arguments::kind_of(Some(param)) != Kind::Any && !param.type_name.contains("Map<")
         };
@@ -312,7 +312,7 @@ mod tests {
             assert!(format!("{refused:?}").contains(named), "{refused:?}");
             assert_eq!(refused.exit(), Exit::Call);
         }
-        // A row is no number and no text.
+        // A row is not a number and no text.
         assert!(header(&["x"], &[("limit", "u64")]).is_err());
         assert!(header(&["x"], &[("text", "String")]).is_err());
         assert!(header(&["x"], &[("columns", "HashMap<String, String>")]).is_ok());

@@ -23,7 +23,7 @@ impl Dumper {
     /// Into `directory`, which is created if missing.
     ///
     /// # Errors
-    /// Where it cannot be.
+    /// If it cannot be.
     pub(crate) fn new(directory: &Path) -> Result<Self, Error> {
         Kept::new(directory, "--coredump").map(|kept| Self { kept, left_out: 0 })
     }

@@ -31,7 +31,7 @@ impl Kept {
     /// In `directory`, which is created if missing; `option` names it.
     ///
     /// # Errors
-    /// Where it cannot be.
+    /// If it cannot be.
     pub(super) fn new(directory: &Path, option: &str) -> Result<Self, Error> {
         // What tasks are given may be secrets.
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {

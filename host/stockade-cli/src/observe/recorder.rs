@@ -15,7 +15,7 @@ impl Recorder {
     /// Into `directory`, which is created if missing.
     ///
     /// # Errors
-    /// Where it cannot be.
+    /// If it cannot be.
     pub(crate) fn new(directory: &Path) -> Result<Self, Error> {
         Kept::new(directory, "--record").map(Self)
     }

@@ -66,7 +66,7 @@ impl Top {
     /// On stderr.
     ///
     /// # Errors
-    /// Where that is no terminal.
+    /// If that is no terminal.
     pub(crate) fn new() -> Result<Self, Error> {
         if !io::stderr().is_terminal() {
             return Err(Error::new(Exit::Usage, "`--top` needs a terminal, and stderr is not one")

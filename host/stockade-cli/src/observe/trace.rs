@@ -40,7 +40,7 @@ impl Trace {
     /// Begins the file `path`.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub(crate) fn create(path: &Path) -> Result<Self, Error> {
         let file = Aside::create(path).map_err(|error| unwritable(path, &error))?;
         Ok(Self::begin(path.into(), BufWriter::with_capacity(64 << 10, file)))

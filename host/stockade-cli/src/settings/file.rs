@@ -30,7 +30,7 @@ pub(super) struct File(Vec<(Option<String>, String, Setting)>);
 /// written is passed over, with a warning.
 ///
 /// # Errors
-/// Where the current directory is gone.
+/// If the current directory is gone.
 pub(super) fn find() -> Result<Option<PathBuf>, Error> {
     let Ok(here) = std::env::current_dir() else { return Ok(None) };
     let Some(path) = here.ancestors().map(|folder| folder.join(NAME)).find(|path| path.is_file())

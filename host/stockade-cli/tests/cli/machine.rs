@@ -28,7 +28,7 @@ fn can(line: &[&str]) -> bool {
     probe.status().is_ok_and(|status| status.success())
 }
 
-/// Tells that something is not to be had here, in a test that passes without it.
+/// Tells that something is not available here, in a test that passes without it.
 #[expect(clippy::print_stderr, reason = "for the reader of what a test prints")]
 fn not_tried(why: &str) {
     eprintln!("not tried: {why}");

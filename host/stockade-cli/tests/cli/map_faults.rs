@@ -7,13 +7,13 @@ use rustix::process::{Signal, kill_process};
 use crate::args;
 use crate::support::{module, stockade};
 
-/// Gives back its number; 5000 takes for ever.
+/// Gives back its number; 5000 takes forever.
 const STUCK_AT_5000: &str = r#"(module
   (func (export "f") (param i32) (result i32)
     (if (i32.eq (local.get 0) (i32.const 5000)) (then (loop $again (br $again))))
     (local.get 0)))"#;
 
-/// Gives back its number; negative ones take for ever.
+/// Gives back its number; negative ones take forever.
 const STUCK_BELOW_0: &str = r#"(module
   (func (export "f") (param i32) (result i32)
     (if (i32.lt_s (local.get 0) (i32.const 0)) (then (loop $again (br $again))))

@@ -11,7 +11,7 @@ use crate::support::{Ended, Folder, example, module, stockade};
 
 /// Writes its arguments, each with a | behind it, and then its stdin to stdout. An argument that
 /// begins with ! does more: !e3 exits with 3, !t traps, !s writes to stderr, !l never ends, !b writes
-/// a byte that is no text, !h writes 20 MB, !H as much to stderr.
+/// a byte that is not text, !h writes 20 MB, !H as much to stderr.
 const ECHO: &str = r#"(module
   (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))

@@ -36,7 +36,7 @@ fn gate(folder: &Folder) -> std::path::PathBuf {
 const LINES: usize = 400;
 const STUCK: usize = 200;
 
-/// Numbers, a blank line, and one that takes for ever.
+/// Numbers, a blank line, and one that takes forever.
 fn input(folder: &Folder) -> std::path::PathBuf {
     let line = |n| match n {
         7 => "\n".to_string(),

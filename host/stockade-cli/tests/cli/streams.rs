@@ -520,7 +520,7 @@ fn a_result_replaces_no_trace_and_no_state() {
     std::fs::write(&state, format!("{begun}\n")).unwrap();
     assert_eq!(granted(&["--resume", &state]).code, Some(0));
     std::fs::remove_file(output.join("1.json")).unwrap();
-    // Beside them there is room.
+    // Besides them there is room.
     assert_eq!(map("--trace", "trace").code, Some(0));
     assert_eq!(map("--resume", "state").code, Some(0));
     assert_eq!(std::fs::read_to_string(output.join("1.json")).unwrap(), "1\n");

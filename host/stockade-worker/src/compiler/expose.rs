@@ -1,5 +1,5 @@
-//! Exposing: a module whose memory and globals are exported under names of our own, so that they can be
-//! looked at where it traps. The engine gives nobody what is not exported.
+//! Exports a module's memory and globals under names of our own, so that they can be dumped after a
+//! trap: the engine gives access only to exports.
 //!
 //! Only the section of exports is made anew. All others keep their bytes, and functions their numbers and
 //! the places in them.
@@ -15,7 +15,7 @@ use crate::coredump::{GLOBAL_EXPORT, GLOBALS_MAX, MEMORY_EXPORT};
 /// [`GLOBALS_MAX`] globals exported too; as it is where it exports nothing, so that nobody can call it.
 ///
 /// # Errors
-/// Where it is no valid module.
+/// If it is no valid module.
 pub(super) fn expose(binary: &[u8]) -> wasmparser::Result<Vec<u8>> {
     let (mut memories, mut globals) = (0, 0);
     let mut exposed = Module::new();
@@ -53,7 +53,7 @@ fn exports(
     let globals = (0..globals.min(GLOBALS_MAX))
         .map(|number| (format!("{GLOBAL_EXPORT}{number}"), ExportKind::Global, number));
     for (name, kind, number) in memory.into_iter().chain(globals) {
-        // A module that has such a name itself spoils no dump but its own.
+        // If a module has such a name itself, only its own dumps are wrong.
         if !names.contains(name.as_str()) {
             exports.export(&name, kind, number);
         }

@@ -1,14 +1,15 @@
-//! Images: what the active data segments of a module make of its memories, taken out of the module.
+//! Images: the initial content of a module's memories, computed from its active data segments,
+//! which are removed.
 //!
 //! ```text
 //! (data (i32.const 8) "ab") (data "cd")  ─► image: "ab" at 8
 //!                                        └► (data "") (data "cd"): numbers of segments stay
 //! ```
 //!
-//! An active segment is dropped once it was copied, so in its place stands one that is passive and
-//! empty, which nobody can tell from it. A memory keeps its segments, for the engine to copy at each
-//! instantiation, where one of them is at a place that is not a constant, where one is out of bounds,
-//! and where the image would be far larger than they are.
+//! An active segment is dropped after it was copied, so a passive, empty segment in its place makes
+//! no difference. A memory keeps its segments, for the engine to copy at each instantiation, where
+//! one of them is at a place that is not a constant, where one is out of bounds, and where the
+//! image would be far larger than they are.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,7 @@ const SPARSENESS_MAX: u64 = 2;
 /// own memories.
 ///
 /// # Errors
-/// Where it is no valid module.
+/// If it is no valid module.
 pub(super) fn separate(binary: &[u8]) -> wasmparser::Result<(Cow<'_, [u8]>, Vec<Contents>)> {
     let (mut imported, mut memories, mut segments) = (0, Vec::new(), Vec::new());
     for payload in Parser::new(0).parse_all(binary) {
@@ -88,7 +89,7 @@ fn placed<'a>(segment: &Data<'a>, memory: &MemoryType) -> Option<(u64, &'a [u8])
     (end <= bytes_of(memory)?).then_some((start, segment.data))
 }
 
-/// What segments make of a memory, if that is not too much beside them.
+/// What segments make of a memory, if that is not too much compared with them.
 fn granules(placed: &[(u64, &[u8])]) -> Option<BTreeMap<u64, Vec<u8>>> {
     let (mut numbers, mut data_bytes) = (BTreeSet::new(), 0);
     for (start, data) in placed {

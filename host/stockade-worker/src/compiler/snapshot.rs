@@ -1,4 +1,4 @@
-//! Snapshots: a module whose initial state is what its initializer left.
+//! Snapshots: a module whose initial state is the one that its initializer left.
 //!
 //! Two of the three steps are here and the third, running the initializer, is a worker's: see
 //! [`state`](crate::state). What the steps agree on are the names of exports that the first adds.
@@ -18,7 +18,7 @@ use crate::state::State;
 /// `binary` with all its state exported.
 ///
 /// # Errors
-/// A refusal where there is state that no snapshot could keep.
+/// A refusal if a snapshot cannot hold the module's state.
 pub(super) fn instrument(binary: &[u8]) -> Result<Vec<u8>, Refusal> {
     Ok(instrumented(binary)?.1)
 }

@@ -6,11 +6,11 @@
 //!  the calling thread's                                      no more threads
 //! ```
 //!
-//! What is the calling thread's alone is given up before there are others, and what a thread does as it
-//! begins is on no list, so each is waited for before the filter is on.
+//! Privileges of the calling thread are dropped before other threads start. A starting thread makes
+//! system calls that the filter forbids, so all have started before the filter is on.
 //!
-//! Invariant: an engine asks for threads only inside of [`Threads::run`]. Elsewhere it would start a pool
-//! of its own, which ends the process.
+//! Invariant: an engine asks for threads only inside of [`Threads::run`]. Elsewhere it would start
+//! a thread pool of its own, for which the filter kills the process.
 //!
 //! Deliberately absent: how many there should be, which the host knows.
 
@@ -91,7 +91,7 @@ impl Threads {
         }
     }
 
-    /// What each of them says: for tests of how they are confined.
+    /// The result of `f` in each thread, for tests of their lockdown.
     #[cfg(test)]
     pub(crate) fn each<T: Send>(&self, ask: impl Fn() -> T + Sync) -> Vec<T> {
         match &self.pool {

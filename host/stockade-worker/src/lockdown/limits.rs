@@ -16,7 +16,7 @@ pub(super) const STACK_BYTES_MAX: u64 = 8 << 20;
 /// What a process may have of each resource.
 #[derive(Clone, Debug)]
 pub(crate) struct Ceilings {
-    /// Bytes of private writable memory. Address space is limited beside it, once it is reserved: see
+    /// Bytes of private writable memory. Address space is limited next to it, once it is reserved: see
     /// [`Mapped`](super::Mapped).
     pub(crate) data_bytes: u64,
     /// Descriptors open at a time.

@@ -1,7 +1,7 @@
-//! The lockdown: what a process gives up before the first hostile byte.
+//! The lockdown: a process drops its rights before it reads hostile input.
 //!
-//! Whoever escapes from WebAssembly runs native code here, and is to find nothing to do. Each layer
-//! holds by itself; `docs/security.md` tells which stop what.
+//! An attacker who escapes from WebAssembly runs native code here, and must not be able to do harm.
+//! Each layer works without the others; `docs/threat-model.md` says what each stops.
 //!
 //! | step | when | where |
 //! |---|---|---|
@@ -15,9 +15,9 @@
 //! Landlock is the calling thread's and its children's, so it comes before there are others; a limit of no
 //! processes forbids threads too, so it comes after.
 //!
-//! Invariant: a layer counts as on only if the process finds it on afterwards, whatever it tried. Of
-//! Landlock and the filter the kernel tells nothing that a container's own could not cause, so there
-//! it is the kernel's answer to putting them on that counts.
+//! Invariant: a layer counts as on only if the process finds it on after applying it. For Landlock
+//! and the filter, the kernel's information could also come from a container's own; so for these
+//! the result of applying them counts.
 
 mod limits;
 mod memory;
@@ -36,7 +36,7 @@ pub(crate) use paths::Paths;
 pub(crate) use seccomp::{CLONE_FLAGS, CloneFilter, Files, Profile};
 pub(crate) use space::{Mapped, Space};
 
-/// A layer that is required and not on.
+/// A required layer that is not on.
 #[derive(Debug, thiserror::Error)]
 #[error("the required layer `{}` is not on in full: {}", .0.layer, .0.reason)]
 pub(crate) struct LockdownError(LayerReport);
@@ -50,7 +50,7 @@ pub(crate) enum Last<'a> {
     OfClone(&'a CloneFilter, Files, &'a Space),
 }
 
-/// What a process finds of a layer.
+/// The state of a layer as the process finds it.
 type Found = (Level, String);
 
 /// The lockdown of this process, step by step.
@@ -62,15 +62,15 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Begins with what the process came with.
+    /// Starts with the inherited state.
     pub(crate) fn begin(confinement: Confinement, inherited: Inherited) -> Self {
         let mut lock = Self { confinement, report: Vec::new(), is_filtered: false };
         lock.found(Layer::Inheritance, || inherited.found());
         lock
     }
 
-    /// Gives up what must be given up before there are threads. `paths` are what stays of the file
-    /// system; with any, root stays root so that it can read what it granted.
+    /// Applies the layers that must come before threads. `paths` are the directories that stay
+    /// accessible; with any, root stays root so that it can read what it granted.
     pub(crate) fn enter(&mut self, ceilings: &Ceilings, paths: &Paths) {
         own::name_signals();
         own::one_arena();
@@ -102,10 +102,10 @@ impl Lock {
         }
     }
 
-    /// Gives up the rest, but for what loading modules takes.
+    /// Applies the rest, except for what loading modules needs.
     ///
     /// # Errors
-    /// [`LockdownError`] for the first layer that is required and not on in full.
+    /// [`LockdownError`] for the first required layer that is not fully on.
     pub(crate) fn close(
         &mut self,
         ceilings: &Ceilings,
@@ -119,7 +119,7 @@ impl Lock {
         }
         self.put(Layer::WriteXorExecute, memory::refuse_to_gain_execution, memory::found);
         let explains = lockdown.explains_violations();
-        // A filter of somebody else's, of a container say, is none of ours: only success tells.
+        // Another filter, such as a container's, does not count: only success does.
         let filtered = match lockdown.is_wanted(Layer::Seccomp) {
             false => Err("the pool leaves it off".to_owned()),
             true => match last {
@@ -142,8 +142,8 @@ impl Lock {
         }
     }
 
-    /// Gives up what only loading modules takes, and has no more address space than is `mapped` now
-    /// and its memory needs.
+    /// Drops the rights that only loading modules needs, and limits the address space to what is
+    /// `mapped` now and its memory needs.
     ///
     /// # Errors
     /// [`LockdownError`], where a limit or a filter could be put on before and no longer.
@@ -169,7 +169,7 @@ impl Lock {
         seccomp::seal(files, space, explains).map_err(refused(Layer::Seccomp))
     }
 
-    /// Puts `layer` on, unless it is to be left off, and notes what is found.
+    /// Applies `layer`, unless it is left off, and records its state.
     fn put(
         &mut self,
         layer: Layer,
@@ -189,7 +189,7 @@ impl Lock {
         self.report.push(LayerReport { layer, level, reason });
     }
 
-    /// Notes what is found of a `layer` that the host put on.
+    /// Records the state of a `layer` that the host applied.
     fn found(&mut self, layer: Layer, found: impl FnOnce() -> Found) {
         self.put(layer, || Ok(()), found);
     }
@@ -199,7 +199,7 @@ impl Lock {
         self.report.push(LayerReport { layer, level: Level::None, reason });
     }
 
-    /// Notes that a filter brought `no_new_privs` along, where that was left off.
+    /// Records that a filter set `no_new_privs`, although that was left off.
     fn credit_filter(&mut self) {
         let of_layer = |report: &&mut LayerReport| report.layer == Layer::NoNewPrivs;
         if let Some(report) = self.report.iter_mut().find(of_layer)
@@ -211,7 +211,7 @@ impl Lock {
         }
     }
 
-    /// Takes back that all of a layer is on.
+    /// Records that a layer is not fully on.
     pub(crate) fn weaken(&mut self, layer: Layer, why: String) {
         for report in self.report.iter_mut().filter(|report| report.layer == layer) {
             report.level = report.level.min(Level::Partial);

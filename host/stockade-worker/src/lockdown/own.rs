@@ -1,4 +1,4 @@
-//! The process by itself: what it came with, whose life it shares, what its signals mean.
+//! The process itself: its inherited state, its end with its host, its signals.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -15,7 +15,7 @@ const WITHHELD: [libc::c_int; 3] = [libc::SIGABRT, libc::SIGXCPU, libc::SIGXFSZ]
 /// The kernel keeps this many bytes of a thread's name.
 const NAME_BYTES_MAX: usize = 15;
 
-/// What a process came with.
+/// The inherited state of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Inherited {
     variables: usize,
@@ -42,9 +42,9 @@ impl Inherited {
     }
 }
 
-/// Gives the ends that the kernel withholds from a first process: with 128 and the signal's number,
-/// which the host reads as the signal. A file that would become too long is an error to whoever
-/// writes it, in a worker; see [`tolerate_long_files`].
+/// Ends the process at signals that the kernel ignores for the first process of a namespace: with
+/// the exit code 128 plus the signal, which the host reads as the signal. In a worker a too long
+/// file is an error of the write; see [`tolerate_long_files`].
 pub(super) fn name_signals() {
     if std::process::id() != 1 {
         return;

@@ -1,4 +1,4 @@
-//! What stays of the file system, and of what is reached beside it: Landlock.
+//! Landlock: access to the file system, TCP, abstract sockets and signals.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use super::Found;
 /// What is asked for: files, TCP, abstract sockets and signals. Linux 6.12 has all of it.
 const WANTED: ABI = ABI::V6;
 
-/// Directories that the process keeps, and whether it may change what is in them.
+/// Directories that stay accessible, and whether they are writable.
 #[derive(Debug, Default)]
 pub(crate) struct Paths(Vec<(PathBuf, bool)>);
 
@@ -29,7 +29,7 @@ impl Paths {
         self.0.is_empty()
     }
 
-    /// Gives up everything else, for this thread and those it will start.
+    /// Drops access to everything else, for this thread and those it will start.
     pub(super) fn keep_only(&self) -> Found {
         match self.restrict() {
             Err(error) => (Level::None, error.to_string()),
@@ -65,7 +65,7 @@ impl Paths {
             // Whether that is forbidden is a layer of its own.
             .no_new_privs(false);
         for (path, writable) in &self.0 {
-            // One that has gone since it was granted is not to be found either way.
+            // A directory that was removed after it was granted cannot be accessed in any case.
             let Ok(folder) = PathFd::new(path) else { continue };
             rules = rules.add_rule(PathBeneath::new(folder, access(*writable)))?;
         }

@@ -1,8 +1,8 @@
-//! Users, capabilities and namespaces: what the process may do for who it is.
+//! Users, capabilities and namespaces.
 //!
 //! An ordinary user's process is started in a user namespace of its own, without which it could have
-//! no other. Root's is started in the others at once, becomes nobody here, and then enters a user
-//! namespace where nobody is all there is.
+//! no other. Root's is started in the other namespaces at once, changes to user 65534 here, and
+//! then enters a user namespace with only that user.
 #![allow(unsafe_code)]
 
 use std::fs;
@@ -15,16 +15,16 @@ use stockade_wire::{Level, Namespaces};
 use super::Found;
 use super::own::in_words;
 
-/// Who root becomes: the number that stands for nobody on any Linux.
+/// The user that root changes to: `nobody` on any Linux.
 const NOBODY: u32 = 65_534;
 
-/// Enters a user namespace, unless the process was started in one. With `drops`, root becomes nobody
-/// before, unless it `stays` who it is for the sake of what it granted.
+/// Enters a user namespace, unless the process was started in one. With `drops`, root first changes
+/// to user 65534, unless it `stays` root to read granted directories.
 pub(super) fn enter_own_users(host: &Namespaces, stays: bool, drops: bool) -> Result<(), String> {
     if Namespaces::user_of_this_process() != host.user {
         return Ok(());
     }
-    // Who may not become nobody may still have users of its own.
+    // A process that may not change its user may still have a user namespace.
     let became = if drops && !stays { become_nobody() } else { Ok(()) };
     make_own_users().and(became)
 }
@@ -47,7 +47,7 @@ pub(super) fn enter_users_of_template(stays: bool, drops: bool) -> Result<(), St
 }
 
 fn make_own_users() -> Result<(), String> {
-    // Before it is too late: in a namespace without a map it would be nobody by name, and root in fact.
+    // First, since in a namespace without a map it would be user 65534 by name, but root in fact.
     let may_map = || {
         let sets = rustix::thread::capabilities(None);
         sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SETFCAP))
@@ -80,7 +80,7 @@ pub(super) fn namespaces_found(host: &Namespaces, refused: Option<&str>) -> Foun
     }
 }
 
-/// Gives up root, unless it `stays`, and every capability.
+/// Drops root, unless it `stays`, and every capability.
 pub(super) fn drop_all(stays: bool) -> Result<(), String> {
     let became = if stays { Ok(()) } else { become_nobody() };
     // SAFETY: a system call on plain numbers.

@@ -1,13 +1,13 @@
-//! The lockdown of a template: what is given up once for all of its clones.
+//! The lockdown of a template: the layers that are applied once for all of its clones.
 //!
-//! A template has read artefacts, which whoever took a compiler over could have forged, so it is
-//! confined before as a worker is. It keeps what making a worker takes: to make processes and
-//! namespaces. A clone gives that up too, and looks at every layer anew, by the same steps as any other
-//! worker. Only the program of its filter is made once, here: the clone's memory is a copy of this one's.
+//! A template reads artefacts, which a compromised compiler could have forged, so it is first
+//! locked down like a worker. It keeps the rights to make processes and namespaces. A clone drops
+//! these too, and checks every layer again, by the same steps as any other worker. Only the program
+//! of its filter is made once, here: the clone's memory is a copy of this one's.
 //!
-//! It is in the host's process namespace, and its filter lets it signal the first process there, because
-//! that is what a clone is in its own. What keeps it from doing so is Landlock, without which there is no
-//! template.
+//! It is in the host's process namespace, and its filter allows it to signal process 1, because a
+//! clone is process 1 of its own namespace. Landlock forbids that to the template; without Landlock
+//! there is no template.
 //!
 //! | layer | of the template | of the clone |
 //! |---|---|---|
@@ -28,7 +28,7 @@ use super::{Ceilings, Lock, Paths, memory, own, privileges};
 const PROCESSES_MAX: u64 = 8192;
 
 impl Lock {
-    /// Gives up what must be given up before the first artefact is read, except for
+    /// Applies the layers that must come before the first artefact is read, except for
     /// [`close_template`](Self::close_template).
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Lock {
         }
     }
 
-    /// Gives up the rest, but for what loading modules and making workers takes.
+    /// Applies the rest, except for what loading modules and making workers needs.
     ///
     /// # Errors
     /// Why there can be no template here.

@@ -4,8 +4,8 @@
 //! guard │ place: 4 GiB │ guard │ place: 4 GiB │ guard │ …        no access, until a memory is there
 //! ```
 //!
-//! A place is a memory's for good, or it is lent to one instance after the other. Beyond the arena a
-//! locked down worker reserves no address space: see [`Space`](crate::lockdown::Space).
+//! A place belongs to one memory permanently, or is lent to one instance after another. Beyond the
+//! arena a locked down worker reserves no address space: see [`Space`](crate::lockdown::Space).
 
 use std::io;
 use std::ops::Range;

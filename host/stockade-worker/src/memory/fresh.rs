@@ -1,9 +1,9 @@
-//! Fresh memory: mapped for one instance and dropped with it, in a place that is lent to it.
+//! Fresh memory: mapped for one instance, in a place that is lent to it, and unmapped with it.
 //!
-//! For whatever has no slot: a second instance of a module beside one that lives on, a memory that the
-//! engine fills by its segments, one with 64-bit addresses, a heap of garbage-collected objects. It
-//! takes some system calls more than a [`Slot`](super::slot::Slot), and each page that is written is
-//! faulted in.
+//! For memories without a slot: of a second instance of a module whose first lives on, a memory
+//! that the engine fills by its segments, one with 64-bit addresses, a heap of garbage-collected
+//! objects. It takes some system calls more than a [`Slot`](super::slot::Slot), and each page that
+//! is written is faulted in.
 #![allow(unsafe_code)]
 
 use std::io;

@@ -1,4 +1,4 @@
-//! Hot pages: which pages of a memory may be written, found out by the first write to each.
+//! Hot pages: the writable pages of a memory, detected by the first write to each.
 //!
 //! | a page is | it is writable | when the instance ends |
 //! |---|---|---|
@@ -9,8 +9,8 @@
 //! A hot page that no instance writes any more is cold again after some surveys: those compare each hot
 //! page with its image before they copy it.
 //!
-//! The first half of this, admission, runs in a handler of a signal; the second when no guest runs. So
-//! everything is an atomic, of which nobody needs an order: one thread at a time uses a memory.
+//! The first half, admission, runs in a signal handler; the second runs when no guest runs. So all
+//! fields are atomics; relaxed ordering suffices, since one thread at a time uses a memory.
 //!
 //! Deliberately absent: system calls. What is decided here is performed by the
 //! [`slot`](super::slot).
@@ -23,7 +23,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::
 /// blocks take as many again, and images 128 for each slot.
 pub(super) const HOT_PAGES_MAX: usize = 8192;
 
-/// The most loose blocks of a process. Of a guest that writes to more, all of the memory becomes writable.
+/// The most loose blocks of a process. If a guest writes to more, all of its memory becomes
+/// writable.
 pub(super) const LOOSE_BLOCKS_MAX: usize = 8192;
 
 /// Pages that become loose together. They are dropped by one system call, so only the fault is to be
@@ -61,7 +62,7 @@ pub(super) struct HotSet {
     ended: AtomicU32,
 }
 
-/// What is to become of a page that was written first.
+/// What to do at the first write to a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     /// It becomes hot.
@@ -102,7 +103,7 @@ impl HotSet {
         self.count.load(Relaxed)
     }
 
-    /// What is to be done about a write to `page`, which the processor refused.
+    /// Decides what to do about a faulting write to `page`.
     pub(super) fn admission(&self, page: usize) -> Admission {
         let is_cold = self.states.get(page).is_some_and(|state| state.load(Relaxed) == COLD);
         if !is_cold || self.all_loose.load(Relaxed) {
@@ -119,7 +120,7 @@ impl HotSet {
         Admission::Block(first..self.states.len().min(first + BLOCK_PAGES))
     }
 
-    /// Notes that the pages of an admission are writable now.
+    /// Records that the pages of an admission are writable.
     pub(super) fn admit(&self, admission: &Admission) {
         match admission {
             Admission::Page(page) => {
@@ -146,13 +147,13 @@ impl HotSet {
         }
     }
 
-    /// Notes that every page is writable now.
+    /// Records that every page is writable.
     pub(super) fn admit_all(&self) {
         self.all_loose.store(true, Relaxed);
     }
 
-    /// Puts every page back: `drop` drops what is in some pages and protects them, `copy` copies a page
-    /// back. Where that is told to compare, it says whether the page had changed.
+    /// Resets every page: `drop` discards some pages and protects them, `copy` copies a page back.
+    /// If `copy` has to compare, it returns whether the page had changed.
     pub(super) fn end(
         &self,
         mut drop: impl FnMut(Range<usize>),
@@ -193,7 +194,7 @@ impl HotSet {
         }
     }
 
-    /// Copies hot pages back where they have changed, and cools those that have not for long enough.
+    /// Copies changed hot pages back, and cools pages that did not change for long enough.
     fn survey(
         &self,
         mut drop: impl FnMut(Range<usize>),

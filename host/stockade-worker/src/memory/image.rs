@@ -1,4 +1,4 @@
-//! Images: what memories hold before the first instruction of their module, behind its artefact.
+//! Images: the initial content of a module's memories, stored behind its artefact.
 //!
 //! ```text
 //! artefact │ to a granule │ runs of granules │ table │ its place, its length, magic
@@ -31,10 +31,10 @@ pub(crate) const RUNS_MAX: usize = 64;
 const MAGIC: [u8; 8] = *b"stkimg01";
 const FOOTER_BYTES: u64 = 24;
 
-/// In place of a number of runs, where the engine fills the memory by its segments.
+/// In place of a number of runs, if the engine fills the memory from its segments.
 const BY_THE_ENGINE: u64 = u64::MAX;
 
-/// What a memory holds first, as a compiler finds it.
+/// The initial content of a memory, from a compiler.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Contents {
     pub(crate) minimum_bytes: u64,
@@ -42,7 +42,7 @@ pub(crate) struct Contents {
     pub(crate) granules: Option<BTreeMap<u64, Vec<u8>>>,
 }
 
-/// A file without a table, or with one that cannot be.
+/// A file without a table, or with an invalid one.
 #[derive(Debug, thiserror::Error)]
 #[error("the image behind the artefact is malformed")]
 pub(crate) struct Malformed;
@@ -56,14 +56,14 @@ pub(super) struct Run {
     pub(super) offset: u64,
 }
 
-/// What a memory holds first, as a worker reads it.
+/// The initial content of a memory, as a worker reads it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Read {
     pub(super) minimum_bytes: usize,
     pub(super) runs: Option<Vec<Run>>,
 }
 
-/// What the memories of one module hold first.
+/// The initial content of one module's memories.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Images(pub(super) Vec<Read>);
 
@@ -256,7 +256,7 @@ impl Piece<'_> {
         unsafe { super::pages::map_over(base, &self.place, file, Access::Read) }
     }
 
-    /// What it holds; none where that is zeros.
+    /// Its bytes; `None` for zeros.
     pub(super) fn bytes(&self) -> Option<&[u8]> {
         let (image, offset) = self.source?;
         let (first, pristine) = (image.runs.first()?, image.pristine.as_ref()?);

@@ -1,4 +1,4 @@
-//! Guest memory: where it lies, what it holds first, and how it becomes pristine again.
+//! Guest memory: its addresses, its initial content, and its reset.
 //!
 //! ```text
 //! compiler: module ─► image: what active data segments make of its memories, behind the artefact
@@ -9,10 +9,9 @@
 //! instance ends: hot pages are copied back from the image, grown pages are zeroed or dropped
 //! ```
 //!
-//! A page that is not hot was not written: the processor would not have let it be. So a reset asks the
-//! kernel for nothing and relies on nothing that the kernel does with pages meanwhile: whether it
-//! migrates, merges or swaps them. Tables, globals and everything else of an instance are made anew by
-//! the engine for each instance.
+//! A page that is not hot was not written, since it is write-protected. So a reset does not depend
+//! on the kernel's information about pages: the kernel may migrate, merge or swap them. The engine
+//! makes tables, globals and everything else of an instance anew.
 //!
 //! | where | what it owns |
 //! |---|---|
@@ -22,10 +21,10 @@
 //! | `hot` | which pages of a memory may be written, and for how long |
 //! | `grown` | which grown pages are written |
 //! | `slot` | one memory that is kept from instance to instance |
-//! | `fresh` | one memory of one instance, for whatever has no slot |
+//! | `fresh` | one memory of one instance, if it has no slot |
 //!
-//! Invariant: what a slot shows to a new instance is the image, then zeros up to its minimum, then
-//! nothing that can be accessed.
+//! Invariant: a new instance finds in a slot the image, then zeros up to its minimum, then
+//! inaccessible pages.
 
 mod arena;
 mod fresh;
@@ -62,7 +61,7 @@ pub(crate) const RESERVATION_BYTES: u64 = 4 << 30;
 pub(crate) const GUARD_BYTES: u64 = 32 << 20;
 
 /// The engine asks for a heap of garbage-collected objects through the same interface as for a memory,
-/// and says which of the two it wants by nothing but this reservation.
+/// and only this reservation tells the two apart.
 pub(crate) const GC_HEAP_RESERVATION_BYTES: u64 = RESERVATION_BYTES - GRANULE_BYTES;
 
 /// Why a module has no memories here.
@@ -113,8 +112,8 @@ struct Entry {
     slot: Option<Arc<Slot>>,
 }
 
-/// Makes the memories of an engine's instances. The engine says neither whose memory it asks for nor
-/// which, so an instance is announced before it is made.
+/// Creates the memories of an engine's instances. The engine does not tell which memory of which
+/// instance it needs, so an instance is announced before it is made.
 #[derive(Debug)]
 pub(crate) struct Memories {
     arena: Arc<Arena>,
@@ -224,7 +223,7 @@ impl Memories {
     /// and no other instance is in that.
     ///
     /// # Errors
-    /// Where nobody was announced, or another module.
+    /// If nobody was announced, or another module.
     fn next_slot(&self, minimum_bytes: usize) -> Result<SlotOrImage, &'static str> {
         let mut state = self.state();
         if state.lends_to_all {
@@ -295,7 +294,8 @@ unsafe impl MemoryCreator for Memories {
 }
 
 impl ModuleMemories {
-    /// Has writes of a guest in `store`, and of host calls that it makes, go to these memories.
+    /// Lets write faults of a guest in `store`, and of its host calls, be handled by these
+    /// memories.
     ///
     /// A write of the host while no guest is on the stack would end the process, and one by the kernel
     /// fails; see [`touch`].

@@ -8,7 +8,7 @@ use std::ops::Range;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use stockade_wire::OUT_OF_MEMORY_EXIT_CODE;
 
-/// What may be done with pages.
+/// The protection of pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     None,
@@ -33,7 +33,7 @@ pub(super) struct Mapping {
     bytes: usize,
 }
 
-// SAFETY: an address; what is there belongs to whoever owns this, in whatever thread.
+// SAFETY: an address; what is there belongs to whoever owns this, in any thread.
 unsafe impl Send for Mapping {}
 // SAFETY: the same; what is read through a shared one does not change.
 unsafe impl Sync for Mapping {}
@@ -68,7 +68,7 @@ impl Mapping {
     /// The address of what is `offset` bytes from its start.
     ///
     /// # Panics
-    /// Where that is not in it.
+    /// If that is not in it.
     pub(super) fn at(&self, offset: usize) -> *mut u8 {
         assert!(offset <= self.bytes, "an address within the mapping");
         // SAFETY: within the mapping, just compared.
@@ -89,9 +89,9 @@ impl Drop for Mapping {
     }
 }
 
-/// Maps `place` of the memory at `base` anew: privately from a place in `file`, or with zeros. Never to be
-/// written at once: where address space is mapped already, Linux takes that for paid and does not ask
-/// `RLIMIT_DATA`, so a locked down process may not. What [`protect`] makes writable it does count.
+/// Maps `place` of the memory at `base` anew: privately from a place in `file`, or with zeros. Not
+/// writable at first: over existing mappings Linux does not check `RLIMIT_DATA`, so a locked down
+/// process may not map writable memory there. It does count memory that [`protect`] makes writable.
 ///
 /// # Errors
 /// The system's.
@@ -118,7 +118,7 @@ pub(super) unsafe fn map_over(
     Ok(())
 }
 
-/// Changes what may be done with `place` of the memory at `base`.
+/// Changes the protection of `place` of the memory at `base`.
 ///
 /// # Errors
 /// The system's.
@@ -137,15 +137,15 @@ pub(super) unsafe fn protect(
     Ok(())
 }
 
-/// Ends this process, where the system has no memory for what must be. It calls nothing that a handler
-/// of a signal may not call.
+/// Ends this process if the system has no memory for a required mapping. It is async-signal-safe.
 pub(super) fn out_of_memory() -> ! {
     // SAFETY: ends this process and no other.
     unsafe { libc::_exit(OUT_OF_MEMORY_EXIT_CODE) }
 }
 
-/// Makes every page of `place` writable by writing to it what is there. For what the kernel is to write
-/// next: it does not fault on a page that is protected, it fails. Where a guest is on the stack.
+/// Makes every page of `place` writable by writing a byte of it back. For pages that the kernel
+/// will write: it fails on a protected page instead of faulting. Only while a guest is on the
+/// stack.
 pub(crate) fn touch(place: &mut [u8], page_bytes: usize) {
     let mut at = 0;
     while at < place.len() {

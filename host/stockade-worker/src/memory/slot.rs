@@ -29,7 +29,7 @@ use crate::lockdown::Space;
 
 /// How much of what was grown is kept, where anything is. To zero and to protect all of it takes some 100 µs; a page that
 /// is dropped instead takes about 1 µs when it is written next. The kernel does not count it as data
-/// while it has no access, so it is small beside what a worker may have.
+/// while it has no access, so it is small compared with what a worker may have.
 pub(crate) const WINDOW_BYTES: usize = Space::WINDOW_BYTES_MAX;
 
 /// Of a window, what becomes known together: a fault and a system call take as long as to zero some
@@ -252,7 +252,7 @@ impl Slot {
         self.image.pieces(place).try_for_each(|piece| unsafe { piece.map(self.base()) })
     }
 
-    /// Makes the memory as it was.
+    /// Resets the memory.
     fn reset(&self) {
         let size = self.size.swap(self.image.minimum_bytes, Ordering::Relaxed);
         if size > self.image.minimum_bytes && self.take_back_growth(size).is_err() {
@@ -291,7 +291,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Copies a hot page back. Says whether it had changed, or that it might have.
+    /// Copies a hot page back. Returns whether it had changed, or that it might have.
     fn copy_back(&self, place: Range<usize>, survey: Survey) -> bool {
         for piece in self.image.pieces(place) {
             // SAFETY: a hot page, so it is writable; the instance is gone, so nobody refers to it.

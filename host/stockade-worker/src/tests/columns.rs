@@ -181,7 +181,7 @@ fn results_have_a_limit_together() {
     assert_eq!(outcome(&mut worker, "divide", &[100; 3]), Outcome::Returned(bytes(&[1; 3])));
     let expected = Outcome::Failed(Failure::Output { limit: 12 });
     assert_eq!(outcome(&mut worker, "divide", &[100; 4]), expected);
-    // What an item emits counts too: nothing is left for it beside the results.
+    // What an item emits counts too: nothing is left for it besides the results.
     let ended = outcome(&mut worker, "emit", &[0; 3]);
     let expected = Outcome::ItemFailed { index: 0, failure: Failure::Output { limit: 12 } };
     assert_eq!(ended, expected);

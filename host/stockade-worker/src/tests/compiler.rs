@@ -151,7 +151,7 @@ fn malformed_binaries_are_refused_with_the_place() {
     assert_refused("(module (func (result i32)))", RefusalKind::Malformed, &["type mismatch"]);
 }
 
-/// Those that a pool can turn on are tested beside what they do.
+/// Those that a pool can turn on are tested with their behaviour.
 #[test]
 fn features_that_no_pool_has_are_named() {
     for (source, name) in [

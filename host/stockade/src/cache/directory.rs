@@ -144,12 +144,12 @@ impl Directory {
         Ok(Some((file, facts.bytes)))
     }
 
-    /// Writes the entry of `key`, in place of what is there; says how many bytes it has, or
+    /// Writes the entry of `key`, in place of what is there; returns how many bytes it has, or
     /// writes nothing where that is more than `bytes_max`. Blocks until the system has taken it,
     /// which the disk need not have then: an entry that a power failure tears does not verify.
     ///
     /// # Errors
-    /// Where it cannot be written; nothing of it stays then.
+    /// If it cannot be written; nothing of it stays then.
     pub(super) fn write(
         &self,
         key: &EntryKey,
@@ -220,7 +220,7 @@ impl Directory {
     /// What is there under the names of entries, without reading any of it.
     ///
     /// # Errors
-    /// Where the directory cannot be read.
+    /// If the directory cannot be read.
     pub(super) fn list(&self) -> io::Result<Vec<Listed>> {
         let mut listed = Vec::new();
         for name in self.names()? {
@@ -236,7 +236,7 @@ impl Directory {
     /// Removes what is there under the name of `key`; whether it was there.
     ///
     /// # Errors
-    /// Where it cannot be removed.
+    /// If it cannot be removed.
     pub(super) fn remove(&self, key: &EntryKey) -> io::Result<bool> {
         let name = name_of(key);
         match rustix::fs::unlinkat(&self.descriptor, &name, AtFlags::empty()) {
@@ -252,7 +252,7 @@ impl Directory {
     /// Removes files that nobody will finish: those begun more than an hour before `now`.
     ///
     /// # Errors
-    /// Where the directory cannot be read.
+    /// If the directory cannot be read.
     pub(super) fn remove_unfinished(&self, now: SystemTime) -> io::Result<()> {
         for name in self.names()?.iter().filter(|name| name.starts_with(PARTIAL)) {
             let age = self.look_at(name).and_then(|(_, begun)| now.duration_since(begun).ok());
@@ -287,7 +287,8 @@ impl Directory {
     }
 }
 
-/// Whether this process may write so many bytes, which would end it otherwise.
+/// Whether this process may write so many bytes. Beyond the limit on file lengths a signal would
+/// end it.
 fn check_file_bytes(task: &str, bytes: u64) -> Result<(), EntryError> {
     machine::check_file_bytes(task, bytes).map_err(|error| EntryError::Io(io::Error::other(error)))
 }

@@ -18,7 +18,7 @@ const CONTEXT: &str = "stockade artefact cache 2026-12 entry key";
 /// The key of what `program` makes of the module whose bytes have the hash `module`.
 ///
 /// # Errors
-/// Where the request has no binary form.
+/// If the request has no binary form.
 pub(super) fn key(
     domain: &str,
     program: &ProgramId,

@@ -1,19 +1,17 @@
-//! The artefact cache: what was compiled once need not be compiled again by the next pool.
+//! The artefact cache: keeps compiled modules for later pools.
 //!
 //! ```text
 //! PoolBuilder ─► CachedCompiler ─┬─► EntryKey of program, request, module, domain
 //! Preparation ─►                 ├─► Directory::read: copied and verified, sealed ─► fits? ─► artefact
 //!                                └─► Compiler (a process) ─► artefact ─► Directory::write
 //! ```
-//!
-//! An artefact is native code: whoever plants one is past the sandbox. So an entry counts for nothing
-//! unless its code is right, keyed with a [`Secret`](entry::Secret) that does not lie with it.
+//! An artefact is native code: an attacker who plants one is past the sandbox. So an entry is used
+//! only if its MAC is right, keyed with a [`Secret`](entry::Secret) that is kept elsewhere.
 //!
 //! Invariants: an artefact from the cache is one that a compiler of the same program made of the same
 //! bytes, with the same settings of its code, and its module is one that this request's limits admit.
-//! Whatever is wrong with an entry costs a compilation and a warning, and nothing else; whatever is wrong
-//! with the directory or the key file keeps the pool from being built, because it would cost the safety
-//! of every entry.
+//! A damaged entry costs only a compilation and a warning. If the directory or the key file is not
+//! safe, the pool cannot be built, because no entry would be safe.
 //!
 //! Deliberately absent: snapshots of initialised modules. An initializer runs once in every pool and
 //! may do something else each time, so an entry of what it left would seldom serve again. Locks:
@@ -41,10 +39,10 @@ pub use trust::{CacheError, Distrust};
 use directory::Directory;
 use store::Store;
 
-/// The most bytes of all entries together, unless the program says otherwise.
+/// The default maximum of bytes of all entries together.
 const BYTES_MAX_DEFAULT: u64 = 1 << 30;
 
-/// Where artefacts are kept between pools; see [`PoolBuilder::cache`](crate::PoolBuilder::cache).
+/// A directory of compiled modules; see [`PoolBuilder::cache`](crate::PoolBuilder::cache).
 ///
 /// ```standalone_crate
 /// use stockade::{Cache, Pool};
@@ -70,31 +68,30 @@ const BYTES_MAX_DEFAULT: u64 = 1 << 30;
 /// ```
 ///
 /// # What is kept
-/// The compiled form of each module with its description, for the very module, settings that shape
-/// code, worker program and processor. What shapes code are
-/// [`interruptible`](crate::Limits::interruptible), whether there is
-/// [`fuel`](crate::Limits::fuel) and a [`deterministic`](crate::Limits::deterministic) seed,
+/// The compiled form of each module with its description, for exactly this module, worker program,
+/// processor, and settings that affect code. These settings are
+/// [`interruptible`](crate::Limits::interruptible), whether there is [`fuel`](crate::Limits::fuel)
+/// and a [`deterministic`](crate::Limits::deterministic) seed,
 /// [`features`](crate::PoolBuilder::features) and whether there are
-/// [`coredumps`](crate::PoolBuilder::coredumps); no other limit does. A module whose needs are beyond the
-/// limits of a pool is refused by it, whether its code is in the cache or not; limits on compiling it
-/// hold where it is compiled. A pool whose modules have no initializer, or
-/// [`Instances::PerWorker`](crate::Instances::PerWorker), starts without one compiler process where
-/// all of it is there. With an initializer and
-/// [`Instances::PerTask`](crate::Instances::PerTask) one remains: the initializer still runs once in
-/// every pool, and what it left is compiled. The worker program is known by the build id that its linker
-/// gave it, and by what its whole file holds where it has none, which takes longer to find out. Where it
-/// is a script that starts another program, empty the cache when the other changes.
+/// [`coredumps`](crate::PoolBuilder::coredumps); no other limit does. A module that exceeds a
+/// pool's limits is refused, also if its code is in the cache; limits on compiling apply when it is
+/// compiled. A pool whose modules have no initializer, or
+/// [`Instances::PerWorker`](crate::Instances::PerWorker), starts no compiler process if all modules
+/// are cached. With an initializer and [`Instances::PerTask`](crate::Instances::PerTask) one
+/// process remains: the initializer runs once in every pool, and the initialised module is
+/// compiled. The worker program is identified by its build id, or if it has none by a hash of its
+/// whole file, which takes longer. If it is a script that starts another program, clear the cache
+/// when that program changes.
 ///
 /// # What is trusted
-/// The directory must belong to this process's user, with mode 0700, and be no symbolic link; the
-/// key file likewise with mode 0600, in a folder that only its owner writes. Both are made where
-/// there are none. Anything else is an error of [`build`](crate::PoolBuilder::build).
-///
-/// An entry is believed only with a code that nobody can make without the key. One that was changed,
-/// cut off, linked, moved from elsewhere, or that belongs to another is not used: its module is
-/// compiled again, the entry is replaced, and a `tracing` event at the level `WARN` tells. Likewise
-/// where an entry cannot be written. The key must stay out of what guests are granted, and it is
-/// checked that it does; it is as safe as this user's other files.
+/// The directory must belong to this process's user, have mode 0700, and not be a symbolic link;
+/// the key file likewise with mode 0600, in a folder that only its owner may write. Both are
+/// created if missing. Otherwise [`build`](crate::PoolBuilder::build) fails.
+/// An entry is used only if its MAC is right, which nobody can make without the key. An entry that
+/// was changed, truncated, linked or moved from elsewhere, or that belongs to another user, is not
+/// used: its module is compiled again, the entry is replaced, and a `tracing` event at the level
+/// `WARN` reports it. An entry that cannot be written is reported too. The key must be outside all
+/// granted directories, which is checked; it is as safe as this user's other files.
 ///
 /// Any number of processes may use one cache at once.
 #[derive(Clone, Debug)]
@@ -105,7 +102,7 @@ pub struct Cache {
     bytes_max: u64,
 }
 
-/// An entry of a [`Cache`], or what lies in the place of one.
+/// An entry of a [`Cache`], or another file in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheEntry {
@@ -117,18 +114,18 @@ pub struct CacheEntry {
     pub last_used: SystemTime,
 }
 
-/// What [`Cache::verify`] found of one entry.
+/// The result of [`Cache::verify`] for one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheCheck {
     /// The entry.
     pub entry: CacheEntry,
-    /// Why it would not be used; `None` where it is as it was written.
+    /// Why it would not be used; `None` if it is valid.
     pub problem: Option<String>,
 }
 
 impl Cache {
-    /// A cache in the directory `path`, which is made with mode 0700 where there is none.
+    /// A cache in the directory `path`, which is created with mode 0700 if missing.
     pub fn in_directory(path: impl Into<PathBuf>) -> Self {
         Self {
             directory: path.into(),
@@ -138,7 +135,7 @@ impl Cache {
         }
     }
 
-    /// Keeps the key in the file `path`, which is made where there is none and must lie outside the
+    /// Keeps the key in the file `path`, which is created if missing and must be outside the
     /// cache's directory. Default: `stockade/cache.key` in `$XDG_STATE_HOME`, else in
     /// `~/.local/state`.
     #[must_use]
@@ -155,26 +152,27 @@ impl Cache {
         self
     }
 
-    /// The most bytes of all entries together; those that were not used for longest are removed
-    /// beyond it. An entry larger than that is not kept. Default: 1 GiB, as many as a module's
-    /// code [may have](crate::CompileLimits::artefact_bytes).
+    /// The maximum of bytes of all entries together; beyond it the least recently used are removed.
+    /// A larger entry is not kept. Default: 1 GiB, the default maximum of a module's
+    /// [code](crate::CompileLimits::artefact_bytes).
     #[must_use]
     pub fn bytes_max(mut self, bytes: u64) -> Self {
         self.bytes_max = bytes;
         self
     }
 
-    /// What is in the cache's directory, of every domain, the least lately used first. Nothing of it
-    /// is read.
+    /// The entries in the cache's directory, of every domain, least recently used first. Does not
+    /// read them.
     ///
     /// # Errors
-    /// [`CacheError`], as for [`build`](crate::PoolBuilder::build), and where there is no directory.
+    /// [`CacheError`], as for [`build`](crate::PoolBuilder::build), and if there is no directory.
     pub fn entries(&self) -> Result<Vec<CacheEntry>, CacheError> {
         let directory = Directory::open(&self.directory)?;
         Ok(self.list(&directory)?.iter().map(CacheEntry::of).collect())
     }
 
-    /// Removes every entry, of every domain; says how many. Pools that run are not disturbed.
+    /// Removes every entry, of every domain, and returns their number. Running pools are not
+    /// affected.
     ///
     /// # Errors
     /// [`CacheError`], as for [`entries`](Self::entries); some entries may be removed then.
@@ -188,11 +186,11 @@ impl Cache {
         Ok(removed)
     }
 
-    /// Reads and verifies every entry, of every domain, and changes none. Blocks for as long as
-    /// reading them takes.
+    /// Reads and verifies every entry, of every domain, and changes none. Blocks until all are
+    /// read.
     ///
     /// # Errors
-    /// [`CacheError`], as for [`entries`](Self::entries). An entry that is wrong is no error.
+    /// [`CacheError`], as for [`entries`](Self::entries). A damaged entry is not an error.
     pub fn verify(&self) -> Result<Vec<CacheCheck>, CacheError> {
         Directory::open(&self.directory)?;
         let store = self.open(&Grants::none())?;

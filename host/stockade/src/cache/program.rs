@@ -55,7 +55,7 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// today's are 8.
 const BUILD_ID_BYTES: std::ops::RangeInclusive<usize> = 8..=64;
 
-/// How much of a program's beginning is part of its identity beside its build id: its headers.
+/// How much of a program's beginning is part of its identity besides its build id: its headers.
 const HEAD_BYTES: usize = 4096;
 
 /// What identities by build id are for, and of no other use of the same hash; those by contents have none.
@@ -67,7 +67,7 @@ static KNOWN: Mutex<Vec<(Stamp, ProgramId)>> = Mutex::new(Vec::new());
 /// has no build id.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// If it cannot be read.
 pub(super) fn identify(program: &Path) -> io::Result<ProgramId> {
     let flags = FILE_FLAGS.difference(rustix::fs::OFlags::NOFOLLOW);
     let file = File::from(rustix::fs::open(program, flags, Mode::empty())?);

@@ -35,7 +35,7 @@ impl Store {
     }
 
     /// The identity of the worker program, and the key of what it makes of the module of the hash
-    /// `module`; `None`, with a warning, where one of them cannot be had.
+    /// `module`; `None`, with a warning, where one of them is not available.
     pub(super) fn key(
         &self,
         program: &Path,
@@ -131,7 +131,7 @@ impl Store {
     }
 }
 
-/// Entries that do not fit into `bytes_max` beside those used later. `newest` counts as used last.
+/// Entries that do not fit into `bytes_max` besides those used later. `newest` counts as used last.
 fn beyond(mut listed: Vec<Listed>, newest: &EntryKey, bytes_max: u64) -> Vec<EntryKey> {
     listed.sort_by_key(|listed| (listed.key != *newest, std::cmp::Reverse(listed.used)));
     let mut total = 0_u64;

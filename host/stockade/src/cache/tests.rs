@@ -77,7 +77,7 @@ fn a_key_inside_the_cache_is_refused_however_it_gets_there() {
     symlink(&directory, &link).unwrap();
     key_is_inside(&cache(&scratch).key_file(link.join("cache.key")), &Grants::none());
     assert!(!directory.join("cache.key").exists());
-    // Beside it, under a name that begins alike.
+    // Next to it, under a name that begins alike.
     cache(&scratch).key_file(scratch.path().join("cache2/key")).open(&Grants::none()).unwrap();
 }
 

@@ -68,7 +68,7 @@ fn claim(cell: &TaskCell, page: &Arc<StatusPage>) -> Option<Payload> {
     cell.claim(Sent { page: page.clone(), place: PLACE })
 }
 
-/// A worker that is sent the task, and says whether it has started its code.
+/// A worker that is sent the task, and returns whether it has started its code.
 fn work(page: &Arc<StatusPage>) -> (mpsc::Sender<()>, mpsc::Receiver<bool>) {
     let page = page.clone();
     let ((send, sent), (say, said)) = (mpsc::channel(), mpsc::channel());
@@ -83,7 +83,7 @@ fn work(page: &Arc<StatusPage>) -> (mpsc::Sender<()>, mpsc::Receiver<bool>) {
     (send, said)
 }
 
-/// What a driver does with a task, from its claim to its end. Says whether it was this that ended it,
+/// What a driver does with a task, from its claim to its end. Returns whether it was this that ended it,
 /// and whether the code has started.
 fn drive(cell: &Arc<TaskCell>, page: &Arc<StatusPage>, recalls: bool) -> (bool, bool) {
     let (send, said) = work(page);

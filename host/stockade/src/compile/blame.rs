@@ -23,7 +23,7 @@ pub(super) fn took_too_long(processor_time: Option<Duration>, waited: Duration) 
     }
 }
 
-/// What a compiler's memory has beside what its module's limit is for: the program, and its engine.
+/// What a compiler's memory has besides what its module's limit is for: the program, and its engine.
 const OWN_BYTES: u64 = 512 << 20;
 
 /// Why a compiler ended without an answer. `stack_bytes` are what the stacks of its threads may have taken.

@@ -41,7 +41,7 @@ impl Source {
     /// The module that is `bytes`.
     ///
     /// # Errors
-    /// Where there are more than `bytes_max`, or the system has no memory file of so many.
+    /// If there are more than `bytes_max`, or the system has no memory file of so many.
     pub(crate) fn from_bytes(
         name: String,
         bytes: &[u8],
@@ -57,7 +57,7 @@ impl Source {
     /// hash was taken before.
     ///
     /// # Errors
-    /// Where the system has no memory file of so many, or they have changed since.
+    /// If the system has no memory file of so many, or they have changed since.
     pub(crate) fn sealed(&self) -> Result<&File, NotCompiled> {
         if let (None, Some(found)) = (self.wasm.sealed.get(), &self.wasm.found) {
             let again = self.read_again(found)?;
@@ -105,7 +105,7 @@ impl Filling {
     /// Keeps the bytes.
     ///
     /// # Errors
-    /// Where the system has no memory file.
+    /// If the system has no memory file.
     pub(crate) fn sealed(bytes_max: u64) -> Result<Self, NotCompiled> {
         let wasm = descriptor::memory_file("stockade-module").map_err(no_memory_file)?;
         Ok(Self { wasm: Some(wasm), ..Self::hashed(bytes_max) })
@@ -139,7 +139,7 @@ impl Filling {
     /// The module whose bytes were kept.
     ///
     /// # Errors
-    /// Where the system does not seal its file.
+    /// If the system does not seal its file.
     pub(crate) fn finish(self, name: String, text: bool) -> Result<Source, NotCompiled> {
         self.wasm.as_ref().map_or(Ok(()), descriptor::seal).map_err(no_memory_file)?;
         Ok(self.source(name, text, None))

@@ -44,8 +44,8 @@ impl Driver {
         }
     }
 
-    /// Hears what a worker has to say, on its socket and in its ring, for so many `steps`. Says whether
-    /// that was all, after which it rings again.
+    /// Receives a worker's messages, from its socket and its ring, for at most `steps` steps.
+    /// Returns whether that was all, after which it rings again.
     fn hear(&mut self, worker: WorkerId, steps: &mut usize) -> bool {
         self.now = self.epoch.elapsed();
         while let Some(left) = steps.checked_sub(READ_STEPS) {
@@ -129,7 +129,7 @@ impl Driver {
         self.workers.values().any(|process| !process.sent.is_empty() && process.port.has_written())
     }
 
-    /// Hears what is there without a system call, a message a step. Says whether that was all of it.
+    /// Receives messages that need no system call, one a step. Returns whether that was all.
     fn hear_written(&mut self, worker: WorkerId, steps: &mut usize) -> bool {
         let before = self.heard;
         let is_all = self.hear_messages(worker, steps);

@@ -30,7 +30,7 @@ const STREAK: u32 = 16;
 /// When a look is due.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    /// The next; never moved away, so that one worker's poller hold back no other's results.
+    /// The next; never moved away, so that one worker's bells do not delay another's results.
     next: Option<Moment>,
     /// When everything that was not rung for by now will have been written.
     until: Moment,

@@ -8,7 +8,7 @@
 //! What a task is called with waits in the cell for its first turn, so that an entry of a queued task is
 //! two words.
 //!
-//! Invariant: an entry that is dropped ends its task, whatever the reason; so no handle waits for a
+//! Invariant: an entry that is dropped ends its task, for any reason; so no handle waits for a
 //! task that nobody knows.
 
 use std::mem;
@@ -29,7 +29,7 @@ use crate::sync::wake;
 use crate::{CancelReason, TaskError};
 use stockade_dispatcher::{Moment, Resolution};
 
-/// A task from submission to its end. Dropped before its end, whatever the reason, it still ends its
+/// A task from submission to its end. Dropped before its end, for any reason, it still ends its
 /// task.
 #[derive(Debug)]
 pub(crate) struct TaskEntry {

@@ -6,9 +6,9 @@
 //!                                       └─ into_stream ─► MapStream               either, without blocking
 //! ```
 //!
-//! A lazy map takes, encodes and submits items only as results are taken; so a source without end
-//! and a slow consumer both work in bounded memory. Items travel in batches and have no handles: one is
-//! made only for who asks for it.
+//! A lazy map takes, encodes and submits items only as results are taken, so an infinite source and
+//! a slow consumer both work in bounded memory. Items are sent in batches and have no handles;
+//! `next_task` makes one on request.
 //!
 //! Invariant: every item that was taken gives one result, in the items' order or as they end.
 
@@ -50,22 +50,21 @@ use sizes::Sizes;
 
 /// An iterator over the results of a function applied to items. See [`Pool::map`].
 ///
-/// An error is an item: it concerns its own item alone, and iteration goes on after it. Only a pool
-/// that is closed or broken, or a time that has run out, ends the map with one last error. Dropping
-/// the map cancels what it has queued. A map holds its pool: that is not dropped before.
+/// The error of an item does not end the iteration. Only a closed or broken pool, or a timeout,
+/// ends the map with a last error. Dropping the map cancels queued items. A map holds its pool.
 #[derive(Debug)]
 pub struct Map<T: TaskResult, I> {
     pool: Pool,
     target: Target,
-    /// `None` once nothing more is taken.
+    /// `None` after the last item was taken.
     items: Option<I>,
-    /// Items that were taken and encoded, and are neither submitted nor refused.
+    /// Encoded items that are neither submitted nor refused.
     ahead: VecDeque<Result<Encoded, SubmitError>>,
     options: TaskOptions,
     sizes: Sizes,
     shares_instance: bool,
     timeout: Option<Duration>,
-    /// Set when the first result is asked for.
+    /// Set at the first call of `next`.
     deadline: Option<Instant>,
     results: Results<T>,
     taken: usize,
@@ -93,11 +92,11 @@ impl<I: Iterator> Iterator for Singles<I> {
     }
 }
 
-/// What an item is called with, and what it has for itself where it names its own function.
+/// An item's arguments, and its function if it names one.
 type Encoded = (Option<Arc<TaskSpec>>, Payload);
 
-/// How long a map submits more while its consumer could have the next result: longer than it takes
-/// from a source that has its items ready.
+/// How long a map keeps submitting while the next result is ready: longer than a source with ready
+/// items needs.
 const FILL_TIME: Duration = Duration::from_millis(1);
 
 /// Results of one group that are given out without asking whether there is room for more items.
@@ -106,9 +105,9 @@ const UNFILLED_MAX: usize = 16;
 /// What filling the buffer came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Filled {
-    /// Enough is under way, or the source is at its end.
+    /// Enough items are under way, or the source has ended.
     Enough,
-    /// The pool has no room for another pending task, in the time that there was.
+    /// The pool stayed full for the allowed time.
     NoRoom,
 }
 
@@ -144,51 +143,51 @@ impl<T: TaskResult, I> Map<T, I> {
         Self { spec: Some(spec), options, ..Self::new(pool, target, items) }
     }
 
-    /// Sends so many items together, from 1. Each still gets an instance of its own, and an item
-    /// that fails costs no other. A chunk of more than 1,024 items is sent as several. Default: as many
-    /// as take about 0.2 ms, by what the function's items took of late, and fewer towards the end of a
-    /// source that knows its length, so that all workers end together.
+    /// Sends `chunk_size` items together, at least 1. Each still gets an instance of its own, and a
+    /// failed item affects no other. A chunk of more than 1,024 items is sent as several. Default:
+    /// as many as take about 0.2 ms, by the times of the function's latest items, and fewer towards
+    /// the end of a source of known length, so that all workers end together.
     #[must_use]
     pub fn chunk_size(mut self, items: usize) -> Self {
         self.sizes.chunk = Some(items);
         self
     }
 
-    /// Lets the items of a chunk share one instance, one after the other: faster where an instance
-    /// is costly, and no longer pristine for all but the first. Every item still has limits of its
-    /// own; one that traps is followed by a fresh instance.
+    /// Lets the items of a chunk share one instance, one after the other. This is faster if an
+    /// instance is costly, but later items see the state of earlier ones. Every item still has its
+    /// own limits; after a trap there is a fresh instance.
     #[must_use]
     pub fn shared_instance(mut self) -> Self {
         self.shares_instance = true;
         self
     }
 
-    /// Keeps so many chunks under way, from 1; without [`chunk_size`](Self::chunk_size), so many items.
-    /// Default: enough to keep every worker busy, which is at least four chunks for each and 16, and
-    /// more where tasks are done within microseconds.
+    /// Keeps `buffer_size` chunks under way, at least 1; without [`chunk_size`](Self::chunk_size)
+    /// that many items. Default: enough to keep every worker busy, which is at least 16 chunks and
+    /// four for each worker, and more if tasks take only microseconds.
     #[must_use]
     pub fn buffer_size(mut self, chunks: usize) -> Self {
         self.sizes.buffer = Some(chunks);
         self
     }
 
-    /// Gives results as they come rather than in the items' order.
+    /// Yields results as they complete rather than in the items' order.
     #[must_use]
     pub fn unordered(mut self) -> Self {
         self.results.unordered();
         self
     }
 
-    /// Ends the map with an error where a result is not ready when so much time has passed since
-    /// the first was asked for, the caller's own time included.
+    /// Ends the map with an error if a result is not ready when `timeout` has passed since the
+    /// first call of `next`; this includes the caller's own time.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Submits every item with these options. A lazy map takes as much room of a pool that limits
-    /// its pending tasks as there is, whatever the options say of a full one.
+    /// Submits every item with these options. In a pool with a maximum of pending tasks a lazy map
+    /// uses the free permits, and ignores the option for a full pool.
     #[must_use]
     pub fn options(mut self, options: TaskOptions) -> Self {
         self.options = options;
@@ -196,7 +195,7 @@ impl<T: TaskResult, I> Map<T, I> {
         self
     }
 
-    /// The time of the whole begins with the first result that is asked for.
+    /// The timeout starts with the first call of `next`.
     fn begin(&mut self) {
         if let Some(timeout) = self.timeout
             && self.deadline.is_none()
@@ -205,13 +204,13 @@ impl<T: TaskResult, I> Map<T, I> {
         }
     }
 
-    /// Cancels what is under way and takes nothing more, with the error that says so.
+    /// Cancels items under way, takes no more, and ends with a timeout error.
     fn run_out(&mut self) -> RunError {
         let timeout = self.timeout.unwrap_or_default();
         self.fail(RunError::MapTimeout(timeout))
     }
 
-    /// Cancels what is under way and takes nothing more.
+    /// Cancels items under way, and takes no more.
     fn fail(&mut self, error: RunError) -> RunError {
         self.take_no_more();
         self.results.cancel();
@@ -244,7 +243,7 @@ where
         next.unwrap_or_else(|error| Some((self.taken, Err(error))))
     }
 
-    /// Submits what there is to submit before the next result is waited for.
+    /// Submits items before it blocks for the next result.
     fn fill_for_next(&mut self) -> Result<(), RunError> {
         // To look whether there is room costs about as much as to give out a result that is there.
         if self.results.is_giving_out() && self.unfilled < UNFILLED_MAX {
@@ -262,8 +261,8 @@ where
         }
     }
 
-    /// Submits every item now, and gives the results as [`Pool::map_all`] does. Blocks where the
-    /// pool limits its pending tasks and is full. The time of [`timeout`](Self::timeout) begins now.
+    /// Submits every item now, and returns the results as [`Pool::map_all`] does. Blocks while the
+    /// pool is full. The time of [`timeout`](Self::timeout) starts now.
     pub fn submit_all(mut self) -> MapAll<T> {
         let started = Instant::now();
         if let Err(error) = self.sizes.check() {
@@ -285,8 +284,8 @@ where
         MapAll::new(self.pool, self.results, self.timeout, started, self.taken)
     }
 
-    /// Submits batches until enough is under way, or for as long as its consumer would rather have
-    /// the next result. Waits for room only while nothing is under way.
+    /// Submits batches until enough items are under way, or the next result has been ready for a
+    /// while. Waits for a permit only if nothing is under way.
     fn fill(&mut self, patience: Patience) -> Result<Filled, RunError> {
         if self.is_exhausted() {
             return Ok(Filled::Enough);
@@ -341,8 +340,9 @@ where
         self.sizes.batch(self.pool.max_workers(), hint, pace, all)
     }
 
-    /// Takes and encodes items until so many are ahead. It holds no permit meanwhile: a source may use the
-    /// pool itself. Where the source panics, what it gave before is kept.
+    /// Takes and encodes items until this many are ready to be submitted. It holds no permit
+    /// meanwhile, since a source may use the pool itself. If the source panics, earlier items are
+    /// kept.
     fn gather(&mut self, size: usize) {
         let missing = size.saturating_sub(self.ahead.len());
         let before = self.ahead.len();
@@ -375,8 +375,8 @@ where
         }
     }
 
-    /// Submits at most so many of the items that are ahead, together as far as they can travel so. `place`
-    /// is for the first, where the pool limits its pending tasks; the others take as much room as there is.
+    /// Submits at most this many of the ready items, together if possible. `place` is the permit of
+    /// the first, if the pool has a maximum of pending tasks; the others use free permits.
     fn submit_batch(&mut self, size: usize, mut permit: Option<Permit>) {
         let size = self.ahead.len().min(size);
         let size = match &mut permit {
@@ -449,7 +449,7 @@ where
         }
     }
 
-    /// The next item that is ahead cannot be submitted.
+    /// The next ready item cannot be submitted.
     fn refuse_next(&mut self, error: SubmitError) {
         if self.ahead.pop_front().is_some() {
             self.refuse(error);
@@ -459,7 +459,7 @@ where
     /// An item that was taken cannot be submitted.
     fn refuse(&mut self, error: SubmitError) {
         if matches!(error, SubmitError::Closed | SubmitError::Broken(_)) {
-            // What was submitted before still ends, and this error comes last.
+            // Submitted items still end, and this error comes last.
             self.take_no_more();
             self.results.push_last(self.taken, RunError::Submit(error));
             self.taken += 1;

@@ -8,7 +8,7 @@ use stockade_wire::BATCH_TASKS_MAX;
 
 use crate::RunError;
 
-/// How long a batch is meant to take: far more than what a message costs, and little beside what a
+/// How long a batch is meant to take: far more than what a message costs, and little compared with what a
 /// person or a network notices.
 const BATCH_TIME: Duration = Duration::from_micros(200);
 

@@ -77,7 +77,7 @@ macro_rules! items {
 items!(i32: I32, u32: I32, i64: I64, u64: I64, f32: F32, f64: F64);
 
 /// How long a piece is meant to take: far more than its message and its instance cost, and little
-/// beside any limit on time.
+/// besides any limit on time.
 const PIECE_TIME: Duration = Duration::from_millis(2);
 
 /// The most bytes of the items of a piece, and of its results: what stays in a processor's cache.

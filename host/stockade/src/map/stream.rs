@@ -1,8 +1,7 @@
-//! Maps as streams: the same results for whoever awaits them, on any executor.
+//! Maps as streams, for any executor.
 //!
-//! Nothing here blocks but the source of a lazy map, which is asked in `poll_next`. A map's time is
-//! kept by a thread of its stream's own, since a library for every executor can use the timer of
-//! none.
+//! Only the source of a lazy map may block, which is called in `poll_next`. A thread of the stream
+//! keeps the map's timeout, since the timers of executors differ.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,8 +29,7 @@ pub struct MapStream<M> {
 impl<T: TaskResult, I> Map<T, I> {
     /// The same results as a stream, for any executor.
     ///
-    /// Taking an item from the source must not block for long, as with any stream that is made of
-    /// an iterator.
+    /// The source must not block for long, as with any stream made from an iterator.
     ///
     /// ```no_run
     /// # async fn count(pool: stockade::Pool) -> Result<(), stockade::RunError> {
@@ -60,7 +58,7 @@ impl<T: TaskResult> MapAll<T> {
 }
 
 impl<M> MapStream<M> {
-    /// Has `context` woken at `deadline`. True: it has come.
+    /// Wakes `context` at `deadline`. Returns true if it has passed.
     fn is_due(&mut self, deadline: Option<Instant>, context: &Context<'_>) -> bool {
         let Some(deadline) = deadline else { return false };
         if Instant::now() >= deadline {
@@ -147,7 +145,7 @@ where
     }
 }
 
-/// Wakes whoever polled last once a moment has come.
+/// Wakes the last poller at a given time.
 #[derive(Debug)]
 struct Timer {
     shared: Arc<TimerState>,
@@ -156,7 +154,7 @@ struct Timer {
 
 #[derive(Debug)]
 struct TimerState {
-    /// `None` once nobody wants to be woken any more.
+    /// `None` when no wake-up is wanted any more.
     waker: Mutex<Option<Waker>>,
     stopped: Condvar,
 }

@@ -142,7 +142,7 @@ impl Child {
 /// Starts a child. Blocks until it has executed its program, about a millisecond.
 ///
 /// # Errors
-/// Where the system has no process or descriptor left, or the program cannot be executed.
+/// If the system has no process or descriptor left, or the program cannot be executed.
 pub(super) fn spawn(plan: Plan<'_>) -> io::Result<Started> {
     /// The first choice that worked: what the machine refuses once it refuses again.
     static CHOICE: AtomicUsize = AtomicUsize::new(0);

@@ -12,7 +12,7 @@
 //! that is, the caller knows.
 //!
 //! Invariant: what a process sent before its end is received before its end is. So a message that it is too
-//! late for is no error: what it has said, and then how it ended, is heard instead.
+//! late for is not an error: what it has said, and then how it ended, is heard instead.
 
 use std::io::{self, IoSliceMut, Read};
 use std::mem::MaybeUninit;
@@ -34,8 +34,8 @@ use crate::{MemoryExcess, oom};
 /// How long a process that has hung up may take to end; it is a matter of microseconds.
 const DEATH_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Semaphore for the descriptor beside an answer. Where more come, the answer is unusable, and the kernel closes
-/// those that find no room.
+/// Room for the descriptor of an answer. Where more come, the answer is unusable, and the kernel
+/// closes those that find no room.
 const DESCRIPTORS_MAX: usize = 1;
 
 /// Why a process has given no answer. It is killed and reaped by then.
@@ -71,7 +71,7 @@ pub(crate) struct End {
     pub(crate) exit: Exit,
     /// Whether it ended before its host ended it.
     pub(crate) by_itself: bool,
-    /// Whether the kernel ended processes for want of memory while it lived.
+    /// Whether the kernel ended processes for lack of memory while it lived.
     pub(crate) out_of_memory: bool,
 }
 
@@ -176,14 +176,14 @@ impl Conversation {
     /// The same, until `interrupt` ends it.
     ///
     /// # Errors
-    /// Where the system has no descriptor left.
+    /// If the system has no descriptor left.
     pub(crate) fn until(mut self, interrupt: &Interrupt) -> io::Result<Self> {
         interrupt.watch(&self.frames.get_ref().socket)?;
         self.interrupt = interrupt.clone();
         Ok(self)
     }
 
-    /// The same, with room for a descriptor beside each answer. Without it the kernel closes what comes.
+    /// The same, with room for a descriptor with each answer. Without it the kernel closes what comes.
     pub(crate) fn with_descriptors(mut self) -> Self {
         self.frames.get_mut().takes_descriptor = true;
         self

@@ -83,10 +83,10 @@ impl AsFd for Pidfd {
 }
 
 impl Pidfd {
-    /// Of whatever process has that number now.
+    /// Of the process that has that number now.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If there is none.
     pub(super) fn open(number: libc::pid_t) -> io::Result<Self> {
         let number = Pid::from_raw(number).filter(|pid| pid.as_raw_nonzero().get() > 0);
         let number = number.ok_or(io::ErrorKind::InvalidInput)?;
@@ -115,14 +115,14 @@ impl Pidfd {
     /// False too where this is no descriptor of a process.
     pub(super) fn is_child(&self) -> bool {
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        // A process that goes on is no error.
+        // A process that goes on is not an error.
         rustix::process::waitid(WaitId::PidFd(self.as_fd()), look).is_ok()
     }
 
     /// Its number, which is its own as long as [`is_child`](Self::is_child) holds afterwards.
     ///
     /// # Errors
-    /// Where this is no descriptor of a process that is there.
+    /// If this is no descriptor of a process that is there.
     pub(super) fn number(&self) -> io::Result<libc::pid_t> {
         let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.as_raw_fd()))?;
         let number = about.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
@@ -131,7 +131,7 @@ impl Pidfd {
             .ok_or_else(|| io::Error::other("no process's descriptor"))
     }
 
-    /// Waits for its end, and for its status, if that can be had.
+    /// Waits for its end, and for its status, if available.
     pub(super) fn wait(&self) -> Exit {
         // Not `waitid` at once: who else holds the descriptor may have made it one that does not wait.
         while self.poll(PollFlags::IN, None).is_empty() {}

@@ -273,7 +273,7 @@ impl Template {
         }
     }
 
-    /// Its answer to one request, and the descriptor beside it.
+    /// Its answer to one request, and the descriptor with it.
     fn receive(&mut self, timeout: Duration) -> io::Result<(TemplateReply, Option<OwnedFd>)> {
         let reply =
             self.conversation.receive(deadline::after(timeout)).map_err(io::Error::other)?;
@@ -299,7 +299,7 @@ mod tests {
 
     use super::*;
 
-    /// A process in the place of a template that says nothing for as long as what is beside it lives,
+    /// A process in the place of a template that says nothing for as long as what is next to it lives,
     /// and may have so much memory.
     #[expect(clippy::zombie_processes, reason = "the template waits for it")]
     fn template(allowance: MemoryAllowance) -> (Template, (ChildStdin, UnixStream)) {

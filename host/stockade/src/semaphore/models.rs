@@ -36,7 +36,7 @@ fn as_many_are_let_in_as_there_is_room_and_all_in_turn() {
     });
 }
 
-/// Each permit that is freed is one taker's: nobody waits beside a free one.
+/// Each permit that is freed is one taker's: nobody waits while one is free.
 #[test]
 fn as_many_places_as_are_freed_are_taken_and_kept() {
     exhaust(Time::Stands, || {

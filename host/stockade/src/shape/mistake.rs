@@ -1,6 +1,6 @@
 //! What of a caller's values does not fit, and where.
 //!
-//! Noted beside serde's own error, which belongs to the serializer and holds no more than a text.
+//! Kept in addition to serde's own error, which belongs to the serializer and holds no more than a text.
 
 use std::cell::RefCell;
 use std::fmt;

@@ -299,7 +299,7 @@ fn a_claimed_length_beyond_the_bytes_is_refused_at_once() {
     assert!(decode::<Vec<()>>(&[], &shape).is_err());
 }
 
-/// As many values without bytes of their own may be beside two for each byte.
+/// As many values without bytes of their own may be besides two for each byte.
 const BARE_VALUES_MAX: usize = 1 << 16;
 
 #[test]

@@ -111,7 +111,7 @@ fn who_waits_for_room_when_the_pool_closes_is_let_in_and_sees_why() {
     let_in_by(&[close_it, break_it]);
 }
 
-/// The whole way of a submission: nobody waits for ever, and every task that got through ends.
+/// The whole way of a submission: nobody waits forever, and every task that got through ends.
 #[test]
 fn every_submission_is_refused_or_its_task_ends_whenever_the_pool_does() {
     check(Time::Stands, || {

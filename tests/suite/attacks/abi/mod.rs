@@ -1,7 +1,7 @@
 //! 31–41: what a guest says to its worker.
 //!
 //! ```text
-//! output    31, 35, 41  how much, and what beside a result
+//! output    31, 35, 41  how much, and what besides a result
 //! pointers  32–34, 40   where it points, and when it calls
 //! results   36–38       what its results are made of
 //! manifest  39          what it says of itself

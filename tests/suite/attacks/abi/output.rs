@@ -1,4 +1,4 @@
-//! How much a guest says, and what beside a result.
+//! How much a guest says, and what besides a result.
 
 use stockade::{Bytes, Limits, TaskError};
 use stockade_tests::{int, tasks, wat};

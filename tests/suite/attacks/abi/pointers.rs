@@ -61,7 +61,7 @@ fn a32_pointers_are_checked_to_the_byte() {
         ] {
             assert_out_of_bounds(&pool, call, pointer, length);
         }
-        // Right beside: the end itself, and all of it where there is as much to move.
+        // At the boundary: the end itself, and all of it where there is as much to move.
         pool.run::<()>(call, (END, 0)).unwrap();
         if call != "input_read" {
             for (pointer, length) in [(0, END), (END - 1, 1), (1, 3), (END - 7, 7)] {

@@ -112,7 +112,7 @@ fn a07_traps_are_told_apart() {
     assert_eq!(kinds, expected);
     let error = scene.survived::<()>("unreachable", ()).unwrap_err();
     assert!(!error.backtrace().is_empty(), "{error:?}");
-    // Right beside each: no trap.
+    // At the boundary of each: no trap.
     scene.survived::<()>("call", (0,)).unwrap();
     assert_eq!(scene.survived::<i32>("load", (65_532,)).unwrap(), 0);
     assert_eq!(scene.survived::<i32>("divide", (7, 2)).unwrap(), 3);

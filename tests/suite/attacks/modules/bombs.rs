@@ -15,7 +15,7 @@ fn module(bytes: &[u8]) -> PoolBuilder {
 #[test]
 fn a27_compile_bombs_are_held_to_the_compilers_limits() {
     let beside = Bystander::new();
-    // Each is decided within a second of processor time: one way or the other, and the pool beside
+    // Each is decided within a second of processor time: one way or the other, and the other pool
     // does not notice. By default they have thirty.
     let second = CompileLimits::default().cpu_time(Duration::from_secs(1));
     let beyond = [

@@ -5,7 +5,7 @@
 //! bombs    27–28, 30   what is small to send and large to take
 //! ```
 //!
-//! Invariant: while a module is taken or refused, a pool beside goes on with its tasks.
+//! Invariant: while a module is taken or refused, another pool goes on with its tasks.
 
 mod bombs;
 mod refused;
@@ -23,7 +23,7 @@ impl Bystander {
         Self(pool)
     }
 
-    /// Why the module is refused. No process of this thread's is left then, and the pool beside
+    /// Why the module is refused. No process of this thread's is left then, and the other pool
     /// goes on in the same process.
     #[track_caller]
     fn sees_refused(&self, what: &str, builder: PoolBuilder) -> RefusedReason {

@@ -170,7 +170,7 @@ impl Driven {
         u32::from_le_bytes(self.get(at, 4)[..].try_into().unwrap())
     }
 
-    /// Puts the path where the first or the second is kept; says where and how long.
+    /// Puts the path where the first or the second is kept; returns where and how long.
     pub(super) fn path(&self, which: usize, path: &str) -> [i64; 2] {
         self.put(PATHS[which], path.as_bytes());
         [i64::from(PATHS[which]), path.len() as i64]
@@ -189,7 +189,7 @@ impl Driven {
         }
     }
 
-    /// One io vector of `length` bytes at [`BUFFER`]; says where it is and how many there are.
+    /// One io vector of `length` bytes at [`BUFFER`]; returns where it is and how many there are.
     pub(super) fn vector(&self, length: u32) -> [i64; 2] {
         self.put(VECTORS, &[BUFFER.to_le_bytes(), length.to_le_bytes()].concat());
         [i64::from(VECTORS), 1]
@@ -220,7 +220,7 @@ impl Driven {
     }
 }
 
-/// A folder of which a part is granted: `granted`, beside a file and a folder that are not.
+/// A folder of which a part is granted: `granted`, next to a file and a folder that are not.
 pub(super) struct Outside {
     pub(super) folder: Folder,
     before: BTreeMap<PathBuf, Found>,

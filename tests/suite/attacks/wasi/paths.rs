@@ -13,7 +13,7 @@ use super::{Driven, Outside};
 const STORED_AT: i64 = STORED as i64;
 const BUFFER_AT: i64 = BUFFER as i64;
 
-/// Every call that takes a path, made for `path` below the first grant; says how many.
+/// Every call that takes a path, made for `path` below the first grant; returns how many.
 #[track_caller]
 fn try_every_call(guest: &Driven, outside: &Outside, path: &str) -> usize {
     let mut tried = 0;

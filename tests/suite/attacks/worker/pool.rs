@@ -118,7 +118,7 @@ const WITNESS: &str = r#"(module
         (drop (call $look_then_fill (local.get $pages) (local.get $mark)))
         unreachable))"#;
 
-/// Takes 512 MiB and writes them for ever.
+/// Takes 512 MiB and writes them forever.
 const EATER: &str = r#"(module
     (import "stockade" "progress" (func $progress (param i64 i64)))
     (memory (export "memory") 8192)

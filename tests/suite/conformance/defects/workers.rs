@@ -57,7 +57,7 @@ fn d03_killing_an_idle_worker_hangs_nothing() {
     assert!(pids.iter().all(|pid| is_gone(*pid)));
 }
 
-/// A program with a pool whose workers are busy for ever, which goes on or ends as `mode` says, and
+/// A program with a pool whose workers are busy forever, which goes on or ends as `mode` says, and
 /// its workers' process numbers.
 fn host(mode: &str) -> (Child, Vec<u32>) {
     let mut host = Command::new(env!("CARGO_BIN_EXE_host"))

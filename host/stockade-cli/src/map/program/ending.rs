@@ -17,7 +17,7 @@ use crate::{escape, report};
 /// The most bytes of a program's stdout, which a worker keeps until the program's end.
 pub(super) const STDOUT_BYTES_MAX: u64 = 16 << 20;
 
-/// What the end of a program comes to.
+/// Settings that turn a program's end into a result or an error.
 #[derive(Clone, Debug)]
 pub(crate) struct Ending {
     pub(super) stdout: StdoutFormat,
@@ -29,9 +29,9 @@ pub(crate) struct Ending {
 /// Why an item has no result.
 #[derive(Debug)]
 pub(crate) struct Failed {
-    /// What is told of the item.
+    /// The item's error.
     pub(crate) problem: Problem,
-    /// The error of a map that is to end for it.
+    /// The map's error, if it ends for this item.
     pub(crate) error: Error,
 }
 
@@ -45,10 +45,10 @@ struct Mistake {
 }
 
 impl Ending {
-    /// From what the command line says.
+    /// From the command line.
     ///
     /// # Errors
-    /// A limit of stdout that no worker keeps.
+    /// If the limit of stdout is more than a worker can hold.
     pub(super) fn new(args: &MapArgs) -> Result<Self, Error> {
         let limits = args.program_limits.unwrap_or((args.pool.output_limit, args.pool.stdio_limit));
         let (Size(stdout_bytes_max), Size(stderr_bytes_max)) = limits;
@@ -63,7 +63,7 @@ impl Ending {
         Ok(Self { stdout, ok_codes, stdout_bytes_max, stderr_bytes_max })
     }
 
-    /// What results are in files and in records.
+    /// The form of results in files and in records.
     pub(crate) fn kind(&self) -> Kind {
         match self.stdout {
             StdoutFormat::Text => Kind::Text { optional: false },
@@ -72,11 +72,11 @@ impl Ending {
         }
     }
 
-    /// The result of a program that has ended, and what is beside it.
+    /// The result of a program that has ended, and its further fields.
     ///
     /// # Errors
-    /// A task that failed, an exit code that is an error, and stdout that is more than it may be or
-    /// not what it should be.
+    /// If the task failed, the exit code is an error, or stdout is too long or not of the right
+    /// form.
     pub(crate) fn outcome(
         &self,
         ended: Result<Output, TaskError>,
@@ -154,13 +154,13 @@ impl Ending {
         }
     }
 
-    /// What is told of stderr, and how many bytes of it are not.
+    /// The part of stderr in the record, and the number of dropped bytes.
     fn stderr(&self, captured: &Captured) -> (String, u64) {
         let (kept, dropped) = kept(captured, self.stderr_bytes_max);
         (String::from_utf8_lossy(kept).into_owned(), dropped)
     }
 
-    /// What is told of a program that failed, beside why.
+    /// The further fields of a failed program.
     fn details(
         &self,
         code: Option<i32>,
@@ -171,7 +171,7 @@ impl Ending {
         if let Some(code) = code {
             details.push(("exit_code", code.into()));
         }
-        // To find the cause, as stderr is: a result is told whole.
+        // For debugging, like stderr; a result is never truncated.
         let (kept, dropped) = kept(stdout, self.stdout_bytes_max.min(self.stderr_bytes_max));
         match std::str::from_utf8(kept) {
             Ok("") => {}
@@ -194,7 +194,7 @@ impl Ending {
     }
 }
 
-/// What of a stream a record may hold, and how many bytes of it are left out.
+/// The part of a stream that a record may hold, and the number of dropped bytes.
 fn kept(captured: &Captured, bytes_max: u64) -> (&[u8], u64) {
     let kept = captured.bytes.len().min(usize::try_from(bytes_max).unwrap_or(usize::MAX));
     let (kept, rest) = captured.bytes.split_at(kept);

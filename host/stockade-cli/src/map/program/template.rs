@@ -16,9 +16,9 @@ use crate::exit::Exit;
 /// How items become runs of the program.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
-    /// Where the program begins, where that is not its own entry.
+    /// The entry, if it is not the program's own.
     pub(super) entry: Option<Arc<str>>,
-    /// What the program is told that it is called.
+    /// The program's `argv[0]`.
     name: String,
     pub(super) argv: Vec<String>,
     pub(super) placeholder: String,
@@ -26,14 +26,14 @@ pub(crate) struct Template {
     /// Whether a line is a JSON value rather than the item itself.
     from_json: bool,
     pub(super) stdin: Arc<[u8]>,
-    /// The granted directories: where they are, and as what the program finds them.
+    /// The granted directories: their paths on the host and in the guest.
     directories: Vec<(PathBuf, String)>,
 }
 
 /// One run of the program.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ProgramCall {
-    /// Where the item is, if it is a file that the program opens.
+    /// The item's path, if the program opens it.
     file: Option<PathBuf>,
     entry: Option<Arc<str>>,
     name: String,
@@ -55,10 +55,10 @@ impl ProgramCall {
 }
 
 impl Template {
-    /// From what the command line says.
+    /// From the command line.
     ///
     /// # Errors
-    /// Options that mean nothing together, and a file that cannot be read.
+    /// If options conflict, or a file cannot be read.
     pub(super) fn new(args: &MapArgs) -> Result<Self, Error> {
         let usage = |message: &str| Error::new(Exit::Usage, message);
         if args.args {
@@ -105,10 +105,10 @@ impl Template {
         Ok(Self { entry, name, argv, placeholder, item, from_json, stdin, directories })
     }
 
-    /// The run that `content` asks for; `None` for a blank line of JSON input.
+    /// The run of the item `content`; `None` for a blank line of JSON input.
     ///
     /// # Errors
-    /// In words, why there is none.
+    /// The reason, in words.
     pub(crate) fn call(&self, content: Content) -> Result<Option<ProgramCall>, String> {
         let bytes = match content {
             Content::Text(text) if self.from_json => match text_of(&text)? {
@@ -144,7 +144,7 @@ impl Template {
         Ok(Some(ProgramCall { file, entry, name, args, stdin: self.stdin.to_vec() }))
     }
 
-    /// Where the file `path` is, and where the program finds it.
+    /// The path of the file on the host, and in the guest.
     fn seen_by_guest(&self, path: &Path) -> Result<(PathBuf, String), String> {
         let found =
             path.canonicalize().map_err(|error| format!("cannot find the file: {error}"))?;
@@ -165,8 +165,7 @@ impl Template {
     }
 }
 
-/// The item that a line of JSON is: a string is its text, anything else what the line says. `None`
-/// for a blank line.
+/// The item of a line of JSON: a string's text, or else the line itself. `None` for a blank line.
 fn text_of(line: &str) -> Result<Option<String>, String> {
     let line = line.trim();
     if line.is_empty() {
@@ -193,7 +192,7 @@ fn directories(args: &MapArgs, is_in_argv: bool) -> Result<Vec<(PathBuf, String)
         let error = if is_in_argv && args.shape.files { error.help(other) } else { error };
         return Err(error.help("`--item stdin` gives a file's bytes as stdin"));
     }
-    // One that is not there is told of when the pool is built.
+    // Building the pool reports a missing one.
     let granted = args.pool.grant_dir.iter();
     Ok(granted
         .filter_map(|grant| Some((grant.host.canonicalize().ok()?, grant.guest.clone())))

@@ -238,7 +238,7 @@ impl Oracle {
         runs.map(|run| range(run).unwrap()).collect()
     }
 
-    /// How many tasks of so many bytes fit into a worker's window, beside so many batches.
+    /// How many tasks of so many bytes fit into a worker's window, besides so many batches.
     fn room(&self, worker: &Worker, batches: usize, task_bytes: usize) -> usize {
         let left = self.config.tasks_per_worker_max.map(|max| (max - worker.assigned) as usize);
         let room = self.config.window_tasks_max - worker.window.len();

@@ -1,7 +1,7 @@
 //! The lists: every system call that a role may make once it is locked down, each with its reason.
 //!
-//! A call that is on no list ends the process. Whoever took it over can therefore read and write
-//! the descriptors that it has, map and unmap its own memory, look at the clock, and end itself.
+//! A call that is not listed kills the process. An attacker in it can therefore only read and write
+//! its descriptors, map and unmap its own memory, read clocks, and exit.
 //!
 //! Numbers come from the target's own table, so each architecture has its own lists; what exists on
 //! one only is marked.
@@ -24,8 +24,8 @@ pub(super) const COUNTED: u32 = (PROT_READ | PROT_WRITE) as u32;
 pub(super) const READ_ONLY: u32 = PROT_READ as u32;
 pub(super) const NO_ACCESS: u32 = PROT_NONE as u32;
 pub(super) const PRIVATE: u32 = MAP_PRIVATE as u32;
-/// What the kernel may be asked for besides, where private memory is mapped. All others are on no
-/// list, above all `MAP_GROWSDOWN`, which is not counted, and what locks memory or fills it at once.
+/// Further flags that are allowed when private memory is mapped. All others are refused, above all
+/// `MAP_GROWSDOWN`, which is not counted, and flags that lock or prefault memory.
 pub(super) const PRIVATE_OPTIONS: u32 = (MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE) as u32;
 
 const CLOCK: u32 = FUTEX_CLOCK_REALTIME as u32;
@@ -34,7 +34,7 @@ const fn private(operation: i32) -> u32 {
     (operation | FUTEX_PRIVATE_FLAG) as u32
 }
 
-/// What any Rust program does that talks over a socket and manages its own memory.
+/// Calls of any Rust program that uses a socket and manages its own memory.
 pub(super) const BOTH: &[Rule] = &[
     allow(libc::SYS_read, "its socket"),
     allow(libc::SYS_write, "its socket, and a last word on stderr"),
@@ -61,7 +61,7 @@ pub(super) const BOTH: &[Rule] = &[
     allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAKE))], "locks of its own"),
     allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAIT_BITSET))], "waits with an end"),
     allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAKE_BITSET))], "waits with an end"),
-    // The kernel wakes whoever joins a thread as if the two were of two processes.
+    // The kernel wakes the joiner of a thread with a shared futex.
     allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, FUTEX_WAIT_BITSET as u32)], "a thread's end"),
     allow(libc::SYS_sched_yield, "contended locks"),
     allow(libc::SYS_clock_gettime, "clocks, where they need a system call"),
@@ -86,7 +86,7 @@ pub(super) const BOTH: &[Rule] = &[
 pub(super) const INPUT_MAPPING: [libc::c_int; 3] =
     [PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE, 0];
 
-/// What only a worker does, until its last task.
+/// Calls of a worker, until its last task.
 pub(super) const WORKER: &[Rule] = &[
     allow_if(libc::SYS_mprotect, &[Is(2, COUNTED)], "memory of guests that grows or is written"),
     allow(libc::SYS_readv, "a command's stdin"),
@@ -99,8 +99,8 @@ pub(super) const WORKER: &[Rule] = &[
     allow(libc::SYS_clock_nanosleep, "a guest that sleeps, to its deadline at most"),
 ];
 
-/// What a worker does until its last module is mapped, and a sealed one within bounds or not at all:
-/// see [`sealed`](super::sealed).
+/// Calls of a worker until its last module is mapped, and of a sealed one within bounds or not at
+/// all: see [`sealed`](super::sealed).
 pub(super) const LOADING: &[Rule] = &[
     allow(libc::SYS_statx, "the length of an artefact, before it is mapped"),
     allow_if(
@@ -160,7 +160,7 @@ pub(super) const LOADING: &[Rule] = &[
     allow_if(libc::SYS_prctl, &[Is(0, PR_SET_NO_NEW_PRIVS as u32)], "the second filter"),
 ];
 
-/// What only a compiler does.
+/// Calls of a compiler.
 pub(super) const COMPILER: &[Rule] = &[
     allow_if(libc::SYS_mremap, &[Is(3, MREMAP_MAYMOVE as u32)], "the allocator's large blocks"),
     allow_if(libc::SYS_prlimit64, &[Is(0, 0), Is(1, libc::RLIMIT_CPU)], LOWERED),

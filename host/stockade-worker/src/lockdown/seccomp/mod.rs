@@ -1,4 +1,5 @@
-//! The filter of system calls: what a role needs and no more; anything else ends the process.
+//! The seccomp filter: it allows only the system calls that a role needs; any other kills the
+//! process.
 //!
 //! ```text
 //! lists ─► Role's rules ─► BPF ─► every thread     before the first hostile byte
@@ -6,8 +7,8 @@
 //!                                                 template's clone, instead of both
 //! ```
 //!
-//! Filters add up: the second only takes away. From then on no memory of a worker can become
-//! executable, whatever file it may come by, and none that was written is kept without being counted.
+//! Filters add up: the second only removes calls. After it no memory of a worker can become
+//! executable, from any file, and no written memory stays uncounted.
 //!
 //! Invariant: calls of another architecture or number space (`int 0x80`, x32) are on no list.
 

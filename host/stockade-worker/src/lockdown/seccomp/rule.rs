@@ -1,4 +1,4 @@
-//! One rule of a filter: a system call, what its arguments must be, and why a role needs it.
+//! One rule of a filter: a system call, conditions on its arguments, and why a role needs it.
 
 /// A system call that a role may make.
 #[derive(Clone, Copy, Debug)]
@@ -6,7 +6,7 @@ pub(super) struct Rule {
     pub(super) number: i64,
     /// All must hold. Another rule may allow the same call under others.
     pub(super) conditions: &'static [Condition],
-    /// What the role does with it. For readers, and for the page that lists every rule.
+    /// The role's use of it, for readers and for the page that lists every rule.
     #[cfg_attr(not(test), allow(dead_code))]
     pub(super) reason: &'static str,
 }

@@ -35,7 +35,7 @@ const OFFSET: u8 = 5;
 /// Adds to `rules`, which are those of any worker, what it may do where its guests' memory is.
 ///
 /// # Errors
-/// Where there are too many windows, or too long ones; or the filter's own words.
+/// If there are too many windows, or too long ones; or the filter's own words.
 pub(super) fn add_to(rules: &mut Rules, space: &Space) -> Result<(), String> {
     if !space.memories.is_empty() {
         let [access, flags, offset] = INPUT_MAPPING.map(i32::cast_unsigned);

@@ -40,7 +40,7 @@ const SIGSETXID: u32 = 33;
 
 const NO_WAIT: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
-/// What a template does to make a worker, and a clone to become one. A template that was taken over can
+/// What a template does to make a worker, and a clone to become one. A template that is compromised can
 /// do this too, so each call says as much of its arguments as matters: it opens nothing, and gives up
 /// nothing that binds its life to its host's.
 pub(super) const TEMPLATE: &[Rule] = &[

@@ -42,7 +42,7 @@ impl Child {
     /// on it is waited for here alone.
     ///
     /// # Errors
-    /// Where it is no descriptor of a child of this process in that namespace, or of one that is known.
+    /// If it is no descriptor of a child of this process in that namespace, or of one that is known.
     pub(in crate::process) fn adopt(descriptor: OwnedFd, users: u64) -> io::Result<Self> {
         let pidfd = Arc::new(Pidfd::from(descriptor));
         let pid = pidfd.number()?;
@@ -64,7 +64,7 @@ impl Child {
 /// The user namespace of a child, by the kernel's number.
 ///
 /// # Errors
-/// Where there is no such process, or this one may not look.
+/// If there is no such process, or this one may not look.
 pub(in crate::process) fn users_of(pid: u32) -> io::Result<u64> {
     Ok(std::fs::metadata(format!("/proc/{pid}/ns/user"))?.ino())
 }

@@ -11,7 +11,7 @@ use crate::shape::Shape;
 /// How deep values may stand in one another: as in a result in JSON, whose reader has this limit.
 const DEPTH_MAX: usize = 128;
 
-/// The most values of a result that have no bytes of their own, beside [`BARE_VALUES_PER_BYTE`]: a
+/// The most values of a result that have no bytes of their own, besides [`BARE_VALUES_PER_BYTE`]: a
 /// few bytes claim any number of elements of a `Vec<()>`, and the guest's own text says how many
 /// parts a tuple has and how many tuples stand around one byte. Each may be a list in memory.
 const BARE_VALUES_MAX: usize = 1 << 16;
