@@ -381,7 +381,7 @@ fn a_mistake_is_told_before_a_large_module_is_compiled() {
     stockade(args!["map", guest, "g"]).end().fails(64, &["no function `g`"]);
     stockade(args!["run", guest]).end().fails(2, &["which function?", "f(i64) -> i64"]);
     stockade(args!["run", guest, "--entry", "g"]).end().fails(64, &["no function `g`"]);
-    stockade(args!["map", guest, "--", "{}"]).end().fails(64, &["the module is no program"]);
+    stockade(args!["map", guest, "--", "{}"]).end().fails(64, &["the module is not a program"]);
     stockade(args!["map", guest, "--entry", "f", "--", "{}"])
         .end()
         .fails(64, &["not a program's entry"]);
