@@ -22,7 +22,7 @@
 //! ```
 
 use crate::codec;
-use crate::host::stand_in::{self, State};
+use crate::host::stand_in::{self, CallState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::{Duration, Instant};
@@ -101,7 +101,7 @@ impl Call {
     /// # Panics
     /// If a task calls another task through its export: a worker runs one at a time.
     pub fn run(self, export: Export) -> Outcome {
-        let state = State {
+        let state = CallState {
             codec: self.codec as i32,
             input: self.input,
             task_id: self.task_id,

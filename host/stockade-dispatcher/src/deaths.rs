@@ -12,7 +12,7 @@ use stockade_wire::{TaskId, WorkerId};
 
 use super::recalls::Left;
 use super::window::Live;
-use super::worker::{State, Verdict, Worker};
+use super::worker::{Lifecycle, Verdict, Worker};
 use super::{BrokenCause, Dispatcher, Moment};
 
 impl Dispatcher {
@@ -38,7 +38,10 @@ impl Dispatcher {
     /// Something outside of the pool is to blame for the end that a worker comes to. One that was to end
     /// anyhow, or was ready, is judged as usual.
     pub(super) fn ended_from_outside(&mut self, id: WorkerId) {
-        if self.workers.get(id).is_some_and(|worker| matches!(worker.state, State::Starting { .. }))
+        if self
+            .workers
+            .get(id)
+            .is_some_and(|worker| matches!(worker.state, Lifecycle::Starting { .. }))
         {
             self.workers.change(id, |worker| worker.ended_from_outside = true);
         }

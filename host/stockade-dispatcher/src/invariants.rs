@@ -1,6 +1,6 @@
 //! What is true of a dispatcher once its actions are polled; checked by the simulator after each step.
 
-use super::{Dispatcher, Place, ShutdownMode, State};
+use super::{Dispatcher, Lifecycle, Place, ShutdownMode};
 
 impl Dispatcher {
     /// Panics where the dispatcher contradicts itself.
@@ -43,8 +43,8 @@ impl Dispatcher {
         for (id, worker) in workers.iter() {
             let window = &worker.window;
             assert!(window.held() <= config.window_tasks_max, "worker {id} holds too much");
-            let is_busy = matches!(worker.state, State::Busy(_));
-            let may_hold = is_busy || matches!(worker.state, State::Dying { .. });
+            let is_busy = matches!(worker.state, Lifecycle::Busy(_));
+            let may_hold = is_busy || matches!(worker.state, Lifecycle::Dying { .. });
             assert!(!is_busy || !window.is_empty(), "worker {id} is busy with nothing");
             assert!(may_hold || window.is_empty(), "worker {id} holds what it does not run");
             assert!(config.tasks_per_worker_max.is_none_or(|max| worker.assigned <= max));

@@ -83,7 +83,7 @@ use requests::Requests;
 use roster::Roster;
 use schedule::Preparation;
 use window::First;
-use worker::{Front, State, Verdict, Worker};
+use worker::{Front, Lifecycle, Verdict, Worker};
 
 /// Decides everything about a pool's tasks and workers; performs nothing.
 #[derive(Debug)]
@@ -266,10 +266,10 @@ impl Dispatcher {
 
     fn ready(&mut self, now: Moment, id: WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
-        if !matches!(worker.state, State::Starting { .. }) {
+        if !matches!(worker.state, Lifecycle::Starting { .. }) {
             return self.misbehaved(id);
         }
-        self.workers.change(id, |worker| worker.state = State::Idle { since: now });
+        self.workers.change(id, |worker| worker.state = Lifecycle::Idle { since: now });
         self.budget.started();
     }
 
@@ -312,8 +312,8 @@ impl Dispatcher {
     fn hook_failed(&mut self, id: WorkerId, hook: Hook) {
         let Some(worker) = self.workers.get(id) else { return };
         match (hook, worker.state) {
-            (_, State::Dying { .. }) => {}
-            (Hook::Finalizer, State::Closing { .. }) => {
+            (_, Lifecycle::Dying { .. }) => {}
+            (Hook::Finalizer, Lifecycle::Closing { .. }) => {
                 self.kill(id, Verdict::Excused);
                 self.break_pool(BrokenCause::Finalizer);
             }
@@ -334,7 +334,7 @@ impl Dispatcher {
     /// Ends a worker that broke the protocol. One that is dying may say what it likes.
     fn misbehaved(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get(id)
-            && !matches!(worker.state, State::Dying { .. })
+            && !matches!(worker.state, Lifecycle::Dying { .. })
         {
             self.kill(id, worker.verdict());
         }
@@ -344,16 +344,20 @@ impl Dispatcher {
     fn expire(&mut self, now: Moment, id: WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         match worker.state {
-            State::Starting { .. } | State::Closing { .. } => self.kill(id, worker.verdict()),
-            State::Busy(Front::Known { deadline, .. }) if deadline.is_some_and(|at| at <= now) => {
+            Lifecycle::Starting { .. } | Lifecycle::Closing { .. } => {
+                self.kill(id, worker.verdict())
+            }
+            Lifecycle::Busy(Front::Known { deadline, .. })
+                if deadline.is_some_and(|at| at <= now) =>
+            {
                 self.stop_running(now, id, Resolution::DeadlinePassed);
             }
-            State::Busy(Front::Stopping { resolution, deadline }) if deadline <= now => {
+            Lifecycle::Busy(Front::Stopping { resolution, deadline }) if deadline <= now => {
                 self.end_running(id, resolution);
             }
             // It waits behind a slow task.
-            State::Busy(_) => self.recall(id, usize::MAX, |_| true),
-            State::Idle { .. } | State::Dying { .. } => {}
+            Lifecycle::Busy(_) => self.recall(id, usize::MAX, |_| true),
+            Lifecycle::Idle { .. } | Lifecycle::Dying { .. } => {}
         }
     }
 
@@ -361,13 +365,13 @@ impl Dispatcher {
     /// nothing behind it can be hurt by that. What waits there need not wait for the worker's end too.
     fn stop_running(&mut self, now: Moment, id: WorkerId, resolution: Resolution) {
         let state = self.workers.get(id).map(|worker| worker.state);
-        if matches!(state, Some(State::Busy(Front::Stopping { .. }))) {
+        if matches!(state, Some(Lifecycle::Busy(Front::Stopping { .. }))) {
             return;
         }
         let deadline = now.saturating_add(self.config.recall_timeout);
         self.recall(id, usize::MAX, |_| true);
         let first = self.workers.change(id, |worker| {
-            worker.state = State::Busy(Front::Stopping { resolution, deadline });
+            worker.state = Lifecycle::Busy(Front::Stopping { resolution, deadline });
             worker.is_full = true;
             worker.window.first()
         });
@@ -378,7 +382,7 @@ impl Dispatcher {
 
     fn stoppable(&mut self, id: WorkerId, task: TaskId) {
         if let Some(worker) = self.workers.get(id)
-            && let State::Busy(Front::Stopping { resolution, .. }) = worker.state
+            && let Lifecycle::Busy(Front::Stopping { resolution, .. }) = worker.state
             && worker.window.first().is_some_and(|first| first.task() == task)
         {
             self.end_running(id, resolution);
@@ -404,13 +408,13 @@ impl Dispatcher {
 
     /// Its window waits for its end.
     fn kill(&mut self, id: WorkerId, verdict: Verdict) {
-        self.workers.change(id, |worker| worker.state = State::Dying { verdict });
+        self.workers.change(id, |worker| worker.state = Lifecycle::Dying { verdict });
         self.actions.push_back(Action::Kill(id));
     }
 
     fn close(&mut self, now: Moment, id: WorkerId) {
         let deadline = now.saturating_add(self.config.close_timeout);
-        self.workers.change(id, |worker| worker.state = State::Closing { deadline });
+        self.workers.change(id, |worker| worker.state = Lifecycle::Closing { deadline });
         self.actions.push_back(Action::Close(id));
     }
 

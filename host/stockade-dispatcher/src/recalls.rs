@@ -21,7 +21,7 @@ use stockade_wire::{ModuleId, TaskId, TaskRange, WorkerId};
 
 use super::batch::{Fate, Place};
 use super::batches::Key;
-use super::worker::{Front, State, Worker};
+use super::worker::{Front, Lifecycle, Worker};
 use super::{Action, CancelReason, Dispatcher, Moment, Resolution, first_of};
 
 /// What is known of tasks that leave a window unfinished.
@@ -197,7 +197,7 @@ impl Dispatcher {
     /// Whether what stands first in a window has done so for long enough to let nobody wait for it.
     pub(super) fn is_overdue(&self, now: Moment, worker: &Worker) -> bool {
         match worker.state {
-            State::Busy(Front::Known { since, .. }) => {
+            Lifecycle::Busy(Front::Known { since, .. }) => {
                 self.config.workers_max > 1 && now >= since.saturating_add(self.config.patience)
             }
             _ => false,
@@ -237,7 +237,7 @@ impl Dispatcher {
         let (key, lost) = self.workers.change(id, |worker| {
             let (key, lost, was_first) = worker.window.revoke(task)?;
             // It does not run, and so has no wall time any more.
-            if let State::Busy(Front::Known { deadline, .. }) = &mut worker.state
+            if let Lifecycle::Busy(Front::Known { deadline, .. }) = &mut worker.state
                 && was_first
             {
                 *deadline = Some(now.saturating_add(recall_timeout));

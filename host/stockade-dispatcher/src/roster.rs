@@ -15,7 +15,7 @@ use core::time::Duration;
 
 use stockade_wire::WorkerId;
 
-use super::worker::{State, Worker};
+use super::worker::{Lifecycle, Worker};
 use super::{Config, Moment, Phase};
 
 /// Workers that are not gone.
@@ -91,7 +91,7 @@ impl Census {
     }
 
     fn waiting_behind(worker: &Worker) -> usize {
-        if matches!(worker.state, State::Busy(_)) { worker.window.waiting() } else { 0 }
+        if matches!(worker.state, Lifecycle::Busy(_)) { worker.window.waiting() } else { 0 }
     }
 }
 
@@ -133,7 +133,7 @@ impl Roster {
     pub(super) fn remove(&mut self, id: WorkerId) -> Option<Worker> {
         let Member { worker, timer, refill, .. } = self.members.remove(&id)?;
         self.census.subtract(&worker);
-        if let State::Idle { since } = worker.state {
+        if let Lifecycle::Idle { since } = worker.state {
             self.idle.remove(&(since, id));
         }
         timer.map(|timer| self.timers.remove(&(timer, id)));
@@ -149,12 +149,12 @@ impl Roster {
     ) -> Option<T> {
         let member = self.members.get_mut(&id)?;
         self.census.subtract(&member.worker);
-        if let State::Idle { since } = member.worker.state {
+        if let Lifecycle::Idle { since } = member.worker.state {
             self.idle.remove(&(since, id));
         }
         let answer = change(&mut member.worker);
         self.census.add(&member.worker);
-        if let State::Idle { since } = member.worker.state {
+        if let Lifecycle::Idle { since } = member.worker.state {
             self.idle.insert((since, id));
         }
         if !member.is_touched {
@@ -241,7 +241,7 @@ impl Roster {
         let (mut idle, mut timers, mut refillable) = (0, 0, 0);
         for (id, worker) in self.iter() {
             census.add(worker);
-            if let State::Idle { since } = worker.state {
+            if let Lifecycle::Idle { since } = worker.state {
                 idle += 1;
                 assert!(self.idle.contains(&(since, id)), "worker {id} idles unknown");
             }

@@ -12,7 +12,7 @@ use stockade_wire::WorkerId;
 
 use super::queue::{Portion, Room};
 use super::window::First;
-use super::worker::{Front, State, Worker};
+use super::worker::{Front, Lifecycle, Worker};
 use super::{Action, CancelReason, Dispatcher, Moment, Place, Resolution};
 
 /// The snapshot that has to be made before the first worker.
@@ -75,7 +75,7 @@ impl Dispatcher {
         let mut stops = false;
         while let Some(id) = self.workers.next_touched() {
             let worker = self.workers.get(id);
-            if worker.is_some_and(|worker| matches!(worker.state, State::Busy(Front::New))) {
+            if worker.is_some_and(|worker| matches!(worker.state, Lifecycle::Busy(Front::New))) {
                 stops |= self.start_front(now, id);
             }
             self.workers.refresh(id, &self.config);
@@ -133,8 +133,8 @@ impl Dispatcher {
                 given += 1;
             });
             worker.is_retired |= config.tasks_per_worker_max == Some(worker.assigned);
-            if matches!(worker.state, State::Idle { .. }) && given > 0 {
-                worker.state = State::Busy(Front::New);
+            if matches!(worker.state, Lifecycle::Idle { .. }) && given > 0 {
+                worker.state = Lifecycle::Busy(Front::New);
             }
             given
         });
@@ -162,7 +162,7 @@ impl Dispatcher {
         };
         let deadline = span.map(|span| now.saturating_add(span));
         self.workers.change(id, |worker| {
-            worker.state = State::Busy(Front::Known { since: now, deadline });
+            worker.state = Lifecycle::Busy(Front::Known { since: now, deadline });
             worker.is_full = false;
         });
         false

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use stockade_wire::ModuleId;
 
-use super::worker::{State, Verdict};
+use super::worker::{Lifecycle, Verdict};
 use super::{Action, BrokenCause, CancelReason, Dispatcher, Resolution, ShutdownMode};
 
 impl Dispatcher {
@@ -74,7 +74,7 @@ impl Dispatcher {
                 self.resolve(key, Resolution::Cancelled(reason));
             }
         }
-        let busy = |state| matches!(state, State::Busy(_));
+        let busy = |state| matches!(state, Lifecycle::Busy(_));
         let holders = self.workers.iter().filter(|(_, worker)| busy(worker.state));
         let holders: Vec<_> = holders.map(|(id, _)| id).collect();
         for id in holders {
@@ -88,8 +88,8 @@ impl Dispatcher {
         let alive: Vec<_> = self.workers.iter().map(|(id, worker)| (id, worker.state)).collect();
         for (id, state) in alive {
             match state {
-                State::Dying { .. } => {}
-                State::Busy(_) => self.end_running(id, running),
+                Lifecycle::Dying { .. } => {}
+                Lifecycle::Busy(_) => self.end_running(id, running),
                 _ => self.kill(id, Verdict::Excused),
             }
         }

@@ -22,7 +22,7 @@ use super::{Config, Moment, Phase, Resolution};
 /// What the dispatcher knows of a worker that is not gone.
 #[derive(Debug)]
 pub(super) struct Worker {
-    pub(super) state: State,
+    pub(super) state: Lifecycle,
     pub(super) window: Window,
     pub(super) pace: Pace,
     /// Tasks it was ever given and that were not taken back.
@@ -39,7 +39,7 @@ pub(super) struct Worker {
 
 /// The phase of a worker.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum State {
+pub(super) enum Lifecycle {
     /// Not yet ready.
     Starting { deadline: Moment },
     /// Ready, and its window is empty.
@@ -79,7 +79,7 @@ impl Worker {
     /// A worker that was just spawned.
     pub(super) fn new(deadline: Moment, config: &Config) -> Self {
         Self {
-            state: State::Starting { deadline },
+            state: Lifecycle::Starting { deadline },
             window: Window::default(),
             pace: Pace::new(config.window_time, config.window_tasks_max),
             assigned: 0,
@@ -94,10 +94,10 @@ impl Worker {
     /// whether it has completed all of its tasks instead.
     pub(super) fn advance(&mut self, now: Moment) -> bool {
         let is_done = self.window.is_empty() && self.is_retired;
-        if matches!(self.state, State::Busy(_)) {
+        if matches!(self.state, Lifecycle::Busy(_)) {
             match self.window.is_empty() {
-                false => self.state = State::Busy(Front::New),
-                true if !is_done => self.state = State::Idle { since: now },
+                false => self.state = Lifecycle::Busy(Front::New),
+                true if !is_done => self.state = Lifecycle::Idle { since: now },
                 true => return true,
             }
         }
@@ -108,15 +108,15 @@ impl Worker {
     /// roster knows.
     pub(super) fn deadline(&self, config: &Config) -> Option<Moment> {
         match self.state {
-            State::Starting { deadline }
-            | State::Closing { deadline }
-            | State::Busy(Front::Stopping { deadline, .. }) => Some(deadline),
-            State::Busy(Front::Known { since, deadline }) => {
+            Lifecycle::Starting { deadline }
+            | Lifecycle::Closing { deadline }
+            | Lifecycle::Busy(Front::Stopping { deadline, .. }) => Some(deadline),
+            Lifecycle::Busy(Front::Known { since, deadline }) => {
                 let patience = since.saturating_add(config.patience);
                 let waits = config.workers_max > 1 && self.window.waiting() > 0;
                 deadline.into_iter().chain(waits.then_some(patience)).min()
             }
-            State::Busy(Front::New) | State::Idle { .. } | State::Dying { .. } => None,
+            Lifecycle::Busy(Front::New) | Lifecycle::Idle { .. } | Lifecycle::Dying { .. } => None,
         }
     }
 
@@ -125,7 +125,7 @@ impl Worker {
     pub(super) fn refill(&self, config: &Config) -> Option<usize> {
         let depth = self.pace.depth()?;
         let live = self.window.live();
-        let may_get = matches!(self.state, State::Busy(_)) && !self.is_retired && !self.is_full;
+        let may_get = matches!(self.state, Lifecycle::Busy(_)) && !self.is_retired && !self.is_full;
         let room = self.room(config);
         let is_low = live.saturating_mul(2) <= depth && room.batches > 0;
         (may_get && is_low).then(|| (depth - live).min(room.tasks)).filter(|tasks| *tasks > 0)
@@ -145,18 +145,18 @@ impl Worker {
     /// Where it is in its life, for those who need to know no more.
     pub(super) fn phase(&self) -> Phase {
         match self.state {
-            State::Starting { .. } => Phase::Starting,
-            State::Idle { .. } => Phase::Idle,
-            State::Busy(_) => Phase::Busy,
-            State::Closing { .. } => Phase::Closing,
-            State::Dying { .. } => Phase::Dying,
+            Lifecycle::Starting { .. } => Phase::Starting,
+            Lifecycle::Idle { .. } => Phase::Idle,
+            Lifecycle::Busy(_) => Phase::Busy,
+            Lifecycle::Closing { .. } => Phase::Closing,
+            Lifecycle::Dying { .. } => Phase::Dying,
         }
     }
 
     /// The task that it is at work on, or as good as that.
     pub(super) fn running(&self) -> Option<TaskId> {
         match self.window.first() {
-            Some(First::Live(_, task)) if matches!(self.state, State::Busy(_)) => Some(task),
+            Some(First::Live(_, task)) if matches!(self.state, Lifecycle::Busy(_)) => Some(task),
             _ => None,
         }
     }
@@ -164,24 +164,24 @@ impl Worker {
     /// Whether it has a task or will get one: what counts against the pool's maximum.
     pub(super) fn is_active(&self) -> bool {
         match self.state {
-            State::Starting { .. } | State::Idle { .. } => true,
-            State::Busy(_) => !self.is_retired,
-            State::Closing { .. } | State::Dying { .. } => false,
+            Lifecycle::Starting { .. } | Lifecycle::Idle { .. } => true,
+            Lifecycle::Busy(_) => !self.is_retired,
+            Lifecycle::Closing { .. } | Lifecycle::Dying { .. } => false,
         }
     }
 
     /// Whether it takes, or will take, part in the pool's work.
     pub(super) fn is_serving(&self) -> bool {
-        !matches!(self.state, State::Closing { .. } | State::Dying { .. })
+        !matches!(self.state, Lifecycle::Closing { .. } | Lifecycle::Dying { .. })
     }
 
     /// What a death in this state says of the worker.
     pub(super) fn verdict(&self) -> Verdict {
         match self.state {
-            State::Starting { .. } => Verdict::NeverReady,
-            State::Idle { .. } | State::Busy(_) => Verdict::AtFault,
-            State::Closing { .. } => Verdict::Excused,
-            State::Dying { verdict } => verdict,
+            Lifecycle::Starting { .. } => Verdict::NeverReady,
+            Lifecycle::Idle { .. } | Lifecycle::Busy(_) => Verdict::AtFault,
+            Lifecycle::Closing { .. } => Verdict::Excused,
+            Lifecycle::Dying { verdict } => verdict,
         }
     }
 }

@@ -22,12 +22,12 @@ pub(crate) struct Alarm {
 
 #[derive(Debug, Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<AlarmState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct AlarmState {
     deadline: Option<Instant>,
     /// When the thread wakes by itself, if it does.
     wakes: Option<Instant>,
@@ -72,7 +72,7 @@ impl Alarm {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, AlarmState> {
         // No code that holds the lock can panic halfway through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -151,7 +151,7 @@ fn is_zero(bytes: &[u8]) -> bool {
 
 /// Initialised state, as a compiler reads it.
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct InitialisedState {
     globals: HashMap<String, u128>,
     memories: HashMap<String, Vec<u8>>,
     /// Whether the module asked for something that is not here.
@@ -163,7 +163,7 @@ pub(crate) struct State {
 #[error("the state of the initialised module is damaged")]
 pub(crate) struct DamagedState;
 
-impl State {
+impl InitialisedState {
     /// Reads the state in `bytes`.
     ///
     /// # Errors
@@ -201,7 +201,7 @@ impl State {
     }
 }
 
-impl InstanceState for State {
+impl InstanceState for InitialisedState {
     async fn global_get(&mut self, name: &str, kind: ValType) -> SnapshotVal {
         let value = self.globals.get(name).copied();
         self.incomplete |= value.is_none();

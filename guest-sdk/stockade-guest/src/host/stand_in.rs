@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 /// What the host knows of the call under way, and what it was told.
-pub(crate) struct State {
+pub(crate) struct CallState {
     pub(crate) codec: i32,
     pub(crate) input: Vec<u8>,
     pub(crate) task_id: u64,
@@ -20,11 +20,11 @@ pub(crate) struct State {
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<State>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<CallState>> = const { RefCell::new(None) };
 }
 
 /// Runs `call` with `state` in place and returns both. Calls do not nest.
-pub(crate) fn with<T>(state: State, call: impl FnOnce() -> T) -> (T, State) {
+pub(crate) fn with<T>(state: CallState, call: impl FnOnce() -> T) -> (T, CallState) {
     let outer = CURRENT.replace(Some(state));
     assert!(outer.is_none(), "a task is already running on this thread");
     let value = call();
@@ -33,7 +33,7 @@ pub(crate) fn with<T>(state: State, call: impl FnOnce() -> T) -> (T, State) {
 }
 
 /// `default` where no call is under way.
-fn current<T>(default: T, use_state: impl FnOnce(&mut State) -> T) -> T {
+fn current<T>(default: T, use_state: impl FnOnce(&mut CallState) -> T) -> T {
     CURRENT.with_borrow_mut(|state| state.as_mut().map_or(default, use_state))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Input ──► Inbox ──► Reading ──► Tasks ──► Order ──► Writing ──► Sink ──► stdout, FILE, DIR
-//!    a thread   ╰───────── Session: this thread ─────────────╯      ╰────► State
+//!    a thread   ╰───────── Session: this thread ─────────────╯      ╰────► MapState
 //! ```
 //!
 //! The session takes an item only when there is room for it, so an input without end and a reader
@@ -68,7 +68,7 @@ use record::Writing;
 use rows::CellReading;
 use session::{Parts, Session};
 use sink::Sink;
-use state::State;
+use state::MapState;
 
 /// Runs what the command line asks for.
 ///
@@ -87,10 +87,10 @@ pub(crate) fn run(args: MapArgs) -> Result<Exit, Error> {
         .sink
         .resume
         .as_ref()
-        .map(|path| State::open(args, program.as_ref(), path))
+        .map(|path| MapState::open(args, program.as_ref(), path))
         .transpose()?;
     // Files of a directory are looked for one by one.
-    let is_over = |state: &&State| state.reached.complete && args.sink.output_dir.is_none();
+    let is_over = |state: &&MapState| state.reached.complete && args.sink.output_dir.is_none();
     if let Some(state) = state.as_ref().filter(is_over) {
         return Ok(nothing_left(state));
     }
@@ -175,7 +175,7 @@ fn check_files(args: &MapArgs) -> Result<Inputs, Error> {
 }
 
 /// Reports that an earlier run has done everything.
-fn nothing_left(state: &State) -> Exit {
+fn nothing_left(state: &MapState) -> Exit {
     let reached = &state.reached;
     let (ok, failed) = (reached.succeeded, reached.failed);
     streams::say(|to| writeln!(to, "everything was already done: {ok} ok, {failed} failed"));

@@ -23,7 +23,7 @@ use super::order::{By, Order, Slot, Turn};
 use super::program::Failed;
 use super::record::{Beside, Problem, Record, Writing};
 use super::sink::Sink;
-use super::state::State;
+use super::state::MapState;
 use super::summary::{self, Summary};
 use super::tally::Tally;
 use super::tasks::{Label, Ready, Tasks};
@@ -72,7 +72,7 @@ pub(crate) struct Session<'a> {
     sink: Sink,
     /// Since when something waits in the sink.
     unwritten: Option<Instant>,
-    state: Option<State>,
+    state: Option<MapState>,
 }
 
 /// What a session works with.
@@ -83,7 +83,7 @@ pub(crate) struct Parts {
     /// How much there is of the input, where that is known.
     pub(crate) size: Option<u64>,
     pub(crate) sink: Sink,
-    pub(crate) state: Option<State>,
+    pub(crate) state: Option<MapState>,
     pub(crate) observer: Observer,
 }
 
@@ -144,7 +144,7 @@ impl<'a> Session<'a> {
             self.end_tasks();
             self.take_items();
             self.write_ready()?;
-            if self.state.as_ref().and_then(State::due).is_some_and(|due| due.is_zero()) {
+            if self.state.as_ref().and_then(MapState::due).is_some_and(|due| due.is_zero()) {
                 self.keep()?;
             }
             self.watch.glance(&self.tally, self.pool.count_workers());
@@ -202,7 +202,7 @@ impl<'a> Session<'a> {
             }
             self.flush()?;
         }
-        let due = self.state.as_ref().and_then(State::due).unwrap_or(Duration::MAX);
+        let due = self.state.as_ref().and_then(MapState::due).unwrap_or(Duration::MAX);
         self.inbox.take(&mut self.news, wake_on, self.watch.patience().min(due));
         Ok(())
     }

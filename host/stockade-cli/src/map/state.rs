@@ -47,7 +47,7 @@ pub(crate) struct Reached {
 }
 
 /// The state of a map that runs.
-pub(crate) struct State {
+pub(crate) struct MapState {
     file: File,
     path: PathBuf,
     /// What is done, once what is written of it is kept.
@@ -61,7 +61,7 @@ pub(crate) struct State {
     kept: Instant,
 }
 
-impl State {
+impl MapState {
     /// Opens or makes the state that the command line names, and looks for the output that it tells
     /// of.
     ///
@@ -391,7 +391,7 @@ mod tests {
             self.0.join(name).display().to_string()
         }
 
-        fn open(&self, options: &[&str]) -> Result<State, Error> {
+        fn open(&self, options: &[&str]) -> Result<MapState, Error> {
             let (input, output, state) = (self.path("in"), self.path("out"), self.path("state"));
             let words = ["stockade", "map", "m.wat", "f", &input, "-o", &output];
             let all = words.into_iter().chain(["--resume", &state]).chain(options.iter().copied());
@@ -402,7 +402,7 @@ mod tests {
             };
             let map = command.find_subcommand("map").unwrap();
             args.said = Said::of(map, matches.subcommand_matches("map").unwrap());
-            State::open(&args, None, Path::new(&state))
+            MapState::open(&args, None, Path::new(&state))
         }
 
         fn state(&self) -> String {

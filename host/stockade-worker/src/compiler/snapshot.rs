@@ -13,7 +13,7 @@ use wasmtime_wasi::runtime::poll_noop;
 use wasmtime_wizer::{ModuleContext, Wizer};
 
 use super::internal;
-use crate::state::State;
+use crate::state::InitialisedState;
 
 /// `binary` with all its state exported.
 ///
@@ -30,7 +30,7 @@ pub(super) fn instrument(binary: &[u8]) -> Result<Vec<u8>, Refusal> {
 pub(super) fn apply(binary: &[u8], bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
     let (module, _) = instrumented(binary)?;
     let damaged = |why: &dyn std::fmt::Display| refusal(RefusalKind::Snapshot, &why.to_string());
-    let mut state = State::read(bytes).map_err(|error| damaged(&error))?;
+    let mut state = InitialisedState::read(bytes).map_err(|error| damaged(&error))?;
     let wizer = wizer();
     let applied = poll_noop(pin!(wizer.snapshot(&module, &mut state)));
     let applied = applied.ok_or_else(|| internal("a snapshot that waits"))?;

@@ -22,11 +22,11 @@ const STRIDE_BYTES: usize = (RESERVATION_BYTES + GUARD_BYTES) as usize;
 pub(super) struct Arena {
     mapping: Mapping,
     places: usize,
-    state: Mutex<State>,
+    state: Mutex<ArenaState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ArenaState {
     /// The first place that nobody ever had.
     unused: usize,
     /// Those that are lent to instances and back.
@@ -89,7 +89,7 @@ impl Arena {
         start..start + Self::bytes(self.places)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ArenaState> {
         // No code that holds the lock can panic halfway through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

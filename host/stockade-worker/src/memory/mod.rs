@@ -117,11 +117,11 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Memories {
     arena: Arc<Arena>,
-    state: Mutex<State>,
+    state: Mutex<MemoriesState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct MemoriesState {
     /// Where slots of all modules keep what was grown. As many as there are slots, and empty for those
     /// that keep nothing.
     windows: Vec<Range<usize>>,
@@ -214,7 +214,7 @@ impl Memories {
         Announced(self)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MemoriesState> {
         // No code that holds the lock can panic halfway through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -25,13 +25,13 @@ use crate::sync::{Condvar, Mutex, lock, wait};
 /// What a map and the driver share.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    state: Mutex<State>,
+    state: Mutex<InboxState>,
     changed: Condvar,
     cancelled: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct InboxState {
     /// As the driver has put it here: groups of items, none of them empty.
     ended: VecDeque<EndedItems>,
     waker: Option<Waker>,

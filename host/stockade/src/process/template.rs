@@ -45,7 +45,7 @@ const REPLY_BYTES_MAX: usize = 4 << 10;
 #[derive(Debug)]
 pub(crate) struct Starter {
     program: PathBuf,
-    state: State,
+    state: TemplateState,
     crashes: Crashes,
 }
 
@@ -61,7 +61,7 @@ impl Crashes {
 }
 
 #[derive(Debug)]
-enum State {
+enum TemplateState {
     Untried,
     Starting(Template),
     Ready(Template),
@@ -97,7 +97,7 @@ impl<T> StartedWorker<io::Result<T>> {
 impl Starter {
     /// A starter of `program`, without a template yet.
     pub(crate) fn new(program: PathBuf) -> Self {
-        Self { program, state: State::Untried, crashes: Crashes::default() }
+        Self { program, state: TemplateState::Untried, crashes: Crashes::default() }
     }
 
     /// Where crashes of its workers are to be noted.
@@ -127,18 +127,18 @@ impl Starter {
         introduce: impl Fn(UnixStream, Confinement, &[Loadable]) -> io::Result<T>,
     ) -> io::Result<StartedWorker<T>> {
         let has_crashed = self.crashes.0.swap(false, Ordering::Relaxed);
-        self.state = match std::mem::replace(&mut self.state, State::GivenUp) {
-            State::Untried => self.begin(setup, modules, true),
-            State::Ready(template) if has_crashed => {
+        self.state = match std::mem::replace(&mut self.state, TemplateState::GivenUp) {
+            TemplateState::Untried => self.begin(setup, modules, true),
+            TemplateState::Ready(template) if has_crashed => {
                 drop(template);
                 self.begin(setup, modules, false)
             }
-            State::Starting(mut template) if template.conversation.has_spoken() => {
+            TemplateState::Starting(mut template) if template.conversation.has_spoken() => {
                 settled(template.await_ready().map(|()| template))
             }
             other => other,
         };
-        if let State::Ready(template) = &mut self.state {
+        if let TemplateState::Ready(template) = &mut self.state {
             let introduce = |socket, confinement| introduce(socket, confinement, &[]);
             match template.clone_worker(&setup.name, introduce) {
                 Ok(Ok(worker)) => return worker.if_introduced(),
@@ -160,7 +160,7 @@ impl Starter {
 
     /// Looks at what its template takes. One that is ended is replaced at the next start.
     pub(crate) fn look(&mut self) {
-        if let State::Starting(template) | State::Ready(template) = &mut self.state
+        if let TemplateState::Starting(template) | TemplateState::Ready(template) = &mut self.state
             && let Some(excess) = template.conversation.memory_excess()
         {
             tracing::warn!(%excess, "a pool's template was ended");
@@ -169,28 +169,28 @@ impl Starter {
     }
 
     /// Starts a template, and waits until it is ready where it `waits`.
-    fn begin(&self, setup: &Setup, modules: &[Loadable], waits: bool) -> State {
+    fn begin(&self, setup: &Setup, modules: &[Loadable], waits: bool) -> TemplateState {
         // Without its own processes a worker could see its siblings, and a clone would be one. Without
         // Landlock a template could signal and open what its user may.
         let is_wanted = |layer| setup.confinement.lockdown.is_wanted(layer);
         if !is_wanted(Layer::Namespaces) || !is_wanted(Layer::Landlock) {
-            return State::GivenUp;
+            return TemplateState::GivenUp;
         }
         match Template::start(&self.program, setup, modules) {
             Ok(mut template) if waits => settled(template.await_ready().map(|()| template)),
-            Ok(template) => State::Starting(template),
+            Ok(template) => TemplateState::Starting(template),
             Err(error) => settled(Err(error)),
         }
     }
 }
 
 /// What comes of a template that is ready, or will never be.
-fn settled(template: io::Result<Template>) -> State {
+fn settled(template: io::Result<Template>) -> TemplateState {
     match template {
-        Ok(template) => State::Ready(template),
+        Ok(template) => TemplateState::Ready(template),
         Err(error) => {
             tracing::warn!(%error, "no template is possible: each worker is started separately");
-            State::GivenUp
+            TemplateState::GivenUp
         }
     }
 }
@@ -332,9 +332,9 @@ mod tests {
         {
             let mut starter = Starter::new("/nonexistent".into());
             let (template, _alive) = template(allowance);
-            starter.state = State::Ready(template);
+            starter.state = TemplateState::Ready(template);
             starter.look();
-            let State::Ready(template) = &mut starter.state else { panic!("it is there") };
+            let TemplateState::Ready(template) = &mut starter.state else { panic!("it is there") };
             if is_ended {
                 assert_eq!(template.conversation.child().wait().signal(), Some(libc::SIGKILL));
             } else {
