@@ -24,9 +24,9 @@ use stockade_wire::{TaskId, TaskRange};
 
 use super::batches::Key;
 
-/// A batch that was sent.
+/// A batch that was sent and is not answered whole.
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+struct Unanswered {
     /// What is still to be answered task by task.
     live: Option<Live>,
     /// What is to be handed back after that.
@@ -62,7 +62,7 @@ impl Live {
     }
 }
 
-impl Slot {
+impl Unanswered {
     /// Tasks that are to be answered or handed back.
     fn held(&self) -> usize {
         let revoked = self.revoked.map_or(0, |tasks| tasks.count() as usize);
@@ -120,7 +120,7 @@ pub(super) struct Withdrawn {
 /// A worker's window.
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    slots: VecDeque<Slot>,
+    slots: VecDeque<Unanswered>,
     /// Tasks that are live or to be handed back.
     held: usize,
     /// Tasks that are live.
@@ -176,7 +176,7 @@ impl Window {
 
     /// A batch is sent.
     pub(super) fn push(&mut self, key: Key, tasks: TaskRange, task_bytes: u32) {
-        let slot = Slot { live: Some(Live::new(key, tasks)), revoked: None, task_bytes };
+        let slot = Unanswered { live: Some(Live::new(key, tasks)), revoked: None, task_bytes };
         self.count(slot);
         self.slots.push_back(slot);
     }
@@ -189,7 +189,7 @@ impl Window {
         let live = slot.live.filter(|live| live.tasks.first() == tasks.first())?;
         let (done, rest) = live.tasks.split_at(tasks.count());
         let rest = rest.map(|rest| live.narrowed(rest));
-        self.replace(0, Slot { live: rest, ..slot });
+        self.replace(0, Unanswered { live: rest, ..slot });
         done.map(|done| (live.key, done))
     }
 
@@ -205,7 +205,7 @@ impl Window {
     /// Forgets the first batch, if it is only to be handed back.
     pub(super) fn pop_revoked(&mut self) {
         if let Some(slot) = self.slots.front().filter(|slot| slot.live.is_none()) {
-            self.replace(0, Slot { revoked: None, ..*slot });
+            self.replace(0, Unanswered { revoked: None, ..*slot });
         }
     }
 
@@ -226,7 +226,7 @@ impl Window {
             kept
         });
         let revoked = TaskRange::between(task, last);
-        self.replace(index, Slot { live: before_live, revoked, ..slot });
+        self.replace(index, Unanswered { live: before_live, revoked, ..slot });
         Some((live.key, lost, index == 0 && before.is_none()))
     }
 
@@ -238,7 +238,7 @@ impl Window {
         tasks: TaskRange,
         mut split: impl FnMut(Key, TaskId) -> Key,
     ) -> Option<Withdrawn> {
-        let has_all = |slot: &Slot| {
+        let has_all = |slot: &Unanswered| {
             let has =
                 |task| slot.is_live(task) || slot.revoked.is_some_and(|own| own.contains(task));
             has(tasks.first()) && has(tasks.last())
@@ -251,7 +251,7 @@ impl Window {
             self.split_slot(index, TaskId(behind), &mut split);
         }
         let live = self.slots[index].live.map(|live| live.key);
-        self.replace(index, Slot { live: None, revoked: None, task_bytes: 0 });
+        self.replace(index, Unanswered { live: None, revoked: None, task_bytes: 0 });
         Some(Withdrawn { live, was_first: index == 0 })
     }
 
@@ -322,7 +322,7 @@ impl Window {
     }
 
     /// Puts another slot in place of one, or removes it where everything is answered.
-    fn replace(&mut self, index: usize, slot: Slot) {
+    fn replace(&mut self, index: usize, slot: Unanswered) {
         self.uncount(self.slots[index]);
         if slot.is_answered() {
             self.slots.remove(index);
@@ -332,14 +332,14 @@ impl Window {
         }
     }
 
-    fn count(&mut self, slot: Slot) {
+    fn count(&mut self, slot: Unanswered) {
         self.held += slot.held();
         self.live += slot.live();
         self.recallable += slot.recallable();
         self.bytes += slot.bytes();
     }
 
-    fn uncount(&mut self, slot: Slot) {
+    fn uncount(&mut self, slot: Unanswered) {
         self.held -= slot.held();
         self.live -= slot.live();
         self.recallable -= slot.recallable();
@@ -349,11 +349,11 @@ impl Window {
     /// Panics where the window contradicts itself.
     #[cfg(test)]
     pub(super) fn check_invariants(&self) {
-        let sum = |of: fn(&Slot) -> usize| self.slots.iter().map(of).sum::<usize>();
-        assert_eq!(self.held, sum(Slot::held));
-        assert_eq!(self.live, sum(Slot::live));
-        assert_eq!(self.recallable, sum(Slot::recallable));
-        assert_eq!(self.bytes, sum(Slot::bytes));
+        let sum = |of: fn(&Unanswered) -> usize| self.slots.iter().map(of).sum::<usize>();
+        assert_eq!(self.held, sum(Unanswered::held));
+        assert_eq!(self.live, sum(Unanswered::live));
+        assert_eq!(self.recallable, sum(Unanswered::recallable));
+        assert_eq!(self.bytes, sum(Unanswered::bytes));
         for (index, slot) in self.slots.iter().enumerate() {
             assert!(!slot.is_answered(), "an answered batch keeps its slot");
             if let Some(Live { tasks, recallable_to, .. }) = slot.live {

@@ -2,7 +2,7 @@
 //!
 //! For memories without a slot: of a second instance of a module whose first lives on, a memory
 //! that the engine fills by its segments, one with 64-bit addresses, a heap of garbage-collected
-//! objects. It takes some system calls more than a [`Slot`](super::slot::Slot), and each page that
+//! objects. It takes some system calls more than a [`MemorySlot`](super::slot::MemorySlot), and each page that
 //! is written is faulted in.
 #![allow(unsafe_code)]
 

@@ -48,7 +48,7 @@ pub(crate) use image::{Contents, GRANULE_BYTES, Malformed, RUNS_MAX, append};
 use image::{Image, Images, Read};
 pub(crate) use pages::touch;
 pub(crate) use slot::WINDOW_BYTES;
-use slot::{Slot, SlotMemory};
+use slot::{MemorySlot, SlotMemory};
 
 use crate::lockdown::Space;
 
@@ -109,7 +109,7 @@ pub(crate) struct ModuleMemories(Vec<Entry>);
 #[derive(Debug)]
 struct Entry {
     minimum_bytes: usize,
-    slot: Option<Arc<Slot>>,
+    slot: Option<Arc<MemorySlot>>,
 }
 
 /// Creates the memories of an engine's instances. The engine does not tell which memory of which
@@ -186,10 +186,10 @@ impl Memories {
         Ok(Arc::new(ModuleMemories(entries)))
     }
 
-    fn slot(&self, image: Image) -> Result<Slot, MemoryError> {
+    fn slot(&self, image: Image) -> Result<MemorySlot, MemoryError> {
         let place = self.arena.take().ok_or(MemoryError::NoPlace)?;
         let windows = &mut self.state().windows;
-        let slot = Slot::new(place, image, windows.len() < Space::WINDOWS_MAX)?;
+        let slot = MemorySlot::new(place, image, windows.len() < Space::WINDOWS_MAX)?;
         windows.push(slot.window());
         Ok(slot)
     }

@@ -38,7 +38,7 @@ const BLOCK_BYTES: usize = 16 << 10;
 
 /// Where the instances of a module have one of its memories, one after the other.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct MemorySlot {
     place: Place,
     image: Arc<Image>,
     window_bytes: usize,
@@ -54,7 +54,7 @@ pub(super) struct Slot {
     is_refused: AtomicBool,
 }
 
-impl Slot {
+impl MemorySlot {
     /// Maps `image` into `place`, for reading. What is grown is dropped where nothing of it `is_kept`.
     ///
     /// # Errors
@@ -323,11 +323,11 @@ fn is_zero(bytes: &[u8]) -> bool {
 
 /// The memory of an instance that has a slot.
 #[derive(Debug)]
-pub(super) struct SlotMemory(Arc<Slot>);
+pub(super) struct SlotMemory(Arc<MemorySlot>);
 
 impl SlotMemory {
     /// Takes `slot`, unless another instance has it.
-    pub(super) fn take(slot: &Arc<Slot>) -> Option<Self> {
+    pub(super) fn take(slot: &Arc<MemorySlot>) -> Option<Self> {
         // Acquires what the last instance's thread did to it.
         let was_taken = slot.is_taken.swap(true, Ordering::Acquire);
         (!was_taken).then(|| Self(Arc::clone(slot)))
@@ -378,11 +378,11 @@ mod tests {
     const GRANULE: usize = GRANULE_BYTES as usize;
 
     /// A slot of so many granules, of which those that `filled` names hold their number.
-    fn slot(granules: usize, filled: &[u64]) -> Arc<Slot> {
+    fn slot(granules: usize, filled: &[u64]) -> Arc<MemorySlot> {
         slot_that_keeps(granules, filled, true)
     }
 
-    fn slot_that_keeps(granules: usize, filled: &[u64], is_kept: bool) -> Arc<Slot> {
+    fn slot_that_keeps(granules: usize, filled: &[u64], is_kept: bool) -> Arc<MemorySlot> {
         let contents = filled.iter().map(|number| (*number, vec![*number as u8 + 1; GRANULE]));
         let minimum_bytes = (granules * GRANULE) as u64;
         let contents = Contents { minimum_bytes, granules: Some(contents.collect()) };
@@ -392,7 +392,7 @@ mod tests {
         let read = Images::read(&file).unwrap().0.remove(0);
         let image = Image::new(file, read.runs.unwrap(), read.minimum_bytes).unwrap();
         let place = Arena::new(1).unwrap().take().unwrap();
-        Arc::new(Slot::new(place, image, is_kept).unwrap())
+        Arc::new(MemorySlot::new(place, image, is_kept).unwrap())
     }
 
     impl SlotMemory {
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn assert_pristine(slot: &Arc<Slot>, filled: &[u64]) {
+    fn assert_pristine(slot: &Arc<MemorySlot>, filled: &[u64]) {
         let memory = SlotMemory::take(slot).expect("nobody has it");
         for (number, granule) in (0..).zip(memory.bytes().chunks(GRANULE)) {
             let expected = if filled.contains(&number) { number as u8 + 1 } else { 0 };
@@ -476,7 +476,7 @@ mod tests {
         }
     }
 
-    fn grow_and_look(slot: &Arc<Slot>) {
+    fn grow_and_look(slot: &Arc<MemorySlot>) {
         let window = WINDOW_BYTES / GRANULE;
         for pages in [1, 2, window, window + 1, 3 * window, 1] {
             let mut memory = SlotMemory::take(slot).unwrap();
