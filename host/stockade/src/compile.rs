@@ -1,4 +1,4 @@
-//! Compilers: one process for one step of one module, held to limits of its own.
+//! Compilers: one process for one step of one module, with limits of its own.
 //!
 //! A compiler reads the module from a sealed memory file and writes the artefact to another, which
 //! is sealed here once the process is gone. This module never looks inside either.
@@ -27,13 +27,13 @@ pub(crate) use source::{Filling, ModuleHash, PIECE_BYTES, Source};
 /// The most bytes of a compiler's reply: a description of a module with very many exports.
 pub(crate) const REPLY_BYTES_MAX: usize = 64 << 20;
 
-/// Why a module was not compiled, by whose fault that is.
+/// Why a module was not compiled, and whose fault it is.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum NotCompiled {
-    /// The module's alone: of the same limits it would be refused by any machine.
+    /// The module's fault: any machine would refuse it with the same limits.
     #[error(transparent)]
     Refused(RefusedReason),
-    /// The machine's, or that of this program.
+    /// The machine's fault, or this program's.
     #[error(transparent)]
     Machine(MachineError),
 }
@@ -134,7 +134,7 @@ impl Compiler {
         }
     }
 
-    /// Asks one process, which is gone afterwards, and judges its answer.
+    /// Runs one process, which then exits, and checks its answer.
     fn ask(
         &self,
         source: &Source,

@@ -1,4 +1,4 @@
-//! Preparation: runs an initializer once and makes its effect part of the module.
+//! Preparation: runs an initializer once, and makes the initialised module.
 //!
 //! Three processes, so that no guest code runs where code is compiled: a compiler instruments the
 //! module, a worker runs the initializer in it and writes down the instance's state, and a compiler
@@ -22,7 +22,7 @@ use crate::footprint::MemoryAllowance;
 use crate::process::{Conversation, End, Interrupt, NoAnswer};
 use crate::{BrokenError, MachineError, MachineFault, TaskError, WorkerExit, deadline};
 
-/// What is to be prepared: one module and its initializer.
+/// One module and its initializer.
 #[derive(Clone, Debug)]
 pub(crate) struct Preparation {
     pub(crate) compiler: CachedCompiler,
@@ -125,7 +125,7 @@ impl Preparation {
         };
         let worker = setup.name.clone();
         let exit = WorkerExit { worker, pid, signal, code, out_of_memory, memory_excess };
-        // The module was mapped, and code of it ran: no machine is to blame.
+        // The module was mapped and ran: the machine is not at fault.
         match progress.is_loaded {
             true => Err(BrokenError::Initializer(TaskError::WorkerLost(exit))),
             false => Err(machine(MachineFault::of_exit(&exit))),

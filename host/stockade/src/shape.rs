@@ -1,4 +1,4 @@
-//! Shapes: what a value of a type that a manifest names is made of.
+//! Shapes: the structure of values of a type that a manifest names.
 //!
 //! The binary form of a value does not say what it is: eight bytes that the caller wrote as an
 //! `f64` are a `u64` to a guest that reads one. So values follow the type's text in the manifest:
@@ -13,8 +13,8 @@
 //! become one another; anything else must be of its kind, or is refused by name. A type of the
 //! guest's own is [`Shape::Any`]: its values pass unchanged, and the caller's type must be the same.
 //!
-//! The text is a guest's own words. A lie costs the liar its own calls; it never makes the host
-//! fail, wait or allocate.
+//! The text comes from the guest. A false one harms only the guest's own calls; it never makes the
+//! host fail, block or allocate.
 
 mod decode;
 mod encode;
@@ -29,7 +29,7 @@ pub(crate) use mistake::{Mistake, Refused};
 
 use crate::number::NumberKind;
 
-/// What a value is made of, as far as the manifest tells.
+/// The structure of a value, if the manifest tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// Not known: a type of the guest's own, or a text that is not understood.

@@ -1,16 +1,16 @@
-//! The cache's directory: entries read into memory that nobody can change, and written whole.
+//! The cache's directory: entries are read into sealed memory, and written atomically.
 //!
 //! ```text
 //! read    open ─► check owner, mode, kind ─► parse header ─► piece by piece: read, hash, copy ─► seal
 //! write   partial-… ─► rename
 //! ```
 //!
-//! Invariant: an entry is read once, into memory of this process. What is verified is what was read, and
-//! what is used is a copy of the same, where nobody else can change it; so nothing can happen between
-//! check and use. Every name is opened relative to the one directory that was checked.
+//! Invariant: an entry is read once, into memory of this process. The bytes that are verified are
+//! copied into sealed memory, and only these are used; so there is no race between check and use.
+//! Every name is opened relative to the one directory that was checked.
 //!
-//! Any number of processes may use one directory: a rename is atomic, and who has a file open keeps
-//! it. A write that ends in the middle leaves a file that nobody reads, and a later one removes.
+//! Any number of processes may use one directory: a rename is atomic, and an open file stays
+//! readable. An interrupted write leaves a file that is never read, and that a later write removes.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -35,17 +35,17 @@ const SUFFIX: &str = ".artefact";
 /// What the name of a file begins with that is being written.
 const PARTIAL: &str = "partial-";
 
-/// How old an unfinished file must be before it is taken for one that nobody will finish.
+/// How old an unfinished file must be before it is removed.
 const PARTIAL_AGE_MAX: Duration = Duration::from_secs(3600);
 
-/// An open directory that is ours alone.
+/// An open directory of this user alone.
 #[derive(Debug)]
 pub(super) struct Directory {
     descriptor: OwnedFd,
     path: PathBuf,
 }
 
-/// An entry as a listing tells.
+/// An entry in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) key: EntryKey,
@@ -93,8 +93,8 @@ impl Directory {
     /// The description and the artefact, sealed, in the entry of `key`; `None` where there is none.
     ///
     /// # Errors
-    /// [`EntryError`], where what is there cannot be believed, or has more than `bytes_max`: a planted
-    /// entry costs its reader so much memory for a moment, and no more.
+    /// [`EntryError`], if it is not valid, or has more than `bytes_max`, which bounds the memory
+    /// that a planted entry costs.
     pub(super) fn read(
         &self,
         key: &EntryKey,
@@ -249,7 +249,7 @@ impl Directory {
         }
     }
 
-    /// Removes files that nobody will finish: those begun more than an hour before `now`.
+    /// Removes unfinished files that were started more than an hour before `now`.
     ///
     /// # Errors
     /// If the directory cannot be read.

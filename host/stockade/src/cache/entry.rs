@@ -1,19 +1,19 @@
-//! Entries: what the bytes of a cache's file must be before anything of them is believed.
+//! Entries: the format of a cache's file, and its verification.
 //!
 //! ```text
 //! magic 8 │ version 4 │ key 32 │ description bytes 8 │ artefact bytes 8 │ code 32 │ description │ artefact
 //! └──────────────────────────── header: HEADER_BYTES ─────────────────────────────┘
 //! ```
 //!
-//! Numbers are little-endian. The code authenticates everything before and after it: BLAKE3, keyed
-//! with what only the cache's owner knows. Both lengths stand before it, so no byte can move from
-//! one part into the other.
+//! Numbers are little-endian. The MAC, BLAKE3 with a key that only the cache's owner knows,
+//! authenticates everything before and after it. Both lengths are before it, so no byte can move
+//! from one part into the other.
 //!
-//! Invariant: a description is decoded only after the code was right. What is checked before that
-//! (magic, version, key, lengths) only saves work and finds better words.
+//! Invariant: a description is decoded only after the MAC was verified. Earlier checks (magic,
+//! version, key, lengths) only save work and give better messages.
 //!
 //! Deliberately absent: files, and how many bytes an artefact may have, which the caller decides.
-//! What stands here is about bytes that nobody else can change any more.
+//! Everything here is about sealed bytes.
 
 use std::io;
 
@@ -23,7 +23,7 @@ use stockade_wire::codec::{self, CodecError};
 use super::trust::Distrust;
 use crate::compile::REPLY_BYTES_MAX;
 
-/// Which form an entry has. One of another form is compiled again.
+/// The version of the format. An entry of another version is compiled again.
 pub(super) const VERSION: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"stockade";
@@ -52,7 +52,7 @@ const _: () = assert!(CODE_AT + blake3::OUT_LEN == HEADER_BYTES);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryKey(pub(crate) [u8; 32]);
 
-/// What the cache's owner knows and nobody else who can write an entry.
+/// The key, which only the cache's owner knows.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(pub(crate) [u8; 32]);
 

@@ -1,9 +1,9 @@
-//! Keys: everything that decides what a compiler makes of a module, as one number.
+//! Keys: a hash of everything that affects a compiler's output for a module.
 //!
 //! Two builds have the same key only where the same program would make the same code of the same bytes
-//! for the same processor, in the same domain of trust. What of a request decides only whether a module
-//! is admitted, or how long that may take, is no part of it: who finds an entry asks whether it
-//! [`fits`](stockade_wire::ModuleDescription::fits).
+//! for the same processor, in the same domain of trust. Parts of a request that only decide whether
+//! a module is admitted, or how long that may take, are not in the key: the reader of an entry
+//! checks whether it [`fits`](stockade_wire::ModuleDescription::fits).
 
 use stockade_wire::codec::{self, CodecError};
 use stockade_wire::{CompileRequest, EngineSettings};
@@ -12,7 +12,7 @@ use super::entry::{EntryKey, VERSION};
 use super::program::ProgramId;
 use crate::compile::ModuleHash;
 
-/// What keys of this form are for, and of no other use of the same hash.
+/// The context string of these keys, for domain separation of the hash.
 const CONTEXT: &str = "stockade artefact cache 2026-12 entry key";
 
 /// The key of what `program` makes of the module whose bytes have the hash `module`.
@@ -43,8 +43,8 @@ pub(super) fn key(
     Ok(EntryKey(*hasher.finalize().as_bytes()))
 }
 
-/// What of `request` shapes the code that is made, or the description. Every field is named, so that
-/// a new one is sorted here by its author.
+/// The parts of `request` that affect the code or the description. Every field is named, so that
+/// the author of a new one must decide.
 fn shape(request: &CompileRequest) -> Result<Vec<u8>, CodecError> {
     // Limits decide whether there is an artefact, and not what is in it.
     let CompileRequest { step, engine, text, limits: _, exposed } = request;
@@ -63,8 +63,8 @@ fn shape(request: &CompileRequest) -> Result<Vec<u8>, CodecError> {
     Ok(encoded)
 }
 
-/// What of this processor compiled code may depend on: wasmtime refuses code for features that are
-/// not here, and a directory may be used by several machines.
+/// The processor features that compiled code may depend on: wasmtime refuses code for missing
+/// features, and several machines may use a directory.
 #[cfg(target_arch = "x86_64")]
 fn processor() -> Vec<u8> {
     macro_rules! features {

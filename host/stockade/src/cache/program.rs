@@ -1,5 +1,5 @@
-//! The worker program's identity, since an artefact is valid only for the very program that made it: its
-//! build id, or what its file holds.
+//! The worker program's identity, since an artefact is valid only for exactly the program that made
+//! it: its build id, or a hash of its file.
 //!
 //! ```text
 //! file ─► ELF with a build id ─► ProgramId of that id, the file's length and its first bytes
@@ -12,8 +12,8 @@
 //! Length and first bytes, which are the headers, are for ids that somebody chose by hand, and for
 //! programs that a tool changed after the linker.
 //!
-//! An attacker who could forge an id could put any code into the worker program itself, so nobody is trusted here
-//! who is not trusted anyway.
+//! An attacker who could forge an id could put any code into the worker program itself, so this
+//! adds no trust.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,8 +1,7 @@
 //! The cache's key file: 32 random bytes that only the cache's owner can read.
 //!
-//! Whoever can write the cache but not read this file can make no entry that is believed. It is made
-//! once, where there is none, and lies outside the cache, so that a copy of the cache is no copy of
-//! the key.
+//! Without this file nobody can make a valid entry. It is created once, if missing, outside the
+//! cache, so that a copy of the cache does not contain the key.
 #![allow(unsafe_code)]
 
 use std::ffi::OsString;
@@ -21,8 +20,8 @@ use super::trust::{CacheError, Distrust, FILE_FLAGS, Facts, this_user};
 
 const SECRET_BYTES: usize = 32;
 
-/// Where the key is unless the program says otherwise: in the user's own state, see the XDG Base
-/// Directory Specification.
+/// The default path of the key: in the user's state directory, see the XDG Base Directory
+/// Specification.
 pub(super) fn default_file() -> Result<PathBuf, CacheError> {
     file_in(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))
 }
@@ -82,8 +81,8 @@ pub(super) fn read_or_make(path: &Path) -> Result<Secret, CacheError> {
     Ok(Secret(bytes))
 }
 
-/// Makes a key file: written aside, then given its name, so that nobody ever reads half of it. Where
-/// another process is first, its key stays.
+/// Atomically creates a key file: writes a temporary file, then links it to its name. If another
+/// process is first, its key stays.
 fn make(folder: &OwnedFd, name: &Path) -> io::Result<()> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);

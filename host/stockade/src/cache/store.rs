@@ -1,4 +1,4 @@
-//! The store: an open cache, and what is done when one of its entries is wrong, missing or too many.
+//! The store: an open cache, which handles damaged, missing and superfluous entries.
 
 use std::fs::File;
 use std::path::Path;
@@ -119,7 +119,7 @@ impl Store {
         }
     }
 
-    /// Removes what was not used for longest until the rest fits, and what nobody will finish.
+    /// Removes the least recently used entries until the rest fits, and old unfinished files.
     fn make_room(&self, newest: &EntryKey) -> Result<(), EntryError> {
         self.directory.remove_unfinished(SystemTime::now())?;
         for key in beyond(self.directory.list()?, newest, self.bytes_max) {

@@ -1,4 +1,4 @@
-//! Trust: whose a file of the cache must be, and what nobody else may do with it.
+//! Trust: checks owner and permissions of the cache's files.
 //!
 //! Every check is of an open descriptor, so that what was checked is what is then used; a path may
 //! name something else a moment later.
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, OFlags};
 
-/// Opens a file without waiting for anybody: no link, no pipe without a writer, no terminal.
+/// Opens a file without blocking: no link, no pipe without a writer, no terminal.
 pub(super) const FILE_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
@@ -33,7 +33,7 @@ pub enum CacheError {
         /// Why.
         source: io::Error,
     },
-    /// Somebody else might have written the directory or the key file, or might read the key.
+    /// Another user may have written the directory or the key file, or may read the key.
     #[error("{} cannot be trusted: {why}", path.display())]
     Untrusted {
         /// Which.
@@ -47,7 +47,7 @@ pub enum CacheError {
          `.key_file(path)`"
     )]
     NoKeyFile,
-    /// The key lies where whoever writes the cache, or a guest, could read it.
+    /// The key is inside the cache, or in a directory that guests may read.
     #[error("the cache's key {} lies inside {}", key.display(), directory.display())]
     KeyInside {
         /// The key file.
@@ -83,7 +83,7 @@ crate::shown::debug_as_text!(CacheError, CacheError::next_step);
 pub enum Distrust {
     /// It is a symbolic link.
     Link,
-    /// It is no directory, or no plain file, where one is needed.
+    /// It is not a directory, or not a regular file, where one is needed.
     Kind,
     /// It belongs to another user.
     Owner {
@@ -99,9 +99,9 @@ pub enum Distrust {
         /// Those it must not have.
         forbidden: u32,
     },
-    /// It has so many names; somebody may reach it by another.
+    /// It has this many hard links; other users may access it by another name.
     Names(u64),
-    /// It has not as many bytes as a key.
+    /// It does not have the length of a key.
     Length(u64),
 }
 
@@ -147,18 +147,18 @@ impl Facts {
         })
     }
 
-    /// A directory of `user` that nobody else may enter.
+    /// A directory of `user` that no other user may enter.
     pub(super) fn check_directory(&self, user: u32) -> Result<(), Distrust> {
         self.check(FileType::Directory, user, 0o077)
     }
 
-    /// A directory of `user`, or the administrator's, in which nobody else may replace a file.
+    /// A directory of `user`, or of root, in which no other user may replace a file.
     pub(super) fn check_parent(&self, user: u32) -> Result<(), Distrust> {
         let owner = if self.owner == 0 { 0 } else { user };
         self.check(FileType::Directory, owner, 0o022)
     }
 
-    /// A plain file of `user` that nobody else may open.
+    /// A regular file of `user` that no other user may open.
     pub(super) fn check_file(&self, user: u32) -> Result<(), Distrust> {
         self.check(FileType::RegularFile, user, 0o077)
     }

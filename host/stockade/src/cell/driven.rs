@@ -1,4 +1,4 @@
-//! What the driver does with a cell: sends its task, starts it, takes it back, passes on what it emits.
+//! The driver's operations on a cell: send its task, start it, revoke it, pass on emitted items.
 //!
 //! Invariant: all of it under the cell's lock, and in the event loop's; so what a handle sees is true at some
 //! moment, and nothing here waits for more than another's glance.
@@ -22,7 +22,7 @@ pub(crate) struct Sent {
 }
 
 impl Sent {
-    /// Has the task never start. False where it has.
+    /// Revokes the task. Returns false if it has started.
     pub(super) fn revoke(&self) -> bool {
         self.page.revoke(self.place)
     }

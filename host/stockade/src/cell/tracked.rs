@@ -1,6 +1,6 @@
-//! What is known of a task whose turn has come, or for which somebody waits.
+//! State of a task that has started or has waiters.
 //!
-//! Deliberately absent: locks. Whoever has this has the cell's.
+//! Deliberately absent: locks. The cell's lock protects this.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -16,7 +16,7 @@ use crate::payload::Payload;
 use crate::semaphore::Permit;
 use crate::sync::Condvar;
 
-/// Where a task stands.
+/// The phase of a task.
 #[derive(Debug)]
 pub(super) enum Stage {
     /// Queued, or taken back from its worker.
@@ -49,7 +49,7 @@ pub(super) struct Tracked {
     pub(super) followers: Vec<(Arc<Completions>, usize)>,
     pub(super) callbacks: VecDeque<Callback>,
     pub(super) callbacks_added: u64,
-    /// The task has ended, and somebody calls its callbacks or is about to.
+    /// The task has ended, and its callbacks are being called or about to be.
     pub(super) calling: bool,
 }
 
@@ -134,7 +134,7 @@ impl Tracked {
         self.stage = Stage::Done(completed);
     }
 
-    /// Of a task that has ended, and of which nobody will ask for anything else: its end.
+    /// The outcome of an ended task without other handles.
     pub(super) fn take_spent(&mut self) -> Option<Arc<Completed>> {
         let is_spent = self.emitted.is_empty()
             && self.progress.is_none()

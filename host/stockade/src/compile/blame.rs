@@ -26,8 +26,9 @@ pub(super) fn took_too_long(processor_time: Option<Duration>, waited: Duration) 
 /// What a compiler's memory has besides what its module's limit is for: the program, and its engine.
 const OWN_BYTES: u64 = 512 << 20;
 
-/// Why a compiler ended without an answer. `stack_bytes` are what the stacks of its threads may have taken.
-/// A limit that its host was started under, and so itself, is none of the module's.
+/// The reason for a compiler's end without an answer. `stack_bytes` are what the stacks of its
+/// threads may have taken. A limit that its host was started under, and so itself, is none of the
+/// module's.
 pub(super) fn died(
     end: &End,
     stack_bytes: u64,

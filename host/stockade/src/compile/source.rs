@@ -1,4 +1,5 @@
-//! A module before it is compiled: its bytes, sealed or only hashed, and never others than were hashed.
+//! A module before it is compiled: its bytes, sealed or only hashed. The compiled bytes are always
+//! the hashed ones.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -1,11 +1,13 @@
-//! What workers say, from their rings and sockets to the dispatcher's events; and their ends.
+//! Receives workers' messages, from their rings and sockets, and turns them into the dispatcher's
+//! events; and handles workers' ends.
 //!
-//! Who has rung is *called*, and stands once in a queue until it is heard: each turn hears so many
-//! steps of those at its front, each of them for a share, and who has more to say goes to its end.
+//! A worker that has rung is *called*: it is in a queue, once, until its messages are received.
+//! Each turn receives a number of steps from workers at the front, a share from each; a worker with
+//! more messages goes to the end.
 //!
-//! Invariant: a worker is hostile. What it says is checked against what it holds before it counts; how
-//! much of it one turn hears is bounded, however fast it talks; and what answers nothing has a bound
-//! for the worker's life, its [`Allowance`](crate::allowance::Allowance), or no place at all.
+//! Invariant: a worker is hostile. Its messages are checked against the tasks that it holds; one
+//! turn receives a bounded number of them; and messages that answer nothing are bounded for the
+//! worker's life by its [`Allowance`](crate::allowance::Allowance), or not allowed.
 
 use stockade_wire::frame::{Filled, FrameError};
 use stockade_wire::{Outcome, TaskId, TaskRange, WorkerId, WorkerMessage};
@@ -94,8 +96,8 @@ impl Driver {
         self.heard > before
     }
 
-    /// As [`hear_busy`](Self::hear_busy), of each worker as much as a window has answers, whatever this
-    /// turn has heard: for when a deadline has come.
+    /// As [`hear_busy`](Self::hear_busy), but from each worker as many messages as a window has
+    /// answers, without this turn's limit: for a passed deadline.
     pub(super) fn hear_before_deadlines(&mut self) {
         self.now = self.epoch.elapsed();
         for worker in self.busy() {
@@ -171,7 +173,7 @@ impl Driver {
         false
     }
 
-    /// Takes what a worker said: checks who may say it, then tells the dispatcher.
+    /// Handles a worker's message: checks whether it is allowed, then reports it to the dispatcher.
     fn message(&mut self, worker: WorkerId, message: WorkerMessage) {
         let message = match message {
             WorkerMessage::Finished(finished) => {

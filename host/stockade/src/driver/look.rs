@@ -1,4 +1,4 @@
-//! When to look for what workers wrote without ringing for it.
+//! When to look for results without a bell.
 //!
 //! A worker that has just rung may write more for [`BELL_INTERVAL`], and rings for it only when its next
 //! task has ended, however long that takes. So a look is due once after each bell, and not before that

@@ -1,7 +1,7 @@
-//! What the dispatcher decides, done: tasks sent, started, taken back and ended, workers started,
-//! closed and killed.
+//! Performs the dispatcher's actions: sends, starts, revokes and ends tasks; starts, closes and
+//! kills workers.
 //!
-//! Invariant: nothing here decides. What cannot be done is told to the dispatcher as what happened.
+//! Invariant: nothing here decides. If an action fails, the dispatcher gets an event.
 
 use std::io;
 use std::time::Instant;

@@ -8,8 +8,8 @@
 //! What a task is called with waits in the cell for its first turn, so that an entry of a queued task is
 //! two words.
 //!
-//! Invariant: an entry that is dropped ends its task, for any reason; so no handle waits for a
-//! task that nobody knows.
+//! Invariant: an entry that is dropped ends its task, for any reason; so no handle waits for a lost
+//! task.
 
 use std::mem;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Eager maps: everything is submitted before the first result is asked for.
+//! Eager maps: all items are submitted before the first result is taken.
 
 use std::time::{Duration, Instant};
 
@@ -33,15 +33,15 @@ impl<T: TaskResult> MapAll<T> {
         Self { _pool: pool, results, timeout, started, submitted }
     }
 
-    /// Gives results as they come rather than in the items' order.
+    /// Yields results as they complete rather than in the items' order.
     #[must_use]
     pub fn unordered(mut self) -> Self {
         self.results.unordered();
         self
     }
 
-    /// Ends with an error where a result is not ready when so much time has passed since the call
-    /// that submitted everything.
+    /// Ends with an error if a result is not ready when `timeout` has passed since the call that
+    /// submitted the items.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -61,7 +61,7 @@ impl<T: TaskResult> MapAll<T> {
         deadline::from(self.started, self.timeout)
     }
 
-    /// Cancels what has not started, with the error that says so.
+    /// Cancels items that have not started, and ends with a timeout error.
     pub(super) fn run_out(&mut self) -> RunError {
         self.results.cancel();
         RunError::MapTimeout(self.timeout.unwrap_or_default())

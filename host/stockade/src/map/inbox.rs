@@ -1,5 +1,4 @@
-//! The inbox of a map: where the driver puts the ends of its items, and where they wait for its
-//! consumer.
+//! The inbox of a map: a queue of ended items, from the driver to the map's consumer.
 //!
 //! ```text
 //! driver ─ push ─► ended ─ take_all ─► Results     a group at a time, under one lock
@@ -35,7 +34,7 @@ struct InboxState {
     /// As the driver has put it here: groups of items, none of them empty.
     ended: VecDeque<EndedItems>,
     waker: Option<Waker>,
-    /// Threads that block for an end: to wake nobody is a system call too.
+    /// Threads that block for an end; a wake-up without waiters would still be a system call.
     waiting: usize,
     /// Parts of batches that workers have, each with the worker, and where it is offered.
     sent: Vec<(WorkerId, Sent)>,

@@ -1,4 +1,4 @@
-//! Results: what has ended of a map, given out in the items' order or as it comes.
+//! Results: a map's ended items, yielded in the items' order or as they complete.
 //!
 //! ```text
 //! Inbox ─ groups of items ─► waiting, by the index of the first ─► current ─► given out
@@ -7,7 +7,7 @@
 //!
 //! A group's items follow each other in the map, so a group waits for its turn as a whole.
 //!
-//! Invariant: each item that was submitted or refused is given out once, or cancelled.
+//! Invariant: each submitted or refused item is yielded once, or cancelled.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};

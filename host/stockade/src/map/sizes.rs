@@ -1,4 +1,4 @@
-//! How many items of a map travel together, and how many are under way.
+//! The number of a map's items that are sent together, and that are under way.
 //!
 //! Invariant: a batch has at least one item, and at most what a batch may have.
 
@@ -22,7 +22,7 @@ const FILL_TIME: Duration = Duration::from_micros(100);
 /// could run.
 const CHOSEN_MAX: u32 = 256;
 
-/// Items of a batch, of a map that submits all, while nobody knows how long they take.
+/// Items of a batch, of a map that submits all, while their time is unknown.
 const UNKNOWN_MAX: usize = 64;
 
 /// What its caller wants of a map, and what the map has seen.

@@ -28,8 +28,8 @@ use crate::submit::MapBatch;
 use crate::task::{Output, TaskResult};
 use crate::{Pool, SliceError, SubmitError, TaskError, Undecodable};
 
-/// A number that [`Function::map_slice`](crate::Function::map_slice) takes or gives: `i32`, `u32`,
-/// `i64`, `u64`, `f32` or `f64`.
+/// A number that [`Function::map_slice`](crate::Function::map_slice) takes or returns: `i32`,
+/// `u32`, `i64`, `u64`, `f32` or `f64`.
 ///
 /// Sealed: no other type can implement it.
 pub trait SliceItem: TaskResult + Copy + sealed::Sealed {

@@ -7,8 +7,8 @@
 //!       … a step, an errno ◄────────────  or notes which step failed, and exits
 //! ```
 //!
-//! The standard library starts processes too, but in no namespaces, and a process that enters them
-//! by itself cannot be the first of its process namespace.
+//! The standard library cannot start processes in namespaces, and a process that enters them by
+//! itself cannot be the first of its process namespace.
 //!
 //! Until it is its program the child shares the host's memory, as after vfork(2): a copy of a
 //! gigabyte's page tables, and a fault of the host for each page that it writes next, take longer
@@ -52,8 +52,8 @@ const OWN_KERNEL_OBJECTS: libc::c_int =
     libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC;
 const OWN_USERS: libc::c_int = libc::CLONE_NEWUSER;
 
-/// Which namespaces are tried, best first. Root needs no user namespace to make the others, and
-/// enters one by itself later; for anybody else it is what allows the others.
+/// Sets of namespaces to try, best first. Root needs no user namespace to make the others, and
+/// enters one by itself later; other users need one for the others.
 const OF_ROOT: &[libc::c_int] = &[OWN_KERNEL_OBJECTS, OWN_KERNEL_OBJECTS | OWN_USERS, 0];
 const OF_OTHERS: &[libc::c_int] = &[OWN_KERNEL_OBJECTS | OWN_USERS, 0];
 
@@ -64,7 +64,7 @@ const SIGNALS_OF_FIRST: [libc::c_int; 3] = [libc::SIGABRT, libc::SIGXCPU, libc::
 /// A child. Dropping it neither ends nor awaits it.
 #[derive(Debug)]
 pub(crate) struct Child {
-    /// For people. Once the child was waited for, here or by somebody else, it may be another's.
+    /// For messages. After the child was reaped, here or elsewhere, it may be another process's.
     pid: libc::pid_t,
     pidfd: Arc<Pidfd>,
     /// Known once it was waited for.
@@ -72,7 +72,7 @@ pub(crate) struct Child {
     is_first: bool,
 }
 
-/// What a child is started with.
+/// The parameters of a start.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
     pub(super) program: &'a Path,
@@ -86,7 +86,7 @@ pub(super) struct Plan<'a> {
     pub(super) is_first: bool,
 }
 
-/// What became of a start.
+/// The result of a start.
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) child: Child,
@@ -110,7 +110,7 @@ impl Child {
         self.pidfd.has_ended()
     }
 
-    /// Whether it has ended once so much time has passed. Blocks until one of the two.
+    /// Blocks until it has ended or the time has passed; returns whether it has ended.
     pub(crate) fn ends_within(&self, patience: Duration) -> bool {
         self.pidfd.ends_within(patience)
     }
@@ -144,7 +144,7 @@ impl Child {
 /// # Errors
 /// If the system has no process or descriptor left, or the program cannot be executed.
 pub(super) fn spawn(plan: Plan<'_>) -> io::Result<Started> {
-    /// The first choice that worked: what the machine refuses once it refuses again.
+    /// The first set that worked: what the machine refuses once it refuses again.
     static CHOICE: AtomicUsize = AtomicUsize::new(0);
 
     // SAFETY: asks for a number.
@@ -157,7 +157,7 @@ pub(super) fn spawn(plan: Plan<'_>) -> io::Result<Started> {
     let prepared = Prepared::new(&plan, user)?;
     let mut refused = None;
     let remembered = CHOICE.load(Ordering::Relaxed).min(choices.len() - 1);
-    // Those before the remembered one are asked once more only to say why they are refused.
+    // Earlier sets are tried again only for the reason of the refusal.
     let from = if remembered == 0 { 0 } else { remembered - 1 };
     for (index, namespaces) in choices.iter().enumerate().skip(from) {
         let kept = if plan.is_first { !0 } else { !libc::CLONE_NEWPID };
@@ -191,7 +191,7 @@ pub(super) fn spawn(plan: Plan<'_>) -> io::Result<Started> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// All that the child needs, made before there is one.
+/// All that the child needs, prepared before it exists.
 struct Prepared {
     program: CString,
     argv: [CString; 2],
@@ -310,14 +310,14 @@ impl Prepared {
     }
 }
 
-/// What a child begins with, and what it leaves where it fails.
+/// A child's parameters, and its error.
 struct Birth<'a> {
     prepared: &'a Prepared,
     has_own_users: bool,
     failure: Cell<Option<Failure>>,
 }
 
-/// The child's part. Returns only where it failed, which ends the child.
+/// The child's part. Returns only if it failed, which ends the child.
 extern "C" fn become_program(birth: *mut c_void) -> libc::c_int {
     // SAFETY: `Prepared::clone_into` passes one that lives as long as the child uses it, and whose
     // other owner waits meanwhile.
@@ -457,7 +457,7 @@ fn empty_signals() -> libc::sigset_t {
     }
 }
 
-/// Blocks every signal in this thread; answers which were blocked before.
+/// Blocks every signal in this thread; returns the earlier mask.
 fn block_signals() -> libc::sigset_t {
     let mut before = empty_signals();
     let mut all = empty_signals();
@@ -474,8 +474,8 @@ fn restore_signals(before: &libc::sigset_t) {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, ptr::null_mut()) };
 }
 
-/// Gives every signal that has a handler its default again: a handler is this program's code, and
-/// would run in its memory.
+/// Resets every signal handler to its default: a handler is this program's code, and would run in
+/// its memory.
 fn forget_handlers() {
     for signal in 1..=libc::SIGRTMAX() {
         // SAFETY: a plain structure that the calls read and write. The C library refuses signals of

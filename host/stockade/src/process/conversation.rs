@@ -1,5 +1,5 @@
-//! A conversation with a process that is asked one thing, or one thing after another: a compiler, the
-//! worker that prepares a module or reports its lockdown, a template.
+//! A conversation: requests and answers with a compiler, a worker that prepares a module or reports
+//! its lockdown, or a template.
 //!
 //! ```text
 //! start ─► Process ─► Conversation ── send ──► process
@@ -7,12 +7,13 @@
 //!                        └─ no answer: deadline, memory, end … ─► killed, reaped ─► NoAnswer
 //! ```
 //!
-//! The process is hostile: it may have read a module. Each answer has a deadline and a most of bytes, and
-//! its memory is looked at meanwhile. The first wait that fails ends the process and says why; whose fault
-//! that is, the caller knows.
+//! The process is hostile: it may have read a module. Each answer has a deadline and a maximum
+//! length, and the process's memory is sampled meanwhile. The first failed wait kills the process
+//! and returns the reason; the caller decides whose fault it is.
 //!
-//! Invariant: what a process sent before its end is received before its end is. So a message that it is too
-//! late for is not an error: what it has said, and then how it ended, is heard instead.
+//! Invariant: all that a process sent before its end is received before its end is reported. So
+//! sending to a process that has ended is not an error: its messages, and then its end, are
+//! received instead.
 
 use std::io::{self, IoSliceMut, Read};
 use std::mem::MaybeUninit;
@@ -31,40 +32,40 @@ use super::{Child, Exit, Process, child, processor_time_of};
 use crate::footprint::{LOOK_EVERY, MemoryAllowance, Weighed};
 use crate::{MemoryExcess, oom};
 
-/// How long a process that has hung up may take to end; it is a matter of microseconds.
+/// How long a process may take to end after it closed its socket; it takes microseconds.
 const DEATH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Room for the descriptor of an answer. Where more come, the answer is unusable, and the kernel
 /// closes those that find no room.
 const DESCRIPTORS_MAX: usize = 1;
 
-/// Why a process has given no answer. It is killed and reaped by then.
+/// Why a process has not answered. It has been killed and reaped.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoAnswer {
-    /// It sent something else.
+    /// It sent an invalid answer.
     #[error(transparent)]
     Unusable(FrameError),
     /// It sent nothing, or not all of an answer, until the deadline.
     #[error("it did not answer in time")]
     Late {
-        /// How long its threads had a processor, together, as far as that is known.
+        /// The processor time of all its threads, if known.
         processor_time: Option<Duration>,
     },
     /// It had too much memory.
     #[error(transparent)]
     TooMuchMemory(MemoryExcess),
-    /// It hung up before the end of its answer, which a process does by its end.
+    /// It closed its socket before the end of its answer, usually by its end.
     #[error("it {}", .0.exit)]
     Ended(End),
-    /// It is no longer wanted.
+    /// It was interrupted.
     #[error("it is no longer wanted")]
     Interrupted,
-    /// This host cannot ask it, or wait for it.
+    /// A system call of the host failed.
     #[error(transparent)]
     Fault(#[from] io::Error),
 }
 
-/// How a process ended that hung up.
+/// How a process ended that closed its socket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
     /// What the kernel says.
@@ -199,7 +200,7 @@ impl Conversation {
         &self.confinement
     }
 
-    /// What is wrong with the memory that the process has now.
+    /// The excess of the process's present memory.
     pub(crate) fn memory_excess(&self) -> Option<MemoryExcess> {
         self.frames.get_ref().weighed.excess()
     }
@@ -251,7 +252,7 @@ impl Conversation {
                 Err(error) => NoAnswer::Unusable(error.into()),
             },
             Ok(Some(Body::OutOfLine(_))) => NoAnswer::Unusable(FrameError::Misplaced),
-            // Half an answer is none.
+            // A partial answer is no answer.
             Ok(None) | Err(FrameError::Torn) => self.hung_up(),
             Err(FrameError::Io(error)) if is_hang_up(&error) => self.hung_up(),
             Err(FrameError::Io(error)) if error.kind() == io::ErrorKind::TimedOut => {

@@ -1,5 +1,4 @@
-//! A process by a descriptor of it, which stays its own: a number is given away as soon as somebody has
-//! waited for the process.
+//! A process by its descriptor (pidfd): its id may be reused as soon as the process is reaped.
 //!
 //! A program may ignore SIGCHLD, or have a thread that waits for every child. Then the kernel, or that
 //! thread, takes a child's status before its owner asks for it. The descriptor still tells that the child
@@ -29,7 +28,7 @@ const RELEASE_PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 pub(crate) enum Exit {
     /// As this says.
     Status(ExitStatus),
-    /// Its status went to somebody else, and this kernel does not keep it.
+    /// Another thread or the kernel took its status, and this kernel does not keep it.
     Unknown,
 }
 
@@ -95,7 +94,7 @@ impl Pidfd {
 
     /// Kills it, if it is there.
     pub(super) fn kill(&self) {
-        // One that has been waited for is not there, and nobody else is meant.
+        // A reaped process is gone, and no other is affected.
         let _ = rustix::process::pidfd_send_signal(&self.0, Signal::KILL);
     }
 
@@ -111,8 +110,8 @@ impl Pidfd {
         !self.poll(PollFlags::IN, Some(&patience)).is_empty()
     }
 
-    /// Whether it is a child of this process that nobody has waited for, and so still has its number.
-    /// False too where this is no descriptor of a process.
+    /// Whether it is a child of this process that is not reaped, and so still has its id. Also
+    /// false if this is not a pidfd.
     pub(super) fn is_child(&self) -> bool {
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         // A process that goes on is not an error.
@@ -122,7 +121,7 @@ impl Pidfd {
     /// Its number, which is its own as long as [`is_child`](Self::is_child) holds afterwards.
     ///
     /// # Errors
-    /// If this is no descriptor of a process that is there.
+    /// If this is not the pidfd of an existing process.
     pub(super) fn number(&self) -> io::Result<libc::pid_t> {
         let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.as_raw_fd()))?;
         let number = about.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
@@ -133,7 +132,7 @@ impl Pidfd {
 
     /// Waits for its end, and for its status, if available.
     pub(super) fn wait(&self) -> Exit {
-        // Not `waitid` at once: who else holds the descriptor may have made it one that does not wait.
+        // Not `waitid` at once: another holder of the descriptor may have made it non-blocking.
         while self.poll(PollFlags::IN, None).is_empty() {}
         loop {
             match rustix::process::waitid(WaitId::PidFd(self.as_fd()), WaitIdOptions::EXITED) {

@@ -8,13 +8,13 @@
 //!
 //! The first start of a pool waits for its template: it takes as long as one worker would, and every
 //! worker after that a fraction. One that is replaced is not waited for; meanwhile workers are
-//! started by themselves. What a template cannot do costs a warning and time, and nothing else.
+//! started by themselves. A failure of a template costs only a warning and time.
 //!
-//! A clone has its template's addresses. So whoever crashed a worker by guessing them must not guess
-//! again in the next one: after a crash the template is replaced, and has others.
+//! A clone has its template's addresses. So after a crash, which may be a wrong guess of addresses,
+//! the template is replaced, and the new one has others.
 //!
-//! Invariant: a template is believed nothing. A descriptor that it gives is a worker's only if the kernel
-//! has it as one of a child of this process that nobody knows of, in the template's own user namespace.
+//! Invariant: a template is not trusted. A descriptor from it is accepted only if, by the kernel,
+//! it is of an unknown child of this process, in the template's own user namespace.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -65,7 +65,7 @@ enum TemplateState {
     Untried,
     Starting(Template),
     Ready(Template),
-    /// There can be none here.
+    /// No template is possible here.
     GivenUp,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct StartedWorker<T> {
     pub(crate) child: Child,
     /// The kernel's out-of-memory kills before any of the worker's own memory was used.
     pub(crate) oom_kills: Option<u64>,
-    /// What came of its introduction.
+    /// The result of its introduction.
     pub(crate) introduced: T,
 }
 
@@ -158,7 +158,7 @@ impl Starter {
         StartedWorker { child, oom_kills, introduced }.if_introduced()
     }
 
-    /// Looks at what its template takes. One that is ended is replaced at the next start.
+    /// Samples its template's memory. A killed template is replaced at the next start.
     pub(crate) fn look(&mut self) {
         if let TemplateState::Starting(template) | TemplateState::Ready(template) = &mut self.state
             && let Some(excess) = template.conversation.memory_excess()
@@ -247,7 +247,7 @@ impl Template {
         Ok(())
     }
 
-    /// Has it clone a worker called `name`.
+    /// Lets it clone a worker named `name`.
     ///
     /// # Errors
     /// Outside, where it is of no use any more; inside, where the system refused a process.

@@ -4,8 +4,8 @@
 //! magic 8 │ version 4 │ length of the body 8 │ BLAKE3 of the body 32 │ body
 //! ```
 //!
-//! The hash tells a file that is damaged; who made it, nothing tells. So the body is decoded as any
-//! stranger's message is, within a limit, and what it asks for is checked as any caller's.
+//! The hash detects damage, but does not authenticate the author. So the body is decoded like any
+//! hostile message, within a limit, and its settings are checked like any caller's.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -27,8 +27,8 @@ const HEADER_BYTES: usize = 8 + 4 + 8 + 32;
 const BODY_BYTES_MAX: u64 = stockade_wire::frame::FRAME_BYTES_MAX as u64;
 
 impl Recording {
-    /// Writes the recording to the file `path`, which only its owner may read, as arguments may be
-    /// secrets. Replaces a file that is there once all is written.
+    /// Atomically writes the recording to the file `path`: to a temporary file, then renames it.
+    /// Only its owner may read it, since arguments may be secrets.
     ///
     /// # Errors
     /// [`RecordingError`]

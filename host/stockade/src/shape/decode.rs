@@ -1,7 +1,7 @@
-//! Reads a guest's result as its shape says it was written, and as the caller's type wants it.
+//! Decodes a guest's result of a known shape into the caller's type.
 //!
 //! The form is bincode's with fixed widths, read here by hand because its bytes are hostile and a
-//! limit needs to know how many are left: no length is believed beyond them, values that have no
+//! limit needs to know how many are left: no length beyond them is accepted, values that have no
 //! bytes of their own are counted, and depth is bounded. Where the shape is not known the caller's
 //! type says what to read. Nothing here blocks or allocates; that is up to the caller's type.
 
@@ -38,7 +38,7 @@ struct Reader<'a, 'de> {
 }
 
 impl<'de> Reader<'_, 'de> {
-    /// Hands the visitor what the guest wrote; whether it is welcome the visitor knows.
+    /// Passes the guest's value to the visitor, which may refuse it.
     fn by_shape<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let input = self.input;
         match self.shape {

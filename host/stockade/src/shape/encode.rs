@@ -1,7 +1,7 @@
-//! Writes a caller's values as a shape wants them.
+//! Encodes a caller's values for a shape.
 //!
-//! Stands between the caller's type and the serializer that writes the bytes, and passes on what
-//! fits. What does not fit is left in a [`Mistake`].
+//! A layer between the caller's type and the serializer of bytes, which passes on fitting values. A
+//! value that does not fit is recorded in a [`Mistake`].
 
 use std::fmt::Display;
 
@@ -97,7 +97,7 @@ impl<'a, S: Serializer> Guide<'a, S> {
     }
 }
 
-/// Why `number` is none of `kind`, where that does not go without saying.
+/// Why `number` does not fit `kind`, if that is not obvious.
 fn why_not(number: Number, kind: NumberKind) -> &'static str {
     match (number, kind) {
         (Number::Natural(_) | Number::Negative(_), NumberKind::F32 | NumberKind::F64) => {

@@ -1,4 +1,4 @@
-//! What of a caller's values does not fit, and where.
+//! A caller's value that does not fit, and its place.
 //!
 //! Kept in addition to serde's own error, which belongs to the serializer and holds no more than a text.
 

@@ -1,13 +1,14 @@
 //! Reads the text of a Rust type.
 //!
-//! Understands what has one form whatever the guest's source says elsewhere; a path counts by its
-//! last segment. The rest is [`Shape::Any`]. The text is hostile: its length and its depth are
-//! bounded, and every step takes something off it.
+//! It knows types whose form does not depend on the rest of the guest's source; of a path only the
+//! last segment counts. The rest is [`Shape::Any`]. The text is hostile: its length and its depth
+//! are bounded, and every step takes something off it.
 
 use super::Shape;
 use crate::number::NumberKind;
 
-/// Longer texts are not read. The compiler cuts them here, and what is cut says something else.
+/// Longer texts are not parsed: the compiler truncates them at this length, which changes their
+/// meaning.
 const TEXT_BYTES_MAX: usize = 4096;
 
 /// How deep types may stand in one another.

@@ -1,8 +1,7 @@
-//! Children that a template made: which process is one, and whose.
+//! Children that a template made: checks which process is one.
 //!
-//! A clone is this process's child by the kernel's word, and the descriptor of it comes from a template,
-//! which is believed nothing. What is signalled and waited for by mistake could be any child that this
-//! program has.
+//! A clone is this process's child, but its descriptor comes from a template, which is not trusted.
+//! A false descriptor could make the host signal and reap another child of this program.
 //!
 //! Invariant: no two [`Child`]ren are the same process.
 
@@ -17,7 +16,7 @@ use super::Child;
 
 type Living = BTreeMap<libc::pid_t, Weak<Pidfd>>;
 
-/// Every child of a pool that was not waited for, by its number.
+/// Every unreaped child of a pool, by its id.
 fn living() -> MutexGuard<'static, Living> {
     static LIVING: Mutex<Living> = Mutex::new(BTreeMap::new());
     // No code that holds the lock can panic halfway through a change.
