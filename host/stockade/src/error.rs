@@ -1,9 +1,8 @@
 //! Errors, one type for each question a caller asks: could the pool be built ([`BuildError`]), was
 //! the task accepted ([`SubmitError`]), how did it end ([`TaskError`]), what broke the pool
 //! ([`BrokenError`])?
-//!
-//! Callers match on variants; the texts are for people. What a guest or its module says stands in a
-//! text escaped, and as it was in the field.
+//! Callers match on variants; the texts are for people. Text from a guest or its module is escaped
+//! in messages, and unchanged in fields.
 
 use std::fmt;
 use std::io;
@@ -29,9 +28,9 @@ pub enum BuildError {
     Setting {
         /// The builder's method.
         setting: &'static str,
-        /// What it was given.
+        /// The given value.
         given: String,
-        /// What it may be.
+        /// The allowed range.
         allowed: String,
     },
     /// No worker program was found.
@@ -45,7 +44,7 @@ pub enum BuildError {
         list(tried)
     )]
     NoWorkerProgram {
-        /// Where it was looked for, in order.
+        /// The paths that were tried, in order.
         tried: Vec<PathBuf>,
     },
     /// A module's file could not be read.
@@ -56,8 +55,8 @@ pub enum BuildError {
         /// Why.
         source: io::Error,
     },
-    /// A module was refused. That is the module's own fault: it would be refused again, here and by any
-    /// other machine, of the same settings.
+    /// A module was refused. It is the module's fault: with the same settings any machine would
+    /// refuse it.
     #[error("module `{name}` is refused: {reason}")]
     Refused {
         /// The module's name or path.
@@ -68,7 +67,7 @@ pub enum BuildError {
     /// The cache cannot be used as it is.
     #[error("cannot use the cache")]
     Cache(#[source] CacheError),
-    /// A granted directory is not there.
+    /// A granted directory does not exist.
     #[error("cannot grant the directory {}", path.display())]
     Grant {
         /// The directory on the host.
@@ -76,7 +75,7 @@ pub enum BuildError {
         /// Why.
         source: io::Error,
     },
-    /// The initializer or the finalizer is no function that could be one, or its arguments do not
+    /// The initializer or the finalizer is not a function that can be one, or its arguments do not
     /// fit.
     #[error("the {role} cannot be used")]
     Hook {
@@ -85,17 +84,17 @@ pub enum BuildError {
         /// Why.
         source: SubmitError,
     },
-    /// The lockdown that the builder requires is not available, or is not known.
+    /// The required lockdown is not available, or cannot be determined.
     #[error(transparent)]
     Lockdown(#[from] LockdownError),
-    /// The machine refused something, or ended a process; no module is to blame.
+    /// The machine refused an operation, or ended a process; no module is at fault.
     #[error(transparent)]
     Machine(#[from] MachineError),
 }
 
 impl BuildError {
-    /// What to do about it, in a sentence without a final stop. `Debug` shows it behind the error's text
-    /// and causes, so that a program whose `main` returns this error shows it too.
+    /// The next step, as a sentence without a final stop. `Debug` shows it after the error's text
+    /// and causes, so a program whose `main` returns this error shows it too.
     pub fn next_step(&self) -> Option<&'static str> {
         Some(match self {
             Self::NoModule | Self::Setting { .. } | Self::NoWorkerProgram { .. } => return None,
@@ -129,43 +128,43 @@ fn list(paths: &[PathBuf]) -> String {
     shown.join(", ")
 }
 
-/// Why a module was refused: what is wrong with the module itself, as far as this pool's settings go.
-/// What the machine, or Stockade, is to blame for is a [`MachineError`].
+/// Why a module was refused: the module's own fault, given this pool's settings. Faults of the
+/// machine, or of Stockade, are a [`MachineError`].
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum RefusedReason {
-    /// It is no WebAssembly module.
+    /// It is not a WebAssembly module.
     #[error("{}", Lines(.0))]
     NotWasm(String),
     /// It is truncated, corrupt or not valid.
     #[error("{}", Lines(.0))]
     Malformed(String),
-    /// It uses a feature that no pool has on, or is a component, or was built for another version of the
-    /// guest ABI.
+    /// It uses a feature that no pool can turn on, is a component, or was built for another version
+    /// of the guest ABI.
     #[error("{}", Lines(.0))]
     Feature(String),
     /// It uses features that are off in this pool: [`PoolBuilder::features`](crate::PoolBuilder::features)
     /// turns them on.
     #[error("{}", Lines(.message))]
     FeaturesOff {
-        /// Those that it uses and that are off.
+        /// The features that it uses and that are off.
         features: Features,
-        /// What it uses, and where.
+        /// The message: what it uses, and where.
         message: String,
     },
-    /// It imports what is not provided.
+    /// It imports functions that are not provided, or with another type.
     #[error("{}", Lines(.0))]
     Import(String),
     /// It exceeds a limit: the pool's, or the compiler's on size, time or memory.
     #[error("{}", Lines(.0))]
     Limit(String),
-    /// What its initializer did cannot be snapshotted.
+    /// A snapshot cannot hold the state that its initializer left.
     #[error("{}", Lines(.0))]
     Snapshot(String),
 }
 
 impl RefusedReason {
-    /// What to do about it, in a sentence without a final stop.
+    /// The next step, as a sentence without a final stop.
     pub fn next_step(&self) -> Option<&'static str> {
         Some(match self {
             Self::NotWasm(_) => "build it for wasm32-wasip1, as with `stockade build`",
@@ -187,11 +186,11 @@ impl RefusedReason {
         })
     }
 
-    /// The limit that the module reached, where that is one that can be raised: `Limits::memory_bytes`,
+    /// The limit that the module reached, if it can be raised: `Limits::memory_bytes`,
     /// `CompileLimits::cpu_time`, and so on.
     pub fn limit(&self) -> Option<&str> {
         let Self::Limit(message) = self else { return None };
-        // Written by the host or a compiler, and no guest's word is in it.
+        // Written by the host or a compiler, without text of a guest.
         message.rsplit_once("(the limit `")?.1.split_once('`').map(|(limit, _)| limit)
     }
 }
@@ -208,17 +207,16 @@ pub enum SubmitError {
     /// The pool is broken.
     #[error("the pool is broken")]
     Broken(#[source] Arc<BrokenError>),
-    /// The module's tasks have killed worker after worker.
+    /// The module's tasks have killed one worker after another.
     #[error(transparent)]
     Quarantined(Arc<Quarantine>),
-    /// As many tasks are pending as the pool allows, and the submission was not to wait, or not
-    /// longer.
+    /// The pool is full, and the submission may not wait, or not longer.
     #[error("the pool is full: {max_pending_tasks} tasks are pending")]
     Full {
-        /// The most tasks that may be pending.
+        /// The maximum of pending tasks.
         max_pending_tasks: usize,
     },
-    /// A limit that was asked for one task is looser than the pool's.
+    /// A limit of the task is looser than the pool's.
     #[error(
         "the task's limit `{limit}` is {given}, but may be {allowed}; a task's limits may only be \
          tighter than its pool's: start from `pool.limits().clone()`"
@@ -276,7 +274,7 @@ pub enum SubmitError {
         /// Its signature in words.
         signature: String,
     },
-    /// The arguments have no encoded form.
+    /// The arguments cannot be encoded.
     #[error("the arguments of `{}` cannot be encoded: {}", Line(function), Line(reason))]
     Encode {
         /// The function.
@@ -287,7 +285,7 @@ pub enum SubmitError {
 }
 
 impl SubmitError {
-    /// What to do about it, in a sentence without a final stop; `None` where its text says so.
+    /// The next step, as a sentence without a final stop; `None` if the text says it.
     pub fn next_step(&self) -> Option<&'static str> {
         Some(match self {
             Self::Closed => "submit before the shutdown, or build another pool",
@@ -323,7 +321,7 @@ fn quoted(name: &str) -> String {
     if name.is_empty() { "`\"\"`".into() } else { format!("`{}`", Line(name)) }
 }
 
-/// How a task that gave no result ended.
+/// Why a task gave no result.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
@@ -358,7 +356,7 @@ pub enum TaskError {
     /// The deadline passed.
     #[error("the task did not end within its wall time of {limit:?}")]
     Deadline {
-        /// The wall time it was given.
+        /// Its wall time.
         limit: Duration,
         /// Functions of the guest, innermost first; known only with `Limits::interruptible`.
         backtrace: Vec<Frame>,
@@ -383,7 +381,7 @@ pub enum TaskError {
         /// The limit in bytes.
         limit: u64,
     },
-    /// A task that is no command ended its program.
+    /// A task that is not a command called `exit`.
     #[error("the task exited with code {0} instead of returning")]
     Exited(i32),
     /// The guest broke the rules of the ABI.
@@ -398,16 +396,15 @@ pub enum TaskError {
     /// The pool broke before the task started.
     #[error("the task was cancelled because the pool is broken")]
     Broken(#[source] Arc<BrokenError>),
-    /// Its module was put under quarantine before the task started.
+    /// Its module was quarantined before the task started.
     #[error("the task was cancelled: {0}")]
     Quarantined(Arc<Quarantine>),
-    /// The result is not what the caller's type expects: because it is malformed, or because it is of
-    /// another type.
+    /// The result does not have the caller's type: it is malformed, or of another type.
     #[error("the task's result cannot be decoded: {}", Line(.0))]
     Decode(Undecodable),
 }
 
-/// Why a result is not of the type that its caller asked for. Its text is that of a [`str`].
+/// Why a result does not have the caller's type. It dereferences to its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecodable {
     reason: String,
@@ -415,19 +412,19 @@ pub struct Undecodable {
 }
 
 impl Undecodable {
-    /// The result is as the guest promised, and of another type than the caller's.
+    /// The result has the type of the manifest, but not the caller's.
     pub(crate) fn of_another_type(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), fault: Fault::Caller }
     }
 
-    /// The caller's where the result is well-formed, and of the type that the module's manifest names,
-    /// if it does; else the guest's.
+    /// The caller's fault if the result is well-formed and has the type of the module's manifest,
+    /// if there is one; else the guest's.
     pub fn fault(&self) -> Fault {
         self.fault
     }
 }
 
-/// Of a result that is malformed, which is the guest's fault.
+/// For a malformed result, which is the guest's fault.
 impl<R: Into<String>> From<R> for Undecodable {
     fn from(reason: R) -> Self {
         Self { reason: reason.into(), fault: Fault::Guest }
@@ -452,13 +449,13 @@ impl fmt::Display for Undecodable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The guest's code, also where its result is malformed.
+    /// The guest's code, also for a malformed result.
     Guest,
     /// A limit that the guest reached.
     Limit,
     /// The caller's: wrong arguments, a wrong result type, a cancel.
     Caller,
-    /// The worker process, whatever killed it.
+    /// The worker process died.
     Worker,
     /// The pool's: it broke, or was shut down.
     Pool,
@@ -486,7 +483,7 @@ impl TaskError {
         }
     }
 
-    /// What to do about it, in a sentence without a final stop; `None` where its text says all.
+    /// The next step, as a sentence without a final stop; `None` if the text says it.
     pub fn next_step(&self) -> Option<&'static str> {
         Some(match self {
             Self::Deadline { .. } => "allow more with `Limits::wall_time`, or give it less to do",
@@ -505,8 +502,8 @@ impl TaskError {
         })
     }
 
-    /// Functions of the guest where it ended, innermost first, where they are known. Which lines of
-    /// their source those were at, [`Pool::locate`](crate::Pool::locate) says.
+    /// Functions of the guest where it ended, innermost first, if known.
+    /// [`Pool::locate`](crate::Pool::locate) finds their source lines.
     pub fn backtrace(&self) -> &[Frame] {
         match self {
             Self::Panic { backtrace, .. }
@@ -558,7 +555,7 @@ impl fmt::Display for CancelReason {
     }
 }
 
-/// Why a module's tasks are no longer run: worker after worker died of them.
+/// Why a module's tasks are no longer run: they killed one worker after another.
 ///
 /// The pool's other modules go on. See [`PoolBuilder::quarantine_after`](crate::PoolBuilder::quarantine_after).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -585,19 +582,19 @@ pub enum BrokenError {
     /// The finalizer failed.
     #[error("the finalizer failed")]
     Finalizer(#[source] TaskError),
-    /// The initialised module could not be made, by the module's fault.
+    /// The initialised module could not be made, and it is the module's fault.
     #[error("the initialised module cannot be made: {0}")]
     Preparation(RefusedReason),
     /// Workers die before they are ready, again and again. This is how the last of them ended.
     #[error("no worker can start: {}", .0.fault)]
     WorkersCannotStart(MachineError),
-    /// The module could not be initialised for lack of something that the machine refused.
+    /// The module could not be initialised because the machine is at fault.
     #[error(transparent)]
     Machine(MachineError),
 }
 
 impl BrokenError {
-    /// What to do about it, in a sentence without a final stop; `None` where its text says all.
+    /// The next step, as a sentence without a final stop; `None` if the text says it.
     pub fn next_step(&self) -> Option<&'static str> {
         match self {
             Self::Initializer(error) | Self::Finalizer(error) => error.next_step(),
@@ -622,13 +619,13 @@ pub enum RunError {
     /// A setting of a map is 0.
     #[error("the map's {0} is 0; it must be at least 1")]
     MapSetting(&'static str),
-    /// A map's time ran out before its next result was there.
+    /// A map's timeout passed before its next result.
     #[error("the map timed out after {0:?}")]
     MapTimeout(Duration),
 }
 
 impl RunError {
-    /// What to do about it, in a sentence without a final stop; `None` where its text says all.
+    /// The next step, as a sentence without a final stop; `None` if the text says it.
     pub fn next_step(&self) -> Option<&'static str> {
         match self {
             Self::Submit(error) => error.next_step(),
@@ -651,17 +648,17 @@ pub enum SliceError {
     /// The call of an item failed. Those before it had results.
     #[error("item {index} failed")]
     Item {
-        /// Its place in the slice, from 0.
+        /// Its index in the slice.
         index: usize,
         /// How it ended.
         #[source]
         error: TaskError,
     },
-    /// Items that travel together ended without results, and it is not known at which of them: their
-    /// worker was lost, or they were cancelled, or their instance could not be made.
+    /// A piece ended without results, and the item is not known: its worker was lost, it was
+    /// cancelled, or its instance could not be made.
     #[error("items {} to {} ended without results", .items.start, .items.end.saturating_sub(1))]
     Piece {
-        /// Their places in the slice, from 0.
+        /// Their indices in the slice.
         items: Range<usize>,
         /// How they ended.
         #[source]
@@ -670,7 +667,7 @@ pub enum SliceError {
 }
 
 impl SliceError {
-    /// What to do about it, in a sentence without a final stop; `None` where its text says all.
+    /// The next step, as a sentence without a final stop; `None` if the text says it.
     pub fn next_step(&self) -> Option<&'static str> {
         match self {
             Self::Submit(error) => error.next_step(),

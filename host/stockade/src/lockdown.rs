@@ -84,7 +84,7 @@ pub enum LockdownError {
 }
 
 impl LockdownError {
-    /// What to do about it, in a sentence without a final stop; `None` where its text says all.
+    /// The next step, as a sentence without a final stop; `None` if the text says it.
     pub fn next_step(&self) -> Option<&'static str> {
         match self {
             Self::Missing { .. } => None,

@@ -115,7 +115,7 @@ impl MachineError {
         is_exhausted.then(|| Self { task: task.into(), fault })
     }
 
-    /// What to do about it, in a sentence without a final stop.
+    /// The next step, as a sentence without a final stop.
     pub fn next_step(&self) -> &'static str {
         self.fault.next_step()
     }

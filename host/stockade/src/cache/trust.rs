@@ -62,7 +62,7 @@ impl CacheError {
         Self::Unusable { path: path.to_path_buf(), source: error.into() }
     }
 
-    /// What to do about it, in a sentence without a final stop; `None` where its text says all.
+    /// The next step, as a sentence without a final stop; `None` if the text says it.
     pub fn next_step(&self) -> Option<&'static str> {
         match self {
             Self::Unusable { .. } => Some("check the permissions of its directory, and the disk"),
