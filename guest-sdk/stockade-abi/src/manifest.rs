@@ -1,8 +1,8 @@
-//! The manifest: what a guest says of its functions, and the record of a failed task.
+//! The manifest: a guest's description of its functions; and the record of a failed task.
 //!
 //! The custom section [`MANIFEST_SECTION`] holds JSON Lines, one [`FunctionRecord`] a line. Lines,
 //! because a linker joins the sections of all object files by writing them one after another.
-//! Whatever a manifest claims is checked against the module's real exports before it is believed.
+//! The host checks a manifest against the module's exports.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -43,8 +43,8 @@ pub struct FunctionRecord {
     /// The result's type as its source writes it; empty for a function that returns nothing.
     #[serde(default)]
     pub result: String,
-    /// Whether it reads JSON arguments that are cells of a table, which `"cells": true` next to `args`
-    /// and `kwargs` says.
+    /// Whether it accepts JSON arguments that are cells of a table, marked by `"cells": true` next
+    /// to `args` and `kwargs`.
     #[serde(default)]
     pub cells: bool,
 }
@@ -59,11 +59,11 @@ pub struct ParameterRecord {
     pub type_name: String,
 }
 
-/// What a failed task writes with `error_write`, as JSON; plain UTF-8 text is also accepted and
-/// becomes the message.
+/// The record that a failed task writes with `error_write`, as JSON; plain UTF-8 text is also
+/// accepted as the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorRecord {
-    /// What went wrong, for people.
+    /// The message, for people.
     pub message: String,
     /// `file:line:column` of a panic.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,9 +10,9 @@
 //!                            └──► expand::function           the function, its export, the line
 //! ```
 //!
-//! One invariant: the annotated item always comes out again as it was written, mistakes or not, so
-//! that one wrong parameter is not followed by complaints about a function that is missing.
-//! Deliberately absent: anything about how arguments are decoded, which `stockade-guest` owns.
+//! One invariant: the annotated item is always emitted unchanged, even after mistakes, so that one
+//! wrong parameter does not cause further errors about a missing function. Deliberately absent:
+//! anything about how arguments are decoded, which `stockade-guest` owns.
 
 mod errors;
 mod expand;
@@ -23,7 +23,7 @@ mod type_text;
 use proc_macro::TokenStream;
 use stockade_abi::FunctionKind;
 
-/// Makes a function callable from outside: a task.
+/// Exports a function as a task.
 ///
 /// ```
 /// use stockade_guest::task;
@@ -37,13 +37,13 @@ use stockade_abi::FunctionKind;
 /// assert_eq!(word_count("to be or not to be".to_owned()), 6); // still an ordinary function
 /// ```
 ///
-/// **Parameters** are plain names. Their types own what they hold and implement
-/// `serde::Deserialize`; `&str` and `&[T]` are also accepted, and decoded as `String` and `Vec<T>`.
+/// **Parameters** are plain names. Their types own their data and implement `serde::Deserialize`;
+/// `&str` and `&[T]` are also accepted, and decoded as `String` and `Vec<T>`.
 ///
 /// **The result** is `()` or any type that implements `serde::Serialize`. A `Result<T, E>` is
 /// taken apart: `Ok` is the result, `Err` fails the task with the error's `Display` text and, where
-/// `E` implements `Serialize`, its serialised form. The type decides and not its spelling, so an
-/// alias such as `std::io::Result<T>` serves as well.
+/// `E` implements `Serialize`, its serialised form. The type decides, not its spelling, so an alias
+/// such as `std::io::Result<T>` works as well.
 ///
 /// **A panic** fails the task with its message and location.
 ///
@@ -54,12 +54,11 @@ pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand::attribute(FunctionKind::Task, arguments.into(), item.into()).into()
 }
 
-/// Makes a function the one that prepares a guest before its tasks.
+/// Makes a function the initializer, which prepares a guest before its tasks.
 ///
-/// A module has at most one. With an instance per task it runs once and what it leaves in memory is
-/// snapshotted, so that every task starts from there at no cost; with an instance per worker it
-/// runs when each worker starts. Arguments and result are as in [`macro@task`], and an `Err` means
-/// that the guest cannot serve.
+/// A module has at most one. With an instance per task it runs once, and its memory is snapshotted,
+/// so that every task starts from it at no cost; with an instance per worker it runs when each
+/// worker starts. Arguments and result are as in [`macro@task`]; an `Err` breaks the pool.
 ///
 /// ```
 /// use std::sync::OnceLock;
@@ -86,10 +85,10 @@ pub fn initializer(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand::attribute(FunctionKind::Initializer, arguments.into(), item.into()).into()
 }
 
-/// Makes a function the one that runs when a worker closes.
+/// Makes a function the finalizer, which runs when a worker closes.
 ///
-/// A module has at most one. Its result goes nowhere but the worker's log; a worker that is killed
-/// does not run it, so nothing may depend on it.
+/// A module has at most one. Its result is only logged; a killed worker does not run it, so do not
+/// depend on it.
 ///
 /// ```
 /// #[stockade_guest::finalizer]

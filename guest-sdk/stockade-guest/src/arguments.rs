@@ -1,8 +1,8 @@
 //! Takes a task's arguments out of its input, one after another.
 //!
 //! Owns the three ways in which an input is written, and every message about one that is not what
-//! the task takes. A host has checked less than one might think, so nothing here is assumed: too
-//! few, too many, unknown, given twice and wrongly typed each have their own words. Deliberately
+//! the task takes. The host may not have checked anything, so all errors are handled: too few, too
+//! many, unknown, given twice and wrongly typed arguments each have their own message. Deliberately
 //! absent: the choice of a type's form, which `forms` makes.
 
 use crate::codec;

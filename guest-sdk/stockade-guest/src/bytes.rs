@@ -1,4 +1,4 @@
-//! Bytes that travel as bytes.
+//! Bytes, encoded as a whole.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -7,10 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::ops::Deref;
 
-/// The most room that is set aside on the word of an encoder before any of it has arrived.
+/// The maximum that is allocated for a claimed length before any byte has arrived.
 const RESERVED_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes that travel as bytes, and not as a list of numbers.
+/// Bytes, encoded as a whole and not as a list of numbers.
 ///
 /// | codec | written as | read from |
 /// |---|---|---|
@@ -19,7 +19,7 @@ const RESERVED_BYTES_MAX: usize = 64 * 1024;
 /// | JSON | a string in base64 (standard alphabet, padded) | such a string, or an array of numbers |
 ///
 /// A whole parameter or a whole result that is `Vec<u8>` or `&[u8]` is treated as `Bytes`; inside a
-/// struct or a list say `Bytes`, or serde treats each byte as a number of its own.
+/// struct or a list use `Bytes`, or serde encodes each byte as a number.
 ///
 /// ```
 /// use stockade_guest::{Bytes, task};
@@ -74,7 +74,7 @@ impl From<Bytes> for Vec<u8> {
 }
 
 impl fmt::Debug for Bytes {
-    /// Prints the length: a picture in a log helps nobody.
+    /// Prints only the length.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Bytes({})", self.0.len())
     }

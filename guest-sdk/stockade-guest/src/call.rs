@@ -5,7 +5,7 @@
 //!                      │                            │ Err ──► Failure ─► Error
 //!                      └── not its arguments ────────────────► Failure ─► BadArguments
 //! ```
-//! A panic goes past all of this: the hook tells the host, and the guest traps.
+//! A panic bypasses all of this: the hook reports it to the host, and the guest traps.
 
 use crate::arguments::Arguments;
 use crate::failure::{self, Failure};
@@ -30,7 +30,7 @@ pub fn run(names: &'static [&'static str], body: Body) -> i32 {
 
 /// Lets out a last line without a line feed: a library has no `main` after which std would do it.
 fn flush() {
-    // There is nobody to tell: output that the pool does not take is not a failure of the task.
+    // Ignored: output that the pool does not take is not a failure of the task.
     let _ = std::io::stdout().flush();
 }
 

@@ -1,10 +1,10 @@
 //! Cells: arguments that come from a table, read as their types take them.
 //!
-//! A table knows texts only. Whoever calls makes a number of a cell by its look, and writes it with
-//! the cell's own characters; whether the cell was one, the type says that it is read as: `1.10` is a
-//! price or a version. So here a number is also a text, and a text that says one also a number, down
-//! to the members of objects. Whatever reads any value, as `serde_json::Value` and what is flattened
-//! do, gets what the caller made of the cell.
+//! A table has only texts. The caller guesses from a cell's characters whether it is a number, and
+//! keeps these characters; the parameter's type decides: `1.10` may be a price or a version. So
+//! here a number may be read as a text, and a text of a number as a number, also in members of
+//! objects. Types that accept any value, such as `serde_json::Value` and flattened fields, get the
+//! caller's guess.
 
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{
@@ -69,7 +69,7 @@ macro_rules! read_what_is_said {
     )*};
 }
 
-/// Reads a text: what is none is one of its own characters, and nothing is an empty one.
+/// Reads a text: a number is a text of its characters, and null an empty text.
 macro_rules! read_texts {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -251,7 +251,7 @@ impl<'de> MapAccess<'de> for Columns<'de> {
     }
 }
 
-/// What is wrong with a cell. Where in the cell's JSON, which nobody wrote, tells nobody anything.
+/// The error in a cell, without a position in the cell's generated JSON.
 fn plain(error: &Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" at line ") {

@@ -43,7 +43,7 @@ impl Failure {
         &self.record.message
     }
 
-    /// Tells the host, and returns what the export has to return.
+    /// Reports to the host, and returns the export's status.
     pub(crate) fn report(self) -> Status {
         host::error_write(&encode(self.record));
         self.status
@@ -57,7 +57,7 @@ pub(crate) fn data_of<E: Serialize>(error: &E) -> Option<String> {
     serde_json::to_string(error).ok()
 }
 
-/// Tells the host of a panic. The guest traps on its own afterwards.
+/// Reports a panic to the host. The guest traps afterwards.
 pub(crate) fn report_panic(panic: &PanicHookInfo<'_>) {
     host::error_write(&encode(ErrorRecord {
         message: panic

@@ -1,9 +1,9 @@
-//! What a task can ask of the host while it runs, as safe functions.
+//! Host calls of a running task, as safe functions.
 //!
 //! Owns the forms that Rust code wants; the calls themselves are in `imports` (wasm) and
 //! `stand_in` (any other target, so that a guest can be tested as an ordinary library). Outside a
-//! call — in a unit test that calls a task as a plain function — the stand-in drops what it is
-//! told and knows of no deadline.
+//! call — in a unit test that calls a task as a plain function — the stand-in drops all data and
+//! has no deadline.
 
 #[cfg(target_arch = "wasm32")]
 mod imports;
@@ -24,10 +24,10 @@ use std::fmt;
 use std::time::Duration;
 use stockade_abi::{Codec, LogLevel};
 
-/// Tells the caller how far the task is: `done` of `total`, in any unit.
+/// Reports the task's progress to the caller: `done` of `total`, in any unit.
 ///
-/// A `total` of 0 means that it is not known. Cheap enough for every row of an image, not for every
-/// pixel: each call leaves the guest.
+/// A `total` of 0 means unknown. Each call leaves the guest: call it for every row of an image, not
+/// for every pixel.
 pub fn progress(done: u64, total: u64) {
     calls::progress(clamped(done), clamped(total));
 }
@@ -37,9 +37,10 @@ pub fn log(level: LogLevel, message: &str) {
     calls::log(level as i32, message.as_bytes());
 }
 
-/// How long the task may still run, or `None` where it has no deadline.
+/// How long the task may still run, or `None` without a deadline.
 ///
-/// For work that can stop early with something to show. What runs past its deadline is killed.
+/// For work that can stop early with a partial result. A task that runs past its deadline is
+/// killed.
 pub fn remaining() -> Option<Duration> {
     match calls::remaining_ns() {
         i64::MAX => None,
@@ -52,10 +53,9 @@ pub fn task_id() -> u64 {
     u64::try_from(calls::task_id()).unwrap_or(0)
 }
 
-/// Hands the caller one item of a streamed result, before the task is over.
+/// Sends one item of a streamed result to the caller, before the task ends.
 ///
-/// It is encoded as the call's own result will be. A caller who does not ask for a stream never
-/// sees it.
+/// It has the encoding of the call's result. A caller who does not read the stream never sees it.
 ///
 /// ```
 /// use stockade_guest::{EmitError, emit, task};
@@ -82,7 +82,7 @@ pub fn emit<T: Serialize + ?Sized>(item: &T) -> Result<(), EmitError> {
     Ok(())
 }
 
-/// Hands the caller one item that is [`Bytes`](crate::Bytes), without a copy of its own.
+/// Sends one item of [`Bytes`](crate::Bytes) to the caller, without an extra copy.
 ///
 /// A raw caller gets the bytes, a bincode caller a `Vec<u8>`, a JSON caller a string in base64.
 ///
@@ -120,9 +120,9 @@ pub(crate) fn codec() -> Option<Codec> {
     Codec::from_number(calls::input_codec())
 }
 
-/// How long the input of this call is.
+/// The length of this call's input.
 pub(crate) fn input_len() -> usize {
-    // Unsigned by the ABI: an input of 2 GiB or more is one that this guest has no memory for.
+    // Unsigned by the ABI: an input of 2 GiB or more is too large for this guest's memory.
     calls::input_len() as u32 as usize
 }
 

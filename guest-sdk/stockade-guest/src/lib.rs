@@ -70,9 +70,8 @@
 //!
 //! # How a call reaches the function
 //!
-//! [`#[task]`](macro@task) leaves the function as it is and adds an export that asks the host for
-//! the input, decodes the arguments, calls the function and writes what it returned. The caller
-//! decides how both are written:
+//! [`#[task]`](macro@task) keeps the function and adds an export that gets the input from the host,
+//! decodes the arguments, calls the function and writes its result. The caller chooses the codec:
 //!
 //! | codec | arguments | result |
 //! |---|---|---|
@@ -80,23 +79,22 @@
 //! | JSON: the command line, other languages | `{"args": […], "kwargs": {…}}`, by position or by name | JSON |
 //! | raw: files and pipes | the input is the only argument: [`Bytes`], `Vec<u8>`, `&[u8]`, `&mut [u8]`, `String`, `&str` | such a type as it is, else JSON |
 //!
-//! Input that is not the function's arguments never reaches it. The caller reads which argument is
-//! wrong and why: ``argument 2 `limit`: invalid type: string "x", expected usize``. JSON callers may
-//! leave out a parameter that is an `Option`; it is then `None`.
+//! The function is not called with invalid input. The error names the wrong argument and the
+//! reason: ``argument 2 `limit`: invalid type: string "x", expected usize``. JSON callers may leave
+//! out a parameter that is an `Option`; it is then `None`.
 //!
-//! Binary data travels well as [`Bytes`]: unchanged when raw, at once in bincode, and as base64 in
-//! JSON.
+//! Use [`Bytes`] for binary data: unchanged in raw, as a whole in bincode, and as base64 in JSON.
 //!
 //! # Large data
 //!
-//! A function of `&[u8]` alone reads a long raw input where its caller has put it: nothing is copied
-//! on the way. A task of `&mut [u8]` alone changes it there, and what stands there at its end is its
-//! result; in the other codecs it is a copy that is changed and given back.
+//! A function with the only parameter `&[u8]` reads a long raw input in place: nothing is copied. A
+//! task with the only parameter `&mut [u8]` changes it in place, and the content at its end is its
+//! result; in the other codecs it changes and returns a copy.
 //!
 //! ```
 //! use stockade_guest::task;
 //!
-//! /// Turns every bit around.
+//! /// Inverts every bit.
 //! #[task]
 //! fn invert(pixels: &mut [u8]) {
 //!     for pixel in pixels {
@@ -114,19 +112,20 @@
 //!
 //! - An `Err` fails the task with the error's text (`{:#}`, so an `anyhow::Error` tells its causes)
 //!   and, if the error implements `Serialize`, with its form as JSON, which callers can match on.
-//! - A panic fails it with its message and `file:line:column`, and a trap. Nothing else is hurt:
-//!   the next task starts from a fresh instance.
-//! - What runs past the deadline or the memory limit is stopped from outside.
+//! - A panic fails it with its message and `file:line:column`, and a trap. No other task is
+//!   affected: the next one starts from a fresh instance.
+//! - A task that exceeds its deadline or memory limit is stopped from outside.
 //!
 //! # State
 //!
-//! By default every task starts from the same pristine memory and sees nothing of any other, so a
-//! `static` that one task changes is unchanged for the next. What tasks share is made beforehand by
-//! an [`#[initializer]`](macro@initializer), whose memory every task then starts from, at no cost
-//! per task; see its example. A [`#[finalizer]`](macro@finalizer) runs when a worker closes.
+//! By default every task starts from the same fresh memory and sees no other task's changes: a
+//! `static` that one task changes is unchanged for the next. An
+//! [`#[initializer]`](macro@initializer) prepares data that tasks share; every task then starts
+//! from its memory, at no cost per task. See its example. A [`#[finalizer]`](macro@finalizer) runs
+//! when a worker closes.
 //!
-//! A snapshot also keeps what was random when it was taken: the seeds of a `HashMap` made by the
-//! initializer are the same in every task.
+//! A snapshot also contains random values: the seeds of a `HashMap` made by the initializer are the
+//! same in every task.
 //!
 //! # Talking to the host
 //!
@@ -163,7 +162,7 @@ pub use serde::{Deserialize, Serialize};
 pub use stockade_abi::LogLevel;
 pub use stockade_guest_macros::{finalizer, initializer, task};
 
-/// What the macros' output names, and nobody else should: it changes without notice.
+/// Only for the macros' output; it may change at any time.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::call::run;

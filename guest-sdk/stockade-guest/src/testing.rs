@@ -1,9 +1,9 @@
-//! Calls tasks the way a worker does, in an ordinary test.
+//! Calls tasks like a worker does, in an ordinary test.
 //!
-//! A task is a plain function and most of its tests should simply call it. This module is for the
-//! way in and out: do these JSON arguments decode, what does a caller read when it fails? There is
-//! no sandbox here and no limit; and as there is no trap, a panic ends with [`Status::Error`] and an
-//! [`ErrorRecord`] that says `panic`. Absent from wasm builds.
+//! A task is a plain function and most of its tests should simply call it. This module tests
+//! encoding: do these JSON arguments decode, which error does a caller get? There is no sandbox and
+//! no limit. There is no trap either: a panic ends with [`Status::Error`] and an [`ErrorRecord`]
+//! with `panic` set. Not in wasm builds.
 //!
 //! ```
 //! use stockade_guest::task;
@@ -34,7 +34,7 @@ pub use stockade_guest_macros::export_of;
 /// The export behind a function; [`export_of!`] names it.
 pub type Export = extern "C" fn() -> i32;
 
-/// A call to make: its input, and what the host would answer meanwhile.
+/// A call: its input, and the host's answers.
 #[derive(Clone, Debug)]
 pub struct Call {
     codec: Codec,
@@ -43,10 +43,10 @@ pub struct Call {
     time: Option<Duration>,
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// What the export returned.
+    /// The export's status.
     pub status: Status,
     /// The result, in the call's codec.
     pub output: Vec<u8>,
@@ -84,7 +84,7 @@ impl Call {
         Self { codec, input, task_id: 1, time: None }
     }
 
-    /// Gives the task this long, as [`remaining`](crate::remaining) tells it. Nothing enforces it.
+    /// Sets the time that [`remaining`](crate::remaining) returns. It is not enforced.
     pub fn time(mut self, time: Duration) -> Self {
         self.time = Some(time);
         self
@@ -152,7 +152,7 @@ impl Outcome {
         value
     }
 
-    /// What the caller reads when the call failed.
+    /// The error message of a failed call.
     ///
     /// # Panics
     /// If it did not.

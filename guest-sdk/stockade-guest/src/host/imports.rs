@@ -30,7 +30,7 @@ pub(super) fn input_read(into: &mut [u8], offset: usize) {
     unsafe { raw::input_read(into.as_mut_ptr(), offset, into.len()) }
 }
 
-/// Has the input take the place of `room`, whole pages, if the host does that; returns whether it did.
+/// Maps the input over `room`, whole pages, if the host does that; returns whether it did.
 pub(super) fn input_map(room: &mut [u8]) -> bool {
     // SAFETY: the host puts other bytes where these are, which are ours to change; they stay memory
     // like any other, and initialised.

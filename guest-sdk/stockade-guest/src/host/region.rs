@@ -1,7 +1,7 @@
-//! The region: memory in which long inputs lie, so that the host can put them there without a copy.
+//! The region: memory for long inputs, where the host can map them without a copy.
 //!
 //! Grown at the end of the memory, where the host may put them, and kept for the next call of the same
-//! instance. Nobody else's: no allocator knows of it.
+//! instance. No allocator uses it.
 //!
 //! Invariant: it is lent to one input at a time.
 #![allow(unsafe_code)]
@@ -24,7 +24,7 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// Takes an input of `length` bytes there, `None` where there is no such memory available.
+    /// Takes an input of `length` bytes there, `None` if there is no such memory.
     pub(crate) fn take_input(length: usize) -> Option<Self> {
         let room = length.checked_next_multiple_of(MAP_ALIGNMENT)?;
         let (mut start, mut there) = std::mem::take(&mut *REGION.lock().ok()?);

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-/// What the host knows of the call under way, and what it was told.
+/// The host's data of the call under way, and the data that it received.
 pub(crate) struct CallState {
     pub(crate) codec: i32,
     pub(crate) input: Vec<u8>,
