@@ -1,8 +1,8 @@
-//! Modules that no toolchain makes: small for whoever sends them, large for whoever takes them.
+//! Bombs: modules that are small to send and expensive to compile or run.
 //!
-//! [`Binary`] writes a module section by section, because the text format is no form for a million
-//! of anything. Every bomb is valid, imports nothing, and exports `f`, which takes and returns an
-//! `i32`, so that whatever is compiled can be run.
+//! [`Binary`] writes a module section by section, because the text format is too slow for a million
+//! items. Every bomb is valid, imports nothing, and exports `f`, which takes and returns an `i32`,
+//! so that whatever is compiled can be run.
 
 use wasm_encoder::{CustomSection, Encode, Module, RawSection};
 

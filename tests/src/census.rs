@@ -1,6 +1,6 @@
-//! What this process holds of the system: memory, descriptors, threads, children.
+//! The resources of this process: memory, descriptors, threads, children.
 //!
-//! For programs that have a process to themselves; tests side by side tell theirs by name.
+//! For programs that have a process to themselves; concurrent tests identify theirs by name.
 
 use std::fs;
 

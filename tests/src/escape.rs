@@ -5,9 +5,9 @@
 //! Escapee ─► a task each ─► the real worker, locked down ─► that code
 //! ```
 //!
-//! An escapee can make any system call and read, write and call any address: all that somebody has
-//! who broke out of WebAssembly. Memory that it maps stays from one task to the next, because the
-//! process does.
+//! An escapee can make any system call and read, write and call any address: all that an attacker
+//! can do after an escape from WebAssembly. Memory that it maps stays from one task to the next,
+//! because the process does.
 //!
 //! Deliberately absent: other architectures, whose machine code this is not.
 

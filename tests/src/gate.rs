@@ -1,4 +1,4 @@
-//! Gates: how a test keeps a guest running until it has looked.
+//! Gates: a test keeps a guest running until it has checked something.
 //!
 //! A gate is a folder that the pool grants. A task of `fixtures/tasks.wat` that waits at it makes
 //! `started` in the folder, and goes on once the folder holds `open`.
@@ -9,7 +9,7 @@ use stockade::{Grants, Pool, PoolBuilder, TaskHandle};
 
 use crate::{Folder, eventually, int, tasks, until_running};
 
-/// Where guests wait until the test opens it. Once it is dropped, whoever waits there goes on waiting
+/// Where guests wait until the test opens it. After it is dropped, waiting guests keep waiting
 /// until its wall time.
 #[derive(Debug, Default)]
 pub struct Gate(Folder);

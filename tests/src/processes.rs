@@ -1,4 +1,4 @@
-//! What a pool leaves in the system's tables.
+//! A pool's processes and threads in the system's tables.
 //!
 //! Tests run side by side in one process, so nothing here looks at all of its children: a pool's
 //! workers and threads are told by the pool's name, a compiler by the thread that started it.

@@ -1,4 +1,4 @@
-//! What a chaos run and its workers agree on: how the pool is named, and two files.
+//! The protocol of a chaos run and its workers: the pool's name, and two files.
 //!
 //! ```text
 //! chaos ──── storm (one byte: whether it rages) ───► chaos-worker
@@ -21,7 +21,7 @@ use stockade::WorkerId;
 pub enum Mischief {
     /// Random bytes in the socket.
     Noise,
-    /// A well-formed message that is none of its business.
+    /// A well-formed message that it may not send.
     Forgery,
     /// The beginning of a frame, in the middle of everything.
     HalfFrame,

@@ -1,5 +1,5 @@
-//! Native code in a process that has a role and runs no guest: a template, a compiler. A debugger puts it
-//! there, as an error in what reads their input would.
+//! Native code in a process that has a role and runs no guest: a template, a compiler. A debugger
+//! injects it, as an exploited bug in their parsers would.
 //!
 //! ```text
 //! process, locked down, waits for a message ◄── Traced: stops it, puts code into it, lets it run that

@@ -1,6 +1,6 @@
-//! Reference pages: that they list what there is, and say what is so.
+//! Checks that the reference pages are complete and true.
 //!
-//! Deliberately absent: their words.
+//! Deliberately absent: their wording.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

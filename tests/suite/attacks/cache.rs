@@ -1,4 +1,4 @@
-//! 74: what somebody does who can write the artefact cache, and does not know its key.
+//! 74: attacks by a process that can write the artefact cache, but does not know its key.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};

@@ -1,4 +1,4 @@
-//! 90: hosts whose children leave no status, or leave it to somebody else.
+//! 90: hosts whose children leave no exit status, or whose status another thread takes.
 
 use std::process::{Command, Output};
 

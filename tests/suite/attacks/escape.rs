@@ -1,4 +1,4 @@
-//! 61, 77 and 79: native code in a locked-down worker, and lockdowns that lack a layer.
+//! 61, 77 and 79: native code in a locked-down worker, and lockdowns without a layer.
 //!
 //! The code is planted by a compiler that is compromised, see [`stockade_tests::escape`], and makes
 //! system calls as tasks. Each act is tried with the whole lockdown, with none of it, and with each

@@ -1,4 +1,4 @@
-//! 80–83: what is left in guest memory, written by a guest or by the kernel, while pages are moved.
+//! 80–83: data left in guest memory, written by a guest or by the kernel, while pages are migrated.
 
 use stockade::{Features, Grants, Limits, Pool};
 use stockade_tests::races::{Mover, Race};

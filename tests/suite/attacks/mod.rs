@@ -1,5 +1,5 @@
-//! The catalogue of attacks: what a hostile module, a hostile worker or bad luck will try, and what
-//! is seen when they do.
+//! The catalogue of attacks by hostile modules and hostile workers, and of failures, with the
+//! outcome of each.
 //!
 //! ```text
 //! execution  1–21   what code does while it runs
@@ -17,9 +17,10 @@
 //! ```
 //!
 //! Invariant: the test of number 7 is named `a07_…` and ends by telling [`seen`] of number 7, in words
-//! that come from what the test saw. Whatever else belongs to a number is tested next to it under its own name.
+//! that come from what the test saw. Further tests of a number are next to it under their own
+//! names.
 //!
-//! Deliberately absent: what a well-behaved guest may do; that is the rest of the suite.
+//! Deliberately absent: well-behaved guests; the rest of the suite tests these.
 
 mod abi;
 mod cache;

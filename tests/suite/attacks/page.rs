@@ -7,7 +7,7 @@
 //! STOCKADE_UPDATE=1 cargo test -p stockade-tests attacks
 //! ```
 //!
-//! Invariant: what stands outside the markers is written by people and never touched here.
+//! Invariant: text outside the markers is written by people and never changed here.
 
 use std::fs;
 use std::path::PathBuf;

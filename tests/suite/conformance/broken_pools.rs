@@ -1,4 +1,4 @@
-//! Pools that a hook breaks: what they say before and after their shutdown.
+//! Pools that a hook broke, before and after their shutdown.
 
 use std::time::Duration;
 

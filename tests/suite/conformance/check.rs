@@ -1,4 +1,4 @@
-//! What a pool answers when it is asked whether it takes tasks, in every state.
+//! `Pool::check` in every state of a pool.
 
 use stockade::{SubmitError, TaskError};
 

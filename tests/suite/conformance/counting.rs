@@ -1,4 +1,4 @@
-//! How many there are of everything: workers, busy ones, pending tasks, cancelled ones.
+//! Counters: workers, busy workers, pending and cancelled tasks.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a guest says of itself.
+//! False claims in a guest's manifest.
 
 use stockade::{
     BuildError, Bytes, FunctionKind, ModuleDescription, Output, Pool, PoolBuilder, RefusedReason,

@@ -1,4 +1,4 @@
-//! 31–41: what a guest says to its worker.
+//! 31–41: attacks through the guest ABI.
 //!
 //! ```text
 //! output    31, 35, 41  how much, and what besides a result

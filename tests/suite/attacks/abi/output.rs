@@ -1,4 +1,4 @@
-//! How much a guest says, and what besides a result.
+//! Amounts of output, and output other than results.
 
 use stockade::{Bytes, Limits, TaskError};
 use stockade_tests::{int, tasks, wat};

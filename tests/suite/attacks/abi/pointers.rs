@@ -1,4 +1,4 @@
-//! Where a guest points, and when it calls.
+//! Hostile pointers, and host calls at unusual times.
 
 use stockade::{Bytes, Instances, Limits, Pool, TaskError, TrapKind};
 use stockade_tests::{processes_named, wat};

@@ -1,4 +1,4 @@
-//! What a guest's results are made of. They are decoded in the process of the caller.
+//! Malformed results. They are decoded in the caller's process.
 
 use std::collections::HashMap;
 use std::fmt::Debug;

@@ -1,4 +1,4 @@
-//! 1–21: what code does while it runs.
+//! 1–21: attacks by running code.
 //!
 //! ```text
 //! time     1–4           what never ends by itself

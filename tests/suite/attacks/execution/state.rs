@@ -1,4 +1,4 @@
-//! How tasks end, what hooks leave half done, and what is left behind.
+//! Exits, half-finished hooks, and state that tasks leave.
 
 use std::time::Duration;
 

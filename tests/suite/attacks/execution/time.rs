@@ -1,5 +1,4 @@
-//! What never ends by itself, under both kinds of deadline: one that kills the worker, and one that
-//! traps.
+//! Endless code, under both kinds of deadline: one that kills the worker, and one that traps.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What ends at once, by a trap: its own kind each, and in a worker that goes on.
+//! Traps: each has its own kind, and the worker goes on.
 
 use stockade::{Fault, Limits, TaskError, TaskResult, TrapKind};
 

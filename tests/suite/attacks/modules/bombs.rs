@@ -1,4 +1,4 @@
-//! What is small to send and large to take.
+//! Modules that are small to send and expensive to compile or run.
 
 use std::time::Duration;
 

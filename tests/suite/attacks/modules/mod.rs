@@ -1,4 +1,4 @@
-//! 22–30: what a module is made of.
+//! 22–30: hostile modules.
 //!
 //! ```text
 //! refused  22–26, 29   what no worker ever sees, each with its cause

@@ -1,4 +1,4 @@
-//! What no worker ever sees: refused when the pool is built, each with its cause.
+//! Modules that are refused when the pool is built, each with its cause.
 
 use stockade::{
     BuildError, Command, Feature, Features, Pool, PoolBuilder, RefusedReason, RunError,

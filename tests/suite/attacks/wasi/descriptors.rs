@@ -1,4 +1,4 @@
-//! How much a guest holds, lists and fills.
+//! Limits on descriptors, listings and files.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! 42–60: what a guest asks of the system.
+//! 42–60: attacks through WASI.
 //!
 //! ```text
 //! driven       a guest that makes the calls its test asks for, one by one

@@ -1,4 +1,4 @@
-//! Ways out of what was granted.
+//! Escapes from granted directories.
 
 use std::fs;
 use std::os::unix::fs::symlink;

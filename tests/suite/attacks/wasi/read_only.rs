@@ -1,4 +1,4 @@
-//! Changes where only reading was granted.
+//! Attempts to change files in read-only grants.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! What a guest writes and reads.
+//! Hostile use of streams.
 
 use std::io::Write;
 

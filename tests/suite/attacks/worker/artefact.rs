@@ -1,4 +1,4 @@
-//! 73: what a worker is given to run. A real worker, driven over its wire by the test.
+//! 73: hostile artefacts for a worker. A real worker, driven over its wire by the test.
 
 use std::fs::File;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! 62–66: how processes end, and what is said of it.
+//! 62–66: ends of processes, and their reports.
 
 use std::io::{BufRead, BufReader, Write, stderr};
 use std::process::{Child, Command, Stdio};

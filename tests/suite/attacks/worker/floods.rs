@@ -1,4 +1,4 @@
-//! 88, 89: how much a worker may say.
+//! 88, 89: floods of messages from a worker.
 
 use std::fmt::Debug;
 use std::sync::Arc;

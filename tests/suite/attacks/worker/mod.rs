@@ -1,4 +1,4 @@
-//! 61–79: what native code does that has taken a worker or a compiler over.
+//! 61–79: attacks by native code in a compromised worker or compiler.
 //!
 //! ```text
 //! deaths   62–66        how processes end: aborted, killed, stopped, starved, orphaned
@@ -8,7 +8,7 @@
 //! floods   88, 89       how much a worker may say
 //! ```
 //!
-//! Where a worker must lie, it is `hostile-worker`, whose pool's name says how.
+//! Lying workers are the program `hostile-worker`; the pool's name selects the lie.
 
 mod artefact;
 mod deaths;

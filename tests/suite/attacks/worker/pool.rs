@@ -1,5 +1,5 @@
-//! 75, 76 and 78: what a pool makes of a module that kills, what its processes inherit, and what is
-//! left of one task for the next.
+//! 75, 76 and 78: a pool with a module that kills workers, state that processes inherit, and data
+//! that one task leaves for the next.
 
 use stockade::{Bytes, Fault, Limits, RunError, SharedBuffer, SubmitError, TaskError, TaskHandle};
 use stockade_tests::{

@@ -1,5 +1,5 @@
-//! 67–72: what a worker says to its host, and what a compiler does. Whatever one says, it costs at
-//! most itself and what it held.
+//! 67–72: false messages of workers and compilers. They cost at most the sender and the tasks that
+//! it held.
 
 use std::time::Duration;
 

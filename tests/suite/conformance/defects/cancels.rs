@@ -1,4 +1,4 @@
-//! Defects about tasks that were to be taken back.
+//! Defects about cancels.
 
 use std::sync::Barrier;
 

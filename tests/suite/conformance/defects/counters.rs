@@ -1,4 +1,4 @@
-//! Defects about what can be known and done while tasks run.
+//! Defects about queries and calls while tasks run.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What can be asked of one handle without waiting.
+//! Queries of one handle that do not block.
 
 use std::time::Duration;
 
