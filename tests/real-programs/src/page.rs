@@ -10,12 +10,12 @@ use crate::table::{Program, Recorded, Registry, packages, programs, repository};
 const UPDATE: &str = "STOCKADE_UPDATE=1 cargo test -p stockade-real-programs page";
 
 const INTRODUCTION: &str = "\
-# Programs that others made
+# Published programs
 
-Modules that others made and publish, fetched from their registries by name, version and hash, run by \
-`stockade run`, and compared with what they did under wasmtime: exit code, output and the files that \
-they make, byte for byte. None of them was made for Stockade, and none is in this repository: only \
-their inputs and digests of what they make are (`tests/real-programs`).
+These modules are published by others, and not made for Stockade. They are fetched from their \
+registries by name, version and hash, run by `stockade run`, and compared with wasmtime: exit \
+code, output and files, byte for byte. This repository has only their inputs and digests of their \
+outputs (`tests/real-programs`).
 
 ```sh
 just real-programs             # all: fetches 230 MB, and needs some minutes and 4 GiB of memory
@@ -23,12 +23,12 @@ just real-programs small       # what continuous integration runs
 just real-programs boolector   # one, by its name; a package's name stands for all of its programs
 ```
 
-A package that cannot be fetched is left out, which the table at the end says; one with another hash \
-is an error. Compiled modules are kept below `target`, so a second run takes seconds.
+A package that cannot be fetched is skipped, and marked in the table at the end; another hash is \
+an error. Compiled modules are kept below `target`, so a second run takes seconds.
 
-Some modules are libraries whose functions take pointers into their memory, where only a host of their \
-own writes. Functions that read stdin and write stdout are added to those (`tests/real-programs/adapters`), \
-as `wasm-merge` of Binaryen would add them; the rest of the module is unchanged.
+Some modules are libraries whose functions take pointers into their memory, which their own hosts \
+fill. An adapter adds functions that read stdin and write stdout (`tests/real-programs/adapters`), \
+as `wasm-merge` of Binaryen would; the rest of the module is unchanged.
 ";
 
 #[test]
