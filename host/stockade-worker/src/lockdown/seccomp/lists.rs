@@ -37,39 +37,47 @@ const fn private(operation: i32) -> u32 {
 /// Calls of any Rust program that uses a socket and manages its own memory.
 pub(super) const BOTH: &[Rule] = &[
     allow(libc::SYS_read, "its socket"),
-    allow(libc::SYS_write, "its socket, and a last word on stderr"),
+    allow(libc::SYS_write, "its socket, and a final message on stderr"),
     allow(libc::SYS_recvmsg, "messages with descriptors"),
     allow_if(libc::SYS_recvfrom, &[Is(5, 0)], "messages"),
-    allow_if(libc::SYS_sendto, &[Is(5, 0)], "messages, to nobody but its socket's other end"),
+    allow_if(libc::SYS_sendto, &[Is(5, 0)], "messages, only to its socket's peer"),
     allow(libc::SYS_close, "descriptors that came with messages"),
-    allow(libc::SYS_pread64, "files that the host handed over, whose offset is shared"),
-    allow(libc::SYS_pwrite64, "results into files that the host handed over"),
-    allow(libc::SYS_fstat, "the length of a file that the host handed over"),
+    allow(libc::SYS_pread64, "files from the host, whose offset is shared"),
+    allow(libc::SYS_pwrite64, "results into files from the host"),
+    allow(libc::SYS_fstat, "the length of a file from the host"),
     allow_if(libc::SYS_fcntl, &[Is(1, F_GET_SEALS as u32)], "whether a file is sealed"),
     allow_if(libc::SYS_fcntl, &[Is(1, F_GETFD as u32)], "whether a descriptor is open"),
-    allow_if(libc::SYS_fcntl, &[Is(1, F_DUPFD_CLOEXEC as u32)], "a second handle of a file"),
+    allow_if(libc::SYS_fcntl, &[Is(1, F_DUPFD_CLOEXEC as u32)], "duplicating a descriptor"),
     allow_if(
         libc::SYS_mmap,
         &[Is(2, COUNTED), Is(3, PRIVATE | MAP_ANONYMOUS as u32)],
         "the allocator's large blocks",
     ),
-    allow(libc::SYS_munmap, "memory given back"),
+    allow(libc::SYS_munmap, "freeing memory"),
     allow(libc::SYS_brk, "the allocator's heap"),
     allow_if(libc::SYS_madvise, &[Is(2, MADV_DONTNEED as u32)], "memory emptied"),
     allow_if(libc::SYS_madvise, &[Is(2, MADV_FREE as u32)], "memory emptied"),
     allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAIT))], "locks of its own"),
     allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAKE))], "locks of its own"),
-    allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAIT_BITSET))], "waits with an end"),
-    allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, private(FUTEX_WAKE_BITSET))], "waits with an end"),
+    allow_if(
+        libc::SYS_futex,
+        &[IsBut(1, CLOCK, private(FUTEX_WAIT_BITSET))],
+        "waits with a timeout",
+    ),
+    allow_if(
+        libc::SYS_futex,
+        &[IsBut(1, CLOCK, private(FUTEX_WAKE_BITSET))],
+        "waits with a timeout",
+    ),
     // The kernel wakes the joiner of a thread with a shared futex.
-    allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, FUTEX_WAIT_BITSET as u32)], "a thread's end"),
+    allow_if(libc::SYS_futex, &[IsBut(1, CLOCK, FUTEX_WAIT_BITSET as u32)], "a thread's exit"),
     allow(libc::SYS_sched_yield, "contended locks"),
     allow(libc::SYS_clock_gettime, "clocks, where they need a system call"),
     allow(libc::SYS_clock_getres, "clocks"),
     allow(libc::SYS_getrandom, "seeds of hash tables, and a guest's randomness"),
     allow(libc::SYS_sigaltstack, "the stack of signal handlers"),
     allow(libc::SYS_rt_sigprocmask, "around an abort"),
-    allow(libc::SYS_rt_sigreturn, "the way back from a trap's handler"),
+    allow(libc::SYS_rt_sigreturn, "returning from a trap's handler"),
     allow(libc::SYS_restart_syscall, "a sleep that a stop interrupted"),
     allow(libc::SYS_gettid, "an abort"),
     allow(libc::SYS_getpid, "an abort"),
@@ -78,8 +86,8 @@ pub(super) const BOTH: &[Rule] = &[
         &[OwnProcess(0), Is(2, SIGABRT as u32)],
         "an abort: a signal to itself",
     ),
-    allow(libc::SYS_exit, "a thread's end"),
-    allow(libc::SYS_exit_group, "its own end"),
+    allow(libc::SYS_exit, "a thread's exit"),
+    allow(libc::SYS_exit_group, "its own exit"),
 ];
 
 /// How a task's input is mapped: access, flags and offset.
@@ -91,12 +99,8 @@ pub(super) const WORKER: &[Rule] = &[
     allow_if(libc::SYS_mprotect, &[Is(2, COUNTED)], "memory of guests that grows or is written"),
     allow(libc::SYS_readv, "a command's stdin"),
     allow(libc::SYS_writev, "a command's stdout and stderr"),
-    allow_if(
-        libc::SYS_ppoll,
-        &[Is(3, 0)],
-        "whether a command's streams and pipes are ready, and the wait for them",
-    ),
-    allow(libc::SYS_clock_nanosleep, "a guest that sleeps, to its deadline at most"),
+    allow_if(libc::SYS_ppoll, &[Is(3, 0)], "polling a command's streams and pipes"),
+    allow(libc::SYS_clock_nanosleep, "a sleeping guest, until its deadline at most"),
 ];
 
 /// Calls of a worker until its last module is mapped, and of a sealed one within bounds or not at
@@ -116,12 +120,12 @@ pub(super) const LOADING: &[Rule] = &[
     allow_if(
         libc::SYS_mmap,
         &[Is(2, READ_ONLY), IsBut(3, PRIVATE_OPTIONS, PRIVATE)],
-        "memory of guests, not written; then only there",
+        "read-only memory of guests; once sealed, only in their range",
     ),
     allow_if(
         libc::SYS_mmap,
         &[Is(2, NO_ACCESS), IsBut(3, PRIVATE_OPTIONS, PRIVATE)],
-        "address space for guests; then only there",
+        "address space for guests; once sealed, only in their range",
     ),
     allow_if(
         libc::SYS_mmap,
@@ -130,7 +134,7 @@ pub(super) const LOADING: &[Rule] = &[
             Is(3, INPUT_MAPPING[1] as u32),
             Is(5, INPUT_MAPPING[2] as u32),
         ],
-        "a task's input, from its file over its guest's memory and nothing else",
+        "a task's input, from its file over its guest's memory only",
     ),
     allow_if(
         libc::SYS_mprotect,
@@ -140,17 +144,17 @@ pub(super) const LOADING: &[Rule] = &[
     allow_if(
         libc::SYS_mprotect,
         &[Is(2, NO_ACCESS)],
-        "memory that a guest had grown; then only there",
+        "memory that a guest had grown; once sealed, only in their range",
     ),
     allow_if(
         libc::SYS_mremap,
         &[Is(3, MREMAP_MAYMOVE as u32)],
-        "the allocator's large blocks; then it does not exist",
+        "the allocator's large blocks; refused once sealed",
     ),
     allow_if(
         libc::SYS_prlimit64,
         &[Is(0, 0), Is(1, libc::RLIMIT_AS)],
-        "its own address space, limited to what is mapped; until the second filter is on",
+        "limiting its own address space to what is mapped; until the second filter is on",
     ),
     allow_if(
         libc::SYS_seccomp,
@@ -169,7 +173,7 @@ pub(super) const COMPILER: &[Rule] = &[
     allow_if(libc::SYS_prlimit64, &[Is(0, 0), Is(1, libc::RLIMIT_FSIZE)], LOWERED),
 ];
 
-const LOWERED: &str = "its own limits, lowered to what the request says";
+const LOWERED: &str = "lowering its own limits to those of the request";
 
 /// What guests do in a directory that was granted; where it is, Landlock decides. What they do with a
 /// file that is open stands here whatever was granted: one that is open for reading alone answers
@@ -177,22 +181,22 @@ const LOWERED: &str = "its own limits, lowered to what the request says";
 pub(super) const READING_FILES: &[Rule] = &[
     allow(libc::SYS_openat, "files"),
     allow(libc::SYS_openat2, "files, without leaving a directory"),
-    allow(libc::SYS_newfstatat, "what is known of a file"),
-    allow(libc::SYS_statx, "what is known of a file"),
-    allow(libc::SYS_fstatfs, "what is known of a file system"),
+    allow(libc::SYS_newfstatat, "metadata of a file"),
+    allow(libc::SYS_statx, "metadata of a file"),
+    allow(libc::SYS_fstatfs, "metadata of a file system"),
     allow(libc::SYS_getdents64, "directories"),
     // When anything on the machine is renamed, the kernel may refuse to follow a path at once; then it
     // is followed step by step.
-    allow(libc::SYS_faccessat2, "whether a directory on the way may be entered"),
+    allow(libc::SYS_faccessat2, "access to a directory on a path"),
     allow(libc::SYS_readlinkat, "symbolic links"),
     #[cfg(target_arch = "x86_64")]
     allow(libc::SYS_readlink, "symbolic links"),
-    allow(libc::SYS_lseek, "places in files"),
+    allow(libc::SYS_lseek, "positions in files"),
     allow(libc::SYS_preadv, "files"),
     allow(libc::SYS_preadv2, "files"),
     allow(libc::SYS_fadvise64, "advice about files"),
     allow(libc::SYS_pwritev, "files"),
-    allow(libc::SYS_pwritev2, "the ends of files"),
+    allow(libc::SYS_pwritev2, "appending to files"),
     allow(libc::SYS_ftruncate, "files"),
     allow(libc::SYS_fallocate, "files"),
     allow(libc::SYS_fsync, "files"),
@@ -201,7 +205,7 @@ pub(super) const READING_FILES: &[Rule] = &[
     allow_if(
         libc::SYS_prlimit64,
         &[Is(0, 0), Is(1, libc::RLIMIT_NOFILE)],
-        "descriptors that are kept from guests",
+        "hiding descriptors from guests",
     ),
     allow_if(libc::SYS_fcntl, &[Is(1, F_SETFL as u32)], "a file's flags"),
 ];

@@ -46,10 +46,10 @@ const NO_WAIT: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 pub(super) const TEMPLATE: &[Rule] = &[
     allow_if(libc::SYS_clone, &[Is(0, option(CLONE_FLAGS))], "a worker"),
     allow_if(libc::SYS_clone, &[Is(0, option(THREAD_FLAGS))], "the alarm's thread"),
-    allow_if(libc::SYS_sendmsg, &[Is(2, option(NO_WAIT))], "the descriptor of a worker"),
-    allow(libc::SYS_set_robust_list, "a thread's beginning"),
-    allow(libc::SYS_rseq, "a thread's beginning"),
-    allow(libc::SYS_sched_getaffinity, "a thread's beginning"),
+    allow_if(libc::SYS_sendmsg, &[Is(2, option(NO_WAIT))], "the pidfd of a worker"),
+    allow(libc::SYS_set_robust_list, "a thread's start"),
+    allow(libc::SYS_rseq, "a thread's start"),
+    allow(libc::SYS_sched_getaffinity, "a thread's start"),
     allow_if(
         libc::SYS_mmap,
         &[Is(2, COUNTED), Is(3, option(MAP_SHARED))],
@@ -70,18 +70,33 @@ pub(super) const TEMPLATE: &[Rule] = &[
     allow(libc::SYS_poll, "whether its host lives"),
     allow(libc::SYS_setsid, "its own session"),
     allow_if(libc::SYS_getsid, &[Is(0, 0)], "its own session"),
-    allow_if(libc::SYS_rt_sigaction, &[Is(0, SIGSETXID)], "a thread's beginning"),
-    allow_if(libc::SYS_rt_sigaction, &[Is(0, option(libc::SIGABRT))], "signals of a first process"),
-    allow_if(libc::SYS_rt_sigaction, &[Is(0, option(libc::SIGXCPU))], "signals of a first process"),
-    allow_if(libc::SYS_rt_sigaction, &[Is(0, option(libc::SIGXFSZ))], "signals of a first process"),
-    allow_if(libc::SYS_rt_sigaction, &[Is(0, option(libc::SIGSYS))], "naming a refused call"),
+    allow_if(libc::SYS_rt_sigaction, &[Is(0, SIGSETXID)], "a thread's start"),
+    allow_if(
+        libc::SYS_rt_sigaction,
+        &[Is(0, option(libc::SIGABRT))],
+        "signals of the first \
+         process of a namespace",
+    ),
+    allow_if(
+        libc::SYS_rt_sigaction,
+        &[Is(0, option(libc::SIGXCPU))],
+        "signals of the first \
+         process of a namespace",
+    ),
+    allow_if(
+        libc::SYS_rt_sigaction,
+        &[Is(0, option(libc::SIGXFSZ))],
+        "signals of the first \
+         process of a namespace",
+    ),
+    allow_if(libc::SYS_rt_sigaction, &[Is(0, option(libc::SIGSYS))], "reporting a refused call"),
     allow_if(libc::SYS_prctl, &[Is(0, option(libc::PR_SET_NAME))], "its own name"),
     allow_if(
         libc::SYS_prctl,
         &[Is(0, option(libc::PR_SET_PDEATHSIG)), Is(1, option(libc::SIGKILL))],
-        "death with its host",
+        "ending with its host",
     ),
-    allow_if(libc::SYS_prctl, &[Is(0, option(libc::PR_GET_PDEATHSIG))], "death with its host"),
+    allow_if(libc::SYS_prctl, &[Is(0, option(libc::PR_GET_PDEATHSIG))], "ending with its host"),
     allow_if(libc::SYS_prctl, &[Is(0, option(libc::PR_SET_DUMPABLE)), Is(1, 0)], "a layer"),
     allow_if(libc::SYS_prctl, &[Is(0, option(libc::PR_GET_DUMPABLE))], "a report"),
     allow_if(libc::SYS_prctl, &[Is(0, option(libc::PR_GET_NO_NEW_PRIVS))], "a report"),
