@@ -45,7 +45,7 @@ impl Mapping {
     /// Makes memory of `bytes` bytes, all zero.
     ///
     /// # Errors
-    /// [`MappingError::Io`] where memory files or mappings is not available.
+    /// [`MappingError::Io`] if memory files or mappings are not available.
     pub(crate) fn create(name: &str, bytes: usize) -> Result<Self, MappingError> {
         Self::create_sealed(name, bytes, RESIZE | SealFlags::SEAL)
     }

@@ -64,7 +64,7 @@ impl StatusPage {
     /// Makes a page for one worker.
     ///
     /// # Errors
-    /// [`MappingError::Io`] where memory files or mappings is not available.
+    /// [`MappingError::Io`] if memory files or mappings are not available.
     pub fn create() -> Result<Self, MappingError> {
         Mapping::create("stockade-status", PAGE_BYTES).map(Self)
     }

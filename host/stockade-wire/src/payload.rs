@@ -48,7 +48,7 @@ impl SharedMemory {
     /// Makes memory of `bytes` bytes, all zero. It takes room as it is written.
     ///
     /// # Errors
-    /// [`MappingError::Io`] where memory files, descriptors or mappings is not available.
+    /// [`MappingError::Io`] if memory files, descriptors or mappings are not available.
     pub fn create(bytes: usize) -> Result<Self, MappingError> {
         let pages = bytes.max(1).checked_next_multiple_of(rustix::param::page_size());
         let file_bytes = pages.ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;

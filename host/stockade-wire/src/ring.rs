@@ -61,7 +61,7 @@ impl Rings {
     /// Makes empty rings for one worker.
     ///
     /// # Errors
-    /// [`MappingError::Io`] where memory files or mappings is not available.
+    /// [`MappingError::Io`] if memory files or mappings are not available.
     pub fn create() -> Result<Self, MappingError> {
         Ok(Self(Arc::new(Mapping::create("stockade-rings", BYTES)?)))
     }
