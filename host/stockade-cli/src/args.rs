@@ -470,6 +470,7 @@ Examples:
 ";
 
 /// Show what this machine supports: the layers that confine a worker, and what makes it fast
+///
 /// Starts one worker and one compiler, which lock themselves down as all others do, and shows the
 /// state of each layer, with advice on how to improve it.
 #[derive(Debug, Args)]

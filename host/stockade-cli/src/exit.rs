@@ -1,6 +1,7 @@
 //! Exit codes: one for each thing that a script would tell apart.
 
 /// How the command ends.
+///
 /// The numbers from 64 are those of `sysexits.h` for the same case, if it has one. A guest's exit
 /// code can be any number: only `stockade run` of a command module returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,6 +21,7 @@ use stockade_wire::{FrozenMemory, SharedMemory};
 pub(crate) const BUFFER_BYTES_MAX: usize = 1 << 30;
 
 /// Memory for large inputs and results, which a task reads and changes in place: nothing is copied.
+///
 /// It is passed as the only argument of a task and comes back as its result; in between it is part
 /// of the guest's memory. If the guest's function takes `&mut [u8]`, the buffer then has the
 /// changes. A task that takes `&[u8]` may return another result;
@@ -45,6 +46,7 @@ pub(crate) const BUFFER_BYTES_MAX: usize = 1 << 30;
 /// ```
 ///
 /// # What a task leaves behind
+///
 /// The memory is shared with each worker that had it. A worker under its guest's control may keep
 /// it, and read and change later contents at any moment. So use a buffer only with pools of one
 /// domain of trust. Its contents can only be copied or read as atomics; before you check and trust

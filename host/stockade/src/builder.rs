@@ -288,6 +288,7 @@ impl PoolBuilder {
     /// that uses a feature that is off is refused, and the error names the feature. WebAssembly 2.0
     /// is always on, threads are always off. Default: all but [`Feature::Gc`](crate::Feature::Gc)
     /// and [`Feature::Atomics`](crate::Feature::Atomics).
+    ///
     /// Each feature that is off removes a part of the engine from the attack surface; see the
     /// threat model.
     ///
@@ -337,6 +338,7 @@ impl PoolBuilder {
     /// [`TaskReport::coredump`]. Reaching a limit on memory, output or fuel, or on time if
     /// `interruptible`, is a trap too. Errors that the guest returns, exits, and deaths of workers
     /// leave none. `None` keeps none, at no cost. Default: `None`.
+    ///
     /// A dump contains the task's data. It stays in this process's memory, up to
     /// [`bytes_max`](Coredumps::bytes_max), as long as the task's handle or its report lives. The
     /// time to make it counts as the task's; a dump that would overrun the deadline is truncated.
@@ -363,6 +365,7 @@ impl PoolBuilder {
     /// Records metrics of the pool through the [`metrics`](https://docs.rs/metrics) facade, with
     /// the names and units of [`METRICS`](crate::METRICS). Gauges need [`Pool::sample_metrics`].
     /// Default: no metrics, at no cost.
+    ///
     /// For a Prometheus endpoint install the recorder of `metrics-exporter-prometheus`.
     /// `host/stockade/watching` in the repository has example programs for Prometheus and for
     /// OpenTelemetry:

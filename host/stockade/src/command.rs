@@ -17,9 +17,11 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 ///
 /// It begins in the module's own entry, the export `""` or else `_start`, unless
 /// [`entry`](Self::entry) names another, and ends where that returns or the program exits.
+///
 /// It implements [`Arguments`]: pass it to [`Pool::submit_command`](crate::Pool::submit_command),
 /// to [`Pool::map_command`](crate::Pool::map_command) for many runs, and to all other methods that
 /// take arguments.
+///
 /// By default everything is empty: no arguments beyond the program's name, no environment beyond
 /// the pool's grants, stdin at its end. Stdout and stderr are captured up to `Limits::stdio_bytes`.
 ///

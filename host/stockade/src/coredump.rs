@@ -4,9 +4,11 @@
 //! WorkerMessage::Dumped … ─► Incoming, one a worker ─ Finished, and it failed ─► Coredump ─► TaskReport
 //!                                                                                  └─ save ─► FILE
 //! ```
+//!
 //! A dump comes from a worker that may be hostile, and may have the maximum length. It arrives in
 //! several messages and stays in these pieces, so it costs no copy, and no file is written under
 //! the pool's lock. It is never parsed here.
+//!
 //! Invariant: a worker has at most one dump here, no longer than requested.
 
 use std::fmt;
@@ -20,6 +22,7 @@ use crate::private_file;
 
 /// A core dump of a guest that trapped: its functions, memory and globals, as a WebAssembly file
 /// for debuggers ([Coredump.md] of the tool conventions).
+///
 /// It comes from the task's worker, which may be under its guest's control: open it only with tools
 /// that tolerate hostile files. It contains the task's data. See
 /// [`PoolBuilder::coredumps`](crate::PoolBuilder::coredumps).

@@ -1,6 +1,7 @@
 //! Errors, one type for each question a caller asks: could the pool be built ([`BuildError`]), was
 //! the task accepted ([`SubmitError`]), how did it end ([`TaskError`]), what broke the pool
 //! ([`BrokenError`])?
+//!
 //! Callers match on variants; the texts are for people. Text from a guest or its module is escaped
 //! in messages, and unchanged in fields.
 

@@ -144,6 +144,7 @@ impl<T: TaskResult> Function<T> {
     /// the fastest way for many numbers. The function must have one parameter and one result that
     /// are numbers: `i32` and `u32` are WebAssembly's `i32`, `i64` and `u64` its `i64`. Floats keep
     /// their bits, also those of a NaN. Blocks until all items have ended, or one has failed.
+    ///
     /// The slice is sent to the workers in pieces. The first pieces are single items. Later ones
     /// are sized to take about 2 ms by the time of earlier pieces, at most 256 KiB of items or
     /// results, and get smaller towards the end. With
@@ -160,6 +161,7 @@ impl<T: TaskResult> Function<T> {
     /// - A retry, after its worker was lost, starts again with its first item.
     /// - In a full pool it waits like [`submit`](Self::submit), if no other piece of this slice is
     ///   under way.
+    ///
     /// Output, logs, emitted items and progress of the calls are dropped.
     ///
     /// # Errors

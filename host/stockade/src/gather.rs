@@ -1,4 +1,5 @@
 //! Several tasks at once: waiting for all, collecting their results, taking them as they end.
+//!
 //! Every wait here takes a timeout, or `None` for none; when it passes, the tasks go on.
 
 use std::borrow::Borrow;

@@ -32,6 +32,7 @@
 //! ```
 //!
 //! # Modules and targets
+//!
 //! A module is compiled to `wasm32-wasip1` from any language. A *target* is what can be called in
 //! it:
 //!
@@ -45,6 +46,7 @@
 //! one pool may share worker processes, so a pool is one domain of trust: two tenants, two pools.
 //!
 //! # Instances
+//!
 //! With [`Instances::PerTask`], the default, every task starts from the same state and leaves
 //! nothing behind. An initializer then runs once, and its effect is part of that state, at no cost
 //! per task. With [`Instances::PerWorker`] an instance lives as long as its worker and keeps its
@@ -72,6 +74,7 @@
 //! full.
 //!
 //! # Large data
+//!
 //! A [`SharedBuffer`] is lent to a task and comes back with its result: it is part of the guest's
 //! memory, so nothing is copied. [`Bytes`] are copied once on the way to the guest, and results of
 //! [`Pool::run`] and of maps once on the way back.
@@ -91,12 +94,15 @@
 //! the pool's program, even if it is killed. [`Pool::join`] empties a pool, [`Pool::drain`],
 //! [`Pool::shutdown`] and [`Pool::kill`] end it; a module whose tasks kill worker after worker is
 //! put under [`Quarantine`]. [`Pool::test`] checks that all of it works on this machine.
+//!
 //! A module is compiled whenever a pool is built, unless [`PoolBuilder::cache`] names a [`Cache`]
 //! of compiled modules; an entry that was changed is not used.
+//!
 //! This crate neither parses WebAssembly nor links an engine: modules are compiled in processes of
 //! their own, and every byte that comes back from a worker is checked.
 //!
 //! # Seeing inside
+//!
 //! The library emits [`tracing`](https://docs.rs/tracing) data: a span for each task, within the
 //! span that submits it, and events of workers and pools, under the targets `stockade::task`,
 //! `stockade::worker`, `stockade::compile` and `stockade::pool`. Without a subscriber this costs
@@ -110,6 +116,7 @@
 //! [`Recording`] can be run again.
 //!
 //! # What confines a worker
+//!
 //! Workers and compilers lock themselves down before they read hostile input: with a seccomp
 //! filter, [Landlock](Layer::Landlock), namespaces and more, each layer if the machine supports it.
 //! [`Pool::lockdown`] returns the state of each layer; [`PoolBuilder::lockdown`] with

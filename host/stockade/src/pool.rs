@@ -5,8 +5,10 @@
 //!                    │        └─► Shared, commands to the driver, callbacks
 //!                    └─► blueprint, counters, the pool's threads
 //! ```
+//!
 //! Invariant: only `Pool`s hold the [`Core`], so the last of them ends it. Handles have a link to
 //! it that does not keep it alive.
+//!
 //! Deliberately absent: submission, which is in `submit`.
 
 use std::path::{Path, PathBuf};
@@ -418,8 +420,10 @@ impl Pool {
     /// Shuts the pool down: cancels pending tasks, waits for running ones within their wall times,
     /// runs finalizers, and waits for callbacks. Returns false if a shutdown had already begun, and
     /// waits for it too.
+    ///
     /// It always returns: after the wall time and the grace period, running tasks are killed, and a
     /// callback that still blocks is abandoned.
+    ///
     /// A waker or a subscriber of `tracing` may run on one of a pool's own threads, which cannot
     /// wait for their own end. There, all methods that end a pool, and the drop of the last `Pool`,
     /// only begin the shutdown; a thread named after the pool completes it.

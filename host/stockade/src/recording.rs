@@ -5,9 +5,11 @@
 //!                                                                │
 //!     same or not ◄─ compare ◄─ TaskHandle ◄─ submit ◄─ Pool ◄─ builder
 //! ```
+//!
 //! Invariant: a recording from elsewhere can do no more than an untrusted module within a pool's
 //! limits. It names the directories that the task was granted, and the user who replays it grants
 //! them or not.
+//!
 //! Deliberately absent: the contents of granted directories.
 
 mod ending;
@@ -33,6 +35,7 @@ use crate::{Command, Hook, Pool, PoolBuilder, SubmitError, TaskError, TaskHandle
 pub use ending::RecordedEnd;
 
 /// One task with its module, arguments, limits, seed, and outcome.
+///
 /// It has the module and the arguments unencrypted: treat it as confidential as these.
 ///
 /// ```no_run

@@ -106,6 +106,7 @@ impl Pool {
     /// Submits several tasks of one function that are sent to a worker together, like a chunk of a
     /// [`map`](Self::map): each still gets an instance and an outcome of its own. Inputs of 31 KiB
     /// and more, buffers and commands are sent separately. Blocks as [`submit`](Self::submit).
+    ///
     /// Returns for each of `items`, in order, its handle or the error of its submission.
     pub fn submit_together<T: TaskResult, A: Arguments>(
         &self,

@@ -1,4 +1,5 @@
 //! Tasks as callers see them: the handle, its outcome, and how a result is decoded.
+//!
 //! Deliberately absent: a task's state, which its cell owns.
 
 use std::borrow::Cow;
@@ -124,6 +125,7 @@ impl TaskResult for SharedBuffer {
 const LONG_BYTES: usize = 64 << 10;
 
 /// A submitted task, whose result becomes a `T`.
+///
 /// Dropping the handle neither cancels nor blocks, and a clone is the same task. It is also a
 /// future, on any executor, that is ready when the task has ended.
 ///
@@ -259,6 +261,7 @@ impl<T> TaskHandle<T> {
 /// Waiting for the task, and cancelling it.
 impl<T: TaskResult> TaskHandle<T> {
     /// Blocks until the task has ended, and decodes its result.
+    ///
     /// If the module's manifest names the result's type, a number is converted to the caller's type
     /// if its value stays the same: a `u64` in the range of a `u32` becomes a `u32`.
     ///
@@ -326,6 +329,7 @@ impl<T: TaskResult> TaskHandle<T> {
     }
 
     /// Calls `callback` with this task after it has ended, or at once if it has.
+    ///
     /// It runs exactly once, on a thread of the pool, after callbacks of this task that were added
     /// before. A callback that panics or blocks delays only callbacks after it. The pool's shutdown
     /// waits for callbacks, with a limit.

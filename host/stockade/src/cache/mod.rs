@@ -5,6 +5,7 @@
 //! Preparation ─►                 ├─► Directory::read: copied and verified, sealed ─► fits? ─► artefact
 //!                                └─► Compiler (a process) ─► artefact ─► Directory::write
 //! ```
+//!
 //! An artefact is native code: an attacker who plants one is past the sandbox. So an entry is used
 //! only if its MAC is right, keyed with a [`Secret`](entry::Secret) that is kept elsewhere.
 //!
@@ -87,6 +88,7 @@ const BYTES_MAX_DEFAULT: u64 = 1 << 30;
 /// The directory must belong to this process's user, have mode 0700, and not be a symbolic link;
 /// the key file likewise with mode 0600, in a folder that only its owner may write. Both are
 /// created if missing. Otherwise [`build`](crate::PoolBuilder::build) fails.
+///
 /// An entry is used only if its MAC is right, which nobody can make without the key. An entry that
 /// was changed, truncated, linked or moved from elsewhere, or that belongs to another user, is not
 /// used: its module is compiled again, the entry is replaced, and a `tracing` event at the level
