@@ -2,8 +2,7 @@
 //!
 //! | sent by the worker | allowed | renewed by |
 //! |---|---|---|
-//! | bells without a message | [`VAIN_BELLS_MAX`] reads of its socket | each message allows one
-//! more |
+//! | bells without a message | [`VAIN_BELLS_MAX`] reads of its socket | each message allows one more |
 //! | a frame in small pieces | as many reads as its maximum length needs | the message |
 //! | items of a hook, which are dropped | a task's limit for its output | an answer, or `Close` |
 //!

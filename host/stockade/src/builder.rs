@@ -190,8 +190,8 @@ impl PoolBuilder {
     /// ```no_run
     /// use stockade::{Pool, UnknownImports};
     ///
-    /// Only a task that calls one ends. let pool =
-    /// Pool::builder().module("tool.wasm").unknown_imports(UnknownImports::Trap).build()?;
+    /// // Only a task that calls one ends.
+    /// let pool = Pool::builder().module("tool.wasm").unknown_imports(UnknownImports::Trap).build()?;
     /// # Ok::<(), stockade::BuildError>(())
     /// ```
     #[must_use]

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! callers ──tell──► requests ─┐
-//! workers ──bells──────────────┼──► turn: the driver, by the thread that has its lock ──► wakers,
-//! after it clock ────timer─────────────┘
+//! workers ──bells─────────────┼──► turn: the driver, by the thread that has its lock ──► wakers, after it
+//! clock ────timer─────────────┘
 //!
-//! the pool's own thread: waits on the poller, always a caller that waits for a result: waits on
-//! the poller too, if no other does, and so is woken first
+//! the pool's own thread: waits on the poller, always
+//! a caller that waits for a result: waits on the poller too, if no other does, and so is woken first
 //! ```
 //!
 //! There is one driver and a lock around it, and no thread that it belongs to. Who has something to

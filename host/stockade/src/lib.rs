@@ -5,9 +5,11 @@
 //! use stockade::{Limits, Pool, TaskError};
 //!
 //! # std::env::set_current_dir("../../target/wasm32-wasip1/guest")?;
-//! // An untrusted module, and the limits of each of its tasks. let pool = Pool::builder()
-//! .module("wordcount.wasm") .max_workers(2)
-//! .limits(Limits::default().wall_time(Duration::from_secs(5)).memory_bytes(64 << 20))
+//! // An untrusted module, and the limits of each of its tasks.
+//! let pool = Pool::builder()
+//!     .module("wordcount.wasm")
+//!     .max_workers(2)
+//!     .limits(Limits::default().wall_time(Duration::from_secs(5)).memory_bytes(64 << 20))
 //! #   .worker_program(stockade::WorkerProgram::Path("../../debug/stockade-worker".into()))
 //!     .build()?;
 //!
@@ -15,17 +17,19 @@
 //! let words: u64 = pool.run("word_count", ("to be or not to be",))?;
 //! assert_eq!(words, 6);
 //!
-//! // A task in the background, and its report. let handle = pool.submit::<Vec<(String,
-//! u64)>>("top_words", ("a b a", 1))?; assert_eq!(handle.result()?, [("a".to_string(), 2)]);
+//! // A task in the background, and its report.
+//! let handle = pool.submit::<Vec<(String, u64)>>("top_words", ("a b a", 1))?;
+//! assert_eq!(handle.result()?, [("a".to_string(), 2)]);
 //! println!("took {:?}, {} bytes", handle.report().wall_time, handle.report().memory_peak_bytes);
 //!
-//! // Many tasks, lazily and in order; a failed item does not end the map. let lines = ["whether
-//! 'tis nobler", "in the mind to suffer"]; let counts: Vec<u64> = pool.map("word_count",
-//! lines).collect::<Result<_, _>>()?; assert_eq!(counts, [3, 5]);
+//! // Many tasks, lazily and in order; a failed item does not end the map.
+//! let lines = ["whether 'tis nobler", "in the mind to suffer"];
+//! let counts: Vec<u64> = pool.map("word_count", lines).collect::<Result<_, _>>()?;
+//! assert_eq!(counts, [3, 5]);
 //!
-//! // A caller's mistake is an error before anything runs. let refused =
-//! pool.run::<u64>("word_cuont", ("",)).unwrap_err(); assert!(refused.to_string().contains("did you
-//! mean `word_count`?"));
+//! // A caller's mistake is an error before anything runs.
+//! let refused = pool.run::<u64>("word_cuont", ("",)).unwrap_err();
+//! assert!(refused.to_string().contains("did you mean `word_count`?"));
 //!
 //! pool.shutdown();
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -6,12 +6,9 @@
 //!
 //! | State | Shared between | Checked by |
 //! |---|---|---|
-//! | [`Semaphore`](crate::semaphore::Semaphore) | callers that wait for a permit, the driver that
-//! frees it | `semaphore::models` |
-//! | [`Completions`](crate::completions::Completions) | threads that end tasks, one follower of
-//! several | `completions::models` |
-//! | [`Callbacks`](crate::callbacks::Callbacks) | threads that end tasks, callback threads, a
-//! shutdown | `callbacks::models` |
+//! | [`Semaphore`](crate::semaphore::Semaphore) | callers that wait for a permit, the driver that frees it | `semaphore::models` |
+//! | [`Completions`](crate::completions::Completions) | threads that end tasks, one follower of several | `completions::models` |
+//! | [`Callbacks`](crate::callbacks::Callbacks) | threads that end tasks, callback threads, a shutdown | `callbacks::models` |
 //! | [`TaskCell`](crate::cell::TaskCell) | handles, the driver, and through its page the worker | `cell::models` |
 //! | [`Shared`](crate::shared::Shared) | callers, who shuts down, the driver | `shared::models` |
 //! | a slot of the status page | the host, the worker's process | loom, in `stockade-wire` |
