@@ -125,14 +125,14 @@ impl Json {
     /// Adds one by position.
     #[must_use]
     pub fn arg(mut self, value: Value) -> Self {
-        self.args.push(value.to_string());
+        self.args.push(json_of(&value));
         self
     }
 
     /// Adds one by name; a second of that name replaces the first.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>, value: Value) -> Self {
-        self.kwargs.insert(name.into(), value.to_string());
+        self.kwargs.insert(name.into(), json_of(&value));
         self
     }
 
@@ -173,10 +173,16 @@ impl Json {
     fn to_input(&self) -> Vec<u8> {
         let texts = self.args.iter().map(String::len).sum::<usize>()
             + self.kwargs.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>();
-        let commas_and_quotes = 8 * (self.args.len() + self.kwargs.len()) + 32;
-        let mut input = String::with_capacity(texts + commas_and_quotes);
+        const AROUND: usize = "{\"args\":[],\"kwargs\":{}}".len();
+        let commas = self.args.len().saturating_sub(1);
+        let commas_and_quotes = 8 * self.kwargs.len() + if self.cells { 16 } else { 0 };
+        // Exact for arguments by position, so that it needs no other place when it is done.
+        let mut input = String::with_capacity(AROUND + texts + commas + commas_and_quotes);
         input.push_str("{\"args\":[");
-        input.push_str(&self.args.join(","));
+        for (index, text) in self.args.iter().enumerate() {
+            input.push_str(if index == 0 { "" } else { "," });
+            input.push_str(text);
+        }
         input.push_str("],\"kwargs\":{");
         for (index, (name, text)) in self.kwargs.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
@@ -214,6 +220,12 @@ impl Json {
         }
         Ok(())
     }
+}
+
+/// A value as JSON text.
+fn json_of(value: &Value) -> String {
+    // With room from the beginning, which its `Display` has not. No value fails.
+    serde_json::to_string(value).unwrap_or_else(|_| value.to_string())
 }
 
 /// `text` without white space around it, where it is one JSON value. The check keeps no value and
