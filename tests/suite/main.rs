@@ -15,6 +15,7 @@ mod deterministic;
 mod docs;
 mod ending;
 mod features;
+mod feeding;
 mod handles;
 mod hooks;
 mod isolation;

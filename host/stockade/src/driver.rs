@@ -50,6 +50,8 @@ pub(crate) enum Request {
     CancelRunning(TaskId),
     /// None of these batches' tasks is to start: their map was cancelled.
     CancelMap(Vec<TaskRange>),
+    /// None of these tasks of a map's batches is to start.
+    CancelItems(Vec<TaskRange>),
     /// Start this many workers, or as many as there is work for; send their number to `started`.
     SpawnWorkers {
         request: RequestId,
@@ -314,6 +316,26 @@ impl Driver {
         }
     }
 
+    /// None of these tasks of a map's batch is to start: its consumer has cancelled them.
+    fn cancel_items(&mut self, tasks: TaskRange) {
+        let Some(key) = self.entries.key_of(tasks.first()) else { return };
+        let Some(Entry::Map(map)) = self.entries.get_mut(key) else { return };
+        let mut cancelled: Vec<_> =
+            map.unsent().into_iter().filter_map(|unsent| unsent.overlap(tasks)).collect();
+        for (worker, process) in &mut self.workers {
+            for revoked in process.revoke_items(key, tasks) {
+                let items = revoked.overlap(tasks);
+                // Those behind them in their batch will not start there either, and are queued again.
+                let (_, behind) = revoked.split_at(items.map_or(0, TaskRange::count));
+                cancelled.extend(items);
+                behind.into_iter().for_each(|behind| map.returned(behind, *worker));
+            }
+        }
+        for tasks in cancelled {
+            self.event(Event::Cancel(tasks));
+        }
+    }
+
     /// Tells the dispatcher what has happened; what it makes of that is performed later.
     fn event(&mut self, event: Event) {
         self.parts.dispatcher.handle_event(self.now, event);
@@ -328,6 +350,9 @@ impl Driver {
             Request::Cancel(task) => self.cancel(task),
             Request::CancelMap(batches) => {
                 batches.into_iter().for_each(|tasks| self.cancel_batch(tasks));
+            }
+            Request::CancelItems(ranges) => {
+                ranges.into_iter().for_each(|tasks| self.cancel_items(tasks));
             }
             Request::CancelRunning(task) => self.event(Event::CancelRunning(task)),
             Request::SpawnWorkers { request, count, started } => {

@@ -106,7 +106,7 @@ impl Entry {
         match self {
             Self::One(one) => one.cell.is_done(),
             Self::Several(several) => several.get(task).is_none_or(|one| one.cell.is_done()),
-            Self::Map(map) => map.is_cancelled(),
+            Self::Map(map) => map.is_cancelled(task),
         }
     }
 

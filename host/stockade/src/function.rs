@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::arguments::Arguments;
-use crate::map::{Map, MapAll, Singles, SliceItem, map_slice};
+use crate::map::{FedMap, Map, MapAll, Singles, SliceItem, map_slice};
 use crate::options::TaskOptions;
 use crate::spec::TaskSpec;
 use crate::target::Target;
@@ -128,6 +128,28 @@ impl<T: TaskResult> Function<T> {
         I: IntoIterator<Item = A>,
     {
         self.map_of(items.into_iter())
+    }
+
+    /// A map over items that are pushed as they come, rather than taken from an iterator, and whose
+    /// results are taken as they are ready.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = stockade::Pool::builder().module("tasks.wasm").build()?;
+    /// let mut counts = pool.function::<u64>("word_count")?.feed();
+    /// counts.push(("to be",))?;
+    /// counts.push(("or not to be",))?;
+    /// while counts.wait(None) {
+    ///     for (index, count) in counts.ready() {
+    ///         println!("{index}: {}", count?);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn feed(&self) -> FedMap<T> {
+        let (pool, target) = (self.pool.clone(), self.target.clone());
+        FedMap::of_function(pool, target, self.spec.clone(), self.options.clone())
     }
 
     /// Submits a task for every item of `items` at once, and returns the results in order, as

@@ -72,10 +72,10 @@
 //! A cancel is exact: if it returns true, the task's code never runs.
 //!
 //! [`Pool::map`] is lazy and bounded, [`Pool::map_all`] eager; both in order or as results
-//! complete, and as `futures` streams with the feature `stream`. [`Function::map_slice`] applies a
-//! function over numbers to a whole slice of them, as columns. [`PoolBuilder::max_pending_tasks`]
-//! bounds the queue, and [`WhenFull`] says what a submission does when it is
-//! full.
+//! complete, and as `futures` streams with the feature `stream`. Items of a [`FedMap`] are pushed as
+//! they come. [`Function::map_slice`] applies a function over numbers to a whole slice of them, as
+//! columns. [`PoolBuilder::max_pending_tasks`] bounds the queue, and [`WhenFull`] says what a
+//! submission does when it is full.
 //!
 //! # Large data
 //!
@@ -229,7 +229,7 @@ pub use lockdown::{LockdownError, PoolLockdown, lockdown};
 pub use machine::{MachineError, MachineFault};
 #[cfg(feature = "stream")]
 pub use map::MapStream;
-pub use map::{Map, MapAll, Singles, SliceItem};
+pub use map::{FedMap, Map, MapAll, PushError, Singles, SliceItem};
 #[cfg(feature = "metrics")]
 pub use meters::{METRICS, Metric, MetricKind, describe_metrics};
 pub use options::{TaskOptions, WhenFull};

@@ -79,7 +79,6 @@ impl Semaphore {
     }
 
     /// Wakes `waker` when there may be a permit: at once if there is one now.
-    #[cfg(feature = "stream")]
     pub(crate) fn wake_when_free(&self, waker: &Waker) {
         let mut inner = lock(&self.inner);
         if inner.taken < self.permits_max || inner.closed {

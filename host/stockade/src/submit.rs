@@ -18,7 +18,7 @@ use crate::entry::{
     Entry, MapEntry, MapSubmission, Permits, Several, TaskEntry, deadline_for_host,
 };
 use crate::inputs::Inputs;
-use crate::map::{Inbox, Map, MapAll, Singles};
+use crate::map::{FedMap, Inbox, Map, MapAll, Singles};
 use crate::options::{TaskOptions, WhenFull, check_tighter};
 use crate::payload::Payload;
 use crate::pool::{Blueprint, Core};
@@ -204,6 +204,12 @@ impl Pool {
         I: IntoIterator<Item = A>,
     {
         Map::new(self.clone(), target.into(), items.into_iter())
+    }
+
+    /// A map over items that are pushed as they come, as [`Function::feed`](crate::Function::feed). The
+    /// target is looked up with the first item; where there is none, each item has that error.
+    pub fn feed<T: TaskResult>(&self, target: impl Into<Target>) -> FedMap<T> {
+        FedMap::new(self.clone(), target.into())
     }
 
     /// Submits a task for every item of `items` at once, and returns the results in order.

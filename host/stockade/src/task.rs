@@ -41,8 +41,8 @@ pub enum Output {
     Exited(i32),
 }
 
-/// A type of task results: any that serde can deserialise, [`CommandOutput`], or the lent
-/// [`SharedBuffer`], which only the first caller gets.
+/// A type of task results: any that serde can deserialise, [`CommandOutput`], the lent
+/// [`SharedBuffer`], which only the first caller gets, or the undecoded [`Output`] itself.
 ///
 /// Sealed: no other type can implement it.
 pub trait TaskResult: Sized + sealed::Sealed {
@@ -64,6 +64,7 @@ mod sealed {
     pub trait Sealed {}
     impl<T: serde::de::DeserializeOwned> Sealed for T {}
     impl Sealed for crate::CommandOutput {}
+    impl Sealed for crate::Output {}
     impl Sealed for crate::SharedBuffer {}
 }
 
@@ -100,6 +101,12 @@ impl TaskResult for CommandOutput {
             }
             _ => Err(Undecodable::of_another_type("the target is not a command")),
         }
+    }
+}
+
+impl TaskResult for Output {
+    fn from_output(Ended { output, .. }: Ended<'_>) -> Result<Self, Undecodable> {
+        Ok(output.into_owned())
     }
 }
 

@@ -264,6 +264,20 @@ impl WorkerProcess {
         of_entry.filter_map(revoke).collect()
     }
 
+    /// Revokes those of these tasks of `entry` that it has and has not started. Returns all that will not
+    /// start, from such a task on: it is followed by those behind it in its batch.
+    pub(crate) fn revoke_items(&mut self, entry: EntryKey, tasks: TaskRange) -> Vec<TaskRange> {
+        let Self { sent, page, .. } = self;
+        let of_entry = sent.iter_mut().filter(|sent| sent.entry == entry);
+        let revoke = |batch: &mut SentBatch| {
+            // Their map has done so before, or does so now. No task behind them is revoked alone.
+            let mut concerned = batch.rest?.overlap(tasks)?.iter();
+            let first = concerned.find(|task| page.revoke(batch.place_of(*task)))?;
+            batch.cut(first)
+        };
+        of_entry.filter_map(revoke).collect()
+    }
+
     /// It sends a piece of a task's core dump. Returns false if it may not.
     pub(crate) fn dumps(
         &mut self,

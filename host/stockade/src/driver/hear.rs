@@ -13,7 +13,7 @@ use stockade_wire::frame::{Filled, FrameError};
 use stockade_wire::{Outcome, TaskId, TaskRange, WorkerId, WorkerMessage};
 
 use super::{BATCH_MAX, Driver, READ_STEPS, WORKER_STEPS_MAX};
-use crate::entry::{Answer, Entry};
+use crate::entry::Answer;
 use crate::supervisor::{Buried, Job};
 use crate::worker::FinishedTasks;
 use stockade_dispatcher::{EntryKey, Event, Hook};
@@ -344,12 +344,13 @@ impl Driver {
                 (true, false) => return self.event(Event::Misbehaved(worker)),
                 // By its caller, whose request is on its way.
                 (true, true) => {
-                    let is_map = matches!(entry, Entry::Map(_));
-                    let (task, behind) = if is_map { (Some(rest), None) } else { rest.split_at(1) };
+                    let is_done = |task: &TaskId| entry.is_done(*task);
+                    let done = rest.iter().take_while(is_done).count();
+                    let (done, behind) = rest.split_at(u32::try_from(done).unwrap_or(u32::MAX));
                     if let Some(behind) = behind {
                         entry.returned(behind, worker);
                     }
-                    task.into_iter().for_each(|tasks| self.event(Event::Cancel(tasks)));
+                    done.into_iter().for_each(|tasks| self.event(Event::Cancel(tasks)));
                 }
                 // It ended, and its worker is about to.
                 (false, _) => entry.returned(rest, worker),

@@ -131,8 +131,14 @@ impl MapEntry {
         self.given.tasks.contains(task)
     }
 
-    pub(super) fn is_cancelled(&self) -> bool {
-        self.given.inbox.is_cancelled()
+    /// Whether the item of a task that has not ended is cancelled.
+    pub(super) fn is_cancelled(&self, task: TaskId) -> bool {
+        self.given.inbox.has_cancelled(self.item_of(task))
+    }
+
+    /// The place of a task's item in the map.
+    fn item_of(&self, task: TaskId) -> usize {
+        self.given.index + self.given.tasks.index_of(task).unwrap_or_default() as usize
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -166,9 +172,8 @@ impl MapEntry {
         let first = tasks.first();
         let place = PageSlot { slot, first, index: 0 };
         let sent = Sent { page: page.clone(), place };
-        if !self.given.inbox.claim(tasks, worker, sent) {
-            return 0;
-        }
+        let claimed = self.given.inbox.claim(tasks, self.item_of(first), worker, sent);
+        let Some(tasks) = claimed else { return 0 };
         // Of an attempt before this.
         self.emitted.retain(|task, _| !tasks.contains(*task));
         let (page, ended) = (page.clone(), VecDeque::with_capacity(tasks.count() as usize));
@@ -223,7 +228,7 @@ impl MapEntry {
         }
     }
 
-    pub(super) fn returned(&mut self, tasks: TaskRange, worker: WorkerId) {
+    pub(crate) fn returned(&mut self, tasks: TaskRange, worker: WorkerId) {
         self.cut(tasks, |part| part.worker == worker);
     }
 
@@ -383,7 +388,7 @@ impl MapEntry {
         let running = part.and_then(|part| part.running).filter(|running| running.task == task);
         report.run(running.map(|running| age(running.started)), None);
         EndedItem {
-            index: self.given.index + self.given.tasks.index_of(task).unwrap_or_default() as usize,
+            index: self.item_of(task),
             task,
             completed: Completed::new(result, report),
             leftovers: None,

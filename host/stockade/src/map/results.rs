@@ -13,11 +13,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
-
-#[cfg(feature = "stream")]
-use std::task::{Context, Poll};
 
 use stockade_wire::TaskRange;
 
@@ -33,8 +32,8 @@ use crate::task::{Output, TaskHandle, TaskResult, decode};
 pub(super) struct Results<T: TaskResult> {
     link: Arc<Link>,
     inbox: Arc<Inbox>,
-    /// Batches of which not all has ended, in the order of their tasks, and how much of each.
-    batches: VecDeque<(TaskRange, u32)>,
+    /// Batches of which not all has ended, in the order of their tasks.
+    batches: VecDeque<Batch>,
     /// Items that are not given out.
     left: usize,
     is_ordered: bool,
@@ -54,6 +53,30 @@ pub(super) struct Results<T: TaskResult> {
 /// Batches that are kept although each of their items may have ended.
 const BATCHES_KEPT: usize = 64;
 
+/// A batch that was submitted.
+#[derive(Debug)]
+struct Batch {
+    tasks: TaskRange,
+    /// The place of its first item in the map.
+    index: usize,
+    /// How many of its items have not ended.
+    left: u32,
+}
+
+impl Batch {
+    fn items(&self) -> Range<usize> {
+        self.index..self.index + self.tasks.count() as usize
+    }
+
+    /// The tasks of those of these items that are in it.
+    fn tasks_of(&self, items: &Range<usize>) -> Option<TaskRange> {
+        let place =
+            |item: usize| u32::try_from(item.saturating_sub(self.index)).unwrap_or(u32::MAX);
+        let (before, _) = self.tasks.split_at(place(items.end));
+        before?.split_at(place(items.start)).1
+    }
+}
+
 /// What is known of items that follow each other.
 #[derive(Debug)]
 enum Group {
@@ -67,6 +90,23 @@ enum Next {
     /// The first item of the current group.
     Item,
     Failed(usize, RunError),
+}
+
+/// What has a map's wait return early.
+#[derive(Debug)]
+struct Notifier {
+    inbox: Arc<Inbox>,
+    link: Arc<Link>,
+}
+
+impl Wake for Notifier {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.inbox.notify(&self.link.event_loop);
+    }
 }
 
 /// The deadline came first.
@@ -120,10 +160,10 @@ impl<T: TaskResult> Results<T> {
         self.left == 0
     }
 
-    /// The next items were submitted as these tasks.
-    pub(super) fn submitted(&mut self, tasks: TaskRange) {
+    /// The next items, of which the first has this index, were submitted as these tasks.
+    pub(super) fn submitted(&mut self, tasks: TaskRange, index: usize) {
         self.left += tasks.count() as usize;
-        self.batches.push_back((tasks, tasks.count()));
+        self.batches.push_back(Batch { tasks, index, left: tasks.count() });
     }
 
     /// The item of this index was not submitted.
@@ -152,16 +192,16 @@ impl<T: TaskResult> Results<T> {
     fn take_in(&mut self) {
         for group in self.inbox.take_all() {
             let Some((first, count)) = group.span() else { continue };
-            let after = self.batches.partition_point(|(tasks, _)| tasks.first() <= first.task);
-            if let Some((_, left)) = after.checked_sub(1).and_then(|at| self.batches.get_mut(at)) {
-                *left = left.saturating_sub(count);
+            let after = self.batches.partition_point(|batch| batch.tasks.first() <= first.task);
+            if let Some(batch) = after.checked_sub(1).and_then(|at| self.batches.get_mut(at)) {
+                batch.left = batch.left.saturating_sub(count);
             }
             self.put(first.index, Group::Ended(group));
         }
-        while self.batches.pop_front_if(|(_, left)| *left == 0).is_some() {}
+        while self.batches.pop_front_if(|batch| batch.left == 0).is_some() {}
         // A slow item at the front keeps nothing of those behind it that have ended.
         if self.batches.len() > 2 * self.left + BATCHES_KEPT {
-            self.batches.retain(|(_, left)| *left > 0);
+            self.batches.retain(|batch| batch.left > 0);
         }
     }
 
@@ -224,6 +264,85 @@ impl<T: TaskResult> Results<T> {
             if !self.inbox.wait(&self.link.event_loop, deadline) {
                 return Err(TimedOut);
             }
+        }
+    }
+
+    /// The next result that can be given out without waiting for it, and the index of its item.
+    pub(super) fn next_ready(&mut self) -> Option<(usize, Result<T, RunError>)> {
+        let next = self.next_ready_known()?;
+        let index = match (&next, &self.current) {
+            (Next::Failed(index, _), _) => *index,
+            (Next::Item, group) => {
+                group.as_ref().and_then(|(group, given)| group.items.get(*given))?.index
+            }
+        };
+        Some((index, self.give_result(next)))
+    }
+
+    /// The next task that can be given out without waiting for it.
+    pub(super) fn next_ready_task(&mut self) -> Option<EndedTask<T>> {
+        let next = self.next_ready_known()?;
+        Some(self.give_task(next))
+    }
+
+    fn next_ready_known(&mut self) -> Option<Next> {
+        match self.next_known() {
+            Some(next) => Some(next),
+            None => {
+                self.take_in();
+                self.next_known()
+            }
+        }
+    }
+
+    /// Blocks until the next can be given out, somebody has notified, or `deadline` has come. Returns
+    /// whether the next can be given out.
+    pub(super) fn wait(&mut self, deadline: Option<Instant>) -> bool {
+        loop {
+            if self.has_next() {
+                return true;
+            }
+            if !self.inbox.wait(&self.link.event_loop, deadline) {
+                return false;
+            }
+            if self.inbox.take_notified() {
+                return self.has_next();
+            }
+        }
+    }
+
+    /// Has `wait` return early, from any thread.
+    pub(super) fn waker(&self) -> Waker {
+        Waker::from(Arc::new(Notifier { inbox: self.inbox.clone(), link: self.link.clone() }))
+    }
+
+    /// Whether the next can be given out; else wakes who polls once it may.
+    pub(super) fn poll_ready(&mut self, context: &Context<'_>) -> Poll<()> {
+        while !self.has_next() {
+            if !self.inbox.poll(context.waker()) {
+                return Poll::Pending;
+            }
+            self.inbox.take_notified();
+        }
+        Poll::Ready(())
+    }
+
+    /// How many items were submitted and have not ended.
+    pub(super) fn count_unfinished(&mut self) -> usize {
+        self.take_in();
+        self.batches.iter().map(|batch| batch.left as usize).sum()
+    }
+
+    /// Has none of these items start that has not. They end as cancelled.
+    pub(super) fn cancel_items(&mut self, items: &Range<usize>) {
+        self.take_in();
+        let live = self.batches.iter().filter(|batch| batch.left > 0);
+        let tasks: Vec<_> = live.clone().filter_map(|batch| batch.tasks_of(items)).collect();
+        if !tasks.is_empty() {
+            self.inbox.cancel_items(items, live.map(Batch::items));
+            // The pool may be gone: then nothing is left to be told.
+            let _ = self.link.tell(DriverRequest::CancelItems(tasks));
+            self.link.event_loop.settle();
         }
     }
 
@@ -330,7 +449,7 @@ impl<T: TaskResult> Results<T> {
         let batches: Vec<_> = mem::take(&mut self.batches).into_iter().collect();
         if !batches.is_empty() {
             self.inbox.cancel();
-            let batches = batches.into_iter().map(|(tasks, _)| tasks).collect();
+            let batches = batches.into_iter().map(|batch| batch.tasks).collect();
             // The pool may be gone: then nothing is left to be told.
             let _ = self.link.tell(DriverRequest::CancelMap(batches));
         }

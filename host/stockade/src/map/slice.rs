@@ -187,15 +187,16 @@ impl<A: SliceItem> Slice<'_, A> {
             core.check_column(self.spec, A::TYPE, T::TYPE)?;
             let end = self.cut + self.sizes.next(self.items.len() - self.cut);
             let piece = self.cut..end;
+            let index = results.given() + results.len();
             let batch = MapBatch {
                 inbox: Arc::<Inbox>::clone(results.inbox()),
                 spec: self.spec.clone(),
                 inputs: Inputs::one(self.payload::<T>(piece.clone())),
-                index: results.given() + results.len(),
+                index,
                 share: None,
                 permit,
             };
-            results.submitted(core.enqueue_batch(batch, self.options)?);
+            results.submitted(core.enqueue_batch(batch, self.options)?, index);
             self.cut = end;
             self.pieces.push_back(piece);
         }

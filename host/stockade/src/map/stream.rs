@@ -93,13 +93,13 @@ where
         this.map.begin();
         match this.map.fill(Patience::None) {
             Ok(Filled::Enough) => {}
-            Ok(Filled::NoRoom) if !this.map.results.is_empty() => {}
+            Ok(Filled::NoRoom) if !this.map.fed.results.is_empty() => {}
             Ok(Filled::NoRoom) => {
                 if this.is_due(this.map.deadline, context) {
                     let last = this.map.run_out();
                     return this.give(Some(Err(last)));
                 }
-                if let Some(room) = this.map.pool.core.link.shared.room() {
+                if let Some(room) = this.map.fed.pool.core.link.shared.room() {
                     room.wake_when_free(context.waker());
                 }
                 return Poll::Pending;
@@ -109,7 +109,7 @@ where
                 return this.give(Some(Err(last)));
             }
         }
-        if let Poll::Ready(ended) = this.map.results.poll_next(context) {
+        if let Poll::Ready(ended) = this.map.fed.results.poll_next(context) {
             return this.give(ended);
         }
         if this.is_due(this.map.deadline, context) {

@@ -50,7 +50,7 @@ fn drive(inbox: &Arc<Inbox>, event_loop: &Arc<EventLoop>) -> (bool, thread::Join
     let page = Arc::new(StatusPage::create().unwrap());
     page.offer(0, batch());
     let sent = Sent { page: page.clone(), place: place(0) };
-    let claimed = inbox.claim(batch(), WorkerId(1), sent);
+    let claimed = inbox.claim(batch(), 0, WorkerId(1), sent).is_some();
     let (inbox, event_loop) = (inbox.clone(), event_loop.clone());
     let worker = thread::spawn(move || {
         let spec = spec(&event_loop);
@@ -85,7 +85,7 @@ fn every_item_that_ends_is_taken_once_and_in_order() {
                 .eq(0..BATCH_TASKS as usize)
         );
         assert_eq!(worker.join().unwrap(), BATCH_TASKS);
-        assert!(!inbox.has_next());
+        assert!(!inbox.has_news());
     });
 }
 
@@ -108,12 +108,12 @@ fn no_item_starts_once_a_map_is_cancelled() {
             let page = Arc::new(StatusPage::create().unwrap());
             page.offer(0, batch());
             let sent = Sent { page, place: place(0) };
-            assert!(!inbox.claim(batch(), WorkerId(2), sent));
+            assert!(inbox.claim(batch(), 0, WorkerId(2), sent).is_none());
         }
         consumer.join().unwrap();
         let started = worker.join().unwrap();
         assert!(claimed || started == 0, "a batch that was not claimed has started");
-        assert!(!inbox.has_next(), "nobody takes what has ended");
+        assert!(!inbox.has_news(), "nobody takes what has ended");
     });
 }
 
