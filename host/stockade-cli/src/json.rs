@@ -16,10 +16,24 @@ use stockade_wire::Visibility;
 /// If `text` is not JSON.
 pub(crate) fn compact(text: &str) -> Result<String, serde_json::Error> {
     serde_json::from_str::<IgnoredAny>(text)?;
-    // Most results: nothing to leave out, and nothing to escape.
-    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(text.to_string());
-    }
+    Ok(if is_compact(text) { text.to_string() } else { compacted(text) })
+}
+
+/// As [`compact`], in place where nothing changes.
+///
+/// # Errors
+/// Where `text` is no JSON.
+pub(crate) fn into_compact(text: String) -> Result<String, serde_json::Error> {
+    serde_json::from_str::<IgnoredAny>(&text)?;
+    Ok(if is_compact(&text) { text } else { compacted(&text) })
+}
+
+/// Whether there is nothing to leave out, and nothing to escape, as in most results.
+fn is_compact(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn compacted(text: &str) -> String {
     let mut compacted = String::with_capacity(text.len());
     let (mut in_string, mut escaped) = (false, false);
     for c in text.chars() {
@@ -31,7 +45,7 @@ pub(crate) fn compact(text: &str) -> Result<String, serde_json::Error> {
         escaped = in_string && c == '\\' && !escaped;
         push(c, &mut compacted);
     }
-    Ok(compacted)
+    compacted
 }
 
 /// `text` as it is, where it is one JSON value, without white space around it.

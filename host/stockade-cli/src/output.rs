@@ -28,12 +28,23 @@ impl Written {
     pub(crate) fn from_output(output: Output) -> Result<Self, TaskError> {
         match output {
             Output::Encoded { codec: Codec::Raw, bytes } => Ok(Self::Bytes(bytes)),
-            Output::Encoded { bytes, .. } => json_line(&bytes).map(Self::Line),
+            Output::Encoded { bytes, .. } => owned_json_line(bytes).map(Self::Line),
             // The command lends no task anything.
             Output::InPlace => Err(TaskError::Decode("the result is nowhere".into())),
             Output::Scalars(scalars) => Ok(Self::Line(json::scalars(&scalars))),
             Output::Exited(code) => Ok(Self::Line(code.to_string())),
         }
+    }
+}
+
+/// As [`json_line`]; most results need no change, and so no copy.
+fn owned_json_line(bytes: Vec<u8>) -> Result<String, TaskError> {
+    match String::from_utf8(bytes) {
+        Ok(text) if !text.is_empty() => {
+            json::into_compact(text).map_err(|error| TaskError::Decode(error.to_string().into()))
+        }
+        Ok(_) => json_line(&[]),
+        Err(error) => json_line(error.as_bytes()),
     }
 }
 

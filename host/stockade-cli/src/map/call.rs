@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use stockade::{Bytes, Json, Pool, RecordError, Recording};
 
@@ -77,10 +78,7 @@ impl Reading {
             (_, Content::Row(_)) => return Err("the row has no header".into()),
         };
         let arguments = match self {
-            Self::Text => {
-                let json = serde_json::to_string(&text).map_err(|error| error.to_string())?;
-                Json::new().arg_json(json).map_err(|error| error.to_string())?
-            }
+            Self::Text => Json::new().arg(Value::String(text)),
             Self::JsonFile(floats) => {
                 let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
                 floats.check_at(0, text)?;

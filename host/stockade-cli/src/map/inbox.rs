@@ -2,24 +2,23 @@
 //!
 //! ```text
 //! input ── Outbox ─► items, end ─╮
-//! pool ──── Ended ─► slots ──────┼─► Inbox ─► Session, which takes all of it at once
-//! signals, reader of stdout ─────╯
+//! signals, reader of stdout ─────┴─► Inbox ─► Session, which takes all of it at once
+//!                                     ╰─ waker ─► the session's wait for results
 //! ```
 //!
 //! The session takes what is there under one lock, so that a busy map pays for no wake-up and no queue
-//! of its own per item. Only the input waits for room; what the pool and the signals tell never blocks.
+//! of its own per item. It sleeps where its results come, in [`Tasks`](super::tasks::Tasks), and is woken
+//! there for news. Only the input waits for room; what signals tell never blocks.
 //!
 //! Invariant: an item is handed over before the input is read again, so it never waits for the next
 //! one.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Wake, Waker};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 
 use super::item::Item;
-use super::order::Slot;
 use crate::exit::Exit;
 
 /// Items that the input hands over at once, and their bytes, at most.
@@ -36,8 +35,8 @@ pub(crate) type Read = io::Result<Item>;
 #[derive(Debug)]
 pub(crate) struct Inbox {
     inner: Mutex<Inner>,
-    /// Signals news that the session waits for.
-    told: Condvar,
+    /// Wakes the session, once there is one.
+    waker: OnceLock<Waker>,
     /// Signals room for items, or that the inbox is closed.
     room: Condvar,
     /// Items beyond which the input waits.
@@ -72,8 +71,6 @@ pub(crate) struct News {
     pub(crate) items: VecDeque<Read>,
     /// Whether no items follow.
     pub(crate) input_ended: bool,
-    /// Slots whose tasks have ended.
-    pub(crate) ended: Vec<Slot>,
     /// A signal asked for an end like this.
     pub(crate) interrupted: Option<Exit>,
     /// The reader of the output has gone.
@@ -84,10 +81,7 @@ impl News {
     /// Whether there is anything that a session wakes for.
     fn has_any(&self, wake_on: WakeOn) -> bool {
         let has_items = !self.items.is_empty() || self.input_ended;
-        !self.ended.is_empty()
-            || self.interrupted.is_some()
-            || self.reader_left
-            || (wake_on == WakeOn::All && has_items)
+        self.interrupted.is_some() || self.reader_left || (wake_on == WakeOn::All && has_items)
     }
 }
 
@@ -95,30 +89,33 @@ impl Inbox {
     /// An empty one, which holds at most `items_max` items and one batch more.
     pub(crate) fn new(items_max: usize) -> Arc<Self> {
         let inner = Mutex::default();
-        Arc::new(Self { inner, told: Condvar::new(), room: Condvar::new(), items_max })
+        Arc::new(Self { inner, waker: OnceLock::new(), room: Condvar::new(), items_max })
     }
 
-    /// Moves all news to `news`, items only with [`WakeOn::All`]. If there is none, blocks for at most
-    /// `patience`. Returns whether there was any.
-    pub(crate) fn take(&self, news: &mut News, wake_on: WakeOn, patience: Duration) -> bool {
+    /// From now on, `waker` wakes the session where it [falls asleep](Self::fall_asleep).
+    pub(crate) fn wake_with(&self, waker: Waker) {
+        let _ = self.waker.set(waker);
+    }
+
+    /// The session is about to sleep, unless there is news that it would wake for. Returns whether it may.
+    pub(crate) fn fall_asleep(&self, wake_on: WakeOn) -> bool {
         let mut inner = self.lock();
-        if !inner.news.has_any(wake_on) {
-            if patience.is_zero() {
-                return false;
-            }
-            inner.sleeps = Some(wake_on);
-            // No loop: after a spurious wake-up the session looks again by itself.
-            let waited = self.told.wait_timeout(inner, patience);
-            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
-            inner.sleeps = None;
-        }
+        let may = !inner.news.has_any(wake_on);
+        inner.sleeps = may.then_some(wake_on);
+        may
+    }
+
+    /// The session is awake, for whatever reason.
+    pub(crate) fn awake(&self) {
+        self.lock().sleeps = None;
+    }
+
+    /// Moves all news to `news`, items only with [`WakeOn::All`]. Never blocks. Returns whether there was
+    /// any.
+    pub(crate) fn take(&self, news: &mut News, wake_on: WakeOn) -> bool {
+        let mut inner = self.lock();
         let there = &mut inner.news;
         let any = there.has_any(wake_on);
-        if news.ended.is_empty() {
-            std::mem::swap(&mut news.ended, &mut there.ended);
-        } else {
-            news.ended.append(&mut there.ended);
-        }
         news.interrupted = news.interrupted.take().or(there.interrupted.take());
         news.reader_left |= std::mem::take(&mut there.reader_left);
         if wake_on == WakeOn::All {
@@ -136,11 +133,6 @@ impl Inbox {
         any
     }
 
-    /// Records that a task has ended. Takes the lock, and does not wait otherwise.
-    fn ended(&self, slot: Slot) {
-        self.tell(|news| news.ended.push(slot));
-    }
-
     /// A signal asks for an end like this. The first one counts.
     pub(crate) fn interrupted(&self, exit: Exit) {
         self.tell(|news| _ = news.interrupted.get_or_insert(exit));
@@ -149,11 +141,6 @@ impl Inbox {
     /// The reader of the output has gone.
     pub(crate) fn reader_left(&self) {
         self.tell(|news| news.reader_left = true);
-    }
-
-    /// Wakes for the end of the task in `slot`.
-    pub(crate) fn waker(self: &Arc<Self>, slot: Slot) -> Waker {
-        Waker::from(Arc::new(Ended { slot, inbox: self.clone() }))
     }
 
     /// Accepts no more items, so that the input stops.
@@ -174,7 +161,9 @@ impl Inbox {
         if inner.sleeps.is_some_and(|wake_on| inner.news.has_any(wake_on)) {
             inner.sleeps = None;
             drop(inner);
-            self.told.notify_one();
+            if let Some(waker) = self.waker.get() {
+                waker.wake_by_ref();
+            }
         }
     }
 
@@ -199,19 +188,6 @@ impl Inbox {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing that could panic is done under it.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Wakes a session for a task that has ended.
-#[derive(Debug)]
-struct Ended {
-    slot: Slot,
-    inbox: Arc<Inbox>,
-}
-
-impl Wake for Ended {
-    fn wake(self: Arc<Self>) {
-        self.inbox.ended(self.slot);
     }
 }
 
@@ -272,12 +248,31 @@ impl Drop for Outbox {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Wake;
+    use std::thread::{self, Thread};
+
     use super::super::item::{Content, Name};
-    use super::super::order::{By, Order};
     use super::*;
 
-    const AT_ONCE: Duration = Duration::ZERO;
-    const LONG: Duration = Duration::from_secs(600);
+    /// Wakes a thread that sleeps.
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    /// Sleeps until there is news, as a session does.
+    fn wait(inbox: &Inbox, news: &mut News, wake_on: WakeOn) {
+        inbox.wake_with(Waker::from(Arc::new(Unpark(thread::current()))));
+        while !inbox.take(news, wake_on) {
+            if inbox.fall_asleep(wake_on) {
+                thread::park();
+                inbox.awake();
+            }
+        }
+    }
 
     fn item(ordinal: u64, bytes: usize) -> Read {
         let content = Ok(Content::Text("x".repeat(bytes)));
@@ -292,24 +287,20 @@ mod tests {
     fn a_session_is_told_everything_at_once_and_items_only_where_it_has_room() {
         let inbox = Inbox::new(16);
         let mut news = News::default();
-        assert!(!inbox.take(&mut news, WakeOn::All, AT_ONCE));
+        assert!(!inbox.take(&mut news, WakeOn::All));
         let mut outbox = Outbox::new(inbox.clone());
         outbox.push(item(1, 1)).unwrap();
-        assert!(!inbox.take(&mut news, WakeOn::All, AT_ONCE), "it is not handed over");
+        assert!(!inbox.take(&mut news, WakeOn::All), "it is not handed over");
         assert!(outbox.hand_over());
         drop(outbox);
-        assert!(!inbox.take(&mut news, WakeOn::AllButItems, AT_ONCE));
+        assert!(!inbox.take(&mut news, WakeOn::AllButItems));
 
-        let mut order = Order::<()>::new(By::Completion);
-        let slot = order.open();
-        inbox.waker(slot).wake();
         inbox.interrupted(Exit::Interrupted);
         inbox.interrupted(Exit::Terminated);
-        assert!(inbox.take(&mut news, WakeOn::AllButItems, LONG));
-        assert_eq!(news.ended, [slot]);
+        assert!(inbox.take(&mut news, WakeOn::AllButItems));
         assert_eq!(news.interrupted, Some(Exit::Interrupted));
         assert!(news.items.is_empty() && !news.input_ended);
-        assert!(inbox.take(&mut news, WakeOn::All, LONG));
+        assert!(!inbox.fall_asleep(WakeOn::All) && inbox.take(&mut news, WakeOn::All));
         assert_eq!((ordinals(&mut news), news.input_ended), (vec![1], true));
     }
 
@@ -321,24 +312,23 @@ mod tests {
         for ordinal in 1..BATCH_ITEMS_MAX as u64 {
             outbox.push(item(ordinal, 1)).unwrap();
         }
-        assert!(!inbox.take(&mut news, WakeOn::All, AT_ONCE));
+        assert!(!inbox.take(&mut news, WakeOn::All));
         outbox.push(item(0, 1)).unwrap();
-        assert!(inbox.take(&mut news, WakeOn::All, AT_ONCE));
+        assert!(inbox.take(&mut news, WakeOn::All));
         assert_eq!(ordinals(&mut news).len(), BATCH_ITEMS_MAX);
         outbox.push(item(1, BATCH_BYTES_MAX)).unwrap();
-        assert!(inbox.take(&mut news, WakeOn::All, AT_ONCE));
+        assert!(inbox.take(&mut news, WakeOn::All));
     }
 
     #[test]
     fn the_input_waits_for_room_and_a_session_that_sleeps_for_items() {
         let inbox = Inbox::new(2);
         let mut outbox = Outbox::new(inbox.clone());
-        let input = std::thread::spawn(move || {
-            (1..=100).try_for_each(|ordinal| outbox.push(item(ordinal, 1)))
-        });
+        let input =
+            thread::spawn(move || (1..=100).try_for_each(|ordinal| outbox.push(item(ordinal, 1))));
         let (mut news, mut all) = (News::default(), Vec::new());
         while !news.input_ended {
-            inbox.take(&mut news, WakeOn::All, LONG);
+            wait(&inbox, &mut news, WakeOn::All);
             assert!(news.items.len() <= 2 + 2, "a batch is added where there is room for an item");
             all.append(&mut ordinals(&mut news));
         }
@@ -350,8 +340,8 @@ mod tests {
     fn an_input_that_waits_for_room_stops_where_nobody_takes_its_items() {
         let inbox = Inbox::new(1);
         let mut outbox = Outbox::new(inbox.clone());
-        let input = std::thread::spawn(move || (1..).try_for_each(|n| outbox.push(item(n, 1))));
-        inbox.take(&mut News::default(), WakeOn::All, LONG);
+        let input = thread::spawn(move || (1..).try_for_each(|n| outbox.push(item(n, 1))));
+        wait(&inbox, &mut News::default(), WakeOn::All);
         inbox.close();
         assert_eq!(input.join().unwrap(), Err(Closed));
     }

@@ -40,7 +40,6 @@ mod summary;
 mod tally;
 mod tasks;
 mod watch;
-mod window;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stockade::{Pool, SubmitError, TaskError};
+use stockade::{Pool, RunError, SubmitError, TaskError};
 
 use super::call::{Call, Reading};
 use super::inbox::{Inbox, News, WakeOn};
@@ -26,9 +26,8 @@ use super::sink::Sink;
 use super::state::MapState;
 use super::summary::{self, Summary};
 use super::tally::Tally;
-use super::tasks::{Label, Ready, Tasks};
+use super::tasks::{Ended, Label, Ready, Tasks};
 use super::watch::Watch;
-use super::window::Window;
 use crate::args::MapArgs;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -61,7 +60,8 @@ pub(crate) struct Session<'a> {
     /// News that was taken and is not handled yet.
     news: News,
     tasks: Tasks<'a>,
-    window: Window,
+    /// Those that have ended and are not handled yet.
+    ended: Vec<Ended>,
     bytes_held: usize,
     /// Records that wait for their turn, each with its weight.
     order: Order<(Record, u64)>,
@@ -94,16 +94,18 @@ impl<'a> Session<'a> {
         // Without order a gap means nothing, and without a state a map that ends in order is not gone
         // on with: all that was done is wanted then.
         let stops_at_gap = state.is_some() || args.sink.on_error == OnError::Stop;
+        let mut tasks = Tasks::new(pool, args);
+        inbox.wake_with(tasks.waker());
         let by = if args.unordered { By::Completion } else { By::Slots { stops_at_gap } };
         Self {
             pool,
             args,
             reading,
             writing,
-            tasks: Tasks::new(pool, args, inbox.clone()),
+            tasks,
+            ended: Vec::new(),
             inbox,
             news: News::default(),
-            window: Window::new(pool.max_workers(), args.chunk as usize, Instant::now()),
             bytes_held: 0,
             order: Order::new(by),
             stop: None,
@@ -189,7 +191,7 @@ impl<'a> Session<'a> {
             true => WakeOn::All,
             false => WakeOn::AllButItems,
         };
-        if self.inbox.take(&mut self.news, wake_on, Duration::ZERO) {
+        if self.inbox.take(&mut self.news, wake_on) || self.tasks.is_ready() {
             return Ok(());
         }
         if let Some(since) = self.unwritten {
@@ -197,25 +199,32 @@ impl<'a> Session<'a> {
                 0 => Duration::ZERO,
                 _ => HELD_MAX.saturating_sub(since.elapsed()),
             };
-            if !left.is_zero() && self.inbox.take(&mut self.news, wake_on, left) {
+            if !left.is_zero() && self.sleep(wake_on, left) {
                 return Ok(());
             }
             self.flush()?;
         }
         let due = self.state.as_ref().and_then(MapState::due).unwrap_or(Duration::MAX);
-        self.inbox.take(&mut self.news, wake_on, self.watch.patience().min(due));
+        self.sleep(wake_on, self.watch.patience().min(due));
         Ok(())
     }
 
-    fn has_room(&self) -> bool {
+    /// Sleeps until there is news or a result, for at most `patience`. Returns whether there is.
+    fn sleep(&mut self, wake_on: WakeOn, patience: Duration) -> bool {
+        let is_ready = self.inbox.fall_asleep(wake_on) && self.tasks.wait(patience);
+        self.inbox.awake();
+        self.inbox.take(&mut self.news, wake_on) || is_ready
+    }
+
+    fn has_room(&mut self) -> bool {
         self.stop.is_none()
-            && self.order.len() < self.window.items()
+            && self.order.len() < self.tasks.capacity()
             && self.bytes_held < BYTES_HELD_MAX
     }
 
     /// Whether more items should be taken: many at a time, which costs less than one by one.
-    fn wants_items(&self) -> bool {
-        self.has_room() && self.tasks.len() <= self.window.items() / 2
+    fn wants_items(&mut self) -> bool {
+        self.has_room() && self.tasks.len() <= self.tasks.capacity() / 2
     }
 
     /// Takes the items that are there, as far as there is room for them.
@@ -223,28 +232,29 @@ impl<'a> Session<'a> {
         if !self.wants_items() {
             return;
         }
-        let mut ready = Vec::new();
-        while self.has_room() {
+        let slots_max = self.tasks.capacity().min(self.order.len() + self.tasks.room());
+        while self.stop.is_none()
+            && self.order.len() < slots_max
+            && self.bytes_held < BYTES_HELD_MAX
+        {
             match self.news.items.pop_front() {
-                Some(Ok(item)) => ready.extend(self.read(item)),
+                Some(Ok(item)) => {
+                    if let Some(ready) = self.read(item) {
+                        self.submit(ready);
+                    }
+                }
                 Some(Err(error)) => self.stop(Stop::Failed(input::unreadable(&error))),
                 None if self.news.input_ended => self.stop(Stop::InputEnded),
                 None => break,
             }
         }
-        if ready.is_empty() {
-            return;
-        }
-        for (slot, label, error) in self.tasks.submit(ready, self.observer.keeps_arguments()) {
+    }
+
+    fn submit(&mut self, ready: Ready) {
+        if let Err((slot, label)) = self.tasks.push(ready, self.observer.keeps_arguments()) {
+            // The pool takes no more: an item before this one says why.
             self.bytes_held -= label.bytes;
-            match error {
-                // No later item would fare better.
-                SubmitError::Closed | SubmitError::Broken(_) | SubmitError::Quarantined(_) => {
-                    self.drop_item(slot);
-                    self.stop(Stop::Failed(error.into()));
-                }
-                error => self.fail(slot, &label, Problem::refused(&error), |_| error.into()),
-            }
+            self.drop_item(slot);
         }
     }
 
@@ -310,43 +320,55 @@ impl<'a> Session<'a> {
     }
 
     fn end_tasks(&mut self) {
-        if self.news.ended.is_empty() {
-            return;
-        }
-        let mut ended = std::mem::take(&mut self.news.ended);
-        self.window.ended(ended.len(), Instant::now());
-        ended.drain(..).for_each(|slot| self.end(slot));
+        let mut ended = std::mem::take(&mut self.ended);
+        let with_reports = self.writing.program.is_some() || self.observer.needs_reports();
+        self.tasks.take_ended(with_reports, &mut ended);
+        ended.drain(..).for_each(|ended| self.end(ended));
         // For the next ones.
-        self.news.ended = ended;
+        self.ended = ended;
     }
 
-    fn end(&mut self, slot: Slot) {
-        let Some(mut task) = self.tasks.take(slot) else { return };
-        self.tasks.observe(&mut task, &mut self.observer);
-        self.bytes_held -= task.label.bytes;
-        let ended = match (task.output(), &self.writing.program) {
-            (Err(TaskError::Cancelled(_)), _) => return self.drop_item(slot),
-            (Err(error @ (TaskError::Broken(_) | TaskError::Quarantined(_))), _) => {
+    fn end(&mut self, mut ended: Ended) {
+        self.tasks.observe(&mut ended, &mut self.observer);
+        let (slot, report) =
+            (ended.slot, self.writing.program.as_ref().and_then(|_| ended.report()));
+        let Ended { label, output, .. } = ended;
+        self.bytes_held -= label.bytes;
+        let ended = match output {
+            Ok(output) => Ok(output),
+            Err(RunError::Task(TaskError::Cancelled(_))) => return self.drop_item(slot),
+            // No later item would fare better.
+            Err(
+                error @ (RunError::Task(TaskError::Broken(_) | TaskError::Quarantined(_))
+                | RunError::Submit(
+                    SubmitError::Closed | SubmitError::Broken(_) | SubmitError::Quarantined(_),
+                )),
+            ) => {
                 self.drop_item(slot);
-                return self.stop(Stop::Failed(Error::from(&error)));
+                return self.stop(Stop::Failed(error.into()));
             }
-            (ended, None) => ended,
-            (ended, Some(program)) => {
-                return match program.outcome(ended, task.report()) {
-                    Ok((written, beside)) => {
-                        self.settle(slot, &task.label, Ok((written, Some(beside))))
-                    }
-                    Err(failed) => {
-                        let Failed { problem, error } = *failed;
-                        self.fail(slot, &task.label, problem, |_| error);
-                    }
-                };
+            Err(RunError::Submit(error)) => {
+                return self.fail(slot, &label, Problem::refused(&error), |_| error.into());
+            }
+            Err(RunError::Task(error)) => Err(error),
+            Err(error) => {
+                self.drop_item(slot);
+                return self.stop(Stop::Failed(error.into()));
             }
         };
+        if let (Some(program), Some(report)) = (&self.writing.program, report) {
+            return match program.outcome(ended, report) {
+                Ok((written, beside)) => self.settle(slot, &label, Ok((written, Some(beside)))),
+                Err(failed) => {
+                    let Failed { problem, error } = *failed;
+                    self.fail(slot, &label, problem, |_| error);
+                }
+            };
+        }
         match ended.and_then(Written::from_output) {
-            Ok(written) => self.settle(slot, &task.label, Ok((written, None))),
+            Ok(written) => self.settle(slot, &label, Ok((written, None))),
             Err(error) => {
-                self.fail(slot, &task.label, Problem::of_task(&error), |_| Error::from(&error));
+                self.fail(slot, &label, Problem::of_task(&error), |_| Error::from(&error));
             }
         }
     }
@@ -403,7 +425,7 @@ impl<'a> Session<'a> {
         }
         self.tasks.cancel(..);
         // What a program reads from stderr stays one object.
-        self.watch.interrupted(if self.args.sink.json { 0 } else { self.tasks.running() });
+        self.watch.interrupted(if self.args.sink.json { 0 } else { self.tasks.unfinished() });
     }
 
     fn write_ready(&mut self) -> Result<(), Error> {

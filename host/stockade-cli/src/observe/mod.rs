@@ -110,6 +110,12 @@ impl Observer {
         self.recorder.as_ref().is_some_and(Recorder::has_room)
     }
 
+    /// Whether it looks at every task that ends.
+    pub(crate) fn needs_reports(&self) -> bool {
+        let Self { recorder, dumper, trace, top } = self;
+        recorder.is_some() || dumper.is_some() || trace.is_some() || top.is_some()
+    }
+
     /// A task has ended that is counted as `number`; `recording` makes its recording, if one is wanted.
     /// Returns the files that are kept of it.
     pub(crate) fn ended<T: TaskResult>(
