@@ -246,7 +246,10 @@ fn for_whose_host_a_module_was_made_is_told_by_all_that_it_imports() {
         (r#"(import "env" "emscripten_resize_heap" (func))"#, "Emscripten"),
         (r#"(import "env" "_abort_js" (func)) (import "env" "exit" (func))"#, "Emscripten"),
         (r#"(import "env" "invoke_vii" (func)) (import "env" "memory" (memory 1))"#, "Emscripten"),
-        (r#"(import "a" "b" (func)) (import "a" "c" (func))"#, "shortened names, most likely of Emscripten"),
+        (
+            r#"(import "a" "b" (func)) (import "a" "c" (func))"#,
+            "shortened names, most likely of Emscripten",
+        ),
         (r#"(import "GOT.mem" "x" (global (mut i32)))"#, "dynamic linker"),
         (r#"(import "env" "__memory_base" (global i32))"#, "dynamic linker"),
         (r#"(import "__wbindgen_placeholder__" "x" (func))"#, "wasm-bindgen"),
