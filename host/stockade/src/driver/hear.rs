@@ -155,9 +155,15 @@ impl Driver {
                     self.heard += 1;
                     self.message(worker, message);
                 }
-                // A caller that dozes looks again when a look is due, which is so once something was heard.
-                Ok(None) if self.dozes && (self.heard > before || self.looks.is_due()) => {
+                // A worker that is not to ring has tasks, so that the next look includes it, and there
+                // is such a look.
+                Ok(None)
+                    if self.dozes
+                        && !process.sent.is_empty()
+                        && (self.heard > before || self.looks.is_due()) =>
+                {
                     if process.port.may_doze() {
+                        self.looks.heard(self.now, self.dozes);
                         return true;
                     }
                 }
