@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use stockade_wire::{ModuleId, TaskId, TaskRange, WorkerId};
 
-use crate::Pool;
+use crate::api::pool::Pool;
 use stockade_dispatcher::{Action, Dispatcher, EntryKey, Event, Submission};
 
 /// Workers of the dispatcher that is counted.
@@ -85,7 +85,7 @@ pub fn submit(tasks: u64) {
     std::process::exit(0);
 }
 
-fn blueprint() -> crate::pool::Blueprint {
+fn blueprint() -> crate::api::pool::Blueprint {
     use stockade_wire::*;
     let config = stockade_dispatcher::Config {
         backoff_min: Duration::from_secs(3600),
@@ -102,8 +102,8 @@ fn blueprint() -> crate::pool::Blueprint {
         }],
         ..ModuleDescription::default()
     };
-    let callables = crate::target::Callables::of(&description);
-    let module = crate::target::ModuleEntry {
+    let callables = crate::call::target::Callables::of(&description);
+    let module = crate::call::target::ModuleEntry {
         id: ModuleId(0),
         name: "guest".into(),
         callables,
@@ -111,7 +111,7 @@ fn blueprint() -> crate::pool::Blueprint {
         source: None,
     };
     let limits = Limits::default();
-    crate::pool::Blueprint {
+    crate::api::pool::Blueprint {
         config,
         max_pending_tasks: None,
         when_full: crate::WhenFull::Fail,

@@ -7,10 +7,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stockade_wire::{Codec, Failure, ModuleDescription, Scalar};
 
-use crate::cache::{self, EntryKey, Secret};
-use crate::codec::{self, Unfit};
-use crate::shape::Shape;
-use crate::{TaskError, scalar};
+use crate::call::codec::{self, Unfit};
+use crate::call::scalar;
+use crate::call::shape::Shape;
+use crate::compile::cache::{self, EntryKey, Secret};
+use crate::outcome::error::TaskError;
 
 /// A result, or an item, of a task whose result has the type that a manifest writes as `type_text`.
 pub fn result<T: DeserializeOwned>(

@@ -135,69 +135,18 @@
 //! # Ok::<(), stockade::BuildError>(())
 //! ```
 
-mod allowance;
-mod arguments;
-mod buffer;
-mod builder;
-mod cache;
-mod callbacks;
-mod cancelled;
-mod cell;
-mod check;
-mod codec;
-mod command;
+mod api;
+mod backend;
+mod base;
+mod call;
 mod compile;
-mod completions;
-mod coredump;
-mod deadline;
-mod driver;
-mod ending;
-mod entry;
-mod error;
-mod event_loop;
-mod exit;
-mod failure_causes;
-mod footprint;
-mod function;
-mod gather;
-mod hooks;
-mod ids;
-mod inputs;
-mod link;
-mod locate;
-mod lockdown;
-mod machine;
-mod map;
-#[cfg(feature = "metrics")]
-mod meters;
-mod number;
-mod oom;
-mod options;
-mod payload;
-mod payload_files;
-mod poller;
-mod pool;
-mod prepare;
-mod private_file;
+mod outcome;
 mod process;
-mod recording;
-mod report;
-mod scalar;
-mod self_test;
-mod semaphore;
-mod shape;
-mod shared;
-mod shown;
-mod spare;
-mod spec;
-mod submit;
-mod supervisor;
-mod sync;
-mod target;
-mod task;
-mod vigil;
-mod watch;
-mod worker;
+mod state;
+
+#[cfg(test)]
+#[cfg(not(shuttle))]
+mod rooms;
 
 #[cfg(feature = "counting")]
 #[doc(hidden)]
@@ -206,39 +155,44 @@ pub mod counting;
 #[doc(hidden)]
 pub mod fuzzing;
 
-pub use arguments::{Arguments, Bytes, Json};
-pub use buffer::{FreezeError, FrozenBuffer, SharedBuffer};
-pub use builder::{PoolBuilder, inspect, inspect_with};
-pub use cache::{Cache, CacheCheck, CacheEntry, CacheError, Distrust};
-pub use cancelled::{CancelledTask, GivenArguments};
-pub use cell::CallbackId;
-pub use check::check_call;
-pub use command::{Command, CommandOutput};
-pub use coredump::Coredump;
-pub use error::{
+pub use api::builder::PoolBuilder;
+pub use api::check::check_call;
+pub use api::function::Function;
+pub use api::gather::{AsDone, CollectError, TaskFilter, WaitTimeout, as_done, collect, wait};
+pub use api::hooks::Hook;
+pub use api::inspect::{inspect, inspect_with};
+pub use api::locate::LocateError;
+#[cfg(feature = "stream")]
+pub use api::map::MapStream;
+pub use api::map::{FedMap, Map, MapAll, PushError, Singles, SliceItem};
+pub use api::pool::{JoinTimeout, Pool};
+pub use api::recording::{RecordError, RecordedEnd, Recording, RecordingError};
+pub use api::self_test::{TestError, TestPath};
+pub use api::task::{TaskDuration, TaskHandle, TaskResult};
+pub use call::arguments::{Arguments, Bytes, Json};
+pub use call::buffer::{FreezeError, FrozenBuffer, SharedBuffer};
+pub use call::cancelled::{CancelledTask, GivenArguments};
+pub use call::command::{Command, CommandOutput};
+pub use call::options::{TaskOptions, WhenFull};
+pub use call::target::Target;
+pub use compile::cache::{Cache, CacheCheck, CacheEntry};
+pub use outcome::cache_error::{CacheError, Distrust};
+pub use outcome::coredump::Coredump;
+pub use outcome::error::{
     BrokenError, BuildError, CancelReason, Fault, Quarantine, RefusedReason, RunError, SliceError,
     SubmitError, TaskError, Undecodable,
 };
-pub use exit::WorkerExit;
-pub use footprint::MemoryExcess;
-pub use function::Function;
-pub use gather::{AsDone, CollectError, TaskFilter, WaitTimeout, as_done, collect, wait};
-pub use hooks::Hook;
-pub use locate::LocateError;
-pub use lockdown::{LockdownError, PoolLockdown, lockdown};
-pub use machine::{MachineError, MachineFault};
-#[cfg(feature = "stream")]
-pub use map::MapStream;
-pub use map::{FedMap, Map, MapAll, PushError, Singles, SliceItem};
+pub use outcome::exit::{MemoryExcess, WorkerExit};
+pub use outcome::lockdown_error::LockdownError;
+pub use outcome::machine::{MachineError, MachineFault};
+pub use outcome::output::Output;
+pub use outcome::report::{Status, TaskReport};
+pub use process::lockdown::{PoolLockdown, lockdown};
+pub use process::program::WorkerProgram;
+pub use state::cell::CallbackId;
 #[cfg(feature = "metrics")]
-pub use meters::{METRICS, Metric, MetricKind, describe_metrics};
-pub use options::{TaskOptions, WhenFull};
-pub use pool::{JoinTimeout, Pool};
-pub use process::WorkerProgram;
-pub use recording::{RecordError, RecordedEnd, Recording, RecordingError};
-pub use report::{Status, TaskReport};
-pub use self_test::{TestError, TestPath};
-pub use shared::{WorkerInfo, WorkerState};
+pub use state::meters::{METRICS, Metric, MetricKind, describe_metrics};
+pub use state::shared::{WorkerInfo, WorkerState};
 pub use stockade_wire::{
     BACKTRACE_FRAMES_MAX, COMPILE_THREADS_MAX, COREDUMP_BYTES_MAX, COREDUMP_BYTES_MIN, Captured,
     Codec, CompileLimits, Coredumps, DirectoryGrant, Export, ExportType, Feature, Features, Frame,
@@ -246,8 +200,6 @@ pub use stockade_wire::{
     Lockdown, LockdownReport, LogLine, ManifestFunction, ModuleDescription, Parameter, Scalar,
     SourcePlace, TaskId, TrapKind, UnknownFeature, UnknownImports, ValueType, WorkerId,
 };
-pub use target::Target;
-pub use task::{Output, TaskDuration, TaskHandle, TaskResult};
 
 /// Pages whose Rust has to compile.
 #[cfg(doctest)]

@@ -9,7 +9,7 @@ use stockade::BuildError;
 use super::seen;
 use crate::cache::{Fixture, answer_of, build};
 
-/// Where the parts of an entry's header are; see `host/stockade/src/cache/entry.rs`.
+/// Where the parts of an entry's header are; see `host/stockade/src/compile/cache/entry.rs`.
 const KEY: std::ops::Range<usize> = 12..44;
 const LENGTHS: std::ops::Range<usize> = 44..60;
 const HEADER_BYTES: usize = 92;

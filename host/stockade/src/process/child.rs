@@ -37,8 +37,8 @@ use std::time::Duration;
 
 use stockade_wire::{Layer, Lockdown, SOCKET_DESCRIPTOR};
 
-use super::pidfd::{Exit, Pidfd};
-use crate::machine;
+use crate::outcome::machine;
+use crate::process::pidfd::{Exit, Pidfd};
 pub(super) use adopted::{end_strays, users_of};
 
 /// Descriptors of the child that must not be in the way of those it is to have.

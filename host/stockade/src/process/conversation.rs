@@ -28,9 +28,12 @@ use stockade_wire::descriptor::{SendError, Sender};
 use stockade_wire::frame::{Body, FrameError, FrameReader};
 use stockade_wire::{Confinement, Lockdown, Role, codec};
 
-use super::{Child, Exit, Process, child, processor_time_of};
-use crate::footprint::{LOOK_EVERY, MemoryAllowance, Weighed};
-use crate::{MemoryExcess, oom};
+use crate::outcome::exit::MemoryExcess;
+use crate::process::child::{self, Child};
+use crate::process::footprint::{LOOK_EVERY, MemoryAllowance, Weighed};
+use crate::process::oom;
+use crate::process::pidfd::Exit;
+use crate::process::start::{Process, processor_time_of, start};
 
 /// How long a process may take to end after it closed its socket; it takes microseconds.
 const DEATH_PATIENCE: Duration = Duration::from_secs(1);
@@ -133,11 +136,11 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    /// Starts a process as [`start`](super::start) does, which may have so much memory and give answers
+    /// Starts a process as [`start`] does, which may have so much memory and give answers
     /// of so many bytes.
     ///
     /// # Errors
-    /// As [`start`](super::start), or where the system has no descriptor left.
+    /// As [`start`], or where the system has no descriptor left.
     pub(crate) fn start(
         program: &Path,
         role: Role,
@@ -147,7 +150,7 @@ impl Conversation {
         answer_bytes_max: usize,
     ) -> io::Result<Self> {
         let oom_kills = oom::kills();
-        let process = super::start(program, role, name, lockdown)?;
+        let process = start(program, role, name, lockdown)?;
         let mut conversation = Self::with(process, allowance, answer_bytes_max)?;
         conversation.oom_kills = oom_kills;
         Ok(conversation)

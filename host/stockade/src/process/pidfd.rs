@@ -54,7 +54,7 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => status.fmt(f),
-            Self::Unknown => f.write_str(crate::exit::UNKNOWN),
+            Self::Unknown => f.write_str(crate::outcome::exit::UNKNOWN),
         }
     }
 }

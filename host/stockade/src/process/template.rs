@@ -26,11 +26,13 @@ use std::time::Duration;
 
 use stockade_wire::{Confinement, Layer, Namespaces, Role, Setup, TemplateReply, TemplateRequest};
 
-use super::child::{self, Child};
-use super::{Conversation, Process, start};
-use crate::footprint::MemoryAllowance;
-use crate::worker::{Loadable, setup_for};
-use crate::{deadline, oom};
+use crate::base::deadline;
+use crate::process::child::{self, Child};
+use crate::process::conversation::Conversation;
+use crate::process::footprint::MemoryAllowance;
+use crate::process::loadable::{Loadable, setup_for};
+use crate::process::oom;
+use crate::process::start::{Process, start};
 
 /// How long a template may take to become ready; it is a matter of milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -119,7 +121,7 @@ impl Starter {
     /// when it begins.
     ///
     /// # Errors
-    /// As [`process::start`](super::start), and those of `introduce`.
+    /// As [`start`], and those of `introduce`.
     pub(crate) fn start<T>(
         &mut self,
         setup: &Setup,

@@ -11,8 +11,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::super::pidfd::Pidfd;
 use super::Child;
+use crate::process::pidfd::Pidfd;
 
 type Living = BTreeMap<libc::pid_t, Weak<Pidfd>>;
 

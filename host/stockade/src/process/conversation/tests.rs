@@ -12,7 +12,7 @@ use stockade_wire::frame::{encode_inline, out_of_line_header};
 use stockade_wire::{Confinement, Namespaces};
 
 use super::*;
-use crate::deadline::after;
+use crate::base::deadline::after;
 
 const LONG: Duration = Duration::from_secs(60);
 

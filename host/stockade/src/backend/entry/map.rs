@@ -1,0 +1,453 @@
+//! A batch of a map's items, as the driver holds it: one buffer, one entry, and no handle.
+//!
+//! ```text
+//! MapEntry ─claim─► Part: tasks of one worker ─answer─► ended ─resolve─► Inbox
+//!     ▲─────────────── returned, lost ──┘
+//! ```
+//!
+//! Invariant: a task is in at most one part; an entry that is dropped ends its tasks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stockade_wire::descriptor::SendError;
+use stockade_wire::{
+    ChunkId, Codec, EMIT_OVERHEAD_BYTES, HostMessage, HostPort, Outcome, PageSlot, Run, StatusPage,
+    TaskId, TaskRange, WorkerId,
+};
+
+use super::{Ended, Single, accepts, cancelled_by_pool, result_of, send_payload};
+use crate::backend::payload_files::{Loan, PayloadFiles};
+use crate::base::sync::{Wakers, wake};
+use crate::call::cancelled::CancelledTask;
+use crate::call::inputs::Inputs;
+use crate::call::payload::Payload;
+use crate::outcome::answer::Answer;
+use crate::outcome::exit::WorkerExit;
+use crate::outcome::report::{Status, Summary};
+use crate::state::cell::{Completed, Leftovers, Sent, nanos};
+use crate::state::inbox::{EndedItem, EndedItems, Inbox};
+use crate::state::semaphore::Permit;
+use crate::state::spec::TaskSpec;
+use crate::state::watch::Watched;
+use stockade_dispatcher::{Moment, Resolution};
+
+/// What a map's batch is submitted with.
+#[derive(Debug)]
+pub(crate) struct MapSubmission {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) spec: Arc<TaskSpec>,
+    pub(crate) tasks: TaskRange,
+    /// The place of the first in the map.
+    pub(crate) index: usize,
+    /// In nanoseconds of the pool's life.
+    pub(crate) submitted: u64,
+    pub(crate) inputs: Inputs,
+    /// The chunk whose items share an instance.
+    pub(crate) share: Option<ChunkId>,
+    /// Where the number of pending tasks is limited: a permit for each task that has not started.
+    pub(crate) permits: Option<Permits>,
+    /// Of each task, where anybody watches.
+    pub(crate) watched: Vec<Option<Watched>>,
+}
+
+/// A batch of a map's items. Dropped before its end, it still ends its tasks.
+#[derive(Debug)]
+pub(crate) struct MapEntry {
+    given: MapSubmission,
+    /// Those that have not ended.
+    open: Vec<TaskRange>,
+    parts: Vec<Part>,
+    /// How often the worker of a task was lost that had started it, and which was the last.
+    losses: BTreeMap<TaskId, (u32, WorkerId)>,
+    emitted: BTreeMap<TaskId, VecDeque<(Codec, Vec<u8>)>>,
+}
+
+/// The permits of a batch.
+#[derive(Debug)]
+pub(crate) struct Permits {
+    permit: Permit,
+    held: Vec<bool>,
+}
+
+/// Tasks that one worker has.
+#[derive(Debug)]
+pub(crate) struct Part {
+    worker: WorkerId,
+    /// Those that it has not answered.
+    tasks: TaskRange,
+    /// The first of its batch on the page.
+    first: TaskId,
+    page: Arc<StatusPage>,
+    running: Option<Running>,
+    /// What it has answered, and what is to be resolved.
+    ended: VecDeque<EndedItem>,
+}
+
+/// The task that a worker is at.
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    task: TaskId,
+    /// In nanoseconds of the pool's life.
+    started: u64,
+    emitted_bytes: u64,
+}
+
+impl Permits {
+    /// Those of so many tasks.
+    pub(crate) fn new(permit: Permit, tasks: u32) -> Self {
+        Self { permit, held: vec![true; tasks as usize] }
+    }
+
+    fn release(&mut self, index: u32, wakers: &mut Wakers) {
+        if let Some(held) = self.held.get_mut(index as usize)
+            && mem::take(held)
+        {
+            wakers.extend(self.permit.give_up_one());
+        }
+    }
+}
+
+impl MapEntry {
+    pub(crate) fn new(given: MapSubmission) -> Self {
+        let open = vec![given.tasks];
+        let (losses, emitted) = (BTreeMap::new(), BTreeMap::new());
+        Self { given, open, parts: Vec::new(), losses, emitted }
+    }
+
+    /// When it was submitted, in nanoseconds of the pool's life.
+    pub(super) fn submitted(&self) -> u64 {
+        self.given.submitted
+    }
+
+    /// The first of its tasks.
+    pub(super) fn first(&self) -> TaskId {
+        self.given.tasks.first()
+    }
+
+    pub(super) fn is_of(&self, task: TaskId) -> bool {
+        self.given.tasks.contains(task)
+    }
+
+    /// Whether the item of a task that has not ended is cancelled.
+    pub(super) fn is_cancelled(&self, task: TaskId) -> bool {
+        self.given.inbox.has_cancelled(self.item_of(task))
+    }
+
+    /// The place of a task's item in the map.
+    fn item_of(&self, task: TaskId) -> usize {
+        self.given.index + self.given.tasks.index_of(task).unwrap_or_default() as usize
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    fn part_of(&mut self, task: TaskId, worker: WorkerId) -> Option<&mut Part> {
+        self.parts.iter_mut().find(|part| part.worker == worker && part.tasks.contains(task))
+    }
+
+    /// Tasks that no worker has.
+    pub(crate) fn unsent(&self) -> Vec<TaskRange> {
+        let mut unsent = self.open.clone();
+        for part in &self.parts {
+            unsent = unsent.into_iter().flat_map(|range| without(range, part.tasks)).collect();
+        }
+        unsent
+    }
+
+    pub(super) fn worker_of(&self, task: TaskId) -> Option<WorkerId> {
+        self.parts.iter().find(|part| part.tasks.contains(task)).map(|part| part.worker)
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        tasks: TaskRange,
+        worker: WorkerId,
+        page: &Arc<StatusPage>,
+        slot: u8,
+    ) -> u32 {
+        let first = tasks.first();
+        let place = PageSlot { slot, first, index: 0 };
+        let sent = Sent { page: page.clone(), place };
+        let claimed = self.given.inbox.claim(tasks, self.item_of(first), worker, sent);
+        let Some(tasks) = claimed else { return 0 };
+        // Of an attempt before this.
+        self.emitted.retain(|task, _| !tasks.contains(*task));
+        let (page, ended) = (page.clone(), VecDeque::with_capacity(tasks.count() as usize));
+        self.parts.push(Part { worker, tasks, first, page, running: None, ended });
+        tasks.count()
+    }
+
+    pub(super) fn place(&self, files: &mut PayloadFiles) -> Option<Loan> {
+        files.put(self.given.inputs.kind().long_input()?)
+    }
+
+    pub(super) fn send(
+        &mut self,
+        tasks: TaskRange,
+        slot: u8,
+        loan: Option<&Loan>,
+        port: &mut HostPort,
+    ) -> Result<(), SendError> {
+        if !self.given.inputs.is_many() {
+            let single = Single { task: tasks.first(), slot, share: self.given.share };
+            let payload = self.given.inputs.kind_mut();
+            return send_payload(&self.given.spec, single, payload, loan, port);
+        }
+        let Some(from) = self.given.tasks.index_of(tasks.first()) else { return Ok(()) };
+        let function = self.given.spec.function;
+        let MapSubmission { inputs, spec, share, .. } = &mut self.given;
+        let (invocation, lengths) = inputs.lend(from, from + tasks.count(), function);
+        let run = Run { share: *share, ..spec.run(tasks, invocation, lengths, slot) };
+        let message = HostMessage::Run(run);
+        let sent = port.send(&message, &[]);
+        if let HostMessage::Run(run) = message {
+            inputs.take_back(run.invocation);
+        }
+        sent
+    }
+
+    pub(super) fn start(&mut self, task: TaskId, now: Moment, wakers: &mut Wakers) {
+        let started = nanos(now);
+        if let Some(part) = self.parts.iter_mut().find(|part| part.tasks.contains(task))
+            && part.running.is_none_or(|running| running.task != task)
+        {
+            part.running = Some(Running { task, started, emitted_bytes: 0 });
+        }
+        self.release(task, wakers);
+    }
+
+    fn release(&mut self, task: TaskId, wakers: &mut Wakers) {
+        if let Some(permits) = &mut self.given.permits
+            && let Some(index) = self.given.tasks.index_of(task)
+        {
+            permits.release(index, wakers);
+        }
+    }
+
+    pub(crate) fn returned(&mut self, tasks: TaskRange, worker: WorkerId) {
+        self.cut(tasks, |part| part.worker == worker);
+    }
+
+    pub(super) fn lost(&mut self, tasks: TaskRange, worker: WorkerId) {
+        for part in self.parts.iter().filter(|part| part.worker == worker) {
+            let lost = part.tasks.overlap(tasks).into_iter().flat_map(TaskRange::iter);
+            for task in lost {
+                let (losses, last) = self.losses.entry(task).or_insert((0, worker));
+                (*losses, *last) = (*losses + 1, worker);
+                self.emitted.remove(&task);
+            }
+        }
+        self.cut(tasks, |part| part.worker == worker);
+    }
+
+    /// Tasks are no more of the parts that are concerned: of such a part the first ones, or the last.
+    fn cut(&mut self, tasks: TaskRange, concerns: impl Fn(&Part) -> bool) {
+        let inbox = &self.given.inbox;
+        self.parts.retain_mut(|part| {
+            let Some(cut) = part.tasks.overlap(tasks).filter(|_| concerns(part)) else {
+                return true;
+            };
+            let left = without(part.tasks, cut).next();
+            match left {
+                Some(left) => part.tasks = left,
+                None => inbox.forget(part.worker, part.first),
+            }
+            left.is_some()
+        });
+    }
+
+    pub(super) fn emit(&mut self, task: TaskId, worker: WorkerId, item: Vec<u8>) -> bool {
+        let (codec, output_bytes) =
+            (self.given.inputs.kind().codec(), self.given.spec.limits.output_bytes);
+        let Some(running) = self.part_of(task, worker).and_then(|part| part.running.as_mut())
+        else {
+            return false;
+        };
+        running.emitted_bytes += item.len() as u64 + EMIT_OVERHEAD_BYTES;
+        if running.task != task || running.emitted_bytes > output_bytes {
+            return false;
+        }
+        self.emitted.entry(task).or_default().push_back((codec, item));
+        true
+    }
+
+    pub(super) fn answer(&mut self, worker: WorkerId, answer: &mut Answer, now: Moment) -> bool {
+        let task = answer.finished.task;
+        let (first, index, submitted) = (self.given.tasks, self.given.index, self.given.submitted);
+        let losses = self.losses.get(&task).map_or(0, |(losses, _)| *losses);
+        let emitted = self.emitted.remove(&task).unwrap_or_default();
+        let Self { given: MapSubmission { spec, inputs, .. }, parts, .. } = self;
+        let of_task = |part: &&mut Part| part.worker == worker && part.tasks.contains(task);
+        let Some(part) = parts.iter_mut().find(of_task) else { return false };
+        let running = part.running.filter(|running| running.task == task);
+        let emitted_bytes = running.map_or(0, |running| running.emitted_bytes);
+        let place = first.index_of(task);
+        let Some(place) = place.filter(|_| accepts(spec, inputs.kind(), emitted_bytes, answer))
+        else {
+            return false;
+        };
+        let item = match answer.finished.outcome {
+            Outcome::ItemFailed { index, .. } => Some(index),
+            _ => None,
+        };
+        let ended =
+            Ended { resolution: Resolution::Finished, exit: None, answer: Some(&mut *answer) };
+        let result = result_of(spec, ended, Some(inputs.kind_mut()));
+        let age = |moment: u64| Duration::from_nanos(moment.saturating_sub(submitted));
+        let mut report = Summary::blank(Status::of(&result), age(nanos(now)));
+        report.worker = Some(worker);
+        report.attempt = losses + 1;
+        report.run(running.map(|running| age(running.started)), Some(answer));
+        let progress = part.page.progress_of(task);
+        let leftovers = (!emitted.is_empty() || progress.is_some() || item.is_some())
+            .then(|| Box::new(Leftovers { emitted, progress, item }));
+        part.ended.push_back(EndedItem {
+            index: index + place as usize,
+            task,
+            completed: Completed::new(result, report),
+            leftovers,
+        });
+        true
+    }
+
+    pub(super) fn resolve(
+        &mut self,
+        tasks: TaskRange,
+        resolution: Resolution,
+        exit: Option<&WorkerExit>,
+        now: Moment,
+        wakers: &mut Wakers,
+    ) -> bool {
+        let mut ended: VecDeque<EndedItem> = match resolution {
+            Resolution::Finished => {
+                let of_tasks = |part: &&mut Part| {
+                    part.ended.front().is_some_and(|item| item.task == tasks.first())
+                };
+                let count = tasks.count() as usize;
+                match self.parts.iter_mut().find(of_tasks) {
+                    Some(part) if part.ended.len() <= count => {
+                        let left = (part.tasks.count() as usize).saturating_sub(count);
+                        mem::replace(&mut part.ended, VecDeque::with_capacity(left))
+                    }
+                    Some(part) => part.ended.drain(..count).collect(),
+                    None => VecDeque::new(),
+                }
+            }
+            _ => tasks.iter().map(|task| self.ended_as(task, resolution, exit, now)).collect(),
+        };
+        self.cut(tasks, |_| true);
+        self.close(tasks);
+        if let Some(buffer) = self.given.inputs.kind().buffer() {
+            ended.iter_mut().for_each(|item| item.completed.buffer = Some(buffer.clone()));
+        }
+        if !self.given.inbox.is_cancelled() {
+            self.note_cancelled(&ended);
+        }
+        let has_to_tell = self.given.permits.is_some() || !self.given.watched.is_empty();
+        for item in ended.iter().filter(|_| has_to_tell) {
+            self.release(item.task, wakers);
+            if let Some(index) = self.given.tasks.index_of(item.task)
+                && let Some(watched) =
+                    self.given.watched.get_mut(index as usize).and_then(Option::take)
+            {
+                wakers.push(watched.ended_later(item.completed.report.clone()));
+            }
+        }
+        // A column is no measure of what a call takes.
+        let is_column = matches!(self.given.inputs.kind(), Payload::Column(_));
+        if resolution == Resolution::Finished && !is_column {
+            let sum: Duration = ended.iter().map(|item| item.completed.report.wall_time).sum();
+            self.given.spec.note_pace(sum / tasks.count());
+        }
+        let (spec, submitted) = (self.given.spec.clone(), self.given.submitted);
+        wakers.extend(self.given.inbox.push(EndedItems { spec, submitted, items: ended }));
+        self.given.spec.link.event_loop.done(self.given.inbox.awaited());
+        true
+    }
+
+    /// The end of a task that its worker did not answer.
+    fn ended_as(
+        &self,
+        task: TaskId,
+        resolution: Resolution,
+        exit: Option<&WorkerExit>,
+        now: Moment,
+    ) -> EndedItem {
+        let ended = Ended { resolution, exit, answer: None };
+        let result = result_of(&self.given.spec, ended, None);
+        let age = |moment: u64| Duration::from_nanos(moment.saturating_sub(self.given.submitted));
+        let mut report = Summary::blank(Status::of(&result), age(nanos(now)));
+        let part = self.parts.iter().find(|part| part.tasks.contains(task));
+        let lost = self.losses.get(&task);
+        report.worker = part.map(|part| part.worker).or(lost.map(|(_, last)| *last));
+        report.attempt = lost.map_or(0, |(losses, _)| *losses) + u32::from(part.is_some());
+        let running = part.and_then(|part| part.running).filter(|running| running.task == task);
+        report.run(running.map(|running| age(running.started)), None);
+        EndedItem {
+            index: self.item_of(task),
+            task,
+            completed: Completed::new(result, report),
+            leftovers: None,
+        }
+    }
+
+    /// Tasks have ended.
+    fn close(&mut self, tasks: TaskRange) {
+        let open = mem::take(&mut self.open);
+        self.open = open.into_iter().flat_map(|range| without(range, tasks)).collect();
+    }
+
+    /// Notes those that the pool has cancelled.
+    fn note_cancelled(&self, ended: &VecDeque<EndedItem>) {
+        for item in ended.iter().filter(|item| cancelled_by_pool(&item.completed.result)) {
+            let index = self.given.tasks.index_of(item.task).unwrap_or_default();
+            self.given.spec.link.shared.cancelled(CancelledTask {
+                id: item.task,
+                target: self.given.spec.target.clone(),
+                label: self.given.spec.label.clone(),
+                arguments: self.given.inputs.given(index),
+            });
+        }
+    }
+
+    pub(super) fn refuse(mut self) {
+        // Its map is told so as it submits.
+        self.open.clear();
+        let report = Summary::blank(Status::Cancelled, Duration::ZERO);
+        for watched in mem::take(&mut self.given.watched).into_iter().flatten() {
+            wake(watched.ended_later(report.clone()));
+        }
+    }
+}
+
+/// Those of `range` that are not in `other`.
+fn without(range: TaskRange, other: TaskRange) -> impl Iterator<Item = TaskRange> {
+    let (before, behind) = match range.overlap(other) {
+        None => (Some(range), None),
+        Some(both) => {
+            let behind = both.last().0.checked_add(1).map(TaskId);
+            (
+                range.split_before(both.first()).0,
+                behind.and_then(|behind| TaskRange::between(behind, range.last())),
+            )
+        }
+    };
+    before.into_iter().chain(behind)
+}
+
+impl Drop for MapEntry {
+    fn drop(&mut self) {
+        // Its tasks have ended, except in a pool that is going down.
+        let now = self.given.spec.link.made().elapsed();
+        let mut wakers = Wakers::new();
+        for tasks in mem::take(&mut self.open) {
+            let shutdown = Resolution::Cancelled(stockade_dispatcher::CancelReason::Shutdown);
+            self.resolve(tasks, shutdown, None, now, &mut wakers);
+        }
+        wakers.into_iter().for_each(wake);
+    }
+}
