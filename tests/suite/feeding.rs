@@ -5,8 +5,8 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use stockade::{
-    Bytes, CancelReason, FedMap, Output, Pool, PushError, RunError, SubmitError, TaskError,
-    TaskOptions, TaskResult,
+    CancelReason, FedMap, Output, Pool, PushError, RunError, SubmitError, TaskError, TaskOptions,
+    TaskResult,
 };
 use stockade_tests::{Gate, PATIENCE, eventually, kill, numbers, tasks, two_ints};
 
@@ -407,6 +407,6 @@ fn a_result_comes_undecoded_or_with_its_report() {
         }
     }
     assert_eq!(taken, 20);
-    fed.push(Bytes(vec![1; 8])).unwrap();
+    fed.push(two_ints(20, -1)).unwrap();
     assert!(fed.wait(PATIENCE));
 }
