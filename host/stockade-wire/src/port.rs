@@ -334,8 +334,11 @@ impl WorkerPort {
             || self.unsignalled >= UNSIGNALLED_MAX
             || now.saturating_duration_since(self.last_bell) >= BELL_INTERVAL
         {
-            self.last_bell = now;
-            self.signal(bell == Bell::Now || !has_more_to_do);
+            // One that was not rung is no bell: a host that dozes no more by the time of the next result
+            // would count on one that never came.
+            if self.signal(bell == Bell::Now || !has_more_to_do) {
+                self.last_bell = now;
+            }
         }
         Ok(())
     }
@@ -362,18 +365,19 @@ impl WorkerPort {
     }
 
     /// Wakes the host if it sleeps beside results; one that dozes only if this worker has nothing more
-    /// to do.
-    fn signal(&mut self, is_idle: bool) {
+    /// to do. Returns whether the host hears of them before it looks by itself.
+    fn signal(&mut self, is_idle: bool) -> bool {
         if self.unsignalled > 0
             && let Some((writer, _)) = &self.rings
         {
             match writer.wakes_reader(is_idle) {
-                Wake::Later => return,
+                Wake::Later => return false,
                 Wake::Now => self.sender.ring(),
                 Wake::Needless => {}
             }
             self.unsignalled = 0;
         }
+        true
     }
 }
 

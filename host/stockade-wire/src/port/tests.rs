@@ -137,6 +137,18 @@ fn a_worker_that_does_not_read_makes_the_host_full_instead_of_blocked() {
 }
 
 #[test]
+fn a_host_that_dozed_and_sleeps_is_rung_for_the_next_result() {
+    let (mut host, mut worker) = both_ends(true);
+    assert!(host.take().unwrap().is_none() && host.may_doze());
+    worker.last_bell -= BELL_INTERVAL;
+    worker.send(&item(1, 1), Bell::Busy).unwrap();
+    assert_eq!(host.fill().unwrap(), Filled::Nothing, "it looks by itself");
+    assert!(host.take().unwrap().is_some() && host.take().unwrap().is_none() && host.may_sleep());
+    worker.send(&item(2, 1), Bell::Busy).unwrap();
+    assert_eq!(host.fill().unwrap(), Filled::Some, "the bell before was not rung");
+}
+
+#[test]
 fn bells_stand_for_many_results_and_the_last_is_never_left_alone() {
     let (mut host, mut worker) = both_ends(true);
     assert!(host.take().unwrap().is_none() && host.may_sleep());

@@ -73,8 +73,14 @@ impl Driver {
     fn count_read(&mut self, worker: WorkerId, before: u64) {
         if let Some(process) = self.workers.get_mut(&worker)
             && process.heard == before
-            && !process.allowance.read(process.port.has_part())
         {
+            if !process.sent.is_empty() {
+                // It rang for what a look had found already, and may not ring for what it says next.
+                self.looks.heard(self.epoch.elapsed(), self.dozes);
+            }
+            if process.allowance.read(process.port.has_part()) {
+                return;
+            }
             process.failure.get_or_insert_with(|| "it rings for nothing, again and again".into());
             self.event(Event::Misbehaved(worker));
         }
@@ -138,8 +144,9 @@ impl Driver {
         self.settle_finished(worker);
         let has_more = self.workers.get(&worker).is_some_and(|process| !process.sent.is_empty());
         if self.heard > before && has_more {
-            // Whatever it said, it may have rung for it, and not for what it says next.
-            self.looks.heard(self.now, self.dozes);
+            // Whatever it said, it may have rung for it, and not for what it says next: that counts from
+            // now, however long this turn has taken.
+            self.looks.heard(self.epoch.elapsed(), self.dozes);
         }
         is_all
     }
@@ -163,7 +170,7 @@ impl Driver {
                         && (self.heard > before || self.looks.is_due()) =>
                 {
                     if process.port.may_doze() {
-                        self.looks.heard(self.now, self.dozes);
+                        self.looks.heard(self.epoch.elapsed(), self.dozes);
                         return true;
                     }
                 }
