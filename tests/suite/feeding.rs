@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stockade::{
     CancelReason, FedMap, Output, Pool, PushError, RunError, SubmitError, TaskError, TaskOptions,
@@ -409,4 +409,91 @@ fn a_result_comes_undecoded_or_with_its_report() {
     assert_eq!(taken, 20);
     fed.push(two_ints(20, -1)).unwrap();
     assert!(fed.wait(PATIENCE));
+}
+
+#[test]
+fn a_result_comes_before_a_slow_item_behind_it_although_nobody_waits() {
+    for _ in 0..10 {
+        let gate = Gate::new();
+        let pool = gated(&gate, 1);
+        // Its worker was heard last by a caller that takes the results of a map.
+        let numbers = (0..2000).map(|number| two_ints(number, -1));
+        assert_eq!(pool.map::<Square, _, _>("square", numbers).count(), 2000);
+        let mut fed = squares(&pool, 2, 1);
+        gate.until_somebody_waits();
+        eventually("the first result", || fed.unfinished() == 1);
+        gate.open();
+        let ends = drain(&mut fed);
+        assert!(ends.len() == 2 && ends.iter().all(|(_, end)| end.is_ok()), "{ends:?}");
+    }
+}
+
+#[test]
+fn a_caller_that_only_looks_hides_no_worker_that_dies() {
+    let gate = Gate::new();
+    let pool = gated(&gate, 2);
+    let mut fed = squares(&pool, 1, 0);
+    gate.until_somebody_waits();
+    let dies = pool.workers()[0].pid;
+    let begun = Instant::now();
+    for round in 0_u64.. {
+        match round {
+            0..2000 => {
+                // Its worker rings, and some of these bells come to the pool's own thread.
+                let _ = pool.submit::<Square>("square", two_ints(7, -1)).unwrap();
+            }
+            2000 => kill(dies),
+            _ => {}
+        }
+        if fed.wait(Duration::ZERO) {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE / 2, "nobody hears of the end");
+    }
+    assert_eq!(fed.ready().count(), 1);
+}
+
+#[test]
+fn items_of_workers_that_die_while_others_are_cancelled_end_once_each() {
+    let pool = numbers().max_workers(2).build().unwrap();
+    for round in 0..3_usize {
+        let options = TaskOptions::default().retries(round as u32 % 3);
+        let fed = pool.feed::<i32>("add").options(options);
+        let mut fed = if round % 2 == 0 { fed.unordered() } else { fed };
+        let mut ends = BTreeMap::new();
+        let mut cancelled = Vec::new();
+        for number in 0..3000_usize {
+            while fed.room() == 0 {
+                assert!(fed.wait(PATIENCE));
+                for (index, end) in fed.ready() {
+                    assert!(ends.insert(index, end).is_none(), "{index} twice");
+                }
+            }
+            fed.push((number as i32, 1)).unwrap();
+            if (number * 7 + round) % 31 == 0 {
+                let from = number.saturating_sub(round);
+                cancelled.push(from..=number);
+                fed.cancel(from..=number);
+            }
+            if number % 500 == 250
+                && let Some(worker) = pool.workers().first()
+            {
+                kill(worker.pid);
+            }
+        }
+        for (index, end) in drain(&mut fed) {
+            assert!(ends.insert(index, end).is_none(), "{index} twice");
+        }
+        assert_eq!(ends.len(), 3000);
+        for (index, end) in ends {
+            match end {
+                Ok(sum) => assert_eq!(sum, index as i32 + 1),
+                Err(RunError::Task(TaskError::WorkerLost(_))) => {}
+                end => {
+                    assert!(is_cancelled(&end), "{end:?}");
+                    assert!(cancelled.iter().any(|range| range.contains(&index)), "{index}");
+                }
+            }
+        }
+    }
 }

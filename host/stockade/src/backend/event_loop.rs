@@ -55,7 +55,7 @@ const SPIN_MAX: Duration = Duration::from_micros(50);
 const LEFT_MAX: usize = 256;
 
 /// How long the pool's own thread leaves the poller to a caller that takes the results of a map and comes
-/// back for more.
+/// back for more. Then it only asks the poller, without waiting, what is there.
 const NAP: Duration = Duration::from_millis(1);
 
 /// Turns of one call beside its own, for what others have left in the queue meanwhile: enough that a
@@ -279,12 +279,7 @@ impl EventLoop {
         let (mut events, mut leads) = (Vec::new(), 0);
         while !self.ended.load(Ordering::Acquire) {
             poller.wait(None, &mut events);
-            // First the messages of a bell: no other thread will get it, and a leader may need
-            // them.
-            self.hear_in_time(&events);
-            if events.contains(&PollEvent::Bell) {
-                self.pass_on(poller);
-            }
+            self.hear_as_own_thread(poller, &events, Lead::Listening);
             // A caller that takes the results of a map hears the workers whenever it comes back, so
             // this thread would only take the processor from it.
             loop {
@@ -293,10 +288,26 @@ impl EventLoop {
                     break;
                 }
                 std::thread::park_timeout(NAP);
+                // One that always finds results hears only what is in rings: no worker's end, no long
+                // message.
+                poller.wait(Some(Duration::ZERO), &mut events);
+                self.hear_as_own_thread(poller, &events, Lead::Dozing);
             }
         }
         // For a leader, if it was its bell that was heard here last.
         poller.ring();
+    }
+
+    /// Hears what came to the pool's own thread.
+    fn hear_as_own_thread(&self, poller: &Poller, events: &[PollEvent], how: Lead) {
+        if events.is_empty() {
+            return;
+        }
+        // First the messages of a bell: no other thread will get it, and a leader may need them.
+        self.hear_in_time(events, how);
+        if events.contains(&PollEvent::Bell) {
+            self.pass_on(poller);
+        }
     }
 
     /// A bell that was heard here may have been for a leader that was about to wait. It is rung
@@ -314,11 +325,11 @@ impl EventLoop {
     }
 
     /// Lets the driver receive after a bell: now, or by the thread that works for it.
-    fn hear_in_time(&self, events: &[PollEvent]) {
+    fn hear_in_time(&self, events: &[PollEvent], how: Lead) {
         match self.driver.try_lock() {
-            Ok(guard) => self.hear_with(guard, events, Lead::Listening),
+            Ok(guard) => self.hear_with(guard, events, how),
             Err(TryLockError::Poisoned(poisoned)) => {
-                self.hear_with(poisoned.into_inner(), events, Lead::Listening);
+                self.hear_with(poisoned.into_inner(), events, how);
             }
             Err(TryLockError::WouldBlock) => {
                 for event in events {
