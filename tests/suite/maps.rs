@@ -1,6 +1,7 @@
 //! Maps: a function over many items, in order or not, lazily.
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use stockade::{Json, Limits, Pool, RunError, SubmitError, TaskError};
@@ -82,6 +83,32 @@ fn a_map_takes_one_argument_and_a_starmap_several_of_any_kind() {
     let top: Vec<Vec<(String, u64)>> =
         pool.starmap("top_words", tuples).collect::<Result<_, _>>().unwrap();
     assert_eq!(top[0], [("be".to_string(), 1)]);
+}
+
+/// A caller's type that does not decode everything.
+#[derive(Debug, PartialEq)]
+struct NotFive(i32);
+
+impl<'de> serde::Deserialize<'de> for NotFive {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i32::deserialize(deserializer)?;
+        assert!(number != 5, "a caller's own panic");
+        Ok(Self(number))
+    }
+}
+
+#[test]
+fn a_result_whose_type_panics_is_given_out_all_the_same() {
+    let pool = two_workers();
+    let mut map = pool.starmap::<NotFive, _, _>("add", (0..10).map(|i| (i, 0))).chunk_size(4);
+    for number in 0..10 {
+        let next = catch_unwind(AssertUnwindSafe(|| map.next()));
+        match next {
+            Ok(next) => assert_eq!(next.unwrap().unwrap(), NotFive(number)),
+            Err(_) => assert_eq!(number, 5),
+        }
+    }
+    assert!(map.next().is_none());
 }
 
 #[test]

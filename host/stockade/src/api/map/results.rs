@@ -212,6 +212,7 @@ impl<T: TaskResult> Results<T> {
 
     /// Whether the next can be given out without waiting for it.
     pub(super) fn has_next(&mut self) -> bool {
+        self.end_current();
         if self.current.is_some() {
             return true;
         }
@@ -222,6 +223,7 @@ impl<T: TaskResult> Results<T> {
 
     /// What is to be given out next, as far as it is known.
     fn next_known(&mut self) -> Option<Next> {
+        self.end_current();
         if self.current.is_none() {
             let group = match self.is_ordered {
                 true => self.waiting.remove(&self.next),
@@ -394,10 +396,12 @@ impl<T: TaskResult> Results<T> {
         }
         let result = self.current.as_mut().and_then(|(group, given)| {
             let completed = &mut group.items.get_mut(*given)?.completed;
+            // Counted before it is decoded: the caller's type may panic at that.
+            (*given, self.left, self.next) = (*given + 1, self.left - 1, self.next + 1);
             let output = mem::replace(&mut completed.result, Ok(Output::InPlace));
             Some(output.and_then(|output| decode(&group.spec, completed, Cow::Owned(output))))
         });
-        self.count_current();
+        self.end_current();
         Ok(result.unwrap_or_else(|| unreachable!("a group has items"))?)
     }
 
@@ -423,15 +427,6 @@ impl<T: TaskResult> Results<T> {
         self.end_current();
         self.count_given();
         item
-    }
-
-    /// The next item of the current group was given out where it lies.
-    fn count_current(&mut self) {
-        if let Some((_, given)) = &mut self.current {
-            *given += 1;
-        }
-        self.end_current();
-        self.count_given();
     }
 
     /// Forgets the current group once all of it is given out.
