@@ -440,7 +440,7 @@ fn a_caller_that_only_looks_hides_no_worker_that_dies() {
         match round {
             0..2000 => {
                 // Its worker rings, and some of these bells come to the pool's own thread.
-                let _ = pool.submit::<Square>("square", two_ints(7, -1)).unwrap();
+                drop(pool.submit::<Square>("square", two_ints(7, -1)).unwrap());
             }
             2000 => kill(dies),
             _ => {}

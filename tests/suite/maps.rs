@@ -372,7 +372,7 @@ fn a_source_that_panics_hurts_only_its_map() {
     let pool = numbers().build().unwrap();
     let source = (0..).map(|i| if i < 50 { (i, 1) } else { panic!("the source is dry") });
     let map = pool.starmap::<i32, _, _>("add", source);
-    let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| map.count()));
+    let taken = catch_unwind(AssertUnwindSafe(|| map.count()));
     assert!(taken.is_err());
     assert_eq!(pool.run::<i32>("add", (1, 2)).unwrap(), 3);
 }
