@@ -85,7 +85,7 @@ impl Workers {
         self.spare = self.spare.take().filter(|spare| match spare.memory_excess() {
             None => true,
             Some(excess) => {
-                tracing::warn!(%excess, "a spare worker was ended");
+                tracing::warn!(target: "stockade::spare", %excess, "a spare worker was ended");
                 false
             }
         });

@@ -11,6 +11,9 @@ use super::entry::{EntryError, EntryKey, Secret, entry_bytes_max};
 use super::program::{self, ProgramId};
 use crate::compile::compiler::ModuleHash;
 
+/// What programs filter by: it stays, wherever this file is.
+const TARGET: &str = "stockade::cache";
+
 /// An open cache. Nothing that goes wrong in it keeps a module from being compiled.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -44,12 +47,12 @@ impl Store {
     ) -> Option<(ProgramId, EntryKey)> {
         let shown = program.display();
         let id = program::identify(program).inspect_err(|error| {
-            tracing::warn!(program = %shown, %error, "cannot identify the worker program: nothing is cached");
+            tracing::warn!(target: TARGET, program = %shown, %error, "cannot identify the worker program: nothing is cached");
         });
         let id = id.ok()?;
         let key = super::key::key(&self.domain, &id, request, module);
         let key = key.inspect_err(
-            |error| tracing::warn!(%error, "cannot identify a module: it is not cached"),
+            |error| tracing::warn!(target: TARGET, %error, "cannot identify a module: it is not cached"),
         );
         Some((id, key.ok()?))
     }
@@ -65,14 +68,14 @@ impl Store {
         let directory = self.directory.path().display();
         match self.directory.read(key, &self.secret, entry_bytes_max(artefact_bytes_max)) {
             Ok(Some(found)) => {
-                tracing::debug!(%directory, entry, "a module is taken from the cache");
+                tracing::debug!(target: TARGET, %directory, entry, "a module is taken from the cache");
                 // So that what is used stays longest. One that cannot be touched is as good.
                 let _ = self.directory.touch(key);
                 Some(found)
             }
             Ok(None) => None,
             Err(error) => {
-                tracing::warn!(%directory, entry, %error, "ignored a cache entry: its module is compiled again");
+                tracing::warn!(target: TARGET, %directory, entry, %error, "ignored a cache entry: its module is compiled again");
                 None
             }
         }
@@ -108,14 +111,14 @@ impl Store {
             let written =
                 self.directory.write(key, description, artefact, &self.secret, self.bytes_max)?;
             let Some(bytes) = written else {
-                tracing::debug!(%directory, entry, "a module is too large for the cache");
+                tracing::debug!(target: TARGET, %directory, entry, "a module is too large for the cache");
                 return Ok(());
             };
-            tracing::debug!(%directory, entry, bytes, "a module was put into the cache");
+            tracing::debug!(target: TARGET, %directory, entry, bytes, "a module was put into the cache");
             self.make_room(key)
         })();
         if let Err(error) = kept {
-            tracing::warn!(%directory, entry, %error, "cannot keep a module in the cache");
+            tracing::warn!(target: TARGET, %directory, entry, %error, "cannot keep a module in the cache");
         }
     }
 
@@ -125,7 +128,7 @@ impl Store {
         for key in beyond(self.directory.list()?, newest, self.bytes_max) {
             self.directory.remove(&key)?;
             let directory = self.directory.path().display();
-            tracing::debug!(%directory, entry = name_of(&key), "removed a cache entry for room");
+            tracing::debug!(target: TARGET, %directory, entry = name_of(&key), "removed a cache entry for room");
         }
         Ok(())
     }
