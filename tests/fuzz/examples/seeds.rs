@@ -13,7 +13,7 @@ use stockade_wire::{
     CompileStep, Confinement, Coredumps, Export, ExportType, Failure, Finished, Frame, Grants,
     GuestError, HostMessage, Instances, Invocation, Limits, Load, LockdownReport, Log, Metrics,
     ModuleDescription, ModuleId, Outcome, Refusal, RefusalKind, Run, Scalar, Setup, SourcePlace,
-    Stdin, StdioSink, TaskId, TrapKind, ValueType, WorkerId, WorkerMessage, frame,
+    Stdin, StdioSink, TaskId, TrapKind, ValueType, WorkerId, WorkerMessage, Written, frame,
 };
 
 fn main() {
