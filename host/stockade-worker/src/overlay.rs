@@ -35,7 +35,7 @@ pub(crate) struct Overlay {
     place: Range<usize>,
 }
 
-// SAFETY: an address; what is there belongs to whoever owns this, in any thread.
+// SAFETY: an address; the memory there belongs to the owner of this value, in any thread.
 unsafe impl Send for Overlay {}
 
 /// Puts the call's input at `pointer` of `memory`, the memory of the guest whose state this is, if it

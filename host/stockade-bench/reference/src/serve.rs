@@ -10,7 +10,7 @@ use std::io::{self, BufRead, Write};
 /// Answers every question with what `answer` makes of its word and its number.
 ///
 /// # Errors
-/// If stdin or stdout fails. An error of `answer` is told to whoever asked.
+/// If stdin or stdout fails. An error of `answer` is sent to the side that asked.
 pub fn serve<E: Display>(mut answer: impl FnMut(&str, f64) -> Result<f64, E>) -> io::Result<()> {
     for line in io::stdin().lock().lines() {
         let line = line?;

@@ -33,7 +33,7 @@ pub(super) struct Mapping {
     bytes: usize,
 }
 
-// SAFETY: an address; what is there belongs to whoever owns this, in any thread.
+// SAFETY: an address; the memory there belongs to the owner of this value, in any thread.
 unsafe impl Send for Mapping {}
 // SAFETY: the same; what is read through a shared one does not change.
 unsafe impl Sync for Mapping {}

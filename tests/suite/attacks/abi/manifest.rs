@@ -56,7 +56,7 @@ fn described(pool: &Pool) -> &ModuleDescription {
     pool.modules().next().unwrap().1
 }
 
-/// The claim is ignored with a word to whoever builds the pool, and what is true next to it counts.
+/// The claim is ignored with a warning to the builder of the pool, and what is true next to it counts.
 #[track_caller]
 fn assert_ignored(claim: &[u8]) {
     let shown = String::from_utf8_lossy(&claim[..claim.len().min(80)]).into_owned();
