@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use stockade::{
@@ -208,6 +209,29 @@ fn single_items_of_many_are_cancelled_wherever_they_are() {
     assert_eq!(pool.workers()[0].id.0, 1, "its worker did nothing wrong");
 }
 
+/// Pushes a number as soon as there is room, and cancels some of the last ones after every 31st; takes
+/// what is ready meanwhile into `ends`, each item once.
+fn push_and_cancel(
+    fed: &mut FedMap<i32>,
+    number: usize,
+    round: usize,
+    ends: &mut BTreeMap<usize, Result<i32, RunError>>,
+    cancelled: &mut Vec<RangeInclusive<usize>>,
+) {
+    while fed.room() == 0 {
+        assert!(fed.wait(PATIENCE));
+        for (index, end) in fed.ready() {
+            assert!(ends.insert(index, end).is_none(), "{index} twice");
+        }
+    }
+    fed.push((number as i32, 1)).unwrap();
+    if (number * 7 + round).is_multiple_of(31) {
+        let from = number.saturating_sub(round);
+        cancelled.push(from..=number);
+        fed.cancel(from..=number);
+    }
+}
+
 #[test]
 fn items_that_are_cancelled_while_others_run_end_once_each() {
     let pool = numbers().max_workers(2).build().unwrap();
@@ -217,18 +241,7 @@ fn items_that_are_cancelled_while_others_run_end_once_each() {
         let mut ends = BTreeMap::new();
         let mut cancelled = Vec::new();
         for number in 0..2000_usize {
-            while fed.room() == 0 {
-                assert!(fed.wait(PATIENCE));
-                for (index, end) in fed.ready() {
-                    assert!(ends.insert(index, end).is_none(), "{index} twice");
-                }
-            }
-            fed.push((number as i32, 1)).unwrap();
-            if (number * 7 + round) % 31 == 0 {
-                let from = number.saturating_sub(round);
-                cancelled.push(from..=number);
-                fed.cancel(from..=number);
-            }
+            push_and_cancel(&mut fed, number, round, &mut ends, &mut cancelled);
         }
         for (index, end) in drain(&mut fed) {
             assert!(ends.insert(index, end).is_none(), "{index} twice");
@@ -463,18 +476,7 @@ fn items_of_workers_that_die_while_others_are_cancelled_end_once_each() {
         let mut ends = BTreeMap::new();
         let mut cancelled = Vec::new();
         for number in 0..3000_usize {
-            while fed.room() == 0 {
-                assert!(fed.wait(PATIENCE));
-                for (index, end) in fed.ready() {
-                    assert!(ends.insert(index, end).is_none(), "{index} twice");
-                }
-            }
-            fed.push((number as i32, 1)).unwrap();
-            if (number * 7 + round) % 31 == 0 {
-                let from = number.saturating_sub(round);
-                cancelled.push(from..=number);
-                fed.cancel(from..=number);
-            }
+            push_and_cancel(&mut fed, number, round, &mut ends, &mut cancelled);
             if number % 500 == 250
                 && let Some(worker) = pool.workers().first()
             {
