@@ -6,7 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use stockade::{
     CancelReason, Limits, Pool, RunError, Status, SubmitError, TaskError, TaskHandle, TaskOptions,
 };
-use stockade_tests::{Gate, PATIENCE, eventually, int, kill, numbers, tasks, two_ints};
+use stockade_tests::{
+    Gate, PATIENCE, eventually, int, kill, numbers, tasks, two_ints, until_running,
+};
 
 type Bytes = Vec<u8>;
 
@@ -152,6 +154,71 @@ fn handles_that_are_cancelled_before_their_batch_is_sent_are_left_out() {
         }
     }
     assert_eq!(pool.workers()[0].id.0, 1, "its worker did nothing wrong");
+}
+
+/// Tasks that were submitted one by one behind one that does not end, once it was known that they are short:
+/// those that its worker's window does not hold travel together. And that one.
+fn submitted_behind(
+    pool: &Pool,
+    count: i32,
+    slow: i32,
+) -> (TaskHandle<()>, Vec<TaskHandle<Bytes>>) {
+    for number in 0..50 {
+        assert_eq!(pool.run::<Bytes>("square", two_ints(number, -1)).unwrap(), square_of(number));
+    }
+    let endless = pool.submit::<()>("spin", int(0)).unwrap();
+    until_running(&endless);
+    let submit = |item| pool.submit::<Bytes>("square", item).unwrap();
+    (endless, items(count, slow).map(submit).collect())
+}
+
+#[test]
+fn short_tasks_that_wait_and_travel_together_are_cancelled_each_by_itself() {
+    const TASKS: i32 = 2_000;
+    let gate = Gate::new();
+    let pool = gated(&gate, 1);
+    let (endless, handles) = submitted_behind(&pool, TASKS, -1);
+    let is_cancelled = |number: i32| number % 7 == 3;
+    for (number, handle) in (0..).zip(&handles).filter(|(number, _)| is_cancelled(*number)) {
+        assert!(handle.cancel(), "{number} has not started");
+    }
+    endless.cancel_running();
+    for (number, handle) in (0..).zip(&handles) {
+        match handle.result() {
+            Ok(bytes) => assert_eq!((bytes, is_cancelled(number)), (square_of(number), false)),
+            Err(TaskError::Cancelled(CancelReason::Asked)) => assert!(is_cancelled(number)),
+            Err(other) => panic!("{number}: {other:?}"),
+        }
+    }
+    let ran = (0..TASKS).filter(|number| !is_cancelled(*number)).count() as u64;
+    assert_eq!(
+        pool.workers().last().unwrap().tasks_done,
+        ran,
+        "the one before may still be ending"
+    );
+}
+
+#[test]
+fn a_worker_that_dies_costs_tasks_that_travel_together_the_one_that_had_started() {
+    const TASKS: i32 = 1_000;
+    const SLOW: i32 = 700;
+    let gate = Gate::new();
+    let pool = gated(&gate, 1);
+    let (endless, handles) = submitted_behind(&pool, TASKS, SLOW);
+    endless.cancel_running();
+    gate.until_somebody_waits();
+    for (number, handle) in (0..SLOW).zip(&handles) {
+        assert_eq!(handle.result().unwrap(), square_of(number));
+    }
+    kill(pool.workers().last().unwrap().pid);
+    for (number, handle) in (0..).zip(&handles) {
+        match handle.result() {
+            Ok(bytes) => assert_eq!((bytes, number == SLOW), (square_of(number), false)),
+            Err(TaskError::WorkerLost(_)) => assert_eq!(number, SLOW),
+            Err(other) => panic!("{number}: {other:?}"),
+        }
+        assert_eq!(handle.report().attempt, 1);
+    }
 }
 
 #[test]

@@ -92,8 +92,8 @@ pub use message::{
     PlacementFile, Run, Setup, Stdin, StdioSink, WorkerMessage,
 };
 pub use outcome::{
-    Captured, Codec, Failure, Finished, Frame, GuestError, Metrics, Outcome, Scalar, TrapKind,
-    Written,
+    Captured, Codec, Failure, Finished, Frame, GuestError, Metrics, Outcome, Returned, Scalar,
+    TrapKind, Written,
 };
 #[cfg(not(all(loom, test)))]
 pub use {
@@ -103,7 +103,7 @@ pub use {
         FreezeError, FrozenMemory, PAYLOAD_BYTES_MIN, PAYLOAD_FILES_MAX, PAYLOAD_KEPT_BYTES_MAX,
         PayloadFile, SharedMemory,
     },
-    port::{BELL_INTERVAL, Bell, HostPort, WorkerPort},
+    port::{BELL_INTERVAL, Bell, Heard, HostPort, WorkerPort},
     ring::{RING_BODY_BYTES_MAX, RING_BYTES, Reader, Record, Rings, Writer},
 };
 

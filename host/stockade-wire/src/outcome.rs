@@ -1,6 +1,7 @@
 //! Outcomes of tasks, as workers report them.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::bounds::{
@@ -140,6 +141,80 @@ impl<Context> Decode<Context> for Finished {
         })
     }
 }
+
+/// A report of the commonest kind, read where it lies: a task returned, its fuel was not counted, and it wrote
+/// nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// The task.
+    pub task: TaskId,
+    /// From its start in the worker to its end, in nanoseconds.
+    pub wall_nanos: u64,
+    /// Processor time of the worker's thread for it, in nanoseconds, accurate to 0.1 ms.
+    pub cpu_nanos: u64,
+    /// The largest linear memory it had, in bytes, all memories together.
+    pub memory_peak_bytes: u64,
+    /// Where its output lies in the message.
+    output: Range<usize>,
+}
+
+impl Returned {
+    /// Reads a message of a worker; `None` where it is of another kind or not in order, which
+    /// [`decode`](codec::decode) then says. Reads nothing that `decode` would read otherwise.
+    pub fn read(message: &[u8]) -> Option<Self> {
+        let (numbers, rest) = message.strip_prefix(&[FINISHED])?.split_first_chunk()?;
+        // No marks.
+        let (short, output) = rest.strip_prefix(&[0, RETURNED])?.split_first()?;
+        let (bytes, output) = match *short {
+            bytes @ ..=ONE_BYTE_MAX => (usize::from(bytes), output),
+            TWO_BYTES => {
+                let (bytes, output) = output.split_first_chunk()?;
+                (usize::from(u16::from_le_bytes(*bytes)), output)
+            }
+            _ => return None,
+        };
+        let numbers: &[u8; HEAD_BYTES - 1] = numbers;
+        let [task, wall_nanos, cpu_nanos, memory_peak_bytes] =
+            numbers.as_chunks().0.first_chunk()?.map(u64::from_le_bytes);
+        (output.len() == bytes).then(|| Self {
+            task: TaskId(task),
+            wall_nanos,
+            cpu_nanos,
+            memory_peak_bytes,
+            output: message.len() - bytes..message.len(),
+        })
+    }
+
+    /// The output, in the message that it was read from.
+    pub fn output_in<'m>(&self, message: &'m [u8]) -> &'m [u8] {
+        message.get(self.output.clone()).unwrap_or_default()
+    }
+
+    /// What the task used.
+    pub fn metrics(&self) -> Metrics {
+        Metrics {
+            wall_time: Duration::from_nanos(self.wall_nanos),
+            cpu_time: Duration::from_nanos(self.cpu_nanos),
+            fuel: None,
+            memory_peak_bytes: self.memory_peak_bytes,
+        }
+    }
+
+    /// The same as any report, with a copy of its output.
+    pub fn to_finished(&self, output: &[u8]) -> Finished {
+        let finished = Finished::new(self.task, Outcome::Returned(output.to_vec()));
+        Finished { metrics: self.metrics(), ..finished }
+    }
+}
+
+/// The number of [`WorkerMessage::Finished`](crate::WorkerMessage::Finished), and of
+/// [`Outcome::Returned`].
+const FINISHED: u8 = 5;
+const RETURNED: u8 = 0;
+
+/// The codec's numbers: up to the first in a byte of their own, and behind the second in two.
+const ONE_BYTE_MAX: u8 = 250;
+const TWO_BYTES: u8 = 251;
 
 /// Four numbers and the marks.
 const HEAD_BYTES: usize = 4 * 8 + 1;
@@ -406,7 +481,7 @@ pub struct Captured {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec;
+    use crate::{WorkerMessage, codec};
 
     fn finished() -> Finished {
         Finished {
@@ -420,6 +495,48 @@ mod tests {
             },
             written: None,
         }
+    }
+
+    /// Whatever is read where it lies is what the codec reads, and the codec reads whatever is not.
+    #[test]
+    fn a_report_that_is_read_where_it_lies_says_the_same() {
+        let read_alike = |message: &[u8]| {
+            let whole = codec::decode::<WorkerMessage>(message);
+            let lying = Returned::read(message);
+            if let Some(returned) = &lying {
+                let output = returned.output_in(message);
+                let finished = WorkerMessage::Finished(returned.to_finished(output));
+                assert_eq!(whole.ok(), Some(finished));
+            }
+            lying.is_some()
+        };
+        let encoded = |finished: Finished| {
+            let mut message = Vec::new();
+            codec::encode(&WorkerMessage::Finished(finished), &mut message).unwrap();
+            message
+        };
+        for bytes in [0, 1, 250, 251, 252, 255, 256, 65_535, 65_536] {
+            let report = Finished { outcome: Outcome::Returned(vec![3; bytes]), ..finished() };
+            let metrics = Metrics { fuel: None, ..report.metrics };
+            let message = encoded(Finished { metrics, ..report.clone() });
+            assert_eq!(read_alike(&message), bytes < 65_536, "{bytes} bytes");
+            assert!(!read_alike(&encoded(report)), "its fuel was counted");
+            // Cut anywhere, or too long, or with another byte anywhere in its head.
+            for end in (0..message.len()).take(64) {
+                assert!(!read_alike(&message[..end]));
+            }
+            assert!(!read_alike(&[&message[..], &[0]].concat()));
+            for at in 0..message.len().min(HEAD_BYTES + 6) {
+                for other in 0..=u8::MAX {
+                    let mut forged = message.clone();
+                    forged[at] = other;
+                    let _ = read_alike(&forged);
+                }
+            }
+        }
+        let exited = Finished { outcome: Outcome::Exited(0), ..finished() };
+        let metrics = Metrics { fuel: None, ..exited.metrics };
+        assert!(!read_alike(&encoded(Finished { metrics, ..exited })));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! HostPort                                              WorkerPort
 //!   send ─► ring, or announced there and on the socket ─► receive, which may sleep
 //!   flush ─► a bell, if the worker sleeps
-//!   take  ◄─ ring, or announced there and on the socket ◄─ send ─► a bell, now or soon, if the host
+//!   hear  ◄─ ring, or announced there and on the socket ◄─ send ─► a bell, now or soon, if the host
 //!   may_sleep, until the socket says something                     sleeps
 //! ```
 //!
@@ -33,7 +33,7 @@ use crate::frame::{Body, FRAME_BYTES_MAX, Filled, FrameError, FrameReader};
 use crate::indices::{RingError, Wake};
 use crate::ring::{RING_BODY_BYTES_MAX, Reader, Record, Rings, Writer};
 use crate::spin::Spin;
-use crate::{HostMessage, WorkerMessage, codec};
+use crate::{HostMessage, Returned, WorkerMessage, codec};
 
 /// Results for which no bell was rung.
 const UNSIGNALLED_MAX: u32 = 256;
@@ -48,6 +48,15 @@ const SPIN_MAX: Duration = Duration::from_micros(20);
 
 /// Bytes of messages that wait to be written to a socket together.
 const BATCH_BYTES_MAX: usize = 16 << 10;
+
+/// A message of a worker.
+#[derive(Debug)]
+pub enum Heard {
+    /// The commonest, whose output is the [`output_of`](HostPort::output_of) the port.
+    Returned(Returned),
+    /// Any other.
+    Message(WorkerMessage),
+}
 
 /// A host's end. Nothing here blocks.
 #[derive(Debug)]
@@ -128,16 +137,43 @@ impl HostPort {
     ///
     /// # Errors
     /// [`FrameError`]; the worker is of no further use.
-    pub fn take(&mut self) -> Result<Option<WorkerMessage>, FrameError> {
+    pub fn hear(&mut self) -> Result<Option<Heard>, FrameError> {
         if let Some((_, reader)) = &mut self.rings
             && !self.announced
         {
             match reader.next(&mut self.body)? {
-                Some(Record::Here) => return Ok(Some(codec::decode(&self.body)?)),
+                Some(Record::Here) => {
+                    return Ok(Some(match Returned::read(&self.body) {
+                        Some(returned) => Heard::Returned(returned),
+                        None => Heard::Message(codec::decode(&self.body)?),
+                    }));
+                }
                 Some(Record::OnSocket) => self.announced = true,
                 None => {}
             }
         }
+        Ok(self.take_frame()?.map(Heard::Message))
+    }
+
+    /// The output of what was heard last.
+    pub fn output_of(&self, returned: &Returned) -> &[u8] {
+        returned.output_in(&self.body)
+    }
+
+    /// As [`hear`](Self::hear), whatever the message is.
+    ///
+    /// # Errors
+    /// [`FrameError`]; the worker is of no further use.
+    pub fn take(&mut self) -> Result<Option<WorkerMessage>, FrameError> {
+        Ok(self.hear()?.map(|heard| match heard {
+            Heard::Message(message) => message,
+            Heard::Returned(returned) => {
+                WorkerMessage::Finished(returned.to_finished(self.output_of(&returned)))
+            }
+        }))
+    }
+
+    fn take_frame(&mut self) -> Result<Option<WorkerMessage>, FrameError> {
         match self.frames.take()? {
             None => Ok(None),
             Some(Body::OutOfLine(_)) => Err(FrameError::Misplaced),

@@ -115,6 +115,9 @@ fn wire() -> Vec<Vec<u8>> {
         WorkerMessage::Finished(Finished { metrics, written, ..Finished::new(TaskId(1), outcome) })
     };
     let mut worker: Vec<_> = outcomes.into_iter().map(finished).collect();
+    // As most do.
+    let returned = |bytes| Finished::new(TaskId(1), Outcome::Returned(vec![7; bytes]));
+    worker.extend([0, 2, 300].map(returned).map(WorkerMessage::Finished));
     worker.extend([
         WorkerMessage::Ready(LockdownReport(Vec::new())),
         WorkerMessage::LoadFailed(ModuleId(0), "why".into()),

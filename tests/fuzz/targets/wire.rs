@@ -1,8 +1,8 @@
 //! Frames and messages, in arbitrary pieces.
 //!
 //! Input: which side's messages, the sizes of the pieces, then the stream. A message that decodes
-//! must encode to something that decodes to the same, and reading takes no more memory than the
-//! bytes that arrived explain.
+//! must encode to something that decodes to the same, reading takes no more memory than the bytes that
+//! arrived explain, and a report that is read where it lies says what it says when it is decoded.
 
 #![no_main]
 
@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use stockade_fuzz::allocations::within;
 use stockade_wire::codec::{self, Decode, Encode};
 use stockade_wire::frame::{self, Body, FrameReader};
-use stockade_wire::{CompileReply, CompileRequest, HostMessage, WorkerMessage};
+use stockade_wire::{CompileReply, CompileRequest, HostMessage, Returned, WorkerMessage};
 
 /// Far above what the fuzzer's inputs hold, far below what a header can claim.
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -70,6 +70,11 @@ fn read<M: Encode + Decode<()> + PartialEq + std::fmt::Debug>(stream: Pieces<'_>
                 return;
             }
         };
+        if let Some(returned) = Returned::read(body) {
+            let finished = returned.to_finished(returned.output_in(body));
+            let whole = codec::decode(body).expect("what is read where it lies can be decoded");
+            assert_eq!(WorkerMessage::Finished(finished), whole);
+        }
         let Ok(message) = codec::decode::<M>(body) else { continue };
         let mut again = Vec::new();
         frame::encode_inline(&message, &mut again).expect("what was decoded can be encoded");

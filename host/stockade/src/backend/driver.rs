@@ -15,6 +15,7 @@
 //! death means.
 
 mod entries;
+mod gather;
 mod hear;
 mod look;
 mod perform;
@@ -39,6 +40,7 @@ use crate::outcome::exit::WorkerExit;
 use crate::process::loadable::Loadable;
 use crate::state::shared::{Shared, WorkerInfo};
 use entries::Entries;
+use gather::Gathered;
 use look::Looks;
 use stockade_dispatcher::{Dispatcher, Event, Moment, Submission};
 
@@ -174,6 +176,8 @@ impl Driver {
 
     /// As [`look_around`](Self::look_around), with a request that needed no queue.
     pub(crate) fn take_request(&mut self, first: Option<Request>, requests: &Receiver<Request>) {
+        // As the turn before has left it.
+        let gathers = self.is_saturated();
         match first {
             // It has just looked at the clock.
             Some(Request::Submit(entry, submission)) => {
@@ -186,9 +190,7 @@ impl Driver {
             }
             None => self.now = self.epoch.elapsed(),
         }
-        for request in requests.try_iter().take(BATCH_MAX) {
-            self.request(request);
-        }
+        self.take_queued(requests, gathers);
         if self.looks.take_due(self.now) {
             self.hear_busy();
         }
@@ -218,6 +220,36 @@ impl Driver {
         self.steps_left = TURN_STEPS_MAX;
         if !self.unheard.is_empty() {
             self.parts.poller.ring();
+        }
+    }
+
+    /// Takes the requests that have waited, and `gathers` single tasks where these only wait on.
+    fn take_queued(&mut self, requests: &Receiver<Request>, gathers: bool) {
+        let mut gathered: Option<Gathered> = None;
+        for request in requests.try_iter().take(BATCH_MAX) {
+            let request = match request {
+                Request::Submit(Entry::One(task), submission) if gathers => {
+                    let left = match &mut gathered {
+                        Some(gathered) => gathered.add(task, submission).err(),
+                        None => Some((task, submission)),
+                    };
+                    if let Some((task, submission)) = left {
+                        self.submit_gathered(gathered.replace(Gathered::new(task, submission)));
+                    }
+                    continue;
+                }
+                request => request,
+            };
+            self.submit_gathered(gathered.take());
+            self.request(request);
+        }
+        self.submit_gathered(gathered);
+    }
+
+    fn submit_gathered(&mut self, gathered: Option<Gathered>) {
+        if let Some(gathered) = gathered {
+            let (entry, submission) = gathered.into_entry();
+            self.request(Request::Submit(entry, submission));
         }
     }
 

@@ -323,6 +323,26 @@ impl WorkerProcess {
         is_next.then(|| (next.entry, next.memory.clone()))
     }
 
+    /// The entry of a task that it has to answer next, whose input is nowhere but in its message.
+    pub(crate) fn entry_of_next(&self, task: TaskId) -> Option<EntryKey> {
+        let next = self.sent.front().filter(|next| next.memory.is_none())?;
+        next.rest.is_some_and(|rest| rest.first() == task).then_some(next.entry)
+    }
+
+    /// It has finished a task, of which the dispatcher is told together with those that follow it. Returns
+    /// what it is to be told of now, as the task does not follow that.
+    pub(crate) fn finishes(&mut self, task: TaskId, wall_time: Duration) -> Option<FinishedTasks> {
+        let before = self.finished.take();
+        let joined = before.as_ref().and_then(|before| {
+            let tasks = TaskRange::new(before.tasks.first(), before.tasks.count() + 1)?;
+            let wall_time = before.wall_time.saturating_add(wall_time);
+            (tasks.last() == task).then_some(FinishedTasks { tasks, wall_time })
+        });
+        let before = before.filter(|_| joined.is_none());
+        self.finished = joined.or(Some(FinishedTasks { tasks: task.into(), wall_time }));
+        before
+    }
+
     /// Its answer to the task that is next was accepted.
     pub(crate) fn answered(&mut self) {
         let Some(next) = self.sent.front_mut() else { return };

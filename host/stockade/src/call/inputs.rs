@@ -7,7 +7,7 @@
 
 use std::mem;
 
-use stockade_wire::{Call, Callee, Invocation, PAYLOAD_BYTES_MIN, Scalar};
+use stockade_wire::{Call, Callee, Codec, Invocation, PAYLOAD_BYTES_MIN, Scalar};
 
 use crate::call::cancelled::GivenArguments;
 use crate::call::payload::{FIXED_BYTES, Payload};
@@ -33,7 +33,33 @@ enum Many {
     Scalars { args: Vec<Scalar>, count: u32 },
 }
 
+/// What inputs take in a batch, of which all are of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Measure {
+    /// Of calls; none of scalars.
+    codec: Option<Codec>,
+    bytes: usize,
+}
+
+impl Measure {
+    /// Of these and one more, if all can travel together.
+    pub(crate) fn with(self, one: Self) -> Option<Self> {
+        let bytes = self.bytes + one.bytes;
+        (self.codec == one.codec && bytes <= BATCH_BYTES_MAX).then_some(Self { bytes, ..self })
+    }
+}
+
 impl Inputs {
+    /// What the input of a task takes, if it is one that can travel with others.
+    pub(crate) fn measure(payload: &Payload) -> Option<Measure> {
+        let (codec, bytes) = match payload {
+            Payload::Task { codec, input } => (Some(*codec), input.len()),
+            Payload::Scalars(args) => (None, size_of_val(&**args)),
+            Payload::Buffer(_) | Payload::Command(_) | Payload::Column(_) => return None,
+        };
+        Self::is_small(payload).then_some(Measure { codec, bytes })
+    }
+
     /// Of a single task.
     pub(crate) fn one(payload: Payload) -> Self {
         Self { kind: payload, many: None }
@@ -129,6 +155,36 @@ impl Inputs {
             }
         };
         of_each + FIXED_BYTES / self.count().max(1) as usize
+    }
+
+    /// Takes out the inputs of the first tasks: of so many, fewer than there are.
+    pub(crate) fn split_front(&mut self, tasks: u32) -> Self {
+        let kind = match &self.kind {
+            Payload::Task { codec, .. } => Payload::Task { codec: *codec, input: Box::default() },
+            _ => Payload::default(),
+        };
+        let many = self.many.as_mut().map(|many| match many {
+            Many::Calls { bytes, ends, longest } => {
+                let rest_ends = ends.split_off((tasks as usize).min(ends.len()));
+                let ends = mem::replace(ends, rest_ends);
+                let cut = start_of(&ends, ends.len());
+                let rest = bytes.split_off(cut.min(bytes.len()));
+                Many::Calls { bytes: mem::replace(bytes, rest), ends, longest: *longest }
+            }
+            Many::Scalars { args, count } => {
+                let of_each = args.len() / (*count).max(1) as usize;
+                let rest = args.split_off((of_each * tasks as usize).min(args.len()));
+                *count = count.saturating_sub(tasks);
+                Many::Scalars { args: mem::replace(args, rest), count: tasks }
+            }
+        });
+        if let (Some(Many::Calls { ends, .. }), Some(Many::Calls { bytes, .. })) =
+            (&mut self.many, &many)
+        {
+            let cut = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            ends.iter_mut().for_each(|end| *end -= cut);
+        }
+        Self { kind, many }
     }
 
     /// Fills them up to so many tasks, for a batch whose last tasks are revoked before it is sent.
@@ -281,6 +337,19 @@ mod tests {
         let given = GivenArguments::Encoded { codec: Codec::Json, bytes: b"be".to_vec() };
         assert_eq!(inputs.given(2), given);
         assert_eq!((inputs.count(), inputs.task_bytes()), (3, 2 + 5 + FIXED_BYTES / 3));
+    }
+
+    #[test]
+    fn the_first_are_split_off() {
+        let mut calls = inputs(&[call(b"to"), call(b""), call(b"be"), call(b"or")]);
+        let first = calls.split_front(2);
+        assert_eq!(first.into_calls(0), inputs(&[call(b"to"), call(b"")]).into_calls(0));
+        assert_eq!(calls.into_calls(0), inputs(&[call(b"be"), call(b"or")]).into_calls(0));
+        let mut scalars = inputs(&[numbers(&[1, 2]), numbers(&[3, 4]), numbers(&[5, 6])]);
+        let first = scalars.split_front(1);
+        assert_eq!((first.count(), scalars.count()), (1, 2));
+        assert_eq!(first.into_calls(0), inputs(&[numbers(&[1, 2])]).into_calls(0));
+        assert_eq!(scalars.calls(1, 2, 0), inputs(&[numbers(&[5, 6])]).into_calls(0));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockade_wire::{Captured, Finished, LogLine, TaskId, WorkerId, Written};
+use stockade_wire::{Captured, LogLine, Metrics, TaskId, WorkerId, Written};
 
 use crate::outcome::answer::Answer;
 use crate::outcome::coredump::Coredump;
@@ -88,25 +88,30 @@ impl Summary {
         }
     }
 
-    /// Takes over what is known of the run that ended the task: when it was started, at this age, and
-    /// what its worker answered.
-    pub(crate) fn run(&mut self, started: Option<Duration>, answer: Option<&mut Answer>) {
+    /// Takes over what is known of the run that ended the task: when it was started, at this age.
+    pub(crate) fn started(&mut self, started: Option<Duration>) {
         if let Some(started) = started {
             self.queue_wait = started;
             self.wall_time = self.lifetime.saturating_sub(started);
         }
-        if let Some(Answer { finished, dump, .. }) = answer {
-            if started.is_none() {
-                // It was answered before it was known to be next.
-                self.queue_wait = self.queue_wait.saturating_sub(finished.metrics.wall_time);
-            }
-            let Finished { metrics, written, .. } = finished;
-            self.wall_time = metrics.wall_time;
-            self.cpu_time = metrics.cpu_time;
-            self.fuel = metrics.fuel;
-            self.memory_peak_bytes = metrics.memory_peak_bytes;
-            (self.written, self.coredump) = (written.take(), dump.take().map(Box::new));
-        }
+    }
+
+    /// As [`started`](Self::started), with what its worker says that it used.
+    pub(crate) fn run(&mut self, started: Option<Duration>, metrics: &Metrics) {
+        // Else it was answered before it was known to be next.
+        let wait = self.queue_wait.saturating_sub(metrics.wall_time);
+        self.queue_wait = started.unwrap_or(wait);
+        self.wall_time = metrics.wall_time;
+        self.cpu_time = metrics.cpu_time;
+        self.fuel = metrics.fuel;
+        self.memory_peak_bytes = metrics.memory_peak_bytes;
+    }
+
+    /// As [`run`](Self::run), with all that its worker answered.
+    pub(crate) fn answered(&mut self, started: Option<Duration>, answer: &mut Answer) {
+        self.run(started, &answer.finished.metrics);
+        self.written = answer.finished.written.take();
+        self.coredump = answer.dump.take().map(Box::new);
     }
 
     /// What it wrote.

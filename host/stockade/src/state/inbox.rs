@@ -14,11 +14,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use stockade_wire::{PageSlot, TaskId, TaskRange, WorkerId};
+use stockade_wire::{Codec, PageSlot, Returned, TaskId, TaskRange, WorkerId};
 
 use crate::base::sync::{Condvar, Mutex, lock, wait, wake};
+use crate::outcome::output::Output;
+use crate::outcome::report::{Status, Summary};
 use crate::state::backend::{Awaited, Backend, Lead};
 use crate::state::cancelled_items::CancelledItems;
 use crate::state::cell::{Completed, Leftovers, Sent};
@@ -85,7 +87,15 @@ pub(crate) struct EndedItems {
     /// In nanoseconds of the pool's life.
     pub(crate) submitted: u64,
     pub(crate) items: VecDeque<EndedItem>,
+    /// The encoding of their outputs.
+    pub(crate) codec: Codec,
+    /// Short outputs, end to end. A block of memory for each would cost more than all the rest, since a
+    /// batch of them is more than an allocator keeps at hand.
+    pub(crate) outputs: Vec<u8>,
 }
+
+/// The longest output that is kept with others.
+pub(crate) const SHORT_BYTES_MAX: usize = 512;
 
 impl EndedItems {
     /// The first, and how many there are.
@@ -100,8 +110,64 @@ pub(crate) struct EndedItem {
     /// Its place in the map, from 0.
     pub(crate) index: usize,
     pub(crate) task: TaskId,
-    pub(crate) completed: Completed,
-    pub(crate) leftovers: Option<Box<Leftovers>>,
+    pub(crate) end: End,
+}
+
+/// How an item has ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// As most do.
+    Short(ShortEnd),
+    /// In any way, with rare parts if there are any.
+    Other(Box<(Completed, Option<Leftovers>)>),
+}
+
+/// The end of an item that returned a short output at its first attempt, and left nothing else.
+#[derive(Clone, Debug)]
+pub(crate) struct ShortEnd {
+    pub(crate) worker: WorkerId,
+    /// From its submission to its end, and to its start if that was noticed.
+    pub(crate) lifetime: Duration,
+    pub(crate) queue_wait: Option<Duration>,
+    pub(crate) returned: Returned,
+    /// Where its output is among those of its group.
+    pub(crate) output: Range<usize>,
+}
+
+impl ShortEnd {
+    /// All of it, with its output from among those of its group.
+    pub(crate) fn complete(&self, codec: Codec, outputs: &[u8]) -> Completed {
+        let bytes = outputs.get(self.output.clone()).unwrap_or_default().to_vec();
+        Completed::new(Ok(Output::Encoded { codec, bytes }), self.report())
+    }
+
+    fn report(&self) -> Summary {
+        let mut report = Summary::blank(Status::Completed, self.lifetime);
+        (report.worker, report.attempt) = (Some(self.worker), 1);
+        report.run(self.queue_wait, &self.returned.metrics());
+        report
+    }
+}
+
+impl End {
+    pub(crate) fn new(completed: Completed, leftovers: Option<Leftovers>) -> Self {
+        Self::Other(Box::new((completed, leftovers)))
+    }
+
+    /// How long it ran.
+    pub(crate) fn wall_time(&self) -> Duration {
+        match self {
+            Self::Short(short) => Duration::from_nanos(short.returned.wall_nanos),
+            Self::Other(other) => other.0.report.wall_time,
+        }
+    }
+
+    pub(crate) fn report(&self) -> Summary {
+        match self {
+            Self::Short(short) => short.report(),
+            Self::Other(other) => other.0.report.clone(),
+        }
+    }
 }
 
 impl Inbox {

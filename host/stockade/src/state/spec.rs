@@ -43,7 +43,22 @@ pub(crate) struct TaskSpec {
 /// A task that took longer counts as one that took so long: it is forgotten after a few others.
 const PACE_MAX: Duration = Duration::from_micros(400);
 
+/// How long a batch that the pool chose is meant to take: far more than what a message costs, and little
+/// compared with what a person or a network notices.
+pub(crate) const BATCH_TIME: Duration = Duration::from_micros(200);
+
+/// The most tasks of a batch that the pool chose: the larger, the longer a worker keeps what another
+/// could run.
+pub(crate) const CHOSEN_MAX: u32 = 256;
+
 impl TaskSpec {
+    /// How many tasks a batch takes that the pool chooses: one while nobody knows how long they take.
+    pub(crate) fn batch_max(&self) -> u32 {
+        let pace = self.pace_nanos.load(Ordering::Relaxed);
+        let fitting = (BATCH_TIME.as_nanos() as u64).checked_div(pace).unwrap_or(1);
+        u32::try_from(fitting).unwrap_or(u32::MAX).clamp(1, CHOSEN_MAX)
+    }
+
     /// A message that has `tasks` call the function, all of them as `invocation` says.
     pub(crate) fn run(
         &self,
@@ -79,10 +94,10 @@ impl TaskSpec {
     }
 }
 
-#[cfg(all(test, shuttle))]
+#[cfg(test)]
 impl TaskSpec {
-    /// Of a function that a model needs no more of.
-    pub(crate) fn of_a_model(link: Arc<Link>) -> Self {
+    /// Of a function that a test needs no more of.
+    pub(crate) fn of_a_test(link: Arc<Link>) -> Self {
         Self {
             link,
             target: String::new(),

@@ -10,7 +10,6 @@
 //!
 //! Invariant: every item that was pushed gives one result, unless the map is dropped.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use std::time::Duration;
 
 use stockade_wire::{BATCH_TASKS_MAX, ChunkId};
 
+use super::ahead::{Ahead, Piece};
 use super::results::Results;
 use super::sizes::Sizes;
 use crate::api::pool::Pool;
@@ -28,7 +28,6 @@ use crate::base::deadline;
 use crate::call::arguments::Arguments;
 use crate::call::inputs::Inputs;
 use crate::call::options::TaskOptions;
-use crate::call::payload::Payload;
 use crate::call::target::Target;
 use crate::outcome::error::{CancelReason, RunError, SubmitError, TaskError};
 use crate::state::semaphore::{Patience, Permit};
@@ -72,7 +71,7 @@ pub struct FedMap<T: TaskResult> {
     pub(super) pool: Pool,
     target: Target,
     /// Items that were pushed and encoded, and are neither submitted nor refused.
-    ahead: VecDeque<Result<Encoded, RunError>>,
+    ahead: Ahead,
     options: TaskOptions,
     pub(super) sizes: Sizes,
     shares_instance: bool,
@@ -122,16 +121,13 @@ impl<A> PushError<A> {
     }
 }
 
-/// What an item is called with, and what it has for itself where it names its own function.
-type Encoded = (Option<Arc<TaskSpec>>, Payload);
-
 impl<T: TaskResult> FedMap<T> {
     pub(crate) fn new(pool: Pool, target: Target) -> Self {
         let results = Results::ordered(pool.core.link.clone());
         Self {
             pool,
             target,
-            ahead: VecDeque::new(),
+            ahead: Ahead::default(),
             options: TaskOptions::default(),
             sizes: Sizes::default(),
             shares_instance: false,
@@ -234,8 +230,7 @@ impl<T: TaskResult> FedMap<T> {
 
     /// How many items have not ended.
     pub fn unfinished(&mut self) -> usize {
-        let ahead = self.ahead.iter().filter(|ahead| ahead.is_ok());
-        self.results.count_unfinished() + ahead.count()
+        self.results.count_unfinished() + self.ahead.live()
     }
 
     /// Adds an item and encodes its arguments. Returns its index. It is submitted at once where it
@@ -252,7 +247,7 @@ impl<T: TaskResult> FedMap<T> {
         }
         if let Err(error) = self.sizes.check() {
             self.is_closed = true;
-            self.ahead.push_back(Err(error));
+            self.ahead.push_failed(error);
             return Ok(self.next_index() - 1);
         }
         if self.len() >= self.under_way_max && self.room() == 0 {
@@ -261,7 +256,7 @@ impl<T: TaskResult> FedMap<T> {
             return Err(PushError::Full(arguments));
         }
         let index = self.next_index();
-        self.encode(arguments, true);
+        self.encode(arguments, true, self.batch_items);
         if self.ahead.len() >= self.batch_items {
             self.submit_batches(self.batch_items);
         }
@@ -280,7 +275,7 @@ impl<T: TaskResult> FedMap<T> {
         if self.room() == 0 {
             return Err(PushError::Full(error));
         }
-        self.ahead.push_back(Err(error));
+        self.ahead.push_failed(error);
         Ok(self.next_index() - 1)
     }
 
@@ -378,11 +373,9 @@ impl<T: TaskResult> FedMap<T> {
             Bound::Unbounded => usize::MAX,
         };
         let items = start..end.min(self.next_index());
-        for (ahead, index) in self.ahead.iter_mut().zip(self.taken..) {
-            if items.contains(&index) && ahead.is_ok() {
-                *ahead = Err(TaskError::Cancelled(CancelReason::Asked).into());
-            }
-        }
+        let place = |index: usize| index.saturating_sub(self.taken);
+        let ahead = place(items.start)..place(items.end);
+        self.ahead.fail(ahead, &TaskError::Cancelled(CancelReason::Asked).into());
         self.results.cancel_items(&items);
     }
 
@@ -482,19 +475,21 @@ impl<T: TaskResult> FedMap<T> {
     pub(super) fn check_ahead(&mut self) {
         let Some(spec) = &self.spec else { return };
         if let Err(error) = self.pool.core.check_spec(spec) {
-            for item in self.ahead.iter_mut().filter(|item| item.is_ok()) {
-                *item = Err(error.clone().into());
-            }
+            self.ahead.fail(0..usize::MAX, &error.into());
         }
     }
 
-    /// Encodes an item, which is ahead then. `is_checked` says that the pool [takes
-    /// tasks](Self::takes_tasks) of the function, or is asked before this one is submitted.
-    pub(super) fn encode(&mut self, arguments: impl Arguments, is_checked: bool) {
+    /// Encodes an item, which is ahead then, and travels with at most `together` items. `is_checked` says
+    /// that the pool [takes tasks](Self::takes_tasks) of the function, or is asked before this one is
+    /// submitted.
+    pub(super) fn encode(&mut self, arguments: impl Arguments, is_checked: bool, together: usize) {
         let core = &self.pool.core;
         let spec = &mut self.spec;
         let encoded = core.encode(&self.target, arguments, &self.options, spec, is_checked);
-        self.ahead.push_back(encoded.map_err(RunError::from));
+        match encoded {
+            Ok(encoded) => self.ahead.push(encoded, together),
+            Err(error) => self.ahead.push_failed(error.into()),
+        }
     }
 
     /// Submits at most so many of the items that are ahead. Waits so long for room.
@@ -533,49 +528,29 @@ impl<T: TaskResult> FedMap<T> {
             None => size,
             Some(permit) => 1 + permit.extend(size.saturating_sub(1)),
         };
-        let mut batch = Inputs::default();
-        let mut first = self.taken;
-        for _ in 0..size {
-            let Some(encoded) = self.ahead.pop_front() else { break };
+        let mut left = size;
+        while left > 0 {
+            let Some(piece) = self.ahead.pop(left) else { break };
+            let count = piece.count();
+            left -= count;
             if let Some((_, left)) = &mut self.chunk {
-                *left = left.saturating_sub(1);
+                *left = left.saturating_sub(count);
             }
-            let encoded = match encoded {
-                Ok(encoded) => encoded,
-                Err(error) => {
-                    self.flush(&mut batch, &mut first, &mut permit);
+            let (spec, inputs) = match piece {
+                Piece::Small(inputs) => (self.spec.clone(), inputs),
+                Piece::Alone((own, payload)) => {
+                    (own.or_else(|| self.spec.clone()), Inputs::one(payload))
+                }
+                Piece::Failed(error) => {
                     self.refuse(error);
-                    first = self.taken;
                     continue;
                 }
             };
-            let (own, payload) = encoded;
-            let is_small = own.is_none() && Inputs::is_small(&payload);
-            if !is_small || !batch.fits(&payload) {
-                self.flush(&mut batch, &mut first, &mut permit);
-            }
-            if is_small {
-                batch.copy(&payload, size);
-                self.taken += 1;
-            } else {
-                self.taken += 1;
-                let permit = permit.as_mut().map(|permit| permit.split_off(1));
-                let spec = own.or_else(|| self.spec.clone());
-                self.submit_inputs(spec, Inputs::one(payload), first, permit);
-                first = self.taken;
-            }
+            let permit = permit.as_mut().map(|permit| permit.split_off(count));
+            let first = self.taken;
+            self.taken += count;
+            self.submit_inputs(spec, inputs, first, permit);
         }
-        self.flush(&mut batch, &mut first, &mut permit);
-    }
-
-    /// Submits what was gathered.
-    fn flush(&mut self, batch: &mut Inputs, first: &mut usize, permit: &mut Option<Permit>) {
-        if batch.is_many() {
-            let batch = std::mem::take(batch);
-            let permit = permit.as_mut().map(|permit| permit.split_off(batch.count() as usize));
-            self.submit_inputs(self.spec.clone(), batch, *first, permit);
-        }
-        *first = self.taken;
     }
 
     /// Submits tasks whose first has this index.
@@ -607,9 +582,9 @@ impl<T: TaskResult> FedMap<T> {
     /// The next item that is ahead cannot be submitted.
     pub(super) fn refuse_next(&mut self, error: SubmitError) {
         // What is known of the item itself says more.
-        match self.ahead.pop_front() {
-            Some(Err(known)) => self.refuse(known),
-            Some(Ok(_)) => self.refuse(error.into()),
+        match self.ahead.pop(1) {
+            Some(Piece::Failed(known)) => self.refuse(known),
+            Some(_) => self.refuse(error.into()),
             None => {}
         }
     }

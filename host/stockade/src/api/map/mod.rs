@@ -13,6 +13,7 @@
 //!
 //! Invariant: every item that was taken gives one result, in the items' order or as they end.
 
+mod ahead;
 mod all;
 mod fed;
 mod methods;
@@ -303,7 +304,7 @@ where
                 self.items = None;
                 break;
             };
-            self.fed.encode(arguments, is_checked);
+            self.fed.encode(arguments, is_checked, size);
         }
         // The source may have taken its time, or closed the pool itself.
         self.fed.check_ahead();

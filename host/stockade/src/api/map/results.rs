@@ -18,13 +18,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
-use stockade_wire::TaskRange;
+use stockade_wire::{TaskId, TaskRange};
 
 use crate::api::task::{TaskHandle, TaskResult, decode};
 use crate::outcome::error::RunError;
 use crate::outcome::output::Output;
-use crate::state::cell::TaskCell;
-use crate::state::inbox::{EndedItem, EndedItems, Inbox};
+use crate::state::cell::{Completed, Leftovers, TaskCell};
+use crate::state::inbox::{End, EndedItem, EndedItems, Inbox};
 use crate::state::link::Link;
 
 /// Items of a map that are under way, and those that have ended.
@@ -90,6 +90,15 @@ enum Next {
     /// The first item of the current group.
     Item,
     Failed(usize, RunError),
+}
+
+/// An item that is given out whole.
+#[derive(Debug)]
+struct Taken {
+    index: usize,
+    task: TaskId,
+    completed: Completed,
+    leftovers: Option<Leftovers>,
 }
 
 /// What has a map's wait return early.
@@ -366,9 +375,11 @@ impl<T: TaskResult> Results<T> {
 
     /// Blocks for the next item, as the driver has put it; `None` where none is left, or the next was
     /// not submitted.
-    pub(super) fn next_item(&mut self) -> Option<EndedItem> {
+    pub(super) fn next_item(&mut self) -> Option<(Completed, Option<Leftovers>)> {
         match self.wait_for_next(None) {
-            Ok(Some(Next::Item)) => self.take_next(),
+            Ok(Some(Next::Item)) => {
+                self.take_next().map(|taken| (taken.completed, taken.leftovers))
+            }
             Ok(_) | Err(TimedOut) => None,
         }
     }
@@ -395,11 +406,20 @@ impl<T: TaskResult> Results<T> {
             return Err(error);
         }
         let result = self.current.as_mut().and_then(|(group, given)| {
-            let completed = &mut group.items.get_mut(*given)?.completed;
+            let EndedItems { spec, codec, outputs, items, .. } = group;
+            let end = &mut items.get_mut(*given)?.end;
             // Counted before it is decoded: the caller's type may panic at that.
             (*given, self.left, self.next) = (*given + 1, self.left - 1, self.next + 1);
+            let mut short;
+            let completed = match end {
+                End::Short(end) => {
+                    short = end.complete(*codec, outputs);
+                    &mut short
+                }
+                End::Other(other) => &mut other.0,
+            };
             let output = mem::replace(&mut completed.result, Ok(Output::InPlace));
-            Some(output.and_then(|output| decode(&group.spec, completed, Cow::Owned(output))))
+            Some(output.and_then(|output| decode(spec, completed, Cow::Owned(output))))
         });
         self.end_current();
         Ok(result.unwrap_or_else(|| unreachable!("a group has items"))?)
@@ -410,23 +430,26 @@ impl<T: TaskResult> Results<T> {
             return (index, Err(error));
         }
         let common = self.current.as_ref().map(|(group, _)| (group.spec.clone(), group.submitted));
-        let (Some((spec, submitted)), Some(item)) = (common, self.take_next()) else {
+        let (Some((spec, submitted)), Some(taken)) = (common, self.take_next()) else {
             unreachable!("a group has items")
         };
-        let EndedItem { index, task, completed, leftovers } = item;
-        let leftovers = leftovers.map(|leftovers| *leftovers);
+        let Taken { index, task, completed, leftovers } = taken;
         let cell = TaskCell::ended(task, spec, submitted, completed, leftovers);
         (index, Ok(TaskHandle::new(Arc::new(cell))))
     }
 
     /// Takes the next item of the current group, which is given out.
-    fn take_next(&mut self) -> Option<EndedItem> {
+    fn take_next(&mut self) -> Option<Taken> {
         let (group, given) = self.current.as_mut()?;
         group.items.drain(..mem::take(given));
-        let item = group.items.pop_front();
+        let EndedItem { index, task, end } = group.items.pop_front()?;
+        let (completed, leftovers) = match end {
+            End::Short(short) => (short.complete(group.codec, &group.outputs), None),
+            End::Other(other) => *other,
+        };
         self.end_current();
         self.count_given();
-        item
+        Some(Taken { index, task, completed, leftovers })
     }
 
     /// Forgets the current group once all of it is given out.

@@ -7,20 +7,13 @@ use std::time::Duration;
 use stockade_wire::BATCH_TASKS_MAX;
 
 use crate::outcome::error::RunError;
-
-/// How long a batch is meant to take: far more than what a message costs, and little compared with what a
-/// person or a network notices.
-const BATCH_TIME: Duration = Duration::from_micros(200);
+use crate::state::spec::{BATCH_TIME, CHOSEN_MAX};
 
 /// About how long it takes until a worker that sleeps is at work, and its host has heard of it.
 const WAKE_TIME: Duration = Duration::from_micros(20);
 
 /// How long the items of a batch may take to be taken and encoded.
 const FILL_TIME: Duration = Duration::from_micros(100);
-
-/// The most items of a batch that the map chose: the larger, the longer a worker keeps what another
-/// could run.
-const CHOSEN_MAX: u32 = 256;
 
 /// Items of a batch, of a map that submits all, while their time is unknown.
 const UNKNOWN_MAX: usize = 64;

@@ -26,7 +26,8 @@ use crate::call::options::TaskOptions;
 use crate::call::payload::{ColumnPayload, Payload};
 use crate::outcome::error::{SliceError, SubmitError, TaskError, Undecodable};
 use crate::outcome::output::Output;
-use crate::state::inbox::{EndedItem, Inbox};
+use crate::state::cell::{Completed, Leftovers};
+use crate::state::inbox::Inbox;
 use crate::state::semaphore::Patience;
 use crate::state::spec::TaskSpec;
 
@@ -219,10 +220,9 @@ impl<A: SliceItem> Slice<'_, A> {
     /// Takes what the first of the pieces under way has come to.
     fn take<T: SliceItem>(
         &mut self,
-        ended: EndedItem,
+        (mut completed, leftovers): (Completed, Option<Leftovers>),
         gathered: &mut Vec<T>,
     ) -> Result<(), SliceError> {
-        let EndedItem { mut completed, leftovers, .. } = ended;
         let piece = self.pieces.pop_front().unwrap_or_default();
         let failed = leftovers.and_then(|leftovers| leftovers.item);
         let result = match mem::replace(&mut completed.result, Ok(Output::InPlace)) {

@@ -9,10 +9,13 @@
 //! turn receives a bounded number of them; and messages that answer nothing are bounded for the
 //! worker's life by its [`Allowance`](crate::process::allowance::Allowance), or not allowed.
 
+use std::time::Duration;
+
 use stockade_wire::frame::{Filled, FrameError};
-use stockade_wire::{Outcome, TaskId, TaskRange, WorkerId, WorkerMessage};
+use stockade_wire::{Heard, Outcome, Returned, TaskId, TaskRange, WorkerId, WorkerMessage};
 
 use super::{BATCH_MAX, Driver, READ_STEPS, WORKER_STEPS_MAX};
+use crate::backend::entry::Entry;
 use crate::backend::supervisor::Job;
 use crate::backend::worker::{Buried, FinishedTasks};
 use crate::outcome::answer::Answer;
@@ -155,12 +158,15 @@ impl Driver {
         let before = self.heard;
         while let Some(left) = steps.checked_sub(1) {
             let Some(process) = self.workers.get_mut(&worker) else { return true };
-            match process.port.take() {
-                Ok(Some(message)) => {
+            match process.port.hear() {
+                Ok(Some(heard)) => {
                     process.heard += 1;
                     process.allowance.message();
                     self.heard += 1;
-                    self.message(worker, message);
+                    match heard {
+                        Heard::Returned(returned) => self.returned(worker, &returned),
+                        Heard::Message(message) => self.message(worker, message),
+                    }
                 }
                 // A worker that is not to ring has tasks, so that the next look includes it, and there
                 // is such a look.
@@ -285,6 +291,26 @@ impl Driver {
         }
     }
 
+    /// A task has returned, which is all that is to be said of most items of a map.
+    fn returned(&mut self, worker: WorkerId, returned: &Returned) {
+        let Some(process) = self.workers.get_mut(&worker) else { return };
+        let output = process.port.output_of(returned);
+        let key = process.entry_of_next(returned.task);
+        if let Some(Entry::Map(map)) = key.and_then(|key| self.entries.get_mut(key))
+            && map.answer_shortly(worker, returned, output, self.now)
+        {
+            process.allowance.hook_may_run();
+            process.answered();
+            // Of a trap, which it did not come to.
+            drop(process.take_dump(returned.task));
+            let wall_time = Duration::from_nanos(returned.wall_nanos);
+            let before = process.finishes(returned.task, wall_time);
+            return self.tell_finished(worker, before);
+        }
+        let finished = returned.to_finished(output);
+        self.finished(worker, Answer { finished, memory: None, dump: None });
+    }
+
     fn finished(&mut self, worker: WorkerId, mut answer: Answer) {
         let finished = &answer.finished;
         let task = finished.task;
@@ -315,18 +341,8 @@ impl Driver {
             return self.event(Event::Misbehaved(worker));
         }
         self.coredumps_left -= u32::from(has_dump);
-        // Said together with those that follow it.
-        let before = match process.finished.take() {
-            Some(before) if before.tasks.last().0.checked_add(1) == Some(task.0) => before,
-            before => {
-                let tasks = TaskRange::from(task);
-                process.finished = Some(FinishedTasks { tasks, wall_time });
-                return self.tell_finished(worker, before);
-            }
-        };
-        let tasks = TaskRange::between(before.tasks.first(), task).unwrap_or(before.tasks);
-        let wall_time = before.wall_time.saturating_add(wall_time);
-        process.finished = Some(FinishedTasks { tasks, wall_time });
+        let before = process.finishes(task, wall_time);
+        self.tell_finished(worker, before);
     }
 
     /// Tells the dispatcher what a worker has finished and it has not heard of.

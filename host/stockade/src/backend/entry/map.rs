@@ -9,13 +9,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_wire::descriptor::SendError;
 use stockade_wire::{
-    ChunkId, Codec, EMIT_OVERHEAD_BYTES, HostMessage, HostPort, Outcome, PageSlot, Run, StatusPage,
-    TaskId, TaskRange, WorkerId,
+    ChunkId, Codec, EMIT_OVERHEAD_BYTES, HostMessage, HostPort, Outcome, PageSlot, Returned, Run,
+    StatusPage, TaskId, TaskRange, WorkerId,
 };
 
 use super::{Ended, Single, accepts, cancelled_by_pool, result_of, send_payload};
@@ -28,7 +29,7 @@ use crate::outcome::answer::Answer;
 use crate::outcome::exit::WorkerExit;
 use crate::outcome::report::{Status, Summary};
 use crate::state::cell::{Completed, Leftovers, Sent, nanos};
-use crate::state::inbox::{EndedItem, EndedItems, Inbox};
+use crate::state::inbox::{End, EndedItem, EndedItems, Inbox, SHORT_BYTES_MAX, ShortEnd};
 use crate::state::semaphore::Permit;
 use crate::state::spec::TaskSpec;
 use crate::state::watch::Watched;
@@ -84,6 +85,36 @@ pub(crate) struct Part {
     running: Option<Running>,
     /// What it has answered, and what is to be resolved.
     ended: VecDeque<EndedItem>,
+    /// Their short outputs.
+    outputs: Vec<u8>,
+}
+
+impl Part {
+    /// Takes the first of what it has answered, with their short outputs.
+    fn take_ended(&mut self, count: usize) -> (VecDeque<EndedItem>, Vec<u8>) {
+        if self.ended.len() <= count {
+            let left = (self.tasks.count() as usize).saturating_sub(count);
+            let ended = mem::replace(&mut self.ended, VecDeque::with_capacity(left));
+            return (ended, mem::take(&mut self.outputs));
+        }
+        let rest = self.ended.split_off(count);
+        let ended = mem::replace(&mut self.ended, rest);
+        let outputs = mem::take(&mut self.outputs);
+        for item in &mut self.ended {
+            if let End::Short(short) = &mut item.end {
+                let output = outputs.get(short.output.clone()).unwrap_or_default();
+                short.output = keep(output, &mut self.outputs);
+            }
+        }
+        (ended, outputs)
+    }
+}
+
+/// Puts an output behind others, and returns where it is.
+fn keep(output: &[u8], outputs: &mut Vec<u8>) -> Range<usize> {
+    let start = outputs.len();
+    outputs.extend_from_slice(output);
+    start..outputs.len()
 }
 
 /// The task that a worker is at.
@@ -177,7 +208,8 @@ impl MapEntry {
         // Of an attempt before this.
         self.emitted.retain(|task, _| !tasks.contains(*task));
         let (page, ended) = (page.clone(), VecDeque::with_capacity(tasks.count() as usize));
-        self.parts.push(Part { worker, tasks, first, page, running: None, ended });
+        let outputs = Vec::new();
+        self.parts.push(Part { worker, tasks, first, page, running: None, ended, outputs });
         tasks.count()
     }
 
@@ -301,16 +333,52 @@ impl MapEntry {
         let mut report = Summary::blank(Status::of(&result), age(nanos(now)));
         report.worker = Some(worker);
         report.attempt = losses + 1;
-        report.run(running.map(|running| age(running.started)), Some(answer));
+        report.answered(running.map(|running| age(running.started)), answer);
         let progress = part.page.progress_of(task);
         let leftovers = (!emitted.is_empty() || progress.is_some() || item.is_some())
-            .then(|| Box::new(Leftovers { emitted, progress, item }));
-        part.ended.push_back(EndedItem {
-            index: index + place as usize,
-            task,
-            completed: Completed::new(result, report),
-            leftovers,
+            .then_some(Leftovers { emitted, progress, item });
+        let end = End::new(Completed::new(result, report), leftovers);
+        part.ended.push_back(EndedItem { index: index + place as usize, task, end });
+        true
+    }
+
+    /// As [`answer`](Self::answer), for a task that returned `output`, if that is short and nothing else is
+    /// to be said of the task. False where anything is; or where it may not say so.
+    pub(crate) fn answer_shortly(
+        &mut self,
+        worker: WorkerId,
+        returned: &Returned,
+        output: &[u8],
+        now: Moment,
+    ) -> bool {
+        let task = returned.task;
+        let MapSubmission { spec, inputs, tasks, index, submitted, .. } = &self.given;
+        let is_ordinary = self.losses.is_empty()
+            && self.emitted.is_empty()
+            && matches!(inputs.kind(), Payload::Task { .. })
+            && output.len() <= SHORT_BYTES_MAX
+            && output.len() as u64 <= spec.limits.output_bytes;
+        let of_task = |part: &&mut Part| part.worker == worker && part.tasks.contains(task);
+        let Some(part) = self.parts.iter_mut().find(of_task).filter(|_| is_ordinary) else {
+            return false;
+        };
+        let Some(place) = tasks.index_of(task).filter(|_| part.page.progress_of(task).is_none())
+        else {
+            return false;
+        };
+        if part.outputs.is_empty() {
+            part.outputs.reserve(output.len() * part.tasks.count() as usize);
+        }
+        let running = part.running.filter(|running| running.task == task);
+        let age = |moment: u64| Duration::from_nanos(moment.saturating_sub(*submitted));
+        let end = End::Short(ShortEnd {
+            worker,
+            lifetime: age(nanos(now)),
+            queue_wait: running.map(|running| age(running.started)),
+            returned: returned.clone(),
+            output: keep(output, &mut part.outputs),
         });
+        part.ended.push_back(EndedItem { index: index + place as usize, task, end });
         true
     }
 
@@ -322,27 +390,28 @@ impl MapEntry {
         now: Moment,
         wakers: &mut Wakers,
     ) -> bool {
-        let mut ended: VecDeque<EndedItem> = match resolution {
+        let (mut ended, outputs) = match resolution {
             Resolution::Finished => {
                 let of_tasks = |part: &&mut Part| {
                     part.ended.front().is_some_and(|item| item.task == tasks.first())
                 };
                 let count = tasks.count() as usize;
-                match self.parts.iter_mut().find(of_tasks) {
-                    Some(part) if part.ended.len() <= count => {
-                        let left = (part.tasks.count() as usize).saturating_sub(count);
-                        mem::replace(&mut part.ended, VecDeque::with_capacity(left))
-                    }
-                    Some(part) => part.ended.drain(..count).collect(),
-                    None => VecDeque::new(),
-                }
+                let part = self.parts.iter_mut().find(of_tasks);
+                part.map(|part| part.take_ended(count)).unwrap_or_default()
             }
-            _ => tasks.iter().map(|task| self.ended_as(task, resolution, exit, now)).collect(),
+            _ => {
+                let ended = tasks.iter().map(|task| self.ended_as(task, resolution, exit, now));
+                (ended.collect(), Vec::new())
+            }
         };
         self.cut(tasks, |_| true);
         self.close(tasks);
         if let Some(buffer) = self.given.inputs.kind().buffer() {
-            ended.iter_mut().for_each(|item| item.completed.buffer = Some(buffer.clone()));
+            for item in &mut ended {
+                if let End::Other(other) = &mut item.end {
+                    other.0.buffer = Some(buffer.clone());
+                }
+            }
         }
         if !self.given.inbox.is_cancelled() {
             self.note_cancelled(&ended);
@@ -354,17 +423,19 @@ impl MapEntry {
                 && let Some(watched) =
                     self.given.watched.get_mut(index as usize).and_then(Option::take)
             {
-                wakers.push(watched.ended_later(item.completed.report.clone()));
+                wakers.push(watched.ended_later(item.end.report()));
             }
         }
         // A column is no measure of what a call takes.
         let is_column = matches!(self.given.inputs.kind(), Payload::Column(_));
         if resolution == Resolution::Finished && !is_column {
-            let sum: Duration = ended.iter().map(|item| item.completed.report.wall_time).sum();
+            let sum: Duration = ended.iter().map(|item| item.end.wall_time()).sum();
             self.given.spec.note_pace(sum / tasks.count());
         }
         let (spec, submitted) = (self.given.spec.clone(), self.given.submitted);
-        wakers.extend(self.given.inbox.push(EndedItems { spec, submitted, items: ended }));
+        let codec = self.given.inputs.kind().codec();
+        let ended = EndedItems { spec, submitted, items: ended, codec, outputs };
+        wakers.extend(self.given.inbox.push(ended));
         self.given.spec.link.event_loop.done(self.given.inbox.awaited());
         true
     }
@@ -386,13 +457,9 @@ impl MapEntry {
         report.worker = part.map(|part| part.worker).or(lost.map(|(_, last)| *last));
         report.attempt = lost.map_or(0, |(losses, _)| *losses) + u32::from(part.is_some());
         let running = part.and_then(|part| part.running).filter(|running| running.task == task);
-        report.run(running.map(|running| age(running.started)), None);
-        EndedItem {
-            index: self.item_of(task),
-            task,
-            completed: Completed::new(result, report),
-            leftovers: None,
-        }
+        report.started(running.map(|running| age(running.started)));
+        let end = End::new(Completed::new(result, report), None);
+        EndedItem { index: self.item_of(task), task, end }
     }
 
     /// Tasks have ended.
@@ -403,7 +470,11 @@ impl MapEntry {
 
     /// Notes those that the pool has cancelled.
     fn note_cancelled(&self, ended: &VecDeque<EndedItem>) {
-        for item in ended.iter().filter(|item| cancelled_by_pool(&item.completed.result)) {
+        let is_cancelled = |item: &&EndedItem| match &item.end {
+            End::Short(_) => false,
+            End::Other(other) => cancelled_by_pool(&other.0.result),
+        };
+        for item in ended.iter().filter(is_cancelled) {
             let index = self.given.tasks.index_of(item.task).unwrap_or_default();
             self.given.spec.link.shared.cancelled(CancelledTask {
                 id: item.task,

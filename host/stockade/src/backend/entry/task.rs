@@ -174,6 +174,9 @@ impl TaskEntry {
         let payload = self.attempt.as_mut().map(|attempt| &mut attempt.payload);
         let ended = Ended { resolution, exit, answer: answer.as_deref_mut() };
         let result = result_of(&self.cell.spec, ended, payload);
+        if let Some(answer) = &answer {
+            self.cell.spec.note_pace(answer.finished.metrics.wall_time);
+        }
         let report = self.summary(Status::of(&result), answer.as_deref_mut(), now);
         self.finish(Completed::new(result, report), wakers)
     }
@@ -222,7 +225,11 @@ impl TaskEntry {
         let Some(attempt) = &self.attempt else { return report };
         report.worker = attempt.worker;
         report.attempt = attempt.losses + u32::from(attempt.worker.is_some());
-        report.run(attempt.started.map(|started| cell.until(started)), answer);
+        let started = attempt.started.map(|started| cell.until(started));
+        match answer {
+            Some(answer) => report.answered(started, answer),
+            None => report.started(started),
+        }
         report
     }
 }

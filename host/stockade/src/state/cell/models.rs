@@ -25,7 +25,7 @@ fn task() -> (Arc<TaskCell>, Receiver<Request>) {
     let event_loop = Arc::new(EventLoop::new(None, shared.clone()));
     let told = event_loop.told();
     let link = Link::new(event_loop, Callbacks::new("model".into()), shared);
-    let spec = Arc::new(TaskSpec::of_a_model(Arc::new(link)));
+    let spec = Arc::new(TaskSpec::of_a_test(Arc::new(link)));
     (Arc::new(TaskCell::new(TASK, spec, Payload::default(), None)), told)
 }
 

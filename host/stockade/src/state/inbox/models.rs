@@ -32,18 +32,20 @@ fn event_loop() -> Arc<EventLoop> {
 fn spec(event_loop: &Arc<EventLoop>) -> Arc<TaskSpec> {
     let shared = Arc::new(Shared::new(None, None));
     let link = Link::new(event_loop.clone(), Callbacks::new("model".into()), shared);
-    Arc::new(TaskSpec::of_a_model(Arc::new(link)))
+    Arc::new(TaskSpec::of_a_test(Arc::new(link)))
 }
 
 fn items(index: u32, spec: &Arc<TaskSpec>) -> EndedItems {
     let report = Summary::blank(Status::Completed, std::time::Duration::ZERO);
-    let item = EndedItem {
-        index: index as usize,
-        task: place(index).task(),
-        completed: Completed::new(Ok(Output::Exited(0)), report),
-        leftovers: None,
-    };
-    EndedItems { spec: spec.clone(), submitted: 0, items: [item].into() }
+    let end = End::new(Completed::new(Ok(Output::Exited(0)), report), None);
+    let item = EndedItem { index: index as usize, task: place(index).task(), end };
+    EndedItems {
+        spec: spec.clone(),
+        submitted: 0,
+        items: [item].into(),
+        codec: Codec::Raw,
+        outputs: Vec::new(),
+    }
 }
 
 /// The driver offers and claims a batch, a worker runs it, and each result is put into the inbox.

@@ -35,7 +35,7 @@ fn task(shared: &Arc<Shared>, id: u64, permit: Option<Permit>) -> (TaskEntry, Re
     let event_loop = Arc::new(EventLoop::new(None, shared.clone()));
     let told = event_loop.told();
     let link = Arc::new(Link::new(event_loop, Callbacks::new("model".into()), shared.clone()));
-    let spec = Arc::new(TaskSpec::of_a_model(link));
+    let spec = Arc::new(TaskSpec::of_a_test(link));
     let cell = TaskCell::new(TaskId(id), spec, Payload::default(), permit);
     (TaskEntry::new(Arc::new(cell)), told)
 }
