@@ -228,7 +228,9 @@ impl Driver {
         let mut gathered: Option<Gathered> = None;
         for request in requests.try_iter().take(BATCH_MAX) {
             let request = match request {
-                Request::Submit(Entry::One(task), submission) if gathers => {
+                Request::Submit(Entry::One(task), submission)
+                    if gathers && task.cell.spec.batch_max() > 1 =>
+                {
                     let left = match &mut gathered {
                         Some(gathered) => gathered.add(task, submission).err(),
                         None => Some((task, submission)),
