@@ -72,7 +72,7 @@ pub(crate) fn bytes<D: Decoder>(decoder: &mut D) -> Result<Vec<u8>, DecodeError>
     decoder.claim_container_read::<u8>(count)?;
     // Every message is read from a slice, which shows what is left of it.
     let left = decoder.reader().peek_read(count);
-    let bytes = left.ok_or_else(|| DecodeError::UnexpectedEnd { additional: count })?.to_vec();
+    let bytes = left.ok_or(DecodeError::UnexpectedEnd { additional: count })?.to_vec();
     decoder.reader().consume(count);
     Ok(bytes)
 }

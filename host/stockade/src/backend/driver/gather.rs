@@ -119,7 +119,7 @@ mod tests {
     /// How many of these travel together with the first.
     fn gathered(tasks: impl IntoIterator<Item = One>) -> u32 {
         let mut tasks = tasks.into_iter();
-        let (first, submission) = tasks.next().unwrap();
+        let (first, submission) = tasks.next().expect("there are tasks");
         let number = submission.tasks.first();
         let mut gathered = Gathered::new(first, submission);
         for (task, submission) in tasks {
