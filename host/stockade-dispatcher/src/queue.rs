@@ -85,7 +85,7 @@ impl Queue {
         self.tasks
     }
 
-    /// Batches that wait: how many workers have something to do here.
+    /// Batches that wait.
     pub(super) fn batches(&self) -> usize {
         self.batches
     }

@@ -204,11 +204,19 @@ impl Dispatcher {
     /// has an empty queue and no request.
     fn misses_worker(&self) -> bool {
         let census = self.workers.census();
-        let wanted =
-            self.requests.unspawned() > 0 || self.queue.batches() > census.starting + census.idle;
+        let wanted = self.requests.unspawned() > 0
+            || self.workers_with_work() > census.starting + census.idle;
         wanted
             && census.active < self.config.workers_max
             && self.workers.len() < self.config.workers_max.saturating_mul(2)
+    }
+
+    /// How many workers have something to do in the queue: one for each batch, and more where a batch has
+    /// more tasks than one may get.
+    fn workers_with_work(&self) -> usize {
+        let limit = self.config.tasks_per_worker_max.unwrap_or(u64::MAX);
+        let by_tasks = self.queue.tasks().div_ceil(usize::try_from(limit).unwrap_or(usize::MAX));
+        by_tasks.max(self.queue.batches())
     }
 
     fn answer_requests(&mut self) {

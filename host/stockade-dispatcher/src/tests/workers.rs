@@ -278,6 +278,18 @@ fn a_batch_is_cut_at_what_its_worker_may_still_get() {
 }
 
 #[test]
+fn a_batch_of_more_than_a_worker_may_get_is_work_for_several() {
+    let limited = Config { tasks_per_worker_max: Some(2), ..config(4) };
+    let mut bench = Bench::new(limited);
+    bench.submit_batch(&[1, 2, 3, 4, 5], as_it_is);
+    assert_eq!(bench.counts().workers, 3);
+    bench.submit(task(6));
+    assert_eq!(bench.counts().workers, 3, "the third has room for it");
+    bench.submit(task(7));
+    assert_eq!(bench.counts().workers, 4);
+}
+
+#[test]
 fn processes_are_never_more_than_twice_the_maximum() {
     let mut bench = Bench::ready(Config { tasks_per_worker_max: Some(1), ..config(1) });
     bench.submit(task(1));

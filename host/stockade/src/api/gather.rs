@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use crate::api::task::{TaskHandle, TaskResult};
 use crate::base::deadline;
 use crate::outcome::error::TaskError;
-use crate::state::backend::Lead;
 use crate::state::completions::Completions;
 
 /// Not every task had ended in time; they go on.
@@ -261,9 +260,9 @@ impl<T: TaskResult> TaskFilter<T> {
             && !self.ended.has_next()
         {
             // If nobody else does, this thread listens to their workers itself.
-            let event_loop = &task.cell.spec.link.event_loop;
-            event_loop
-                .lead(self.ended.awaited(), until, Lead::Listening, &mut || self.ended.has_next());
+            let (spec, ended) = (&task.cell.spec, &self.ended);
+            let event_loop = &spec.link.event_loop;
+            event_loop.lead(ended.awaited(), until, spec.lead(), &mut || ended.has_next());
         }
         let number = self.ended.next(until).ok_or(TimedOut)?;
         Ok(self.under_way.remove(&number))

@@ -375,9 +375,10 @@ impl Core {
     ) -> Result<TaskHandle<T>, SubmitError> {
         let tasks = self.next_tasks(1)?;
         let submission = self.submission(tasks, &spec, payload.inline_bytes(), options);
+        let how = spec.lead();
         let cell = self.watched_cell(tasks.first(), spec, payload, permit);
         let entry = Entry::One(TaskEntry::new(cell.clone()));
-        self.event_loop.leave(Request::Submit(entry, submission))?;
+        self.event_loop.leave(Request::Submit(entry, submission), how)?;
         Ok(TaskHandle::new(cell))
     }
 
@@ -398,7 +399,7 @@ impl Core {
             false => Vec::new(),
         };
         let permits = permit.map(|permit| Permits::new(permit, tasks.count()));
-        let submitted = self.link.age_nanos();
+        let (submitted, how) = (self.link.age_nanos(), spec.lead());
         let entry = MapEntry::new(MapSubmission {
             inbox,
             spec,
@@ -410,7 +411,7 @@ impl Core {
             permits,
             watched,
         });
-        self.event_loop.leave(Request::Submit(Entry::Map(Box::new(entry)), submission))?;
+        self.event_loop.leave(Request::Submit(Entry::Map(Box::new(entry)), submission), how)?;
         Ok(tasks)
     }
 }
@@ -460,12 +461,13 @@ impl<'a, T: TaskResult> Together<'a, T> {
             }
         };
         let submission = self.core.submission(tasks, spec, inputs.task_bytes(), self.options);
+        let how = spec.lead();
         let cell =
             |(task, (spec, payload, permit))| self.core.watched_cell(task, spec, payload, permit);
         let cells: Vec<_> = tasks.iter().zip(gathered).map(cell).collect();
         let entries = cells.iter().cloned().map(TaskEntry::new).collect();
         let entry = Entry::Several(Box::new(Several::new(tasks.first(), entries)));
-        match self.core.event_loop.leave(Request::Submit(entry, submission)) {
+        match self.core.event_loop.leave(Request::Submit(entry, submission), how) {
             Ok(()) => self.handles.extend(cells.into_iter().map(TaskHandle::new).map(Ok)),
             Err(_) => self.handles.extend(cells.iter().map(|_| Err(SubmitError::Closed))),
         }

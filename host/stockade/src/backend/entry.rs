@@ -21,7 +21,7 @@ use std::time::Duration;
 use stockade_wire::descriptor::SendError;
 use stockade_wire::{
     ChunkId, Codec, Finished, HostMessage, HostPort, Limits, Outcome, Placement, PlacementFile,
-    Run, StatusPage, TaskId, TaskRange, WorkerId,
+    Returned, Run, StatusPage, TaskId, TaskRange, WorkerId,
 };
 
 use crate::backend::payload_files::{Loan, PayloadFiles};
@@ -49,13 +49,14 @@ pub(crate) enum Entry {
     Map(Box<MapEntry>),
 }
 
-/// Why a task ends, and what is known of that.
-#[derive(Debug)]
-struct Ended<'a> {
-    resolution: Resolution,
-    /// How its worker ended, if it was lost.
-    exit: Option<&'a WorkerExit>,
-    answer: Option<&'a mut Answer>,
+/// Why tasks end, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending<'a> {
+    pub(crate) resolution: Resolution,
+    /// How their worker ended, if it was lost.
+    pub(crate) exit: Option<&'a WorkerExit>,
+    /// In the pool's life.
+    pub(crate) now: Moment,
 }
 
 impl Entry {
@@ -232,20 +233,37 @@ impl Entry {
         }
     }
 
-    /// Ends tasks at this moment as `resolution` says, and leaves in `wakers` whom to wake for that.
-    /// False where one of them had ended before.
+    /// As [`answer`](Self::answer), for a task that returned `output` and of which nothing else is to be said.
+    /// False where anything is; or where the worker may not say so.
+    pub(crate) fn answer_shortly(
+        &mut self,
+        worker: WorkerId,
+        returned: &Returned,
+        output: &[u8],
+        now: Moment,
+    ) -> bool {
+        let task = returned.task;
+        match self {
+            Self::One(one) => one.cell.id == task && one.answer_shortly(worker, returned, output),
+            Self::Several(several) => several
+                .get_mut(task)
+                .is_some_and(|one| one.answer_shortly(worker, returned, output)),
+            Self::Map(map) => map.answer_shortly(worker, returned, output, now),
+        }
+    }
+
+    /// Ends tasks as `ending` says, and leaves in `wakers` whom to wake for that. False where one of them
+    /// had ended before.
     pub(crate) fn resolve(
         &mut self,
         tasks: TaskRange,
-        resolution: Resolution,
-        exit: Option<&WorkerExit>,
-        now: Moment,
+        ending: Ending<'_>,
         wakers: &mut Wakers,
     ) -> bool {
         match self {
-            Self::One(one) => one.resolve(resolution, exit, now, wakers),
-            Self::Several(several) => several.resolve(tasks, resolution, exit, now, wakers),
-            Self::Map(map) => map.resolve(tasks, resolution, exit, now, wakers),
+            Self::One(one) => one.resolve(ending, wakers),
+            Self::Several(several) => several.resolve(tasks, ending, wakers),
+            Self::Map(map) => map.resolve(tasks, ending, wakers),
         }
     }
 
@@ -259,14 +277,15 @@ impl Entry {
     }
 }
 
-/// A task's outcome for its caller. `payload` has its arguments.
+/// A task's outcome for its caller. `answer` is what its worker said of it, and `payload` has its arguments.
 fn result_of(
     spec: &TaskSpec,
-    Ended { resolution, exit, answer }: Ended<'_>,
+    ending: Ending<'_>,
+    answer: Option<&mut Answer>,
     payload: Option<&mut Payload>,
 ) -> Result<Output, TaskError> {
     let wall_time = spec.limits.wall_time;
-    match (resolution, answer) {
+    match (ending.resolution, answer) {
         (Resolution::Finished, Some(Answer { finished, memory, .. })) => {
             let codec = payload.as_ref().map_or(Codec::Raw, |payload| payload.codec());
             match mem::replace(&mut finished.outcome, Outcome::Recalled) {
@@ -294,7 +313,7 @@ fn result_of(
             Err(TaskError::Deadline { limit: wall_time.unwrap_or_default(), backtrace: Vec::new() })
         }
         (Resolution::WorkerLost | Resolution::Finished, _) => {
-            Err(TaskError::WorkerLost(exit.cloned().unwrap_or_else(WorkerExit::unknown)))
+            Err(TaskError::WorkerLost(ending.exit.cloned().unwrap_or_else(WorkerExit::unknown)))
         }
         (Resolution::Cancelled(why), _) => Err(cancelled(spec, why, CancelReason::Asked)),
         (Resolution::CancelledRunning(why), _) => {
@@ -426,4 +445,18 @@ mod tests {
     fn an_entry_of_a_queued_task_is_three_words() {
         assert_eq!(size_of::<Entry>(), 3 * size_of::<usize>());
     }
+}
+
+/// A function of a pool that has no workers.
+#[cfg(all(test, not(shuttle)))]
+pub(crate) fn spec_of_a_test() -> TaskSpec {
+    use crate::backend::event_loop::EventLoop;
+    use crate::state::callbacks::Callbacks;
+    use crate::state::link::Link;
+    use crate::state::shared::Shared;
+
+    let shared = Arc::new(Shared::new(None, None));
+    let event_loop = Arc::new(EventLoop::new(None, shared.clone()));
+    let link = Link::new(event_loop, Callbacks::new("test".into()), shared);
+    TaskSpec::of_a_test(Arc::new(link))
 }

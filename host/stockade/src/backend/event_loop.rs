@@ -54,7 +54,7 @@ const SPIN_MAX: Duration = Duration::from_micros(50);
 /// Commands that are left in the queue: as many as a turn for them is worth, and no memory to speak of.
 const LEFT_MAX: usize = 256;
 
-/// How long the pool's own thread leaves the poller to a caller that takes the results of a map and comes
+/// How long the pool's own thread leaves the poller to a caller that takes results, or submits tasks, and comes
 /// back for more. Then it only asks the poller, without waiting, what is there.
 const NAP: Duration = Duration::from_millis(1);
 
@@ -80,7 +80,7 @@ pub(crate) struct EventLoop {
     led: AtomicBool,
     /// The number it waits for.
     awaited: AtomicU64,
-    /// How often one has led that dozed.
+    /// How often one has led that dozed, or has heard the workers as it submitted.
     leads: AtomicU64,
     /// How long leaders have waited.
     spin: Mutex<Spin>,
@@ -153,12 +153,15 @@ impl EventLoop {
 
     /// Leaves a task for the driver's next turn, if it would only wait until then anyway; else as
     /// [`tell`](Self::tell). There is always such a turn, as a task that waits for a worker waits for
-    /// something that the driver hears of.
+    /// something that the driver hears of. `how` a caller waits for the task also says how such a turn, if it
+    /// is this caller's, hears the workers.
     ///
     /// # Errors
     /// As [`tell`](Self::tell).
-    pub(crate) fn leave(&self, submission: Request) -> Result<(), SubmitError> {
-        if !self.saturated.load(Ordering::Acquire) || self.requests.1.len() >= LEFT_MAX {
+    pub(crate) fn leave(&self, submission: Request, how: Lead) -> Result<(), SubmitError> {
+        let is_full = self.requests.1.len() >= LEFT_MAX;
+        let how = self.resolve(how);
+        if !self.saturated.load(Ordering::Acquire) || is_full && how == Lead::Listening {
             return self.tell(submission);
         }
         let _ = self.requests.0.send(submission);
@@ -166,8 +169,21 @@ impl EventLoop {
         fence(Ordering::SeqCst);
         if !self.saturated.load(Ordering::Relaxed) {
             self.catch_up();
+        } else if is_full {
+            // One who submits so many comes back for more, as one does who takes results.
+            self.look_around(how);
+            self.leads.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// What `how` is now.
+    fn resolve(&self, how: Lead) -> Lead {
+        match how {
+            Lead::DozingIfSaturated if self.saturated.load(Ordering::Acquire) => Lead::Dozing,
+            Lead::DozingIfSaturated => Lead::Listening,
+            Lead::Listening | Lead::Dozing => how,
+        }
     }
 
     /// Lets the driver handle all queued requests.
@@ -280,8 +296,8 @@ impl EventLoop {
         while !self.ended.load(Ordering::Acquire) {
             poller.wait(None, &mut events);
             self.hear_as_own_thread(poller, &events, Lead::Listening);
-            // A caller that takes the results of a map hears the workers whenever it comes back, so
-            // this thread would only take the processor from it.
+            // Such a caller hears the workers whenever it comes back, so this thread would only take the
+            // processor from it.
             loop {
                 let before = std::mem::replace(&mut leads, self.leads.load(Ordering::Relaxed));
                 if leads == before || self.ended.load(Ordering::Acquire) {
@@ -392,6 +408,7 @@ impl Backend for EventLoop {
         if self.ended.load(Ordering::Acquire) || self.led.swap(true, Ordering::Acquire) {
             return false;
         }
+        let how = self.resolve(how);
         let mut events = Vec::new();
         let mut since = None;
         while !done() && !self.ended.load(Ordering::Acquire) {

@@ -38,14 +38,32 @@ enum Many {
 pub(crate) struct Measure {
     /// Of calls; none of scalars.
     codec: Option<Codec>,
+    /// Of the longest.
     bytes: usize,
+    count: usize,
 }
 
 impl Measure {
     /// Of these and one more, if all can travel together.
     pub(crate) fn with(self, one: Self) -> Option<Self> {
-        let bytes = self.bytes + one.bytes;
-        (self.codec == one.codec && bytes <= BATCH_BYTES_MAX).then_some(Self { bytes, ..self })
+        let both = Self { bytes: self.bytes.max(one.bytes), count: self.count + one.count, ..self };
+        (self.codec == one.codec && both.fits()).then_some(both)
+    }
+
+    /// Whether a batch holds so many of the longest: each takes as much of a window as that.
+    fn fits(self) -> bool {
+        self.bytes.saturating_mul(self.count) <= BATCH_BYTES_MAX
+    }
+
+    /// What each task takes of its worker's window at most.
+    pub(crate) fn task_bytes(self) -> usize {
+        const LENGTH_BYTES: usize = 5;
+        const SCALAR_BYTES: usize = 11;
+        let of_each = match self.codec {
+            Some(_) => self.bytes + LENGTH_BYTES,
+            None => self.bytes / size_of::<Scalar>() * SCALAR_BYTES,
+        };
+        of_each + FIXED_BYTES / self.count.max(1)
     }
 }
 
@@ -57,7 +75,7 @@ impl Inputs {
             Payload::Scalars(args) => (None, size_of_val(&**args)),
             Payload::Buffer(_) | Payload::Command(_) | Payload::Column(_) => return None,
         };
-        Self::is_small(payload).then_some(Measure { codec, bytes })
+        Self::is_small(payload).then_some(Measure { codec, bytes, count: 1 })
     }
 
     /// Of a single task.
@@ -78,13 +96,10 @@ impl Inputs {
     pub(crate) fn fits(&self, payload: &Payload) -> bool {
         match (&self.many, payload) {
             (None, _) => true,
-            (Some(Many::Calls { bytes, .. }), Payload::Task { codec, input }) => {
-                *codec == self.kind.codec() && bytes.len() + input.len() <= BATCH_BYTES_MAX
+            (Some(_), payload) => {
+                let all = self.measure_all().zip(Self::measure(payload));
+                all.is_some_and(|(all, one)| all.with(one).is_some())
             }
-            (Some(Many::Scalars { args, .. }), Payload::Scalars(_)) => {
-                size_of_val(&**args) < BATCH_BYTES_MAX
-            }
-            _ => false,
         }
     }
 
@@ -143,18 +158,43 @@ impl Inputs {
         self.many.is_some()
     }
 
-    /// What each task takes of its worker's window at most.
-    pub(crate) fn task_bytes(&self) -> usize {
-        const LENGTH_BYTES: usize = 5;
-        const SCALAR_BYTES: usize = 11;
-        let of_each = match &self.many {
-            None => return self.kind.inline_bytes(),
-            Some(Many::Calls { longest, .. }) => longest + LENGTH_BYTES,
-            Some(Many::Scalars { args, count }) => {
-                args.len() / (*count).max(1) as usize * SCALAR_BYTES
+    /// What they take, if they are of several tasks.
+    fn measure_all(&self) -> Option<Measure> {
+        let (codec, bytes) = match self.many.as_ref()? {
+            Many::Calls { longest, .. } => (Some(self.kind.codec()), *longest),
+            Many::Scalars { args, count } => {
+                (None, size_of_val(&**args) / (*count).max(1) as usize)
             }
         };
-        of_each + FIXED_BYTES / self.count().max(1) as usize
+        Some(Measure { codec, bytes, count: self.count() as usize })
+    }
+
+    /// What each task takes of its worker's window at most.
+    pub(crate) fn task_bytes(&self) -> usize {
+        self.measure_all().map_or_else(|| self.kind.inline_bytes(), Measure::task_bytes)
+    }
+
+    /// Frees what was kept for more tasks than there are, if that is most of it.
+    pub(crate) fn shrink(&mut self) {
+        let (used, kept) = match &self.many {
+            None => return,
+            Some(Many::Calls { bytes, ends, .. }) => (
+                bytes.len() + size_of_val(&**ends),
+                bytes.capacity() + ends.capacity() * size_of::<u32>(),
+            ),
+            Some(Many::Scalars { args, .. }) => (args.len(), args.capacity()),
+        };
+        if kept / 2 <= used {
+            return;
+        }
+        match &mut self.many {
+            None => {}
+            Some(Many::Calls { bytes, ends, .. }) => {
+                bytes.shrink_to_fit();
+                ends.shrink_to_fit();
+            }
+            Some(Many::Scalars { args, .. }) => args.shrink_to_fit(),
+        }
     }
 
     /// Takes out the inputs of the first tasks: of so many, fewer than there are.
@@ -165,17 +205,16 @@ impl Inputs {
         };
         let many = self.many.as_mut().map(|many| match many {
             Many::Calls { bytes, ends, longest } => {
-                let rest_ends = ends.split_off((tasks as usize).min(ends.len()));
-                let ends = mem::replace(ends, rest_ends);
+                let ends: Vec<_> = ends.drain(..(tasks as usize).min(ends.len())).collect();
                 let cut = start_of(&ends, ends.len());
-                let rest = bytes.split_off(cut.min(bytes.len()));
-                Many::Calls { bytes: mem::replace(bytes, rest), ends, longest: *longest }
+                let bytes = bytes.drain(..cut.min(bytes.len())).collect();
+                Many::Calls { bytes, ends, longest: *longest }
             }
             Many::Scalars { args, count } => {
                 let of_each = args.len() / (*count).max(1) as usize;
-                let rest = args.split_off((of_each * tasks as usize).min(args.len()));
+                let args = args.drain(..(of_each * tasks as usize).min(args.len())).collect();
                 *count = count.saturating_sub(tasks);
-                Many::Scalars { args: mem::replace(args, rest), count: tasks }
+                Many::Scalars { args, count: tasks }
             }
         });
         if let (Some(Many::Calls { ends, .. }), Some(Many::Calls { bytes, .. })) =
@@ -353,6 +392,26 @@ mod tests {
     }
 
     #[test]
+    fn those_that_are_split_off_or_come_alone_keep_no_more_memory_than_they_need() {
+        let capacity = |inputs: &Inputs| match &inputs.many {
+            Some(Many::Calls { bytes, ends, .. }) => bytes.capacity() + 4 * ends.capacity(),
+            Some(Many::Scalars { args, .. }) => args.capacity() * size_of::<Scalar>(),
+            None => 0,
+        };
+        let mut calls = inputs(&[(); 256].map(|()| call(b"abcdefgh")));
+        let front = calls.split_front(1);
+        assert!(capacity(&front) <= 2 * (8 + 4), "{}", capacity(&front));
+        let mut scalars = inputs(&[(); 256].map(|()| numbers(&[1, 2])));
+        let front = scalars.split_front(1);
+        assert!(capacity(&front) <= 4 * size_of::<Scalar>(), "{}", capacity(&front));
+        let mut alone = Inputs::default();
+        alone.copy(&call(b"abcdefgh"), 256);
+        alone.shrink();
+        assert!(capacity(&alone) <= 2 * (8 + 4), "{}", capacity(&alone));
+        assert_eq!(alone.into_calls(0), inputs(&[call(b"abcdefgh")]).into_calls(0));
+    }
+
+    #[test]
     fn what_is_revoked_before_it_is_sent_needs_no_input_of_its_own() {
         let mut calls = inputs(&[call(b"to")]);
         calls.fill_up(3);
@@ -384,8 +443,8 @@ mod tests {
         let calls = inputs(&[call(b"a")]);
         assert!(!calls.fits(&numbers(&[1])));
         assert!(!calls.fits(&Payload::Task { codec: Codec::Bincode, input: Box::from([1]) }));
-        assert!(calls.fits(&call(&[1; BATCH_BYTES_MAX - 1])));
-        assert!(!calls.fits(&call(&[1; BATCH_BYTES_MAX])));
+        assert!(calls.fits(&call(&[1; BATCH_BYTES_MAX / 2])));
+        assert!(!calls.fits(&call(&[1; BATCH_BYTES_MAX / 2 + 1])), "as if both were so long");
         assert!(!Inputs::is_small(&call(&[1; PAYLOAD_BYTES_MIN])));
         assert!(!inputs(&[numbers(&[1])]).fits(&call(b"a")));
     }

@@ -21,6 +21,9 @@ pub(crate) enum Lead {
     /// For a caller that takes many results and comes back for more: while they come, it is woken when a
     /// look is due, or by a worker that has nothing more to do.
     Dozing,
+    /// `Dozing` where tasks wait behind others that keep every worker busy, else `Listening`: for a caller
+    /// that takes the result of a short task, and probably has many.
+    DozingIfSaturated,
 }
 
 /// The event loop, as handles see it. Once its driver has ended, cancels do nothing and nobody leads.

@@ -355,7 +355,7 @@ impl TaskCell {
         self.spec
             .link
             .event_loop
-            .lead(self.awaited(), deadline, Lead::Listening, &mut || self.is_done());
+            .lead(self.awaited(), deadline, self.spec.lead(), &mut || self.is_done());
         let mut state = self.lock();
         loop {
             if let Some(completed) = state.done() {

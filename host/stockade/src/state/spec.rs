@@ -18,6 +18,7 @@ use stockade_wire::{Invocation, Limits, ModuleId, Run, TaskRange};
 use crate::call::options::TaskOptions;
 use crate::call::shape::Shape;
 use crate::call::target::{Callable, ModuleEntry, Target};
+use crate::state::backend::Lead;
 use crate::state::link::Link;
 
 /// What tasks have in common.
@@ -57,6 +58,11 @@ impl TaskSpec {
         let pace = self.pace_nanos.load(Ordering::Relaxed);
         let fitting = (BATCH_TIME.as_nanos() as u64).checked_div(pace).unwrap_or(1);
         u32::try_from(fitting).unwrap_or(u32::MAX).clamp(1, CHOSEN_MAX)
+    }
+
+    /// How a caller waits for the end of a task.
+    pub(crate) fn lead(&self) -> Lead {
+        if self.batch_max() > 1 { Lead::DozingIfSaturated } else { Lead::Listening }
     }
 
     /// A message that has `tasks` call the function, all of them as `invocation` says.

@@ -326,9 +326,16 @@ impl Oracle {
         self.active() < self.config.workers_max && self.workers.len() < 2 * self.config.workers_max
     }
 
-    /// Whether more batches wait than workers come for them.
+    /// Whether more batches wait than workers come for them, or more tasks than those may get.
     fn misses_worker(&self) -> bool {
-        let batches = self.waiting_batches().len();
+        let waiting = self.waiting_batches();
+        let batches = match self.config.tasks_per_worker_max {
+            None => waiting.len(),
+            Some(max) => {
+                let tasks: u64 = waiting.iter().map(|batch| u64::from(batch.count())).sum();
+                waiting.len().max(tasks.div_ceil(max) as usize)
+            }
+        };
         let coming =
             self.workers.values().filter(|worker| worker.is_starting() || worker.is_idle());
         batches > coming.count()

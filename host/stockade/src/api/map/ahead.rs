@@ -110,7 +110,10 @@ impl Ahead {
             let items = u32::try_from(items_max).unwrap_or(u32::MAX);
             return Some(Piece::Small(inputs.split_front(items)));
         }
-        let piece = self.pieces.pop_front()?;
+        let mut piece = self.pieces.pop_front()?;
+        if let Piece::Small(inputs) = &mut piece {
+            inputs.shrink();
+        }
         self.items -= piece.count();
         self.failed -= usize::from(matches!(piece, Piece::Failed(_)));
         Some(piece)

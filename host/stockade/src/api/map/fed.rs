@@ -160,8 +160,8 @@ impl<T: TaskResult> FedMap<T> {
         self
     }
 
-    /// Sends so many items together, as [`Map::chunk_size`](super::Map::chunk_size). Default: as many
-    /// as take about 0.2 ms, by what the function's items took of late.
+    /// Sends so many items together at least, as [`Map::chunk_size`](super::Map::chunk_size). Default: as
+    /// many as take about 0.2 ms, by what the function's items took of late.
     #[must_use]
     pub fn chunk_size(mut self, items: usize) -> Self {
         self.sizes.chunk = Some(items);
@@ -455,7 +455,7 @@ impl<T: TaskResult> FedMap<T> {
     /// How many items the next batch takes at most; `hint` is what the source says of its length, and `all`
     /// whether all are submitted before the first result is asked for.
     pub(super) fn batch_size(&mut self, hint: (usize, Option<usize>), all: bool) -> u32 {
-        if let Some(size) = self.sizes.chunk {
+        if let Some(size) = self.sizes.chunk.filter(|_| self.shares_instance) {
             if self.chunk.is_none_or(|(_, left)| left == 0) {
                 self.chunk = Some((self.pool.core.new_chunk(), size));
             }

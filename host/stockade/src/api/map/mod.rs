@@ -115,10 +115,12 @@ impl<T: TaskResult, I> Map<T, I> {
         Self { fed, items: Some(items), timeout: None, deadline: None, unfilled: 0 }
     }
 
-    /// Sends `chunk_size` items together, at least 1. Each still gets an instance of its own, and a
-    /// failed item affects no other. A chunk of more than 1,024 items is sent as several. Default:
-    /// as many as take about 0.2 ms, by the times of the function's latest items, and fewer towards
-    /// the end of a source of known length, so that all workers end together.
+    /// Sends the items in chunks of `chunk_size`, at least 1. Each item still gets an instance of its own,
+    /// and a failed item affects no other. A chunk of more than 1,024 items is sent as several. Chunks that
+    /// take less than 0.2 ms, by the times of the function's latest items, share a message, unless a chunk's
+    /// items [share an instance](Self::shared_instance); a worker that idles takes over those that another
+    /// has not started. Default: as many items as take about 0.2 ms, and fewer towards the end of a source
+    /// of known length, so that all workers end together.
     #[must_use]
     pub fn chunk_size(mut self, items: usize) -> Self {
         self.fed = self.fed.chunk_size(items);

@@ -53,8 +53,7 @@ impl Gathered {
         let own = tasks.and_then(|_| task.cell.with_payload(Inputs::measure));
         let measure = self.measure.zip(own).and_then(|(measure, own)| measure.with(own));
         let (Some(tasks), Some(measure)) = (tasks, measure) else { return Err((task, next)) };
-        let task_bytes = all.task_bytes.max(next.task_bytes);
-        self.submission = Submission { tasks, task_bytes, ..next };
+        self.submission = Submission { tasks, task_bytes: measure.task_bytes(), ..next };
         self.measure = Some(measure);
         self.tasks.push(task);
         Ok(())
@@ -81,20 +80,14 @@ mod tests {
     use stockade_wire::{Codec, ModuleId, TaskId};
 
     use super::*;
-    use crate::backend::event_loop::EventLoop;
+    use crate::backend::entry;
     use crate::call::payload::Payload;
-    use crate::state::callbacks::Callbacks;
     use crate::state::cell::TaskCell;
-    use crate::state::link::Link;
-    use crate::state::shared::Shared;
     use crate::state::spec::TaskSpec;
 
     /// A function whose tasks take so long.
     fn spec(pace: Duration) -> Arc<TaskSpec> {
-        let shared = Arc::new(Shared::new(None, None));
-        let event_loop = Arc::new(EventLoop::new(None, shared.clone()));
-        let link = Link::new(event_loop, Callbacks::new("test".into()), shared);
-        let spec = TaskSpec::of_a_test(Arc::new(link));
+        let spec = entry::spec_of_a_test();
         spec.note_pace(pace);
         Arc::new(spec)
     }
@@ -118,6 +111,11 @@ mod tests {
 
     /// How many of these travel together with the first.
     fn gathered(tasks: impl IntoIterator<Item = One>) -> u32 {
+        gathered_with_bytes(tasks).0
+    }
+
+    /// The same, and what each takes of a window.
+    fn gathered_with_bytes(tasks: impl IntoIterator<Item = One>) -> (u32, usize) {
         let mut tasks = tasks.into_iter();
         let (first, submission) = tasks.next().expect("there are tasks");
         let number = submission.tasks.first();
@@ -133,7 +131,7 @@ mod tests {
         assert_eq!(matches!(entry, Entry::One(_)), count == 1);
         assert!(submission.tasks.iter().all(|task| entry.is_of(task)));
         assert!(!entry.is_of(TaskId(number.0 + u64::from(count))));
-        count
+        (count, submission.task_bytes)
     }
 
     #[test]
@@ -169,5 +167,28 @@ mod tests {
         assert_eq!(gathered(long_behind), 1);
         let short_behind = [task(1, &spec, 64 << 10), task(2, &spec, 8)];
         assert_eq!(gathered(short_behind), 1);
+    }
+
+    #[test]
+    fn they_take_as_much_of_a_window_as_a_batch_of_a_map() {
+        let spec = spec(Duration::ZERO);
+        let of = |lengths: &[usize]| {
+            let tasks = (1..).zip(lengths).map(|(number, bytes)| task(number, &spec, *bytes));
+            gathered_with_bytes(tasks)
+        };
+        let inputs = |lengths: &[usize]| {
+            let mut inputs = Inputs::default();
+            for bytes in lengths {
+                let input = vec![0; *bytes].into();
+                inputs.copy(&Payload::Task { codec: Codec::Json, input }, lengths.len());
+            }
+            inputs.task_bytes()
+        };
+        assert_eq!(of(&[8; 200]), (200, inputs(&[8; 200])));
+        assert_eq!(of(&[8, 100, 9]), (3, inputs(&[8, 100, 9])));
+        // Not 64 times what the longest takes.
+        let mut lengths = [8; 64];
+        lengths[40] = 1 << 10;
+        assert_eq!(of(&lengths), (40, inputs(&[8; 40])));
     }
 }

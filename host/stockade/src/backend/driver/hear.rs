@@ -15,7 +15,6 @@ use stockade_wire::frame::{Filled, FrameError};
 use stockade_wire::{Heard, Outcome, Returned, TaskId, TaskRange, WorkerId, WorkerMessage};
 
 use super::{BATCH_MAX, Driver, READ_STEPS, WORKER_STEPS_MAX};
-use crate::backend::entry::Entry;
 use crate::backend::supervisor::Job;
 use crate::backend::worker::{Buried, FinishedTasks};
 use crate::outcome::answer::Answer;
@@ -291,13 +290,13 @@ impl Driver {
         }
     }
 
-    /// A task has returned, which is all that is to be said of most items of a map.
+    /// A task has returned, which is all that is to be said of most.
     fn returned(&mut self, worker: WorkerId, returned: &Returned) {
         let Some(process) = self.workers.get_mut(&worker) else { return };
         let output = process.port.output_of(returned);
         let key = process.entry_of_next(returned.task);
-        if let Some(Entry::Map(map)) = key.and_then(|key| self.entries.get_mut(key))
-            && map.answer_shortly(worker, returned, output, self.now)
+        if let Some(entry) = key.and_then(|key| self.entries.get_mut(key))
+            && entry.answer_shortly(worker, returned, output, self.now)
         {
             process.allowance.hook_may_run();
             process.answered();

@@ -11,6 +11,7 @@ use stockade_wire::{
 };
 
 use super::Driver;
+use crate::backend::entry::Ending;
 use crate::backend::failure_causes::START;
 use crate::backend::own_thread::become_own_thread;
 use crate::backend::request::Request;
@@ -84,8 +85,8 @@ impl Driver {
     fn resolve(&mut self, key: EntryKey, tasks: TaskRange, resolution: Resolution) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let worker = entry.worker_of(tasks.first());
-        let exit = self.last_exit.as_ref();
-        let are_first = entry.resolve(tasks, resolution, exit, self.now, &mut self.wakers);
+        let ending = Ending { resolution, exit: self.last_exit.as_ref(), now: self.now };
+        let are_first = entry.resolve(tasks, ending, &mut self.wakers);
         if entry.has_ended() {
             self.entries.remove(key);
         }

@@ -19,14 +19,13 @@ use stockade_wire::{
     StatusPage, TaskId, TaskRange, WorkerId,
 };
 
-use super::{Ended, Single, accepts, cancelled_by_pool, result_of, send_payload};
+use super::{Ending, Single, accepts, cancelled_by_pool, result_of, send_payload};
 use crate::backend::payload_files::{Loan, PayloadFiles};
 use crate::base::sync::{Wakers, wake};
 use crate::call::cancelled::CancelledTask;
 use crate::call::inputs::Inputs;
 use crate::call::payload::Payload;
 use crate::outcome::answer::Answer;
-use crate::outcome::exit::WorkerExit;
 use crate::outcome::report::{Status, Summary};
 use crate::state::cell::{Completed, Leftovers, Sent, nanos};
 use crate::state::inbox::{End, EndedItem, EndedItems, Inbox, SHORT_BYTES_MAX, ShortEnd};
@@ -66,6 +65,11 @@ pub(crate) struct MapEntry {
     emitted: BTreeMap<TaskId, VecDeque<(Codec, Vec<u8>)>>,
 }
 
+/// Ended items, and bytes of their outputs, for which a part has room before there are any: as many as most
+/// parts come to.
+const ROOM_ITEMS_MAX: usize = 64;
+const ROOM_BYTES_MAX: usize = 4 << 10;
+
 /// The permits of a batch.
 #[derive(Debug)]
 pub(crate) struct Permits {
@@ -93,9 +97,11 @@ impl Part {
     /// Takes the first of what it has answered, with their short outputs.
     fn take_ended(&mut self, count: usize) -> (VecDeque<EndedItem>, Vec<u8>) {
         if self.ended.len() <= count {
-            let left = (self.tasks.count() as usize).saturating_sub(count);
+            // Room for as much again, as far as there can be more.
+            let left = (self.tasks.count() as usize).saturating_sub(count).min(self.ended.len());
+            let bytes = if left == 0 { 0 } else { self.outputs.len() };
             let ended = mem::replace(&mut self.ended, VecDeque::with_capacity(left));
-            return (ended, mem::take(&mut self.outputs));
+            return (ended, mem::replace(&mut self.outputs, Vec::with_capacity(bytes)));
         }
         let rest = self.ended.split_off(count);
         let ended = mem::replace(&mut self.ended, rest);
@@ -107,6 +113,15 @@ impl Part {
             }
         }
         (ended, outputs)
+    }
+
+    /// Keeps a short output, and returns where it is.
+    fn keep(&mut self, output: &[u8]) -> Range<usize> {
+        if self.outputs.capacity() == 0 {
+            let expected = output.len() * self.tasks.count() as usize;
+            self.outputs.reserve(expected.min(ROOM_BYTES_MAX));
+        }
+        keep(output, &mut self.outputs)
     }
 }
 
@@ -207,8 +222,8 @@ impl MapEntry {
         let Some(tasks) = claimed else { return 0 };
         // Of an attempt before this.
         self.emitted.retain(|task, _| !tasks.contains(*task));
-        let (page, ended) = (page.clone(), VecDeque::with_capacity(tasks.count() as usize));
-        let outputs = Vec::new();
+        let ended = VecDeque::with_capacity(ROOM_ITEMS_MAX.min(tasks.count() as usize));
+        let (page, outputs) = (page.clone(), Vec::new());
         self.parts.push(Part { worker, tasks, first, page, running: None, ended, outputs });
         tasks.count()
     }
@@ -326,9 +341,8 @@ impl MapEntry {
             Outcome::ItemFailed { index, .. } => Some(index),
             _ => None,
         };
-        let ended =
-            Ended { resolution: Resolution::Finished, exit: None, answer: Some(&mut *answer) };
-        let result = result_of(spec, ended, Some(inputs.kind_mut()));
+        let ending = Ending { resolution: Resolution::Finished, exit: None, now };
+        let result = result_of(spec, ending, Some(&mut *answer), Some(inputs.kind_mut()));
         let age = |moment: u64| Duration::from_nanos(moment.saturating_sub(submitted));
         let mut report = Summary::blank(Status::of(&result), age(nanos(now)));
         report.worker = Some(worker);
@@ -342,9 +356,7 @@ impl MapEntry {
         true
     }
 
-    /// As [`answer`](Self::answer), for a task that returned `output`, if that is short and nothing else is
-    /// to be said of the task. False where anything is; or where it may not say so.
-    pub(crate) fn answer_shortly(
+    pub(super) fn answer_shortly(
         &mut self,
         worker: WorkerId,
         returned: &Returned,
@@ -362,21 +374,18 @@ impl MapEntry {
         let Some(part) = self.parts.iter_mut().find(of_task).filter(|_| is_ordinary) else {
             return false;
         };
-        let Some(place) = tasks.index_of(task).filter(|_| part.page.progress_of(task).is_none())
-        else {
-            return false;
-        };
-        if part.outputs.is_empty() {
-            part.outputs.reserve(output.len() * part.tasks.count() as usize);
-        }
         let running = part.running.filter(|running| running.task == task);
+        // One that was refused is nowhere else.
+        let has_emitted = running.is_some_and(|running| running.emitted_bytes > 0);
+        let is_silent = !has_emitted && part.page.progress_of(task).is_none();
+        let Some(place) = tasks.index_of(task).filter(|_| is_silent) else { return false };
         let age = |moment: u64| Duration::from_nanos(moment.saturating_sub(*submitted));
         let end = End::Short(ShortEnd {
             worker,
             lifetime: age(nanos(now)),
             queue_wait: running.map(|running| age(running.started)),
             returned: returned.clone(),
-            output: keep(output, &mut part.outputs),
+            output: part.keep(output),
         });
         part.ended.push_back(EndedItem { index: index + place as usize, task, end });
         true
@@ -385,12 +394,10 @@ impl MapEntry {
     pub(super) fn resolve(
         &mut self,
         tasks: TaskRange,
-        resolution: Resolution,
-        exit: Option<&WorkerExit>,
-        now: Moment,
+        ending: Ending<'_>,
         wakers: &mut Wakers,
     ) -> bool {
-        let (mut ended, outputs) = match resolution {
+        let (mut ended, outputs) = match ending.resolution {
             Resolution::Finished => {
                 let of_tasks = |part: &&mut Part| {
                     part.ended.front().is_some_and(|item| item.task == tasks.first())
@@ -400,7 +407,7 @@ impl MapEntry {
                 part.map(|part| part.take_ended(count)).unwrap_or_default()
             }
             _ => {
-                let ended = tasks.iter().map(|task| self.ended_as(task, resolution, exit, now));
+                let ended = tasks.iter().map(|task| self.ended_as(task, ending));
                 (ended.collect(), Vec::new())
             }
         };
@@ -428,7 +435,7 @@ impl MapEntry {
         }
         // A column is no measure of what a call takes.
         let is_column = matches!(self.given.inputs.kind(), Payload::Column(_));
-        if resolution == Resolution::Finished && !is_column {
+        if ending.resolution == Resolution::Finished && !is_column {
             let sum: Duration = ended.iter().map(|item| item.end.wall_time()).sum();
             self.given.spec.note_pace(sum / tasks.count());
         }
@@ -441,17 +448,10 @@ impl MapEntry {
     }
 
     /// The end of a task that its worker did not answer.
-    fn ended_as(
-        &self,
-        task: TaskId,
-        resolution: Resolution,
-        exit: Option<&WorkerExit>,
-        now: Moment,
-    ) -> EndedItem {
-        let ended = Ended { resolution, exit, answer: None };
-        let result = result_of(&self.given.spec, ended, None);
+    fn ended_as(&self, task: TaskId, ending: Ending<'_>) -> EndedItem {
+        let result = result_of(&self.given.spec, ending, None, None);
         let age = |moment: u64| Duration::from_nanos(moment.saturating_sub(self.given.submitted));
-        let mut report = Summary::blank(Status::of(&result), age(nanos(now)));
+        let mut report = Summary::blank(Status::of(&result), age(nanos(ending.now)));
         let part = self.parts.iter().find(|part| part.tasks.contains(task));
         let lost = self.losses.get(&task);
         report.worker = part.map(|part| part.worker).or(lost.map(|(_, last)| *last));
@@ -514,11 +514,114 @@ impl Drop for MapEntry {
     fn drop(&mut self) {
         // Its tasks have ended, except in a pool that is going down.
         let now = self.given.spec.link.made().elapsed();
+        let resolution = Resolution::Cancelled(stockade_dispatcher::CancelReason::Shutdown);
         let mut wakers = Wakers::new();
         for tasks in mem::take(&mut self.open) {
-            let shutdown = Resolution::Cancelled(stockade_dispatcher::CancelReason::Shutdown);
-            self.resolve(tasks, shutdown, None, now, &mut wakers);
+            self.resolve(tasks, Ending { resolution, exit: None, now }, &mut wakers);
         }
         wakers.into_iter().for_each(wake);
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use stockade_wire::{Finished, Limits, WorkerMessage, codec};
+
+    use super::*;
+    use crate::backend::entry::spec_of_a_test;
+
+    const WORKER: WorkerId = WorkerId(1);
+
+    /// So many tasks from 1 on, of a function that may return so many bytes, which a worker has.
+    fn claimed(tasks: u32, output_bytes: u64) -> MapEntry {
+        let mut limits = Limits::default();
+        limits.output_bytes = output_bytes;
+        let mut spec = spec_of_a_test();
+        spec.limits = Arc::new(limits);
+        let mut inputs = Inputs::default();
+        for _ in 0..tasks {
+            let input = Box::default();
+            inputs.copy(&Payload::Task { codec: Codec::Raw, input }, tasks as usize);
+        }
+        let tasks = TaskRange::new(TaskId(1), tasks).expect("there are tasks");
+        let mut entry = MapEntry::new(MapSubmission {
+            inbox: Arc::default(),
+            spec: Arc::new(spec),
+            tasks,
+            index: 0,
+            submitted: 0,
+            inputs,
+            share: None,
+            permits: None,
+            watched: Vec::new(),
+        });
+        let page = Arc::new(StatusPage::create().expect("there is memory"));
+        page.offer(0, tasks);
+        assert_eq!(entry.claim(tasks, WORKER, &page, 0), tasks.count());
+        entry
+    }
+
+    /// Whether it takes this as the result of a task of `worker`'s.
+    fn returns_from(worker: WorkerId, entry: &mut MapEntry, task: u64, output: &[u8]) -> bool {
+        let outcome = Outcome::Returned(output.to_vec());
+        let mut message = Vec::new();
+        codec::encode(&WorkerMessage::Finished(Finished::new(TaskId(task), outcome)), &mut message)
+            .expect("it is a message");
+        let returned = Returned::read(&message).expect("it is of the short kind");
+        entry.answer_shortly(worker, &returned, returned.output_in(&message), Moment::ZERO)
+    }
+
+    fn returns(entry: &mut MapEntry, task: u64, output: &[u8]) -> bool {
+        returns_from(WORKER, entry, task, output)
+    }
+
+    fn start(entry: &mut MapEntry, task: u64) {
+        entry.start(TaskId(task), Moment::ZERO, &mut Wakers::new());
+    }
+
+    fn finish(entry: &mut MapEntry, first: u64, tasks: u32) {
+        let tasks = TaskRange::new(TaskId(first), tasks).expect("there are tasks");
+        let ending = Ending { resolution: Resolution::Finished, exit: None, now: Moment::ZERO };
+        entry.resolve(tasks, ending, &mut Wakers::new());
+    }
+
+    #[test]
+    fn a_short_result_is_taken_up_to_its_limit_and_of_a_task_that_emitted_nothing() {
+        let mut entry = claimed(4, 100);
+        start(&mut entry, 1);
+        assert!(!returns(&mut entry, 1, &[0; 101]));
+        assert!(returns(&mut entry, 1, &[0; 100]));
+        start(&mut entry, 2);
+        assert!(entry.emit(TaskId(2), WORKER, vec![0; 10]));
+        assert!(!returns(&mut entry, 2, b""), "it has emitted an item");
+        let mut entry = claimed(4, 100);
+        start(&mut entry, 1);
+        assert!(!entry.emit(TaskId(1), WORKER, vec![0; 101]), "the item is too large");
+        assert!(!returns(&mut entry, 1, b""), "it has emitted what was refused");
+        assert!(!returns(&mut entry, 5, b""), "there is no fifth");
+        let mut other = claimed(4, 100);
+        start(&mut other, 1);
+        assert!(!returns_from(WorkerId(2), &mut other, 1, b""), "it is another's");
+    }
+
+    #[test]
+    fn ends_that_wait_keep_no_more_memory_than_they_need() {
+        let tasks = 1024;
+        let mut entry = claimed(tasks, 1 << 20);
+        for task in 1..=u64::from(tasks) {
+            start(&mut entry, task);
+            assert!(returns(&mut entry, task, &[0; SHORT_BYTES_MAX]));
+            finish(&mut entry, task, 1);
+        }
+        let ended = entry.given.inbox.take_all();
+        assert_eq!(ended.len(), tasks as usize);
+        let kept = |ended: &EndedItems| {
+            ended.outputs.capacity() + ended.items.capacity() * size_of::<EndedItem>()
+        };
+        let kept: usize = ended.iter().map(kept).sum();
+        // What 64 items and 4 KiB take at first, and then what each needs.
+        let needed = SHORT_BYTES_MAX + size_of::<EndedItem>();
+        let at_first = ROOM_BYTES_MAX + ROOM_ITEMS_MAX * size_of::<EndedItem>();
+        assert!(kept <= tasks as usize * needed + at_first, "{kept}");
     }
 }

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use stockade_wire::descriptor::SendError;
 use stockade_wire::{HostMessage, HostPort, PageSlot, StatusPage, TaskId, TaskRange, WorkerId};
 
-use super::TaskEntry;
+use super::{Ending, TaskEntry};
 use crate::backend::payload_files::Loan;
 use crate::base::sync::Wakers;
 use crate::call::inputs::Inputs;
-use crate::outcome::exit::WorkerExit;
 use crate::state::cell::Sent;
-use stockade_dispatcher::{Moment, Resolution};
+use stockade_dispatcher::Moment;
 
 /// Tasks of one function whose numbers follow each other.
 #[derive(Debug)]
@@ -118,16 +117,15 @@ impl Several {
     pub(super) fn resolve(
         &mut self,
         tasks: TaskRange,
-        resolution: Resolution,
-        exit: Option<&WorkerExit>,
-        now: Moment,
+        ending: Ending<'_>,
         wakers: &mut Wakers,
     ) -> bool {
         let mut are_first = true;
-        for index in tasks.iter().filter_map(|task| self.index_of(task)).collect::<Vec<_>>() {
-            if let Some(mut one) = self.tasks.get_mut(index).and_then(Option::take) {
+        for task in tasks.iter() {
+            let place = self.index_of(task).and_then(|index| self.tasks.get_mut(index));
+            if let Some(mut one) = place.and_then(Option::take) {
                 self.left -= 1;
-                are_first &= one.resolve(resolution, exit, now, wakers);
+                are_first &= one.resolve(ending, wakers);
             }
         }
         are_first

@@ -13,18 +13,19 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stockade_wire::descriptor::SendError;
-use stockade_wire::{EMIT_OVERHEAD_BYTES, HostPort, WorkerId};
+use stockade_wire::{Codec, EMIT_OVERHEAD_BYTES, HostPort, Returned, WorkerId};
 
-use super::{Ended, Single, accepts, cancelled_by_pool, result_of, send_payload};
+use super::{Ending, Single, accepts, cancelled_by_pool, result_of, send_payload};
 use crate::backend::payload_files::{Loan, PayloadFiles};
 use crate::base::sync::{Wakers, wake};
 use crate::call::cancelled::{CancelledTask, GivenArguments};
 use crate::call::payload::Payload;
 use crate::outcome::answer::Answer;
 use crate::outcome::error::{CancelReason, TaskError};
-use crate::outcome::exit::WorkerExit;
+use crate::outcome::output::Output;
 use crate::outcome::report::{Status, Summary};
 use crate::state::cell::{Completed, Sent, TaskCell, nanos};
 use stockade_dispatcher::{Moment, Resolution};
@@ -50,9 +51,26 @@ struct Attempt {
     /// In nanoseconds of the pool's life.
     started: Option<u64>,
     emitted_bytes: u64,
-    answer: Option<Box<Answer>>,
+    answer: Option<AttemptAnswer>,
     /// What the task is called with, kept until its end in case it has to be sent again.
     payload: Payload,
+}
+
+/// What its worker said of an attempt's end.
+#[derive(Debug)]
+enum AttemptAnswer {
+    /// It returned this, and that is all.
+    Short(Returned, Vec<u8>),
+    Other(Box<Answer>),
+}
+
+impl AttemptAnswer {
+    fn wall_time(&self) -> Duration {
+        match self {
+            Self::Short(returned, _) => Duration::from_nanos(returned.wall_nanos),
+            Self::Other(answer) => answer.finished.metrics.wall_time,
+        }
+    }
 }
 
 impl TaskEntry {
@@ -157,27 +175,49 @@ impl TaskEntry {
         {
             return false;
         }
-        attempt.answer = Some(Box::new(answer.take()));
+        attempt.answer = Some(AttemptAnswer::Other(Box::new(answer.take())));
         true
     }
 
-    /// Ends the task at this moment as `resolution` says, and leaves in `wakers` whom to wake for that.
-    /// False where it had ended before.
-    pub(crate) fn resolve(
+    /// As [`answer`](Self::answer), for a task that returned `output` and of which nothing else is to be said.
+    /// False where anything is; or where `worker` may not say so.
+    pub(super) fn answer_shortly(
         &mut self,
-        resolution: Resolution,
-        exit: Option<&WorkerExit>,
-        now: Moment,
-        wakers: &mut Wakers,
+        worker: WorkerId,
+        returned: &Returned,
+        output: &[u8],
     ) -> bool {
+        let Some(attempt) = &mut self.attempt else { return false };
+        let may = attempt.worker == Some(worker)
+            && attempt.emitted_bytes == 0
+            && matches!(attempt.payload, Payload::Task { .. })
+            && output.len() as u64 <= self.cell.spec.limits.output_bytes;
+        if may {
+            attempt.answer = Some(AttemptAnswer::Short(returned.clone(), output.to_vec()));
+        }
+        may
+    }
+
+    /// Ends the task as `ending` says, and leaves in `wakers` whom to wake for that. False where it had
+    /// ended before.
+    pub(crate) fn resolve(&mut self, ending: Ending<'_>, wakers: &mut Wakers) -> bool {
         let mut answer = self.attempt.as_mut().and_then(|attempt| attempt.answer.take());
         let payload = self.attempt.as_mut().map(|attempt| &mut attempt.payload);
-        let ended = Ended { resolution, exit, answer: answer.as_deref_mut() };
-        let result = result_of(&self.cell.spec, ended, payload);
+        let spec = &self.cell.spec;
         if let Some(answer) = &answer {
-            self.cell.spec.note_pace(answer.finished.metrics.wall_time);
+            spec.note_pace(answer.wall_time());
         }
-        let report = self.summary(Status::of(&result), answer.as_deref_mut(), now);
+        let result = match (ending.resolution, &mut answer) {
+            (Resolution::Finished, Some(AttemptAnswer::Short(_, output))) => {
+                let codec = payload.map_or(Codec::Raw, |payload| payload.codec());
+                Ok(Output::Encoded { codec, bytes: mem::take(output) })
+            }
+            (_, Some(AttemptAnswer::Other(answer))) => {
+                result_of(spec, ending, Some(answer), payload)
+            }
+            _ => result_of(spec, ending, None, payload),
+        };
+        let report = self.summary(Status::of(&result), answer, ending.now);
         self.finish(Completed::new(result, report), wakers)
     }
 
@@ -219,7 +259,7 @@ impl TaskEntry {
     }
 
     /// The report of the task, which ends as `status` at this moment of the pool's life.
-    fn summary(&self, status: Status, answer: Option<&mut Answer>, now: Moment) -> Summary {
+    fn summary(&self, status: Status, answer: Option<AttemptAnswer>, now: Moment) -> Summary {
         let cell = &self.cell;
         let mut report = Summary::blank(status, cell.until(nanos(now)));
         let Some(attempt) = &self.attempt else { return report };
@@ -227,7 +267,8 @@ impl TaskEntry {
         report.attempt = attempt.losses + u32::from(attempt.worker.is_some());
         let started = attempt.started.map(|started| cell.until(started));
         match answer {
-            Some(answer) => report.answered(started, answer),
+            Some(AttemptAnswer::Short(returned, _)) => report.run(started, &returned.metrics()),
+            Some(AttemptAnswer::Other(mut answer)) => report.answered(started, &mut answer),
             None => report.started(started),
         }
         report
@@ -242,8 +283,8 @@ impl Drop for TaskEntry {
         }
         let now = self.cell.spec.link.made().elapsed();
         let result = Err(TaskError::Cancelled(CancelReason::Shutdown));
-        let mut answer = self.attempt.as_mut().and_then(|attempt| attempt.answer.take());
-        let report = self.summary(Status::Cancelled, answer.as_deref_mut(), now);
+        let answer = self.attempt.as_mut().and_then(|attempt| attempt.answer.take());
+        let report = self.summary(Status::Cancelled, answer, now);
         let mut wakers = Wakers::new();
         self.finish(Completed::new(result, report), &mut wakers);
         wakers.into_iter().for_each(wake);
