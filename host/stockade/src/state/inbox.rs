@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use stockade_wire::{Codec, PageSlot, Returned, TaskId, TaskRange, WorkerId};
+use stockade_wire::{Codec, PageSlot, TaskId, TaskRange, WorkerId};
 
 use crate::base::sync::{Condvar, Mutex, lock, wait, wake};
 use crate::outcome::output::Output;
@@ -126,25 +126,36 @@ pub(crate) enum End {
 #[derive(Clone, Debug)]
 pub(crate) struct ShortEnd {
     pub(crate) worker: WorkerId,
-    /// From its submission to its end, and to its start if that was noticed.
-    pub(crate) lifetime: Duration,
-    pub(crate) queue_wait: Option<Duration>,
-    pub(crate) returned: Returned,
+    /// From its submission to its end, and to its start, in nanoseconds.
+    pub(crate) lifetime: u64,
+    pub(crate) queue_wait: u64,
+    /// What its worker says that it used.
+    pub(crate) wall_nanos: u64,
+    pub(crate) cpu_nanos: u64,
+    pub(crate) memory_peak_bytes: u64,
     /// Where its output is among those of its group.
-    pub(crate) output: Range<usize>,
+    pub(crate) output: Range<u32>,
 }
 
 impl ShortEnd {
     /// All of it, with its output from among those of its group.
     pub(crate) fn complete(&self, codec: Codec, outputs: &[u8]) -> Completed {
-        let bytes = outputs.get(self.output.clone()).unwrap_or_default().to_vec();
+        let bytes = self.output_in(outputs).to_vec();
         Completed::new(Ok(Output::Encoded { codec, bytes }), self.report())
     }
 
+    /// Its output, from among those of its group.
+    pub(crate) fn output_in<'o>(&self, outputs: &'o [u8]) -> &'o [u8] {
+        outputs.get(self.output.start as usize..self.output.end as usize).unwrap_or_default()
+    }
+
     fn report(&self) -> Summary {
-        let mut report = Summary::blank(Status::Completed, self.lifetime);
+        let mut report = Summary::blank(Status::Completed, Duration::from_nanos(self.lifetime));
         (report.worker, report.attempt) = (Some(self.worker), 1);
-        report.run(self.queue_wait, &self.returned.metrics());
+        report.queue_wait = Duration::from_nanos(self.queue_wait);
+        report.wall_time = Duration::from_nanos(self.wall_nanos);
+        report.cpu_time = Duration::from_nanos(self.cpu_nanos);
+        report.memory_peak_bytes = self.memory_peak_bytes;
         report
     }
 }
@@ -157,7 +168,7 @@ impl End {
     /// How long it ran.
     pub(crate) fn wall_time(&self) -> Duration {
         match self {
-            Self::Short(short) => Duration::from_nanos(short.returned.wall_nanos),
+            Self::Short(short) => Duration::from_nanos(short.wall_nanos),
             Self::Other(other) => other.0.report.wall_time,
         }
     }

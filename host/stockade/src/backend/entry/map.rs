@@ -108,15 +108,14 @@ impl Part {
         let outputs = mem::take(&mut self.outputs);
         for item in &mut self.ended {
             if let End::Short(short) = &mut item.end {
-                let output = outputs.get(short.output.clone()).unwrap_or_default();
-                short.output = keep(output, &mut self.outputs);
+                short.output = keep(short.output_in(&outputs), &mut self.outputs);
             }
         }
         (ended, outputs)
     }
 
     /// Keeps a short output, and returns where it is.
-    fn keep(&mut self, output: &[u8]) -> Range<usize> {
+    fn keep(&mut self, output: &[u8]) -> Range<u32> {
         if self.outputs.capacity() == 0 {
             let expected = output.len() * self.tasks.count() as usize;
             self.outputs.reserve(expected.min(ROOM_BYTES_MAX));
@@ -126,10 +125,12 @@ impl Part {
 }
 
 /// Puts an output behind others, and returns where it is.
-fn keep(output: &[u8], outputs: &mut Vec<u8>) -> Range<usize> {
-    let start = outputs.len();
+fn keep(output: &[u8], outputs: &mut Vec<u8>) -> Range<u32> {
+    // A batch of short outputs has at most 512 KiB of them.
+    let place = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    let start = place(outputs.len());
     outputs.extend_from_slice(output);
-    start..outputs.len()
+    start..place(outputs.len())
 }
 
 /// The task that a worker is at.
@@ -379,12 +380,16 @@ impl MapEntry {
         let has_emitted = running.is_some_and(|running| running.emitted_bytes > 0);
         let is_silent = !has_emitted && part.page.progress_of(task).is_none();
         let Some(place) = tasks.index_of(task).filter(|_| is_silent) else { return false };
-        let age = |moment: u64| Duration::from_nanos(moment.saturating_sub(*submitted));
+        let lifetime = nanos(now).saturating_sub(*submitted);
+        let started = running.map(|running| running.started.saturating_sub(*submitted));
         let end = End::Short(ShortEnd {
             worker,
-            lifetime: age(nanos(now)),
-            queue_wait: running.map(|running| age(running.started)),
-            returned: returned.clone(),
+            lifetime,
+            // Else it was answered before it was known to be next.
+            queue_wait: started.unwrap_or(lifetime.saturating_sub(returned.wall_nanos)),
+            wall_nanos: returned.wall_nanos,
+            cpu_nanos: returned.cpu_nanos,
+            memory_peak_bytes: returned.memory_peak_bytes,
             output: part.keep(output),
         });
         part.ended.push_back(EndedItem { index: index + place as usize, task, end });
