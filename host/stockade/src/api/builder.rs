@@ -552,7 +552,8 @@ impl PoolBuilder {
             },
             close_timeout: self.shutdown_grace_period,
             recall_timeout: Duration::from_secs(1),
-            window_time: Duration::from_millis(1),
+            // A host that takes results and submits is away for up to two: it shares a processor with a worker.
+            window_time: Duration::from_millis(3),
             window_tasks_max: WINDOW_TASKS_MAX,
             // The other half is for batches that callers cut by their cancels before they are sent.
             window_batches_max: SLOTS_MAX / 2,
