@@ -157,7 +157,11 @@ mod tests {
         let batch = |chunk, pace| sizes(chunk).batch(2, OPEN, pace, false);
         assert_eq!([1, 7, 40, 41, 5000].map(|chunk| batch(chunk, FAST)), [40, 35, 40, 41, 1024]);
         assert_eq!([1, 7].map(|chunk| batch(chunk, Some(Duration::from_millis(1)))), [1, 7]);
-        assert_eq!([1, 7].map(|chunk| batch(chunk, None)), [1, 7], "nobody knows how long they take");
+        assert_eq!(
+            [1, 7].map(|chunk| batch(chunk, None)),
+            [1, 7],
+            "nobody knows how long they take"
+        );
         assert_eq!(sizes(7).batch(2, (1000, Some(1000)), None, true), 7, "even if all are there");
         let left = |left| sizes(7).batch(2, (left, Some(left)), FAST, false);
         assert_eq!([1000, 100, 20, 4, 0].map(left), [35, 21, 7, 7, 7]);
