@@ -93,7 +93,7 @@ pub(crate) fn measure(out: &mut impl Write, turns: usize) -> Result<()> {
         let Compared { value, reference, ratio, .. } = compared;
         writeln!(out, "{name:36} {value:12.0} {reference:14.0} {ratio:8.3}  {unit}")
     };
-    for (name, chunk) in [("fresh tasks, one a message", 1), ("fresh tasks, 64 a message", 64)] {
+    for (name, chunk) in [("fresh tasks, chunk_size(1)", 1), ("fresh tasks, chunk_size(64)", 64)] {
         progress(name);
         let one = || tasks_per_second(&locked, chunk);
         let compared = compare(turns, one, || tasks_per_second(&open, chunk))?;

@@ -27,7 +27,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 use stockade_wire::{ModuleId, Setup, TaskId, TaskRange, WorkerId};
 
-use crate::backend::entry::Entry;
+use crate::backend::entry::{Entry, EntryMut};
 use crate::backend::failure_causes::FailureCauses;
 use crate::backend::ids::IdMap;
 use crate::backend::poller::Poller;
@@ -282,7 +282,7 @@ impl Driver {
     /// A task's caller has cancelled it.
     fn cancel(&mut self, task: TaskId) {
         if let Some(key) = self.entries.key_of(task)
-            && let Some(entry) = self.entries.get_mut(key)
+            && let Some(mut entry) = self.entries.get_mut(key)
             && let Some(worker) = entry.worker_of(task)
             && let Some(process) = self.workers.get_mut(&worker)
             && let Some(behind) = process.was_revoked(task)
@@ -297,7 +297,7 @@ impl Driver {
         let Some(key) = self.entries.key_of(tasks.first()) else { return };
         let revoked = self.workers.values_mut().flat_map(|process| process.revoke_all(key));
         let mut cancelled: Vec<_> = revoked.collect();
-        if let Some(Entry::Map(map)) = self.entries.get_mut(key) {
+        if let Some(EntryMut::Map(map)) = self.entries.get_mut(key) {
             cancelled.extend(map.unsent());
         }
         for tasks in cancelled {
@@ -308,7 +308,7 @@ impl Driver {
     /// None of these tasks of a map's batch is to start: its consumer has cancelled them.
     fn cancel_items(&mut self, tasks: TaskRange) {
         let Some(key) = self.entries.key_of(tasks.first()) else { return };
-        let Some(Entry::Map(map)) = self.entries.get_mut(key) else { return };
+        let Some(EntryMut::Map(map)) = self.entries.get_mut(key) else { return };
         let mut cancelled: Vec<_> =
             map.unsent().into_iter().filter_map(|unsent| unsent.overlap(tasks)).collect();
         for (worker, process) in &mut self.workers {

@@ -49,6 +49,14 @@ pub(crate) enum Entry {
     Map(Box<MapEntry>),
 }
 
+/// An entry where it is kept.
+#[derive(Debug)]
+pub(crate) enum EntryMut<'a> {
+    One(&'a mut TaskEntry),
+    Several(&'a mut Several),
+    Map(&'a mut MapEntry),
+}
+
 /// Why tasks end, and when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ending<'a> {
@@ -60,6 +68,43 @@ pub(crate) struct Ending<'a> {
 }
 
 impl Entry {
+    pub(crate) fn as_mut(&mut self) -> EntryMut<'_> {
+        match self {
+            Self::One(one) => EntryMut::One(one),
+            Self::Several(several) => EntryMut::Several(several),
+            Self::Map(map) => EntryMut::Map(map),
+        }
+    }
+
+    /// When it was submitted, in the pool's life.
+    pub(crate) fn submitted(&self) -> Moment {
+        match self {
+            Self::One(one) => one.cell.submitted(),
+            Self::Several(several) => several.submitted(),
+            Self::Map(map) => Duration::from_nanos(map.submitted()),
+        }
+    }
+
+    /// The first task of one that is not of a single task with a handle.
+    pub(crate) fn first_of_range(&self) -> Option<TaskId> {
+        match self {
+            Self::One(_) => None,
+            Self::Several(several) => Some(several.first),
+            Self::Map(map) => Some(map.first()),
+        }
+    }
+
+    /// Its tasks are refused: their callers get an error, and they never belonged to the pool.
+    pub(crate) fn refuse(self) {
+        match self {
+            Self::One(one) => one.refuse(),
+            Self::Several(several) => several.refuse(),
+            Self::Map(map) => map.refuse(),
+        }
+    }
+}
+
+impl EntryMut<'_> {
     /// The worker that has a task, or had it last.
     pub(crate) fn worker_of(&self, task: TaskId) -> Option<WorkerId> {
         match self {
@@ -89,24 +134,6 @@ impl Entry {
             Self::One(one) => one.cell.is_done(),
             Self::Several(several) => several.get(task).is_none_or(|one| one.cell.is_done()),
             Self::Map(map) => map.is_cancelled(task),
-        }
-    }
-
-    /// When it was submitted, in the pool's life.
-    pub(crate) fn submitted(&self) -> Moment {
-        match self {
-            Self::One(one) => one.cell.submitted(),
-            Self::Several(several) => several.submitted(),
-            Self::Map(map) => Duration::from_nanos(map.submitted()),
-        }
-    }
-
-    /// The first task of one that is not of a single task with a handle.
-    pub(crate) fn first_of_range(&self) -> Option<TaskId> {
-        match self {
-            Self::One(_) => None,
-            Self::Several(several) => Some(several.first),
-            Self::Map(map) => Some(map.first()),
         }
     }
 
@@ -264,15 +291,6 @@ impl Entry {
             Self::One(one) => one.resolve(ending, wakers),
             Self::Several(several) => several.resolve(tasks, ending, wakers),
             Self::Map(map) => map.resolve(tasks, ending, wakers),
-        }
-    }
-
-    /// Its tasks are refused: their callers get an error, and they never belonged to the pool.
-    pub(crate) fn refuse(self) {
-        match self {
-            Self::One(one) => one.refuse(),
-            Self::Several(several) => several.refuse(),
-            Self::Map(map) => map.refuse(),
         }
     }
 }
@@ -442,8 +460,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_of_a_queued_task_is_three_words() {
-        assert_eq!(size_of::<Entry>(), 3 * size_of::<usize>());
+    fn an_entry_of_a_queued_task_is_two_words() {
+        // What a slab keeps it in: the entry, or the next free slot.
+        assert_eq!(size_of::<Result<TaskEntry, usize>>(), 2 * size_of::<usize>());
     }
 }
 

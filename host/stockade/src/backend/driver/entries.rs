@@ -8,13 +8,16 @@ use std::collections::BTreeMap;
 use slab::Slab;
 use stockade_wire::{TaskId, TaskRange};
 
-use crate::backend::entry::Entry;
+use crate::backend::entry::{Entry, EntryMut, TaskEntry};
 use stockade_dispatcher::EntryKey;
 
 /// Batches that have not ended.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
-    slots: Slab<Entry>,
+    /// Single tasks, of which a million may wait: a slot is two words.
+    tasks: Slab<TaskEntry>,
+    /// All others.
+    batches: Slab<Entry>,
     /// Those of several tasks, or of a map, by their first task, with their last: for who knows only a task.
     ranges: BTreeMap<TaskId, (TaskId, EntryKey)>,
 }
@@ -22,20 +25,47 @@ pub(super) struct Entries {
 /// Slots that an empty table keeps; one that has held more gives its memory back.
 const SLOTS_KEPT: usize = 16_384;
 
+/// Where an entry is kept.
+#[derive(Clone, Copy, Debug)]
+enum Slot {
+    Task(usize),
+    Batch(usize),
+}
+
+impl Slot {
+    fn key(self) -> EntryKey {
+        let number = match self {
+            Self::Task(index) => 2 * index,
+            Self::Batch(index) => 2 * index + 1,
+        };
+        // There are never 2^31 of them: that would be 32 GiB.
+        EntryKey(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    fn of(EntryKey(number): EntryKey) -> Self {
+        let index = (number / 2) as usize;
+        if number % 2 == 0 { Self::Task(index) } else { Self::Batch(index) }
+    }
+}
+
 impl Entries {
     /// Adds a batch of tasks whose numbers were never used before.
     pub(super) fn insert(&mut self, tasks: TaskRange, entry: Entry) -> EntryKey {
-        let is_range = !matches!(entry, Entry::One(_));
-        // There are never 2^32 of them: that would be 96 GiB.
-        let key = EntryKey(u32::try_from(self.slots.insert(entry)).unwrap_or(u32::MAX));
-        if is_range {
-            self.ranges.insert(tasks.first(), (tasks.last(), key));
+        match entry {
+            Entry::One(task) => Slot::Task(self.tasks.insert(task)).key(),
+            batch => {
+                let key = Slot::Batch(self.batches.insert(batch)).key();
+                self.ranges.insert(tasks.first(), (tasks.last(), key));
+                key
+            }
         }
-        key
     }
 
-    pub(super) fn get_mut(&mut self, key: EntryKey) -> Option<&mut Entry> {
-        self.slots.get_mut(key.0 as usize)
+    pub(super) fn get_mut(&mut self, key: EntryKey) -> Option<EntryMut<'_>> {
+        match Slot::of(key) {
+            Slot::Task(index) => self.tasks.get_mut(index).map(EntryMut::One),
+            Slot::Batch(index) => self.batches.get_mut(index).map(Entry::as_mut),
+        }
     }
 
     /// The entry of a task that travels with others, or of a map, if it has not ended.
@@ -47,12 +77,25 @@ impl Entries {
 
     /// Forgets a batch that has ended.
     pub(super) fn remove(&mut self, key: EntryKey) {
-        let Some(entry) = self.slots.try_remove(key.0 as usize) else { return };
-        if let Some(first) = entry.first_of_range() {
-            self.ranges.remove(&first);
+        match Slot::of(key) {
+            Slot::Task(index) => {
+                self.tasks.try_remove(index);
+                shrink(&mut self.tasks);
+            }
+            Slot::Batch(index) => {
+                let batch = self.batches.try_remove(index);
+                if let Some(first) = batch.and_then(|batch| batch.first_of_range()) {
+                    self.ranges.remove(&first);
+                }
+                shrink(&mut self.batches);
+            }
         }
-        if self.slots.is_empty() && self.slots.capacity() > SLOTS_KEPT {
-            self.slots = Slab::new();
-        }
+    }
+}
+
+/// Gives an empty table's memory back.
+fn shrink<T>(slots: &mut Slab<T>) {
+    if slots.is_empty() && slots.capacity() > SLOTS_KEPT {
+        *slots = Slab::new();
     }
 }

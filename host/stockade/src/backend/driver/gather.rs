@@ -125,12 +125,12 @@ mod tests {
                 break;
             }
         }
-        let (entry, submission) = gathered.into_entry();
+        let (mut entry, submission) = gathered.into_entry();
         let count = submission.tasks.count();
         assert_eq!(submission.tasks.first(), number);
         assert_eq!(matches!(entry, Entry::One(_)), count == 1);
-        assert!(submission.tasks.iter().all(|task| entry.is_of(task)));
-        assert!(!entry.is_of(TaskId(number.0 + u64::from(count))));
+        assert!(submission.tasks.iter().all(|task| entry.as_mut().is_of(task)));
+        assert!(!entry.as_mut().is_of(TaskId(number.0 + u64::from(count))));
         (count, submission.task_bytes)
     }
 

@@ -274,7 +274,7 @@ impl Driver {
         let is_next = |rest: TaskRange| rest.first() == task;
         let key = sent.filter(|sent| sent.rest.is_some_and(is_next)).map(|sent| sent.entry);
         let entry = key.and_then(|key| self.entries.get_mut(key));
-        if !entry.is_some_and(|entry| entry.emit(task, worker, item)) {
+        if !entry.is_some_and(|mut entry| entry.emit(task, worker, item)) {
             self.event(Event::Misbehaved(worker));
         }
     }
@@ -295,7 +295,7 @@ impl Driver {
         let Some(process) = self.workers.get_mut(&worker) else { return };
         let output = process.port.output_of(returned);
         let key = process.entry_of_next(returned.task);
-        if let Some(entry) = key.and_then(|key| self.entries.get_mut(key))
+        if let Some(mut entry) = key.and_then(|key| self.entries.get_mut(key))
             && entry.answer_shortly(worker, returned, output, self.now)
         {
             process.allowance.hook_may_run();
@@ -366,7 +366,7 @@ impl Driver {
             return self.event(Event::Misbehaved(worker));
         };
         let entry = self.entries.get_mut(key).filter(|entry| entry.is_of(task));
-        if let (Some(rest), Some(entry)) = (rest, entry) {
+        if let (Some(rest), Some(mut entry)) = (rest, entry) {
             match (entry.has(task, worker), entry.is_done(task)) {
                 // Nobody has revoked it. It is still this worker's when it is buried.
                 (true, false) => return self.event(Event::Misbehaved(worker)),
@@ -413,12 +413,12 @@ impl Driver {
         let (lost, returned) = split_behind(&sent, started);
         for (key, tasks) in returned {
             // What it had not come to was no attempt.
-            if let Some(entry) = self.entries.get_mut(key) {
+            if let Some(mut entry) = self.entries.get_mut(key) {
                 entry.returned(tasks, worker);
             }
         }
         for (key, tasks) in &lost {
-            if let Some(entry) = self.entries.get_mut(*key) {
+            if let Some(mut entry) = self.entries.get_mut(*key) {
                 entry.lost(*tasks, worker);
             }
         }
@@ -428,7 +428,7 @@ impl Driver {
         self.last_exit = None;
         for (key, tasks) in lost {
             // What neither ended nor went to another worker just now waits in the queue again.
-            if let Some(entry) = self.entries.get_mut(key) {
+            if let Some(mut entry) = self.entries.get_mut(key) {
                 entry.requeue(tasks, worker);
             }
         }

@@ -83,7 +83,7 @@ impl Driver {
     }
 
     fn resolve(&mut self, key: EntryKey, tasks: TaskRange, resolution: Resolution) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(mut entry) = self.entries.get_mut(key) else { return };
         let worker = entry.worker_of(tasks.first());
         let ending = Ending { resolution, exit: self.last_exit.as_ref(), now: self.now };
         let are_first = entry.resolve(tasks, ending, &mut self.wakers);
@@ -168,7 +168,7 @@ impl Driver {
         let (mut withheld, mut cancelled) = (Vec::new(), None);
         let mut unsent = Some(tasks);
         while let Some(tasks) = unsent
-            && let Some(entry) = self.entries.get_mut(key)
+            && let Some(mut entry) = self.entries.get_mut(key)
             && let Some(process) = self.workers.get_mut(&worker)
         {
             let slot = process.next_slot();
@@ -221,7 +221,7 @@ impl Driver {
         if let Some(process) = self.workers.get_mut(&worker)
             && let Some(revoked) = process.revoke_from(task)
         {
-            if let Some(entry) = self.entries.get_mut(key) {
+            if let Some(mut entry) = self.entries.get_mut(key) {
                 entry.returned(revoked, worker);
             }
             self.event(Event::TakenBack { worker, task: revoked.first() });
@@ -237,7 +237,7 @@ impl Driver {
 
     fn start(&mut self, key: EntryKey, task: TaskId) {
         // A task that was withheld has no worker to start on.
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(mut entry) = self.entries.get_mut(key) else { return };
         if entry.worker_of(task).is_some_and(|worker| self.workers.contains_key(&worker)) {
             entry.start(task, self.now, &mut self.wakers);
         }
