@@ -138,7 +138,7 @@ impl<T: TaskResult, I> Map<T, I> {
 
     /// Keeps `buffer_size` chunks under way, at least 1; without [`chunk_size`](Self::chunk_size)
     /// that many items. Default: enough to keep every worker busy, which is at least 16 chunks and
-    /// four for each worker, and more if tasks take only microseconds.
+    /// four for each worker; where items are short it is 3 ms of work for each worker, at most 2,048 items.
     #[must_use]
     pub fn buffer_size(mut self, chunks: usize) -> Self {
         self.fed = self.fed.buffer_size(chunks);

@@ -106,11 +106,11 @@ impl Sizes {
         if let Some(chunks) = self.buffer {
             return chunks.saturating_mul(chunk);
         }
-        // What fills every window, and as much again for when they have run low.
+        // What fills every window: far more than they run between two looks.
         let least = (4 * workers).max(16).saturating_mul(chunk);
         let batches = 3 * workers * self.batch(workers, (0, None), pace, false) as usize;
-        let most = BATCH_TASKS_MAX as usize * workers * 4;
-        least.max((2 * window_tasks).max(batches).min(most))
+        let most = 2 * BATCH_TASKS_MAX as usize * workers;
+        least.max(window_tasks.max(batches).min(most))
     }
 
     /// From how much room on it is worth to submit more.
