@@ -156,6 +156,87 @@ fn what_a_map_has_under_way_by_itself_is_bounded_however_short_tasks_are() {
 }
 
 #[test]
+fn a_chunk_is_submitted_before_the_source_is_asked_for_the_next() {
+    let pool = two_workers();
+    let ended = || pool.workers().iter().map(|worker| worker.tasks_done).sum::<u64>();
+    for chunk in [1, 3] {
+        // So that it is known that they are short.
+        let sums = pool.starmap::<i32, _, _>("add", (0..200).map(|i| (i, 0)));
+        assert_eq!(sums.map(Result::unwrap).count(), 200);
+        let before = ended();
+        let source = (0..60).inspect(|i: &i32| {
+            let whole = *i as usize / chunk * chunk;
+            // What the source has next depends on the items before it.
+            eventually("the chunks before it to end", || ended() >= before + whole as u64);
+        });
+        let sums = pool.starmap::<i32, _, _>("add", source.map(|i| (i, 1))).chunk_size(chunk);
+        let sums: Vec<_> = sums.map(Result::unwrap).collect();
+        assert_eq!(sums, (1..=60).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn chunks_that_travelled_together_end_each_for_itself() {
+    let pool = two_workers();
+    for (chunk, unordered) in [(1, false), (1, true), (3, false), (3, true)] {
+        let sums = pool.function::<i32>("add").unwrap().feed().chunk_size(chunk);
+        let mut sums = if unordered { sums.unordered() } else { sums };
+        let (mut pushed, mut got) = (0, Vec::new());
+        while got.len() < 6_000 {
+            while pushed < 6_000 && sums.push((pushed, 1)).is_ok() {
+                pushed += 1;
+            }
+            sums.wait(None);
+            got.extend(sums.ready().map(|(index, sum)| (index as i32, sum.unwrap())));
+        }
+        assert_eq!((sums.len(), sums.unfinished()), (0, 0));
+        if unordered {
+            got.sort_unstable();
+        }
+        assert!(got.iter().zip(0..).all(|(got, index)| *got == (index, index + 1)));
+    }
+}
+
+#[test]
+fn chunks_that_travel_together_are_cancelled_exactly() {
+    let pool = two_workers();
+    let mut sums = pool.function::<i32>("add").unwrap().feed().chunk_size(1);
+    // So that it is known that they are short.
+    for i in 0..200 {
+        while sums.push((i, 0)).is_err() {
+            sums.wait(None);
+            assert!(sums.ready().all(|(_, sum)| sum.is_ok()));
+        }
+    }
+    while sums.wait(None) {
+        assert!(sums.ready().all(|(_, sum)| sum.is_ok()));
+    }
+    let first = sums.next_index();
+    let mut pushed = 0;
+    while pushed < 1_000 && sums.push((pushed, 0)).is_ok() {
+        pushed += 1;
+    }
+    assert!(pushed >= 16, "there is room for {pushed}");
+    let (from, to) = (first + pushed as usize / 2, first + pushed as usize * 3 / 4);
+    sums.cancel(from..to);
+    let mut ended = Vec::new();
+    while sums.wait(None) {
+        ended.extend(sums.ready());
+    }
+    assert_eq!(ended.len(), pushed as usize);
+    for (index, sum) in ended {
+        match sum {
+            Ok(sum) => assert_eq!(sum as usize, index - first),
+            Err(error) => {
+                assert!((from..to).contains(&index), "{index}: {error}");
+                assert!(matches!(error, RunError::Task(TaskError::Cancelled(_))), "{error}");
+            }
+        }
+    }
+    assert_eq!(sums.unfinished(), 0);
+}
+
+#[test]
 fn a_result_that_is_ready_does_not_wait_for_all_that_a_slow_source_has() {
     let pool = two_workers();
     pool.run::<i32>("add", (1, 1)).unwrap();

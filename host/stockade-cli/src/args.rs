@@ -260,8 +260,7 @@ pub(crate) struct MapArgs {
     #[arg(long, value_name = "N", value_parser = whole(1..=1024))]
     pub(crate) workers: Option<u64>,
 
-    /// Send items to a worker in chunks of N, several together while they take less than 0.2 ms [default: as
-    /// many items as take about 0.2 ms, by what the items before them took]
+    /// Send items in chunks of N [default: as many as take about 0.2 ms, by what the items before them took]
     #[arg(long, value_name = "N", value_parser = whole(1..=10_000))]
     pub(crate) chunk: Option<u64>,
 

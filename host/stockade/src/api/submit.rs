@@ -39,6 +39,8 @@ pub(crate) struct MapBatch {
     pub(crate) index: usize,
     /// The chunk whose items share an instance.
     pub(crate) share: Option<ChunkId>,
+    /// Whether items that follow may travel with these.
+    pub(crate) may_grow: bool,
     /// Their permits, if the pool has a maximum of pending tasks.
     pub(crate) permit: Option<Permit>,
 }
@@ -388,7 +390,7 @@ impl Core {
         batch: MapBatch,
         options: &TaskOptions,
     ) -> Result<TaskRange, SubmitError> {
-        let MapBatch { inbox, spec, inputs, index, share, permit } = batch;
+        let MapBatch { inbox, spec, inputs, index, share, may_grow, permit } = batch;
         let tasks = self.next_tasks(inputs.count())?;
         let submission = self.submission(tasks, &spec, inputs.task_bytes(), options);
         let Blueprint { name, metered, .. } = &self.blueprint;
@@ -408,6 +410,7 @@ impl Core {
             submitted,
             inputs,
             share,
+            may_grow,
             permits,
             watched,
         });

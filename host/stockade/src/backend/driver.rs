@@ -27,7 +27,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 use stockade_wire::{ModuleId, Setup, TaskId, TaskRange, WorkerId};
 
-use crate::backend::entry::{Entry, EntryMut};
+use crate::backend::entry::EntryMut;
 use crate::backend::failure_causes::FailureCauses;
 use crate::backend::ids::IdMap;
 use crate::backend::poller::Poller;
@@ -223,22 +223,25 @@ impl Driver {
         }
     }
 
-    /// Takes the requests that have waited, and `gathers` single tasks where these only wait on.
+    /// Takes the requests that have waited, and `gathers` tasks where these only wait on.
     fn take_queued(&mut self, requests: &Receiver<Request>, gathers: bool) {
         let mut gathered: Option<Gathered> = None;
         for request in requests.try_iter().take(BATCH_MAX) {
             let request = match request {
-                Request::Submit(Entry::One(task), submission)
-                    if gathers && task.cell.spec.batch_max() > 1 =>
-                {
+                Request::Submit(entry, submission) if gathers => {
                     let left = match &mut gathered {
-                        Some(gathered) => gathered.add(task, submission).err(),
-                        None => Some((task, submission)),
+                        Some(gathered) => gathered.add(entry, submission).err(),
+                        None => Some((entry, submission)),
                     };
-                    if let Some((task, submission)) = left {
-                        self.submit_gathered(gathered.replace(Gathered::new(task, submission)));
+                    let Some((entry, submission)) = left else { continue };
+                    self.submit_gathered(gathered.take());
+                    match Gathered::new(entry, submission) {
+                        Ok(first) => {
+                            gathered = Some(first);
+                            continue;
+                        }
+                        Err((entry, submission)) => Request::Submit(entry, submission),
                     }
-                    continue;
                 }
                 request => request,
             };

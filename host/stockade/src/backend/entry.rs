@@ -68,6 +68,15 @@ pub(crate) struct Ending<'a> {
 }
 
 impl Entry {
+    /// How many tasks travel together at most where others that follow wait for the same turn.
+    pub(crate) fn together_max(&self) -> u32 {
+        match self {
+            Self::One(one) => one.cell.spec.batch_max(),
+            Self::Map(map) if map.may_grow() => map.spec().batch_max(),
+            Self::Several(_) | Self::Map(_) => 1,
+        }
+    }
+
     pub(crate) fn as_mut(&mut self) -> EntryMut<'_> {
         match self {
             Self::One(one) => EntryMut::One(one),

@@ -171,8 +171,10 @@ impl EventLoop {
             self.catch_up();
         } else if is_full {
             // One who submits so many comes back for more, as one does who takes results.
-            self.look_around(how);
-            self.leads.fetch_add(1, Ordering::Relaxed);
+            if let Ok(guard) = self.driver.try_lock() {
+                self.hear_busy(guard, how);
+                self.leads.fetch_add(1, Ordering::Relaxed);
+            }
         }
         Ok(())
     }

@@ -44,15 +44,12 @@ pub(crate) struct Measure {
 }
 
 impl Measure {
-    /// Of these and one more, if all can travel together.
-    pub(crate) fn with(self, one: Self) -> Option<Self> {
-        let both = Self { bytes: self.bytes.max(one.bytes), count: self.count + one.count, ..self };
-        (self.codec == one.codec && both.fits()).then_some(both)
-    }
-
-    /// Whether a batch holds so many of the longest: each takes as much of a window as that.
-    fn fits(self) -> bool {
-        self.bytes.saturating_mul(self.count) <= BATCH_BYTES_MAX
+    /// Of these and more, if all are to travel together that could also travel apart: each takes as much of a
+    /// window as the longest, so a batch has to hold as many of those.
+    pub(crate) fn with(self, more: Self) -> Option<Self> {
+        let (bytes, count) = (self.bytes.max(more.bytes), self.count + more.count);
+        let fits = bytes.saturating_mul(count) <= BATCH_BYTES_MAX;
+        (self.codec == more.codec && fits).then_some(Self { bytes, count, ..self })
     }
 
     /// What each task takes of its worker's window at most.
@@ -96,10 +93,13 @@ impl Inputs {
     pub(crate) fn fits(&self, payload: &Payload) -> bool {
         match (&self.many, payload) {
             (None, _) => true,
-            (Some(_), payload) => {
-                let all = self.measure_all().zip(Self::measure(payload));
-                all.is_some_and(|(all, one)| all.with(one).is_some())
+            (Some(Many::Calls { bytes, .. }), Payload::Task { codec, input }) => {
+                *codec == self.kind.codec() && bytes.len() + input.len() <= BATCH_BYTES_MAX
             }
+            (Some(Many::Scalars { args, .. }), Payload::Scalars(more)) => {
+                size_of_val(&**args) + size_of_val(&**more) <= BATCH_BYTES_MAX
+            }
+            _ => false,
         }
     }
 
@@ -158,8 +158,8 @@ impl Inputs {
         self.many.is_some()
     }
 
-    /// What they take, if they are of several tasks.
-    fn measure_all(&self) -> Option<Measure> {
+    /// What they take, if they are of several tasks, or of one that could have travelled with others.
+    pub(crate) fn measure_all(&self) -> Option<Measure> {
         let (codec, bytes) = match self.many.as_ref()? {
             Many::Calls { longest, .. } => (Some(self.kind.codec()), *longest),
             Many::Scalars { args, count } => {
@@ -194,6 +194,29 @@ impl Inputs {
                 ends.shrink_to_fit();
             }
             Some(Many::Scalars { args, .. }) => args.shrink_to_fit(),
+        }
+    }
+
+    /// Adds those of tasks that follow, which are of the same kind.
+    pub(crate) fn append(&mut self, more: Self) {
+        match (&mut self.many, more.many) {
+            (
+                Some(Many::Calls { bytes, ends, longest }),
+                Some(Many::Calls { bytes: more_bytes, ends: more_ends, longest: more_longest }),
+            ) => {
+                let start = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                bytes.extend_from_slice(&more_bytes);
+                ends.extend(more_ends.iter().map(|end| start.saturating_add(*end)));
+                *longest = more_longest.max(*longest);
+            }
+            (
+                Some(Many::Scalars { args, count }),
+                Some(Many::Scalars { args: more_args, count: more_count }),
+            ) => {
+                args.extend(more_args);
+                *count += more_count;
+            }
+            _ => debug_assert!(false, "they were measured together"),
         }
     }
 
@@ -392,6 +415,19 @@ mod tests {
     }
 
     #[test]
+    fn those_of_tasks_that_follow_are_added() {
+        let mut calls = inputs(&[call(b"to"), call(b"")]);
+        calls.append(inputs(&[call(b"be!"), call(b"or")]));
+        let all = inputs(&[call(b"to"), call(b""), call(b"be!"), call(b"or")]);
+        assert_eq!((calls.count(), calls.task_bytes()), (4, all.task_bytes()));
+        assert_eq!(calls.into_calls(0), all.into_calls(0));
+        let mut scalars = inputs(&[numbers(&[1, 2])]);
+        scalars.append(inputs(&[numbers(&[3, 4]), numbers(&[5, 6])]));
+        let all = inputs(&[numbers(&[1, 2]), numbers(&[3, 4]), numbers(&[5, 6])]);
+        assert_eq!(scalars.into_calls(0), all.into_calls(0));
+    }
+
+    #[test]
     fn those_that_are_split_off_or_come_alone_keep_no_more_memory_than_they_need() {
         let capacity = |inputs: &Inputs| match &inputs.many {
             Some(Many::Calls { bytes, ends, .. }) => bytes.capacity() + 4 * ends.capacity(),
@@ -443,8 +479,8 @@ mod tests {
         let calls = inputs(&[call(b"a")]);
         assert!(!calls.fits(&numbers(&[1])));
         assert!(!calls.fits(&Payload::Task { codec: Codec::Bincode, input: Box::from([1]) }));
-        assert!(calls.fits(&call(&[1; BATCH_BYTES_MAX / 2])));
-        assert!(!calls.fits(&call(&[1; BATCH_BYTES_MAX / 2 + 1])), "as if both were so long");
+        assert!(calls.fits(&call(&[1; BATCH_BYTES_MAX - 1])));
+        assert!(!calls.fits(&call(&[1; BATCH_BYTES_MAX])));
         assert!(!Inputs::is_small(&call(&[1; PAYLOAD_BYTES_MIN])));
         assert!(!inputs(&[numbers(&[1])]).fits(&call(b"a")));
     }

@@ -120,6 +120,11 @@ impl Permit {
         Self { semaphore: self.semaphore.clone(), count }
     }
 
+    /// Takes over those of another permit of the same semaphore.
+    pub(crate) fn merge(&mut self, mut other: Self) {
+        self.count += std::mem::take(&mut other.count);
+    }
+
     /// Gives all of them up under a lock of the pool's. Returns whom to wake for that after it.
     #[must_use]
     pub(crate) fn give_up(mut self) -> Vec<Waker> {

@@ -160,8 +160,8 @@ impl<T: TaskResult> FedMap<T> {
         self
     }
 
-    /// Sends so many items together at least, as [`Map::chunk_size`](super::Map::chunk_size). Default: as
-    /// many as take about 0.2 ms, by what the function's items took of late.
+    /// Sends items in chunks of so many, as [`Map::chunk_size`](super::Map::chunk_size). Default: as many as
+    /// take about 0.2 ms, by what the function's items took of late.
     #[must_use]
     pub fn chunk_size(mut self, items: usize) -> Self {
         self.sizes.chunk = Some(items);
@@ -213,7 +213,7 @@ impl<T: TaskResult> FedMap<T> {
 
     /// How many items may be pushed now, for certain unless the map closes. It changes as results are
     /// taken, and with how long the function's items take: 16 at first, or four for each worker; where they are
-    /// short 3 ms of work for each worker, at most 2,048 items.
+    /// short 3 ms of work for each worker, at most 2,048 items for each.
     pub fn room(&mut self) -> usize {
         if self.is_closed {
             return 0;
@@ -455,7 +455,7 @@ impl<T: TaskResult> FedMap<T> {
     /// How many items the next batch takes at most; `hint` is what the source says of its length, and `all`
     /// whether all are submitted before the first result is asked for.
     pub(super) fn batch_size(&mut self, hint: (usize, Option<usize>), all: bool) -> u32 {
-        if let Some(size) = self.sizes.chunk.filter(|_| self.shares_instance) {
+        if let Some(size) = self.sizes.chunk {
             if self.chunk.is_none_or(|(_, left)| left == 0) {
                 self.chunk = Some((self.pool.core.new_chunk(), size));
             }
@@ -564,7 +564,8 @@ impl<T: TaskResult> FedMap<T> {
         let Some(spec) = spec else { return };
         let share = self.chunk.filter(|_| self.shares_instance).map(|(chunk, _)| chunk);
         let inbox = self.results.inbox().clone();
-        let batch = MapBatch { inbox, spec, inputs, index, share, permit };
+        let may_grow = self.sizes.chunk.is_some() && share.is_none();
+        let batch = MapBatch { inbox, spec, inputs, index, share, may_grow, permit };
         match self.pool.core.enqueue_batch(batch, &self.options) {
             Ok(tasks) => self.results.submitted(tasks, index),
             Err(error) if self.ends_with_one_error => {

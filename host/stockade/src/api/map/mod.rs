@@ -116,11 +116,12 @@ impl<T: TaskResult, I> Map<T, I> {
     }
 
     /// Sends the items in chunks of `chunk_size`, at least 1. Each item still gets an instance of its own,
-    /// and a failed item affects no other. A chunk of more than 1,024 items is sent as several. Chunks that
-    /// take less than 0.2 ms, by the times of the function's latest items, share a message, unless a chunk's
-    /// items [share an instance](Self::shared_instance); a worker that idles takes over those that another
-    /// has not started. Default: as many items as take about 0.2 ms, and fewer towards the end of a source
-    /// of known length, so that all workers end together.
+    /// and a failed item affects no other. A chunk of more than 1,024 items is sent as several. A
+    /// chunk is submitted before the next is taken from the source. While every worker is busy, as many
+    /// whole chunks as take 0.2 ms, by the times of the function's latest items, share a message, unless a
+    /// chunk's items [share an instance](Self::shared_instance); a worker that idles takes over those that
+    /// another has not started. Default: as many items as take about 0.2 ms, and fewer towards the end of a
+    /// source of known length, so that all workers end together.
     #[must_use]
     pub fn chunk_size(mut self, items: usize) -> Self {
         self.fed = self.fed.chunk_size(items);
@@ -138,7 +139,8 @@ impl<T: TaskResult, I> Map<T, I> {
 
     /// Keeps `buffer_size` chunks under way, at least 1; without [`chunk_size`](Self::chunk_size)
     /// that many items. Default: enough to keep every worker busy, which is at least 16 chunks and
-    /// four for each worker; where items are short it is 3 ms of work for each worker, at most 2,048 items.
+    /// four for each worker; where items are short it is 3 ms of work for each worker, at most
+    /// 2,048 items for each.
     #[must_use]
     pub fn buffer_size(mut self, chunks: usize) -> Self {
         self.fed = self.fed.buffer_size(chunks);

@@ -202,8 +202,11 @@ impl<T: TaskResult> Results<T> {
         for group in self.inbox.take_all() {
             let Some((first, count)) = group.span() else { continue };
             let after = self.batches.partition_point(|batch| batch.tasks.first() <= first.task);
-            if let Some(batch) = after.checked_sub(1).and_then(|at| self.batches.get_mut(at)) {
-                batch.left = batch.left.saturating_sub(count);
+            // It may be of several batches that have travelled together.
+            let ended = TaskRange::new(first.task, count);
+            for batch in self.batches.range_mut(after.saturating_sub(1)..) {
+                let Some(part) = ended.and_then(|ended| batch.tasks.overlap(ended)) else { break };
+                batch.left = batch.left.saturating_sub(part.count());
             }
             self.put(first.index, Group::Ended(group));
         }

@@ -21,7 +21,7 @@ const UNKNOWN_MAX: usize = 64;
 /// What its caller wants of a map, and what the map has seen.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sizes {
-    /// Items that stay together.
+    /// Items sent together.
     pub(super) chunk: Option<usize>,
     /// Chunks under way.
     pub(super) buffer: Option<usize>,
@@ -47,9 +47,9 @@ impl Sizes {
         self.fill_nanos = (nanos / items.max(1) as u64).max(1);
     }
 
-    /// How many items the next batch takes: whole chunks where the caller wants such. `hint` is what the
-    /// source says of its length, `pace` how long an item takes, and `all` whether all are submitted before
-    /// the first result is asked for.
+    /// How many items the next batch takes, where the map chooses; `hint` is what the source says of its
+    /// length, `pace` how long an item takes, and `all` whether all are submitted before the first
+    /// result is asked for.
     pub(super) fn batch(
         &self,
         workers: usize,
@@ -68,16 +68,13 @@ impl Sizes {
                 let fitting = BATCH_TIME.as_nanos() / pace.as_nanos().max(1);
                 usize::try_from(fitting).unwrap_or(usize::MAX).min(share(2).unwrap_or(usize::MAX))
             }
-            None if all && self.chunk.is_none() => {
-                share(8).unwrap_or(UNKNOWN_MAX / 4).min(UNKNOWN_MAX)
-            }
+            None if all => share(8).unwrap_or(UNKNOWN_MAX / 4).min(UNKNOWN_MAX),
             None => 1,
         };
         // Two for each worker, where only so many items may be under way: a batch that is larger than
         // all of them would wait without end. If all of them together take no longer than it takes to
         // wake a worker, one worker gets them all.
-        let most = self.buffer.map_or(usize::MAX, |chunks| {
-            let items = chunks.saturating_mul(self.chunk_items());
+        let most = self.buffer.map_or(usize::MAX, |items| {
             let all = pace.map(|pace| pace.as_nanos().saturating_mul(items as u128));
             let is_soon_done = all.is_some_and(|all| all <= WAKE_TIME.as_nanos());
             if is_soon_done { items } else { items / (2 * workers.max(1)) }
@@ -86,13 +83,7 @@ impl Sizes {
         let fill_nanos = FILL_TIME.as_nanos() as u64;
         let in_time = fill_nanos.checked_div(self.fill_nanos).unwrap_or(u64::MAX);
         let in_time = u32::try_from(in_time).unwrap_or(u32::MAX);
-        let items = u32::try_from(wanted).unwrap_or(u32::MAX).min(in_time).clamp(1, CHOSEN_MAX);
-        let chunk = u32::try_from(self.chunk_items()).unwrap_or(u32::MAX);
-        (items - items % chunk).max(chunk).min(BATCH_TASKS_MAX)
-    }
-
-    fn chunk_items(&self) -> usize {
-        self.chunk.unwrap_or(1).max(1)
+        u32::try_from(wanted).unwrap_or(u32::MAX).min(in_time).clamp(1, CHOSEN_MAX)
     }
 
     /// How many items may be under way, where so many fill all windows of the workers.
@@ -102,7 +93,7 @@ impl Sizes {
         window_tasks: usize,
         pace: Option<Duration>,
     ) -> usize {
-        let chunk = self.chunk_items();
+        let chunk = self.chunk.unwrap_or(1).max(1);
         if let Some(chunks) = self.buffer {
             return chunks.saturating_mul(chunk);
         }
@@ -110,7 +101,8 @@ impl Sizes {
         let least = (4 * workers).max(16).saturating_mul(chunk);
         let batches = 3 * workers * self.batch(workers, (0, None), pace, false) as usize;
         let most = 2 * BATCH_TASKS_MAX as usize * workers;
-        least.max(window_tasks.max(batches).min(most))
+        let filling = window_tasks.max(if self.chunk.is_none() { batches } else { 0 });
+        least.max(filling.min(most))
     }
 
     /// From how much room on it is worth to submit more.
@@ -139,7 +131,7 @@ mod tests {
     #[test]
     fn a_batch_is_never_more_than_may_be_under_way() {
         for buffer in [1, 2, 4, 16, 1000] {
-            for chunk in [None, Some(1), Some(7)] {
+            for chunk in [None, Some(7)] {
                 let sizes = Sizes { buffer: Some(buffer), chunk, ..Sizes::default() };
                 let batch = sizes.batch(2, OPEN, Some(Duration::ZERO), false) as usize;
                 assert!(batch <= sizes.under_way_max(2, 500, FAST), "{buffer} {chunk:?}");
@@ -149,22 +141,6 @@ mod tests {
         assert_eq!(few(4).batch(2, OPEN, FAST, false), 4, "20 µs together");
         assert_eq!(few(5).batch(2, OPEN, FAST, false), 1);
         assert_eq!(few(4).batch(2, OPEN, None, false), 1);
-    }
-
-    #[test]
-    fn chunks_that_take_little_time_travel_together() {
-        let sizes = |chunk| Sizes { chunk: Some(chunk), ..Sizes::default() };
-        let batch = |chunk, pace| sizes(chunk).batch(2, OPEN, pace, false);
-        assert_eq!([1, 7, 40, 41, 5000].map(|chunk| batch(chunk, FAST)), [40, 35, 40, 41, 1024]);
-        assert_eq!([1, 7].map(|chunk| batch(chunk, Some(Duration::from_millis(1)))), [1, 7]);
-        assert_eq!(
-            [1, 7].map(|chunk| batch(chunk, None)),
-            [1, 7],
-            "nobody knows how long they take"
-        );
-        assert_eq!(sizes(7).batch(2, (1000, Some(1000)), None, true), 7, "even if all are there");
-        let left = |left| sizes(7).batch(2, (left, Some(left)), FAST, false);
-        assert_eq!([1000, 100, 20, 4, 0].map(left), [35, 21, 7, 7, 7]);
     }
 
     #[test]

@@ -192,6 +192,7 @@ impl<A: SliceItem> Slice<'_, A> {
             let piece = self.cut..end;
             let index = results.given() + results.len();
             let batch = MapBatch {
+                may_grow: false,
                 inbox: Arc::<Inbox>::clone(results.inbox()),
                 spec: self.spec.clone(),
                 inputs: Inputs::one(self.payload::<T>(piece.clone())),

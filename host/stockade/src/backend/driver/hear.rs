@@ -104,8 +104,8 @@ impl Driver {
         self.heard > before
     }
 
-    /// As [`hear_busy`](Self::hear_busy), but from each worker as many messages as a window has
-    /// answers, without this turn's limit: for a passed deadline.
+    /// As [`hear_busy`](Self::hear_busy), but from each worker up to [`BATCH_MAX`] messages, without this
+    /// turn's limit: for a passed deadline, which any answer moves.
     pub(super) fn hear_before_deadlines(&mut self) {
         self.now = self.epoch.elapsed();
         for worker in self.busy() {

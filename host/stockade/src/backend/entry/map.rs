@@ -23,7 +23,7 @@ use super::{Ending, Single, accepts, cancelled_by_pool, result_of, send_payload}
 use crate::backend::payload_files::{Loan, PayloadFiles};
 use crate::base::sync::{Wakers, wake};
 use crate::call::cancelled::CancelledTask;
-use crate::call::inputs::Inputs;
+use crate::call::inputs::{Inputs, Measure};
 use crate::call::payload::Payload;
 use crate::outcome::answer::Answer;
 use crate::outcome::report::{Status, Summary};
@@ -42,11 +42,14 @@ pub(crate) struct MapSubmission {
     pub(crate) tasks: TaskRange,
     /// The place of the first in the map.
     pub(crate) index: usize,
-    /// In nanoseconds of the pool's life.
+    /// In nanoseconds of the pool's life; where it has grown, of its first tasks.
     pub(crate) submitted: u64,
     pub(crate) inputs: Inputs,
     /// The chunk whose items share an instance.
     pub(crate) share: Option<ChunkId>,
+    /// Whether batches that follow may travel with this one: they are chunks of a caller's choice, whose items
+    /// share no instance.
+    pub(crate) may_grow: bool,
     /// Where the number of pending tasks is limited: a permit for each task that has not started.
     pub(crate) permits: Option<Permits>,
     /// Of each task, where anybody watches.
@@ -162,6 +165,46 @@ impl MapEntry {
         let open = vec![given.tasks];
         let (losses, emitted) = (BTreeMap::new(), BTreeMap::new());
         Self { given, open, parts: Vec::new(), losses, emitted }
+    }
+
+    /// What its tasks have in common.
+    pub(super) fn spec(&self) -> &TaskSpec {
+        &self.given.spec
+    }
+
+    /// Whether batches that follow may travel with it.
+    pub(super) fn may_grow(&self) -> bool {
+        self.given.may_grow
+    }
+
+    /// What its inputs take, if they can travel with others.
+    pub(crate) fn measure(&self) -> Option<Measure> {
+        self.given.inputs.measure_all()
+    }
+
+    /// Whether `next` has the items that follow these in the same map.
+    pub(crate) fn is_followed_by(&self, next: &Self) -> bool {
+        let (this, next) = (&self.given, &next.given);
+        Arc::ptr_eq(&this.inbox, &next.inbox)
+            && Arc::ptr_eq(&this.spec, &next.spec)
+            && this.index + this.tasks.count() as usize == next.index
+            && this.permits.is_some() == next.permits.is_some()
+            && this.watched.is_empty() == next.watched.is_empty()
+    }
+
+    /// Has the items that [follow](Self::is_followed_by) travel with these, as the tasks `all`. Neither was
+    /// sent.
+    pub(crate) fn grow(&mut self, mut next: Self, all: TaskRange) {
+        next.open.clear();
+        let (this, next) = (&mut self.given, &mut next.given);
+        this.inputs.append(mem::take(&mut next.inputs));
+        this.watched.append(&mut next.watched);
+        if let Some((permits, more)) = this.permits.as_mut().zip(next.permits.take()) {
+            permits.permit.merge(more.permit);
+            permits.held.extend(more.held);
+        }
+        this.tasks = all;
+        self.open = vec![all];
     }
 
     /// When it was submitted, in nanoseconds of the pool's life.
@@ -557,6 +600,7 @@ mod tests {
             submitted: 0,
             inputs,
             share: None,
+            may_grow: false,
             permits: None,
             watched: Vec::new(),
         });
