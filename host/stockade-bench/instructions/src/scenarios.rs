@@ -7,8 +7,8 @@ use std::time::Duration;
 use stockade::counting;
 use stockade_wire::frame::{self, Body, FrameReader};
 use stockade_wire::{
-    Call, Callee, Captured, Codec, Finished, HostMessage, Invocation, Limits, Log, Metrics,
-    ModuleId, Outcome, PageSlot, Returned, Run, StatusPage, TaskId, TaskRange, WorkerMessage,
+    Call, Callee, Codec, Finished, HostMessage, Invocation, Limits, Metrics, ModuleId, Outcome,
+    PageSlot, Returned, Run, StatusPage, TaskId, TaskRange, WorkerMessage,
 };
 
 /// A piece of work for so many tasks.

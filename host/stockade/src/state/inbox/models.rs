@@ -36,7 +36,7 @@ fn spec(event_loop: &Arc<EventLoop>) -> Arc<TaskSpec> {
 }
 
 fn items(index: u32, spec: &Arc<TaskSpec>) -> EndedItems {
-    let report = Summary::blank(Status::Completed, std::time::Duration::ZERO);
+    let report = Summary::blank(Status::Completed, Duration::ZERO);
     let end = End::new(Completed::new(Ok(Output::Exited(0)), report), None);
     let item = EndedItem { index: index as usize, task: place(index).task(), end };
     EndedItems {

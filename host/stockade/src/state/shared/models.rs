@@ -3,7 +3,7 @@
 use crossbeam_channel::Receiver;
 
 use super::*;
-use crate::backend::entry::TaskEntry;
+use crate::backend::entry::{Ending, TaskEntry};
 use crate::backend::event_loop::EventLoop;
 use crate::backend::request::Request;
 use crate::base::sync::Wakers;
@@ -38,6 +38,10 @@ fn task(shared: &Arc<Shared>, id: u64, permit: Option<Permit>) -> (TaskEntry, Re
     let spec = Arc::new(TaskSpec::of_a_test(link));
     let cell = TaskCell::new(TaskId(id), spec, Payload::default(), permit);
     (TaskEntry::new(Arc::new(cell)), told)
+}
+
+fn ending(resolution: Resolution) -> Ending<'static> {
+    Ending { resolution, exit: None, now: Duration::ZERO }
 }
 
 #[test]
@@ -137,7 +141,7 @@ fn every_submission_is_refused_or_its_task_ends_whenever_the_pool_does() {
         let driver = spawn(&shared, move |shared| {
             while let (false, Ok(mut entry)) = (shared.is_closed(), tasks.recv()) {
                 entry.start(Duration::ZERO, &mut Wakers::new());
-                entry.resolve(Resolution::Finished, None, Duration::ZERO, &mut Wakers::new());
+                entry.resolve(ending(Resolution::Finished), &mut Wakers::new());
             }
             drop(tasks);
             shared.terminate();
@@ -170,9 +174,7 @@ fn the_list_has_the_tasks_that_the_pool_cancelled_and_no_others() {
         let driver = thread::spawn(move || {
             let [mut resolved, dropped] = tasks;
             resolved.resolve(
-                Resolution::Cancelled(DispatchCancel::Shutdown),
-                None,
-                Duration::ZERO,
+                ending(Resolution::Cancelled(DispatchCancel::Shutdown)),
                 &mut Wakers::new(),
             );
             drop(dropped);
