@@ -42,7 +42,7 @@ use crate::state::shared::{Shared, WorkerInfo};
 use entries::Entries;
 use gather::Gathered;
 use look::Looks;
-use stockade_dispatcher::{Dispatcher, Event, Moment, Submission};
+use stockade_dispatcher::{Dispatcher, EntryKey, Event, Moment, Submission};
 
 /// What the driver is made of.
 pub(crate) struct Parts {
@@ -295,9 +295,20 @@ impl Driver {
         self.event(Event::Cancel(task.into()));
     }
 
-    /// None of a batch's tasks is to start: its map was cancelled.
-    fn cancel_batch(&mut self, tasks: TaskRange) {
-        let Some(key) = self.entries.key_of(tasks.first()) else { return };
+    /// None of these batches' tasks is to start: their map was cancelled.
+    fn cancel_batches(&mut self, batches: Vec<TaskRange>) {
+        let mut last = None;
+        for tasks in batches {
+            let key = self.entries.key_of(tasks.first());
+            // Those that travelled together are one entry.
+            if let Some(key) = key.filter(|_| key != last) {
+                self.cancel_entry(key);
+            }
+            last = key;
+        }
+    }
+
+    fn cancel_entry(&mut self, key: EntryKey) {
         let revoked = self.workers.values_mut().flat_map(|process| process.revoke_all(key));
         let mut cancelled: Vec<_> = revoked.collect();
         if let Some(EntryMut::Map(map)) = self.entries.get_mut(key) {
@@ -340,9 +351,7 @@ impl Driver {
                 self.event(Event::Submit(Submission { entry, ..submission }));
             }
             Request::Cancel(task) => self.cancel(task),
-            Request::CancelMap(batches) => {
-                batches.into_iter().for_each(|tasks| self.cancel_batch(tasks));
-            }
+            Request::CancelMap(batches) => self.cancel_batches(batches),
             Request::CancelItems(ranges) => {
                 ranges.into_iter().for_each(|tasks| self.cancel_items(tasks));
             }
