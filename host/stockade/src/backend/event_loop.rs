@@ -160,7 +160,7 @@ impl EventLoop {
     /// As [`tell`](Self::tell).
     pub(crate) fn leave(&self, submission: Request, how: Lead) -> Result<(), SubmitError> {
         let is_full = self.requests.1.len() >= LEFT_MAX;
-        let how = self.resolve(how);
+        let how = self.current(how);
         if !self.saturated.load(Ordering::Acquire) || is_full && how == Lead::Listening {
             return self.tell(submission);
         }
@@ -179,8 +179,8 @@ impl EventLoop {
         Ok(())
     }
 
-    /// What `how` is now.
-    fn resolve(&self, how: Lead) -> Lead {
+    /// Whether a caller listens or dozes now.
+    fn current(&self, how: Lead) -> Lead {
         match how {
             Lead::DozingIfSaturated if self.saturated.load(Ordering::Acquire) => Lead::Dozing,
             Lead::DozingIfSaturated => Lead::Listening,
@@ -410,7 +410,7 @@ impl Backend for EventLoop {
         if self.ended.load(Ordering::Acquire) || self.led.swap(true, Ordering::Acquire) {
             return false;
         }
-        let how = self.resolve(how);
+        let how = self.current(how);
         let mut events = Vec::new();
         let mut since = None;
         while !done() && !self.ended.load(Ordering::Acquire) {

@@ -475,6 +475,14 @@ mod tests {
     }
 
     #[test]
+    fn a_long_one_among_short_ones_travels_with_them() {
+        // A chunk whose items share an instance is not cut for it.
+        let lengths: Vec<_> = (0..64).map(|place| if place == 40 { 1 << 10 } else { 8 }).collect();
+        let calls: Vec<_> = lengths.iter().map(|bytes| call(&vec![1; *bytes])).collect();
+        assert_eq!(inputs(&calls).count(), 64);
+    }
+
+    #[test]
     fn what_is_of_another_kind_or_too_much_travels_by_itself() {
         let calls = inputs(&[call(b"a")]);
         assert!(!calls.fits(&numbers(&[1])));

@@ -4,9 +4,9 @@
 //! task has ended, however long that takes. So a look is due once after each bell, and not before that
 //! time is over.
 //!
-//! Where the caller dozes, which is one that takes the results of a map or of many short tasks, workers with more to do do not ring
-//! at all, and a look is due again and again while it finds something: at first after that time, and later
-//! after [`LONG_LOOK`], since each look costs a change of threads.
+//! Where the caller dozes, which is one that takes the results of a map or of many short tasks, workers with
+//! more to do do not ring at all, and a look is due again and again while it finds something: at first after
+//! that time, and later after [`LONG_LOOK`], since each look costs a change of threads.
 //!
 //! Invariant: after each bell there is a look within twice that time, however often workers ring.
 //!
